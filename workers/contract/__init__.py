@@ -1,0 +1,10 @@
+"""What the supervisor and its workers share, and nothing else.
+
+    seat       what is handed to a worker: who it is, its listeners, its channel, its deadlines
+    messages   what a worker tells the supervisor
+    channel    the socket pair that carries the messages; its EOF is the news of a death
+    exits      exit codes of workers and of the command
+    log        the one log format and a stderr that never blocks
+
+This package imports the standard library only: no event loop, no application code.
+"""

@@ -1,0 +1,139 @@
+"""The one log format of all processes of ours, and a stderr that cannot stop them.
+
+    2026-11-23 06:00:00.123 INFO  web/0 gen=1 pid=4711 ready on epoll
+
+A supervisor that blocks in write(2) because nobody reads its stderr supervises nothing. So a record is written only when
+poll(2) says that the descriptor has room, and in pieces that a pipe takes whole (PIPE_BUF, pipe(7)); what does not fit is
+counted, and the count is the first thing written when there is room again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+LOGGER_NAME = "hybrid"
+_PIPE_BUF = select.PIPE_BUF
+_FIELDS = ("service", "slot", "generation")
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record: time, level, service/slot, generation, pid, message; a traceback follows, indented."""
+
+    def __init__(self, labels: Mapping[str, object]) -> None:
+        super().__init__()
+        self._labels = labels
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text without a final newline."""
+        labels = {**self._labels, **_labels_of(record)}
+        who = str(labels.get("service", "-"))
+        if "slot" in labels:
+            who += f"/{labels['slot']} gen={labels.get('generation', 0)}"
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        message = record.getMessage().replace("\n", "\n    ")
+        text = f"{stamp}.{int(record.msecs):03d} {record.levelname:<8} {who} pid={_pid_of(record)} {message}"
+        if record.exc_info and record.exc_info[0] is not None:
+            details = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+            text += "\n    " + details.replace("\n", "\n    ")
+        return text
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, with the same facts as the text form."""
+
+    def __init__(self, labels: Mapping[str, object]) -> None:
+        super().__init__()
+        self._labels = labels
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        fields: dict[str, Any] = {
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            **self._labels,
+            **_labels_of(record),
+            "pid": _pid_of(record),
+            "message": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        return json.dumps(fields, default=str)
+
+
+def _labels_of(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name in _FIELDS if (value := getattr(record, name, None)) is not None}
+
+
+def _pid_of(record: logging.LogRecord) -> int | None:
+    """The process a record is about: the supervisor names a worker's pid in `subject_pid`."""
+    subject: int | None = getattr(record, "subject_pid", None)
+    return subject if subject is not None else record.process
+
+
+class StderrHandler(logging.Handler):
+    """Writes records to a descriptor without ever waiting for it."""
+
+    def __init__(self, fd: int = 2) -> None:
+        super().__init__()
+        self._fd = fd
+        self._poll = _unpatched("poll")()
+        self._poll.register(fd, select.POLLOUT)
+        self._lost = 0  # records that found no room since the last one that did
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record if there is room, else count it. Never raises and never blocks."""
+        try:
+            lines = self.format(record) + "\n"
+        except Exception:  # noqa: BLE001 - a bad format string of a caller must not end a supervisor
+            lines = f"{record.levelname} (unformattable log record) {record.msg!r}\n"
+        if self._lost:
+            lines = f"({self._lost} log records lost: nobody read them)\n{lines}"
+        self._lost = 0 if self._write(lines.encode("utf-8", "backslashreplace")) else self._lost + 1
+
+    def _write(self, data: bytes) -> bool:
+        for start in range(0, len(data), _PIPE_BUF):
+            try:
+                if not self._poll.poll(0):
+                    return False
+                os.write(self._fd, data[start : start + _PIPE_BUF])
+            except OSError:  # EPIPE, EBADF, EIO of a closed terminal: nowhere to say it
+                return False
+        return True
+
+
+def _unpatched(name: str) -> Callable[[], Any]:
+    """`select.poll` as the C library's, also where gevent has replaced it with one that switches greenlets."""
+    saved: dict[str, dict[str, Any]] = getattr(__import__("sys").modules.get("gevent.monkey"), "saved", {})
+    found: Callable[[], Any] = saved.get("select", {}).get(name) or getattr(select, name)
+    return found
+
+
+def configure(form: str, level: str, labels: Mapping[str, object], fd: int = 2) -> logging.Logger:
+    """Make the logger `hybrid` write to `fd` in `form` (`text` or `json`) with `labels` on every line.
+
+    Called once per process: by the supervisor, and by each worker after its fork. Leaves the root logger, which
+    belongs to the application, as it is. Raises `ValueError` for an unknown form or level.
+    """
+    formatters: dict[str, Callable[[Mapping[str, object]], logging.Formatter]] = {
+        "text": TextFormatter,
+        "json": JsonFormatter,
+    }
+    if form not in formatters:
+        raise ValueError(f"unknown log format {form!r}: use one of {', '.join(formatters)}")
+    logger = logging.getLogger(LOGGER_NAME)
+    for old in list(logger.handlers):
+        logger.removeHandler(old)
+    handler = StderrHandler(fd)
+    handler.setFormatter(formatters[form](labels))
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    return logger
