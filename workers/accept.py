@@ -1,0 +1,131 @@
+"""When a connection is taken from a listener, and when not: one at a time, within the capacity, and never in a spin.
+
+Taking one, serving it until it waits, and only then looking for the next keeps connections where a free sibling can have
+them: a batch accepted by a worker that then computes for 100 ms waits with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from hybrid.workers.connections import Connections
+from hybrid.workers.runtime import Accepted
+
+RETRY = 0.5  # seconds between tries while the process or the system is out of descriptors or memory
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_log = logging.getLogger("hybrid")
+
+
+class Acceptor:
+    """Accepts from one listener and hands each connection to `connected`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: socket.socket,
+        connected: Callable[[Accepted], object],
+        connections: Connections,
+        capacity: int = 0,
+    ) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._connected = connected
+        self._connections = connections
+        self._capacity = capacity  # connections of the worker; 0: no limit but the descriptors'
+        self._wanted = False
+        self._polling = False
+        self._exhausted = False  # out of descriptors or memory, and logged
+        self._retry: asyncio.TimerHandle | None = None
+        self._nodelay = listener.family in (socket.AF_INET, socket.AF_INET6)
+        self._accept: Callable[[], tuple[int, Any]] = listener._accept  # type: ignore[attr-defined]
+        # ^ the C method under `accept`: it returns a descriptor, and the runtime makes the one object it needs of it
+        connections.on_discard.append(self._room)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._wanted = True
+        self._poll()
+
+    def stop(self) -> None:
+        """Accept what the kernel has completed already, then no more: a queued connection is never left unanswered."""
+        self._wanted = False
+        self._rest()
+        for _ in range(socket.SOMAXCONN):
+            if not self._accept_one():
+                return
+
+    def _poll(self) -> None:
+        if self._wanted and not self._polling and not self._full():
+            self._polling = True
+            self._loop.add_reader(self._listener.fileno(), self._accept_one)
+
+    def _rest(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._polling:
+            self._polling = False
+            self._loop.remove_reader(self._listener.fileno())
+
+    def _full(self) -> bool:
+        return bool(self._capacity) and len(self._connections) >= self._capacity
+
+    def _room(self) -> None:
+        """A connection ended: there may be room, or a descriptor, for another."""
+        if self._wanted and not self._polling and (self._retry is None or not self._exhausted):
+            self._poll()
+
+    def _accept_one(self) -> bool:
+        """Take one connection, if there is one; tell whether another try makes sense."""
+        try:
+            fd, address = self._accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            return self._refused(error)
+        if self._exhausted:
+            self._exhausted = False
+            _log.warning("accepting connections again")
+        if self._nodelay:
+            _set_nodelay(fd)
+        self._connected(Accepted(fd, address, self._listener))
+        if self._wanted and self._full():
+            self._rest()
+        return True
+
+    def _refused(self, error: OSError) -> bool:
+        """A failed accept(2). Errors of the connection that was waiting (accept(2), "Error handling") just mean the next."""
+        if error.errno not in _EXHAUSTED:
+            _log.debug("accept: %s", error)
+            return error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
+        if not self._exhausted:
+            self._exhausted = True
+            _log.error(
+                "cannot accept: %s; %d connections are open, the next ones wait in the backlog (see `ulimit -n`)",
+                error.strerror,
+                len(self._connections),
+            )
+        if self._wanted:
+            self._rest()
+            self._retry = self._loop.call_later(RETRY, self._again)
+        return False
+
+    def _again(self) -> None:
+        self._retry = None
+        self._poll()
+
+
+def _set_nodelay(fd: int) -> None:
+    """Send small answers at once: Nagle's wait for the peer's delayed ACK costs 40 ms (measured)."""
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        pass  # the peer is gone already; the first read will tell
+    finally:
+        sock.detach()

@@ -1,0 +1,36 @@
+"""What a worker is to serve, as plain data that travels from the command line or the embedder to the fork."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Application:
+    """The target and how to run it. Exactly one of `reference`, `factory` and `pickled` is set.
+
+    The target is loaded in the worker, after the fork and after the loop has prepared the process: the supervisor must not
+    import application code.
+    """
+
+    reference: str | None = None
+    """`module:attribute`, dots allowed in both."""
+    factory: Callable[..., Any] | None = None
+    """The handler itself, where the embedding process becomes the supervisor."""
+    pickled: bytes | None = None
+    """The handler as dill bytes, where the supervisor is a child of the embedding process."""
+    loop: str = "epoll"
+    """A name of `hybrid.workers.loops.registry.LOOPS`."""
+    interface: str = "auto"
+    """`auto`, `stream`, `protocol` or `datagram`."""
+    max_connections: int = 0
+    """Connections a worker serves at a time before it stops accepting; 0: as many as it has descriptors for."""
+
+    @property
+    def name(self) -> str:
+        """What error messages call it."""
+        if self.reference is not None:
+            return self.reference
+        return "the target" if self.factory is None else getattr(self.factory, "__qualname__", repr(self.factory))

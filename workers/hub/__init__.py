@@ -1,0 +1,15 @@
+"""The event loop of ours: asyncio, greenlets and lean streams on one thread, over any of the three pollers.
+
+    watch      one file descriptor and who waits for it; the registry that arms and disarms the poller
+    selector   the selector inside `asyncio.SelectorEventLoop`: calls waiters back directly, hands asyncio its own
+    loop       `HubLoop`: that asyncio loop
+    reactor    the same registry over `add_reader`/`add_writer`, for asyncio's own loop and uvloop
+    parking    how a greenlet waits for one thing and is woken once
+    greenlets  `Greenlet`: spawn, get, join, kill, as gevent users know them
+    sockets    `Socket`: a `socket.socket` whose blocking calls park the greenlet
+    streams    `StreamReader` and `StreamWriter` for async handlers
+    futures    the small awaitable that steps a task as soon as its socket is readable
+
+A greenlet of a handler has the greenlet that runs the loop as its *home*: to wait is to leave a callback with a watch and
+switch home; to be woken is to be switched to from there. No lock is taken anywhere: one thread runs it all.
+"""

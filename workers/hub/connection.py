@@ -1,0 +1,243 @@
+"""A connection of the lean streams: the socket, what is not sent yet, and how it ends.
+
+States: open -> closing (the buffer still drains) -> closed. An error or `abort` goes to closed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from hybrid.workers.hub.watch import Watches
+from hybrid.workers.pollers.contract import WRITE
+
+HIGH_WATER = 64 * 1024  # bytes; asyncio's default: above it `drain` waits
+LINGER = 60.0  # seconds a closed connection may take to send what is left without any progress
+
+
+class Connection:
+    """One connected stream socket on the hub. No method but the two coroutines waits."""
+
+    __slots__ = (
+        "_eof_wanted",
+        "_high",
+        "_linger",
+        "_low",
+        "_on_closed",
+        "_send",
+        "_waiters",
+        "closed",
+        "closing",
+        "error",
+        "loop",
+        "paused",
+        "sock",
+        "unsent",
+        "watch",
+        "watches",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, watches: Watches, sock: socket.socket, on_closed: Callable[[], None]
+    ) -> None:
+        sock.setblocking(False)
+        self.loop = loop
+        self.watches = watches
+        self.watch = watches.open(sock.fileno())
+        self.sock = sock
+        self.unsent: bytearray | None = None  # what the kernel had no room for
+        self.paused = False  # unsent rose above the high-water mark and is not yet below the low one
+        self.closing = False
+        self.closed = False
+        self.error: OSError | None = None  # what broke the connection, for drain and wait_closed
+        self._send = sock.send
+        self._on_closed = on_closed
+        self._waiters: list[asyncio.Future[None]] | None = None  # of drain and wait_closed; each looks again when woken
+        self._linger: asyncio.TimerHandle | None = None
+        self._eof_wanted = False
+        self._high = HIGH_WATER
+        self._low = HIGH_WATER // 4
+
+    def write(self, data: Any) -> None:
+        """Send `data`, or keep what does not fit. After an error or a close it is dropped, as asyncio does."""
+        if self.closing or self._eof_wanted:
+            self._refuse(data)
+            return
+        if self.unsent:
+            self._keep(data)
+            return
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            self._keep(data)
+            return
+        except OSError as error:
+            self.failed(error)
+            return
+        if sent != len(data) or type(data) is not bytes:
+            self._keep(memoryview(data).cast("B")[sent:])
+
+    def _refuse(self, data: Any) -> None:
+        if self._eof_wanted and not self.closing:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+
+    def _keep(self, data: Any) -> None:
+        if not data:
+            return
+        if self.unsent is None:
+            self.unsent = bytearray()
+        self.unsent += data
+        if len(self.unsent) > self._high:
+            self.paused = True
+        self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        self.watch.on_writable = self._flush
+        if not self.watch.armed & WRITE:
+            try:
+                self.watches.arm(self.watch, WRITE)
+            except OSError as error:
+                self.failed(error)
+
+    def _flush(self) -> None:
+        """The socket has room again."""
+        if self.closed or not self.unsent:
+            return
+        try:
+            sent = self._send(self.unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.failed(error)
+            return
+        del self.unsent[:sent]
+        if self.paused and len(self.unsent) <= self._low:
+            self.paused = False
+            self._wake()
+        if self.unsent:
+            if self.closing and sent:
+                self._start_linger()
+            self._wait_for_room()
+        else:
+            self._sent_all()
+
+    def _sent_all(self) -> None:
+        if self.closing:
+            self._finish()
+        elif self._eof_wanted:
+            self._shut_down()
+
+    def write_eof(self) -> None:
+        """Shut the writing half down once everything is sent."""
+        if self.closing or self._eof_wanted:
+            return
+        self._eof_wanted = True
+        if not self.unsent:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.failed(error)
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+        if self.closing:
+            return
+        self.closing = True
+        if self.unsent:
+            self._start_linger()
+        else:
+            self._finish()
+
+    def _start_linger(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+        self._linger = self.loop.call_later(LINGER, self.abort)
+
+    def abort(self) -> None:
+        """Close now; what is unsent is lost."""
+        self.closing = True
+        self._finish()
+
+    def failed(self, error: OSError) -> None:
+        """The socket reported `error`: nothing more can be sent or received."""
+        if self.error is None:
+            self.error = error
+        self.abort()
+
+    def _finish(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self.watches.release(self.watch)
+        self.sock.close()
+        self._wake()
+        self._on_closed()
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    async def wait_drained(self) -> None:
+        """Wait until the buffer is below the low-water mark. Raises the error that broke the connection."""
+        while self.paused and not self.closed:
+            await self._woken()
+        if self.error is not None:
+            raise self.error
+        if self.closed:
+            raise ConnectionResetError("Connection lost")
+
+    async def wait_closed(self) -> None:
+        """Wait until closed. Raises the error that broke the connection."""
+        while not self.closed:
+            await self._woken()
+        if self.error is not None:
+            raise self.error
+
+    async def _woken(self) -> None:
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # -- facts -----------------------------------------------------------------------------------------------------
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """`peername`, `sockname`, `socket`; `default` for anything else, or once closed."""
+        try:
+            if name == "peername":
+                return self.sock.getpeername()
+            if name == "sockname":
+                return self.sock.getsockname()
+        except OSError:
+            return default
+        return self.sock if name == "socket" else default
+
+    def set_limits(self, high: int | None, low: int | None) -> None:
+        """Set the water marks in bytes, with asyncio's defaults. Raises `ValueError`."""
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high, self._low = high, low
+
+    def limits(self) -> tuple[int, int]:
+        """The water marks (low, high) in bytes."""
+        return self._low, self._high
+

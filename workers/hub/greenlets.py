@@ -1,0 +1,204 @@
+"""`Greenlet`: what `hybrid.spawn` returns on every loop but gevent, with the methods gevent users know."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import greenlet
+from greenlet import GreenletExit
+
+from hybrid.workers.hub.parking import Parking
+
+_log = logging.getLogger("hybrid")
+Link = Callable[["Greenlet"], object]
+
+
+class Greenlet(greenlet.greenlet):
+    """A function that runs in a greenlet of its own, started by the loop's next turn.
+
+    Its end is never the loop's: an exception is kept for `get`, and logged if nobody can see it otherwise.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        home: greenlet.greenlet,
+        function: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        report: bool = True,
+    ) -> None:
+        super().__init__(parent=home)
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function!r} is a coroutine function: use asyncio.create_task, or hybrid.await_")
+        self.gr_context = contextvars.copy_context()  # as gevent and asyncio do: a child sees its parent's variables
+        self._loop = loop
+        self._home = home
+        self._call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (function, args, kwargs or {})
+        self._report = report
+        self._links: list[Link] = []  # called by the loop after the end, in order
+        self._ended = False
+        self.value: Any = None
+        """The result, once there is one; None before, and after an exception."""
+        self.exception: BaseException | None = None
+        """The exception that ended it, if any."""
+        loop.call_soon(self._start)
+
+    @property
+    def started(self) -> bool:
+        """Whether it will run, runs, or ran; False only if it was killed before its first turn."""
+        return not (self._ended and self._call is not None)
+
+    def ready(self) -> bool:
+        """Whether it has ended."""
+        return self._ended
+
+    def successful(self) -> bool:
+        """Whether it has ended without an error; being killed by `GreenletExit` counts as success, as in gevent."""
+        return self._ended and self.exception is None
+
+    @property
+    def exc_info(self) -> tuple[type[BaseException] | None, BaseException | None, TracebackType | None]:
+        """The error as `sys.exc_info()` would tell it."""
+        error = self.exception
+        return (None, None, None) if error is None else (type(error), error, error.__traceback__)
+
+    def __bool__(self) -> bool:
+        return self._call is None and not self._ended
+
+    def run(self) -> None:
+        """Call the function; the greenlet's body."""
+        if self._call is None:
+            raise RuntimeError("a greenlet runs once")
+        (function, args, kwargs), self._call = self._call, None
+        try:
+            self.value = function(*args, **kwargs)
+        except GreenletExit as exit_:
+            self.value = exit_
+        except BaseException as error:  # noqa: BLE001 - it must not reach the parent, which is the loop
+            self.exception = error
+            if self._report:
+                _log.error("greenlet %s failed", _name_of(function), exc_info=error)
+        finally:
+            self._end()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has ended, at most `timeout` seconds. Parks the calling greenlet."""
+        joinall(self._loop, self._home, [self], timeout)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Return its result or raise its error. Parks the calling greenlet.
+
+        Raises `TimeoutError` if it has not ended within `timeout` seconds, or at all if not `block`.
+        """
+        if not self._ended and block:
+            self.join(timeout)
+        if not self._ended:
+            raise TimeoutError(f"{self!r} has not ended" + (f" within {timeout} s" if block else ""))
+        if self.exception is not None:
+            raise self.exception
+        return self.value
+
+    def kill(
+        self,
+        exception: type[BaseException] | BaseException = GreenletExit,
+        block: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        """Raise `exception` where it is parked. With `block`, wait for its end (at most `timeout` seconds).
+
+        One that has not begun never does. From the loop itself it never blocks.
+        """
+        if not self._ended:
+            self._loop.call_soon(self._raise, exception)
+            here = greenlet.getcurrent()
+            if block and here is not self._home and here is not self:
+                self.join(timeout)
+
+    def link(self, callback: Link) -> None:
+        """Have the loop call `callback(self)` after the end; at once (next turn) if it has ended."""
+        if self._ended:
+            self._loop.call_soon(callback, self)
+        else:
+            self._links.append(callback)
+
+    rawlink = link
+
+    def unlink(self, callback: Link) -> None:
+        """Take a `link` back; does nothing if there is none."""
+        if callback in self._links:
+            self._links.remove(callback)
+
+    def _start(self) -> None:
+        if not self._ended:
+            self.switch()
+
+    def _raise(self, exception: type[BaseException] | BaseException) -> None:
+        if self._ended:
+            return
+        if self._call is None:
+            self.throw(exception)
+            return
+        error = exception() if isinstance(exception, type) else exception
+        if isinstance(error, GreenletExit):
+            self.value = error
+        else:
+            self.exception = error
+        self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        links, self._links = self._links, []
+        for callback in links:
+            self._loop.call_soon(callback, self)
+
+
+def joinall(
+    loop: asyncio.AbstractEventLoop,
+    home: greenlet.greenlet,
+    greenlets: Iterable[Greenlet],
+    timeout: float | None = None,
+    raise_error: bool = False,
+    count: int | None = None,
+) -> list[Greenlet]:
+    """Wait until `count` (None: all) of `greenlets` have ended; return the ended ones in their order of ending.
+
+    Returns what there is after `timeout` seconds. With `raise_error` the first error is raised. Parks the caller.
+    """
+    awaited = list(dict.fromkeys(greenlets))
+    done = [item for item in awaited if item.ready()]
+    wanted = len(awaited) if count is None else min(count, len(awaited))
+    waiting = [item for item in awaited if not item.ready()]
+    if len(done) < wanted and not (raise_error and any(item.exception for item in done)):
+        parking = Parking(loop, home)
+
+        def ended(item: Greenlet) -> None:
+            done.append(item)
+            if len(done) >= wanted or (raise_error and item.exception is not None):
+                parking.wake()
+
+        for item in waiting:
+            item.link(ended)
+        try:
+            parking.wait(timeout)
+        except TimeoutError:
+            if timeout is None:  # thrown in by somebody, not ours
+                raise
+        finally:
+            for item in waiting:
+                item.unlink(ended)
+    if raise_error:
+        for item in done:
+            if item.exception is not None:
+                raise item.exception
+    return done
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"

@@ -1,0 +1,21 @@
+"""`HubLoop`: asyncio's own selector loop, given the hub's selector. Nothing of asyncio's is overridden."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hybrid.workers.hub.selector import HubSelector
+from hybrid.workers.pollers import open_poller
+
+
+class HubLoop(asyncio.SelectorEventLoop):
+    """An asyncio event loop whose selector also serves greenlets and lean streams directly.
+
+    `poller` is `select`, `poll` or `epoll`. Raises what `open_poller` raises.
+    """
+
+    def __init__(self, poller: str = "epoll") -> None:
+        self.poller_name = poller
+        self.watches = HubSelector(open_poller(poller))
+        super().__init__(self.watches)
+        self.watches.call_soon = self.call_soon

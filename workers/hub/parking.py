@@ -1,0 +1,57 @@
+"""Parking: one greenlet waits for one thing and is woken once, by whichever of several callbacks comes first."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import greenlet
+
+
+class Parking:
+    """One wait of the greenlet that makes it. For slow paths: sockets do the same by hand.
+
+    Raises `RuntimeError` in the greenlet that runs the loop: parking it would stop everything.
+    """
+
+    __slots__ = ("_home", "_loop", "_parked", "_woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, home: greenlet.greenlet) -> None:
+        self._parked = greenlet.getcurrent()
+        self._home = home
+        self._loop = loop
+        self._woken = False
+        if self._parked is home:
+            raise RuntimeError(
+                "this call would block the event loop: in a coroutine, use `await hybrid.green(function, ...)` "
+                "or asyncio's own function"
+            )
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Park until `wake` or `fail`; return or raise what they were given.
+
+        Raises `TimeoutError` after `timeout` seconds, and whatever is thrown into the greenlet meanwhile (a kill).
+        """
+        alarm = None if timeout is None else self._loop.call_later(timeout, self.fail, TimeoutError("timed out"))
+        try:
+            return self._home.switch()
+        finally:
+            self._woken = True
+            if alarm is not None:
+                alarm.cancel()
+
+    def wake(self, value: Any = None) -> None:
+        """Switch to the greenlet. Only from a callback of the loop; later calls do nothing."""
+        if not self._woken:
+            self._woken = True
+            self._parked.switch(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` in the greenlet. Only from a callback of the loop; later calls do nothing."""
+        if not self._woken:
+            self._woken = True
+            self._parked.throw(error)
+
+    def wake_soon(self, value: Any = None) -> None:
+        """Wake in the loop's next turn; from anywhere on the loop's thread."""
+        self._loop.call_soon(self.wake, value)

@@ -1,0 +1,58 @@
+"""The registry of watches over a loop's `add_reader` and `add_writer`: asyncio's own loop, uvloop, asyncio on gevent."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hybrid.workers.hub.watch import Watch
+from hybrid.workers.pollers.contract import READ, WRITE
+
+
+class LoopWatches:
+    """`Watches` (see `hub.watch`) for a loop that is not ours. Arming is lazy here too: see `_readable`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def open(self, fd: int) -> Watch:
+        """Return a watch for `fd` with nothing armed."""
+        return Watch(fd)
+
+    def arm(self, watch: Watch, mask: int) -> None:
+        """Watch for `mask` too. Raises `OSError`."""
+        if mask & READ & ~watch.armed:
+            self._loop.add_reader(watch.fd, self._readable, watch)
+        if mask & WRITE & ~watch.armed:
+            self._loop.add_writer(watch.fd, self._writable, watch)
+        watch.armed |= mask
+
+    def release(self, watch: Watch) -> None:
+        """Forget `watch` and wake whoever waits on it."""
+        self._disarm(watch, READ | WRITE)
+        for callback in (watch.on_readable, watch.on_writable):
+            if callback is not None and not self._loop.is_closed():
+                self._loop.call_soon(callback)
+        watch.on_readable = watch.on_writable = None
+
+    def _readable(self, watch: Watch) -> None:
+        callback, watch.on_readable = watch.on_readable, None
+        if callback is None:
+            self._disarm(watch, READ)  # ready and nobody waits: polling for it would spin
+        else:
+            callback()
+
+    def _writable(self, watch: Watch) -> None:
+        callback, watch.on_writable = watch.on_writable, None
+        if callback is None:
+            self._disarm(watch, WRITE)
+        else:
+            callback()
+
+    def _disarm(self, watch: Watch, mask: int) -> None:
+        if self._loop.is_closed():
+            return
+        if watch.armed & mask & READ:
+            self._loop.remove_reader(watch.fd)
+        if watch.armed & mask & WRITE:
+            self._loop.remove_writer(watch.fd)
+        watch.armed &= ~mask

@@ -1,0 +1,173 @@
+"""`HubRuntime`: greenlets, coroutines and sockets together, on our hub, on asyncio's loop and on uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NoReturn, TypeVar, cast
+
+import greenlet
+
+from hybrid.workers import runtime as runtimes
+from hybrid.workers.hub import greenlets
+from hybrid.workers.hub.greenlets import Greenlet
+from hybrid.workers.hub.parking import Parking
+from hybrid.workers.hub.watch import Watches
+from hybrid.workers.runtime import Accepted
+
+T = TypeVar("T")
+OpenStreams = Callable[["HubRuntime", Accepted, Callable[[], None]], Awaitable[tuple[Any, Any]]]
+"""Makes reader and writer for a connection: lean ones on the hub, the loop's own elsewhere."""
+
+
+class HubRuntime:
+    """The runtime of a loop that greenlets have as their home. Made in the greenlet that runs the loop.
+
+    See `hybrid.workers.runtime.Runtime` for what the methods promise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loop: asyncio.AbstractEventLoop,
+        watches: Watches,
+        open_streams: OpenStreams,
+    ) -> None:
+        self.name = name
+        self.loop = loop
+        self.watches = watches
+        self.home = greenlet.getcurrent()
+        self._open_streams = open_streams
+
+    def refuse_to_park(self) -> NoReturn:
+        """Raise the `RuntimeError` for a blocking call in the loop's own greenlet."""
+        Parking(self.loop, self.home)
+        raise AssertionError("unreachable: called outside of the loop's greenlet")
+
+    def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Greenlet:
+        """Start a greenlet in the loop's next turn."""
+        return Greenlet(self.loop, self.home, function, args, kwargs)
+
+    def sleep(self, seconds: float = 0) -> None:
+        """Park for `seconds`; 0 lets the others run once."""
+        parking = Parking(self.loop, self.home)
+        if seconds > 0:
+            timer = self.loop.call_later(seconds, parking.wake)
+            try:
+                parking.wait()
+            finally:
+                timer.cancel()
+        else:
+            parking.wake_soon()
+            parking.wait()
+
+    def joinall(
+        self,
+        items: Iterable[Greenlet],
+        timeout: float | None = None,
+        raise_error: bool = False,
+        count: int | None = None,
+    ) -> list[Greenlet]:
+        """Wait for greenlets; see `greenlets.joinall`."""
+        return greenlets.joinall(self.loop, self.home, items, timeout, raise_error, count)
+
+    def await_(self, awaitable: Awaitable[T]) -> T:
+        """Run `awaitable` as a task and park until it is done; a kill of the greenlet cancels the task."""
+        parking = Parking(self.loop, self.home)
+        future = asyncio.ensure_future(awaitable, loop=self.loop)
+        future.add_done_callback(parking.wake)
+        try:
+            parking.wait()
+        except BaseException:
+            future.cancel()
+            raise
+        return future.result()
+
+    async def green(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run `function` in a greenlet; cancelling the coroutine kills it."""
+        started = Greenlet(self.loop, self.home, function, args, kwargs, report=False)
+        ended: asyncio.Future[None] = self.loop.create_future()
+        started.link(lambda _: ended.done() or ended.set_result(None))
+        try:
+            await ended
+        except asyncio.CancelledError:
+            started.kill(block=False)
+            raise
+        return cast(T, started.get(block=False))
+
+    def connect(self, address: Any, timeout: float | None = None) -> socket.socket:
+        """Connect to `(host, port)` or a UNIX path, trying each address of a name; `timeout` bounds each try."""
+        from hybrid.workers.hub.sockets import Socket, is_numeric
+
+        if isinstance(address, (str, bytes)):
+            return self._connected(Socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, runtime=self), address, timeout)
+        host, port = address[:2]
+        flags = socket.AI_NUMERICHOST if is_numeric(host) else 0
+        if flags:
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+        else:
+            found = self.await_(self.loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        errors: list[OSError] = []
+        for family, kind, proto, _, where in found:
+            try:
+                return self._connected(Socket(family, kind, proto, runtime=self), where, timeout)
+            except OSError as error:
+                errors.append(error)
+        raise errors[0] if errors else OSError(f"no address found for {host!r}")
+
+    @staticmethod
+    def _connected(sock: Any, address: Any, timeout: float | None) -> socket.socket:
+        sock.settimeout(timeout)
+        try:
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        return cast(socket.socket, sock)
+
+    def start_handler(
+        self, handler: Callable[..., Any], accepted: Accepted, ended: Callable[[BaseException | None], None]
+    ) -> greenlet.greenlet:
+        """Run a sync handler in a greenlet, now: a connection often brings its first bytes with it."""
+        from hybrid.workers.hub.sockets import Socket
+
+        listener = accepted.listener
+        sock = Socket(listener.family, listener.type, listener.proto, fileno=accepted.fd, runtime=self)
+        started = greenlet.greenlet(_handle, self.home)
+        started.switch(handler, sock, accepted.address, ended)
+        return started
+
+    async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
+        """Return lean streams on the hub and asyncio's own elsewhere; `closed()` is called once."""
+        return await self._open_streams(self, accepted, closed)
+
+    def kill(self, started: greenlet.greenlet) -> None:
+        """Raise GreenletExit in a greenlet in the loop's next turn."""
+        self.loop.call_soon(_throw_exit, started)
+
+
+def _handle(handler: Callable[..., Any], sock: Any, address: Any, ended: Callable[[Any], None]) -> None:
+    """The body of a connection's greenlet: closes the socket as gevent's StreamServer does, lets nothing reach the loop."""
+    error: BaseException | None = None
+    try:
+        handler(sock, address)
+    except BaseException as caught:  # noqa: BLE001 - told to `ended`, which logs it
+        error = caught
+    with contextlib.suppress(OSError):
+        sock.close()
+    ended(error)
+
+
+def _throw_exit(started: greenlet.greenlet) -> None:
+    if started:
+        started.throw(greenlet.GreenletExit)
+
+
+def current_hub() -> HubRuntime:
+    """Return the runtime of the calling code, which must be one of ours. Raises `RuntimeError`."""
+    found = runtimes.current()
+    if not isinstance(found, HubRuntime):
+        raise RuntimeError(f"this is a socket of hybrid's hub; on {found.name}, use that loop's own sockets")
+    return found

@@ -1,0 +1,194 @@
+"""The selector inside the hub's asyncio loop: polls once a turn, serves our watches directly, returns asyncio its own.
+
+asyncio calls `select(timeout)` once per turn and runs the callbacks of what it returns through its ready queue. For a
+descriptor of ours the callback is called right here instead: no Handle, no queue, one dictionary look-up. What such a
+callback schedules with `call_soon` runs in the same turn, because asyncio looks at its queue after `select`.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hybrid.workers.hub.watch import READABLE, WRITABLE, Watch
+from hybrid.workers.pollers.contract import READ, WRITE, Poller
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+_log = logging.getLogger("hybrid")
+_TO_POLLER = {
+    selectors.EVENT_READ: READ,
+    selectors.EVENT_WRITE: WRITE,
+    selectors.EVENT_READ | selectors.EVENT_WRITE: READ | WRITE,
+}
+
+
+class HubSelector(selectors.BaseSelector):
+    """A `selectors.BaseSelector` for asyncio and the `Watches` of the hub, over one poller."""
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self._keys: dict[int, selectors.SelectorKey] = {}  # fd -> what asyncio registered
+        self._watches: dict[int, Watch] = {}  # fd -> watch of ours that is known to the poller
+        self._closed = False
+
+    # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Poll for at most `timeout` seconds (None: until something is ready), call our waiters, return asyncio's keys."""
+        foreign: list[tuple[selectors.SelectorKey, int]] = []
+        watches = self._watches
+        for fd, mask in self._poller.wait(timeout):
+            watch = watches.get(fd)
+            if watch is None:
+                self._collect(fd, mask, foreign)
+                continue
+            idle = 0
+            if mask & READABLE:
+                callback = watch.on_readable
+                if callback is None:
+                    idle = READ
+                else:
+                    watch.on_readable = None
+                    try:
+                        callback()
+                    except Exception:
+                        _log.exception("a callback of the event loop failed; the loop goes on")
+            if mask & WRITABLE:
+                callback = watch.on_writable
+                if callback is None:
+                    idle |= WRITE
+                else:
+                    watch.on_writable = None
+                    try:
+                        callback()
+                    except Exception:
+                        _log.exception("a callback of the event loop failed; the loop goes on")
+            if idle & watch.armed:
+                self._disarm(watch, idle, mask)
+        return foreign
+
+    # -- watches (see hub.watch.Watches) -------------------------------------------------------------------------
+
+    def open(self, fd: int) -> Watch:
+        """Return a watch for `fd`; the poller hears of it when it is first armed."""
+        return Watch(fd)
+
+    def arm(self, watch: Watch, mask: int) -> None:
+        """Watch for `mask` too. Raises `OSError` (EMFILE for select beyond 1,024, ENOMEM, ENOSPC, EBADF)."""
+        wanted = watch.armed | mask
+        if self._watches.get(watch.fd) is watch:
+            self._poller.modify(watch.fd, wanted)
+        else:
+            self._poller.add(watch.fd, wanted)
+            self._watches[watch.fd] = watch
+        watch.armed = wanted
+
+    def release(self, watch: Watch) -> None:
+        """Forget `watch` and wake whoever waits on it."""
+        self._forget(watch)
+        for callback in (watch.on_readable, watch.on_writable):
+            if callback is not None and not self._closed:
+                self.call_soon(callback)
+        watch.on_readable = watch.on_writable = None
+
+    call_soon: Callable[[Callable[[], object]], object]
+    """Runs a callback in the next turn; the loop sets it."""
+
+    def _disarm(self, watch: Watch, idle: int, mask: int) -> None:
+        """Nobody waits for `idle`: stop polling for it.
+
+        With a pending HANGUP or ERROR, which poll and epoll report whatever the mask says, only removal stops it.
+        """
+        if self._watches.get(watch.fd) is not watch:
+            return  # released by one of the callbacks above
+        wanted = watch.armed & ~idle
+        still_waiting = watch.on_readable is not None or watch.on_writable is not None
+        if wanted and still_waiting:
+            self._poller.modify(watch.fd, wanted)
+            watch.armed = wanted
+        elif not still_waiting:
+            self._forget(watch)
+
+    def _forget(self, watch: Watch) -> None:
+        if self._watches.get(watch.fd) is watch:
+            del self._watches[watch.fd]
+            self._poller.remove(watch.fd)
+        watch.armed = 0
+
+    # -- what asyncio asks for -----------------------------------------------------------------------------------
+
+    def _collect(self, fd: int, mask: int, foreign: list[tuple[selectors.SelectorKey, int]]) -> None:
+        key = self._keys.get(fd)
+        if key is None:
+            self._poller.remove(fd)  # an event of this very batch whose descriptor a callback has just closed
+            return
+        events = (selectors.EVENT_READ if mask & READABLE else 0) | (selectors.EVENT_WRITE if mask & WRITABLE else 0)
+        foreign.append((key, events & key.events))
+
+    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Register for asyncio. Raises `ValueError` (mask), `KeyError` (twice), `RuntimeError` (a connection of ours)."""
+        if events not in _TO_POLLER:
+            raise ValueError(f"invalid events: {events!r}")
+        fd = _fd_of(fileobj)
+        if fd in self._keys:
+            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
+        if fd in self._watches:
+            raise RuntimeError(f"file descriptor {fd} belongs to a connection of a handler: use its reader and writer")
+        self._poller.add(fd, _TO_POLLER[events])
+        key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
+        return key
+
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """Forget a registration of asyncio's. Raises `KeyError`."""
+        key = self._keys.pop(self._find(fileobj))
+        self._poller.remove(key.fd)
+        return key
+
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Replace events and data. Raises `KeyError`, `ValueError`."""
+        if events not in _TO_POLLER:
+            raise ValueError(f"invalid events: {events!r}")
+        fd = self._find(fileobj)
+        if events != self._keys[fd].events:
+            self._poller.modify(fd, _TO_POLLER[events])
+        key = self._keys[fd] = self._keys[fd]._replace(events=events, data=data)
+        return key
+
+    def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """Return the registration of `fileobj`. Raises `KeyError`."""
+        return self._keys[self._find(fileobj)]
+
+    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
+        """Return asyncio's registrations, by descriptor."""
+        return self._keys  # type: ignore[return-value]  # asyncio (3.13) looks up integers only
+
+    def close(self) -> None:
+        """Close the poller; watches and registrations are forgotten."""
+        self._closed = True
+        self._keys.clear()
+        self._watches.clear()
+        self._poller.close()
+
+    def _find(self, fileobj: FileDescriptorLike) -> int:
+        """The descriptor `fileobj` was registered with, even if it is closed by now."""
+        try:
+            fd = _fd_of(fileobj)
+            if fd in self._keys:
+                return fd
+        except ValueError:
+            pass
+        for key in self._keys.values():
+            if key.fileobj is fileobj:
+                return key.fd
+        raise KeyError(f"{fileobj!r} is not registered")
+
+
+def _fd_of(fileobj: FileDescriptorLike) -> int:
+    fd = fileobj if isinstance(fileobj, int) else int(fileobj.fileno())
+    if fd < 0:
+        raise ValueError(f"invalid file descriptor: {fd}")
+    return fd

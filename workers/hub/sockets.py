@@ -1,0 +1,399 @@
+"""`Socket`: a `socket.socket` whose blocking calls park the calling greenlet instead of the process.
+
+The descriptor is non-blocking; `gettimeout()` still tells what the handler asked for. What does not block (options, names,
+`shutdown`, `makefile`, ...) is inherited as it is, and `makefile` works because it reads through `recv_into`.
+
+Reading is tuned for the usual server: after a read that did not fill its buffer the kernel's is empty, so the next one parks
+at once instead of asking for EAGAIN; after one that did, the next 32 try first, and then one waits so that a fast peer cannot
+keep the loop. Benchmark: `python -m benchmarks echo`.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from socket import timeout as _timed_out  # TimeoutError's older name, as handlers catch it
+from typing import Any
+
+from greenlet import getcurrent
+
+from hybrid.workers.hub.alarm import Alarm
+from hybrid.workers.hub.runtime import HubRuntime, current_hub
+from hybrid.workers.hub.watch import Watch
+from hybrid.workers.pollers.contract import READ, WRITE
+
+_EAGER = 32  # full reads in a row that may skip the poller; a fast peer costs the others at most that many
+_SENDFILE_CHUNK = 1 << 20  # bytes per sendfile(2), so that a fast peer does not keep the loop
+_base = socket.socket
+_recv = _base.recv
+_recv_into = _base.recv_into
+_send = _base.send
+
+
+class Socket(_base):
+    """A cooperative socket. Every method that may wait must be called in a greenlet, not in a coroutine or a callback.
+
+    Two greenlets may use one socket, one reading and one writing; a second reader gets `RuntimeError`.
+    """
+
+    __slots__ = ("_alarms", "_eager", "_patience", "_runtime", "_watch", "_watches")
+
+    def __init__(
+        self,
+        family: int = -1,
+        type: int = -1,  # noqa: A002 - socket.socket's own parameter
+        proto: int = -1,
+        fileno: int | None = None,
+        runtime: HubRuntime | None = None,
+    ) -> None:
+        super().__init__(family, type, proto, fileno)
+        self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None for ever, 0 not at all
+        _base.setblocking(self, False)
+        self._runtime = runtime or current_hub()
+        self._watches = self._runtime.watches
+        self._watch: Watch | None = self._watches.open(self.fileno())
+        self._eager = 1  # reads that may be tried before waiting: a new connection often brings its first bytes
+        self._alarms: tuple[Alarm, Alarm] | None = None  # for reading and for writing, once a timeout is set
+
+    # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """Return at most `bufsize` bytes, b"" at the end. Parks. Raises `TimeoutError`, `OSError`."""
+        if self._eager:
+            self._eager -= 1
+        else:
+            self._wait_readable()
+            self._eager = _EAGER
+        while True:
+            try:
+                data = _recv(self, bufsize, flags)
+            except BlockingIOError:
+                self._wait_again(flags)
+                continue
+            if len(data) != bufsize:
+                self._eager = 0
+            return data
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive into `buffer`; return how many bytes came, 0 at the end. Parks. Raises `TimeoutError`, `OSError`."""
+        if self._eager:
+            self._eager -= 1
+        else:
+            self._wait_readable()
+            self._eager = _EAGER
+        while True:
+            try:
+                count = _recv_into(self, buffer, nbytes, flags)
+            except BlockingIOError:
+                self._wait_again(flags)
+                continue
+            if count != (nbytes or len(buffer)):
+                self._eager = 0
+            return count
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """Send all of `data`. Parks while the peer does not read. Raises `TimeoutError` (in total), `OSError`."""
+        if type(data) is bytes:
+            try:
+                if (sent := _send(self, data, flags)) == len(data):
+                    return
+            except BlockingIOError:
+                sent = 0
+            self._send_rest(memoryview(data)[sent:], flags)
+        else:
+            self._send_rest(memoryview(data).cast("B"), flags)
+
+    def _wait_readable(self) -> None:
+        """Park until the descriptor is readable."""
+        watch = self._watch
+        if watch is None or self._patience is not None or watch.on_readable is not None:
+            self._wait_with_care(READ)
+            return
+        runtime = self._runtime
+        me = getcurrent()
+        if me is runtime.home:
+            runtime.refuse_to_park()
+        watch.on_readable = me.switch
+        try:
+            if not watch.armed & READ:
+                self._watches.arm(watch, READ)
+            runtime.home.switch()
+        except BaseException:
+            watch.on_readable = None
+            raise
+
+    # -- waiting -------------------------------------------------------------------------------------------------
+
+    def _wait_again(self, flags: int = 0) -> None:
+        """Wait after EAGAIN, unless the caller wants to see it."""
+        if self._patience == 0 or flags & socket.MSG_DONTWAIT:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        self._wait_readable()
+
+    def _wait_writable(self, patience: float | None) -> None:
+        if patience is not None and patience <= 0:
+            if self._patience == 0:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            raise _timed_out("timed out")
+        self._wait_with_care(WRITE, patience)
+
+    def _wait_with_care(self, direction: int, patience: float | None = None) -> None:
+        """Park until ready for `direction`; the general case: closed sockets, two waiters, timeouts."""
+        watch = self._watch
+        if watch is None:
+            raise OSError(errno.EBADF, "the socket is closed")
+        reading = direction == READ
+        if (watch.on_readable if reading else watch.on_writable) is not None:
+            raise RuntimeError(f"another greenlet is {'reading from' if reading else 'writing to'} this socket already")
+        if reading:
+            patience = self._patience
+            if patience == 0:
+                return  # non-blocking: let the call itself find out
+        me = getcurrent()
+        if me is self._runtime.home:
+            self._runtime.refuse_to_park()
+        alarm = None
+        if patience is not None:
+            alarm = self._alarm(direction)
+            alarm.set(patience, partial(me.throw, _timed_out("timed out")))
+        try:
+            if reading:
+                watch.on_readable = me.switch
+            else:
+                watch.on_writable = me.switch
+            if not watch.armed & direction:
+                self._watches.arm(watch, direction)
+            self._runtime.home.switch()
+        except BaseException:
+            if reading:
+                watch.on_readable = None
+            else:
+                watch.on_writable = None
+            raise
+        finally:
+            if alarm is not None:
+                alarm.clear()
+
+    def _alarm(self, direction: int) -> Alarm:
+        if self._alarms is None:
+            loop = self._runtime.loop
+            self._alarms = (Alarm(loop), Alarm(loop))
+        return self._alarms[direction == WRITE]
+
+    # -- receiving -----------------------------------------------------------------------------------------------
+
+    def _receive(self, receive: Callable[[], Any], flags: int) -> Any:
+        while True:
+            try:
+                return receive()
+            except BlockingIOError:
+                self._wait_again(flags)
+
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+        """As `socket.recvfrom`. Parks."""
+        found: tuple[bytes, Any] = self._receive(partial(super().recvfrom, bufsize, flags), flags)
+        return found
+
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        """As `socket.recvfrom_into`. Parks."""
+        found: tuple[int, Any] = self._receive(partial(super().recvfrom_into, buffer, nbytes, flags), flags)
+        return found
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
+        """As `socket.recvmsg`. Parks."""
+        found: tuple[bytes, list[Any], int, Any] = self._receive(
+            partial(super().recvmsg, bufsize, ancbufsize, flags), flags
+        )
+        return found
+
+    def recvmsg_into(
+        self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /
+    ) -> tuple[int, list[Any], int, Any]:
+        """As `socket.recvmsg_into`. Parks."""
+        found: tuple[int, list[Any], int, Any] = self._receive(
+            partial(super().recvmsg_into, list(buffers), ancbufsize, flags), flags
+        )
+        return found
+
+    def accept(self) -> tuple[Socket, Any]:
+        """Return a cooperative socket for the next connection, and its address. Parks."""
+        fd, address = self._receive(self._accept, 0)  # type: ignore[attr-defined]  # the C method under accept()
+        return Socket(self.family, self.type, self.proto, fileno=fd, runtime=self._runtime), address
+
+    # -- sending -------------------------------------------------------------------------------------------------
+
+    def _send(self, send: Callable[[], int]) -> int:
+        """Call `send` until it does not say EAGAIN, within the timeout."""
+        ends = self._deadline()
+        while True:
+            try:
+                return send()
+            except BlockingIOError:
+                self._wait_writable(self._remaining(ends))
+
+    def _send_rest(self, rest: memoryview, flags: int) -> None:
+        ends = self._deadline()
+        while rest:
+            try:
+                rest = rest[_send(self, rest, flags) :]
+            except BlockingIOError:
+                self._wait_writable(self._remaining(ends))
+
+    def _deadline(self) -> float | None:
+        return None if self._patience is None else self._runtime.loop.time() + self._patience
+
+    def _remaining(self, ends: float | None) -> float | None:
+        return None if ends is None else ends - self._runtime.loop.time()
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        """As `socket.send`. Parks while there is no room at all."""
+        return self._send(partial(_send, self, data, flags))
+
+    def sendto(self, data: Any, *args: Any) -> int:  # type: ignore[override]  # two forms: [flags,] address
+        """As `socket.sendto`. Parks."""
+        return self._send(partial(super().sendto, data, *args))
+
+    def sendmsg(
+        self, buffers: Iterable[Any], ancdata: Iterable[Any] = (), flags: int = 0, address: Any = None, /
+    ) -> int:
+        """As `socket.sendmsg`. Parks while there is no room at all."""
+        where = () if address is None else (address,)
+        return self._send(partial(super().sendmsg, list(buffers), list(ancdata), flags, *where))
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Send a binary file from `offset`, `count` bytes or all; return how many were sent. Parks.
+
+        Uses sendfile(2) where the file allows it, else reads and sends. Raises `ValueError` for a bad `count`.
+        """
+        if count is not None and count <= 0:
+            raise ValueError(f"count must be a positive integer (got {count!r})")
+        sent = 0
+        ends = self._deadline()
+        try:
+            source = os.fstat(file.fileno()) and file.fileno()
+        except (AttributeError, io.UnsupportedOperation, OSError):
+            return self._send_by_reading(file, offset, count)
+        while count is None or sent < count:
+            block = _SENDFILE_CHUNK if count is None else min(_SENDFILE_CHUNK, count - sent)
+            try:
+                step = os.sendfile(self.fileno(), source, offset + sent, block)
+            except BlockingIOError:
+                self._wait_writable(self._remaining(ends))
+                continue
+            except OSError as error:
+                if sent == 0 and error.errno in (errno.EINVAL, errno.ENOSYS, errno.ESPIPE):
+                    return self._send_by_reading(file, offset, count)
+                raise
+            if step == 0:
+                break
+            sent += step
+        if hasattr(file, "seek"):
+            file.seek(offset + sent)
+        return sent
+
+    def _send_by_reading(self, file: Any, offset: int, count: int | None) -> int:
+        if offset:
+            file.seek(offset)
+        sent = 0
+        while count is None or sent < count:
+            block = file.read(65536 if count is None else min(65536, count - sent))
+            if not block:
+                break
+            self.sendall(block)
+            sent += len(block)
+        return sent
+
+    # -- connecting ----------------------------------------------------------------------------------------------
+
+    def connect(self, address: Any, /) -> None:
+        """Connect. Parks; a host name is resolved in a thread. Raises `TimeoutError`, `OSError`."""
+        code = self._connect(address)
+        if code:
+            raise OSError(code, os.strerror(code))  # Python picks ConnectionRefusedError and its like by the number
+
+    def connect_ex(self, address: Any, /) -> int:
+        """Connect; return 0 or an errno. Parks."""
+        try:
+            return self._connect(address)
+        except BlockingIOError:
+            return errno.EINPROGRESS
+        except TimeoutError:
+            return errno.EAGAIN
+
+    def _connect(self, address: Any) -> int:
+        ends = self._deadline()
+        code = super().connect_ex(self._resolved(address))
+        if code not in (errno.EINPROGRESS, errno.EAGAIN, errno.EINTR):
+            return code
+        if self._patience == 0:
+            raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
+        if code == errno.EAGAIN:  # a UNIX listener whose backlog is full: not writable later, just refused now
+            return code
+        self._wait_writable(self._remaining(ends))
+        return self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def _resolved(self, address: Any) -> Any:
+        if self.family not in (socket.AF_INET, socket.AF_INET6) or is_numeric(address[0]):
+            return address
+        found = self._runtime.await_(
+            self._runtime.loop.getaddrinfo(*address[:2], family=self.family, type=self.type, proto=self.proto)
+        )
+        return found[0][4]
+
+    # -- the rest of the surface ---------------------------------------------------------------------------------
+
+    def settimeout(self, value: float | None, /) -> None:
+        """Seconds each call may wait; None for ever, 0 for not at all."""
+        if value is not None and not value >= 0:
+            raise ValueError("Timeout value out of range")
+        self._patience = None if value is None else float(value)
+
+    def gettimeout(self) -> float | None:
+        """What `settimeout` was given."""
+        return self._patience
+
+    @property
+    def timeout(self) -> float | None:  # type: ignore[override]  # an attribute of the C class
+        """What `settimeout` was given."""
+        return self._patience
+
+    def setblocking(self, flag: bool, /) -> None:
+        """As `settimeout(None)` or `settimeout(0)`."""
+        self._patience = None if flag else 0.0
+
+    def getblocking(self) -> bool:
+        """Whether calls wait."""
+        return self._patience != 0
+
+    def detach(self) -> int:
+        """Give the descriptor (still non-blocking) away; this object counts as closed. Wakes waiting greenlets."""
+        self._release()
+        return super().detach()
+
+    def _real_close(self, *args: Any) -> None:
+        """Called by `close()` once no file of `makefile` is open any more. Wakes waiting greenlets."""
+        self._release()
+        super()._real_close(*args)  # type: ignore[misc]  # the hook socket.close() calls
+
+    def _release(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            self._watches.release(watch)
+        for alarm in self._alarms or ():
+            alarm.close()
+
+
+def is_numeric(host: Sequence[Any] | str) -> bool:
+    """Whether `host` needs no name server."""
+    if host in ("", "<broadcast>"):
+        return True
+    try:
+        ipaddress.ip_address(str(host).partition("%")[0])
+    except ValueError:
+        return False
+    return True

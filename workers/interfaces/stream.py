@@ -1,0 +1,71 @@
+"""Stream handlers: `handle(sock, address)` as for `gevent.server.StreamServer`, `async handle(reader, writer)` as for
+`asyncio.start_server`. Each object here takes accepted connections and gives them to the application's handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from hybrid.workers.connections import Connection, Connections
+from hybrid.workers.runtime import Accepted, Runtime
+
+
+class SyncStream:
+    """Runs a sync handler in a greenlet per connection. The socket is closed when the handler returns."""
+
+    def __init__(self, handler: Callable[..., Any], runtime: Runtime, connections: Connections) -> None:
+        self._handler = handler
+        self._runtime = runtime
+        self._connections = connections
+
+    def connected(self, accepted: Accepted) -> None:
+        """Serve a connection. Called from the loop; runs the handler until it first waits."""
+        runtime = self._runtime
+        connection = self._connections.add(accepted.address)
+
+        def ended(error: BaseException | None) -> None:
+            connection.failed(error)
+            connection.closed()
+
+        started = runtime.start_handler(self._handler, accepted, ended)
+        connection.end = lambda: runtime.kill(started)
+
+
+class AsyncStream:
+    """Runs a coroutine handler in a task per connection.
+
+    As with `asyncio.start_server`, a handler that returns leaves the connection open for whoever still holds its writer; one
+    that raises has it closed.
+    """
+
+    def __init__(self, handler: Callable[..., Any], runtime: Runtime, connections: Connections) -> None:
+        self._handler = handler
+        self._runtime = runtime
+        self._connections = connections
+        self._loop = runtime.loop
+
+    def connected(self, accepted: Accepted) -> None:
+        """Serve a connection. Called from the loop."""
+        connection = self._connections.add(accepted.address)
+        task = self._loop.create_task(self._serve(connection, accepted))
+        connection.end = task.cancel
+
+    async def _serve(self, connection: Connection, accepted: Accepted) -> None:
+        try:
+            reader, writer = await self._runtime.open_streams(accepted, connection.closed)
+        except OSError as error:
+            connection.failed(error)
+            connection.closed()
+            return
+        try:
+            await self._handler(reader, writer)
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+        except BaseException as error:  # noqa: BLE001 - a handler's exit is not the worker's
+            connection.failed(error)
+            writer.close()
+        else:
+            connection.end = lambda: writer.transport.abort()

@@ -1,0 +1,72 @@
+"""What a loop provides, and how one is run from its making to its end; the same for a worker and for `hybrid.run`.
+
+Importing this imports no loop: gevent must patch the process before asyncio is imported for the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from hybrid.workers.runtime import Runtime
+
+T = TypeVar("T")
+
+
+class Driver(Protocol):
+    """1. `prepare` changes what the process needs before the application is imported. 2. `new_loop` returns an asyncio loop.
+
+    3. `runtime` returns the runtime over it; it is called in the greenlet that will run the loop.
+    """
+
+    name: str
+
+    def prepare(self) -> None:
+        """Clause 1; called once, before anything else of the loop. May raise `OSError`."""
+        ...
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Clause 2. Raises `OSError` (EMFILE, ENOMEM)."""
+        ...
+
+    def runtime(self, loop: asyncio.AbstractEventLoop) -> Runtime:
+        """Clause 3."""
+        ...
+
+
+def run(driver: Driver, main: Callable[[Runtime], Coroutine[Any, Any, T]]) -> T:
+    """Run `main(runtime)` on a new loop until it returns; then cancel what is left, and close the loop.
+
+    Blocks. Threads of the default executor are not waited for: a thread that hangs must not keep the process. Raises what
+    `main` raises, and `RuntimeError` where a loop runs in this thread already.
+    """
+    import asyncio
+
+    from hybrid.workers.runtime import entered
+
+    loop = driver.new_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        with entered(driver.runtime(loop)) as runtime:
+            try:
+                return loop.run_until_complete(main(runtime))
+            finally:
+                _cancel_all(loop)
+                loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio
+
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        # A task may refuse to be cancelled; whoever ends this process does not wait for ever either
+        loop.run_until_complete(asyncio.wait(tasks, timeout=1))

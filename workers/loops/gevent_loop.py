@@ -1,0 +1,42 @@
+"""`gevent`: sync handlers get gevent's sockets and greenlets; coroutines run on an asyncio loop over gevent's hub.
+
+Nothing of asyncio is imported before `prepare`, because gevent must patch `socket`, `ssl` and `threading` first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from hybrid.workers.loops.gevent_runtime import GeventRuntime
+
+
+class GeventDriver:
+    """See `driver.Driver`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def prepare(self) -> None:
+        """Patch the standard library, so that blocking calls of the application switch greenlets."""
+        from gevent import monkey
+
+        if not monkey.is_anything_patched():
+            monkey.patch_all()
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Return an asyncio loop whose waiting lets gevent's greenlets run."""
+        from hybrid.workers.loops.gevent_runtime import GeventLoop
+
+        return GeventLoop()
+
+    def runtime(self, loop: asyncio.AbstractEventLoop) -> GeventRuntime:
+        """Return gevent's own greenlets and sockets."""
+        from hybrid.workers.loops.gevent_runtime import GeventRuntime
+
+        return GeventRuntime(self.name, loop)
+
+
+driver = GeventDriver

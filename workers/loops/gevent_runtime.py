@@ -1,0 +1,275 @@
+"""The runtime on gevent, and the asyncio loop that shares its thread.
+
+gevent's hub polls; the asyncio loop runs in the main greenlet and, when it has nothing to do, waits in its selector for an
+event that gevent's I/O watchers set. gevent's own `GeventSelector` is not used because a `select(0)` of it, which asyncio
+calls while it is busy, lets no other greenlet run, and because it cannot be woken from another greenlet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import selectors
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import gevent
+import gevent.event
+import greenlet
+from gevent import socket as gevent_socket
+
+from hybrid.workers.loops.native_streams import open_streams
+from hybrid.workers.runtime import Accepted
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+T = TypeVar("T")
+
+
+class GeventSelector(selectors._BaseSelectorImpl):  # type: ignore[name-defined]  # the base of every selector of Python
+    """A selector that waits by switching to gevent's hub. One shot: a watcher that fired rests until the next select."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hub = gevent.get_hub()
+        self._watchers: dict[int, Any] = {}  # fd -> gevent I/O watcher
+        self._resting: set[int] = set()  # fds whose watcher is not started
+        self._fired: dict[int, int] = {}  # fd -> events since the last select
+        self._something = gevent.event.Event()
+
+    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+        """See `selectors.BaseSelector`."""
+        key: selectors.SelectorKey = super().register(fileobj, events, data)
+        try:
+            self._watchers[key.fd] = self._hub.loop.io(key.fd, events)  # EVENT_READ, EVENT_WRITE are libev's 1 and 2
+        except BaseException:
+            super().unregister(fileobj)
+            raise
+        self._start(key.fd)
+        return key
+
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """See `selectors.BaseSelector`."""
+        key: selectors.SelectorKey = super().unregister(fileobj)
+        self._stop(key.fd)
+        return key
+
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+        """See `selectors.BaseSelector`; a change of data alone costs nothing."""
+        key = self.get_key(fileobj)
+        if events != key.events:
+            self.unregister(fileobj)
+            return self.register(fileobj, events, data)
+        key = key._replace(data=data)
+        self._fd_to_key[key.fd] = key
+        return key
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Let gevent run for at most `timeout` seconds or until a registered descriptor is ready."""
+        for fd in self._resting:
+            self._start(fd)
+        self._resting.clear()
+        if timeout is not None and timeout <= 0:
+            gevent.sleep(0)
+        else:
+            self._something.wait(timeout)
+        self._something.clear()
+        fired, self._fired = self._fired, {}
+        return [(key, mask & key.events) for fd, mask in fired.items() if (key := self._fd_to_key.get(fd)) is not None]
+
+    def wake(self) -> None:
+        """End the current wait; from another greenlet of this thread."""
+        self._something.set()
+
+    def close(self) -> None:
+        """Stop all watchers."""
+        for fd in list(self._watchers):
+            self._stop(fd)
+        super().close()
+
+    def _start(self, fd: int) -> None:
+        self._watchers[fd].start(self._ready, fd, pass_events=True)
+
+    def _stop(self, fd: int) -> None:
+        watcher = self._watchers.pop(fd)
+        watcher.stop()
+        watcher.close()
+        self._resting.discard(fd)
+        self._fired.pop(fd, None)
+
+    def _ready(self, events: int, fd: int) -> None:
+        if fd in self._watchers:
+            self._watchers[fd].stop()
+            self._resting.add(fd)
+            # an error of the descriptor (-1) is for the next read or write to tell
+            self._fired[fd] = events & 3 if events > 0 else 3
+            self._something.set()
+
+
+class GeventLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop over gevent. What another greenlet schedules on it wakes it, so futures work across greenlets."""
+
+    def __init__(self) -> None:
+        self._gevent_selector = GeventSelector()
+        self._runs_in: greenlet.greenlet | None = None
+        super().__init__(self._gevent_selector)
+
+    def run_forever(self) -> None:
+        """Run until stopped; remembers in which greenlet."""
+        self._runs_in = greenlet.getcurrent()
+        try:
+            super().run_forever()
+        finally:
+            self._runs_in = None
+
+    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
+        """As asyncio's; from another greenlet it also wakes the loop."""
+        handle = super().call_soon(callback, *args, context=context)
+        if self._runs_in is not None and greenlet.getcurrent() is not self._runs_in:
+            self._gevent_selector.wake()
+        return handle
+
+    def call_at(
+        self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As asyncio's; from another greenlet it also wakes the loop, which computes its timeout anew."""
+        handle = super().call_at(when, callback, *args, context=context)
+        if self._runs_in is not None and greenlet.getcurrent() is not self._runs_in:
+            self._gevent_selector.wake()
+        return handle
+
+
+class GeventRuntime:
+    """gevent's own functions, and the two bridges to coroutines. See `hybrid.workers.runtime.Runtime`."""
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = name
+        self.loop = loop
+        self.home = greenlet.getcurrent()
+
+    def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> gevent.Greenlet:
+        """`gevent.spawn`."""
+        return gevent.spawn(function, *args, **kwargs)
+
+    def sleep(self, seconds: float = 0) -> None:
+        """`gevent.sleep`."""
+        self._refuse_home()
+        gevent.sleep(seconds)
+
+    def joinall(
+        self,
+        greenlets: Iterable[Any],
+        timeout: float | None = None,
+        raise_error: bool = False,
+        count: int | None = None,
+    ) -> list[Any]:
+        """`gevent.joinall`."""
+        self._refuse_home()
+        return cast(list[Any], gevent.joinall(list(greenlets), timeout, raise_error, count))
+
+    def await_(self, awaitable: Awaitable[T]) -> T:
+        """Run `awaitable` on the asyncio loop and wait as gevent waits; a kill of the greenlet cancels it."""
+        self._refuse_home()
+        started: list[asyncio.Future[T]] = []
+        ended = gevent.event.Event()
+        abandoned = False
+
+        def start() -> None:
+            future = asyncio.ensure_future(awaitable, loop=self.loop)
+            started.append(future)
+            future.add_done_callback(lambda _: ended.set())
+            if abandoned:
+                future.cancel()
+
+        self.loop.call_soon(start)
+        try:
+            ended.wait()
+        except BaseException:
+            abandoned = True
+            if started:
+                self.loop.call_soon(started[0].cancel)
+            raise
+        return started[0].result()
+
+    async def green(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run `function` in a gevent greenlet; cancelling the coroutine kills it."""
+        outcome: asyncio.Future[Callable[[], T]] = self.loop.create_future()
+
+        def run() -> None:
+            try:
+                value = function(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - handed to the coroutine
+                settle(_raiser(error))
+            else:
+                settle(lambda: value)
+
+        def settle(tell: Callable[[], T]) -> None:
+            self.loop.call_soon(lambda: outcome.done() or outcome.set_result(tell))
+
+        started = gevent.spawn(run)
+        try:
+            tell = await outcome
+        except asyncio.CancelledError:
+            started.kill(block=False)
+            raise
+        return tell()
+
+    def connect(self, address: Any, timeout: float | None = None) -> socket.socket:
+        """`gevent.socket.create_connection`, and UNIX paths."""
+        self._refuse_home()
+        if isinstance(address, (str, bytes)):
+            sock = gevent_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.settimeout(timeout)
+            try:
+                sock.connect(address)
+            except BaseException:
+                sock.close()
+                raise
+        else:
+            sock = gevent_socket.create_connection(address, timeout)
+            sock.settimeout(timeout)
+        return cast(socket.socket, sock)
+
+    def start_handler(
+        self, handler: Callable[..., Any], accepted: Accepted, ended: Callable[[BaseException | None], None]
+    ) -> gevent.Greenlet:
+        """Run a sync handler in a gevent greenlet, as gevent's StreamServer does."""
+        return gevent.spawn(_handle, handler, accepted.socket(), accepted.address, ended)
+
+    async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
+        """Return asyncio's own streams."""
+        return await open_streams(self, accepted, closed)
+
+    def kill(self, started: gevent.Greenlet) -> None:
+        """Raise GreenletExit in a greenlet."""
+        started.kill(block=False)
+
+    def _refuse_home(self) -> None:
+        if greenlet.getcurrent() is self.home:
+            raise RuntimeError(
+                "this call would block the event loop: in a coroutine, use `await hybrid.green(function, ...)` "
+                "or asyncio's own function"
+            )
+
+
+def _raiser(error: BaseException) -> Callable[[], Any]:
+    def tell() -> Any:
+        raise error
+
+    return tell
+
+
+def _handle(handler: Callable[..., Any], sock: Any, address: Any, ended: Callable[[BaseException | None], None]) -> None:
+    """The body of a connection's greenlet."""
+    error: BaseException | None = None
+    try:
+        handler(sock, address)
+    except BaseException as caught:  # noqa: BLE001 - told to `ended`, which logs it
+        error = caught
+    try:
+        sock.close()
+    except OSError:
+        pass
+    ended(error)

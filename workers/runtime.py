@@ -1,0 +1,144 @@
+"""Which runtime the calling code is in: the bridge from a bare function call like `hybrid.sleep(1)` to its loop.
+
+A runtime belongs to a thread, and every greenlet of a thread has the thread's first greenlet as its last ancestor: that
+one is the key. (A `threading.local` would not do: gevent makes it local to a greenlet.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import greenlet
+
+T = TypeVar("T")
+Address = Any  # what `accept` returns: (host, port), (host, port, flow, scope) or a path
+
+
+class GreenletLike(Protocol):
+    """What `spawn` returns: a Greenlet of ours or of gevent."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Wait for the result."""
+        ...
+
+    def join(self, timeout: float | None = None) -> Any:
+        """Wait for the end."""
+        ...
+
+    def kill(self, exception: Any = greenlet.GreenletExit, block: bool = True, timeout: float | None = None) -> Any:
+        """Raise `exception` in it."""
+        ...
+
+
+class Accepted(NamedTuple):
+    """A connection fresh from accept(2): whoever gets it owns the descriptor."""
+
+    fd: int
+    address: Address
+    listener: socket.socket
+    """The socket it was accepted from, for its family, type and protocol."""
+
+    def socket(self) -> socket.socket:
+        """Return it as the `socket.socket` of the running loop: gevent's class where gevent has patched it in."""
+        listener = self.listener
+        return socket.socket(listener.family, listener.type, listener.proto, fileno=self.fd)
+
+
+class Runtime(Protocol):
+    """One event loop and the greenlets on it. `hub.runtime` and `loops.gevent_loop` implement it."""
+
+    name: str
+    """The loop's name in the registry."""
+    loop: asyncio.AbstractEventLoop
+    """The asyncio loop that coroutines run on."""
+
+    def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> GreenletLike:
+        """Start a greenlet soon and return it. Does not block."""
+        ...
+
+    def sleep(self, seconds: float = 0) -> None:
+        """Let others run for `seconds`. Parks the calling greenlet."""
+        ...
+
+    def joinall(
+        self,
+        greenlets: Iterable[Any],
+        timeout: float | None = None,
+        raise_error: bool = False,
+        count: int | None = None,
+    ) -> list[Any]:
+        """Wait for greenlets; return those that ended. Parks the calling greenlet."""
+        ...
+
+    def await_(self, awaitable: Awaitable[T]) -> T:
+        """Run an awaitable on the asyncio loop and return its result. Parks the calling greenlet."""
+        ...
+
+    async def green(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a function in a greenlet and return its result to a coroutine."""
+        ...
+
+    def connect(self, address: Address, timeout: float | None = None) -> socket.socket:
+        """Return a cooperative socket connected to `address`. Parks the calling greenlet."""
+        ...
+
+    def start_handler(
+        self, handler: Callable[..., Any], accepted: Accepted, ended: Callable[[BaseException | None], None]
+    ) -> Any:
+        """Run a sync handler on an accepted connection in a greenlet, close the socket, call `ended(error or None)`.
+
+        Returns the greenlet, which may have ended already. Called from the loop.
+        """
+        ...
+
+    async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
+        """Return reader and writer for an accepted connection; `closed()` is called once it is closed."""
+        ...
+
+    def kill(self, started: Any) -> None:
+        """Raise GreenletExit in a greenlet that `start_handler` or `spawn` returned. Does not block."""
+        ...
+
+
+_runtimes: dict[greenlet.greenlet, Runtime] = {}  # a thread's first greenlet -> the runtime that thread is running
+
+
+def _root() -> greenlet.greenlet:
+    found = greenlet.getcurrent()
+    while found.parent is not None:
+        found = found.parent
+    return found
+
+
+def current() -> Runtime:
+    """Return the runtime of the calling code. Does not block.
+
+    Raises `RuntimeError` outside of one: in a plain script, or in a thread of an executor.
+    """
+    found = _runtimes.get(_root())
+    if found is None:
+        raise RuntimeError(
+            "no hybrid loop runs in this thread: call this in a handler that `hybrid run` serves, "
+            "or inside hybrid.run(main)"
+        )
+    return found
+
+
+class entered:  # noqa: N801 - a context manager, named as contextlib names its own
+    """Make `runtime` the current one of this thread within a `with` block."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._key = _root()
+
+    def __enter__(self) -> Runtime:
+        if self._key in _runtimes:
+            raise RuntimeError("a hybrid loop is running in this thread already: use hybrid.spawn or await instead")
+        _runtimes[self._key] = self._runtime
+        return self._runtime
+
+    def __exit__(self, *_: object) -> None:
+        del _runtimes[self._key]

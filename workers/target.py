@@ -1,0 +1,82 @@
+"""From `module:attribute` to the object itself, and from any failure on the way to one message for a person."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from typing import Any
+
+from hybrid.workers.application import Application
+from hybrid.workers.contract.exits import Exit
+from hybrid.workers.errors import BootError
+
+
+def load(application: Application) -> Any:
+    """Return the target of `application`, importing its module. Runs code of the application.
+
+    Raises `BootError` (TARGET) with what happened and, for an error in the application's code, where.
+    """
+    if application.factory is not None:
+        return application.factory
+    if application.pickled is not None:
+        return _unpickle(application.pickled)
+    return _import(application.reference or "")
+
+
+def _import(reference: str) -> Any:
+    module_name, _, path = reference.partition(":")
+    if not module_name or not path:
+        raise BootError(Exit.TARGET, f"target {reference!r} is not of the form module:attribute, e.g. mymodule:handle")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise BootError(Exit.TARGET, _no_module(module_name, error.name)) from None
+        raise BootError(Exit.TARGET, _broken(module_name, error)) from None
+    except (Exception, SystemExit) as error:  # any code may run at import
+        raise BootError(Exit.TARGET, _broken(module_name, error)) from None
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise BootError(Exit.TARGET, _no_attribute(module_name, found, name)) from None
+    return found
+
+
+def _unpickle(data: bytes) -> Any:
+    import dill  # a dependency of multiprocess; only embedders' workers need it
+
+    try:
+        return dill.loads(data)
+    except Exception as error:  # unpickling runs code of the application
+        raise BootError(Exit.TARGET, _broken("the pickled target", error)) from None
+
+
+def _no_module(module_name: str, missing: str) -> str:
+    text = f"cannot import {module_name!r}: there is no module {missing!r} on the path ({_where()})"
+    return f"{text}; start in its directory or give --chdir"
+
+
+def _where() -> str:
+    return ", ".join(repr(entry or ".") for entry in sys.path[:2]) + ", ..."
+
+
+def _no_attribute(module_name: str, owner: Any, name: str) -> str:
+    close = [item for item in dir(owner) if item.lower() == name.lower() or item.startswith(name)]
+    public = close or [item for item, value in vars(owner).items() if callable(value) and not item.startswith("_")]
+    hint = f"; it has {', '.join(public[:6])}" if public else ""
+    return f"{module_name!r} has no attribute {name!r}{hint}"
+
+
+def _broken(what: str, error: BaseException) -> str:
+    """The error with the application's frames; ours and the import system's say nothing to its author."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen importlib") and frame.filename != __file__ and "/importlib/" not in frame.filename
+    ]
+    summary = "".join(traceback.format_exception_only(error)).strip()
+    where = "".join(traceback.format_list(frames[-4:])).rstrip()
+    return f"cannot import {what!r}: {summary}" + (f"\n{where}" if where else "")
