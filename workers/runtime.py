@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import greenlet
@@ -96,6 +96,10 @@ class Runtime(Protocol):
 
     async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
         """Return reader and writer for an accepted connection; `closed()` is called once it is closed."""
+        ...
+
+    def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Return a task for a connection's coroutine. Called from the loop."""
         ...
 
     def kill(self, started: Any) -> None:

@@ -21,12 +21,12 @@ from hybrid.workers.pollers.contract import READ
 class Readiness:
     """Wait for a watch to become readable: `await readiness`. One task at a time."""
 
-    __slots__ = ("_asyncio_future_blocking", "_loop", "_message", "_watch", "_watches", "result")
+    __slots__ = ("_asyncio_future_blocking", "_loop", "_message", "_watches", "result", "watch")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, watches: Watches, watch: Watch) -> None:
         self._loop = loop
         self._watches = watches
-        self._watch = watch
+        self.watch = watch
         self._asyncio_future_blocking = False
         self._message: Any = None
         # What the task calls to learn of an error; the value is dropped. A type of C called without arguments is the
@@ -34,6 +34,8 @@ class Readiness:
         self.result: Callable[[], object] = tuple
 
     def __await__(self) -> Iterator[Any]:
+        if self.watch.fd < 0:
+            return iter(())  # closed by this side: nothing to wait for, the next recv tells
         self._asyncio_future_blocking = True
         return iter((self,))  # yields self once; a generator would cost three times as much
 
@@ -41,27 +43,30 @@ class Readiness:
 
     def add_done_callback(self, wakeup: Callable[..., object], *, context: contextvars.Context) -> None:
         """Called by the task once it has yielded this object. Arms the watch."""
-        watch = self._watch
-        watch.on_readable = partial(context.run, wakeup, self)
-        if not watch.armed & READ:
-            try:
-                self._watches.arm(watch, READ)
-            except OSError as error:
-                self._wake_with(error)
+        self.watch.on_readable = partial(context.run, wakeup, self)
+        try:
+            self.arm()
+        except OSError as error:
+            self._wake_with(error)
+
+    def arm(self) -> None:
+        """See that the poller watches. Raises `OSError`."""
+        if not self.watch.armed & READ:
+            self._watches.arm(self.watch, READ)
 
     def waiting(self) -> bool:
         """Whether a task waits."""
-        return self._watch.on_readable is not None
+        return self.watch.on_readable is not None
 
     def cancel(self, msg: Any = None) -> bool:
         """Called by `Task.cancel`: wake the task with CancelledError; False if none waits."""
-        if self._watch.on_readable is None:
+        if self.watch.on_readable is None:
             return False
         self._wake_with(asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg))
         return True
 
     def _wake_with(self, error: BaseException) -> None:
-        callback, self._watch.on_readable = self._watch.on_readable, None
+        callback, self.watch.on_readable = self.watch.on_readable, None
         self._message = error
         self.result = self._raise
         if callback is not None:

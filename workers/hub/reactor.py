@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
@@ -20,6 +21,8 @@ class LoopWatches:
 
     def arm(self, watch: Watch, mask: int) -> None:
         """Watch for `mask` too. Raises `OSError`."""
+        if watch.fd < 0:
+            raise OSError(errno.EBADF, "the connection is closed")
         if mask & READ & ~watch.armed:
             self._loop.add_reader(watch.fd, self._readable, watch)
         if mask & WRITE & ~watch.armed:
@@ -29,6 +32,7 @@ class LoopWatches:
     def release(self, watch: Watch) -> None:
         """Forget `watch` and wake whoever waits on it."""
         self._disarm(watch, READ | WRITE)
+        watch.fd = -1
         for callback in (watch.on_readable, watch.on_writable):
             if callback is not None and not self._loop.is_closed():
                 self._loop.call_soon(callback)

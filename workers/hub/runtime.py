@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NoReturn, TypeVar, cast
 
 import greenlet
@@ -19,6 +19,7 @@ from hybrid.workers.runtime import Accepted
 
 T = TypeVar("T")
 OpenStreams = Callable[["HubRuntime", Accepted, Callable[[], None]], Awaitable[tuple[Any, Any]]]
+CreateTask = Callable[[asyncio.AbstractEventLoop, Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 """Makes reader and writer for a connection: lean ones on the hub, the loop's own elsewhere."""
 
 
@@ -34,12 +35,15 @@ class HubRuntime:
         loop: asyncio.AbstractEventLoop,
         watches: Watches,
         open_streams: OpenStreams,
+        create_task: CreateTask,
     ) -> None:
         self.name = name
         self.loop = loop
         self.watches = watches
         self.home = greenlet.getcurrent()
+        self.go_home = self.home.switch
         self._open_streams = open_streams
+        self._create_task = create_task
 
     def refuse_to_park(self) -> NoReturn:
         """Raise the `RuntimeError` for a blocking call in the loop's own greenlet."""
@@ -142,6 +146,10 @@ class HubRuntime:
     async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
         """Return lean streams on the hub and asyncio's own elsewhere; `closed()` is called once."""
         return await self._open_streams(self, accepted, closed)
+
+    def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Return a task for a connection's coroutine; on the hub it is stepped by the poller."""
+        return self._create_task(self.loop, coroutine)
 
     def kill(self, started: greenlet.greenlet) -> None:
         """Raise GreenletExit in a greenlet in the loop's next turn."""

@@ -7,6 +7,7 @@ callback schedules with `call_soon` runs in the same turn, because asyncio looks
 
 from __future__ import annotations
 
+import errno
 import logging
 import selectors
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 _log = logging.getLogger("hybrid")
+_FAILED = "a callback of the event loop failed; the loop goes on"
 _TO_POLLER = {
     selectors.EVENT_READ: READ,
     selectors.EVENT_WRITE: WRITE,
@@ -46,30 +48,40 @@ class HubSelector(selectors.BaseSelector):
             if watch is None:
                 self._collect(fd, mask, foreign)
                 continue
-            idle = 0
-            if mask & READABLE:
-                callback = watch.on_readable
-                if callback is None:
-                    idle = READ
-                else:
-                    watch.on_readable = None
-                    try:
-                        callback()
-                    except Exception:
-                        _log.exception("a callback of the event loop failed; the loop goes on")
-            if mask & WRITABLE:
-                callback = watch.on_writable
-                if callback is None:
-                    idle |= WRITE
-                else:
-                    watch.on_writable = None
-                    try:
-                        callback()
-                    except Exception:
-                        _log.exception("a callback of the event loop failed; the loop goes on")
-            if idle & watch.armed:
-                self._disarm(watch, idle, mask)
+            if mask == READ and (callback := watch.on_readable) is not None:  # nearly always
+                watch.on_readable = None
+                try:
+                    callback()
+                except Exception:
+                    _log.exception(_FAILED)
+            else:
+                self._dispatch(watch, mask)
         return foreign
+
+    def _dispatch(self, watch: Watch, mask: int) -> None:
+        """The general case: any mask, waiters or none."""
+        idle = 0
+        if mask & READABLE:
+            idle |= 0 if self._take(watch.on_readable, watch, READ) else READ
+        if mask & WRITABLE:
+            idle |= 0 if self._take(watch.on_writable, watch, WRITE) else WRITE
+        if idle & watch.armed:
+            self._disarm(watch, idle)
+
+    @staticmethod
+    def _take(callback: Callable[[], object] | None, watch: Watch, direction: int) -> bool:
+        """Call a waiter, if there is one."""
+        if callback is None:
+            return False
+        if direction == READ:
+            watch.on_readable = None
+        else:
+            watch.on_writable = None
+        try:
+            callback()
+        except Exception:
+            _log.exception(_FAILED)
+        return True
 
     # -- watches (see hub.watch.Watches) -------------------------------------------------------------------------
 
@@ -79,6 +91,8 @@ class HubSelector(selectors.BaseSelector):
 
     def arm(self, watch: Watch, mask: int) -> None:
         """Watch for `mask` too. Raises `OSError` (EMFILE for select beyond 1,024, ENOMEM, ENOSPC, EBADF)."""
+        if watch.fd < 0:
+            raise OSError(errno.EBADF, "the connection is closed")
         wanted = watch.armed | mask
         if self._watches.get(watch.fd) is watch:
             self._poller.modify(watch.fd, wanted)
@@ -90,6 +104,7 @@ class HubSelector(selectors.BaseSelector):
     def release(self, watch: Watch) -> None:
         """Forget `watch` and wake whoever waits on it."""
         self._forget(watch)
+        watch.fd = -1
         for callback in (watch.on_readable, watch.on_writable):
             if callback is not None and not self._closed:
                 self.call_soon(callback)
@@ -98,7 +113,7 @@ class HubSelector(selectors.BaseSelector):
     call_soon: Callable[[Callable[[], object]], object]
     """Runs a callback in the next turn; the loop sets it."""
 
-    def _disarm(self, watch: Watch, idle: int, mask: int) -> None:
+    def _disarm(self, watch: Watch, idle: int) -> None:
         """Nobody waits for `idle`: stop polling for it.
 
         With a pending HANGUP or ERROR, which poll and epoll report whatever the mask says, only removal stops it.

@@ -11,7 +11,7 @@ Benchmark: `python -m benchmarks echo`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from hybrid.workers.hub.connection import Connection
@@ -28,45 +28,40 @@ _scratch = bytearray(_CHUNK)  # one for the process: filled and emptied without 
 _scratch_view = memoryview(_scratch)
 
 
-class _Nothing:
-    """Awaitable that does not wait."""
-
-    def __await__(self) -> Iterator[Any]:
-        return iter(())
-
-
-_NOTHING = _Nothing()
+_BUSY = "read() called while another coroutine is already waiting for incoming data"
 
 
 class StreamReader:
     """The reading side. Every coroutine raises `ConnectionResetError` and its kin when the peer is gone."""
 
-    __slots__ = ("_buffer", "_connection", "_eager", "_eof", "_exception", "_limit", "_readiness", "_recv")
+    __slots__ = ("_buffer", "_connection", "_eager", "_eof", "_exception", "_limit", "_plain", "_readiness", "_recv", "_watch")
 
     def __init__(self, connection: Connection, limit: int = LIMIT) -> None:
         self._connection = connection
+        self._watch = connection.watch
         self._readiness = Readiness(connection.loop, connection.watches, connection.watch)
         self._recv = connection.sock.recv
         self._limit = limit
         self._buffer: bytearray | None = None  # what readline and its kin took too much of
-        self._eager = 1
+        self._eager = 1  # reads that may be tried before waiting: a new connection often brings its first bytes
         self._eof = False
         self._exception: BaseException | None = None
+        self._plain = True  # nothing buffered, no end, no error: the one flag the hot path looks at
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
 
     async def read(self, n: int = -1) -> bytes:
         """Return up to `n` bytes as soon as there are any, b"" at the end; all until the end if `n` is negative."""
-        if self._buffer or n <= 0 or self._exception is not None:
+        if n <= 0 or not self._plain:
             return await self._read_slowly(n)
-        if self._eof:
-            return b""
         if n > _MOST:
             n = _MOST
         if self._eager:
             self._eager -= 1
         else:
-            await self._wait()
+            if self._watch.on_readable is not None:
+                raise RuntimeError(_BUSY)
+            await self._readiness
             self._eager = _EAGER
         while True:
             try:
@@ -82,16 +77,16 @@ class StreamReader:
                 self._eager = 0
                 if not data:
                     self._eof = True
+                    self._plain = False
             return data
 
-    def _wait(self) -> Readiness | _Nothing:
-        """Return what to await until the socket is readable."""
-        connection = self._connection
-        if connection.watch.on_readable is not None:
-            raise RuntimeError("read() called while another coroutine is already waiting for incoming data")
-        return _NOTHING if connection.closed else self._readiness
-
     # -- everything else ------------------------------------------------------------------------------------------
+
+    def _wait(self) -> Readiness:
+        """Return what to await until the socket is readable."""
+        if self._watch.on_readable is not None:
+            raise RuntimeError(_BUSY)
+        return self._readiness
 
     async def _read_slowly(self, n: int) -> bytes:
         if self._exception is not None:
@@ -99,9 +94,9 @@ class StreamReader:
         if n == 0:
             return b""
         if n > 0:
-            return self._take(min(n, len(self._buffer or b"")))
+            return self._take(min(n, len(self._buffer or b"")))  # nothing is left of it at the end
         parts = [self._take(len(self._buffer or b""))]
-        while block := await self.read(_CHUNK):
+        while not self._eof and (block := await self.read(_CHUNK)):
             parts.append(block)
         return b"".join(parts)
 
@@ -183,6 +178,7 @@ class StreamReader:
         if self._buffer is None:
             self._buffer = bytearray()
         self._buffer += _scratch_view[:count]
+        self._plain = False
         self._eof = count == 0
         return not self._eof
 
@@ -191,13 +187,16 @@ class StreamReader:
             return b""
         taken = bytes(memoryview(self._buffer)[:count])
         del self._buffer[:count]
+        self._plain = not self._buffer and not self._eof and self._exception is None
         return taken
 
     def _ended_by(self, error: OSError) -> bool:
         """Take note of a failed read: True if this side closed the connection meanwhile, which reads as the end."""
         if self._connection.closed and self._connection.error is None:
             self._eof = True
+            self._plain = False
             return True
+        self._plain = False
         self._exception = self._connection.error or error
         self._connection.failed(error)
         return False
@@ -223,31 +222,21 @@ class StreamReader:
 class StreamWriter:
     """The writing side. When the last reference goes, an open connection is closed."""
 
-    __slots__ = ("__weakref__", "_connection", "write")
+    __slots__ = ("__weakref__", "_connection", "drain", "write")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.write: Callable[[Any], None] = connection.write
         """Send `data` (any bytes-like object) or keep what does not fit until it does; never blocks."""
+        self.drain: Callable[[], Awaitable[None]] = connection.drain
+        """Wait until the write buffer is below its low-water mark, if it rose above the high one (64 KiB).
+
+        Raises `ConnectionResetError` and its kin when the connection is lost.
+        """
 
     def writelines(self, data: Iterable[Any]) -> None:
         """Write the concatenation of `data`, in one system call if it fits."""
         self.write(b"".join(data))
-
-    async def drain(self) -> None:
-        """Wait until the write buffer is below its low-water mark, if it is above the high one.
-
-        Raises `ConnectionResetError` and its kin when the connection is lost.
-        """
-        connection = self._connection
-        if connection.error is not None:
-            raise connection.error
-        if connection.closing:
-            await asyncio.sleep(0)
-            if connection.closed and connection.unsent:
-                raise ConnectionResetError("Connection lost")
-        elif connection.paused:
-            await connection.wait_drained()
 
     def can_write_eof(self) -> bool:
         """TCP and UNIX streams can be half closed."""

@@ -34,8 +34,9 @@ class Watches(Protocol):
 
     1. `open(fd)` returns a watch with nothing armed; the descriptor is non-blocking and stays the caller's.
     2. `arm(watch, mask)` adds READ or WRITE; raises `OSError` if the poller cannot take it (see its clause 1).
-    3. `release(watch)` disarms everything and wakes both waiters: their next system call tells what happened. It comes
-       before the descriptor is closed, may be called twice, and never raises.
+    3. `release(watch)` disarms everything, wakes both waiters (their next system call tells what happened), and makes
+       `watch.fd` -1, so that it cannot be armed for whoever gets the number next: `arm` raises EBADF then. It comes before
+       the descriptor is closed, may be called twice, and never raises.
     """
 
     def open(self, fd: int) -> Watch:

@@ -49,7 +49,7 @@ class AsyncStream:
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""
         connection = self._connections.add(accepted.address)
-        task = self._loop.create_task(self._serve(connection, accepted))
+        task = self._runtime.create_task(self._serve(connection, accepted))
         connection.end = task.cancel
 
     async def _serve(self, connection: Connection, accepted: Accepted) -> None:

@@ -24,7 +24,7 @@ class AsyncioDriver:
 
     def runtime(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
         """Return greenlets over `add_reader` and asyncio's own streams."""
-        return HubRuntime(self.name, loop, LoopWatches(loop), open_streams)
+        return HubRuntime(self.name, loop, LoopWatches(loop), open_streams, type(loop).create_task)
 
 
 driver = AsyncioDriver

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import selectors
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import gevent
@@ -241,6 +241,10 @@ class GeventRuntime:
     async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
         """Return asyncio's own streams."""
         return await open_streams(self, accepted, closed)
+
+    def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Return a task of the asyncio loop."""
+        return self.loop.create_task(coroutine)
 
     def kill(self, started: gevent.Greenlet) -> None:
         """Raise GreenletExit in a greenlet."""

@@ -8,6 +8,7 @@ from typing import cast
 
 from hybrid.workers.hub.loop import HubLoop
 from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.stepping import create_task
 from hybrid.workers.hub.streams import open_streams
 from hybrid.workers.pollers.select import FD_SETSIZE
 
@@ -32,7 +33,7 @@ class HubDriver:
     def runtime(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
         """Return greenlets, sockets and lean streams over the hub."""
         hub = cast(HubLoop, loop)
-        return HubRuntime(self.name, hub, hub.watches, open_streams)
+        return HubRuntime(self.name, hub, hub.watches, open_streams, create_task)
 
 
 driver = HubDriver
