@@ -1,7 +1,7 @@
 """When a connection is taken from a listener, and when not: one at a time, within the capacity, and never in a spin.
 
-Taking one, serving it until it waits, and only then looking for the next keeps connections where a free sibling can have
-them: a batch accepted by a worker that then computes for 100 ms waits with it.
+Taking one, serving it until it waits, and only then looking for the next keeps connections where a free sibling can
+have them: a batch accepted by a worker that then computes for 100 ms waits with it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Acceptor:
         return True
 
     def _refused(self, error: OSError) -> bool:
-        """A failed accept(2). Errors of the connection that was waiting (accept(2), "Error handling") just mean the next."""
+        """Deal with a failed accept(2); an error of the waiting connection itself only means: try the next."""
         if error.errno not in _EXHAUSTED:
             _log.debug("accept: %s", error)
             return error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)

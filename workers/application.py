@@ -11,8 +11,8 @@ from typing import Any
 class Application:
     """The target and how to run it. Exactly one of `reference`, `factory` and `pickled` is set.
 
-    The target is loaded in the worker, after the fork and after the loop has prepared the process: the supervisor must not
-    import application code.
+    The target is loaded in the worker, after the fork and after the loop has prepared the process: the supervisor
+    must not import application code.
     """
 
     reference: str | None = None

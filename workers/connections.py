@@ -29,7 +29,7 @@ class Connection:
         self.registry.discard(self)
 
     def failed(self, error: BaseException | None) -> None:
-        """Log how a handler ended, if it was not well: one line for what the peer did, one record for the handler's error."""
+        """Log how a handler ended, if not well: one line for what the peer did, one record for the handler's error."""
         report(error, self.address)
 
 
@@ -84,7 +84,8 @@ class Connections:
 def report(error: BaseException | None, address: Any) -> None:
     """Log the error a handler ended with. Does not block.
 
-    A peer that went away is no fault of the application's: one line at level INFO. Being ended by us is not worth a line.
+    A peer that went away is no fault of the application's: one line at level INFO. Being ended by us is not worth a
+    line.
     """
     if error is None or isinstance(error, (greenlet.GreenletExit, asyncio.CancelledError)):
         return

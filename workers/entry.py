@@ -1,6 +1,7 @@
 """The body of a worker: prepare the loop, load the application, serve, drain, exit code.
 
-No loop library and no asyncio is imported here before the loop's driver has prepared the process: gevent must come first.
+No loop library and no asyncio is imported here before the loop's driver has prepared the process: gevent must come
+first.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import Driver, run
 
 _log = logging.getLogger("hybrid")
-# What a terminal or a tool sends to the whole process group is for the supervisor to decide on. A handler that does nothing,
-# not SIG_IGN, so that programs the application starts get the default again (execve(2)).
+# What a terminal or a tool sends to the whole process group is for the supervisor to decide on. A handler that does
+# nothing, not SIG_IGN, so that programs the application starts get the default again (execve(2)).
 _FOR_THE_SUPERVISOR = (
     signal.SIGINT,
     signal.SIGQUIT,
@@ -38,7 +39,7 @@ _FOR_THE_SUPERVISOR = (
 
 
 def main(seat: Seat, application: Application) -> int:
-    """Be a worker, from the fork to its exit code. Blocks for the worker's life. Raises nothing an application can cause."""
+    """Be a worker, from the fork to its exit code. Blocks for its life; no application can make it raise."""
     _set_signals()
     faulthandler.enable()
     try:

@@ -1,6 +1,7 @@
 """The functions handlers call: `spawn`, `joinall`, `sleep`, `await_`, `green`, `connect`; and `run` for scripts.
 
-They find the runtime of the calling thread and mean there what its loop means by them: on gevent, gevent's own functions.
+They find the runtime of the calling thread and mean there what its loop means by them: on gevent, gevent's own
+functions.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def _current() -> Runtime:
 def spawn(function: Callable[..., Any], *args: Any, **kwargs: Any) -> GreenletLike:
     """Call `function` in a new greenlet, started by the loop's next turn, and return the greenlet.
 
-    The greenlet has `get(timeout=)`, `join(timeout=)`, `kill()`, `ready()`, `successful()`, `value` and `exception`. Works in
-    greenlets and in coroutines; never blocks. Raises `RuntimeError` outside of a loop of hybrid, `TypeError` for a coroutine
-    function (use `asyncio.create_task`).
+    The greenlet has `get(timeout=)`, `join(timeout=)`, `kill()`, `ready()`, `successful()`, `value` and `exception`.
+    Works in greenlets and in coroutines; never blocks. Raises `RuntimeError` outside of a loop of hybrid, `TypeError`
+    for a coroutine function (use `asyncio.create_task`).
     """
     return _current().spawn(function, *args, **kwargs)
 
@@ -40,8 +41,8 @@ def joinall(
 ) -> list[Any]:
     """Wait until all of `greenlets` (or `count` of them) have ended; return the ones that have.
 
-    `timeout` is in seconds; when it passes, what has ended by then is returned. With `raise_error` the first error is raised.
-    Parks the calling greenlet; raises `RuntimeError` in a coroutine.
+    `timeout` is in seconds; when it passes, what has ended by then is returned. With `raise_error` the first error is
+    raised. Parks the calling greenlet; raises `RuntimeError` in a coroutine.
     """
     return _current().joinall(greenlets, timeout, raise_error, count)
 
@@ -80,9 +81,9 @@ def connect(address: Any, timeout: float | None = None) -> socket.socket:
 def run(main: Callable[..., Any], *args: Any, loop: str = "auto") -> Any:
     """Run `main(*args)` on a loop of hybrid until it returns; return its result. For scripts and tests; blocks.
 
-    A coroutine function runs as a task, any other function in a greenlet. `loop` is a name of `hybrid loops`. On gevent the
-    standard library is patched for good. Raises what `main` raises, `ValueError` for an unknown loop, `RuntimeError` where a
-    loop runs in this thread already.
+    A coroutine function runs as a task, any other function in a greenlet. `loop` is a name of `hybrid loops`. On
+    gevent the standard library is patched for good. Raises what `main` raises, `ValueError` for an unknown loop,
+    `RuntimeError` where a loop runs in this thread already.
     """
     name = registry.resolve(loop)
     reason = registry.why_unusable(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from typing import Any
 
@@ -47,6 +48,9 @@ class Worker:
         """Serve until drained; return the exit code."""
         self._loop.set_exception_handler(_log_loop_error)
         self._loop.add_signal_handler(signal.SIGTERM, self._drain_asked, "SIGTERM")
+        # asyncio's handler only writes to the loop's wake-up descriptor, which goes on; ours also runs where the loop
+        # is stuck
+        signal.signal(signal.SIGTERM, self._on_sigterm)
         self._loop.add_reader(self._seat.channel.fileno(), self._supervisor_spoke)
         servers = [self._serve(listener) for listener in self._seat.own_listeners]
         for server in servers:
@@ -93,8 +97,19 @@ class Worker:
             self._loop.remove_reader(self._seat.channel.fileno())
             self._orphaned()
 
+    def _on_sigterm(self, number: int, frame: object) -> None:
+        """Run by Python between two bytecodes, also in a handler that never waits."""
+        if os.getppid() != self._seat.supervisor_pid:
+            self._limit_life()
+
+    def _limit_life(self) -> None:
+        """Let the kernel's timer (SIGALRM) end the process at the deadline: no supervisor is left to send SIGKILL."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, self._seat.graceful_timeout + CLEAN_UP)
+
     def _orphaned(self) -> None:
         self._exit = Exit.ORPHANED
+        self._limit_life()
         self._drain_asked("the supervisor is gone")
 
     # -- draining ----------------------------------------------------------------------------------------------------
@@ -118,7 +133,7 @@ class Worker:
 
 
 def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """asyncio's exception handler: one record in our log for what no task or protocol caught."""
+    """Asyncio's exception handler: one record in our log for what no task or protocol caught."""
     error = context.get("exception")
     if isinstance(error, ConnectionError):
         _log.info("connection lost: %s", error)

@@ -35,7 +35,7 @@ def _import(reference: str) -> Any:
         if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise BootError(Exit.TARGET, _no_module(module_name, error.name)) from None
         raise BootError(Exit.TARGET, _broken(module_name, error)) from None
-    except (Exception, SystemExit) as error:  # any code may run at import
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - any code may run at import
         raise BootError(Exit.TARGET, _broken(module_name, error)) from None
     for name in path.split("."):
         try:
@@ -50,7 +50,7 @@ def _unpickle(data: bytes) -> Any:
 
     try:
         return dill.loads(data)
-    except Exception as error:  # unpickling runs code of the application
+    except Exception as error:  # noqa: BLE001 - unpickling runs code of the application
         raise BootError(Exit.TARGET, _broken("the pickled target", error)) from None
 
 
@@ -75,7 +75,9 @@ def _broken(what: str, error: BaseException) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen importlib") and frame.filename != __file__ and "/importlib/" not in frame.filename
+        if not frame.filename.startswith("<frozen importlib")
+        and frame.filename != __file__
+        and "/importlib/" not in frame.filename
     ]
     summary = "".join(traceback.format_exception_only(error)).strip()
     where = "".join(traceback.format_list(frames[-4:])).rstrip()

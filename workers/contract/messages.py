@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 
-MAX_MESSAGE = 32 * 1024  # bytes; far below a socket buffer's default (208 KiB), so that one always fits when it is empty
+MAX_MESSAGE = (
+    32 * 1024
+)  # bytes; far below a socket buffer's default (208 KiB), so that one always fits when it is empty
 _MAX_TEXT = 4 * 1024  # characters of a text field, each at most 6 bytes of JSON; the rest is cut off
 
 

@@ -10,6 +10,6 @@
     streams    `StreamReader` and `StreamWriter` for async handlers
     futures    the small awaitable that steps a task as soon as its socket is readable
 
-A greenlet of a handler has the greenlet that runs the loop as its *home*: to wait is to leave a callback with a watch and
-switch home; to be woken is to be switched to from there. No lock is taken anywhere: one thread runs it all.
+A greenlet of a handler has the greenlet that runs the loop as its *home*: to wait is to leave a callback with a watch
+and switch home; to be woken is to be switched to from there. No lock is taken anywhere: one thread runs it all.
 """

@@ -1,8 +1,8 @@
 """A timeout that is set for every wait and hardly ever rings: one timer per socket, not one per call.
 
-Setting a timer costs a heap operation and leaves a cancelled one behind; a server that waits a thousand times a second with a
-timeout of 30 s would keep thousands. Here a later deadline is only written down; the timer that rings too early sets itself
-anew for the rest.
+Setting a timer costs a heap operation and leaves a cancelled one behind; a server that waits a thousand times a
+second with a timeout of 30 s would keep thousands. Here a later deadline is only written down; the timer that rings
+too early sets itself anew for the rest.
 """
 
 from __future__ import annotations

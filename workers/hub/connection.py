@@ -293,4 +293,3 @@ class Connection:
     def limits(self) -> tuple[int, int]:
         """The water marks (low, high) in bytes."""
         return self._low, self._high
-

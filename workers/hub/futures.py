@@ -1,16 +1,17 @@
 """`Readiness`: the awaitable that a reader's task waits on, one per connection and used again for every wait.
 
-It speaks the part of the future protocol that `asyncio.Task` uses (Modules/_asynciomodule.c, `task_step` and `task_wakeup`;
-PEP 3156): the task sees `_asyncio_future_blocking`, compares `_loop`, calls `add_done_callback(wakeup, context=...)`, and later
-`wakeup(self)` asks for `result()`. A real Future would put `wakeup` into the loop's queue; here the poller's callback *is*
-`context.run(wakeup, self)`, so the task runs the moment its socket is readable. Benchmark: `python -m benchmarks echo`.
+It speaks the part of the future protocol that `asyncio.Task` uses (Modules/_asynciomodule.c, `task_step` and
+`task_wakeup`; PEP 3156): the task sees `_asyncio_future_blocking`, compares `_loop`, calls `add_done_callback(wakeup,
+context=...)`, and later `wakeup(self)` asks for `result()`. A real Future would put `wakeup` into the loop's queue;
+here the poller's callback *is* `context.run(wakeup, self)`, so the task runs the moment its socket is readable.
+Benchmark: `python -m benchmarks echo`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -33,11 +34,11 @@ class Readiness:
         # cheapest thing that returns; `cancel` puts a method that raises in its place.
         self.result: Callable[[], object] = tuple
 
-    def __await__(self) -> Iterator[Any]:
+    def __await__(self) -> Generator[Any, Any, Any]:
         if self.watch.fd < 0:
-            return iter(())  # closed by this side: nothing to wait for, the next recv tells
+            return iter(())  # type: ignore[return-value]  # closed by this side: nothing to wait for, the next recv tells
         self._asyncio_future_blocking = True
-        return iter((self,))  # yields self once; a generator would cost three times as much
+        return iter((self,))  # type: ignore[return-value]  # yields self once, cheaper than a generator
 
     __iter__ = __await__
 

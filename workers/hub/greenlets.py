@@ -12,7 +12,6 @@ from typing import Any
 
 import greenlet
 from greenlet import GreenletExit
-
 from hybrid.workers.hub.parking import Parking
 
 _log = logging.getLogger("hybrid")

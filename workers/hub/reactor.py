@@ -1,4 +1,4 @@
-"""The registry of watches over a loop's `add_reader` and `add_writer`: asyncio's own loop, uvloop, asyncio on gevent."""
+"""The registry of watches over a loop's `add_reader` and `add_writer`, for asyncio's own loop and uvloop."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NoReturn, TypeVar, cast
 
 import greenlet
-
 from hybrid.workers import runtime as runtimes
 from hybrid.workers.hub import greenlets
 from hybrid.workers.hub.greenlets import Greenlet
@@ -93,7 +92,7 @@ class HubRuntime:
         """Run `function` in a greenlet; cancelling the coroutine kills it."""
         started = Greenlet(self.loop, self.home, function, args, kwargs, report=False)
         ended: asyncio.Future[None] = self.loop.create_future()
-        started.link(lambda _: ended.done() or ended.set_result(None))
+        started.link(lambda _: None if ended.done() else ended.set_result(None))
         try:
             await ended
         except asyncio.CancelledError:
@@ -157,7 +156,7 @@ class HubRuntime:
 
 
 def _handle(handler: Callable[..., Any], sock: Any, address: Any, ended: Callable[[Any], None]) -> None:
-    """The body of a connection's greenlet: closes the socket as gevent's StreamServer does, lets nothing reach the loop."""
+    """Be a connection's greenlet: close the socket as gevent's StreamServer does, let nothing reach the loop."""
     error: BaseException | None = None
     try:
         handler(sock, address)

@@ -10,14 +10,11 @@ from __future__ import annotations
 import errno
 import logging
 import selectors
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
 from hybrid.workers.hub.watch import READABLE, WRITABLE, Watch
 from hybrid.workers.pollers.contract import READ, WRITE, Poller
-
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
+from hybrid.workers.registrations import Registrations
 
 _log = logging.getLogger("hybrid")
 _FAILED = "a callback of the event loop failed; the loop goes on"
@@ -28,19 +25,19 @@ _TO_POLLER = {
 }
 
 
-class HubSelector(selectors.BaseSelector):
+class HubSelector(Registrations):
     """A `selectors.BaseSelector` for asyncio and the `Watches` of the hub, over one poller."""
 
     def __init__(self, poller: Poller) -> None:
+        super().__init__()
         self._poller = poller
-        self._keys: dict[int, selectors.SelectorKey] = {}  # fd -> what asyncio registered
         self._watches: dict[int, Watch] = {}  # fd -> watch of ours that is known to the poller
         self._closed = False
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Poll for at most `timeout` seconds (None: until something is ready), call our waiters, return asyncio's keys."""
+        """Poll for at most `timeout` seconds (None: no limit), call our waiters, return asyncio's keys."""
         foreign: list[tuple[selectors.SelectorKey, int]] = []
         watches = self._watches
         for fd, mask in self._poller.wait(timeout):
@@ -52,7 +49,7 @@ class HubSelector(selectors.BaseSelector):
                 watch.on_readable = None
                 try:
                     callback()
-                except Exception:
+                except Exception:  # noqa: BLE001 - logged; one waiter must not take the loop with it
                     _log.exception(_FAILED)
             else:
                 self._dispatch(watch, mask)
@@ -79,7 +76,7 @@ class HubSelector(selectors.BaseSelector):
             watch.on_writable = None
         try:
             callback()
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged; one waiter must not take the loop with it
             _log.exception(_FAILED)
         return True
 
@@ -144,42 +141,16 @@ class HubSelector(selectors.BaseSelector):
         events = (selectors.EVENT_READ if mask & READABLE else 0) | (selectors.EVENT_WRITE if mask & WRITABLE else 0)
         foreign.append((key, events & key.events))
 
-    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
-        """Register for asyncio. Raises `ValueError` (mask), `KeyError` (twice), `RuntimeError` (a connection of ours)."""
-        if events not in _TO_POLLER:
-            raise ValueError(f"invalid events: {events!r}")
-        fd = _fd_of(fileobj)
-        if fd in self._keys:
-            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
+    def _added(self, fd: int, events: int) -> None:
         if fd in self._watches:
             raise RuntimeError(f"file descriptor {fd} belongs to a connection of a handler: use its reader and writer")
         self._poller.add(fd, _TO_POLLER[events])
-        key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
-        return key
 
-    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        """Forget a registration of asyncio's. Raises `KeyError`."""
-        key = self._keys.pop(self._find(fileobj))
-        self._poller.remove(key.fd)
-        return key
+    def _changed(self, fd: int, events: int) -> None:
+        self._poller.modify(fd, _TO_POLLER[events])
 
-    def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
-        """Replace events and data. Raises `KeyError`, `ValueError`."""
-        if events not in _TO_POLLER:
-            raise ValueError(f"invalid events: {events!r}")
-        fd = self._find(fileobj)
-        if events != self._keys[fd].events:
-            self._poller.modify(fd, _TO_POLLER[events])
-        key = self._keys[fd] = self._keys[fd]._replace(events=events, data=data)
-        return key
-
-    def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        """Return the registration of `fileobj`. Raises `KeyError`."""
-        return self._keys[self._find(fileobj)]
-
-    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        """Return asyncio's registrations, by descriptor."""
-        return self._keys  # type: ignore[return-value]  # asyncio (3.13) looks up integers only
+    def _removed(self, fd: int) -> None:
+        self._poller.remove(fd)
 
     def close(self) -> None:
         """Close the poller; watches and registrations are forgotten."""
@@ -187,23 +158,3 @@ class HubSelector(selectors.BaseSelector):
         self._keys.clear()
         self._watches.clear()
         self._poller.close()
-
-    def _find(self, fileobj: FileDescriptorLike) -> int:
-        """The descriptor `fileobj` was registered with, even if it is closed by now."""
-        try:
-            fd = _fd_of(fileobj)
-            if fd in self._keys:
-                return fd
-        except ValueError:
-            pass
-        for key in self._keys.values():
-            if key.fileobj is fileobj:
-                return key.fd
-        raise KeyError(f"{fileobj!r} is not registered")
-
-
-def _fd_of(fileobj: FileDescriptorLike) -> int:
-    fd = fileobj if isinstance(fileobj, int) else int(fileobj.fileno())
-    if fd < 0:
-        raise ValueError(f"invalid file descriptor: {fd}")
-    return fd

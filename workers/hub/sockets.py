@@ -1,11 +1,11 @@
 """`Socket`: a `socket.socket` whose blocking calls park the calling greenlet instead of the process.
 
-The descriptor is non-blocking; `gettimeout()` still tells what the handler asked for. What does not block (options, names,
-`shutdown`, `makefile`, ...) is inherited as it is, and `makefile` works because it reads through `recv_into`.
+The descriptor is non-blocking; `gettimeout()` still tells what the handler asked for. What does not block (options,
+names, `shutdown`, `makefile`, ...) is inherited as it is, and `makefile` works because it reads through `recv_into`.
 
-Reading is tuned for the usual server: after a read that did not fill its buffer the kernel's is empty, so the next one parks
-at once instead of asking for EAGAIN; after one that did, the next 32 try first, and then one waits so that a fast peer cannot
-keep the loop. Benchmark: `python -m benchmarks echo`.
+Reading is tuned for the usual server: after a read that did not fill its buffer the kernel's is empty, so the next
+one parks at once instead of asking for EAGAIN; after one that did, the next 32 try first, and then one waits so that
+a fast peer cannot keep the loop. Benchmark: `python -m benchmarks echo`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from socket import timeout as _timed_out  # TimeoutError's older name, as handlers catch it
 from typing import Any
 
 from greenlet import getcurrent
-
 from hybrid.workers.hub.alarm import Alarm
 from hybrid.workers.hub.runtime import HubRuntime, current_hub
 from hybrid.workers.hub.watch import Watch
@@ -46,7 +44,7 @@ class Socket(_base):
     def __init__(
         self,
         family: int = -1,
-        type: int = -1,  # noqa: A002 - socket.socket's own parameter
+        type: int = -1,
         proto: int = -1,
         fileno: int | None = None,
         runtime: HubRuntime | None = None,
@@ -152,7 +150,7 @@ class Socket(_base):
         if patience is not None and patience <= 0:
             if self._patience == 0:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            raise _timed_out("timed out")
+            raise TimeoutError("timed out")
         self._wait_with_care(WRITE, patience)
 
     def _wait_with_care(self, direction: int, patience: float | None = None) -> None:
@@ -173,7 +171,7 @@ class Socket(_base):
         alarm = None
         if patience is not None:
             alarm = self._alarm(direction)
-            alarm.set(patience, partial(me.throw, _timed_out("timed out")))
+            alarm.set(patience, partial(me.throw, TimeoutError("timed out")))
         try:
             if reading:
                 watch.on_readable = me.switch
@@ -267,7 +265,7 @@ class Socket(_base):
         """As `socket.send`. Parks while there is no room at all."""
         return self._send(partial(_send, self, data, flags))
 
-    def sendto(self, data: Any, *args: Any) -> int:  # type: ignore[override]  # two forms: [flags,] address
+    def sendto(self, data: Any, *args: Any) -> int:  # two forms: [flags,] address
         """As `socket.sendto`. Parks."""
         return self._send(partial(super().sendto, data, *args))
 
@@ -372,7 +370,7 @@ class Socket(_base):
         return self._patience
 
     @property
-    def timeout(self) -> float | None:  # type: ignore[override]  # an attribute of the C class
+    def timeout(self) -> float | None:  # an attribute of the C class
         """What `settimeout` was given."""
         return self._patience
 

@@ -1,8 +1,9 @@
 """`StreamReader` and `StreamWriter`: what `handle(reader, writer)` gets on the hub, with the methods of asyncio's.
 
-asyncio's streams push: bytes arrive in a buffer whether anybody reads or not, and a transport, a protocol and a flow-control
-object stand between socket and handler. These pull: `read` takes from the socket what the handler asks for, so an unread
-connection fills the kernel's buffer and TCP slows the peer down by itself. Writing tries at once and keeps what does not fit.
+asyncio's streams push: bytes arrive in a buffer whether anybody reads or not, and a transport, a protocol and a
+flow-control object stand between socket and handler. These pull: `read` takes from the socket what the handler asks
+for, so an unread connection fills the kernel's buffer and TCP slows the peer down by itself. Writing tries at once
+and keeps what does not fit.
 
 Differences from asyncio's that a handler can see: a reset is noticed by the next read or write, not before.
 Benchmark: `python -m benchmarks echo`.
@@ -34,7 +35,18 @@ _BUSY = "read() called while another coroutine is already waiting for incoming d
 class StreamReader:
     """The reading side. Every coroutine raises `ConnectionResetError` and its kin when the peer is gone."""
 
-    __slots__ = ("_buffer", "_connection", "_eager", "_eof", "_exception", "_limit", "_plain", "_readiness", "_recv", "_watch")
+    __slots__ = (
+        "_buffer",
+        "_connection",
+        "_eager",
+        "_eof",
+        "_exception",
+        "_limit",
+        "_plain",
+        "_readiness",
+        "_recv",
+        "_watch",
+    )
 
     def __init__(self, connection: Connection, limit: int = LIMIT) -> None:
         self._connection = connection
@@ -120,8 +132,8 @@ class StreamReader:
     async def readuntil(self, separator: bytes | tuple[bytes, ...] = b"\n") -> bytes:
         """Return the bytes up to and with `separator` (the first to match of a tuple, as in Python 3.13).
 
-        Raises `IncompleteReadError` at the end, `LimitOverrunError` beyond the limit (the bytes stay), `ValueError` for an
-        empty separator.
+        Raises `IncompleteReadError` at the end, `LimitOverrunError` beyond the limit (the bytes stay), `ValueError`
+        for an empty separator.
         """
         separators = separator if isinstance(separator, tuple) else (separator,)
         if not separators or not all(separators):

@@ -1,9 +1,9 @@
 """A watch: one file descriptor of ours, and at most one waiter for each direction.
 
-This is the hot path's meeting point. A waiter stores a callback in `on_readable` or `on_writable` and makes sure that the
-direction is armed; the loop takes the callback out and calls it (one shot). Arming survives the wake-up: whoever waits
-again before the next poll, which is what a connection handler does, costs no system call. Only when a descriptor is ready
-and nobody waits is the direction disarmed, so that level-triggered polling cannot spin.
+This is the hot path's meeting point. A waiter stores a callback in `on_readable` or `on_writable` and makes sure that
+the direction is armed; the loop takes the callback out and calls it (one shot). Arming survives the wake-up: whoever
+waits again before the next poll, which is what a connection handler does, costs no system call. Only when a
+descriptor is ready and nobody waits is the direction disarmed, so that level-triggered polling cannot spin.
 
 Benchmark: `python -m benchmarks echo`.
 """
@@ -35,8 +35,8 @@ class Watches(Protocol):
     1. `open(fd)` returns a watch with nothing armed; the descriptor is non-blocking and stays the caller's.
     2. `arm(watch, mask)` adds READ or WRITE; raises `OSError` if the poller cannot take it (see its clause 1).
     3. `release(watch)` disarms everything, wakes both waiters (their next system call tells what happened), and makes
-       `watch.fd` -1, so that it cannot be armed for whoever gets the number next: `arm` raises EBADF then. It comes before
-       the descriptor is closed, may be called twice, and never raises.
+       `watch.fd` -1, so that it cannot be armed for whoever gets the number next: `arm` raises EBADF then. It comes
+       before the descriptor is closed, may be called twice, and never raises.
     """
 
     def open(self, fd: int) -> Watch:

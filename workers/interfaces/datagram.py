@@ -1,7 +1,7 @@
 """Datagram handlers: `handle(data, address, transport)`, a coroutine function in a task or a sync one in a greenlet.
 
-One greenlet or task per datagram, at most `MOST_AT_ONCE` of them: beyond that the socket is left alone, its buffer fills, and
-the kernel drops, as UDP may. Replies go out by `transport.sendto(data, address)`.
+One greenlet or task per datagram, at most `MOST_AT_ONCE` of them: beyond that the socket is left alone, its buffer
+fills, and the kernel drops, as UDP may. Replies go out by `transport.sendto(data, address)`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.connections import Connections
+from hybrid.workers.connections import Connection, Connections
 from hybrid.workers.runtime import Runtime
 
 MOST_AT_ONCE = 1000  # handlers running per worker
@@ -37,8 +37,8 @@ class DatagramTransport(asyncio.DatagramTransport):
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send `data` to `addr`, or keep it until the socket has room; never blocks.
 
-        Raises `TypeError` for data that is not bytes-like and `ValueError` without an address. What the network refuses is
-        logged at level DEBUG: UDP promises no delivery.
+        Raises `TypeError` for data that is not bytes-like and `ValueError` without an address. What the network
+        refuses is logged at level DEBUG: UDP promises no delivery.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
@@ -149,7 +149,7 @@ class Datagrams:
         if self._is_async:
             task = self._runtime.loop.create_task(self._handler(data, address, self._transport))
             connection.end = task.cancel
-            task.add_done_callback(lambda done: (connection.failed(_error_of(done)), connection.closed()))
+            task.add_done_callback(lambda done: _ended(connection, done))
         else:
             started = self._runtime.spawn(self._run, connection, data, address)
             connection.end = lambda: self._runtime.kill(started)
@@ -163,5 +163,6 @@ class Datagrams:
             connection.closed()
 
 
-def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
-    return None if task.cancelled() else task.exception()
+def _ended(connection: Connection, task: asyncio.Task[Any]) -> None:
+    connection.failed(None if task.cancelled() else task.exception())
+    connection.closed()

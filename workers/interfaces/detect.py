@@ -26,6 +26,7 @@ class Kind(enum.Enum):
 
 DATAGRAM_KINDS = frozenset({Kind.SYNC_DATAGRAM, Kind.ASYNC_DATAGRAM})
 INTERFACES = ("auto", "stream", "protocol", "datagram")
+_WEB = {"environ": "a WSGI application", "scope": "an ASGI application"}  # first parameter -> what it is
 _HELP = (
     "write --interface stream for handle(sock, address) or async handle(reader, writer), "
     "--interface protocol for a factory of asyncio.Protocol, "
@@ -62,13 +63,15 @@ def _guess(target: Any) -> Kind:
     if inspect.isclass(target):
         if hasattr(target, "data_received") or hasattr(target, "buffer_updated"):
             return Kind.PROTOCOL
-        raise BootError(Exit.TARGET, f"cannot tell what kind of application the class {target.__qualname__} is: {_HELP}")
+        raise BootError(
+            Exit.TARGET, f"cannot tell what kind of application the class {target.__qualname__} is: {_HELP}"
+        )
     signature = _signature(target)
     names = tuple(name.lower() for name in signature.names)
     if names[:2] in (("environ", "start_response"), ("scope", "receive")):
         raise BootError(
             Exit.TARGET,
-            f"{_name(target)}({', '.join(names)}) looks like a {'WSGI' if names[0] == 'environ' else 'ASGI'} application, "
+            f"{_name(target)}({', '.join(names)}) looks like {_WEB[names[0]]}, "
             f"which this version does not serve; if it is not, {_HELP}",
         )
     required = len(names)
@@ -89,7 +92,8 @@ def _named(target: Any, interface: str) -> Kind:
         names = ", ".join(_signature(target).names)
         raise BootError(
             Exit.TARGET,
-            f"{_name(target)}({names}) cannot be called with {wanted[interface]} arguments, as --interface {interface} does",
+            f"{_name(target)}({names}) cannot be called with {wanted[interface]} arguments, "
+            f"as --interface {interface} does",
         )
     if interface == "protocol":
         return Kind.PROTOCOL

@@ -1,4 +1,4 @@
-"""Protocol factories, as for `loop.create_server`: one `asyncio.Protocol` per connection, on the loop's own transport."""
+"""Protocol factories, as for `loop.create_server`: one `asyncio.Protocol` per connection, on the loop's transport."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class ProtocolFactory:
 def _tell_when_lost(protocol: Any, closed: Callable[[], None]) -> None:
     """Have `closed` called after the protocol's own `connection_lost`.
 
-    The attribute is set on the instance; a proxy in between would cost a call for every piece of data and would not be an
-    instance of the application's class. A protocol with `__slots__` gets a subclass made for it instead.
+    The attribute is set on the instance; a proxy in between would cost a call for every piece of data and would not
+    be an instance of the application's class. A protocol with `__slots__` gets a subclass made for it instead.
     """
     lost = protocol.connection_lost
 

@@ -1,5 +1,7 @@
-"""Stream handlers: `handle(sock, address)` as for `gevent.server.StreamServer`, `async handle(reader, writer)` as for
-`asyncio.start_server`. Each object here takes accepted connections and gives them to the application's handler.
+"""Stream handlers, sync and async: each class takes accepted connections and gives them to the application's handler.
+
+`handle(sock, address)` is as for `gevent.server.StreamServer`, `async handle(reader, writer)` as for
+`asyncio.start_server`.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ class SyncStream:
 class AsyncStream:
     """Runs a coroutine handler in a task per connection.
 
-    As with `asyncio.start_server`, a handler that returns leaves the connection open for whoever still holds its writer; one
-    that raises has it closed.
+    As with `asyncio.start_server`, a handler that returns leaves the connection open for whoever still holds its
+    writer; one that raises has it closed.
     """
 
     def __init__(self, handler: Callable[..., Any], runtime: Runtime, connections: Connections) -> None:

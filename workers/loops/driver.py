@@ -17,8 +17,10 @@ T = TypeVar("T")
 
 
 class Driver(Protocol):
-    """1. `prepare` changes what the process needs before the application is imported. 2. `new_loop` returns an asyncio loop.
+    """What a loop has to provide.
 
+    1. `prepare` changes what the process needs before the application is imported.
+    2. `new_loop` returns an asyncio loop.
     3. `runtime` returns the runtime over it; it is called in the greenlet that will run the loop.
     """
 
@@ -40,8 +42,8 @@ class Driver(Protocol):
 def run(driver: Driver, main: Callable[[Runtime], Coroutine[Any, Any, T]]) -> T:
     """Run `main(runtime)` on a new loop until it returns; then cancel what is left, and close the loop.
 
-    Blocks. Threads of the default executor are not waited for: a thread that hangs must not keep the process. Raises what
-    `main` raises, and `RuntimeError` where a loop runs in this thread already.
+    Blocks. Threads of the default executor are not waited for: a thread that hangs must not keep the process. Raises
+    what `main` raises, and `RuntimeError` where a loop runs in this thread already.
     """
     import asyncio
 

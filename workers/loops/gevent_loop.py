@@ -23,7 +23,7 @@ class GeventDriver:
         """Patch the standard library, so that blocking calls of the application switch greenlets."""
         from gevent import monkey
 
-        if not monkey.is_anything_patched():
+        if not monkey.is_module_patched("socket"):
             monkey.patch_all()
 
     def new_loop(self) -> asyncio.AbstractEventLoop:

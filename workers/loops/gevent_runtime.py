@@ -1,35 +1,35 @@
 """The runtime on gevent, and the asyncio loop that shares its thread.
 
-gevent's hub polls; the asyncio loop runs in the main greenlet and, when it has nothing to do, waits in its selector for an
-event that gevent's I/O watchers set. gevent's own `GeventSelector` is not used because a `select(0)` of it, which asyncio
-calls while it is busy, lets no other greenlet run, and because it cannot be woken from another greenlet.
+gevent's hub polls; the asyncio loop runs in the main greenlet and, when it has nothing to do, waits in its selector
+for an event that gevent's I/O watchers set. gevent's own `GeventSelector` is not used because a `select(0)` of it,
+which asyncio calls while it is busy, lets no other greenlet run, and because it cannot be woken from another
+greenlet.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import selectors
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import gevent
 import gevent.event
 import greenlet
 from gevent import socket as gevent_socket
-
 from hybrid.workers.loops.native_streams import open_streams
+from hybrid.workers.registrations import Registrations
 from hybrid.workers.runtime import Accepted
 
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
-
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
-class GeventSelector(selectors._BaseSelectorImpl):  # type: ignore[name-defined]  # the base of every selector of Python
-    """A selector that waits by switching to gevent's hub. One shot: a watcher that fired rests until the next select."""
+class GeventSelector(Registrations):
+    """A selector that waits by switching to gevent's hub. A watcher that fired rests until the next select."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,32 +39,20 @@ class GeventSelector(selectors._BaseSelectorImpl):  # type: ignore[name-defined]
         self._fired: dict[int, int] = {}  # fd -> events since the last select
         self._something = gevent.event.Event()
 
-    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
-        """See `selectors.BaseSelector`."""
-        key: selectors.SelectorKey = super().register(fileobj, events, data)
-        try:
-            self._watchers[key.fd] = self._hub.loop.io(key.fd, events)  # EVENT_READ, EVENT_WRITE are libev's 1 and 2
-        except BaseException:
-            super().unregister(fileobj)
-            raise
-        self._start(key.fd)
-        return key
+    def _added(self, fd: int, events: int) -> None:
+        self._watchers[fd] = self._hub.loop.io(fd, events)  # EVENT_READ and EVENT_WRITE are libev's 1 and 2
+        self._start(fd)
 
-    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        """See `selectors.BaseSelector`."""
-        key: selectors.SelectorKey = super().unregister(fileobj)
-        self._stop(key.fd)
-        return key
+    def _changed(self, fd: int, events: int) -> None:
+        self._removed(fd)
+        self._added(fd, events)
 
-    def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
-        """See `selectors.BaseSelector`; a change of data alone costs nothing."""
-        key = self.get_key(fileobj)
-        if events != key.events:
-            self.unregister(fileobj)
-            return self.register(fileobj, events, data)
-        key = key._replace(data=data)
-        self._fd_to_key[key.fd] = key
-        return key
+    def _removed(self, fd: int) -> None:
+        watcher = self._watchers.pop(fd)
+        watcher.stop()
+        watcher.close()
+        self._resting.discard(fd)
+        self._fired.pop(fd, None)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Let gevent run for at most `timeout` seconds or until a registered descriptor is ready."""
@@ -77,7 +65,7 @@ class GeventSelector(selectors._BaseSelectorImpl):  # type: ignore[name-defined]
             self._something.wait(timeout)
         self._something.clear()
         fired, self._fired = self._fired, {}
-        return [(key, mask & key.events) for fd, mask in fired.items() if (key := self._fd_to_key.get(fd)) is not None]
+        return [(key, mask & key.events) for fd, mask in fired.items() if (key := self._keys.get(fd)) is not None]
 
     def wake(self) -> None:
         """End the current wait; from another greenlet of this thread."""
@@ -86,18 +74,11 @@ class GeventSelector(selectors._BaseSelectorImpl):  # type: ignore[name-defined]
     def close(self) -> None:
         """Stop all watchers."""
         for fd in list(self._watchers):
-            self._stop(fd)
-        super().close()
+            self._removed(fd)
+        self._keys.clear()
 
     def _start(self, fd: int) -> None:
         self._watchers[fd].start(self._ready, fd, pass_events=True)
-
-    def _stop(self, fd: int) -> None:
-        watcher = self._watchers.pop(fd)
-        watcher.stop()
-        watcher.close()
-        self._resting.discard(fd)
-        self._fired.pop(fd, None)
 
     def _ready(self, events: int, fd: int) -> None:
         if fd in self._watchers:
@@ -124,7 +105,9 @@ class GeventLoop(asyncio.SelectorEventLoop):
         finally:
             self._runs_in = None
 
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
         """As asyncio's; from another greenlet it also wakes the loop."""
         handle = super().call_soon(callback, *args, context=context)
         if self._runs_in is not None and greenlet.getcurrent() is not self._runs_in:
@@ -132,7 +115,11 @@ class GeventLoop(asyncio.SelectorEventLoop):
         return handle
 
     def call_at(
-        self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """As asyncio's; from another greenlet it also wakes the loop, which computes its timeout anew."""
         handle = super().call_at(when, callback, *args, context=context)
@@ -149,7 +136,7 @@ class GeventRuntime:
         self.loop = loop
         self.home = greenlet.getcurrent()
 
-    def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> gevent.Greenlet:
+    def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> gevent.Greenlet[..., Any]:
         """`gevent.spawn`."""
         return gevent.spawn(function, *args, **kwargs)
 
@@ -167,7 +154,7 @@ class GeventRuntime:
     ) -> list[Any]:
         """`gevent.joinall`."""
         self._refuse_home()
-        return cast(list[Any], gevent.joinall(list(greenlets), timeout, raise_error, count))
+        return gevent.joinall(list(greenlets), timeout, raise_error, count)
 
     def await_(self, awaitable: Awaitable[T]) -> T:
         """Run `awaitable` on the asyncio loop and wait as gevent waits; a kill of the greenlet cancels it."""
@@ -206,7 +193,7 @@ class GeventRuntime:
                 settle(lambda: value)
 
         def settle(tell: Callable[[], T]) -> None:
-            self.loop.call_soon(lambda: outcome.done() or outcome.set_result(tell))
+            self.loop.call_soon(_settle, outcome, tell)
 
         started = gevent.spawn(run)
         try:
@@ -230,11 +217,11 @@ class GeventRuntime:
         else:
             sock = gevent_socket.create_connection(address, timeout)
             sock.settimeout(timeout)
-        return cast(socket.socket, sock)
+        return sock
 
     def start_handler(
         self, handler: Callable[..., Any], accepted: Accepted, ended: Callable[[BaseException | None], None]
-    ) -> gevent.Greenlet:
+    ) -> gevent.Greenlet[..., Any]:
         """Run a sync handler in a gevent greenlet, as gevent's StreamServer does."""
         return gevent.spawn(_handle, handler, accepted.socket(), accepted.address, ended)
 
@@ -246,7 +233,7 @@ class GeventRuntime:
         """Return a task of the asyncio loop."""
         return self.loop.create_task(coroutine)
 
-    def kill(self, started: gevent.Greenlet) -> None:
+    def kill(self, started: gevent.Greenlet[..., Any]) -> None:
         """Raise GreenletExit in a greenlet."""
         started.kill(block=False)
 
@@ -258,6 +245,11 @@ class GeventRuntime:
             )
 
 
+def _settle(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
 def _raiser(error: BaseException) -> Callable[[], Any]:
     def tell() -> Any:
         raise error
@@ -265,15 +257,15 @@ def _raiser(error: BaseException) -> Callable[[], Any]:
     return tell
 
 
-def _handle(handler: Callable[..., Any], sock: Any, address: Any, ended: Callable[[BaseException | None], None]) -> None:
+def _handle(
+    handler: Callable[..., Any], sock: Any, address: Any, ended: Callable[[BaseException | None], None]
+) -> None:
     """The body of a connection's greenlet."""
     error: BaseException | None = None
     try:
         handler(sock, address)
     except BaseException as caught:  # noqa: BLE001 - told to `ended`, which logs it
         error = caught
-    try:
+    with contextlib.suppress(OSError):
         sock.close()
-    except OSError:
-        pass
     ended(error)

@@ -14,7 +14,9 @@ LIMIT = 64 * 1024  # bytes; asyncio's default
 class _CountedProtocol(asyncio.StreamReaderProtocol):
     """`StreamReaderProtocol` that tells when the connection is gone."""
 
-    def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop, closed: Callable[[], None]) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop, closed: Callable[[], None]
+    ) -> None:
         super().__init__(reader, loop=loop)
         self._tell_closed = closed
 
@@ -37,6 +39,6 @@ async def open_streams(
         sock.close()
         closed()
         raise
-    # `protocol` holds the only strong reference to itself through the transport: StreamReaderProtocol refers to the reader
-    # weakly, so the reader must stay referenced by the handler, as with asyncio.open_connection
+    # `protocol` holds the only strong reference to itself through the transport: StreamReaderProtocol refers to the
+    # reader weakly, so the reader must stay referenced by the handler, as with asyncio.open_connection
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -34,7 +34,9 @@ LOOPS: Mapping[str, LoopSpec] = types.MappingProxyType(
     {
         spec.name: spec
         for spec in (
-            LoopSpec("select", "hub_loop", "hybrid's hub over select(2); at most 1,024 descriptors", ("greenlet",), "select"),
+            LoopSpec(
+                "select", "hub_loop", "hybrid's hub over select(2); at most 1,024 descriptors", ("greenlet",), "select"
+            ),
             LoopSpec("poll", "hub_loop", "hybrid's hub over poll(2)", ("greenlet",), "poll"),
             LoopSpec("epoll", "hub_loop", "hybrid's hub over epoll(7); the default", ("greenlet",), "epoll"),
             LoopSpec("gevent", "gevent_loop", "gevent, the standard library patched", ("gevent", "greenlet")),

@@ -1,0 +1,132 @@
+"""The command line of the benchmarks: ``python -m benchmarks --help``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import signal
+import sys
+from pathlib import Path
+
+from benchmarks import compiler, machine, report
+
+_SUITES = ("echo", "cpu", "memory", "boot")
+
+_MANUAL = """\
+Measures hybrid beside the servers people use today, in one run on one machine, and prints a table for each suite.
+
+suites (default: all of them)
+  echo     64 connections x 64 bytes, ping-pong, every byte compared: hybrid on its six loops with the three kinds of
+           handlers; gevent StreamServer, asyncio and uvloop (streams, protocol); a C epoll server as the limit
+  cpu      a CPU-bound handler with one worker and with two
+  memory   a worker, and an idle connection at 10,000 of them
+  boot     from the command to serving; from a worker's SIGKILL to its successor's first answer
+"""
+
+_EPILOG = """\
+examples
+  python -m benchmarks                                          everything, about twenty minutes
+  python -m benchmarks echo --runs 5 --seconds 3                the echo table
+  python -m benchmarks echo --only 'hybrid epoll*' --only 'gevent*'
+  python -m benchmarks memory boot --runs 3 --json figures.json
+
+how it measures
+  The server and all its children run on the first core, the load generator on the second. Figures are medians over the
+  rounds; a ratio is computed in each round between two servers measured in that round, and the median is shown.
+  Details, and how to read the tables: benchmarks/README.md. Progress goes to stderr, the tables to stdout.
+
+exit codes
+  0  everything was measured       1  a server could not be measured (the reason is printed)
+  2  wrong usage, or something is missing here       130  interrupted (no server is left running)
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=_MANUAL,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="echo, cpu, memory, boot")
+    parser.add_argument("--runs", type=_positive_int, default=5, help="rounds (default 5)")
+    parser.add_argument("--seconds", type=_positive, default=3.0, help="length of one measurement (default 3)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only servers whose name matches (as in a shell; repeatable)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the raw figures of every round to FILE")
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 3600")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _measure(names: list[str], plan: report.Plan) -> dict[str, report.Report]:
+    """Run the suites, printing each table as soon as it is there."""
+    reports: dict[str, report.Report] = {}
+    for name in names:
+        reports[name] = importlib.import_module(f"benchmarks.{name}").measure(plan)
+        print(f"{reports[name].text}\n", flush=True)
+        for server, reason in reports[name].failures.items():
+            print(f"FAILED {server}: {reason}", flush=True)
+    return reports
+
+
+def _write(path: Path, reports: dict[str, report.Report], plan: report.Plan) -> None:
+    suites = {name: {"servers": one.data, "failures": one.failures} for name, one in reports.items()}
+    content = {"machine": machine.description(), "runs": plan.runs, "seconds": plan.seconds, "suites": suites}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """SIGTERM ends us as Ctrl-C does: through every `with` block, so that no server is left."""
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what the arguments ask for; return the exit code."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    unknown = [name for name in given.suites if name not in _SUITES]
+    if unknown:
+        parser.error(f"unknown suite {unknown[0]!r}: use {', '.join(_SUITES)}")
+    try:
+        importlib.metadata.version("hybrid-runtime")
+    except importlib.metadata.PackageNotFoundError:
+        parser.error("hybrid is not installed for this Python: pip install -e . first")
+    signal.signal(signal.SIGTERM, _interrupt)
+    machine.allow_many_files()
+    plan = report.Plan(given.runs, given.seconds, tuple(given.only))
+    print(", ".join(f"{name} {value}" for name, value in machine.description().items()), end="\n\n", flush=True)
+    try:
+        reports = _measure(given.suites or list(_SUITES), plan)
+    except (LookupError, compiler.CompilerMissing) as error:
+        report.say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        report.say("interrupted; all servers have been ended")
+        return 130
+    if given.json:
+        _write(given.json, reports, plan)
+    return 1 if any(one.failures for one in reports.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""``python -m benchmarks.peers NAME``: run one peer until it is killed. Imports only what that peer needs."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+from collections.abc import Callable
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def _gevent_stream() -> None:
+    from benchmarks.peers.gevent_stream import serve
+
+    serve()
+
+
+def _asyncio_streams() -> None:
+    import asyncio
+
+    from benchmarks.peers.asyncio_streams import serve
+
+    asyncio.run(serve())
+
+
+def _asyncio_protocol() -> None:
+    import asyncio
+
+    from benchmarks.peers.asyncio_protocol import serve
+
+    asyncio.run(serve())
+
+
+def _uvloop_streams() -> None:
+    import uvloop
+
+    from benchmarks.peers.asyncio_streams import serve
+
+    uvloop.run(serve())
+
+
+def _uvloop_protocol() -> None:
+    import uvloop
+
+    from benchmarks.peers.asyncio_protocol import serve
+
+    uvloop.run(serve())
+
+
+PEERS: dict[str, Callable[[], None]] = {  # name on the command line -> what never returns
+    "gevent-stream": _gevent_stream,
+    "asyncio-streams": _asyncio_streams,
+    "asyncio-protocol": _asyncio_protocol,
+    "uvloop-streams": _uvloop_streams,
+    "uvloop-protocol": _uvloop_protocol,
+}
+
+
+def _end_with_parent() -> None:
+    """Be killed when whoever started this process ends, however that happens."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit("the parent is gone")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("name", choices=PEERS)
+    peer = PEERS[parser.parse_args().name]
+    _end_with_parent()
+    peer()

@@ -1,0 +1,158 @@
+"""Starts a server that is to be measured, waits for its words, and always ends it and all its children."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks import compiler, machine
+
+ROOT = Path(__file__).parent.parent
+_BOOT_SECONDS = 30.0
+_STOP_SECONDS = 5.0
+_LISTENING = r"listening on 127\.0\.0\.1:(\d+)"
+_KEPT_LINES = 5  # of what a server said last, for the error message
+
+
+class ServerFailed(RuntimeError):  # noqa: N818 - an event, named as the standard library does it
+    """A server did not start, or ended, or did not say in time what was waited for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """How a server is started; its name is what the tables show."""
+
+    name: str
+    argv: tuple[str, ...]
+    serving: str = _LISTENING
+    """The line (regular expression) after which every worker serves."""
+
+
+def hybrid(name: str, target: str, *, loop: str = "epoll", workers: int = 1, options: tuple[str, ...] = ()) -> Command:
+    """Return the command that serves `target` with hybrid on a free port."""
+    fixed = ("--bind", "127.0.0.1:0", "--graceful-timeout", "2", "--loop", loop, "--workers", str(workers))
+    # -P: the installed package, not the folder of that name in the working directory, which lacks its sister packages
+    argv = (sys.executable, "-P", "-m", "hybrid", "run", target, *fixed, *options)
+    return Command(name, argv, serving=r"serving with \d+ worker")
+
+
+def peer(name: str, module: str) -> Command:
+    """Return the command that runs one of `benchmarks.peers`."""
+    return Command(name, (sys.executable, "-m", "benchmarks.peers", module))
+
+
+def c_server(name: str) -> Command:
+    """Return the command that runs the C server, the limit; compiles it if need be."""
+    return Command(name, (str(compiler.program("echo_server")),))
+
+
+class Server:
+    """A running server, as a context manager: it serves inside the block, and nothing of it is left after it."""
+
+    def __init__(self, command: Command, core: int | None = None) -> None:
+        self.command = command
+        self.port = 0
+        self.boot_seconds = 0.0  # from the start of the process to serving
+        self.matched: re.Match[str]  # the line that said so
+        self._core = core
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unread = b""  # of its stderr, what follows the last line that was waited for
+        self._said: list[str] = []  # its last lines
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; also its process group."""
+        if self._process is None:
+            raise ServerFailed(f"{self.command.name} is not running")
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        started = time.perf_counter()
+        with machine.started_on(self._core):
+            self._process = subprocess.Popen(
+                self.command.argv,
+                cwd=ROOT,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us; they are ended by `stop`
+            )
+        try:
+            self.matched = self.wait_for(_LISTENING, _BOOT_SECONDS)
+            self.port = int(self.matched.group(1))
+            if self.command.serving != _LISTENING:
+                self.matched = self.wait_for(self.command.serving, _BOOT_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+        self.boot_seconds = time.perf_counter() - started
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def wait_for(self, pattern: str, seconds: float) -> re.Match[str]:
+        """Read what the server says on stderr until a line matches. Blocks; raises `ServerFailed` at the deadline."""
+        deadline = time.monotonic() + seconds
+        while True:
+            while b"\n" in self._unread:
+                line, self._unread = self._unread.split(b"\n", 1)
+                self._said = [*self._said[1 - _KEPT_LINES :], line.decode(errors="replace")]
+                if found := re.search(pattern, self._said[-1]):
+                    return found
+            self._read_more(deadline, pattern)
+
+    def _read_more(self, deadline: float, pattern: str) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        fd = self._process.stderr.fileno()
+        if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise ServerFailed(self._complaint(f"did not say {pattern!r} in time"))
+        more = os.read(fd, 65536)
+        if not more:
+            raise ServerFailed(self._complaint(f"ended before it said {pattern!r}"))
+        self._unread += more
+
+    def _complaint(self, what: str) -> str:
+        return f"{self.command.name} {what}; its last words: " + (" | ".join(self._said) or "(none)")
+
+    def stop(self) -> None:
+        """End it: SIGTERM, five seconds, then SIGKILL to its whole process group. May be called twice."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            _kill_group(process.pid)
+            process.wait()
+            if process.stderr is not None:
+                process.stderr.close()
+
+
+def _kill_group(pgid: int) -> None:
+    try:
+        os.killpg(pgid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # the rule: nobody was left
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with compiled bytecode kept beside the C programs: else a boot would measure Python's compiler."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**environment, "PYTHONPYCACHEPREFIX": str(compiler.BUILD / "pycache")}

@@ -1,0 +1,82 @@
+"""Writes `docs/options.md` from the command's own options: `python docs/generate_options.py`.
+
+A test compares the file with what this would write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hybrid.cli import command
+
+FILE = Path(__file__).with_name("options.md")
+_HEAD = """\
+<!-- Written by docs/generate_options.py; edit the texts in hybrid/cli.py and hybrid/manual.py instead. -->
+
+# Options
+
+What `hybrid --help` and `hybrid run --help` say, for reading in one piece.
+"""
+
+
+def render() -> str:
+    """Return the whole text of the reference."""
+    sections = [_HEAD, *_section("hybrid", command)]
+    for name, sub in command.commands.items():
+        sections += _section(f"hybrid {name}", sub)
+    return "\n".join(sections).rstrip("\n") + "\n"
+
+
+def _section(path: str, described: click.Command) -> Iterator[str]:
+    context = click.Context(described, info_name=path)
+    usage = " ".join([path, *described.collect_usage_pieces(context)])
+    yield f"## {path}\n"
+    yield f"    {usage}\n"
+    yield _prose(described.help)
+    options = [parameter for parameter in described.get_params(context) if isinstance(parameter, click.Option)]
+    for option in options:
+        yield from _option(option, context)
+    if described.epilog:
+        yield _prose(described.epilog)
+
+
+def _prose(text: str | None) -> str:
+    """Return click's help text as Markdown: blocks marked with \\b become preformatted."""
+    blocks = re.split(r"\n\s*\n", (text or "").strip("\n"))
+    return "\n\n".join(_block(block) for block in blocks) + "\n"
+
+
+def _block(block: str) -> str:
+    first, _, rest = block.strip("\n").partition("\n")
+    if first.strip() != "\b":
+        return " ".join(block.split()) if "\n" not in block else "\n".join(line.strip() for line in block.splitlines())
+    lines = rest.split("\n")
+    title = [] if lines[0].startswith(" ") else [lines.pop(0), ""]
+    return "\n".join([*title, "```", *(line.removeprefix("  ") for line in lines), "```"])
+
+
+def _option(option: click.Option, context: click.Context) -> Iterator[str]:
+    names = ", ".join(f"`{name}`" for name in option.opts)
+    value = "" if option.is_flag else f" `{option.make_metavar(context)}`"
+    yield f"### {names}{value}\n"
+    yield (option.help or "").strip() + "\n"
+    facts = list(_facts(option, context))
+    if facts:
+        yield "; ".join(facts) + ".\n"
+
+
+def _facts(option: click.Option, context: click.Context) -> Iterator[str]:
+    extra: dict[str, Any] = dict(option.get_help_extra(context))
+    if "default" in extra:
+        yield f"Default: `{str(extra['default']).strip('()')}`"
+    for name in extra.get("envvars", ()):
+        yield f"Environment: `{name}`"
+
+
+if __name__ == "__main__":
+    FILE.write_text(render(), encoding="utf-8")

@@ -1,0 +1,93 @@
+"""The same handler on one core and on all: what coroutines cannot do alone, and processes can.
+
+    python examples/one_core_many_cores.py                measures both and prints what the other cores bring
+    hybrid run --workers auto --bind 127.0.0.1:9000 examples.one_core_many_cores:handle
+    echo 20000 | nc -q1 127.0.0.1 9000                    answers 2262: so many primes are below 20,000
+
+The handler computes. While it does, its worker serves nobody else, however many greenlets there are: one loop is one
+core. A second worker is a second core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import hybrid
+
+MOST = 1_000_000
+CLIENTS_PER_WORKER = 8  # enough that no worker ever waits for a request
+QUESTION = 20_000
+
+
+def count_primes(limit: int) -> int:
+    """Return how many primes are below `limit`, in pure Python: about a millisecond for 20,000."""
+    odd = [True] * (limit // 2)  # index i stands for the number 2 * i + 1
+    for i in range(1, len(odd)):
+        if odd[i]:
+            for j in range(3 * i + 1, len(odd), 2 * i + 1):
+                odd[j] = False
+    return sum(odd) if limit > 2 else 0  # the place of 1, which is no prime, stands for 2, which is
+
+
+def handle(sock: socket.socket, address: object) -> None:
+    """Answer every number with how many primes are below it."""
+    with sock.makefile("rb") as lines:
+        for line in lines:
+            number = int(line) if line.strip().isdigit() else MOST + 1
+            answer = str(count_primes(number)) if number <= MOST else f"a number up to {MOST}, please"
+            sock.sendall(answer.encode() + b"\n")
+
+
+def ask(address: str, until: float, answered: list[int]) -> None:
+    """Ask again and again until a moment of `time.monotonic`; note how often that was."""
+    host, port = address.rsplit(":", 1)
+    count = 0
+    with socket.create_connection((host, int(port)), timeout=30) as sock, sock.makefile("rb") as answers:
+        while time.monotonic() < until:
+            sock.sendall(b"%d\n" % QUESTION)
+            if not answers.readline():
+                raise ConnectionError("the service closed the connection")
+            count += 1
+    answered.append(count)
+
+
+def measure(workers: int, seconds: float) -> float:
+    """Return the answers per second of a service with `workers` workers, each on a core of its own."""
+    service = hybrid.Service(handle, bind="127.0.0.1:0", workers=workers, pin=True, log_level="warning")
+    with hybrid.Supervisor(service) as running:
+        answered: list[int] = []
+        until = time.monotonic() + seconds
+        asking = [
+            threading.Thread(target=ask, args=(running.addresses[0], until, answered))
+            for _ in range(CLIENTS_PER_WORKER * workers)
+        ]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+    return sum(answered) / seconds
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure with one worker and with one per core."""
+    parser = argparse.ArgumentParser(description="What the other cores bring.")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each of the two measurements")
+    seconds = parser.parse_args(arguments).seconds
+    cores = len(os.sched_getaffinity(0))
+    one = measure(1, seconds)
+    print(f" 1 worker:  {one:8.1f} answers a second", flush=True)
+    if cores == 1:
+        print("there is one core here: nothing to compare")
+        return
+    many = measure(cores, seconds)
+    print(f"{cores:2} workers: {many:8.1f} answers a second, {many / one:.2f} times as many")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,172 @@
+"""`Supervisor`: runs a `Service`, in this process or beside it.
+
+`Supervisor(service).run()`: this process becomes the supervisor, until it is asked to stop.
+`with Supervisor(service) as running:` the supervisor runs in a child process, until the block ends.
+
+Here and in the modules beside (plan, embedding, checking, loops) the two sides are put together, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import nullcontext
+from types import TracebackType
+from typing import Self
+
+from hybrid.checking import CheckError, check
+from hybrid.config import Service
+from hybrid.embedding import EmbeddedSupervisor
+from hybrid.guide import guided
+from hybrid.loops import LoopRow, list_loops
+from hybrid.plan import plan
+from hybrid.supervisor.control import StartError
+from hybrid.supervisor.loop import supervise
+from hybrid.supervisor.sockets import BindError, systemd_binds
+from hybrid.supervisor.status import Status
+from hybrid.targets import DEMONSTRATION
+from hybrid.workers.contract.exits import Exit
+
+_START_MARGIN = 30.0  # seconds to start an interpreter on a loaded machine
+
+
+class Supervisor:
+    """Runs a service: either `run()`, or as a context manager; one at a time.
+
+    Raises `ConfigError` on construction for an address, loop or account that cannot be.
+    """
+
+    def __init__(self, service: Service, *, start_timeout: float | None = None) -> None:
+        """`start_timeout`: seconds until `__enter__` gives up; None: as long as the supervisor itself keeps trying."""
+        self.service = service
+        self._start_timeout = start_timeout
+        self._embedded: EmbeddedSupervisor | None = None
+        self._addresses: tuple[str, ...] = ()
+        plan(service, travels=False)  # only to find mistakes now, not in `run` or `with`
+
+    def run(self) -> Exit:
+        """Be the supervisor until the service is stopped by a signal; return how it ended, for `sys.exit`.
+
+        Blocks. Changes the working directory if the service says so, and takes over the signals meanwhile. Must be
+        called in the main thread and not inside a running asyncio loop; raises `RuntimeError` otherwise. Threads of
+        this process do not exist in the workers it forks; the context manager has no such hazard.
+        """
+        _check_may_become_supervisor()
+        intended = plan(self.service, travels=False)
+        intended.enter()
+        with guided() if self.service.target == DEMONSTRATION else nullcontext():
+            return supervise(intended.settings, intended.body)
+
+    def __enter__(self) -> Self:
+        """Start the supervisor in a child process and wait until all workers are ready.
+
+        Raises `StartError` with exit code and reason if the start fails, also when `start_timeout` has passed.
+        """
+        if self._embedded is not None:
+            raise RuntimeError("this Supervisor is running already: make another one")
+        intended = plan(self.service, travels=True)
+        settings = intended.settings
+        patience = self._start_timeout
+        if patience is None:
+            patience = settings.boot_attempts * (settings.boot_timeout + settings.backoff_max) + _START_MARGIN
+        self._embedded = EmbeddedSupervisor(intended)
+        try:
+            self._addresses = self._embedded.wait_started(patience)
+        except TimeoutError:
+            self._end(graceful=False, timeout=None)
+            raise StartError(Exit.BOOT, f"the workers were not ready within {patience:g} s") from None
+        except BaseException:
+            self._end(graceful=False, timeout=None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop gracefully; a Ctrl-C meanwhile stops at once."""
+        if self._embedded is None:
+            return
+        try:
+            self.stop()
+        except KeyboardInterrupt:
+            self._end(graceful=False, timeout=None)
+            raise
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The real addresses, as a person types them: port 0 has become a number. Empty before the start."""
+        return self._addresses
+
+    @property
+    def pid(self) -> int:
+        """Process id of the supervisor. Raises `RuntimeError` when it does not run as a child."""
+        return self._running().pid
+
+    def status(self, timeout: float = 10.0) -> Status:
+        """Return what runs now: service, addresses, and each worker's slot, generation, pid and state.
+
+        Blocks at most `timeout` seconds. Raises `TimeoutError`, `ConnectionError` when the supervisor is gone, and
+        `RuntimeError` when none was started.
+        """
+        return self._running().status(timeout)
+
+    def scale(self, workers: int, timeout: float | None = None) -> None:
+        """Change the number of workers and wait until they are ready, and the superfluous ones gone.
+
+        Blocks at most `timeout` seconds (None: boot and drain deadline together). Raises as `status` does, and
+        `ValueError` for less than one.
+        """
+        if workers < 1:
+            raise ValueError(f"{workers} workers: use at least 1")
+        if timeout is None:
+            timeout = self.service.boot_timeout + self.service.graceful_timeout + _START_MARGIN
+        self._running().scale(workers, timeout)
+
+    def stop(self, graceful: bool = True, timeout: float | None = None) -> Exit:
+        """Stop the service and wait for its end; return how it ended. Does nothing if it is stopped already.
+
+        `graceful` lets the workers finish their connections for at most `graceful_timeout` seconds. After `timeout`
+        seconds (None: a little more than that) whatever is left is killed.
+        """
+        if self._embedded is None:
+            return Exit.OK
+        return self._end(graceful=graceful, timeout=timeout)
+
+    def _end(self, *, graceful: bool, timeout: float | None) -> Exit:
+        embedded = self._running()
+        code = embedded.stop(graceful=graceful, timeout=timeout)
+        self._embedded = None
+        return code
+
+    def _running(self) -> EmbeddedSupervisor:
+        if self._embedded is None:
+            raise RuntimeError("the supervisor does not run: use it as a context manager, `with Supervisor(service):`")
+        return self._embedded
+
+
+def _check_may_become_supervisor() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError(
+            "run() must be called in the main thread: Python delivers signals only there; "
+            "from another thread use the context manager, `with Supervisor(service):`"
+        )
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            "run() must not be called inside a running asyncio loop, whose descriptors the workers would share; "
+            "use the context manager, `with Supervisor(service):`, in a thread (asyncio.to_thread)"
+        )
+
+
+__all__ = [
+    "BindError",
+    "CheckError",
+    "Exit",
+    "LoopRow",
+    "StartError",
+    "Status",
+    "Supervisor",
+    "check",
+    "list_loops",
+    "systemd_binds",
+]

@@ -1,0 +1,109 @@
+"""`hybrid run --check`: open the sockets, load the target in a child process, say what it is, and end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+
+from hybrid.config import Service
+from hybrid.plan import Plan, plan
+from hybrid.supervisor.sockets import open_listeners
+from hybrid.targets import describe
+from hybrid.workers.contract.channel import Channel, ChannelClosed
+from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed, Message, MessageError, Ready
+from hybrid.workers.contract.seat import ListenerKind
+
+
+class CheckError(Exception):
+    """The service could not start: with which exit code, and why."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        """A value of `Exit`."""
+        self.reason = reason
+
+
+def check(service: Service) -> str:
+    """Return one line that says what `run` would serve.
+
+    Changes the working directory, as `run` does. Blocks while the target is loaded, at most `boot_timeout` seconds.
+    Raises `ConfigError`, `CheckError`, and `BindError` for an address that cannot be bound.
+    """
+    intended = plan(service, travels=False)
+    intended.enter()
+    with open_listeners(intended.settings) as listeners:
+        kinds = frozenset(listener.kind for listener in listeners.all())
+        what = _load(intended, kinds)
+        addresses = ", ".join(listeners.addresses)
+    count = intended.settings.workers
+    return f"{describe(service.target)}: {what}; {count} worker{'s' * (count != 1)} on {addresses}"
+
+
+def _load(intended: Plan, kinds: frozenset[ListenerKind]) -> str:
+    """Load the target in a child, so that it cannot take this process along; return its description."""
+    ours, theirs = Channel.pair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _be_the_child(intended, kinds, theirs)
+    theirs.close()
+    has_spoken = False
+    try:
+        message = _receive(ours, intended.settings.boot_timeout)
+        has_spoken = message is not None
+    finally:
+        ours.close()
+        if not has_spoken:  # it hangs, or is dead already: then the signal does not change how it ended
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    return _description(message, status)
+
+
+def _be_the_child(intended: Plan, kinds: frozenset[ListenerKind], channel: Channel) -> None:
+    """Never returns."""
+    try:
+        os.dup2(2, 1)  # what the target prints while it is imported must not get between our summary
+        channel.send_nowait(Ready(intended.application.loop, intended.check(kinds)))
+    except BaseException as error:  # noqa: BLE001 - whatever the target raises, SystemExit too
+        code = getattr(error, "code", None)
+        reason = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"
+        channel.send_nowait(BootFailed(code if isinstance(code, Exit) else Exit.TARGET, str(reason)))
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # closed or replaced by the target
+                stream.flush()
+        os._exit(0)
+
+
+def _receive(channel: Channel, timeout: float) -> Message | None:
+    """Wait for the child's message, at most `timeout` seconds; None if it ended, or sent nonsense, instead."""
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    if not poll.poll(timeout * 1000):
+        raise CheckError(Exit.BOOT, f"the target was not loaded within {timeout:g} s (--boot-timeout)")
+    try:
+        return channel.receive_nowait()
+    except (ChannelClosed, MessageError):
+        return None
+
+
+def _description(message: Message | None, status: int) -> str:
+    match message:
+        case Ready():
+            return message.interface
+        case BootFailed():
+            raise CheckError(message.code, message.reason)
+        case None:
+            raise CheckError(Exit.BOOT, f"the process that loaded the target {_ending(status)}")
+
+
+def _ending(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"

@@ -1,0 +1,217 @@
+"""`Service`: what to run and how, checked as far as it can be without looking at the machine.
+
+Addresses and loops are checked by `Supervisor`, which knows the two sides that understand them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeGuard
+
+from hybrid.targets import DEMONSTRATION, TargetError, check_reference
+
+DEFAULT_BIND: Final = "127.0.0.1:8000"
+INTERFACES: Final = ("auto", "stream", "protocol", "datagram")
+LOG_FORMATS: Final = ("text", "json")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+MAX_WORKERS: Final = 1024
+_DAY: Final = 86_400.0  # seconds; poll(2) takes at most 24 days
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class ConfigError(ValueError):
+    """A value that cannot be used: which one, and what is allowed."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(field, reason)
+        self.field = field
+        """Name of the field of `Service`."""
+        self.reason = reason
+        """What is wrong with its value, and what to write instead."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """A target and how to serve it. All values are checked on construction; a bad one raises `ConfigError`.
+
+    Durations are seconds.
+    """
+
+    target: str | Callable[..., Any] = DEMONSTRATION
+    """`module:attribute`, or the handler, protocol factory or datagram handler itself."""
+    _: dataclasses.KW_ONLY
+    bind: str | Sequence[str] = (DEFAULT_BIND,)
+    """Addresses: `host:port`, `[ipv6]:port`, `unix:/path`, `udp://host:port`, `fd://N`. Port 0: a free one."""
+    workers: int | str = "auto"
+    """How many, or `auto`: as many as cores are usable here."""
+    loop: str = "auto"
+    """`select`, `poll`, `epoll`, `gevent`, `asyncio`, `uvloop`; `auto` is `epoll`."""
+    interface: str = "auto"
+    """What the target is: `stream`, `protocol`, `datagram`; `auto` tells by its signature."""
+    name: str = "web"
+    """The name of the service in logs and in `status()`."""
+    graceful_timeout: float = 30.0
+    """How long a worker may finish its connections when it is asked to stop; then it is killed."""
+    boot_timeout: float = 60.0
+    """How long a worker may take to import the target and to be ready; then it is killed."""
+    backoff: float = 0.1
+    """The first pause before a worker that died again is restarted; it doubles each time."""
+    backoff_max: float = 10.0
+    """The longest such pause."""
+    backlog: int = 2048
+    """Connections that the kernel may queue for each worker (it caps this at net.core.somaxconn)."""
+    max_connections: int = 0
+    """Connections a worker serves at once; the others wait in the queue. 0: no limit."""
+    unix_mode: int = 0o600
+    """File mode of UNIX sockets."""
+    pidfile: str | os.PathLike[str] | None = None
+    """A file that holds the supervisor's process id while it runs."""
+    chdir: str | os.PathLike[str] | None = None
+    """The directory to work in; relative names in the other values start from there."""
+    user: str | int | None = None
+    """Name or number the workers run as; needs root. The sockets are made before."""
+    group: str | int | None = None
+    """Name or number of the group the workers run as; needs root."""
+    pin: bool = False
+    """Bind each worker to one core."""
+    log_format: str = "text"
+    """`text` or `json`."""
+    log_level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
+
+    def __post_init__(self) -> None:
+        _check_target(self.target)
+        _check_addresses(self.binds)
+        _check_workers(self.workers)
+        _check_choices(self)
+        _check_ranges(self)
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ConfigError("name", f"{self.name!r}: use up to 64 letters, digits, dots, dashes and underscores")
+        if not isinstance(self.pin, bool):
+            raise ConfigError("pin", f"{self.pin!r}: use True or False")
+        _check_paths(self)
+        _check_accounts(self)
+
+    @property
+    def binds(self) -> tuple[str, ...]:
+        """The addresses, always as a tuple."""
+        return (self.bind,) if isinstance(self.bind, str) else tuple(self.bind)
+
+    @property
+    def directory(self) -> Path:
+        """The directory to work in, absolute."""
+        return Path(self.chdir or ".").absolute()
+
+    @property
+    def pidfile_path(self) -> Path | None:
+        """The pidfile, absolute; None if there shall be none."""
+        return None if self.pidfile is None else self.directory / self.pidfile
+
+
+def _check_target(target: object) -> None:
+    if isinstance(target, str):
+        try:
+            check_reference(target)
+        except TargetError as error:
+            raise ConfigError("target", str(error)) from None
+    elif not callable(target):
+        raise ConfigError("target", f"{target!r}: give 'module:attribute' or a callable")
+
+
+def _check_addresses(binds: tuple[object, ...]) -> None:
+    if not binds:
+        raise ConfigError("bind", f"no address: give at least one, e.g. {DEFAULT_BIND!r}")
+    for bind in binds:
+        if not isinstance(bind, str):
+            raise ConfigError("bind", f"{bind!r}: give addresses as text, e.g. {DEFAULT_BIND!r}")
+
+
+def _check_workers(workers: object) -> None:
+    if workers == "auto" or (_is_whole(workers) and 1 <= workers <= MAX_WORKERS):
+        return
+    raise ConfigError("workers", f"{workers!r}: use 'auto' or a number from 1 to {MAX_WORKERS}")
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_CHOICES: Final = {"interface": INTERFACES, "log_format": LOG_FORMATS, "log_level": LOG_LEVELS}  # field -> values
+
+
+def _check_choices(service: Service) -> None:
+    for field, allowed in _CHOICES.items():
+        value = getattr(service, field)
+        if value not in allowed:
+            raise ConfigError(field, f"{value!r}: use one of {', '.join(allowed)}")
+    if not isinstance(service.loop, str):
+        raise ConfigError("loop", f"{service.loop!r}: give its name, e.g. 'epoll'")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Range:
+    lowest: float
+    highest: float
+    whole: bool
+    unit: str = ""
+
+    def contains(self, value: object) -> bool:
+        if _is_whole(value) or (isinstance(value, float) and not self.whole):
+            return self.lowest <= value <= self.highest  # never true of a NaN
+        return False
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        return f"{kind} from {self.lowest:g} to {self.highest:.10g}{self.unit}"
+
+
+_SECONDS = " (seconds)"
+_RANGES: Final = {
+    "graceful_timeout": _Range(0, _DAY, False, _SECONDS),
+    "boot_timeout": _Range(0.01, _DAY, False, _SECONDS),
+    "backoff": _Range(0.001, _DAY, False, _SECONDS),
+    "backoff_max": _Range(0.001, _DAY, False, _SECONDS),
+    "backlog": _Range(1, 65_535, True),
+    "max_connections": _Range(0, 10_000_000, True),
+}  # field -> allowed values
+
+
+def _check_ranges(service: Service) -> None:
+    for field, allowed in _RANGES.items():
+        value = getattr(service, field)
+        if not allowed.contains(value):
+            raise ConfigError(field, f"{value!r}: use {allowed}")
+    if service.backoff_max < service.backoff:
+        raise ConfigError("backoff_max", f"{service.backoff_max!r}: use at least the first pause, {service.backoff!r}")
+    if not _is_whole(service.unix_mode) or not 0 <= service.unix_mode <= 0o777:
+        raise ConfigError("unix_mode", f"{service.unix_mode!r}: use a file mode from 0o000 to 0o777")
+
+
+def _check_paths(service: Service) -> None:
+    for field in ("pidfile", "chdir"):
+        value = getattr(service, field)
+        if value is not None and (not isinstance(value, str | os.PathLike) or not os.fspath(value)):
+            raise ConfigError(field, f"{value!r}: give a path")
+    if not _is_directory(service.directory):
+        raise ConfigError("chdir", f"{str(service.chdir)!r}: there is no such directory")
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # may not be looked at
+        return False
+
+
+def _check_accounts(service: Service) -> None:
+    for field in ("user", "group"):
+        value = getattr(service, field)
+        if value is not None and not _is_whole(value) and not (isinstance(value, str) and value):
+            raise ConfigError(field, f"{value!r}: give a name or a number")

@@ -1,0 +1,212 @@
+"""The supervisor as a child process of an embedding program, and the line to it.
+
+The child is made with `multiprocess` by *spawn*, always: a fresh interpreter has none of the embedder's threads, loops,
+locks and patches, which a fork would copy in whatever state they are. Arguments travel with dill.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import itertools
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import weakref
+from typing import Any
+
+from hybrid.plan import Plan
+from hybrid.supervisor.addresses import FdBind
+from hybrid.supervisor.control import Control, ControlClient
+from hybrid.supervisor.loop import supervise
+from hybrid.supervisor.status import Status
+from hybrid.workers.contract.exits import Exit
+
+_PREFIX = "hybrid-supervisor-"  # of the names of our processes
+_numbers = itertools.count(1)
+_KILL_MARGIN = 5.0  # seconds a supervisor gets to end after all of its workers must have
+
+
+class EmbeddedSupervisor:
+    """A supervisor in a child process. Its methods block at most as long as they say, and are for any thread."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Start the child; does not wait for its workers. Raises `OSError` if no process can be made."""
+        self._plan = plan
+        self._owner = os.getpid()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = _start(plan, theirs)
+        self._client = ControlClient(ours)
+        _living.add(self)
+        atexit.register(self._stop_at_exit)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the supervisor."""
+        pid: int = self._process.pid
+        return pid
+
+    def wait_started(self, timeout: float) -> tuple[str, ...]:
+        """Wait until all workers are ready; return the addresses.
+
+        Raises `StartError` with the reason when the start fails, and `TimeoutError`.
+        """
+        return self._client.wait_started(timeout)
+
+    def status(self, timeout: float) -> Status:
+        """Return what runs now. Raises `TimeoutError`, and `ConnectionError` when the supervisor is gone."""
+        return self._client.status(timeout)
+
+    def scale(self, workers: int, timeout: float) -> None:
+        """Change the number of workers and wait until it is reached. Raises as `status` does."""
+        self._client.scale(workers, timeout)
+
+    def stop(self, *, graceful: bool, timeout: float | None) -> Exit:
+        """Ask the supervisor to stop, wait, and kill it when `timeout` seconds have passed; return how it ended.
+
+        `timeout` None: as long as the workers may drain, and a little more.
+        """
+        if timeout is None:
+            timeout = _KILL_MARGIN + (self._plan.settings.graceful_timeout if graceful else 0.0)
+        until = time.monotonic() + timeout
+        with contextlib.suppress(OSError):  # gone, or too stuck to answer: then it is killed
+            self._client.stop(graceful, timeout)
+        code = self._join(until - time.monotonic())
+        self._forget()  # not where the wait was interrupted: whoever did that wants to stop again, at once
+        return code
+
+    def kill(self) -> None:
+        """End the supervisor at once; its workers end with it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _join(self, timeout: float) -> Exit:
+        if not _wait_for_end(self.pid, timeout):
+            self.kill()
+            _wait_for_end(self.pid, _KILL_MARGIN)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return Exit.KILLED
+        # None: somebody else has reaped it, because the embedder ignores SIGCHLD
+        return next((known for known in Exit if known == code), Exit.ERROR)
+
+    def _forget(self) -> None:
+        atexit.unregister(self._stop_at_exit)
+        _living.discard(self)
+        self._client.close()
+        with contextlib.suppress(ValueError):  # still running: it was not ours to reap
+            self._process.close()
+
+    def _stop_at_exit(self) -> None:
+        """Runs before the handler of `multiprocess`, which would wait for ever for a child nobody has stopped."""
+        if os.getpid() == self._owner:
+            self.stop(graceful=True, timeout=None)
+
+    def close_line(self) -> None:
+        """Close this process's end of the line and nothing else."""
+        self._client.close()
+
+
+_living: weakref.WeakSet[EmbeddedSupervisor] = weakref.WeakSet()  # those started and not yet stopped
+
+
+def _close_lines_after_fork() -> None:
+    """In a child the embedder forks: the supervisor must see the embedder's death although this child lives on."""
+    for supervisor in list(_living):
+        supervisor.close_line()
+
+
+os.register_at_fork(after_in_child=_close_lines_after_fork)
+
+
+def _end_tracker(owner: int) -> None:
+    """Let go of the resource tracker of `multiprocess` in a program that gevent has patched.
+
+    It closes its pipe and waits for the tracker when the interpreter ends (Python 3.12). gevent's `os.close` puts the
+    closing off until its hub runs, which it does no more: both wait for ever.
+    """
+    tracker = getattr(sys.modules.get("multiprocess.resource_tracker"), "_resource_tracker", None)
+    fd = getattr(tracker, "_fd", None)
+    if fd is not None and "gevent" in sys.modules and os.getpid() == owner:
+        os.closerange(fd, fd + 1)  # the one way to close that gevent leaves alone
+        tracker._fd = None  # type: ignore[union-attr]
+
+
+atexit.register(_end_tracker, os.getpid())
+
+
+def _start(plan: Plan, line: socket.socket) -> Any:
+    """Start the supervisor's process and return its `multiprocess` handle."""
+    import multiprocess.spawn  # type: ignore[import-untyped]
+
+    _keep_main_out(multiprocess.spawn)
+    # a descriptor's number means nothing in another process
+    inherited = [socket.socket(fileno=os.dup(bind.fd)) for bind in plan.settings.binds if isinstance(bind, FdBind)]
+    process = multiprocess.get_context("spawn").Process(
+        target=_be_the_supervisor, args=(plan, line, inherited), name=f"{_PREFIX}{next(_numbers)}"
+    )
+    try:
+        process.start()
+    finally:
+        for sock in inherited:
+            sock.close()
+    return process
+
+
+def _keep_main_out(spawn: Any) -> None:
+    """Keep `multiprocess` from importing the embedder's `__main__` into the supervisor.
+
+    That would run application code there, monkey-patching perhaps. What a callable target needs travels inside it.
+    Other processes of `multiprocess` are made as ever; where it has changed its inside, so is ours.
+    """
+    original = getattr(spawn, "get_preparation_data", None)
+    if original is None or getattr(original, "leaves_main_out", False):
+        return
+
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        data: dict[str, Any] = original(name)
+        if name.startswith(_PREFIX):
+            data.pop("init_main_from_name", None)
+            data.pop("init_main_from_path", None)
+        return data
+
+    get_preparation_data.leaves_main_out = True  # type: ignore[attr-defined]
+    spawn.get_preparation_data = get_preparation_data
+
+
+def _be_the_supervisor(plan: Plan, line: socket.socket, inherited: list[socket.socket]) -> None:
+    """The child's main: become the supervisor of `plan`, and end with its exit code."""
+    # not the embedder's process group: Ctrl-C is the embedder's business, which then stops us, or dies, which we see
+    os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # exec(3) keeps what the starting thread had blocked
+    arrived = iter(inherited)
+    binds = tuple(FdBind(next(arrived).fileno()) if isinstance(b, FdBind) else b for b in plan.settings.binds)
+    plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, binds=binds))
+    plan.enter()
+    sys.exit(int(supervise(plan.settings, plan.body, control=Control(line))))
+
+
+def _wait_for_end(pid: int, timeout: float) -> bool:
+    """Wait for the end of a child, at most `timeout` seconds; True if it has ended. Does not reap it.
+
+    The sentinel of `multiprocess` is a pipe whose other end the workers inherit, so it also waits for them.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        until = time.monotonic() + timeout
+        while (remaining := until - time.monotonic()) > 0:
+            if poll.poll(remaining * 1000):
+                return True
+        return False
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,54 @@
+"""The texts of `hybrid --help` and `hybrid run --help`. A line with \\b keeps the lines below it as they are."""
+
+from __future__ import annotations
+
+COMMAND = """
+Run a Python coroutine server on every core: one supervised worker per core, on the event loop you name.
+
+\b
+  hybrid run                      serve the built-in demonstration
+  hybrid run myapp:handle         serve a handler of yours
+  hybrid run --help               all options, signals and exit codes
+  hybrid loops                    the event loops to choose from
+"""
+
+RUN = """
+Serve TARGET on every core until stopped.
+
+TARGET is module:attribute, looked for in the working directory first. It is a handler of connections, sync as for
+gevent.server.StreamServer or async as for asyncio.start_server, a factory of asyncio.Protocol, or a handler of
+datagrams. Without TARGET a demonstration is served.
+
+A supervisor process owns the listening sockets and forks the workers; each runs one event loop. A worker that dies is
+replaced, and the connections that wait in its queue are served by its successor.
+
+\b
+Examples:
+  hybrid run
+  hybrid run --bind 127.0.0.1:9000 --workers 4 --loop uvloop myapp:handle
+  hybrid run --bind unix:/run/echo.sock --unix-mode 660 --user nobody echo:handle
+  hybrid run --bind udp://0.0.0.0:5353 --interface datagram names:answer
+  hybrid run --check myapp:handle
+"""
+
+RUN_AFTERWORD = """
+SECONDS may carry a unit: 30, 500ms, 2m, 1h. Where an option has an environment variable, the option wins.
+
+\b
+Signals to the supervisor:
+  TERM, first INT     stop: let the workers finish their connections
+  QUIT, second INT    stop at once
+  TTIN, TTOU          one worker more, one worker less
+  HUP                 answered with a warning: restart to load new code
+
+\b
+Exit codes:
+  0  stopped as asked, everything drained
+  1  an unexpected error
+  2  the command line is wrong
+  3  TARGET cannot be imported, found or recognised
+  4  an address cannot be bound
+  5  the event loop is not usable here
+  6  workers kept dying or hanging before any was ready
+  7  something had to be killed at the stop
+"""

@@ -1,0 +1,61 @@
+"""The value types of the command line: how text becomes a duration, a count, a file mode."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # unit -> seconds
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or a number with a unit: `30`, `500ms`, `2m`, `1h`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        match = _DURATION.fullmatch(value.strip().lower())
+        if match is None:
+            self.fail(f"{value!r} is not a duration: write seconds or a number with ms, s, m or h, e.g. 30, 500ms, 2m")
+        return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+class WorkerCount(click.ParamType[int | str]):
+    """`auto` or a number."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number, or `auto`."""
+        if isinstance(value, int) or value == "auto":
+            return value  # type: ignore[no-any-return]
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of workers: write auto or a number, e.g. 4")
+
+
+class FileMode(click.ParamType[int]):
+    """Permission bits, in octal as for chmod(1)."""
+
+    name = "mode"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bits."""
+        if isinstance(value, int):
+            return value
+        try:
+            return int(value.lower().removeprefix("0o"), 8)
+        except ValueError:
+            self.fail(f"{value!r} is not a file mode: write three octal digits, e.g. 600 or 0660")
+
+
+def duration_text(seconds: float) -> str:
+    """Return seconds as a person types them: `30s`, `100ms`."""
+    return f"{seconds:g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:g}ms"

@@ -1,0 +1,147 @@
+"""From a `Service` to what the two sides understand: settings for the supervisor, an application for the workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from hybrid.config import ConfigError, Service
+from hybrid.cpus import count_usable
+from hybrid.privileges import UnknownAccountError, resolve
+from hybrid.supervisor.addresses import Bind, BindSyntaxError, parse_bind
+from hybrid.supervisor.settings import Settings
+from hybrid.targets import TargetError, home_of, pickled
+from hybrid.workers.application import Application
+from hybrid.workers.contract.seat import ListenerKind, Seat
+from hybrid.workers.loops.registry import resolve as resolve_loop
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that a supervisor process needs to know; travels to another process."""
+
+    settings: Settings
+    application: Application
+    directory: str
+    """Where to work; absolute."""
+    home: tuple[str, str] | None = None
+    """Module and file that define a callable target."""
+
+    def enter(self) -> None:
+        """Make this process ready to be the supervisor: change the directory. Raises `ConfigError`."""
+        try:
+            os.chdir(self.directory)
+        except OSError as error:
+            raise ConfigError("chdir", f"cannot work in {self.directory}: {error.strerror}") from None
+
+    def body(self, seat: Seat) -> int:
+        """Be a worker until it has drained; return its exit code. Called in the forked child."""
+        self._make_importable()
+        from hybrid.workers import entry  # imports event loops: never in the supervisor
+
+        return entry.main(seat, self.application)
+
+    def check(self, kinds: frozenset[ListenerKind]) -> str:
+        """Load the target for listeners of `kinds` and return what it is. Called in a forked child.
+
+        Raises whatever importing the target raises, `BootError` among it.
+        """
+        self._make_importable()
+        from hybrid.workers import entry
+
+        return entry.check(self.application, kinds)
+
+    def _make_importable(self) -> None:
+        if self.directory not in sys.path:
+            sys.path.insert(0, self.directory)
+        if self.home is not None:
+            sys.meta_path.append(_HomeFinder(*self.home))
+
+
+def plan(service: Service, *, travels: bool) -> Plan:
+    """Return the plan of a service.
+
+    `travels`: the plan will be sent to another process, so a callable target is turned into bytes that only workers
+    read. Raises `ConfigError` for what `Service` could not check: addresses, the loop's name, accounts, the target.
+    """
+    return Plan(
+        settings=_settings(service),
+        application=_application(service, travels=travels),
+        directory=str(service.directory),
+        home=None if isinstance(service.target, str) else home_of(service.target),
+    )
+
+
+def _settings(service: Service) -> Settings:
+    try:
+        account = resolve(service.user, service.group)
+    except UnknownAccountError as error:
+        raise ConfigError("user" if service.group is None else "group", str(error)) from None
+    return Settings(
+        service=service.name,
+        binds=tuple(_bind(text) for text in service.binds),
+        workers=count_usable() if isinstance(service.workers, str) else service.workers,
+        graceful_timeout=float(service.graceful_timeout),
+        boot_timeout=float(service.boot_timeout),
+        backoff=float(service.backoff),
+        backoff_max=float(service.backoff_max),
+        unix_mode=service.unix_mode,
+        backlog=service.backlog,
+        pidfile=service.pidfile_path,
+        uid=account.uid,
+        gid=account.gid,
+        pin=service.pin,
+        log_format=service.log_format,
+        log_level=service.log_level,
+    )
+
+
+def _bind(text: str) -> Bind:
+    try:
+        return parse_bind(text)
+    except BindSyntaxError as error:
+        raise ConfigError("bind", str(error)) from None
+
+
+def _application(service: Service, *, travels: bool) -> Application:
+    try:
+        loop = resolve_loop(service.loop)
+    except ValueError as error:
+        raise ConfigError("loop", str(error)) from None
+    application = Application(loop=loop, interface=service.interface, max_connections=service.max_connections)
+    target = service.target
+    if isinstance(target, str):
+        return dataclasses.replace(application, reference=target)
+    if not travels:
+        return dataclasses.replace(application, factory=target)
+    try:
+        return dataclasses.replace(application, pickled=pickled(target))
+    except TargetError as error:
+        raise ConfigError("target", str(error)) from None
+
+
+class _HomeFinder:
+    """Finds the module of a callable target in its file, where `import` alone does not (it is asked last).
+
+    A callable that is importable in the embedder travels as `module.name`. A test runner may have loaded that module
+    under a name which no other process can import.
+    """
+
+    def __init__(self, name: str, file: str) -> None:
+        self._name = name
+        self._file = file
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return where the module is, an empty package for a parent of it, None for others."""
+        if name == self._name:
+            return importlib.util.spec_from_file_location(name, self._file)
+        if self._name.startswith(f"{name}."):
+            return importlib.machinery.ModuleSpec(name, None, is_package=True)
+        return None

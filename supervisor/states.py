@@ -1,0 +1,95 @@
+"""The states of a child process, the named sets of them, and the total transition table.
+
+    BOOTING --READY--> READY --DRAIN--> DRAINING --KILL--> KILLED --EXIT--> GONE
+       \\--FAILED--> FAILED (it said that it cannot start, and is about to exit)
+
+Every pair of state and news stands in the table, also where the news changes nothing: a message may arrive late.
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+from collections.abc import Mapping
+
+
+class State(enum.Enum):
+    """Where a child is in its life."""
+
+    BOOTING = "booting"
+    """Forked, loading the application; the boot deadline runs."""
+    FAILED = "failed"
+    """It said that it cannot start; the boot deadline still runs until it exits."""
+    READY = "ready"
+    """It serves. The only state without a deadline."""
+    DRAINING = "draining"
+    """Told to finish what it has; the drain deadline runs."""
+    KILLED = "killed"
+    """SIGKILL sent; its death is due within milliseconds."""
+    GONE = "gone"
+    """Reaped, or given up."""
+
+
+class News(enum.Enum):
+    """What may happen to a child."""
+
+    READY = "ready"
+    FAILED = "failed"
+    DRAIN = "drain"
+    KILL = "kill"
+    EXIT = "exit"
+
+
+SEATED = frozenset({State.BOOTING, State.FAILED, State.READY})
+"""The child holds its slot: no other is started there."""
+LEAVING = frozenset({State.DRAINING, State.KILLED})
+"""The child's end was asked for: its slot is free for a successor, and its death is no failure."""
+ALIVE = SEATED | LEAVING
+"""There is a process."""
+KILLABLE = ALIVE - {State.KILLED}
+"""SIGKILL has not been sent."""
+UNPROVEN = frozenset({State.BOOTING, State.FAILED})
+"""Not ready yet; a death counts as a failed boot."""
+
+
+def _table() -> dict[tuple[State, News], State]:
+    s, n = State, News
+    return {
+        (s.BOOTING, n.READY): s.READY,
+        (s.BOOTING, n.FAILED): s.FAILED,
+        (s.BOOTING, n.DRAIN): s.DRAINING,
+        (s.BOOTING, n.KILL): s.KILLED,
+        (s.BOOTING, n.EXIT): s.GONE,
+        # a worker that has said it cannot start is not believed when it then says it is ready
+        (s.FAILED, n.READY): s.FAILED,
+        (s.FAILED, n.FAILED): s.FAILED,
+        (s.FAILED, n.DRAIN): s.DRAINING,
+        (s.FAILED, n.KILL): s.KILLED,
+        (s.FAILED, n.EXIT): s.GONE,
+        # nor the other way round: it serves until it exits
+        (s.READY, n.READY): s.READY,
+        (s.READY, n.FAILED): s.READY,
+        (s.READY, n.DRAIN): s.DRAINING,
+        (s.READY, n.KILL): s.KILLED,
+        (s.READY, n.EXIT): s.GONE,
+        # its Ready may have crossed our SIGTERM
+        (s.DRAINING, n.READY): s.DRAINING,
+        (s.DRAINING, n.FAILED): s.DRAINING,
+        (s.DRAINING, n.DRAIN): s.DRAINING,
+        (s.DRAINING, n.KILL): s.KILLED,
+        (s.DRAINING, n.EXIT): s.GONE,
+        (s.KILLED, n.READY): s.KILLED,
+        (s.KILLED, n.FAILED): s.KILLED,
+        (s.KILLED, n.DRAIN): s.KILLED,
+        (s.KILLED, n.KILL): s.KILLED,
+        (s.KILLED, n.EXIT): s.GONE,
+        (s.GONE, n.READY): s.GONE,
+        (s.GONE, n.FAILED): s.GONE,
+        (s.GONE, n.DRAIN): s.GONE,
+        (s.GONE, n.KILL): s.GONE,
+        (s.GONE, n.EXIT): s.GONE,
+    }
+
+
+TRANSITIONS: Mapping[tuple[State, News], State] = types.MappingProxyType(_table())
+"""(state, news) -> the state afterwards; total."""

@@ -1,0 +1,500 @@
+"""Listening sockets and what the kernel makes of them: groups, UNIX files, inherited descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hybrid.supervisor.settings import Settings
+from hybrid.supervisor.sockets import BindError, FdBind, Listeners, open_listeners, parse_bind, systemd_binds
+from hybrid.supervisor.steering import SteeringError, release
+from hybrid.workers.contract.seat import Listener, ListenerKind
+
+Open = Callable[..., Listeners]
+Inherit = Callable[[socket.socket], FdBind]
+
+
+@pytest.fixture
+def inherited() -> Iterator[Callable[[socket.socket], FdBind]]:
+    """Pass a socket on as a descriptor, as a parent process does."""
+    fds: list[int] = []
+
+    def give(sock: socket.socket) -> FdBind:
+        fds.append(sock.detach())
+        return FdBind(fds[-1])
+
+    yield give
+    for fd in fds:
+        with contextlib.suppress(OSError):  # whoever took it over has closed it
+            os.close(fd)
+
+
+@pytest.fixture
+def opened(inherited: Inherit) -> Iterator[Open]:
+    """Open listeners for addresses and close them at the end, before what they inherited is."""
+    made: list[Listeners] = []
+
+    def begin(*binds: str, workers: int = 2, **fields: object) -> Listeners:
+        settings = Settings(binds=tuple(map(parse_bind, binds)), workers=workers, **fields)  # type: ignore[arg-type]
+        made.append(open_listeners(settings))
+        return made[-1]
+
+    yield begin
+    for listeners in made:
+        listeners.close()
+
+
+def port_of(listeners: Listeners) -> int:
+    return int(listeners.all()[0].sock.getsockname()[1])
+
+
+def options(listener: Listener, *names: str) -> list[int]:
+    return [listener.sock.getsockopt(socket.SOL_SOCKET, getattr(socket, name)) for name in names]
+
+
+# --- groups
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "[::1]:0", "udp://127.0.0.1:0", "udp://[::1]:0"])
+def test_an_address_has_one_socket_per_slot_on_one_port(opened: Open, bind: str) -> None:
+    listeners = opened(bind, workers=3)
+    assert [listener.slot for listener in listeners.all()] == [0, 1, 2]
+    assert len({listener.sock.getsockname() for listener in listeners.all()}) == 1
+    assert listeners.addresses == (bind.removesuffix("0") + str(port_of(listeners)),)
+    assert not any(listener.sock.getblocking() for listener in listeners.all())
+
+
+def test_streams_listen_and_datagrams_do_not(opened: Open) -> None:
+    stream, datagram = opened("127.0.0.1:0", "udp://127.0.0.1:0", workers=1).all()
+    assert (stream.kind, options(stream, "SO_ACCEPTCONN")) == (ListenerKind.STREAM, [1])
+    assert (datagram.kind, options(datagram, "SO_ACCEPTCONN")) == (ListenerKind.DATAGRAM, [0])
+
+
+def test_a_host_name_becomes_the_address_it_stands_for(opened: Open) -> None:
+    assert opened("localhost:0").addresses[0].startswith(("127.0.0.1:", "[::1]:"))
+
+
+def test_all_ipv4_and_all_ipv6_interfaces_are_two_addresses(opened: Open) -> None:
+    port = port_of(opened("0.0.0.0:0"))
+    assert opened(f"[::]:{port}").addresses == (f"[::]:{port}",)
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:{}", "udp://127.0.0.1:{}"])
+def test_two_services_of_one_user_never_share_a_port(opened: Open, bind: str) -> None:
+    port = port_of(opened(bind.format(0)))
+    with pytest.raises(BindError, match="address already in use; see who listens with: ss"):
+        opened(bind.format(port))
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "udp://127.0.0.1:0"])
+def test_port_0_never_gives_a_port_that_has_a_group(opened: Open, bind: str) -> None:
+    ports = [port_of(opened(bind)) for _ in range(50)]
+    assert len(set(ports)) == len(ports)
+
+
+def test_a_port_is_free_again_at_once_though_its_connections_are_in_time_wait(opened: Open) -> None:
+    first = opened("127.0.0.1:0", workers=1)
+    port = port_of(first)
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        first.all()[0].sock.setblocking(True)
+        connection, _ = first.all()[0].sock.accept()
+        connection.close()
+        assert client.recv(1) == b""
+    first.close()
+    assert port_of(opened(f"127.0.0.1:{port}")) == port
+
+
+def test_what_was_open_is_closed_when_a_later_address_is_refused(opened: Open, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(BindError):
+            opened(f"unix:{tmp_path}/a.sock", "127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("bind", "says"),
+    [
+        ("192.0.2.1:0", "this machine has no such address"),
+        ("no-such-host.invalid:0", "cannot be resolved"),
+        ("udp://192.0.2.1:0", "this machine has no such address"),
+    ],
+)
+def test_an_address_that_cannot_be_bound_is_explained(opened: Open, bind: str, says: str) -> None:
+    with pytest.raises(BindError, match=says):
+        opened(bind)
+
+
+def test_an_address_given_twice_is_said_so(opened: Open) -> None:
+    with pytest.raises(BindError, match="given twice"):
+        opened("127.0.0.1:9000", "127.0.0.1:9000")
+
+
+def test_port_0_may_be_given_twice(opened: Open) -> None:
+    assert len(set(opened("127.0.0.1:0", "127.0.0.1:0").addresses)) == 2
+
+
+def test_listeners_are_closed_by_with(opened: Open) -> None:
+    with opened("127.0.0.1:0") as listeners:
+        sock = listeners.all()[0].sock
+    assert sock.fileno() == -1
+
+
+# --- steering
+
+
+def connect(port: int, times: int) -> list[socket.socket]:
+    return [socket.create_connection(("127.0.0.1", port)) for _ in range(times)]
+
+
+def queued(listeners: Listeners) -> dict[int | None, int]:
+    """Take everything that waits; slot -> how much."""
+    counts: dict[int | None, int] = {}
+    for listener in listeners.all():
+        counts[listener.slot] = 0
+        try:
+            while True:
+                if listener.kind is ListenerKind.STREAM:
+                    listener.sock.accept()[0].close()
+                else:
+                    listener.sock.recv(100)
+                counts[listener.slot] += 1
+        except BlockingIOError:
+            pass
+    return counts
+
+
+def spread(listeners: Listeners, times: int = 60) -> dict[int | None, int]:
+    clients = connect(port_of(listeners), times)
+    counts = queued(listeners)
+    for client in clients:
+        client.close()
+    return counts
+
+
+@pytest.mark.parametrize("slots", [(2,), (0, 2), (1, 3)])
+def test_connections_go_only_where_they_are_steered_to(opened: Open, slots: tuple[int, ...]) -> None:
+    listeners = opened("127.0.0.1:0", workers=4)
+    listeners.steer(slots)
+    counts = spread(listeners)
+    assert {slot for slot, count in counts.items() if count} == set(slots)
+    assert sum(counts.values()) == 60
+
+
+def test_steering_may_change_at_any_time_and_end(opened: Open) -> None:
+    listeners = opened("127.0.0.1:0", workers=2)
+    for slots in ((0,), (1,), (1,)):
+        listeners.steer(slots)
+        assert spread(listeners)[slots[0]] == 60
+    listeners.steer((0, 1))
+    assert all(spread(listeners).values())
+
+
+def test_steering_spreads_evenly(opened: Open) -> None:
+    """Of 600 draws from three, 150 for one are 4.3 standard deviations away."""
+    listeners = opened("127.0.0.1:0", workers=4)
+    listeners.steer((0, 1, 3))
+    counts = spread(listeners, 600)
+    assert counts.pop(2) == 0
+    assert all(count > 150 for count in counts.values())
+
+
+@pytest.mark.parametrize("bind", ["udp://127.0.0.1:0", "udp://[::1]:0"])
+def test_datagrams_of_one_sender_go_to_one_slot_and_senders_spread(opened: Open, bind: str) -> None:
+    listeners = opened(bind, workers=3)
+    listeners.steer((0, 2))
+    target = listeners.all()[0].sock.getsockname()
+    seen = set()
+    for _ in range(40):
+        with socket.socket(listeners.all()[0].sock.family, socket.SOCK_DGRAM) as sender:
+            for _ in range(3):
+                sender.sendto(b"x", target)
+        counts = queued(listeners)
+        assert sorted(counts.values()) == [0, 0, 3]
+        seen |= {slot for slot, count in counts.items() if count}
+    assert seen == {0, 2}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_new_slot_gets_nothing_until_it_is_steered_to(opened: Open, workers: int) -> None:
+    listeners = opened("127.0.0.1:0", "unix:@hybrid-test-grow", workers=workers)
+    listeners.grow(workers + 1)
+    counts = spread(listeners)
+    assert counts[workers] == 0
+    assert sum(counts.values()) == 60
+    listeners.steer(tuple(range(workers + 1)))
+    assert all(count for slot, count in spread(listeners, 100).items() if slot is not None)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_new_slot_gets_no_datagrams_either(opened: Open, workers: int) -> None:
+    listeners = opened("udp://127.0.0.1:0", workers=workers)
+    listeners.grow(workers + 1)
+    target = listeners.all()[0].sock.getsockname()
+    for _ in range(40):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"x", target)
+    assert queued(listeners)[workers] == 0
+
+
+def test_releasing_a_group_that_has_no_program_is_fine(opened: Open) -> None:
+    release(opened("127.0.0.1:0").all()[0].sock)
+
+
+def test_a_socket_without_a_group_has_nothing_to_release() -> None:
+    with socket.socket() as alone, pytest.raises(SteeringError, match="Invalid argument"):
+        release(alone)
+
+
+def test_slots_without_a_socket_yet_are_passed_over(opened: Open) -> None:
+    listeners = opened("127.0.0.1:0", workers=2)
+    listeners.steer((1, 2))
+    assert spread(listeners)[1] == 60
+
+
+def test_growing_to_what_there_is_changes_nothing(opened: Open) -> None:
+    listeners = opened("127.0.0.1:0", workers=2)
+    before = listeners.all()
+    listeners.grow(1)
+    assert listeners.all() == before
+
+
+def test_what_a_program_may_refuse_is_told_after_all_were_tried(opened: Open) -> None:
+    listeners = opened("127.0.0.1:0", "127.0.0.1:0", workers=2)
+    listeners.all()[0].sock.close()
+    with pytest.raises(SteeringError, match="refuses to steer"):
+        listeners.steer((1,))
+    clients = connect(listeners.all()[2].sock.getsockname()[1], 10)
+    assert queued_of(listeners.all()[3]) == 10
+    for client in clients:
+        client.close()
+
+
+def queued_of(listener: Listener) -> int:
+    count = 0
+    while True:
+        try:
+            listener.sock.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+# --- UNIX
+
+
+def test_a_unix_socket_is_one_for_all_slots(opened: Open, tmp_path: Path) -> None:
+    listeners = opened(f"unix:{tmp_path}/a.sock", workers=4)
+    (listener,) = listeners.all()
+    assert (listener.slot, listener.kind, listener.address) == (None, ListenerKind.STREAM, f"unix:{tmp_path}/a.sock")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{tmp_path}/a.sock")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o777])
+def test_a_unix_socket_has_its_mode_whatever_the_umask(opened: Open, tmp_path: Path, mode: int) -> None:
+    old = os.umask(0o022)
+    try:
+        opened(f"unix:{tmp_path}/a.sock", unix_mode=mode)
+        assert stat.S_IMODE((tmp_path / "a.sock").stat().st_mode) == mode
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(old)
+
+
+def test_the_file_is_removed_at_the_end(opened: Open, tmp_path: Path) -> None:
+    opened(f"unix:{tmp_path}/a.sock").close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_is_not_removed_once_it_is_somebody_elses(opened: Open, tmp_path: Path) -> None:
+    listeners = opened(f"unix:{tmp_path}/a.sock")
+    (tmp_path / "a.sock").unlink()
+    (tmp_path / "filler").touch()  # or the new file may get the inode number of the old one
+    (tmp_path / "a.sock").touch()
+    listeners.close()
+    assert (tmp_path / "a.sock").exists()
+
+
+def test_a_stale_file_is_replaced(opened: Open, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(f"{tmp_path}/a.sock")
+    opened(f"unix:{tmp_path}/a.sock")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{tmp_path}/a.sock")
+
+
+def test_a_living_listener_keeps_its_file(opened: Open, tmp_path: Path) -> None:
+    opened(f"unix:{tmp_path}/a.sock")
+    with pytest.raises(BindError, match="address already in use; see who listens with: ss -lxp"):
+        opened(f"unix:{tmp_path}/a.sock")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{tmp_path}/a.sock")
+
+
+def test_a_listener_whose_queue_is_full_is_alive_too(opened: Open, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as client:
+        busy.bind(f"{tmp_path}/a.sock")
+        busy.listen(0)
+        client.connect(f"{tmp_path}/a.sock")
+        with pytest.raises(BindError, match="already in use"):
+            opened(f"unix:{tmp_path}/a.sock")
+
+
+def test_a_file_that_is_no_socket_is_left_alone(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "a.sock").write_text("precious")
+    with pytest.raises(BindError, match="exists and is no socket"):
+        opened(f"unix:{tmp_path}/a.sock")
+    assert (tmp_path / "a.sock").read_text() == "precious"
+
+
+def test_a_directory_that_is_missing_is_said_so(opened: Open, tmp_path: Path) -> None:
+    with pytest.raises(BindError, match="its directory does not exist"):
+        opened(f"unix:{tmp_path}/missing/a.sock")
+
+
+def test_an_abstract_name_has_no_file_and_one_owner(opened: Open) -> None:
+    name = f"@hybrid-test-{os.getpid()}"
+    assert opened(f"unix:{name}").addresses == (f"unix:{name}",)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("\0" + name[1:])
+    with pytest.raises(BindError, match="already in use"):
+        opened(f"unix:{name}")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
+def test_the_file_belongs_to_the_user_of_the_workers(opened: Open, tmp_path: Path) -> None:
+    opened(f"unix:{tmp_path}/a.sock", uid=65534, gid=65533)
+    found = (tmp_path / "a.sock").stat()
+    assert (found.st_uid, found.st_gid) == (65534, 65533)
+
+
+# --- inherited
+
+
+def bound(family: int, kind: int, address: object, *, listening: bool = True) -> socket.socket:
+    sock = socket.socket(family, kind)
+    sock.bind(address)
+    if listening and kind == socket.SOCK_STREAM:
+        sock.listen()
+    return sock
+
+
+def test_an_inherited_listener_is_shared_and_tells_its_address(opened: Open, inherited: Inherit) -> None:
+    sock = bound(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    (listener,) = opened(str(inherited(sock))).all()
+    assert (listener.slot, listener.kind, listener.address) == (None, ListenerKind.STREAM, f"127.0.0.1:{port}")
+    assert not listener.sock.getblocking()
+    assert not listener.sock.get_inheritable()
+
+
+def test_an_inherited_datagram_socket_is_one(opened: Open, inherited: Inherit) -> None:
+    sock = bound(socket.AF_INET6, socket.SOCK_DGRAM, ("::1", 0))
+    port = sock.getsockname()[1]
+    (listener,) = opened(str(inherited(sock))).all()
+    assert (listener.kind, listener.address) == (ListenerKind.DATAGRAM, f"udp://[::1]:{port}")
+
+
+def test_an_inherited_unix_socket_keeps_its_file(opened: Open, inherited: Inherit, tmp_path: Path) -> None:
+    sock = bound(socket.AF_UNIX, socket.SOCK_STREAM, f"{tmp_path}/a.sock")
+    listeners = opened(str(inherited(sock)))
+    assert listeners.addresses == (f"unix:{tmp_path}/a.sock",)
+    listeners.close()
+    assert (tmp_path / "a.sock").exists()
+
+
+def test_an_inherited_abstract_socket_is_told_with_an_at(opened: Open, inherited: Inherit) -> None:
+    name = f"hybrid-test-fd-{os.getpid()}"
+    listeners = opened(str(inherited(bound(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + name))))
+    assert listeners.addresses == (f"unix:@{name}",)
+
+
+def test_a_descriptor_that_is_no_socket_is_refused(opened: Open, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file, pytest.raises(BindError, match="the descriptor is no socket"):
+        opened(f"fd://{file.fileno()}")
+
+
+def test_a_descriptor_that_is_not_open_is_refused(opened: Open) -> None:
+    with pytest.raises(BindError, match="no such descriptor was passed"):
+        opened("fd://987654")
+
+
+def test_a_stream_that_does_not_listen_is_refused_and_left_open(opened: Open, inherited: Inherit) -> None:
+    bind = inherited(bound(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0), listening=False))
+    with pytest.raises(BindError, match="does not listen"):
+        opened(str(bind))
+    os.fstat(bind.fd)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_a_datagram_socket_that_is_not_bound_is_refused(opened: Open, inherited: Inherit, family: int) -> None:
+    with pytest.raises(BindError, match="is not bound"):
+        opened(str(inherited(socket.socket(family, socket.SOCK_DGRAM))))
+
+
+def test_a_socket_of_another_kind_is_refused(opened: Open, inherited: Inherit) -> None:
+    with pytest.raises(BindError, match="neither a TCP, UDP nor UNIX"):
+        opened(str(inherited(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))))
+
+
+# --- systemd
+
+
+def environment(pid: object, fds: str) -> dict[str, str]:
+    return {"LISTEN_PID": str(pid), "LISTEN_FDS": fds, "LISTEN_FDNAMES": "web", "HOME": "/"}
+
+
+@pytest.mark.parametrize("fds", ["0", "", "x", "-1"])
+def test_no_descriptors_announced_are_none(fds: str) -> None:
+    environ = environment(42, fds)
+    assert systemd_binds(environ, 42) == ()
+    assert environ == {"HOME": "/"}
+
+
+def test_descriptors_for_somebody_else_are_none_of_ours() -> None:
+    environ = environment(43, "2")
+    assert systemd_binds(environ, 42) == ()
+    assert environ["LISTEN_FDS"] == "2"
+
+
+def test_without_systemd_there_are_none() -> None:
+    assert systemd_binds({}, 42) == ()
+
+
+_AS_ACTIVATED = """
+import os
+from hybrid.supervisor.sockets import systemd_binds
+environ = {"LISTEN_PID": "7", "LISTEN_FDS": "2"}
+binds = systemd_binds(environ, 7)
+assert [bind.fd for bind in binds] == [3, 4] and environ == {}
+assert not os.get_inheritable(3) and not os.get_inheritable(4)
+"""
+_AS_CHEATED = """
+from hybrid.supervisor.sockets import BindError, systemd_binds
+try:
+    systemd_binds({"LISTEN_PID": "7", "LISTEN_FDS": "900"}, 7)
+except BindError as error:
+    assert "no such descriptor was passed" in str(error)
+else:
+    raise SystemExit("no error")
+"""
+
+
+@pytest.mark.parametrize("code", [_AS_ACTIVATED, _AS_CHEATED])
+def test_what_systemd_passes_begins_at_descriptor_3(code: str) -> None:
+    """In a process of its own: numbers 3 and 4 are taken in this one."""
+    sockets = [bound(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)) for _ in range(2)]
+    actions = [(os.POSIX_SPAWN_DUP2, os.dup(sock.fileno()), 3 + n) for n, sock in enumerate(sockets)]
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-P", "-c", code], os.environ, file_actions=actions)
+    for sock, (_, copy, _) in zip(sockets, actions, strict=True):
+        sock.close()
+        os.close(copy)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -1,0 +1,428 @@
+"""The command `hybrid`, as processes: what it serves, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.clients import ask, connected, read_all, talk
+from support.loops import ALL_LOOPS, LOOPS
+from support.process import HybridProcess, RunHybrid
+
+import hybrid
+
+Command = Callable[..., HybridProcess]
+
+ECHO = """
+def handle(sock, address):
+    while data := sock.recv(65536):
+        sock.sendall(data)
+"""
+
+
+def finish(process: HybridProcess) -> tuple[int, str, str]:
+    """Wait for the end; return code, stdout and stderr."""
+    return process.wait(), process.stdout, process.stderr
+
+
+# --- help and mistakes
+
+
+def test_without_a_command_the_help_is_shown(hybrid_command: Command) -> None:
+    code, out, err = finish(hybrid_command())
+    assert (code, err) == (0, "")
+    assert "hybrid run myapp:handle" in out
+
+
+def test_the_version_is_shown(hybrid_command: Command) -> None:
+    code, out, _ = finish(hybrid_command("--version"))
+    assert code == 0
+    assert re.fullmatch(r"hybrid, version \d+\.\d+\.\d+\n", out)
+
+
+@pytest.mark.parametrize("word", ["Examples:", "Signals", "Exit codes:", "HYBRID_GRACEFUL_TIMEOUT"])
+def test_the_help_of_run_reads_like_a_manual(hybrid_command: Command, word: str) -> None:
+    code, out, _ = finish(hybrid_command("run", "--help"))
+    assert code == 0
+    assert word in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["app"], "write module:attribute, e.g. app:handle"),
+        (["app.py"], "write module:attribute, e.g. app:handle"),
+        (["--loop", "epol"], "did you mean 'epoll'?"),
+        (["--workers", "0"], "--workers: 0: use 'auto' or a number from 1"),
+        (["--workers", "many"], "write auto or a number"),
+        (["--graceful-timeout", "soon"], "is not a duration"),
+        (["--graceful-timeout", "100h"], "--graceful-timeout: 360000.0: use a number from 0 to 86400"),
+        (["--bind", "localhost"], "--bind: 'localhost' has no port"),
+        (["--unix-mode", "rw"], "three octal digits"),
+        (["--service", "a b"], "--service: 'a b': use up to 64 letters"),
+        (["--user", "no-such-user"], "there is no user 'no-such-user'"),
+        (["--chdir", "nowhere"], "there is no such directory"),
+        (["--log-level", "loud"], "'loud' is not one of"),
+        (["--nonsense"], "No such option"),
+        (["a:b", "c:d"], "unexpected extra argument"),
+    ],
+)
+def test_a_wrong_command_line_is_answered_in_one_line_and_with_what_to_type(
+    hybrid_command: Command, arguments: list[str], expected: str
+) -> None:
+    code, out, err = finish(hybrid_command("run", *arguments))
+    first, second = err.splitlines()
+    assert (code, out) == (2, "")
+    assert first.startswith("hybrid: error: ")
+    assert expected in first
+    assert second == "For all options type: hybrid run --help"
+
+
+def test_an_unknown_command_is_answered_in_one_line(hybrid_command: Command) -> None:
+    code, _, err = finish(hybrid_command("serve"))
+    assert code == 2
+    assert err.splitlines() == ["hybrid: error: No such command 'serve'.", "For all options type: hybrid --help"]
+
+
+def _hide_uvloop(directory: Path) -> None:
+    """Make a PYTHONPATH directory with which Python starts as if uvloop were not installed."""
+    (directory / "sitecustomize.py").write_text(
+        "import importlib.util\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, package=None: None if name == 'uvloop' else find(name, package)\n"
+    )
+
+
+def test_a_loop_that_is_not_installed_is_named_with_what_to_install(hybrid_command: Command, tmp_path: Path) -> None:
+    _hide_uvloop(tmp_path)
+    code, _, err = finish(hybrid_command("run", "--loop", "uvloop", env={"PYTHONPATH": str(tmp_path)}))
+    assert code == 5
+    assert "loop uvloop cannot be used here: uvloop is not installed: pip install uvloop" in err
+
+
+# --- loops
+
+
+def test_the_loops_are_listed_with_what_they_need(hybrid_command: Command) -> None:
+    code, out, _ = finish(hybrid_command("loops"))
+    header, *rows = [line.split()[:2] for line in out.splitlines()]
+    assert (code, header) == (0, ["NAME", "USABLE"])
+    assert rows == [[name, "yes"] for name in ALL_LOOPS]
+
+
+def test_a_loop_that_cannot_be_used_is_listed_with_the_reason(hybrid_command: Command, tmp_path: Path) -> None:
+    _hide_uvloop(tmp_path)
+    code, out, _ = finish(hybrid_command("loops", env={"PYTHONPATH": str(tmp_path)}))
+    assert code == 0
+    assert "uvloop is not usable here: uvloop is not installed: pip install uvloop" in out
+
+
+# --- the demonstration
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_demonstration_answers_a_browser_on_every_loop(hybrid_run: RunHybrid, loop: str) -> None:
+    process = hybrid_run("--workers", "1", "--loop", loop)
+    with connected(process.address) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = read_all(sock).decode()
+    assert answer.startswith("HTTP/1.1 200 OK\r\n")
+    assert f"<td>{loop}" in answer
+    assert f"<td>{process.worker_pids()[0]}" in answer
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_demonstration_answers_lines_on_every_loop(hybrid_run: RunHybrid, loop: str) -> None:
+    process = hybrid_run("--workers", "1", "--loop", loop)
+    answer = ask(process.address, b"hello\nquit\n").decode()
+    assert f"web/0 gen=1 pid={process.worker_pids()[0]} on {loop}, answer 1: you said 'hello'\nbye\n" == answer
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_demonstration_cuts_off_a_line_without_end_on_every_loop(hybrid_run: RunHybrid, loop: str) -> None:
+    process = hybrid_run("--workers", "1", "--loop", loop)
+    assert ask(process.address, b"x" * 200_000).startswith(b"bye: a line has at most 4096 bytes")
+
+
+def test_the_demonstration_says_what_to_try(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("--workers", "1")
+    host, port = process.address
+    assert process.wait_for_log(rf"try: curl http://{host}:{port}/")
+    assert process.wait_for_log(rf"try: nc {host} {port}")
+
+
+def test_a_target_of_ones_own_gets_no_such_advice(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("app:handle", "--workers", "1", app=ECHO)
+    assert process.stop() == 0
+    assert "try:" not in process.stderr
+
+
+# --- options
+
+
+def test_a_target_in_the_working_directory_is_found(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("app:handle", "--workers", "2", app=ECHO)
+    assert ask(process.address, b"round trip") == b"round trip"
+    assert process.stop() == 0
+
+
+def test_chdir_comes_before_the_target_is_looked_for(hybrid_run: RunHybrid, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/there.py").write_text(ECHO)
+    process = hybrid_run("there:handle", "--workers", "1", "--chdir", "elsewhere")
+    assert ask(process.address, b"found") == b"found"
+    assert Path(f"/proc/{process.pid}/cwd").readlink() == tmp_path / "elsewhere"
+
+
+def test_options_can_be_given_by_environment(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run(env={"HYBRID_WORKERS": "3", "HYBRID_SERVICE": "lines", "HYBRID_LOOP": "poll"})
+    process.wait_for_log(r"lines/2 gen=1 .* ready on poll")
+    process.wait_for_log("serving with 3 workers")
+
+
+def test_an_option_wins_over_its_environment_variable(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("--workers", "1", env={"HYBRID_WORKERS": "3"})
+    process.wait_for_log("serving with 1 worker")
+
+
+def test_several_addresses_are_all_served(hybrid_run: RunHybrid, tmp_path: Path) -> None:
+    addresses = ("--bind", "127.0.0.1:0", "--bind", "127.0.0.1:0", "--bind", "unix:a.sock")
+    process = hybrid_run("app:handle", "--workers", "2", *addresses, app=ECHO)
+    ports = [int(address.rpartition(":")[2]) for address in process.addresses[:2]]
+    assert [ask(("127.0.0.1", port), b"x") for port in ports] == [b"x", b"x"]
+    assert ask(str(tmp_path / "a.sock"), b"y") == b"y"
+
+
+def test_a_unix_socket_gets_the_mode_asked_for(hybrid_run: RunHybrid, tmp_path: Path) -> None:
+    hybrid_run("app:handle", "--workers", "1", "--bind", "unix:a.sock", "--unix-mode", "640", app=ECHO)
+    assert (tmp_path / "a.sock").stat().st_mode & 0o777 == 0o640
+
+
+def test_an_inherited_descriptor_is_served(hybrid_run: RunHybrid) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd = listener.fileno()
+        hybrid_run("app:handle", "--workers", "1", "--bind", f"fd://{fd}", app=ECHO, pass_fds=(fd,))
+        assert ask(listener.getsockname(), b"inherited") == b"inherited"
+
+
+def test_sockets_of_systemd_are_served_where_no_address_is_given(hybrid_command: Command) -> None:
+    """`exec` keeps the pid, which LISTEN_PID has to name."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd = listener.fileno()
+        move = "" if fd == 3 else f"os.dup2({fd}, 3);"
+        code = (
+            f"import os, sys; {move} os.set_inheritable(3, True);"
+            "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
+            "os.execv(sys.executable, [sys.executable, '-P', '-m', 'hybrid', *sys.argv[1:]])"
+        )
+        process = hybrid_command("run", "--workers", "1", executable=[sys.executable, "-c", code], pass_fds=(fd,))
+        process.wait_serving()
+        assert ask(listener.getsockname(), b"hello\nquit\n").endswith(b"you said 'hello'\nbye\n")
+
+
+def test_an_address_given_wins_over_sockets_of_systemd(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("--workers", "1", env={"LISTEN_FDS": "1", "LISTEN_PID": "1"})
+    assert process.addresses[0].startswith("127.0.0.1:")
+
+
+def test_the_log_can_be_json(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("app:handle", "--workers", "1", "--log-format", "json", app=ECHO)
+    assert process.wait_for_log(r'^\{.*"level": "info".*"message": "serving with 1 worker"\}$')
+
+
+def test_a_quiet_log_level_leaves_out_the_rest(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("nowhere:handle", "--log-level", "error", serving=False)
+    assert process.wait() == 3
+    assert all(" ERROR " in line for line in process.lines if " pid=" in line)
+
+
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+WHO = "import os\ndef handle(sock, address):\n    sock.sendall(f'{os.getuid()} {os.getgid()}'.encode())\n"
+
+
+def _is_open_to_all(path: Path) -> bool:
+    return all(parent.stat().st_mode & 0o005 == 0o005 for parent in path.resolve().parents)
+
+
+@NEEDS_ROOT
+def test_workers_run_as_the_group_asked_for(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("app:handle", "--workers", "1", "--group", "65533", app=WHO)
+    assert ask(process.address, b"") == b"0 65533"
+
+
+@NEEDS_ROOT
+@pytest.mark.skipif(
+    not (_is_open_to_all(Path(os.__file__)) and _is_open_to_all(Path(hybrid.__file__))),
+    reason="Python lies in a directory that other users may not read",
+)
+def test_workers_run_as_the_user_asked_for(hybrid_run: RunHybrid, tmp_path: Path) -> None:
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    process = hybrid_run("app:handle", "--workers", "1", "--user", "65534", "--group", "65533", app=WHO)
+    assert ask(process.address, b"") == b"65534 65533"
+
+
+def test_pinned_workers_keep_to_one_core(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("--workers", "2", "--pin")
+    assert [len(os.sched_getaffinity(pid)) for pid in process.worker_pids()] == [1, 1]
+
+
+def test_the_pidfile_names_the_supervisor_and_goes_with_it(hybrid_run: RunHybrid, tmp_path: Path) -> None:
+    process = hybrid_run("--workers", "1", "--pidfile", "x.pid")
+    assert int((tmp_path / "x.pid").read_text()) == process.pid
+    assert process.stop() == 0
+    assert not (tmp_path / "x.pid").exists()
+
+
+# --- how it ends
+
+
+def test_an_import_error_ends_the_start_with_one_clear_line(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("app:handle", app="import no_such_module_anywhere\n", serving=False)
+    assert process.wait() == 3
+    assert [line for line in process.lines if " ERROR " in line and "no_such_module_anywhere" in line]
+
+
+def test_an_address_in_use_ends_the_start_with_one_clear_line(hybrid_run: RunHybrid) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        process = hybrid_run("--bind", address, serving=False)
+        assert process.wait() == 4
+    assert len(process.lines) == 1
+    assert f"cannot bind {address}: address already in use" in process.lines[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_by_signal_is_a_success(hybrid_run: RunHybrid, number: int) -> None:
+    process = hybrid_run("--workers", "2")
+    process.signal(number)
+    assert process.wait() == 0
+    process.wait_for_log("stopped")
+
+
+def test_a_worker_that_does_not_drain_is_killed_after_the_grace(hybrid_run: RunHybrid) -> None:
+    app = "def handle(sock, address):\n    sock.sendall(b'!')\n    while True: pass\n"
+    process = hybrid_run("app:handle", "--workers", "1", "--graceful-timeout", "100ms", app=app)
+    with connected(process.address) as sock:
+        assert sock.recv(1) == b"!"
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 7
+
+
+def test_a_second_interrupt_ends_at_once(hybrid_run: RunHybrid) -> None:
+    app = "def handle(sock, address):\n    sock.sendall(b'!')\n    sock.recv(1)\n"
+    process = hybrid_run("app:handle", "--workers", "1", app=app)
+    with connected(process.address) as sock:
+        assert sock.recv(1) == b"!"
+        process.signal(signal.SIGINT)
+        process.wait_for_log("stopping")
+        process.signal(signal.SIGINT)
+        assert process.wait(10) == 7
+
+
+# --- check
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_check_says_what_would_be_served(hybrid_run: RunHybrid, loop: str) -> None:
+    process = hybrid_run("app:handle", "--workers", "2", "--loop", loop, "--check", app=ECHO, serving=False)
+    code, out, err = finish(process)
+    assert (code, err) == (0, "")
+    assert re.fullmatch(rf"app:handle: sync stream handler on {loop}; 2 workers on 127\.0\.0\.1:\d+\n", out)
+
+
+def test_check_keeps_what_the_target_prints_off_the_summary(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("app:handle", "--check", app=f"print('loading')\n{ECHO}", serving=False)
+    code, out, err = finish(process)
+    assert code == 0
+    assert "loading" in err
+    assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("app", "code", "expected"),
+    [
+        ("import no_such_module_anywhere", 3, "no_such_module_anywhere"),
+        ("x = 1", 3, "handle"),
+        ("def handle(): pass", 3, "handle"),
+        ("raise SystemExit(0)", 3, ""),
+        ("import os; os._exit(9)", 6, "ended with code 9"),
+        ("import os; os.kill(os.getpid(), 9)", 6, "was killed by SIGKILL"),
+    ],
+)
+def test_check_finds_a_bad_target_and_survives_it(hybrid_run: RunHybrid, app: str, code: int, expected: str) -> None:
+    process = hybrid_run("app:handle", "--check", app=app, serving=False)
+    ended, out, err = finish(process)
+    assert (ended, out) == (code, "")
+    assert err.startswith("hybrid: error: ")
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_check_gives_up_on_a_target_that_does_not_load(hybrid_run: RunHybrid) -> None:
+    app = "import signal\nsignal.pause()\n"
+    process = hybrid_run("app:handle", "--check", "--boot-timeout", "200ms", app=app, serving=False)
+    code, _, err = finish(process)
+    assert code == 6
+    assert "not loaded within 0.2 s" in err
+
+
+def test_an_interrupt_while_checking_ends_it_and_its_child(hybrid_run: RunHybrid) -> None:
+    app = "import signal\nprint('loading', flush=True)\nsignal.pause()\n"
+    process = hybrid_run("app:handle", "--check", app=app, serving=False)
+    process.wait_for_log("loading")
+    process.signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 1
+    assert err.endswith("hybrid: error: interrupted")
+
+
+def test_check_finds_an_address_in_use(hybrid_run: RunHybrid) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, out, err = finish(hybrid_run("--check", "--bind", address, serving=False))
+    assert (code, out) == (4, "")
+    assert err.startswith(f"hybrid: error: cannot bind {address}: address already in use")
+
+
+# --- promise 4: the supervisor is clean
+
+
+def test_the_supervisor_imports_neither_the_target_nor_a_loop(hybrid_command: Command, tmp_path: Path) -> None:
+    """The supervisor writes down its modules when it ends."""
+    (tmp_path / "app.py").write_text(ECHO)
+    (tmp_path / "tell.py").write_text(
+        "import atexit, os, sys\n"
+        "owner = os.getpid()\n"
+        "def tell():\n"
+        "    if os.getpid() == owner:\n"
+        "        open('modules', 'w').write('\\n'.join(set(sys.modules) - before))\n"
+        "atexit.register(tell)\n"
+        "before = set(sys.modules)  # a coverage tool may have loaded some\n"
+        "from hybrid.cli import main\n"
+        "main()\n"
+    )
+    arguments = ("run", "--bind", "127.0.0.1:0", "--workers", "1", "--loop", LOOPS[0], "app:handle")
+    process = hybrid_command(*arguments, executable=[sys.executable, "tell.py"])
+    process.wait_serving()
+    assert talk(process.address, b"x", 1) == b"x"
+    assert process.stop() == 0
+    modules = set((tmp_path / "modules").read_text().splitlines())
+    assert not modules & {"app", "asyncio", "gevent", "greenlet", "uvloop", "multiprocess", "hybrid.workers.entry"}
+    assert "hybrid.supervisor.loop" in modules
+
+
+def test_a_target_with_the_name_of_a_module_of_ours_does_not_reach_the_supervisor(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run("app:handle", "--workers", "1", app=ECHO)
+    (Path(f"/proc/{process.pid}/cwd").readlink() / "select.py").write_text("raise SystemExit('wrong select')")
+    process.signal(signal.SIGTTIN)
+    process.wait_for_log("scaling from 1 to 2")
+    assert process.stop() == 0

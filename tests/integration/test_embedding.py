@@ -1,0 +1,471 @@
+"""hybrid as a library: a `Supervisor` in a child process of a test, and of scripts of every kind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support.clients import ask, connected
+from support.loops import LOOPS
+from support.process import DEADLINE, HybridProcess
+
+import hybrid
+from hybrid import Exit, Service, StartError, Supervisor
+
+GREETING = b"module level "
+
+
+def address_of(supervisor: Supervisor) -> tuple[str, int]:
+    host, _, port = supervisor.addresses[0].rpartition(":")
+    return host, int(port)
+
+
+def service_of(target: str | Callable[..., object], **values: object) -> Service:
+    """A service on any port of the loopback, with one worker and little to read in the log."""
+    options: dict[str, object] = {"bind": "127.0.0.1:0", "workers": 1, "log_level": "warning", **values}
+    return Service(target, **options)  # type: ignore[arg-type]
+
+
+def echo(sock: socket.socket, address: object) -> None:
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+def greet(sock: socket.socket, address: object) -> None:
+    sock.sendall(GREETING + sock.recv(100))
+
+
+class Multiplier:
+    """A handler with state of its own."""
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def __call__(self, sock: socket.socket, address: object) -> None:
+        sock.sendall(sock.recv(100) * self.factor)
+
+
+# --- what travels
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_closure_serves_on_every_loop(loop: str) -> None:
+    greeting = b"hello "
+
+    def handle(sock: socket.socket, address: object) -> None:
+        sock.sendall(greeting + sock.recv(100))
+
+    with Supervisor(service_of(handle, loop=loop)) as running:
+        assert ask(address_of(running), b"you") == b"hello you"
+
+
+def test_a_lambda_serves() -> None:
+    with Supervisor(service_of(lambda sock, address: sock.sendall(sock.recv(100)[::-1]))) as running:
+        assert ask(address_of(running), b"abc") == b"cba"
+
+
+def test_a_function_of_this_module_serves() -> None:
+    """A test module has a name here that no other process can import."""
+    with Supervisor(service_of(greet)) as running:
+        assert ask(address_of(running), b"x") == b"module level x"
+
+
+def test_an_object_with_state_serves() -> None:
+    with Supervisor(service_of(Multiplier(3))) as running:
+        assert ask(address_of(running), b"ab") == b"ababab"
+
+
+def test_an_async_closure_serves() -> None:
+    suffix = b"!"
+
+    async def handle(reader: object, writer: object) -> None:
+        writer.write(await reader.readline() + suffix)  # type: ignore[attr-defined]
+        writer.close()  # type: ignore[attr-defined]
+
+    with Supervisor(service_of(handle)) as running:
+        assert ask(address_of(running), b"hey\n") == b"hey\n!"
+
+
+def test_a_reference_serves() -> None:
+    with Supervisor(service_of("hybrid.demo:handle", name="demo")) as running:
+        assert b"demo/0 " in ask(address_of(running), b"hello\n")
+
+
+def test_an_inherited_descriptor_is_served_under_whatever_number_it_gets() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        service = service_of(echo, bind=f"fd://{listener.fileno()}")
+        with Supervisor(service):
+            assert ask(listener.getsockname(), b"x") == b"x"
+
+
+# --- what can be asked
+
+
+def test_the_status_names_every_worker() -> None:
+    with Supervisor(service_of(echo, workers=2, name="lines")) as running:
+        status = running.status()
+        children = {child.pid for child in psutil.Process(running.pid).children()}
+    assert status.service == "lines"
+    assert status.addresses == running.addresses
+    assert [(worker.slot, worker.state, worker.restarts) for worker in status.workers] == [
+        (0, "ready", 0),
+        (1, "ready", 0),
+    ]
+    assert {worker.pid for worker in status.workers} == children
+
+
+def test_scaling_returns_when_it_is_reached() -> None:
+    with Supervisor(service_of(echo, workers=1)) as running:
+        running.scale(3)
+        assert [worker.state for worker in running.status().workers] == ["ready"] * 3
+        running.scale(1)
+        assert [worker.slot for worker in running.status().workers] == [0]
+        assert ask(address_of(running), b"x") == b"x"
+
+
+def test_scaling_to_none_is_refused() -> None:
+    with Supervisor(service_of(echo)) as running, pytest.raises(ValueError, match="at least 1"):
+        running.scale(0)
+
+
+def test_it_can_be_asked_from_several_threads() -> None:
+    with Supervisor(service_of(echo)) as running:
+        answers: list[str] = []
+        threads = [threading.Thread(target=lambda: answers.append(running.status().service)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+    assert answers == ["web"] * 8
+
+
+# --- how it ends
+
+
+def test_nothing_is_left_after_the_block() -> None:
+    with Supervisor(service_of(echo, workers=2)) as running:
+        pids = [running.pid, *(worker.pid for worker in running.status().workers)]
+    assert not [pid for pid in pids if pid is not None and psutil.pid_exists(pid)]
+
+
+def test_stop_says_how_it_ended() -> None:
+    with Supervisor(service_of(echo)) as running:
+        assert running.stop() is Exit.OK
+
+
+def test_stopping_twice_is_no_error() -> None:
+    with Supervisor(service_of(echo)) as running:
+        running.stop()
+        assert running.stop() is Exit.OK
+
+
+def test_an_immediate_stop_waits_for_no_connection() -> None:
+    with Supervisor(service_of(echo)) as running, connected(address_of(running)) as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+        assert running.stop(graceful=False) is Exit.KILLED
+
+
+def test_a_supervisor_that_does_not_end_in_time_is_killed_with_its_workers() -> None:
+    with Supervisor(service_of(echo)) as running:
+        worker = psutil.Process(running.status().workers[0].pid)
+        os.kill(running.pid, signal.SIGSTOP)
+        assert running.stop(timeout=0.1) is Exit.KILLED
+        worker.wait(DEADLINE)
+
+
+def test_an_error_in_the_block_stops_the_service_and_gets_out() -> None:
+    pids = []
+
+    def fail_inside() -> None:
+        with Supervisor(service_of(echo)) as running:
+            pids.append(running.pid)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_inside()
+    assert not psutil.pid_exists(pids[0])
+
+
+def test_a_supervisor_that_has_died_is_a_connection_error() -> None:
+    with Supervisor(service_of(echo)) as running:
+        worker = psutil.Process(running.status().workers[0].pid)
+        os.kill(running.pid, signal.SIGKILL)
+        worker.wait(DEADLINE)
+        with pytest.raises(ConnectionError):
+            running.status()
+
+
+def test_it_can_be_started_again_after_its_end() -> None:
+    supervisor = Supervisor(service_of(echo))
+    for _ in range(2):
+        with supervisor as running:
+            assert ask(address_of(running), b"again") == b"again"
+
+
+def test_it_cannot_be_started_twice_at_once() -> None:
+    with (
+        Supervisor(service_of(echo)) as running,
+        pytest.raises(RuntimeError, match="running already"),
+        running,
+    ):
+        pass
+
+
+def test_asking_one_that_does_not_run_is_an_error_that_says_what_to_write() -> None:
+    with pytest.raises(RuntimeError, match="with Supervisor"):
+        Supervisor(service_of(echo)).status()
+
+
+# --- how a start fails
+
+
+def test_a_target_that_is_not_there_fails_the_start_with_reason_and_code() -> None:
+    with (
+        pytest.raises(StartError, match="no_such_module_anywhere") as caught,
+        Supervisor(service_of("no_such_module_anywhere:handle", log_level="error")),
+    ):
+        pass
+    assert caught.value.code is Exit.TARGET
+
+
+def test_an_address_in_use_fails_the_start_with_reason_and_code() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        service = service_of(echo, bind=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(StartError, match="address already in use") as caught, Supervisor(service):
+            pass
+    assert caught.value.code is Exit.BIND
+
+
+def test_a_start_that_takes_too_long_is_given_up() -> None:
+    class Slow:
+        def __reduce__(self) -> tuple[object, ...]:
+            return signal.pause, ()
+
+        def __call__(self, sock: object, address: object) -> None: ...
+
+    with (
+        pytest.raises(StartError, match=r"not ready within 0\.5 s") as caught,
+        Supervisor(service_of(Slow()), start_timeout=0.5),
+    ):
+        pass
+    assert caught.value.code is Exit.BOOT
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [({"bind": "nonsense"}, "bind"), ({"loop": "epol"}, "loop"), ({"user": "no-such-user"}, "user")],
+)
+def test_what_cannot_be_is_said_before_anything_starts(values: dict[str, str], field: str) -> None:
+    with pytest.raises(hybrid.ConfigError) as caught:
+        Supervisor(service_of(echo, **values))
+    assert caught.value.field == field
+
+
+def test_a_target_that_cannot_travel_is_said_before_anything_starts() -> None:
+    generator = (number for number in range(3))
+    with (
+        pytest.raises(hybrid.ConfigError, match="cannot be sent to a worker"),
+        Supervisor(service_of(lambda sock, address: generator)),
+    ):
+        pass
+
+
+def test_run_outside_of_the_main_thread_says_what_to_use() -> None:
+    errors: list[str] = []
+
+    def attempt() -> None:
+        try:
+            Supervisor(service_of(echo)).run()
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join(DEADLINE)
+    assert "main thread" in errors[0]
+
+
+def test_run_inside_a_running_loop_says_what_to_use() -> None:
+    import asyncio
+
+    async def attempt() -> None:
+        Supervisor(service_of(echo)).run()
+
+    with pytest.raises(RuntimeError, match="running asyncio loop"):
+        asyncio.run(attempt())
+
+
+# --- scripts that embed
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Callable[..., HybridProcess]]:
+    """Run a script of its own as a process; nothing of it may outlive it."""
+    started: list[HybridProcess] = []
+
+    def start(code: str, *arguments: str, name: str = "script.py") -> HybridProcess:
+        (tmp_path / name).write_text(code)
+        started.append(HybridProcess(*arguments, cwd=tmp_path, executable=[sys.executable, name]))
+        return started[-1]
+
+    yield start
+    assert not [pid for process in started for pid in process.close()]
+
+
+PAUSE = "import signal; signal.pause()"
+REPLY = "def handle(sock, address): sock.sendall(reply(sock.recv(100)))\n"
+SCRIPT = """
+import os, sys
+import hybrid
+PREFIX = b"main says "
+
+class Reply:
+    def __init__(self, data): self.data = data
+    def text(self): return PREFIX + self.data
+
+def handle(sock, address):
+    sock.sendall(Reply(sock.recv(100)).text())
+
+if __name__ == "__main__":
+    service = hybrid.Service(handle, bind="127.0.0.1:0", workers=2)
+    with hybrid.Supervisor(service) as running:
+        print("supervisor", running.pid, file=sys.stderr, flush=True)
+        END
+    print("left the block", file=sys.stderr, flush=True)
+"""
+
+
+def test_functions_and_classes_of_a_script_travel(script: Callable[..., HybridProcess]) -> None:
+    process = script(SCRIPT.replace("END", PAUSE))
+    process.wait_for_log(r"supervisor \d+")
+    assert ask(process.address, b"hi") == b"main says hi"
+
+
+def test_the_script_is_not_imported_into_the_supervisor(script: Callable[..., HybridProcess]) -> None:
+    """It could do anything there: here it has patched everything, as gevent's users do."""
+    code = "from gevent import monkey; monkey.patch_all()\nprint('imported', __name__, flush=True)\n"
+    process = script(code + SCRIPT.replace("END", "pass"))
+    assert process.wait() == 0
+    assert process.stdout == "imported __main__\n"
+    assert "Traceback" not in process.stderr
+
+
+def test_a_script_without_a_guard_works_too(script: Callable[..., HybridProcess]) -> None:
+    """Nothing imports it a second time, so nothing recurses."""
+    process = script(SCRIPT.replace('if __name__ == "__main__":', "if True:").replace("END", "pass"))
+    assert process.wait() == 0
+    assert len(re.findall(r"^supervisor", process.stderr, re.MULTILINE)) == 1
+
+
+def test_the_death_of_the_embedder_ends_the_service(script: Callable[..., HybridProcess]) -> None:
+    process = script(SCRIPT.replace("END", PAUSE))
+    supervisor = psutil.Process(int(process.wait_for_log(r"supervisor (\d+)")[1]))
+    workers = supervisor.children()
+    process.signal(signal.SIGKILL)
+    for each in (*workers, supervisor):
+        each.wait(DEADLINE)
+    process.wait_for_log("stopped")
+
+
+def test_an_embedder_that_leaves_without_a_stop_ends_the_service(script: Callable[..., HybridProcess]) -> None:
+    enter = "running = hybrid.Supervisor(service).__enter__()\n    if True:"
+    process = script(SCRIPT.replace("with hybrid.Supervisor(service) as running:", enter).replace("END", "pass"))
+    assert process.wait() == 0
+    process.wait_for_log("stopped")
+
+
+def test_a_forked_child_of_the_embedder_keeps_no_service_alive(script: Callable[..., HybridProcess]) -> None:
+    """The child inherits the line to the supervisor, whose end nobody would ever see."""
+    fork = "import signal; child = os.fork(); print('child', child, file=sys.stderr, flush=True); signal.pause()"
+    process = script(SCRIPT.replace("END", fork))
+    supervisor = psutil.Process(int(process.wait_for_log(r"supervisor (\d+)")[1]))
+    child = int(process.wait_for_log(r"child ([1-9]\d*)")[1])
+    process.signal(signal.SIGKILL)
+    supervisor.wait(DEADLINE)
+    os.kill(child, signal.SIGKILL)
+
+
+def test_an_interrupt_in_the_block_stops_the_service(script: Callable[..., HybridProcess]) -> None:
+    process = script(SCRIPT.replace("END", PAUSE))
+    process.wait_for_log(r"supervisor (\d+)")
+    process.signal(signal.SIGINT)
+    assert process.wait() != 0
+    process.wait_for_log("stopped")
+
+
+def test_a_second_interrupt_does_not_wait_for_connections(script: Callable[..., HybridProcess]) -> None:
+    process = script(SCRIPT.replace("sock.recv(100)", "sock.recv(100) + sock.recv(100)").replace("END", PAUSE))
+    process.wait_for_log(r"supervisor (\d+)")
+    with connected(process.address) as sock:
+        sock.sendall(b"x")
+        process.signal(signal.SIGINT)
+        process.wait_for_log("draining 1 connection")
+        process.signal(signal.SIGINT)
+        assert process.wait() != 0
+    process.wait_for_log("stopped")
+
+
+def test_an_embedder_that_ignores_its_children_can_stop_too(script: Callable[..., HybridProcess]) -> None:
+    """The kernel reaps the supervisor then, and how it ended is lost."""
+    end = "print('ended', running.stop().name, file=sys.stderr, flush=True)"
+    process = script("import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + SCRIPT.replace("END", end))
+    process.wait_for_log("ended ERROR")
+    assert process.wait() == 0
+
+
+def test_a_function_of_a_module_that_was_loaded_in_an_odd_way_travels(
+    script: Callable[..., HybridProcess], tmp_path: Path
+) -> None:
+    """As plug-in systems and test runners load them: by file, under a name that `import` does not find."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/file.py").write_text("word = b'odd '\n" + "def reply(data): return word + data\n" + REPLY)
+    load = (
+        "import importlib.util, sys\n"
+        "spec = importlib.util.spec_from_file_location('plugins.odd', 'elsewhere/file.py')\n"
+        "odd = sys.modules['plugins.odd'] = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(odd)\n"
+    )
+    code = load + SCRIPT.replace("Service(handle", "Service(odd.handle").replace("END", PAUSE)
+    process = script(code)
+    process.wait_for_log(r"supervisor (\d+)")
+    assert ask(process.address, b"x") == b"odd x"
+
+
+def test_run_makes_the_script_itself_the_supervisor(script: Callable[..., HybridProcess]) -> None:
+    code = (
+        "import hybrid, sys\n"
+        "word = b'inline '\n"
+        "handle = lambda sock, address: sock.sendall(word + sock.recv(9))\n"
+        "service = hybrid.Service(handle, bind='127.0.0.1:0', workers=1)\n"
+        "sys.exit(hybrid.Supervisor(service).run())\n"
+    )
+    process = script(code).wait_serving()
+    assert ask(process.address, b"x") == b"inline x"
+    assert process.stop() == 0
+
+
+def test_it_works_under_pytest_xdist(tmp_path: Path) -> None:
+    (tmp_path / "test_inner.py").write_text(
+        "import socket, hybrid, pytest\n"
+        "@pytest.mark.parametrize('number', range(4))\n"
+        "def test_inner(number):\n"
+        "    reply = b'%d' % number\n"
+        "    service = hybrid.Service(lambda sock, address: sock.sendall(reply), bind='127.0.0.1:0', workers=1)\n"
+        "    with hybrid.Supervisor(service) as running:\n"
+        "        host, port = running.addresses[0].split(':')\n"
+        "        with socket.create_connection((host, int(port)), 10) as sock:\n"
+        "            assert sock.recv(9) == reply\n"
+    )
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "test_inner.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

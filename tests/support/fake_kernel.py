@@ -1,0 +1,185 @@
+"""A kernel without processes: children are numbers, time passes only in `wait`, verbs make things happen.
+
+It keeps the contract of `hybrid.supervisor.kernel`; the same suite runs over it and over the real one. Channels are
+real socket pairs within this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import select
+import signal
+from collections.abc import Callable, Collection
+
+from hybrid.supervisor.events import How
+from hybrid.supervisor.kernel import CannotFork, ChildMain
+from hybrid.workers.contract.channel import Channel, ChannelClosed
+from hybrid.workers.contract.messages import BootFailed, Message, Ready
+
+_FIRST_PID = 4711
+
+
+class FakeKernel:
+    """See above. A child exits with code 0 when it is terminated, unless it was told to ignore that."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, str]] = []  # (pid, signal name) in order
+        self.alive: dict[int, Channel] = {}  # pid -> the child's end of its channel
+        self.is_open = True
+        self._now = 1000.0
+        self._pids = itertools.count(_FIRST_PID)
+        self._dead: dict[int, How] = {}  # pid -> how; not reaped yet
+        self._deaf: set[int] = set()  # pids that ignore SIGTERM
+        self._immortal: set[int] = set()  # pids that survive SIGKILL
+        self._fork_failures: list[int] = []  # errno of the next forks
+        self._on_fork: Callable[[int], object] = lambda pid: None
+        self._signals: list[str] = []
+        self._woken = False  # a death has happened since the last wait
+        self._agenda: list[tuple[float, int, Callable[[], object]]] = []  # (when, order, what): what others will do
+        self._order = itertools.count()
+        self._is_pid_one = False
+        self._poll = select.poll()
+
+    # --- verbs
+
+    def at(self, seconds: float, what: Callable[[], object]) -> None:
+        """Let something happen `seconds` from now, while somebody waits."""
+        heapq.heappush(self._agenda, (self._now + seconds, next(self._order), what))
+
+    def on_fork(self, what: Callable[[int], object]) -> None:
+        """Let something happen to each new child."""
+        self._on_fork = what
+
+    def says(self, pid: int, message: Message) -> None:
+        """Let a child send a message."""
+        self.alive[pid].send_nowait(message)
+
+    def says_ready(self, pid: int) -> None:
+        """Let a child say that it serves."""
+        self.says(pid, Ready("epoll", "async stream"))
+
+    def says_failed(self, pid: int, code: int, reason: str) -> None:
+        """Let a child say that it cannot start, and exit."""
+        self.says(pid, BootFailed(code, reason))
+        self.dies(pid, How(code=code))
+
+    def babbles(self, pid: int, times: int = 1) -> None:
+        """Let a child send what is no message."""
+        for _ in range(times):
+            os.write(self.alive[pid].fileno(), b"lorem ipsum")
+
+    def hangs_up(self, pid: int) -> None:
+        """Let a child close its channel and live on."""
+        self.alive[pid].close()
+
+    def ignores_terminate(self, pid: int) -> None:
+        """Let a child go on when it gets SIGTERM."""
+        self._deaf.add(pid)
+
+    def survives_kill(self, pid: int) -> None:
+        """Let a child be held by the kernel, so that not even SIGKILL ends it."""
+        self._deaf.add(pid)
+        self._immortal.add(pid)
+
+    def dies(self, pid: int, how: How) -> None:
+        """Let a child die."""
+        self.alive.pop(pid).close()
+        self._dead[pid] = how
+        self._woken = True
+
+    def is_stolen(self, pid: int, how: How) -> None:
+        """Let a child die and somebody else reap it."""
+        self.dies(pid, how)
+        self._dead[pid] = How()
+
+    def receives(self, name: str) -> None:
+        """Let this process get a signal."""
+        self._signals.append(name)
+
+    def fail_next_fork(self, number: int) -> None:
+        """Let the next fork fail with this errno."""
+        self._fork_failures.append(number)
+
+    def becomes_pid_one(self) -> None:
+        """Let this process be the parent of all orphans."""
+        self._is_pid_one = True
+
+    def adopts(self) -> int:
+        """Let a strange child appear that is dead already; return its pid."""
+        pid = next(self._pids)
+        self._dead[pid] = How(code=0)
+        self._woken = True
+        return pid
+
+    def is_zombie(self, pid: int) -> bool:
+        """Whether a dead child still waits to be reaped."""
+        return pid in self._dead
+
+    # --- the kernel
+
+    def now(self) -> float:
+        return self._now
+
+    def fork(self, main: ChildMain) -> tuple[int, Channel]:
+        if self._fork_failures:
+            raise CannotFork(os.strerror(self._fork_failures.pop(0)))
+        ours, theirs = Channel.pair()
+        pid = next(self._pids)
+        self.alive[pid] = theirs
+        self._on_fork(pid)
+        return pid, ours
+
+    def reap(self, pids: Collection[int]) -> list[tuple[int, How]]:
+        mine = [pid for pid in pids if pid in self._dead]
+        found = [(pid, self._dead.pop(pid)) for pid in mine]
+        if self._is_pid_one:
+            self._dead.clear()
+        return found
+
+    def terminate(self, pid: int) -> None:
+        self.sent.append((pid, "SIGTERM"))
+        if pid in self.alive and pid not in self._deaf:
+            self.dies(pid, How(code=0))
+
+    def kill(self, pid: int) -> None:
+        self.sent.append((pid, "SIGKILL"))
+        if pid in self.alive and pid not in self._immortal:
+            self.dies(pid, How(signal="SIGKILL"))
+
+    def watch(self, fd: int) -> None:
+        self._poll.register(fd, select.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(fd)
+
+    def wait(self, timeout: float | None) -> list[int]:
+        end = None if timeout is None else self._now + max(0.0, timeout)
+        while True:
+            ready = [fd for fd, _ in self._poll.poll(0)]
+            if ready or self._signals or self._woken:
+                self._woken = False
+                return ready
+            if self._agenda and (end is None or self._agenda[0][0] <= end):
+                self._now, _, what = heapq.heappop(self._agenda)
+                what()
+            elif end is None:
+                raise AssertionError("waits for ever, and nothing is on the agenda")
+            else:
+                self._now = end
+                return []
+
+    def take_signals(self) -> list[str]:
+        taken, self._signals = self._signals, []
+        assert all(name in signal.Signals.__members__ for name in taken)
+        return taken
+
+    def close(self) -> None:
+        self.is_open = False
+        for channel in self.alive.values():
+            with contextlib.suppress(ChannelClosed):
+                channel.close()
+        self.alive.clear()

@@ -1,0 +1,150 @@
+"""A program: `supervise` with a tiny body and no event loop.
+
+It takes one argument, JSON:
+
+    {"body": "answer", "binds": ["127.0.0.1:0"], "workers": 2, ..., "control": 7}
+
+Other keys are fields of `Settings`. `control` is the descriptor of the supervisor's end of a control line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from hybrid.supervisor.addresses import parse_bind
+from hybrid.supervisor.control import Control
+from hybrid.supervisor.loop import supervise
+from hybrid.supervisor.settings import Settings
+from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed, Ready
+from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+
+
+def answer(seat: Seat) -> int:
+    """Answer each connection with facts about the worker; on SIGTERM serve what is queued, then end."""
+    wake, ring = os.pipe2(os.O_NONBLOCK)
+    signal.signal(signal.SIGTERM, lambda *_: os.write(ring, b"x"))
+    listeners = {item.sock.fileno(): item for item in seat.own_listeners if item.kind is ListenerKind.STREAM}
+    poll = select.poll()
+    for fd in (wake, seat.channel.fileno(), *listeners):
+        poll.register(fd, select.POLLIN)
+    seat.channel.send_nowait(Ready("none", "tiny"))
+    logging.getLogger("hybrid").info("ready on none (tiny)")
+    while True:
+        ready = {fd for fd, _ in poll.poll()}
+        for fd in listeners if wake in ready else ready & listeners.keys():
+            _serve_queue(seat, listeners[fd])
+        if wake in ready or seat.channel.fileno() in ready:  # nothing is ever sent to us: it is EOF
+            return Exit.OK
+
+
+def _serve_queue(seat: Seat, listener: Listener) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connection, _ = listener.sock.accept()
+            with connection:
+                connection.sendall(json.dumps(_facts(seat)).encode())
+
+
+def _facts(seat: Seat) -> dict[str, object]:
+    fds = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+    return {
+        "slot": seat.slot,
+        "pid": os.getpid(),
+        "ids": [*os.getresuid(), *os.getresgid()],
+        "groups": os.getgroups(),
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "channels": sum(_is_seqpacket(fd) for fd in fds),
+        "listeners": len(seat.listeners),
+    }
+
+
+def _is_seqpacket(fd: int) -> bool:
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return False
+    kind = sock.type
+    sock.detach()
+    return kind == socket.SOCK_SEQPACKET
+
+
+def deaf(seat: Seat) -> int:
+    """Ignore SIGTERM, and live until killed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    seat.channel.send_nowait(Ready("none", "tiny"))
+    while True:
+        signal.pause()
+
+
+def fail(seat: Seat) -> int:
+    """Say that there is no such target."""
+    seat.channel.send_nowait(BootFailed(Exit.TARGET, "no module named 'app'"))
+    return Exit.TARGET
+
+
+def crash(seat: Seat) -> int:
+    """Die without a word."""
+    os._exit(9)
+
+
+def hang(seat: Seat) -> int:
+    """Never become ready."""
+    signal.pause()
+    return Exit.OK
+
+
+def throw(seat: Seat) -> int:
+    """Let an exception through."""
+    raise LookupError("nobody catches this")
+
+
+def leave(seat: Seat) -> int:
+    """Leave as an application does that calls `sys.exit`."""
+    sys.exit("enough")
+
+
+def leave_silently(seat: Seat) -> int:
+    """Leave without a reason."""
+    sys.exit()
+
+
+def leave_with_a_code(seat: Seat) -> int:
+    """Leave with a code of the application's own."""
+    sys.exit(42)
+
+
+def leave_an_orphan(seat: Seat) -> int:
+    """Leave a process behind that ends after its parent, and answer."""
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os._exit(0)
+        os._exit(0)
+    return answer(seat)
+
+
+_ALL = (answer, deaf, fail, crash, hang, throw, leave, leave_silently, leave_with_a_code, leave_an_orphan)
+BODIES = {body.__name__: body for body in _ALL}
+
+
+def main() -> int:
+    fields = json.loads(sys.argv[1])
+    body = BODIES[fields.pop("body", "answer")]
+    fd = fields.pop("control", None)
+    fields["binds"] = tuple(map(parse_bind, fields.get("binds", ["127.0.0.1:0"])))
+    fields["pidfile"] = Path(fields["pidfile"]) if "pidfile" in fields else None
+    control = None if fd is None else Control(socket.socket(fileno=fd))
+    return supervise(Settings(**{"workers": 2, **fields}), body, control=control)
+
+
+if __name__ == "__main__":
+    sys.stdout.write("written before the fork")  # not flushed: into a pipe
+    sys.exit(main())

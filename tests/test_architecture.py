@@ -1,0 +1,241 @@
+"""Who may import whom: the rules of the house, read from the source, function-level imports included."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {"hybrid": ROOT / "hybrid", "hybrid.supervisor": ROOT / "supervisor", "hybrid.workers": ROOT / "workers"}
+SIDES = ("hybrid.supervisor", "hybrid.workers")
+
+# of the public package, these make up the composition root: they see both sides
+ROOM_WITH_BOTH_SIDES = {"hybrid.api", "hybrid.plan", "hybrid.embedding", "hybrid.checking", "hybrid.loops"}
+# what other modules of the public package may import from the sides
+FROM_THE_SIDES = {
+    "hybrid.demo": {"hybrid.workers.identity"},
+    "hybrid.guide": {"hybrid.workers.contract.log"},
+}
+
+PURE = {f"hybrid.supervisor.{name}" for name in ("states", "events", "table", "policy", "rollout", "machine", "status")}
+PURE_OF_THE_SEAM = {"hybrid.workers.contract.exits", "hybrid.workers.contract.messages"}
+IMPURE = {"os", "signal", "socket", "select", "selectors", "time", "logging", "threading", "subprocess", "random"}
+
+SEAM = "hybrid.workers.contract"
+THIRD_PARTY_OF_WORKERS = {"gevent", "greenlet", "uvloop", "dill"}
+THIRD_PARTY_OF_PUBLIC = {"click", "dill", "multiprocess"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """One name that a module imports."""
+
+    importer: str
+    imported: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.imported}"
+
+
+def imports_of(module: str, source: str) -> Iterator[Import]:
+    """Give every import of a source text, wherever it stands; those for type checkers only are passed over."""
+    tree = ast.parse(source)
+    for_types = {id(node) for guard in ast.walk(tree) if _is_type_guard(guard) for node in ast.walk(guard)}
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        match node:
+            case ast.Import(names=names):
+                yield from (Import(module, alias.name, node.lineno) for alias in names)
+            case ast.ImportFrom(module=None) | ast.ImportFrom(level=1 | 2 | 3):
+                yield Import(module, f"{module}.(relative)", node.lineno)
+            case ast.ImportFrom(module=str(home), names=names):
+                for alias in names:
+                    full = f"{home}.{alias.name}"
+                    yield Import(module, full if full in MODULES else home, node.lineno)
+            case ast.Call(func=ast.Name(id="__import__") | ast.Attribute(attr="import_module")) if (
+                node.args and isinstance(node.args[0], ast.Constant)
+            ):
+                yield Import(module, str(node.args[0].value), node.lineno)
+
+
+def _is_type_guard(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _modules() -> dict[str, Path]:
+    found = {}
+    for package, folder in PACKAGES.items():
+        for file in sorted(folder.rglob("*.py")):
+            parts = file.relative_to(folder).with_suffix("").parts
+            name = ".".join((package, *parts)).removesuffix(".__init__")
+            found[name] = file
+    return found
+
+
+MODULES = _modules()  # import name -> file
+
+
+def _is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def _is_public(name: str) -> bool:
+    return _is_in(name, "hybrid") and not any(_is_in(name, side) for side in SIDES)
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def why_forbidden(item: Import) -> str | None:
+    """Return the rule an import breaks; None if it breaks none."""
+    importer, imported = item.importer, item.imported
+    if imported.endswith(".(relative)"):
+        return "imports are absolute"
+    if importer in PURE and (_top(imported) in IMPURE or _is_impure_of_ours(imported)):
+        return "the pure core of the supervisor does no input or output"
+    if _is_in(importer, "hybrid.supervisor"):
+        return _why_not_in_supervisor(imported)
+    if _is_in(importer, "hybrid.workers"):
+        return _why_not_in_workers(importer, imported)
+    return _why_not_in_public(importer, imported)
+
+
+def _is_impure_of_ours(imported: str) -> bool:
+    return _is_in(imported, "hybrid") and imported not in PURE | PURE_OF_THE_SEAM | {"hybrid.supervisor"}
+
+
+def _why_not_in_supervisor(imported: str) -> str | None:
+    if _is_in(imported, "hybrid.supervisor") or _is_in(imported, SEAM):
+        return None
+    if _top(imported) in sys.stdlib_module_names:
+        return "the supervisor runs no event loop" if _top(imported) == "asyncio" else None
+    return f"the supervisor imports the standard library, itself and {SEAM}"
+
+
+def _why_not_in_workers(importer: str, imported: str) -> str | None:
+    allowed = SEAM if _is_in(importer, SEAM) else "hybrid.workers"
+    if _is_in(imported, allowed):
+        return None
+    if _top(imported) == "hybrid":
+        return f"{allowed} imports nothing else of ours"
+    if _top(imported) in sys.stdlib_module_names:
+        return "the seam runs no event loop" if allowed == SEAM and _top(imported) == "asyncio" else None
+    if allowed == SEAM or _top(imported) not in THIRD_PARTY_OF_WORKERS:
+        return "this package is none of those that may be used here"
+    return None
+
+
+def _why_not_in_public(importer: str, imported: str) -> str | None:
+    if _is_public(imported):
+        return None
+    if any(_is_in(imported, side) for side in SIDES):
+        if importer in ROOM_WITH_BOTH_SIDES or imported in FROM_THE_SIDES.get(importer, ()):
+            return None
+        return "only the composition root sees the two sides"
+    if _top(imported) in sys.stdlib_module_names | THIRD_PARTY_OF_PUBLIC:
+        return None
+    return "this package is none of those that may be used here"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_it_may(module: str) -> None:
+    found = [(item, rule) for item in imports_of(module, MODULES[module].read_text()) if (rule := why_forbidden(item))]
+    assert not found, "\n".join(f"{item}: {rule}" for item, rule in found)
+
+
+def test_the_rules_look_at_modules_of_all_three_packages() -> None:
+    """A wrong folder here would make every rule hold."""
+    assert all(any(_is_in(name, package) for name in MODULES) for package in PACKAGES)
+    assert PURE | ROOM_WITH_BOTH_SIDES | FROM_THE_SIDES.keys() <= MODULES.keys()
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("hybrid.supervisor.machine", "import time"),
+        ("hybrid.supervisor.machine", "def step():\n    from os import fork"),
+        ("hybrid.supervisor.machine", "from hybrid.supervisor import kernel"),
+        ("hybrid.supervisor.machine", "from hybrid.workers.contract.channel import Channel"),
+        ("hybrid.supervisor.loop", "import gevent"),
+        ("hybrid.supervisor.loop", "import asyncio.events"),
+        ("hybrid.supervisor.loop", "from hybrid.workers import entry"),
+        ("hybrid.supervisor.loop", "import hybrid.workers.entry"),
+        ("hybrid.supervisor.loop", "from hybrid import api"),
+        ("hybrid.supervisor.loop", "import hybrid"),
+        ("hybrid.supervisor.loop", "__import__('uvloop')"),
+        ("hybrid.supervisor.loop", "importlib.import_module('hybrid.workers.entry')"),
+        ("hybrid.supervisor.loop", "from . import table"),
+        ("hybrid.workers.entry", "from hybrid.supervisor.settings import Settings"),
+        ("hybrid.workers.entry", "if True:\n    import hybrid.config"),
+        ("hybrid.workers.entry", "import psutil"),
+        ("hybrid.workers.contract.channel", "import greenlet"),
+        ("hybrid.workers.contract.channel", "import asyncio"),
+        ("hybrid.workers.contract.channel", "from hybrid.workers import errors"),
+        ("hybrid.cli", "from hybrid.supervisor.loop import supervise"),
+        ("hybrid.cli", "import hybrid.workers.entry"),
+        ("hybrid.cli", "import gevent"),
+        ("hybrid.demo", "from hybrid.workers import entry"),
+    ],
+)
+def test_a_forbidden_import_is_found(module: str, source: str) -> None:
+    assert any(why_forbidden(item) for item in imports_of(module, source))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("hybrid.supervisor.loop", "import os\nfrom hybrid.workers.contract.seat import Seat"),
+        ("hybrid.supervisor.machine", "from hybrid.supervisor import table\nimport heapq"),
+        ("hybrid.workers.entry", "import asyncio, greenlet"),
+        ("hybrid.api", "from hybrid.supervisor.loop import supervise"),
+        ("hybrid.cli", "import click\nfrom hybrid import api"),
+        ("hybrid", "if TYPE_CHECKING:\n    from hybrid.workers.green import spawn"),
+    ],
+)
+def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
+    assert not [item for item in imports_of(module, source) if why_forbidden(item)]
+
+
+def test_there_is_no_cycle_of_modules() -> None:
+    """Imports inside of functions do not count: they run when both modules are there."""
+    graph = {name: set(_top_level_imports(name)) for name in MODULES}
+    assert _cycle(graph) is None
+
+
+def _top_level_imports(module: str) -> Iterator[str]:
+    tree = ast.parse(MODULES[module].read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for item in imports_of(module, ast.unparse(node)):
+                if item.imported in MODULES and item.imported != module:
+                    yield item.imported
+
+
+def _cycle(graph: dict[str, set[str]]) -> list[str] | None:
+    """Return one cycle of a graph, or None."""
+    finished: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str] | None:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in finished:
+            return None
+        for following in sorted(graph.get(name, ())):
+            if found := visit(following, [*path, name]):
+                return found
+        finished.add(name)
+        return None
+
+    return next((found for name in sorted(graph) if (found := visit(name, []))), None)
+
+
+def test_a_cycle_is_found() -> None:
+    assert _cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]

@@ -1,0 +1,53 @@
+"""What is told to try where the demonstration is served."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hybrid.workers.contract.log import LOGGER_NAME
+
+from hybrid.guide import Guide, guided, what_to_try
+
+
+def _record(message: str, *values: object) -> logging.LogRecord:
+    return logging.LogRecord(LOGGER_NAME, logging.INFO, __file__, 1, message, values, None)
+
+
+@pytest.mark.parametrize(
+    ("address", "commands"),
+    [
+        ("127.0.0.1:8000", ["curl http://127.0.0.1:8000/", "nc 127.0.0.1 8000"]),
+        ("0.0.0.0:80", ["curl http://127.0.0.1:80/", "nc 127.0.0.1 80"]),
+        ("[::1]:8000", ["curl http://[::1]:8000/", "nc ::1 8000"]),
+        ("[::]:8000", ["curl http://[::1]:8000/", "nc ::1 8000"]),
+        ("unix:/run/x.sock", ["curl --unix-socket /run/x.sock http://localhost/", "nc -U /run/x.sock"]),
+        ("unix:@name", []),
+        ("udp://127.0.0.1:53", []),
+    ],
+)
+def test_each_kind_of_address_has_its_commands(address: str, commands: list[str]) -> None:
+    assert what_to_try(address) == commands
+
+
+def test_the_record_that_all_is_ready_gets_the_hints() -> None:
+    guide = Guide()
+    ready = _record("%s", "serving with 2 workers")
+    assert guide.filter(_record("listening on %s", "127.0.0.1:9000"))
+    assert guide.filter(ready)
+    lines = ready.getMessage().splitlines()
+    assert lines[:2] == ["serving with 2 workers", "try: curl http://127.0.0.1:9000/"]
+
+
+def test_other_records_stay_as_they_are() -> None:
+    record = _record("worker %d died", 3)
+    assert Guide().filter(record)
+    assert record.getMessage() == "worker 3 died"
+
+
+def test_the_logger_is_left_as_it_was() -> None:
+    logger = logging.getLogger(LOGGER_NAME)
+    before = list(logger.filters)
+    with guided():
+        assert len(logger.filters) == len(before) + 1
+    assert logger.filters == before

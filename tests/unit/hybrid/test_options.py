@@ -1,0 +1,53 @@
+"""The value types of the command line."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from hybrid.options import Duration, FileMode, WorkerCount, duration_text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 30), ("0.5", 0.5), (".5", 0.5), ("500ms", 0.5), ("30s", 30), ("2m", 120), ("1h", 3600), (" 2 M ", 120)],
+)
+def test_a_duration_is_seconds_or_has_a_unit(text: str, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "soon", "1d", "1e3", "nan", "inf", "5 5", "ms"])
+def test_what_is_no_duration_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(click.UsageError, match="500ms"):
+        Duration().convert(text, None, None)
+
+
+def test_a_number_is_a_duration_already() -> None:
+    assert Duration().convert(3, None, None) == 3.0
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(30.0, "30s"), (0.1, "100ms"), (0, "0s"), (1.5, "1.5s")])
+def test_a_default_is_shown_with_its_unit(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("4", 4), (4, 4)])
+def test_workers_are_auto_or_a_number(text: str | int, value: str | int) -> None:
+    assert WorkerCount().convert(text, None, None) == value
+
+
+def test_other_words_for_workers_are_refused() -> None:
+    with pytest.raises(click.UsageError, match="write auto or a number"):
+        WorkerCount().convert("all", None, None)
+
+
+@pytest.mark.parametrize(("text", "mode"), [("600", 0o600), ("0660", 0o660), ("0o777", 0o777), (0o640, 0o640)])
+def test_a_file_mode_is_octal(text: str | int, mode: int) -> None:
+    assert FileMode().convert(text, None, None) == mode
+
+
+@pytest.mark.parametrize("text", ["rw", "", "680"])
+def test_what_is_not_octal_is_refused(text: str) -> None:
+    with pytest.raises(click.UsageError, match="octal"):
+        FileMode().convert(text, None, None)

@@ -1,0 +1,71 @@
+"""Users and groups by name or number."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+
+import pytest
+
+from hybrid.privileges import Account, UnknownAccountError, resolve
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+NOBODY = pwd.getpwnam("nobody")
+
+
+def test_nothing_asked_means_no_change() -> None:
+    assert resolve(None, None) == Account(None, None)
+
+
+@needs_root
+def test_a_user_by_name_brings_the_primary_group() -> None:
+    assert resolve("nobody", None) == Account(NOBODY.pw_uid, NOBODY.pw_gid)
+
+
+@needs_root
+@pytest.mark.parametrize("number", [NOBODY.pw_uid, str(NOBODY.pw_uid)])
+def test_a_user_by_number_brings_the_primary_group(number: int | str) -> None:
+    assert resolve(number, None) == Account(NOBODY.pw_uid, NOBODY.pw_gid)
+
+
+@needs_root
+def test_a_number_nobody_has_a_name_for_never_keeps_the_group_of_root() -> None:
+    assert resolve(123_456, None) == Account(123_456, 123_456)
+
+
+@needs_root
+def test_a_group_is_taken_before_the_primary_group() -> None:
+    other = grp.getgrgid(0)
+    assert resolve("nobody", other.gr_name) == Account(NOBODY.pw_uid, 0)
+
+
+@needs_root
+def test_a_group_alone_leaves_the_user() -> None:
+    assert resolve(None, "1234") == Account(None, 1234)
+
+
+def test_the_own_account_is_always_allowed() -> None:
+    assert resolve(os.geteuid(), os.getegid()) == Account(os.geteuid(), os.getegid())
+
+
+def test_an_unknown_user_is_named() -> None:
+    with pytest.raises(UnknownAccountError, match="there is no user 'no-such-user'"):
+        resolve("no-such-user", None)
+
+
+def test_an_unknown_group_is_named() -> None:
+    with pytest.raises(UnknownAccountError, match="there is no group 'no-such-group'"):
+        resolve(None, "no-such-group")
+
+
+@pytest.mark.parametrize("number", [-1, 2**32 - 1, "4294967295"])
+def test_a_number_out_of_range_is_refused(number: int | str) -> None:
+    with pytest.raises(UnknownAccountError, match="use 0 to"):
+        resolve(number, None)
+
+
+def test_whoever_is_not_root_may_not_become_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(UnknownAccountError, match="only root"):
+        resolve(1001, None)
