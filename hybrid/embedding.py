@@ -142,7 +142,7 @@ atexit.register(_end_tracker, os.getpid())
 
 def _start(plan: Plan, line: socket.socket) -> Any:
     """Start the supervisor's process and return its `multiprocess` handle."""
-    import multiprocess.spawn  # type: ignore[import-untyped]
+    import multiprocess.spawn
 
     _keep_main_out(multiprocess.spawn)
     # a descriptor's number means nothing in another process

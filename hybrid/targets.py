@@ -53,7 +53,7 @@ def pickled(target: Callable[..., Any]) -> bytes:
 
     Raises `TargetError` when something in it cannot be sent, e.g. an open socket or a lock.
     """
-    import dill  # type: ignore[import-untyped]
+    import dill
 
     try:
         # recurse: take along the globals a function uses, and not all of its module

@@ -1,4 +1,4 @@
-"""Where an embedding process is answered: requests become events, and promises are kept once the machine has settled."""
+"""Where an embedding process is answered: requests become events, promises are kept once the machine has settled."""
 
 from __future__ import annotations
 

@@ -123,13 +123,20 @@ class Worker:
         """Serve what is queued and open, within the grace period; then end the handlers that are left."""
         grace = self._seat.graceful_timeout
         clean_up = min(CLEAN_UP, grace / 4)
-        for server in servers:
-            server.stop()
-        if await self._connections.wait_empty(grace - clean_up):
-            return
+        ends = self._loop.time() + grace - clean_up
+        self._stop(servers)
+        while await self._connections.wait_empty(ends - self._loop.time()):
+            self._stop(servers)  # once more: a handshake that was under way has put its connection into the queue since
+            if not len(self._connections):
+                return
         _log.warning("%d connections did not end within the grace period; ending them", len(self._connections))
         self._connections.end_all()
         await self._connections.wait_empty(clean_up / 2)
+
+    @staticmethod
+    def _stop(servers: list[Acceptor | Datagrams]) -> None:
+        for server in servers:
+            server.stop()
 
 
 def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -147,6 +147,10 @@ class HybridProcess:
         """Send a signal to the supervisor alone."""
         self._popen.send_signal(number)
 
+    def is_running(self) -> bool:
+        """Whether the supervisor has not ended yet."""
+        return self._popen.poll() is None
+
     def wait(self, deadline: float = DEADLINE) -> int:
         """Wait for the supervisor's end, and for the end of its output; return the exit code (negative: a signal)."""
         try:

@@ -70,4 +70,4 @@ class AsyncStream:
             connection.failed(error)
             writer.close()
         else:
-            connection.end = lambda: writer.transport.abort()
+            connection.end = writer.transport.abort  # not the writer: its last reference going closes the connection

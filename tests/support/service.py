@@ -1,0 +1,105 @@
+"""A `hybrid run` of a target in tests/applications, with the checks that every such run must pass at its end."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hybrid.workers.contract.exits import Exit
+from support.process import DEADLINE, HybridProcess
+
+APPLICATIONS = Path(__file__).resolve().parents[1] / "applications"
+T = TypeVar("T")
+
+
+@contextmanager
+def serving(
+    target: str,
+    *arguments: str,
+    cwd: Path,
+    ends_with: Collection[int] = (Exit.OK,),
+    ready: bool = True,
+    **options: Any,
+) -> Iterator[HybridProcess]:
+    """Run `hybrid run target`, on port 0 of 127.0.0.1 unless told otherwise, and give the process once it serves.
+
+    At the end, unless the test has ended it: the supervisor holds no more descriptors than at the start, stops with
+    one of `ends_with`, leaves no process behind, and its TCP addresses are free.
+    """
+    bind = () if "--bind" in arguments else ("--bind", "127.0.0.1:0")
+    env = {"PYTHONPATH": str(APPLICATIONS), "NOTES": str(cwd / "notes"), **options.pop("env", {})}
+    process = HybridProcess("run", *bind, target, *arguments, cwd=cwd, env=env, **options)
+    outlived: list[int] = []
+    try:
+        if ready:
+            process.wait_serving()
+            held = descriptors(process.pid)
+        yield process
+        if process.is_running():
+            if ready:
+                eventually(lambda: descriptors(process.pid) <= held, "the supervisor holds no more than at its start")
+            code = process.stop()
+            assert code in ends_with, f"exit code {code}; stderr:\n{process.stderr}"
+        assert_free(process)
+    finally:
+        outlived = process.close()
+    assert not outlived, f"workers outlived their supervisor: {outlived}"
+
+
+def assert_free(process: HybridProcess) -> None:
+    """Check that nobody listens on the TCP addresses of `process` any more."""
+    for address in process.addresses:
+        if "://" in address or address.startswith("unix:"):
+            continue
+        host, _, port = address.rpartition(":")
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            assert probe.connect_ex((host.strip("[]"), int(port))) != 0, f"{address} is still listened on"
+
+
+def eventually(condition: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
+    """Look again and again until `condition()` is true; return what it returned. For what nobody can be told of."""
+    until = time.monotonic() + deadline
+    while not (found := condition()):
+        assert time.monotonic() < until, f"not within {deadline} s: {what}"
+        select.select([], [], [], 0.005)
+    return found
+
+
+# --- what /proc tells of a process
+
+
+def descriptors(pid: int) -> int:
+    """How many descriptors the process holds."""
+    return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names only: the entries may vanish
+
+
+def wake_ups(pid: int) -> int:
+    """How often the threads of the process have gone to sleep since they began."""
+    statuses = Path(f"/proc/{pid}/task").glob("*/status")
+    return sum(int(_field(status.read_text(), "voluntary_ctxt_switches")) for status in statuses)
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory the process has in use."""
+    return int(_field(Path(f"/proc/{pid}/status").read_text(), "VmRSS").split()[0]) * 1024
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped, as by SIGSTOP."""
+    return _field(Path(f"/proc/{pid}/status").read_text(), "State").startswith("T")
+
+
+def owner(pid: int) -> int:
+    """The effective user id of the process."""
+    return int(_field(Path(f"/proc/{pid}/status").read_text(), "Uid").split()[1])
+
+
+def _field(text: str, name: str) -> str:
+    return next(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(f"{name}:"))
