@@ -11,7 +11,9 @@
     peers/        the servers we compare with; they run the very same handlers (handlers.py, protocols.py)
     figures       medians and paired ratios
     table         aligned text
-    machine       which cores there are, and who else uses them
+    machine       which cores there are, and who uses them
+    quiet         repeats what others disturbed
+    report        what each suite takes and gives
 
 Nothing here is imported by the package or installed with it.
 """

@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=_positive_int, default=5, help="rounds (default 5)")
     parser.add_argument("--seconds", type=_positive, default=3.0, help="length of one measurement (default 3)")
     parser.add_argument(
+        "--retries",
+        type=_not_negative_int,
+        default=2,
+        help="times to repeat a measurement that other processes disturbed (default 2; echo and cpu)",
+    )
+    parser.add_argument(
         "--only",
         action="append",
         default=[],
@@ -72,9 +78,17 @@ def _positive(text: str) -> float:
 
 
 def _positive_int(text: str) -> int:
+    return _at_least(1, text)
+
+
+def _not_negative_int(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
     return value
 
 
@@ -113,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("hybrid is not installed for this Python: pip install -e . first")
     signal.signal(signal.SIGTERM, _interrupt)
     machine.allow_many_files()
-    plan = report.Plan(given.runs, given.seconds, tuple(given.only))
+    plan = report.Plan(given.runs, given.seconds, given.retries, tuple(given.only))
     print(", ".join(f"{name} {value}" for name, value in machine.description().items()), end="\n\n", flush=True)
     try:
         reports = _measure(given.suites or list(_SUITES), plan)

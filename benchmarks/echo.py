@@ -13,14 +13,14 @@ second wave.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
-from benchmarks import figures, load, machine, report, servers, table
+from benchmarks import figures, load, machine, quiet, report, servers, table
 
 _SYNC = "benchmarks.handlers:sync_echo"
 _ASYNC = "benchmarks.handlers:async_echo"
 _PROTOCOL = "benchmarks.protocols:EchoProtocol"
 _LIMIT = "C epoll server"
-_CROWDED = 0.1  # of one core used by others: more than that and the figures are worth little
 _SATURATED = 0.95  # of the load generator's core
 
 
@@ -32,24 +32,40 @@ class Row:
     against: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """What one round found of one server."""
+
+    first: load.Load
+    """The first wave."""
+    load: load.Load
+    """The second wave."""
+    per_cpu_second: float
+    """Round trips (of the second wave) for each second of processor time of the server."""
+    others: float
+    """Cores that others used during the second wave."""
+
+
 @dataclasses.dataclass
 class _Found:
-    """What is known of one server: round -> figures."""
+    """What is known of one server: round -> sample."""
 
-    loads: dict[int, load.Load] = dataclasses.field(default_factory=dict)
-    first_waves: dict[int, load.Load] = dataclasses.field(default_factory=dict)
-    others: float = 0.0  # cores that other processes used in the worst round
+    samples: dict[int, Sample] = dataclasses.field(default_factory=dict)
 
     @property
     def rates(self) -> dict[int, float]:
-        return {number: one.per_second for number, one in self.loads.items()}
+        return {number: one.load.per_second for number, one in self.samples.items()}
 
     @property
     def first_rates(self) -> dict[int, float]:
-        return {number: one.per_second for number, one in self.first_waves.items()}
+        return {number: one.first.per_second for number, one in self.samples.items()}
 
     def median(self, name: str) -> float | None:
-        return figures.median([getattr(one, name) for one in self.loads.values()])
+        return figures.median([getattr(one.load, name) for one in self.samples.values()])
+
+    @property
+    def others(self) -> float:
+        return max((one.others for one in self.samples.values()), default=0.0)
 
 
 def rows() -> list[Row]:
@@ -87,23 +103,21 @@ def measure(plan: report.Plan) -> report.Report:
             name = row.command.name
             report.say(f"echo, round {number + 1} of {plan.runs}: {name}")
             with report.attempt(name, failures):
-                _one(row, number, found[name], plan)
+                found[name].samples[number] = quiet.quietest(functools.partial(_one, row, plan), plan.retries)
     return report.Report(_text(chosen, found, plan), _data(found), failures)
 
 
-def _one(row: Row, number: int, found: _Found, plan: report.Plan) -> None:
+def _one(row: Row, plan: report.Plan) -> Sample:
     """Start one server, send it two waves, and end it."""
     core = machine.load_core()
     with servers.Server(row.command, machine.server_core()) as server:
         first = load.run("echo", server.port, seconds=min(1.0, plan.seconds), core=core)
-        before = machine.busy_seconds() - machine.group_seconds(server.pid)
-        one = load.run("echo", server.port, seconds=plan.seconds, core=core)
-        after = machine.busy_seconds() - machine.group_seconds(server.pid)
-    others = (after - before) / (plan.seconds + load.WARM_UP) - one.busy
-    found.loads[number], found.first_waves[number] = one, first
-    found.others = max(found.others, others)
-    rates = f"{one.per_second:,.0f} a second, first wave {first.per_second:,.0f}"
-    report.say(f"  {rates}; others used {max(others, 0):.0%} of a core")
+        with quiet.watched(server.pid) as usage:
+            second = load.run("echo", server.port, seconds=plan.seconds, core=core)
+    sample = Sample(first, second, second.rounds / usage.server_seconds, usage.others(second.busy))
+    rates = f"{second.per_second:,.0f} a second, first wave {first.per_second:,.0f}"
+    report.say(f"  {rates}; others used {sample.others:.0%} of a core")
+    return sample
 
 
 def _text(chosen: list[Row], found: dict[str, _Found], plan: report.Plan) -> str:
@@ -114,6 +128,7 @@ def _text(chosen: list[Row], found: dict[str, _Found], plan: report.Plan) -> str
         "<server",
         "first wave/s",
         "round trips/s",
+        "per CPU second",
         "spread",
         "p50 us",
         "p99 us",
@@ -131,6 +146,7 @@ def _line(row: Row, found: dict[str, _Found]) -> list[str]:
         row.command.name,
         table.show(figures.median(list(mine.first_rates.values()))),
         table.show(mine.median("per_second")),
+        table.show(figures.median([one.per_cpu_second for one in mine.samples.values()])),
         table.show(spread and spread * 100, unit=" %"),
         table.show(mine.median("p50_us")),
         table.show(mine.median("p99_us")),
@@ -150,10 +166,7 @@ def _beside(name: str, other: str, found: dict[str, _Found]) -> str:
 
 def _notes(found: dict[str, _Found]) -> list[str]:
     """What makes the figures doubtful, if anything does."""
-    notes = []
-    crowd = max((one.others for one in found.values()), default=0.0)
-    if crowd > _CROWDED:
-        notes.append(f"! other processes used up to {crowd:.0%} of a core meanwhile: measure again on a quiet machine")
+    notes = quiet.notes(max((one.others for one in found.values()), default=0.0))
     full = [name for name, one in found.items() if (one.median("busy") or 0) > _SATURATED]
     if full:
         notes.append(f"! the load generator's core was full too: {', '.join(full)} may be faster than shown")
@@ -164,10 +177,6 @@ def _notes(found: dict[str, _Found]) -> list[str]:
 
 def _data(found: dict[str, _Found]) -> dict[str, object]:
     return {
-        name: {
-            "rounds": {n: dataclasses.asdict(x) for n, x in one.loads.items()},
-            "first_waves": {n: dataclasses.asdict(x) for n, x in one.first_waves.items()},
-            "others": one.others,
-        }
+        name: {"rounds": {number: dataclasses.asdict(sample) for number, sample in one.samples.items()}}
         for name, one in found.items()
     }

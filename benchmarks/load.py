@@ -25,6 +25,8 @@ class Load:
     per_second: float
     p50_us: float
     p99_us: float
+    rounds: int
+    """Rounds in all, those of the warm-up included."""
     busy: float
     """Share of its core that the generator used; at 1.0 it may be what was measured."""
 

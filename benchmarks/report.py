@@ -21,6 +21,8 @@ class Plan:
     """Rounds; in each of them every server is measured once."""
     seconds: float = 3.0
     """How long one measurement takes, after half a second of warm-up."""
+    retries: int = 2
+    """How often a measurement is repeated that others disturbed."""
     only: tuple[str, ...] = ()
     """Patterns (`hybrid epoll*`) of the servers to measure; empty: all."""
 
@@ -66,8 +68,8 @@ def attempt(name: str, failures: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except (ServerFailed, LoadFailed) as error:
-        failures[name] = str(error)
-        say(f"  FAILED: {error}")
+        failures[name] = "; ".join([str(error), *getattr(error, "__notes__", [])])
+        say(f"  FAILED: {failures[name]}")
 
 
 def say(text: str, end: str = "\n") -> None:

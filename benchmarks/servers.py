@@ -101,7 +101,18 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            error.add_note(self._last_words())
         self.stop()
+
+    def _last_words(self) -> str:
+        """What it has said and nobody has read yet, if anything: why a measurement failed may stand there."""
+        if self._process is not None and self._process.stderr is not None:
+            fd = self._process.stderr.fileno()
+            if select.select([fd], [], [], 0)[0]:
+                self._unread += os.read(fd, 65536)
+        words = self._unread.decode(errors="replace").splitlines()[-_KEPT_LINES:]
+        return "the server's last words: " + (" | ".join(words) or "(none)")
 
     def wait_for(self, pattern: str, seconds: float) -> re.Match[str]:
         """Read what the server says on stderr until a line matches. Blocks; raises `ServerFailed` at the deadline."""

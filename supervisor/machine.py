@@ -134,8 +134,8 @@ class Machine:
             return
         plan = rollout.plan(self._table, now)
         retired = [self._retire(child, now) for child in plan.retire]
-        self._announce()
         self._steer()  # before the signals: a retiring worker serves what its queue holds, and nothing may follow
+        self._announce()  # what is said to serve gets connections
         if self._in_haste:
             self._kill_leaving(now)
         else:

@@ -11,6 +11,7 @@ import faulthandler
 import logging
 import os
 import signal
+import sys
 
 from hybrid.workers import identity, target
 from hybrid.workers.application import Application
@@ -79,6 +80,8 @@ def _driver(name: str) -> Driver:
             driver.prepare()
         except (ImportError, OSError) as error:
             reason = str(error)
+            if not os.access(os.__file__, os.R_OK):  # after --user: the import system just finds nothing
+                reason = f"user id {os.geteuid()} cannot read the Python installation in {sys.prefix}"
         else:
             return driver
     raise BootError(Exit.LOOP, f"loop {resolved} cannot be used here: {reason}; see `hybrid loops`")

@@ -55,7 +55,7 @@ static unsigned char pattern[PATTERN + MAX_BYTES], incoming[MAX_BYTES];
 static struct histogram durations;
 static struct connection *connections;
 static unsigned opened, dropped, served; /* served: connections of `hold` that had their exchange */
-static uint64_t round_number, measure_from, measure_until;
+static uint64_t round_number, rounds, measure_from, measure_until; /* rounds: completed ones, warm-up included */
 static int poller;
 
 static void watch(struct connection *c, int operation, uint32_t events) {
@@ -117,6 +117,7 @@ static void half_close(struct connection *c) {
 }
 
 static void count(const struct connection *c, uint64_t now) {
+    rounds++;
     if (now >= measure_from && now < measure_until) record(&durations, now - c->began);
 }
 
@@ -213,9 +214,10 @@ static void run_rounds(void) {
         if (turn(SILENCE_MS) == 0) die("the server has said nothing for %d s", SILENCE_MS / 1000);
     }
     used = processor_seconds() - used;
-    printf("{\"connections\": %u, \"bytes\": %zu, \"seconds\": %.3f, \"count\": %llu, \"per_second\": %.1f, "
+    printf("{\"connections\": %u, \"bytes\": %zu, \"seconds\": %.3f, \"rounds\": %llu, \"count\": %llu, \"per_second\": %.1f, "
            "\"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, \"busy\": %.3f}\n",
-           options.connections, options.request_size, options.seconds, (unsigned long long)durations.total,
+           options.connections, options.request_size, options.seconds, (unsigned long long)rounds,
+           (unsigned long long)durations.total,
            (double)durations.total / options.seconds, (double)quantile(&durations, 0.50) / 1e3,
            (double)quantile(&durations, 0.99) / 1e3, (double)durations.largest / 1e3, used / options.seconds);
 }

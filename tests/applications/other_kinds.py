@@ -30,6 +30,21 @@ class Slotted(asyncio.Protocol):
         self.transport.write(data.upper())
 
 
+class Echo(asyncio.Protocol):
+    """Sends everything back."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+def make_echo() -> Echo:
+    """A factory that is not a class: nothing but the interface option tells what it is."""
+    return Echo()
+
+
 class Broken(asyncio.Protocol):
     """Cannot be made for every second connection."""
 

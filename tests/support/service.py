@@ -25,20 +25,22 @@ def serving(
     cwd: Path,
     ends_with: Collection[int] = (Exit.OK,),
     ready: bool = True,
+    inherited: bool = False,
     **options: Any,
 ) -> Iterator[HybridProcess]:
     """Run `hybrid run target`, on port 0 of 127.0.0.1 unless told otherwise, and give the process once it serves.
 
+    With `inherited` no address is given: its sockets are the test's, who passes them.
     At the end, unless the test has ended it: the supervisor holds no more descriptors than at the start, stops with
     one of `ends_with`, leaves no process behind, and its TCP addresses are free.
     """
-    bind = () if "--bind" in arguments else ("--bind", "127.0.0.1:0")
+    bind = () if inherited or "--bind" in arguments else ("--bind", "127.0.0.1:0")
     env = {"PYTHONPATH": str(APPLICATIONS), "NOTES": str(cwd / "notes"), **options.pop("env", {})}
     process = HybridProcess("run", *bind, target, *arguments, cwd=cwd, env=env, **options)
     outlived: list[int] = []
     try:
         if ready:
-            process.wait_serving()
+            _wait_ready(process)
             held = descriptors(process.pid)
         yield process
         if process.is_running():
@@ -46,10 +48,17 @@ def serving(
                 eventually(lambda: descriptors(process.pid) <= held, "the supervisor holds no more than at its start")
             code = process.stop()
             assert code in ends_with, f"exit code {code}; stderr:\n{process.stderr}"
-        assert_free(process)
+        if not inherited:
+            assert_free(process)
     finally:
         outlived = process.close()
     assert not outlived, f"workers outlived their supervisor: {outlived}"
+
+
+def _wait_ready(process: HybridProcess) -> None:
+    """Wait until it serves and each worker has said so itself: nothing more of the start comes into the log then."""
+    count = int(process.wait_for_log(r"serving with (\d+) worker")[1])
+    process.wait_for_log(r" ready on \w+ \(", count=count)
 
 
 def assert_free(process: HybridProcess) -> None:

@@ -36,14 +36,15 @@ class Drained(asyncio.Future[None]):
         """Nothing to end."""
 
 
-_drained: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Drained] = weakref.WeakKeyDictionary()  # loop -> its own
+# id of a loop -> its own, as long as a connection holds it: it holds the loop, so no other can have that id meanwhile
+_drained: weakref.WeakValueDictionary[int, Drained] = weakref.WeakValueDictionary()
 
 
 def drained(loop: asyncio.AbstractEventLoop) -> Drained:
     """Return the done future of `loop`."""
-    found = _drained.get(loop)
+    found = _drained.get(id(loop))
     if found is None:
-        found = _drained[loop] = Drained(loop=loop)
+        found = _drained[id(loop)] = Drained(loop=loop)
         found.set_result(None)
     return found
 
@@ -289,6 +290,8 @@ class Connection:
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self._high, self._low = high, low
+        if self.unsent and len(self.unsent) > high:
+            self.paused = True
 
     def limits(self) -> tuple[int, int]:
         """The water marks (low, high) in bytes."""

@@ -75,7 +75,10 @@ class Readiness:
 
     def _raise(self) -> None:
         error, self._message, self.result = self._message, None, tuple
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame: together they would wait for the garbage collector
 
     def done(self) -> bool:
         """Always False: it is armed anew for every wait."""

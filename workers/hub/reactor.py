@@ -33,10 +33,8 @@ class LoopWatches:
         """Forget `watch` and wake whoever waits on it."""
         self._disarm(watch, READ | WRITE)
         watch.fd = -1
-        for callback in (watch.on_readable, watch.on_writable):
-            if callback is not None and not self._loop.is_closed():
-                self._loop.call_soon(callback)
-        watch.on_readable = watch.on_writable = None
+        if not self._loop.is_closed() and (watch.on_readable is not None or watch.on_writable is not None):
+            self._loop.call_soon(watch.wake_waiters)
 
     def _readable(self, watch: Watch) -> None:
         callback, watch.on_readable = watch.on_readable, None

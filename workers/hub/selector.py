@@ -102,10 +102,8 @@ class HubSelector(Registrations):
         """Forget `watch` and wake whoever waits on it."""
         self._forget(watch)
         watch.fd = -1
-        for callback in (watch.on_readable, watch.on_writable):
-            if callback is not None and not self._closed:
-                self.call_soon(callback)
-        watch.on_readable = watch.on_writable = None
+        if not self._closed and (watch.on_readable is not None or watch.on_writable is not None):
+            self.call_soon(watch.wake_waiters)
 
     call_soon: Callable[[Callable[[], object]], object]
     """Runs a callback in the next turn; the loop sets it."""
@@ -117,8 +115,14 @@ class HubSelector(Registrations):
         """
         if self._watches.get(watch.fd) is not watch:
             return  # released by one of the callbacks above
+        if watch.on_readable is not None:
+            idle &= ~READ  # the callback for the other direction has begun to wait for this one, and found it armed
+        if watch.on_writable is not None:
+            idle &= ~WRITE
         wanted = watch.armed & ~idle
         still_waiting = watch.on_readable is not None or watch.on_writable is not None
+        if wanted == watch.armed:
+            return
         if wanted and still_waiting:
             self._poller.modify(watch.fd, wanted)
             watch.armed = wanted

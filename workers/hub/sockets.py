@@ -31,6 +31,8 @@ _base = socket.socket
 _recv = _base.recv
 _recv_into = _base.recv_into
 _send = _base.send
+_read = os.read
+_write = os.write
 
 
 class Socket(_base):
@@ -39,7 +41,18 @@ class Socket(_base):
     Two greenlets may use one socket, one reading and one writing; a second reader gets `RuntimeError`.
     """
 
-    __slots__ = ("_alarms", "_careful", "_eager", "_go_home", "_home", "_patience", "_runtime", "_watch", "_watches")
+    __slots__ = (
+        "_alarms",
+        "_careful",
+        "_eager",
+        "_fd",
+        "_go_home",
+        "_home",
+        "_patience",
+        "_runtime",
+        "_watch",
+        "_watches",
+    )
 
     def __init__(
         self,
@@ -55,6 +68,7 @@ class Socket(_base):
         self._careful = self._patience is not None  # a timeout is set, or it is closed: waiting takes the general way
         self._runtime = runtime or current_hub()
         self._home = self._runtime.home
+        self._fd = self.fileno()  # for read(2) and write(2): cheaper to call from Python than recv(2) and send(2)
         self._go_home = self._runtime.go_home
         self._watches = self._runtime.watches
         self._watch: Watch = self._watches.open(self.fileno())
@@ -65,8 +79,9 @@ class Socket(_base):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Return at most `bufsize` bytes, b"" at the end. Parks. Raises `TimeoutError`, `OSError`."""
-        if self._eager:
-            self._eager -= 1
+        eager = self._eager
+        if eager:
+            self._eager = eager - 1
         else:
             # `_wait_readable` by hand: the call is a tenth of what an exchange costs above the system calls
             watch = self._watch
@@ -82,14 +97,15 @@ class Socket(_base):
                 except BaseException:
                     watch.on_readable = None
                     raise
-            self._eager = _EAGER
         while True:
             try:
-                data = _recv(self, bufsize, flags)
+                data = _recv(self, bufsize, flags) if flags else _read(self._fd, bufsize)
             except BlockingIOError:
                 self._wait_again(flags)
                 continue
-            if len(data) != bufsize:
+            if len(data) == bufsize:
+                self._eager = self._eager if eager else _EAGER
+            elif eager:
                 self._eager = 0
             return data
 
@@ -112,15 +128,15 @@ class Socket(_base):
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Send all of `data`. Parks while the peer does not read. Raises `TimeoutError` (in total), `OSError`."""
-        if type(data) is bytes:
-            try:
-                if (sent := _send(self, data, flags)) == len(data):
-                    return
-            except BlockingIOError:
-                sent = 0
-            self._send_rest(memoryview(data)[sent:], flags)
-        else:
+        if type(data) is not bytes or flags:
             self._send_rest(memoryview(data).cast("B"), flags)
+            return
+        try:
+            sent = _write(self._fd, data)
+        except BlockingIOError:
+            sent = 0
+        if sent != len(data):
+            self._send_rest(memoryview(data)[sent:], flags)
 
     def _wait_readable(self) -> None:
         """Park until the descriptor is readable."""
@@ -394,6 +410,7 @@ class Socket(_base):
 
     def _release(self) -> None:
         self._careful = True
+        self._fd = -1
         self._watches.release(self._watch)
         for alarm in self._alarms or ():
             alarm.close()

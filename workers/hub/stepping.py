@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
@@ -89,6 +90,7 @@ class Stepper(Coroutine[Any, Any, Any]):
             waits_for = self._send(None)
         except BaseException as error:  # noqa: BLE001 - raised again by `send`, to the task
             _leave_task(loop, task)
+            del task  # see `_end`
             self._end(error)
             return
         _leave_task(loop, task)
@@ -133,21 +135,37 @@ class Stepper(Coroutine[Any, Any, Any]):
 
     def _hand_over(self, waits_for: Any) -> None:
         """The handler waits for something that is not its socket, or was cancelled in its own turn."""
+        self._forget_what_was_taken_back()
+        if type(waits_for) is Readiness and self._failure is None:
+            self._parked = waits_for
+            waits_for.watch.on_readable = self._resume
+            self._arm(waits_for)
+            return
         failure = self._failure
         waits_for_future = getattr(waits_for, "_asyncio_future_blocking", None) is True
         cancelled = isinstance(failure, asyncio.CancelledError) and type(waits_for) is not Readiness
         # as the task does it: cancel what is waited for; if that agrees, it will wake the task with the error
         if failure is not None and cancelled and waits_for_future and waits_for.cancel(*failure.args):
             self._failure = None
+        del failure  # see `_end`
         self._next = waits_for
         self._open()
 
+    def _forget_what_was_taken_back(self) -> None:
+        """Since Python 3.13 the last `uncancel` takes back a cancel that the handler has not seen yet."""
+        if sys.version_info >= (3, 13) and self._failure is not None and self.task and not self.task.cancelling():
+            self._failure = None
+
     def _end(self, error: BaseException) -> None:
         """The handler returned or raised."""
+        self._forget_what_was_taken_back()
         if self._failure is not None and isinstance(error, StopIteration):
             error = self._failure  # cancelled right before it returned: the task counts as cancelled
         self._failure = None
         self._ended = error
+        # Frames of this file get into the traceback of the handler's error, and the task holds that. A local variable
+        # that holds the error or the task closes a circle, which only the garbage collector would find.
+        del error
         self._open()
 
     def _open(self) -> None:
@@ -157,13 +175,19 @@ class Stepper(Coroutine[Any, Any, Any]):
         if self._failure is not None:
             self.result = self._raise
         if wakeup is not None:
-            wakeup(self)
+            try:
+                wakeup(self)
+            finally:
+                del wakeup  # it holds the task; see `_end`
 
     def _raise(self) -> None:
         failure, self._failure, self.result = self._failure, None, tuple
         self._opened, self._next = False, None
-        if failure is not None:
-            raise failure
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # see `_end`
 
     # -- the task's coroutine ------------------------------------------------------------------------------------
 
@@ -175,13 +199,19 @@ class Stepper(Coroutine[Any, Any, Any]):
         ended, self._ended = self._ended, None
         if ended is not None:
             self._release()
-            raise ended
+            try:
+                raise ended
+            finally:
+                del ended  # see `_end`
         waits_for, self._next = self._next, None
         return waits_for
 
     def throw(self, *error: Any) -> Any:
         """Called by the task: raise in the handler."""
-        return self._seen_by_task(self._step(self._coroutine.throw, *error))
+        try:
+            return self._seen_by_task(self._step(self._coroutine.throw, *error))
+        finally:
+            del error  # see `_end`
 
     def close(self) -> None:
         """End the handler; called when the task is thrown away."""
@@ -194,6 +224,8 @@ class Stepper(Coroutine[Any, Any, Any]):
         except BaseException:
             self._release()
             raise
+        finally:
+            del arguments  # see `_end`
 
     def _seen_by_task(self, waits_for: Any) -> Any:
         if type(waits_for) is not Readiness:
@@ -204,7 +236,7 @@ class Stepper(Coroutine[Any, Any, Any]):
 
     def _release(self) -> None:
         """Drop the references that form a cycle: the handler is over."""
-        self._resume = self._release
+        self._resume = tuple
         self.task = None
 
     def __await__(self) -> Generator[Any, Any, Any]:

@@ -28,15 +28,25 @@ class Watch:
         self.on_readable: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
 
+    def wake_waiters(self) -> None:
+        """Take out and call both waiters, as far as they still wait: who was killed meanwhile has taken itself out."""
+        reader, self.on_readable = self.on_readable, None
+        writer, self.on_writable = self.on_writable, None
+        if reader is not None:
+            reader()
+        if writer is not None:
+            writer()
+
 
 class Watches(Protocol):
     """The registry of an event loop; `hub.selector` and `hub.reactor` implement it.
 
     1. `open(fd)` returns a watch with nothing armed; the descriptor is non-blocking and stays the caller's.
     2. `arm(watch, mask)` adds READ or WRITE; raises `OSError` if the poller cannot take it (see its clause 1).
-    3. `release(watch)` disarms everything, wakes both waiters (their next system call tells what happened), and makes
-       `watch.fd` -1, so that it cannot be armed for whoever gets the number next: `arm` raises EBADF then. It comes
-       before the descriptor is closed, may be called twice, and never raises.
+    3. `release(watch)` disarms everything, wakes both waiters in the next turn (their next system call tells what
+       happened; who takes its callback out before is not woken), and makes `watch.fd` -1, so that it cannot be armed
+       for whoever gets the number next: `arm` raises EBADF then. It comes before the descriptor is closed, may be
+       called twice, and never raises.
     """
 
     def open(self, fd: int) -> Watch:

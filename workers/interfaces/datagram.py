@@ -147,12 +147,20 @@ class Datagrams:
     def _handle(self, data: bytes, address: Any) -> None:
         connection = self._connections.add(address)
         if self._is_async:
-            task = self._runtime.loop.create_task(self._handler(data, address, self._transport))
+            task = self._runtime.loop.create_task(self._serve(connection, data, address))
             connection.end = task.cancel
-            task.add_done_callback(lambda done: _ended(connection, done))
+            task.add_done_callback(lambda _: connection.closed())  # also when it is cancelled before its first turn
         else:
             started = self._runtime.spawn(self._run, connection, data, address)
             connection.end = lambda: self._runtime.kill(started)
+
+    async def _serve(self, connection: Connection, data: bytes, address: Any) -> None:
+        try:
+            await self._handler(data, address, self._transport)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged; asyncio would let SystemExit end the worker
+            connection.failed(error)
 
     def _run(self, connection: Any, data: bytes, address: Any) -> None:
         try:
@@ -161,8 +169,3 @@ class Datagrams:
             connection.failed(error)
         finally:
             connection.closed()
-
-
-def _ended(connection: Connection, task: asyncio.Task[Any]) -> None:
-    connection.failed(None if task.cancelled() else task.exception())
-    connection.closed()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import selectors
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -137,7 +138,9 @@ class GeventRuntime:
         self.home = greenlet.getcurrent()
 
     def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> gevent.Greenlet[..., Any]:
-        """`gevent.spawn`."""
+        """`gevent.spawn`; a coroutine function, which it would call and forget, raises `TypeError`."""
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function!r} is a coroutine function: use asyncio.create_task, or hybrid.await_")
         return gevent.spawn(function, *args, **kwargs)
 
     def sleep(self, seconds: float = 0) -> None:

@@ -85,7 +85,7 @@ def test_a_start_forks_a_worker_into_each_slot(play: Play) -> None:
 def test_the_service_is_announced_once_when_all_are_ready(play: Play) -> None:
     play.step(ev.Started())
     assert play.step(ev.WorkerReady(1)) == [Steer((0,))]
-    assert play.step(ev.WorkerReady(2)) == [Report(Level.INFO, "serving with 2 workers"), Steer((0, 1))]
+    assert play.step(ev.WorkerReady(2)) == [Steer((0, 1)), Report(Level.INFO, "serving with 2 workers")]
     assert play.machine.has_started
     assert play.machine.is_settled()
     assert play.step(ev.WorkerReady(2)) == []

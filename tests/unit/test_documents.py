@@ -1,0 +1,191 @@
+"""The documents written by hand: what they say about commands, options, codes, states, names and files is so.
+
+Links and the generated option reference are checked in `tests/test_docs.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")} - {ROOT / "docs/options.md"})
+PARTS = ("hybrid", "supervisor", "workers", "tests", "benchmarks", "examples", "docs")
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`([^`\n]+)`")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+_VARIABLE = re.compile(r"\bHYBRID_[A-Z_]+")
+_NAME = re.compile(r"(?<![\w./-])hybrid\.([a-z_]+|[A-Z]\w+)\b(?!\.py)")
+_FILE = re.compile(rf"(?:{'|'.join(PARTS)})/[\w./-]*")
+
+# options of other programs that the documents mention: program -> options
+FOREIGN = {
+    "pip": {"--quiet", "--editable"},
+    "mypy": {"--strict"},
+    "docker": {"--init"},
+    "python -m benchmarks": {"--runs", "--seconds", "--only"},
+    "gunicorn": {
+        "--check-config", "--max-requests", "--pid", "--preload", "--reload", "--reuse-port", "--timeout", "--umask",
+        "--worker-class", "--worker-connections",
+    },
+    "uvicorn": {
+        "--app-dir", "--fd", "--host", "--limit-concurrency", "--port", "--ssl-keyfile", "--timeout-graceful-shutdown",
+        "--uds",
+    },
+    "granian": {
+        "--pid-file", "--respawn-failed-workers", "--uds-permissions", "--workers-kill-timeout", "--workers-lifetime",
+        "--workers-max-rss", "--working-dir",
+    },
+}  # fmt: skip
+FOREIGN_VARIABLES = {"HYBRID_TEST_LOOP", "HYBRID_CI_PYTHON"}  # of the tests and of .ci/run
+
+
+def _text(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+def _fences(document: Path, *languages: str) -> list[str]:
+    return [body for language, body in _FENCE.findall(_text(document)) if language in languages]
+
+
+def _code(document: Path) -> str:
+    """Everything that is set as code: fenced blocks and spans."""
+    text = _text(document)
+    return "\n".join([*(body for _, body in _FENCE.findall(text)), *_SPAN.findall(_FENCE.sub("", text))])
+
+
+def _table(document: Path, first_column: str) -> list[list[str]]:
+    """The rows below the header whose first cell is `first_column`, as cells without code marks."""
+    lines = iter(_text(document).splitlines())
+    header = next(line for line in lines if line.startswith(f"| {first_column} |"))
+    next(lines)  # the ruler
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
+    assert rows, f"the table {header!r} is empty"
+    return rows
+
+
+def _options_of_the_command() -> Iterator[click.Option]:
+    from hybrid.cli import command
+
+    for described in (command, *command.commands.values()):
+        context = click.Context(described)
+        yield from (one for one in described.get_params(context) if isinstance(one, click.Option))
+
+
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@every_document
+def test_options_exist(document: Path) -> None:
+    known = {name for option in _options_of_the_command() for name in option.opts}.union(*FOREIGN.values())
+    assert sorted(set(_OPTION.findall(_code(document))) - known) == []
+
+
+@every_document
+def test_environment_variables_exist(document: Path) -> None:
+    known = {str(option.envvar) for option in _options_of_the_command()} | FOREIGN_VARIABLES
+    assert sorted(set(_VARIABLE.findall(_code(document))) - known) == []
+
+
+@every_document
+def test_python_blocks_compile(document: Path) -> None:
+    for block in _fences(document, "python"):
+        compile(block, str(document), "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+
+
+@every_document
+def test_public_names_exist(document: Path) -> None:
+    """`hybrid.spawn` and the like: a public name, or a module."""
+    import hybrid
+
+    mentioned = set(_NAME.findall(_code(document)))
+    unknown = [name for name in mentioned - set(hybrid.__all__) if not _is_module(f"hybrid.{name}")]
+    assert unknown == []
+
+
+def _is_module(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
+@every_document
+def test_files_of_the_repository_exist(document: Path) -> None:
+    """Capital letters stand for a name of the reader's choice, as in `workers/loops/NAME_loop.py`."""
+    mentioned = {path.rstrip("./") for span in _SPAN.findall(_text(document)) for path in _FILE.findall(span)}
+    gone = [path for path in mentioned if not re.search(r"[A-Z]{2}", path) and not (ROOT / path).exists()]
+    assert [path for path in gone if path != "benchmarks/.build"] == []
+
+
+def test_the_readme_has_exactly_two_commands_that_set_up_everything() -> None:
+    commands = [line for block in _fences(ROOT / "README.md", "sh") for line in block.splitlines() if "venv" in line]
+    run, test = commands
+    for command in commands:
+        assert command.startswith("python3.11 -m venv .venv && .venv/bin/pip install --quiet ")
+    assert run.endswith("&& .venv/bin/hybrid run")
+    assert test.endswith("&& .venv/bin/pytest -n auto")
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    """`.ci/run` takes the first line of a code block of the README that has `pytest` in it."""
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert "inside && /pytest/" in script
+    assert "README.md" in script
+    first = next(line for _, body in _FENCE.findall(_text(ROOT / "README.md")) for line in body.splitlines()
+                 if "pytest" in line)  # fmt: skip
+    assert first.startswith("python3.11 -m venv ")
+
+
+def test_the_table_of_exit_codes_is_the_enum() -> None:
+    from hybrid.workers.contract.exits import Exit
+
+    told = {int(code): name for code, name, _ in _table(ROOT / "docs/signals.md", "code")}
+    assert told == {int(code): code.name for code in Exit}
+
+
+def test_the_table_of_states_is_the_machines() -> None:
+    from hybrid.supervisor.states import TRANSITIONS, News, State
+
+    told = {
+        (State(state), news): State(after)
+        for state, *cells in _table(ROOT / "docs/architecture.md", "state")
+        for news, after in zip((News.READY, News.FAILED, News.DRAIN, News.KILL, News.EXIT), cells, strict=True)
+    }
+    assert told == dict(TRANSITIONS)
+
+
+def test_the_events_and_actions_named_are_all_there_are() -> None:
+    from typing import get_args
+
+    from hybrid.supervisor import events
+
+    cells = [_SPAN.findall(f"`{cell}`") for row in _table(ROOT / "docs/architecture.md", "events") for cell in row]
+    told = {name for names in cells for name in names if name.isidentifier()}
+    assert told == {kind.__name__ for kind in (*get_args(events.Event), *get_args(events.Action))}
+
+
+@pytest.mark.parametrize("document", ["docs/handlers.md", "docs/tuning.md"])
+def test_every_loop_is_explained(document: str) -> None:
+    from hybrid.workers.loops.registry import LOOPS
+
+    assert [name for name in LOOPS if f"`{name}`" not in _text(ROOT / document)] == []
+
+
+def test_a_wrong_option_would_be_found(tmp_path: Path) -> None:
+    document = tmp_path / "x.md"
+    document.write_text("Use `--wokers 3`, or\n\n```sh\nhybrid run --bind 127.0.0.1:0 --pim\n```\n")
+    known = {name for option in _options_of_the_command() for name in option.opts}
+    assert set(_OPTION.findall(_code(document))) - known == {"--wokers", "--pim"}
