@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 
-from hybrid.workers import identity, target
+from hybrid.workers import heap, identity, target
 from hybrid.workers.application import Application
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
@@ -43,6 +43,7 @@ def main(seat: Seat, application: Application) -> int:
     """Be a worker, from the fork to its exit code. Blocks for its life; no application can make it raise."""
     _set_signals()
     faulthandler.enable()
+    heap.keep_room()
     try:
         driver = _driver(application.loop)
         identity.take(identity.Identity(seat.service, seat.slot, seat.generation, os.getpid(), driver.name))

@@ -476,7 +476,7 @@ def test_a_closed_socket_refuses_everything_even_when_its_number_is_in_use_again
                 lambda: left.sendall(b"x"),
                 lambda: left.sendall(bytearray(b"x")),
                 lambda: left.send(b"x"),
-                lambda: left.connect(("127.0.0.1", 1)),
+                lambda: left.connect("/no/path"),
                 lambda: left.accept(),
                 lambda: left.sendfile(io.BytesIO(b"x")),
             ]
@@ -648,6 +648,7 @@ def test_a_refused_connection_is_an_error(green: Green) -> None:
     with green.socket() as client:
         with pytest.raises(ConnectionRefusedError):
             client.connect(address)
+    with green.socket() as client:
         assert client.connect_ex(address) == errno.ECONNREFUSED
     for target in (address, ("localhost", address[1])):
         with pytest.raises(ConnectionRefusedError):

@@ -23,7 +23,7 @@ class Load:
         while not self._is_over:
             try:
                 request()
-            except (OSError, EOFError, AssertionError) as error:
+            except (OSError, EOFError, ValueError, AssertionError) as error:
                 with self._news:
                     self.failures.append(repr(error))
             else:

@@ -36,8 +36,11 @@ class HubRuntime:
         open_streams: OpenStreams,
         create_task: CreateTask,
     ) -> None:
+        from hybrid.workers.hub.sockets import Socket  # which imports this file
+
         self.name = name
         self.loop = loop
+        self._new_socket = Socket
         self.watches = watches
         self.home = greenlet.getcurrent()
         self.go_home = self.home.switch
@@ -102,23 +105,31 @@ class HubRuntime:
 
     def connect(self, address: Any, timeout: float | None = None) -> socket.socket:
         """Connect to `(host, port)` or a UNIX path, trying each address of a name; `timeout` bounds each try."""
-        from hybrid.workers.hub.sockets import Socket, is_numeric
+        from hybrid.workers.hub.sockets import is_numeric
 
         if isinstance(address, (str, bytes)):
-            return self._connected(Socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, runtime=self), address, timeout)
+            return self._connected(
+                self._new_socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, runtime=self), address, timeout
+            )
         host, port = address[:2]
         flags = socket.AI_NUMERICHOST if is_numeric(host) else 0
         if flags:
             found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
         else:
-            found = self.await_(self.loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            found = self.resolve(host, port, type=socket.SOCK_STREAM)
         errors: list[OSError] = []
         for family, kind, proto, _, where in found:
             try:
-                return self._connected(Socket(family, kind, proto, runtime=self), where, timeout)
+                return self._connected(self._new_socket(family, kind, proto, runtime=self), where, timeout)
             except OSError as error:
                 errors.append(error)
         raise errors[0] if errors else OSError(f"no address found for {host!r}")
+
+    def resolve(self, host: Any, port: Any, **hints: int) -> list[Any]:
+        """Return what `getaddrinfo` finds, asked in a thread. Parks. Raises `OSError`."""
+        if greenlet.getcurrent() is self.home:
+            self.refuse_to_park()
+        return self.await_(self.loop.getaddrinfo(host, port, **hints))
 
     @staticmethod
     def _connected(sock: Any, address: Any, timeout: float | None) -> socket.socket:
@@ -134,10 +145,8 @@ class HubRuntime:
         self, handler: Callable[..., Any], accepted: Accepted, ended: Callable[[BaseException | None], None]
     ) -> greenlet.greenlet:
         """Run a sync handler in a greenlet, now: a connection often brings its first bytes with it."""
-        from hybrid.workers.hub.sockets import Socket
-
         listener = accepted.listener
-        sock = Socket(listener.family, listener.type, listener.proto, fileno=accepted.fd, runtime=self)
+        sock = self._new_socket(listener.family, listener.type, listener.proto, fileno=accepted.fd, runtime=self)
         started = greenlet.greenlet(_handle, self.home)
         started.switch(handler, sock, accepted.address, ended)
         return started

@@ -62,11 +62,11 @@ class Socket(_base):
         fileno: int | None = None,
         runtime: HubRuntime | None = None,
     ) -> None:
+        self._runtime = runtime or current_hub()
         super().__init__(family, type, proto, fileno)
         self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None for ever, 0 not at all
         _base.setblocking(self, False)
         self._careful = self._patience is not None  # a timeout is set, or it is closed: waiting takes the general way
-        self._runtime = runtime or current_hub()
         self._home = self._runtime.home
         self._fd = self.fileno()  # for read(2) and write(2): cheaper to call from Python than recv(2) and send(2)
         self._go_home = self._runtime.go_home
@@ -82,7 +82,7 @@ class Socket(_base):
         eager = self._eager
         if eager:
             self._eager = eager - 1
-        else:
+        elif not flags:  # with flags the call is tried first: it may be MSG_DONTWAIT
             # `_wait_readable` by hand: the call is a tenth of what an exchange costs above the system calls
             watch = self._watch
             me = getcurrent()
@@ -113,7 +113,7 @@ class Socket(_base):
         """Receive into `buffer`; return how many bytes came, 0 at the end. Parks. Raises `TimeoutError`, `OSError`."""
         if self._eager:
             self._eager -= 1
-        else:
+        elif not flags:
             self._wait_readable()
             self._eager = _EAGER
         while True:
@@ -367,10 +367,7 @@ class Socket(_base):
     def _resolved(self, address: Any) -> Any:
         if self.family not in (socket.AF_INET, socket.AF_INET6) or is_numeric(address[0]):
             return address
-        found = self._runtime.await_(
-            self._runtime.loop.getaddrinfo(*address[:2], family=self.family, type=self.type, proto=self.proto)
-        )
-        return found[0][4]
+        return self._runtime.resolve(*address[:2], family=self.family, type=self.type, proto=self.proto)[0][4]
 
     # -- the rest of the surface ---------------------------------------------------------------------------------
 
@@ -407,6 +404,13 @@ class Socket(_base):
         """Called by `close()` once no file of `makefile` is open any more. Wakes waiting greenlets."""
         self._release()
         super()._real_close(*args)  # type: ignore[misc]  # the hook socket.close() calls
+
+    def __del__(self) -> None:
+        """Forgotten without a close: its number must be forgotten too before the kernel gives it out again."""
+        watch = getattr(self, "_watch", None)  # unset if the constructor failed
+        if watch is not None and watch.fd >= 0:
+            self._release()
+        super().__del__()  # type: ignore[misc]  # closes the descriptor, with a ResourceWarning
 
     def _release(self) -> None:
         self._careful = True

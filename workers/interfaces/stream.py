@@ -31,7 +31,11 @@ class SyncStream:
             connection.failed(error)
             connection.closed()
 
-        started = runtime.start_handler(self._handler, accepted, ended)
+        try:
+            started = runtime.start_handler(self._handler, accepted, ended)
+        except BaseException:
+            connection.closed()
+            raise
         connection.end = lambda: runtime.kill(started)
 
 
