@@ -21,7 +21,7 @@ from hybrid.supervisor.machine import Machine
 from hybrid.supervisor.pidfile import Pidfile, PidfileError
 from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.sockets import Listeners, open_listeners
-from hybrid.supervisor.spawn import Body, be_worker, flush_streams
+from hybrid.supervisor.spawn import Body, be_worker, flush_streams, occupy_standard_descriptors
 from hybrid.supervisor.status import Status
 from hybrid.supervisor.steering import SteeringError
 from hybrid.workers.contract import log
@@ -54,6 +54,7 @@ def supervise(settings: Settings, body: Body, *, control: Control | None = None)
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("a supervisor must run in the main thread: only there can Python handle signals")
+    occupy_standard_descriptors()
     log.configure(settings.log_format, settings.log_level, {"service": settings.service})
     flush_streams()  # or each worker would write what is buffered once more
     kernel = LinuxKernel()

@@ -140,6 +140,16 @@ def _run(body: Body, seat: Seat) -> int:
         flush_streams()
 
 
+def occupy_standard_descriptors() -> None:
+    """Open /dev/null as whichever of the descriptors 0, 1 and 2 is closed.
+
+    Or else a worker's next connection would get the number that the log is written to.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # open(2) takes the lowest number that is free
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def flush_streams() -> None:
     """Write out what standard output and error hold back; may block, as any write to them."""
     for stream in (sys.stdout, sys.stderr):

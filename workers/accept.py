@@ -18,6 +18,7 @@ from hybrid.workers.runtime import Accepted
 
 RETRY = 0.5  # seconds between tries while the process or the system is out of descriptors or memory
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})  # shut down or closed by somebody: readable for ever
 _log = logging.getLogger("hybrid")
 
 
@@ -82,6 +83,9 @@ class Acceptor:
 
     def _accept_one(self) -> bool:
         """Take one connection, if there is one; tell whether another try makes sense."""
+        if self._wanted and self._full():  # by another listener's connection
+            self._rest()
+            return False
         try:
             fd, address = self._accept()
         except BlockingIOError:
@@ -100,9 +104,14 @@ class Acceptor:
 
     def _refused(self, error: OSError) -> bool:
         """Deal with a failed accept(2); an error of the waiting connection itself only means: try the next."""
+        if error.errno in _BROKEN:
+            _log.error("cannot accept any more: the listening socket is broken: %s", error.strerror)
+            self._wanted = False
+            self._rest()
+            return False
         if error.errno not in _EXHAUSTED:
             _log.debug("accept: %s", error)
-            return error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
+            return True
         if not self._exhausted:
             self._exhausted = True
             _log.error(

@@ -42,7 +42,7 @@ _FOR_THE_SUPERVISOR = (
 def main(seat: Seat, application: Application) -> int:
     """Be a worker, from the fork to its exit code. Blocks for its life; no application can make it raise."""
     _set_signals()
-    faulthandler.enable()
+    faulthandler.enable(2)  # the descriptor: sys.stderr is None where it was closed at the start
     heap.keep_room()
     try:
         driver = _driver(application.loop)

@@ -35,13 +35,15 @@ def _import(reference: str) -> Any:
         if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise BootError(Exit.TARGET, _no_module(module_name, error.name)) from None
         raise BootError(Exit.TARGET, _broken(module_name, error)) from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - any code may run at import
+    except BaseException as error:  # noqa: BLE001 - any code may run at import, and raise SystemExit and its like
         raise BootError(Exit.TARGET, _broken(module_name, error)) from None
     for name in path.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
             raise BootError(Exit.TARGET, _no_attribute(module_name, found, name)) from None
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a property or a module's __getattr__ of the application
+            raise BootError(Exit.TARGET, _broken(f"{module_name}:{path}", error)) from None
     return found
 
 
@@ -65,7 +67,9 @@ def _where() -> str:
 
 def _no_attribute(module_name: str, owner: Any, name: str) -> str:
     close = [item for item in dir(owner) if item.lower() == name.lower() or item.startswith(name)]
-    public = close or [item for item, value in vars(owner).items() if callable(value) and not item.startswith("_")]
+    public = close or [
+        item for item, value in getattr(owner, "__dict__", {}).items() if callable(value) and not item.startswith("_")
+    ]
     hint = f"; it has {', '.join(public[:6])}" if public else ""
     return f"{module_name!r} has no attribute {name!r}{hint}"
 

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 
 import greenlet
+
 import hybrid
 
 Command = Callable[..., object]

@@ -8,6 +8,7 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable
 
 import greenlet
+
 import hybrid
 
 Command = Callable[..., Awaitable[object]]

@@ -3,7 +3,7 @@
 `echo` has the shape of gevent's examples/echoserver.py, `handle_echo` that of "TCP echo server using streams" in the
 documentation of asyncio. Nothing in them knows of hybrid.
 """
-# ruff: noqa: T201 - they print, as the originals do
+# ruff: noqa: T201, UP031 - they print, and print with `%`, as the originals do
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Applications whose loading waits at a gate: a FIFO, named by GATE, that opens when somebody opens it for writing.
 
-    hybrid run gated_import:handle     waits while it is imported
-    hybrid run gated:handle            waits when its attribute is looked up: imported, and not yet ready
+`gated_import:handle` waits while it is imported, `gated:handle` when its attribute is looked up: imported, and not
+yet ready.
 """
 
 from __future__ import annotations

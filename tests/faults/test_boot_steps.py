@@ -88,7 +88,9 @@ def test_a_start_in_which_no_worker_gets_ready_ends(tmp_path: Path, gate: Path) 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_during_the_boot_is_obeyed_at_once(number: int, tmp_path: Path, gate: Path) -> None:
-    with serving("gated_import:handle", "--workers", "2", cwd=tmp_path, ready=False, env={"GATE": str(gate)}) as process:
+    with serving(
+        "gated_import:handle", "--workers", "2", cwd=tmp_path, ready=False, env={"GATE": str(gate)}
+    ) as process:
         process.wait_for_log("at the gate", count=2)
         process.signal(number)
         assert process.wait() == Exit.OK

@@ -77,7 +77,7 @@ def assert_supervised(process: HybridProcess, path: Path) -> None:
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
 def test_a_supervisor_that_cannot_write_its_log_supervises(redirection: str, directory: Path) -> None:
     path = directory / "a.sock"
-    executable = ["sh", "-c", f'exec "$@" {redirection}', "sh", *HYBRID]
+    executable = ["bash", "-c", f'exec "$@" {redirection}', "sh", *HYBRID]
     arguments = ("--bind", f"unix:{path}", "--workers", "1", "--backoff", "10ms")
     with serving("plain:tell_pid", *arguments, cwd=directory, ready=False, executable=executable) as process:
         assert_supervised(process, path)
@@ -92,7 +92,7 @@ def test_a_supervisor_whose_log_nobody_reads_supervises(directory: Path) -> None
             while True:
                 os.write(writer, b"x" * 4096)
         os.set_blocking(writer, True)
-        executable = ["sh", "-c", f'exec "$@" 2>&{writer} {writer}>&-', "sh", *HYBRID]
+        executable = ["bash", "-c", f'exec "$@" 2>&{writer} {writer}>&-', "sh", *HYBRID]
         arguments = ("--bind", f"unix:{path}", "--workers", "1", "--backoff", "10ms")
         options = {"executable": executable, "pass_fds": (writer,)}
         with serving("plain:tell_pid", *arguments, cwd=directory, ready=False, **options) as process:
@@ -105,7 +105,7 @@ def test_a_supervisor_whose_log_nobody_reads_supervises(directory: Path) -> None
 def test_descriptor_2_never_becomes_a_connection(directory: Path) -> None:
     """Started without standard streams, the lowest numbers are free; the log must not be sent to a client."""
     path = directory / "a.sock"
-    executable = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *HYBRID]
+    executable = ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *HYBRID]
     arguments = ("--bind", f"unix:{path}", "--workers", "1", "--log-level", "debug")
     with serving("blocking:handle", *arguments, cwd=directory, ready=False, executable=executable) as process:
         eventually(path.exists, "it listens")

@@ -1,4 +1,4 @@
-"""kill -9 of workers that serve, on every loop: only what was in their hands is lost, and a successor is there at once."""
+"""kill -9 of workers that serve, on every loop: only what was in their hands is lost, and a successor comes at once."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def replacement_time(process: HybridProcess) -> float:
     return time.monotonic() - began
 
 
-def test_the_successor_of_a_killed_worker_answers_soon(target: str, loop: str, tmp_path: Path) -> None:
+def test_the_successor_of_a_killed_worker_answers_soon(loop: str, tmp_path: Path) -> None:
     """The best of three: the machine is shared, and a single one may have waited for a core."""
-    with serving(target, "--workers", "1", "--loop", loop, *QUICK, cwd=tmp_path) as process:
+    with serving("blocking:handle", "--workers", "1", "--loop", loop, *QUICK, cwd=tmp_path) as process:
         took = min(replacement_time(process) for _ in range(3))
-    print(f"{target} {loop}: replaced in {took:.3f} s (promised: {PROMISED} s)")  # noqa: T201 - read with `pytest -s`
+    print(f"{loop}: replaced in {took:.3f} s (promised: {PROMISED} s)")  # noqa: T201 - read with `pytest -s`
     assert took < BOUND
 
 
@@ -90,8 +90,8 @@ def test_ten_kills_at_random_moments_under_load_lose_no_more_than_what_was_in_ha
         eventually(lambda: len(process.worker_pids()) == 2, "both slots are taken")
 
 
-def test_a_worker_killed_while_it_drains_does_not_hold_up_the_end(target: str, loop: str, tmp_path: Path) -> None:
-    with serving(target, "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
+def test_a_worker_killed_while_it_drains_does_not_hold_up_the_end(loop: str, tmp_path: Path) -> None:
+    with serving("coroutines:handle", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
         (worker,) = process.worker_pids()
         with connected(process.address) as client:
             client.sendall(b"ask\n")

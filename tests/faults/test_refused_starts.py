@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
 
@@ -68,10 +69,11 @@ def test_a_worker_that_can_no_longer_be_loaded_leaves_the_others_serving(tmp_pat
     """The application was broken while it was running: the next worker fails, and says why once."""
     app = tmp_path / "app.py"
     app.write_text("from plain import tell_pid as handle\n")
-    with serving("app:handle", "--workers", "1", *QUICK, cwd=tmp_path, env={"PYTHONDONTWRITEBYTECODE": "1"}) as process:
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}  # or a version of the same second would be taken for the other
+    with serving("app:handle", "--workers", "1", *QUICK, cwd=tmp_path, growth=2, env=env) as process:
         app.write_text("raise LookupError('broken since')\n")
-        process.signal(21)  # SIGTTIN
-        process.wait_for_log("worker cannot start, restarting in .*LookupError: broken since")
+        process.signal(signal.SIGTTIN)
+        process.wait_for_log("worker cannot start, restarting .*LookupError: broken since")
         app.write_text("from plain import tell_pid as handle\n")
         process.wait_for_log(" ready on ", count=2)
         assert process.stderr.count("LookupError: broken since") == 1

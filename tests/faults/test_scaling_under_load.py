@@ -15,7 +15,7 @@ from support.service import eventually, serving
 @pytest.mark.parametrize("target", ["blocking:handle", "coroutines:handle"])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_scaling_up_and_down_loses_no_connection(target: str, loop: str, tmp_path: Path) -> None:
-    with serving(target, "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
+    with serving(target, "--workers", "1", "--loop", loop, cwd=tmp_path, growth=2) as process:
         with loaded(lambda: int(ask(process.address, b"pid\n"))) as load:
             for number, workers in ((signal.SIGTTIN, 2), (signal.SIGTTIN, 3), (signal.SIGTTOU, 2), (signal.SIGTTOU, 1)):
                 load.wait_answers(50)

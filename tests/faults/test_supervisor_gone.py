@@ -44,12 +44,10 @@ def test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed(
         assert_free(process)
 
 
-def test_a_worker_stuck_in_a_handler_ends_when_the_supervisor_is_killed(
-    target: str, loop: str, tmp_path: Path
-) -> None:
+def test_a_worker_stuck_in_a_handler_ends_when_the_supervisor_is_killed(loop: str, tmp_path: Path) -> None:
     """Neither its loop nor a supervisor can end it: the kernel does, when the grace period is over."""
     arguments = ("--workers", "1", "--loop", loop, "--graceful-timeout", "200ms")
-    with serving(target, *arguments, cwd=tmp_path) as process, connected(process.address) as client:
+    with serving("blocking:handle", *arguments, cwd=tmp_path) as process, connected(process.address) as client:
         client.sendall(b"spin\n")
         assert client.recv(1) == b"?"
         process.signal(signal.SIGKILL)
@@ -66,8 +64,8 @@ def test_a_worker_that_is_booting_ends_when_the_supervisor_is_killed(target: str
         process.wait()
 
 
-def test_workers_serve_while_the_supervisor_is_stopped(target: str, loop: str, tmp_path: Path) -> None:
-    with serving(target, "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
+def test_workers_serve_while_the_supervisor_is_stopped(loop: str, tmp_path: Path) -> None:
+    with serving("coroutines:handle", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
         workers = set(process.worker_pids())
         stop(process.pid)
         try:

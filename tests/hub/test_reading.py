@@ -219,7 +219,12 @@ async def test_there_is_no_exception_before_an_error(ends: Ends) -> None:
 
 @on_streams
 async def test_a_cancelled_read_loses_no_byte(ends: Ends) -> None:
-    for reading in (ends.reader.read(100), ends.reader.readline(), ends.reader.readexactly(6), ends.reader.readuntil(b"y")):
+    for reading in (
+        ends.reader.read(100),
+        ends.reader.readline(),
+        ends.reader.readexactly(6),
+        ends.reader.readuntil(b"y"),
+    ):
         task = asyncio.create_task(reading)
         await turns()
         task.cancel()

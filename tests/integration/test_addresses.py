@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from support.clients import ask
 from support.loops import LOOPS
-from support.process import HybridProcess
 from support.service import serving
 
 FIRST_PASSED = 3  # sd_listen_fds(3): where the descriptors of systemd begin

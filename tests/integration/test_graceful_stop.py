@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from hybrid.workers.contract.exits import Exit
-from support.clients import TIMEOUT, connected, read_all
+from support.clients import connected, read_all
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, is_stopped, serving
@@ -89,20 +89,12 @@ def test_after_the_deadline_handlers_are_ended_and_clean_up(target: str, loop: s
     assert sorted((tmp_path / "notes").read_text().splitlines()) == [cause] * 3 + ["finally"] * 3
 
 
-def test_a_worker_that_cannot_be_asked_is_killed_and_the_code_says_so(target: str, loop: str, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_be_asked_is_killed_and_the_code_says_so(loop: str, tmp_path: Path) -> None:
     arguments = ("--workers", "1", "--loop", loop, "--graceful-timeout", "500ms")
-    with serving(target, *arguments, cwd=tmp_path) as process:
+    with serving("blocking:handle", *arguments, cwd=tmp_path) as process:
         with connected(process.address) as client:
             client.sendall(b"spin\n")
             assert client.recv(1) == b"?"
             process.signal(signal.SIGTERM)
             assert process.wait() == Exit.KILLED
         assert "worker still not drained after 0.5 s: killing it" in process.stderr
-
-
-def test_nobody_can_connect_once_it_is_over(loop: str, tmp_path: Path) -> None:
-    with serving("blocking:handle", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
-        address = process.address
-        assert process.stop() == Exit.OK
-    with pytest.raises(ConnectionRefusedError), socket.create_connection(address, TIMEOUT):
-        pass

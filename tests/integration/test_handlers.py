@@ -126,7 +126,8 @@ def test_32_mib_go_there_and_back_unchanged(server: HybridProcess) -> None:
 def test_a_handler_that_raises_is_one_record_with_file_and_line(server: HybridProcess) -> None:
     seen = len(server.lines)
     assert ask(server.address, b"fail\n") == b""
-    server.wait_for_log(r"handler failed: LookupError: as asked, /.*/(blocking|coroutines)\.py:\d+ in _fail", since=seen)
+    where = r"/.*/(blocking|coroutines)\.py:\d+ in _fail"
+    server.wait_for_log(f"handler failed: LookupError: as asked, {where}", since=seen)
     assert_alive(server)
     records = [line for line in server.lines[seen:] if not line.startswith(" ")]
     assert len(records) == 1

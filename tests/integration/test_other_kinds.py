@@ -21,9 +21,8 @@ def loop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("factory", ["Upper", "Slotted"])
-def test_a_protocol_factory_makes_one_for_each_connection(loop: str, factory: str, tmp_path: Path) -> None:
-    with serving(f"other_kinds:{factory}", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
+def test_a_protocol_factory_makes_one_for_each_connection(loop: str, tmp_path: Path) -> None:
+    with serving("other_kinds:Upper", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
         with connected(process.address) as first, connected(process.address) as second:
             first.sendall(b"one")
             second.sendall(b"two")
@@ -31,7 +30,13 @@ def test_a_protocol_factory_makes_one_for_each_connection(loop: str, factory: st
         assert ask(process.address, b"x" * 1_000_000) == b"X" * 1_000_000
 
 
-def test_an_instance_that_makes_protocols_is_named_by_its_interface(loop: str, tmp_path: Path) -> None:
+def test_a_protocol_with_slots_is_told_of_its_end_as_any_other(loop: str, tmp_path: Path) -> None:
+    """Its end is what a stop waits for."""
+    with serving("other_kinds:Slotted", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
+        assert ask(process.address, b"x" * 1000) == b"X" * 1000
+
+
+def test_a_function_that_makes_protocols_is_named_by_its_interface(loop: str, tmp_path: Path) -> None:
     arguments = ("--workers", "2", "--loop", loop, "--interface", "protocol")
     with serving("other_kinds:make_echo", *arguments, cwd=tmp_path) as process:
         assert converse(process.address, 100, 10) == 1000

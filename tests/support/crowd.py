@@ -40,7 +40,7 @@ class Talker:
 
 
 def converse(address: tuple[str, int], connections: int, rounds: int, greeting: bytes = b"") -> int:
-    """Open all connections, then let each send a line and wait for its echo, `rounds` times; return the number of echoes."""
+    """Open all connections; let each send a line and wait for its echo, `rounds` times; return how many came."""
     talkers = [Talker(address, number) for number in range(connections)]
     try:
         return _converse({talker.sock.fileno(): talker for talker in talkers}, rounds, greeting)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -230,5 +231,8 @@ def _wait_until_gone(pids: list[int], deadline: float) -> list[int]:
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
             processes.append(psutil.Process(pid))
-    _, alive = psutil.wait_procs(processes, timeout=deadline)
-    return [process.pid for process in alive if _is_alive(process)]
+    until = time.monotonic() + deadline
+    # not psutil.wait_procs: a killed orphan is gone for us as soon as it is a zombie, whenever init comes to reap it
+    while (alive := [process for process in processes if _is_alive(process)]) and time.monotonic() < until:
+        select.select([], [], [], 0.01)
+    return [process.pid for process in alive]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hybrid.workers.contract.exits import Exit
+
 from support.process import DEADLINE, HybridProcess
 
 APPLICATIONS = Path(__file__).resolve().parents[1] / "applications"
@@ -26,13 +27,15 @@ def serving(
     ends_with: Collection[int] = (Exit.OK,),
     ready: bool = True,
     inherited: bool = False,
+    growth: int = 0,
     **options: Any,
 ) -> Iterator[HybridProcess]:
     """Run `hybrid run target`, on port 0 of 127.0.0.1 unless told otherwise, and give the process once it serves.
 
     With `inherited` no address is given: its sockets are the test's, who passes them.
-    At the end, unless the test has ended it: the supervisor holds no more descriptors than at the start, stops with
-    one of `ends_with`, leaves no process behind, and its TCP addresses are free.
+    At the end, unless the test has ended it: the supervisor holds no more descriptors than at the start (`growth` more
+    where slots were added: a listener each, for good, and a channel for each worker more), stops with one of
+    `ends_with`, leaves no process behind, and its TCP addresses are free.
     """
     bind = () if inherited or "--bind" in arguments else ("--bind", "127.0.0.1:0")
     env = {"PYTHONPATH": str(APPLICATIONS), "NOTES": str(cwd / "notes"), **options.pop("env", {})}
@@ -41,7 +44,7 @@ def serving(
     try:
         if ready:
             _wait_ready(process)
-            held = descriptors(process.pid)
+            held = descriptors(process.pid) + growth
         yield process
         if process.is_running():
             if ready:

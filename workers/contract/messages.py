@@ -9,10 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 
-MAX_MESSAGE = (
-    32 * 1024
-)  # bytes; far below a socket buffer's default (208 KiB), so that one always fits when it is empty
-_MAX_TEXT = 4 * 1024  # characters of a text field, each at most 6 bytes of JSON; the rest is cut off
+MAX_MESSAGE = 32 * 1024  # bytes; far below a socket buffer's default (208 KiB): one always fits when it is empty
+# characters of a text field; a quarter of it where JSON's escapes (up to 12 bytes a character) need more
+_MAX_TEXT = 4 * 1024
 
 
 class MessageError(ValueError):
@@ -45,8 +44,13 @@ _TYPES: dict[str, type[Message]] = {kind.__name__: kind for kind in (Ready, Boot
 
 def encode(message: Message) -> bytes:
     """Return `message` as one datagram of at most `MAX_MESSAGE` bytes; long texts are cut."""
+    encoded = _encoded(message, _MAX_TEXT)
+    return encoded if len(encoded) <= MAX_MESSAGE else _encoded(message, _MAX_TEXT // 4)
+
+
+def _encoded(message: Message, longest: int) -> bytes:
     fields = {
-        field.name: value[:_MAX_TEXT] if isinstance(value := getattr(message, field.name), str) else value
+        field.name: value[:longest] if isinstance(value := getattr(message, field.name), str) else value
         for field in dataclasses.fields(message)
     }
     # json's default escapes all but ASCII: a lone surrogate of a file name cannot fail to encode

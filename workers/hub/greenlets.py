@@ -114,7 +114,9 @@ class Greenlet(greenlet.greenlet):
 
         One that has not begun never does. From the loop itself it never blocks.
         """
-        if not self._ended:
+        if not self._ended and self._call is not None:
+            self._raise(exception)  # now: its start is in the loop's queue already
+        elif not self._ended:
             self._loop.call_soon(self._raise, exception)
             here = greenlet.getcurrent()
             if block and here is not self._home and here is not self:

@@ -162,7 +162,9 @@ class Socket(_base):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self._wait_readable()
 
-    def _wait_writable(self, patience: float | None) -> None:
+    def _wait_writable(self, patience: float | None, flags: int = 0) -> None:
+        if flags & socket.MSG_DONTWAIT:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         if patience is not None and patience <= 0:
             if self._patience == 0:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -254,14 +256,14 @@ class Socket(_base):
 
     # -- sending -------------------------------------------------------------------------------------------------
 
-    def _send(self, send: Callable[[], int]) -> int:
+    def _send(self, send: Callable[[], int], flags: int = 0) -> int:
         """Call `send` until it does not say EAGAIN, within the timeout."""
         ends = self._deadline()
         while True:
             try:
                 return send()
             except BlockingIOError:
-                self._wait_writable(self._remaining(ends))
+                self._wait_writable(self._remaining(ends), flags)
 
     def _send_rest(self, rest: memoryview, flags: int) -> None:
         ends = self._deadline()
@@ -269,7 +271,7 @@ class Socket(_base):
             try:
                 rest = rest[_send(self, rest, flags) :]
             except BlockingIOError:
-                self._wait_writable(self._remaining(ends))
+                self._wait_writable(self._remaining(ends), flags)
 
     def _deadline(self) -> float | None:
         return None if self._patience is None else self._runtime.loop.time() + self._patience
@@ -279,18 +281,18 @@ class Socket(_base):
 
     def send(self, data: Any, flags: int = 0, /) -> int:
         """As `socket.send`. Parks while there is no room at all."""
-        return self._send(partial(_send, self, data, flags))
+        return self._send(partial(_send, self, data, flags), flags)
 
     def sendto(self, data: Any, *args: Any) -> int:  # two forms: [flags,] address
         """As `socket.sendto`. Parks."""
-        return self._send(partial(super().sendto, data, *args))
+        return self._send(partial(super().sendto, data, *args), args[0] if len(args) > 1 else 0)
 
     def sendmsg(
         self, buffers: Iterable[Any], ancdata: Iterable[Any] = (), flags: int = 0, address: Any = None, /
     ) -> int:
         """As `socket.sendmsg`. Parks while there is no room at all."""
         where = () if address is None else (address,)
-        return self._send(partial(super().sendmsg, list(buffers), list(ancdata), flags, *where))
+        return self._send(partial(super().sendmsg, list(buffers), list(ancdata), flags, *where), flags)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Send a binary file from `offset`, `count` bytes or all; return how many were sent. Parks.

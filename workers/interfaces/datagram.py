@@ -19,6 +19,7 @@ from hybrid.workers.runtime import Runtime
 MOST_AT_ONCE = 1000  # handlers running per worker
 _BATCH = 32  # datagrams taken per wake-up, so that others get their turn
 _LARGEST = 65536  # bytes; the largest UDP datagram is 65,507
+_PAUSE = 0.01  # seconds between tries where polling cannot tell that there is room
 _MOST_UNSENT = 1000  # datagrams waiting for room in the socket; the next one is dropped and counted
 _log = logging.getLogger("hybrid")
 
@@ -49,7 +50,7 @@ class DatagramTransport(asyncio.DatagramTransport):
                 self.dropped += 1
                 return
             if not self._unsent:
-                self._loop.call_soon(self._loop.add_writer, self._sock.fileno(), self._flush)
+                self._loop.call_soon(self._flush_when_writable)
             self._unsent.append((bytes(data), addr))
 
     def _try(self, data: Any, addr: Any) -> bool:
@@ -62,10 +63,18 @@ class DatagramTransport(asyncio.DatagramTransport):
         return True
 
     def _flush(self) -> None:
+        waiting = len(self._unsent)
         while self._unsent and self._try(*self._unsent[0]):
             self._unsent.popleft()
         if not self._unsent:
             self._loop.remove_writer(self._sock.fileno())
+        elif len(self._unsent) == waiting:
+            # writable and yet no room: the queue of a UNIX peer is full, which poll(2) does not look at; do not spin
+            self._loop.remove_writer(self._sock.fileno())
+            self._loop.call_later(_PAUSE, self._flush_when_writable)
+
+    def _flush_when_writable(self) -> None:
+        self._loop.add_writer(self._sock.fileno(), self._flush)
 
     def unsent(self) -> int:
         """How many datagrams wait for room."""

@@ -56,7 +56,8 @@ class AsyncStream:
         """Serve a connection. Called from the loop."""
         connection = self._connections.add(accepted.address)
         task = self._runtime.create_task(self._serve(connection, accepted))
-        connection.end = task.cancel
+        # soon: a task that is cancelled before its first step would leave the descriptor open
+        connection.end = lambda: self._loop.call_soon(task.cancel)
 
     async def _serve(self, connection: Connection, accepted: Accepted) -> None:
         try:

@@ -1,0 +1,297 @@
+"""The hub's selector: whom it calls, what it returns to asyncio, and that it never polls for what nobody waits for."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import selectors
+import socket
+from collections.abc import Callable
+
+import pytest
+from hybrid.workers.hub.loop import HubLoop
+from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.selector import HubSelector
+from hybrid.workers.pollers.contract import ERROR, HANGUP, READ, WRITE, Poller
+from support.fake_poller import FakePoller
+from support.hub import run_on, turns
+from support.streams import open_ends
+
+
+class Hub:
+    """A selector over a fake poller; what `call_soon` gets waits in `soon`."""
+
+    def __init__(self) -> None:
+        self.poller = FakePoller()
+        self.selector = HubSelector(self.poller)
+        self.soon: list[Callable[[], object]] = []
+        self.selector.call_soon = self.soon.append
+        self.seen: list[str] = []
+
+    def says(self, name: str) -> Callable[[], object]:
+        return lambda: self.seen.append(name)
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub()
+
+
+# --- nobody waits: no polling
+
+
+@pytest.mark.parametrize("ready", [READ, READ | HANGUP, HANGUP, ERROR, READ | WRITE | ERROR | HANGUP])
+def test_what_is_ready_and_nobody_waits_for_is_disarmed_at_once(hub: Hub, ready: int) -> None:
+    fd = hub.poller.opens(ready)
+    watch = hub.selector.open(fd)
+    hub.selector.arm(watch, READ)
+    assert hub.selector.select(0) == []
+    assert (hub.poller.mask_of(fd), watch.armed) == (None, 0)
+    assert hub.selector.select(0) == []
+
+
+def test_a_direction_nobody_waits_for_is_disarmed_and_the_other_stays(hub: Hub) -> None:
+    fd = hub.poller.opens(READ)
+    watch = hub.selector.open(fd)
+    watch.on_writable = hub.says("write")
+    hub.selector.arm(watch, READ | WRITE)
+    hub.selector.select(0)
+    assert (hub.poller.mask_of(fd), watch.armed, hub.seen) == (WRITE, WRITE, [])
+    hub.poller.becomes(fd, READ | WRITE)
+    hub.selector.select(0)
+    assert hub.seen == ["write"]
+
+
+def test_a_hang_up_wakes_both_and_is_then_left_alone(hub: Hub) -> None:
+    fd = hub.poller.opens(HANGUP)
+    watch = hub.selector.open(fd)
+    watch.on_readable, watch.on_writable = hub.says("read"), hub.says("write")
+    hub.selector.arm(watch, READ | WRITE)
+    hub.selector.select(0)
+    hub.selector.select(0)
+    assert (sorted(hub.seen), hub.poller.mask_of(fd)) == (["read", "write"], None)
+
+
+def test_who_begins_to_wait_in_the_other_callback_stays_armed(hub: Hub) -> None:
+    fd = hub.poller.opens(READ | WRITE)
+    watch = hub.selector.open(fd)
+
+    def written() -> None:
+        hub.seen.append("write")
+        watch.on_readable = hub.says("read")
+
+    watch.on_writable = written
+    hub.selector.arm(watch, READ | WRITE)
+    hub.selector.select(0)
+    assert watch.armed & READ
+    hub.selector.select(0)
+    assert hub.seen == ["write", "read"]
+
+
+def test_a_waiter_released_by_its_own_callback_is_not_touched_again(hub: Hub) -> None:
+    fd = hub.poller.opens(READ | WRITE)
+    watch = hub.selector.open(fd)
+    watch.on_readable = lambda: hub.selector.release(watch)
+    hub.selector.arm(watch, READ | WRITE)
+    hub.selector.select(0)
+    assert (hub.poller.mask_of(fd), watch.armed, watch.fd) == (None, 0, -1)
+
+
+@pytest.mark.parametrize("name", ["select", "poll", "epoll"])
+def test_an_idle_connection_costs_no_wake_up(name: str) -> None:
+    class Counting:
+        def __init__(self, poller: Poller) -> None:
+            self._poller = poller
+            self.add, self.modify, self.remove, self.close = poller.add, poller.modify, poller.remove, poller.close
+            self.reports = 0
+
+        def wait(self, timeout: float | None = None) -> list[tuple[int, int]]:
+            found = self._poller.wait(timeout)
+            self.reports += len(found)
+            return found
+
+    async def main(runtime: HubRuntime) -> None:
+        assert isinstance(runtime.loop, HubLoop)
+        counting = runtime.loop.watches._poller = Counting(runtime.loop.watches._poller)
+        left, right = socket.socketpair()
+        with right:
+            ends = await open_ends(runtime, left, right)
+            task = runtime.create_task(ends.reader.read(1))
+            await turns()
+            ends.says(b"many bytes that nobody reads")
+            await task
+            await turns(3)
+            right.close()
+            before = counting.reports
+            await turns(50)
+            assert counting.reports - before <= 2
+            ends.writer.close()
+
+    run_on(name, main)
+
+
+# --- errors
+
+
+def test_a_callback_that_fails_is_logged_and_the_others_are_called(
+    hub: Hub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("hybrid"), "propagate", True)
+
+    def fail() -> None:
+        raise LookupError("mine")
+
+    for ready in (READ, READ | WRITE):
+        failing, well = hub.selector.open(hub.poller.opens(ready)), hub.selector.open(hub.poller.opens(ready))
+        failing.on_readable = failing.on_writable = fail
+        well.on_readable = hub.says("well")
+        for watch in (failing, well):
+            hub.selector.arm(watch, READ | (ready & WRITE))
+        hub.selector.select(0)
+        hub.selector.release(failing)
+        hub.selector.release(well)
+    assert hub.seen == ["well", "well"]
+    assert [record.message for record in caplog.records] == [
+        "a callback of the event loop failed; the loop goes on"
+    ] * 3
+
+
+def test_an_error_of_the_poller_leaves_the_watch_as_it_was(hub: Hub) -> None:
+    watch = hub.selector.open(hub.poller.opens())
+    hub.poller.refuses_next(errno.ENOSPC)
+    with pytest.raises(OSError, match="No space"):
+        hub.selector.arm(watch, READ)
+    assert watch.armed == 0
+    hub.selector.arm(watch, READ)
+    hub.poller.refuses_next(errno.ENOMEM)
+    with pytest.raises(OSError, match="Cannot allocate"):
+        hub.selector.arm(watch, WRITE)
+    assert watch.armed == READ
+
+
+# --- one batch
+
+
+def test_a_number_used_again_within_a_batch_is_not_confused(hub: Hub) -> None:
+    first, second = hub.poller.opens(READ), hub.poller.opens(READ)
+    old, new = hub.selector.open(second), hub.selector.open(second)
+
+    def replace() -> None:
+        hub.selector.release(old)
+        hub.poller.becomes(second, 0)  # closed, and opened anew by somebody else
+        new.on_readable = hub.says("new")
+        hub.selector.arm(new, READ)
+
+    watch = hub.selector.open(first)
+    watch.on_readable = replace
+    old.on_readable = hub.says("old")
+    hub.selector.arm(watch, READ)
+    hub.selector.arm(old, READ)
+    hub.selector.select(0)
+    for callback in hub.soon:
+        callback()
+    assert "old" in hub.seen  # woken by the release
+    hub.poller.becomes(first, 0)
+    if hub.seen.count("new") == 0:  # a late event may wake it early: it tries and waits again
+        hub.poller.becomes(second, READ)
+        hub.selector.select(0)
+    assert hub.seen.count("new") == 1
+
+
+def test_a_late_event_of_a_released_watch_is_dropped(hub: Hub) -> None:
+    first, second = hub.poller.opens(READ), hub.poller.opens(READ)
+    watch, other = hub.selector.open(first), hub.selector.open(second)
+    watch.on_readable = lambda: hub.selector.release(other)
+    hub.selector.arm(watch, READ)
+    hub.selector.arm(other, READ)
+    assert hub.selector.select(0) == []
+    assert hub.poller.mask_of(second) is None
+
+
+def test_closing_forgets_everything_and_wakes_nobody(hub: Hub) -> None:
+    watch = hub.selector.open(hub.poller.opens(READ))
+    watch.on_readable = hub.says("read")
+    hub.selector.arm(watch, READ)
+    hub.selector.register(hub.poller.opens(), selectors.EVENT_READ)
+    hub.selector.close()
+    hub.selector.release(watch)
+    assert (hub.soon, hub.seen, len(hub.selector.get_map())) == ([], [], 0)
+
+
+# --- what asyncio asks for
+
+
+def test_asyncio_gets_what_it_registered(hub: Hub) -> None:
+    fd = hub.poller.opens(READ | WRITE)
+    key = hub.selector.register(fd, selectors.EVENT_READ, "data")
+    assert (key.fd, key.events, key.data) == (fd, selectors.EVENT_READ, "data")
+    assert hub.selector.select(0) == [(key, selectors.EVENT_READ)]
+    assert hub.selector.get_key(fd) is key
+    assert hub.selector.get_map()[fd] is key
+    key = hub.selector.modify(fd, selectors.EVENT_READ | selectors.EVENT_WRITE, "more")
+    assert hub.selector.select(0) == [(key, selectors.EVENT_READ | selectors.EVENT_WRITE)]
+    assert hub.selector.unregister(fd) is key
+    assert hub.selector.select(0) == []
+
+
+def test_an_error_of_a_descriptor_of_asyncios_is_both_events(hub: Hub) -> None:
+    fd = hub.poller.opens(ERROR)
+    key = hub.selector.register(fd, selectors.EVENT_WRITE)
+    assert hub.selector.select(0) == [(key, selectors.EVENT_WRITE)]
+
+
+def test_changing_the_data_alone_costs_no_system_call(hub: Hub) -> None:
+    fd = hub.poller.opens()
+    hub.selector.register(fd, selectors.EVENT_READ, 1)
+    before = len(hub.poller.calls)
+    assert hub.selector.modify(fd, selectors.EVENT_READ, 2).data == 2
+    assert len(hub.poller.calls) == before
+
+
+def test_wrong_registrations_are_refused_as_in_selectors(hub: Hub) -> None:
+    fd = hub.poller.opens()
+    for events in (0, 8):
+        with pytest.raises(ValueError, match="nvalid events"):
+            hub.selector.register(fd, events)
+    hub.selector.register(fd, selectors.EVENT_READ)
+    with pytest.raises(KeyError):
+        hub.selector.register(fd, selectors.EVENT_READ)
+    with pytest.raises(ValueError, match="nvalid events"):
+        hub.selector.modify(fd, 0)
+    for missing in (
+        lambda: hub.selector.modify(99, 1),
+        lambda: hub.selector.unregister(99),
+        lambda: hub.selector.get_key(99),
+    ):
+        with pytest.raises(KeyError):
+            missing()
+    with pytest.raises(ValueError, match="nvalid file descriptor"):
+        hub.selector.register(-1, selectors.EVENT_READ)
+
+
+def test_a_refused_registration_leaves_no_trace(hub: Hub) -> None:
+    fd = hub.poller.opens()
+    hub.poller.refuses_next(errno.ENOSPC)
+    with pytest.raises(OSError, match="No space"):
+        hub.selector.register(fd, selectors.EVENT_READ)
+    assert fd not in hub.selector.get_map()
+    hub.selector.register(fd, selectors.EVENT_READ)
+
+
+def test_a_connection_of_ours_is_not_for_asyncio(hub: Hub) -> None:
+    fd = hub.poller.opens()
+    watch = hub.selector.open(fd)
+    hub.selector.arm(watch, READ)
+    with pytest.raises(RuntimeError, match="belongs to a connection of a handler"):
+        hub.selector.register(fd, selectors.EVENT_READ)
+    assert fd not in hub.selector.get_map()
+
+
+def test_a_closed_file_is_still_found_by_the_object() -> None:
+    selector = HubSelector(FakePoller())
+    with socket.socket() as sock:
+        selector._poller.becomes(sock.fileno(), 0)  # type: ignore[attr-defined]
+        key = selector.register(sock, selectors.EVENT_READ)
+    assert selector.unregister(sock) is key
+    with pytest.raises(KeyError):
+        selector.unregister(sock)

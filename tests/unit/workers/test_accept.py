@@ -1,0 +1,267 @@
+"""Accepting: one at a time, within the capacity, never in a spin, and what is queued at the stop is served."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hybrid.workers.accept import RETRY, Acceptor
+from hybrid.workers.connections import Connection, Connections
+from hybrid.workers.runtime import Accepted
+
+
+class FakeLoop:
+    """Remembers readers and timers; the test turns it."""
+
+    def __init__(self) -> None:
+        self.readers: dict[int, Callable[[], object]] = {}
+        self.timers: list[tuple[float, Callable[[], object]]] = []
+
+    def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
+        self.readers[fd] = callback
+
+    def remove_reader(self, fd: int) -> None:
+        del self.readers[fd]
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> FakeLoop:
+        self.timers.append((seconds, callback))
+        return self
+
+    def cancel(self) -> None:
+        self.timers.clear()
+
+    def rings(self) -> None:
+        """Let the timers ring."""
+        timers, self.timers = self.timers, []
+        for _, callback in timers:
+            callback()
+
+
+class FakeListener:
+    """A listener whose queue is a list of errors and of connections (None)."""
+
+    family = socket.AF_UNIX
+
+    def __init__(self, *queue: int | None) -> None:
+        self.queue = list(queue)
+        self.opened: list[int] = []
+
+    def fileno(self) -> int:
+        return 77
+
+    def _accept(self) -> tuple[int, str]:
+        if not self.queue:
+            raise BlockingIOError
+        item = self.queue.pop(0)
+        if item is not None:
+            raise OSError(item, os.strerror(item))
+        self.opened.append(1000 + len(self.opened))
+        return self.opened[-1], "peer"
+
+
+class Served:
+    """An acceptor over fakes and what it has accepted."""
+
+    def __init__(self, *queue: int | None, capacity: int = 0) -> None:
+        self.loop = FakeLoop()
+        self.listener = FakeListener(*queue)
+        self.connections = Connections()
+        self.accepted: list[Accepted] = []
+        self.entries: list[Connection] = []
+        self.acceptor = self.another(self.listener, capacity)
+
+    def another(self, listener: Any, capacity: int) -> Acceptor:
+        loop: Any = self.loop
+        return Acceptor(loop, listener, self._connected, self.connections, capacity)
+
+    def _connected(self, accepted: Accepted) -> None:
+        self.accepted.append(accepted)
+        self.entries.append(self.connections.add(accepted.address))
+
+    def turn(self, count: int = 1) -> None:
+        """Let the loop find the listener readable."""
+        for _ in range(count):
+            for callback in list(self.loop.readers.values()):
+                callback()
+
+    @property
+    def polls(self) -> bool:
+        return bool(self.loop.readers)
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+    monkeypatch.setattr(logging.getLogger("hybrid"), "propagate", True)
+    caplog.set_level("DEBUG", "hybrid")
+    yield caplog
+
+
+def test_each_turn_takes_one_connection() -> None:
+    served = Served(None, None, None)
+    assert not served.polls
+    served.acceptor.start()
+    for count in (1, 2, 3, 3):
+        served.turn()
+        assert len(served.accepted) == count
+    assert served.accepted[0] == (1000, "peer", served.listener)
+
+
+def test_at_its_capacity_it_stops_polling_and_resumes_when_there_is_room() -> None:
+    served = Served(None, None, None, capacity=2)
+    served.acceptor.start()
+    served.turn(5)
+    assert (len(served.accepted), served.polls) == (2, False)
+    served.entries[0].closed()
+    assert served.polls
+    served.turn(5)
+    assert (len(served.accepted), served.polls) == (3, False)
+
+
+def test_several_listeners_share_the_capacity() -> None:
+    served = Served(None, None, capacity=1)
+    other = FakeListener(None)
+    other.fileno = lambda: 78  # type: ignore[method-assign]
+    second = served.another(other, 1)
+    served.acceptor.start()
+    second.start()
+    served.turn(3)
+    assert (len(served.accepted), served.polls) == (1, False)
+    served.entries[0].closed()
+    served.turn()
+    assert len(served.accepted) == 2
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_out_of_descriptors_it_says_so_once_stops_polling_and_resumes(
+    number: int, log: pytest.LogCaptureFixture
+) -> None:
+    served = Served(None, number, number, None, None)
+    served.acceptor.start()
+    served.turn(2)
+    assert not served.polls
+    assert [seconds for seconds, _ in served.loop.timers] == [RETRY]
+    served.entries[0].closed()  # room, but the system may still be out of descriptors: it waits for the timer
+    assert not served.polls
+    served.loop.rings()
+    served.turn()
+    assert not served.polls
+    served.loop.rings()
+    served.turn(2)
+    assert len(served.accepted) == 3
+    shown = [record.message for record in log.records if record.levelno >= logging.WARNING]
+    assert shown == [
+        f"cannot accept: {os.strerror(number)}; 1 connections are open, "
+        "the next ones wait in the backlog (see `ulimit -n`)",
+        "accepting connections again",
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EHOSTUNREACH])
+def test_an_error_of_the_connection_means_the_next_one(number: int) -> None:
+    served = Served(number, None)
+    served.acceptor.start()
+    served.turn(2)
+    assert len(served.accepted) == 1
+    assert served.polls
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSOCK])
+def test_a_listener_that_is_broken_is_said_once_and_not_polled(number: int, log: pytest.LogCaptureFixture) -> None:
+    served = Served(*[number] * 10)
+    served.acceptor.start()
+    served.turn(5)
+    assert not served.polls
+    assert len([record for record in log.records if record.levelno >= logging.ERROR]) == 1
+    served.connections.add("x").closed()
+    assert not served.polls
+
+
+def test_stopping_takes_what_is_queued_and_no_more() -> None:
+    served = Served(None, errno.ECONNABORTED, None)
+    served.acceptor.start()
+    served.acceptor.stop()
+    assert (len(served.accepted), served.polls) == (2, False)
+    served.listener.queue.append(None)
+    served.entries[0].closed()
+    served.turn()
+    assert len(served.accepted) == 2
+
+
+def test_stopping_takes_what_is_queued_beyond_the_capacity_too() -> None:
+    served = Served(None, None, None, capacity=1)
+    served.acceptor.start()
+    served.turn()
+    served.acceptor.stop()
+    assert len(served.accepted) == 3
+
+
+def test_stopping_while_out_of_descriptors_ends_the_retries() -> None:
+    served = Served(errno.EMFILE, errno.EMFILE)
+    served.acceptor.start()
+    served.turn()
+    served.acceptor.stop()
+    assert (served.loop.timers, served.polls) == ([], False)
+
+
+def test_small_answers_are_sent_at_once_on_tcp() -> None:
+    connections = Connections()
+    seen: list[int] = []
+
+    def connected(accepted: Accepted) -> None:
+        with accepted.socket() as sock:
+            seen.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            acceptor = Acceptor(asyncio.get_running_loop(), listener, connected, connections)
+            acceptor.start()
+            with socket.create_connection(listener.getsockname()):
+                while not seen:
+                    await asyncio.sleep(0)
+            acceptor.stop()
+
+    asyncio.run(main())
+    assert seen == [1]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_real_limit_of_descriptors_is_survived(log: pytest.LogCaptureFixture) -> None:
+    import resource
+
+    async def main() -> list[int]:
+        connections, served = Connections(), []
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            clients = [socket.create_connection(listener.getsockname()) for _ in range(4)]
+            acceptor = Acceptor(asyncio.get_running_loop(), listener, served.append, connections)
+            limit = os.dup(0)
+            os.close(limit)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit + 2, 4096))
+            acceptor.start()
+            while not log.records:
+                await asyncio.sleep(0)
+            found = [len(served)]
+            for client in clients[2:]:
+                client.close()
+            while len(served) < 4:
+                await asyncio.sleep(0.01)
+                acceptor._again()
+            found.append(len(served))
+            acceptor.stop()
+            return found
+
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if asyncio.run(main()) == [2, 4] else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0

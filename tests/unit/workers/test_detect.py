@@ -1,0 +1,199 @@
+"""Which kind a target is: a table of signatures, and what is said where it cannot be told."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+import pytest
+from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.seat import ListenerKind
+from hybrid.workers.errors import BootError
+from hybrid.workers.interfaces.detect import Kind, is_coroutine_function, kind_of
+
+STREAM = frozenset({ListenerKind.STREAM})
+DATAGRAM = frozenset({ListenerKind.DATAGRAM})
+
+
+def two(sock: Any, address: Any) -> None: ...
+def three(data: Any, address: Any, transport: Any) -> None: ...
+async def async_two(reader: Any, writer: Any) -> None: ...
+async def async_three(data: Any, address: Any, transport: Any) -> None: ...
+def one(sock: Any) -> None: ...
+def four(a: Any, b: Any, c: Any, d: Any) -> None: ...
+def none() -> None: ...
+def any_number(*args: Any) -> None: ...
+def two_or_three(a: Any, b: Any, c: Any = None) -> None: ...
+def two_and_keyword(a: Any, b: Any, *, c: Any = None) -> None: ...
+def positional_only(a: Any, b: Any, /) -> None: ...
+def wsgi(environ: Any, start_response: Any) -> None: ...
+async def asgi(scope: Any, receive: Any, send: Any) -> None: ...
+def wsgi_in_capitals(Environ: Any, Start_Response: Any) -> None: ...  # noqa: N803
+
+
+class Proto(asyncio.Protocol): ...
+
+
+class Buffered(asyncio.BufferedProtocol): ...
+
+
+class DuckProtocol:
+    def data_received(self, data: bytes) -> None: ...
+
+
+class Other:
+    def __init__(self, a: Any, b: Any) -> None: ...
+
+
+class Callable2:
+    def __call__(self, a: Any, b: Any) -> None: ...
+
+
+class AsyncCallable2:
+    async def __call__(self, a: Any, b: Any) -> None: ...
+
+
+class Owner:
+    def method(self, a: Any, b: Any) -> None: ...
+    async def async_method(self, a: Any, b: Any) -> None: ...
+    @staticmethod
+    def static(a: Any, b: Any) -> None: ...
+    @classmethod
+    async def of_the_class(cls, a: Any, b: Any) -> None: ...
+
+
+@functools.wraps(async_two)
+async def wrapped(*args: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        (two, Kind.SYNC_STREAM),
+        (async_two, Kind.ASYNC_STREAM),
+        (positional_only, Kind.SYNC_STREAM),
+        (two_and_keyword, Kind.SYNC_STREAM),
+        (Callable2(), Kind.SYNC_STREAM),
+        (AsyncCallable2(), Kind.ASYNC_STREAM),
+        (Owner().method, Kind.SYNC_STREAM),
+        (Owner().async_method, Kind.ASYNC_STREAM),
+        (Owner.static, Kind.SYNC_STREAM),
+        (Owner.of_the_class, Kind.ASYNC_STREAM),
+        (functools.partial(three, b""), Kind.SYNC_STREAM),
+        (functools.partial(async_three, b""), Kind.ASYNC_STREAM),
+        (functools.partial(functools.partial(four, 1), 2), Kind.SYNC_STREAM),
+        (wrapped, Kind.ASYNC_STREAM),
+        (lambda sock, address: None, Kind.SYNC_STREAM),
+        (Proto, Kind.PROTOCOL),
+        (Buffered, Kind.PROTOCOL),
+        (DuckProtocol, Kind.PROTOCOL),
+    ],
+)
+def test_streams_and_protocols_are_recognised(target: Any, kind: Kind) -> None:
+    assert kind_of(target, "auto", STREAM) is kind
+
+
+@pytest.mark.parametrize(("target", "kind"), [(three, Kind.SYNC_DATAGRAM), (async_three, Kind.ASYNC_DATAGRAM)])
+def test_datagram_handlers_are_recognised(target: Any, kind: Kind) -> None:
+    assert kind_of(target, "auto", DATAGRAM) is kind
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (one, r"cannot tell what kind of application one is: it takes \(sock\); write --interface stream for"),
+        (four, r"four is: it takes \(a, b, c, d\)"),
+        (none, r"none is: it takes \(\)"),
+        (any_number, r"any_number is"),
+        (two_or_three, r"two_or_three is: it takes \(a, b\)"),
+        (Other, r"cannot tell what kind of application the class Other is: write"),
+        (max, r"max is"),
+        (dict.fromkeys, r"fromkeys"),
+        (wsgi, r"wsgi\(environ, start_response\) looks like a WSGI application, which this version does not serve"),
+        (wsgi_in_capitals, "looks like a WSGI application"),
+        (asgi, r"asgi\(scope, receive, send\) looks like an ASGI application"),
+        (7, "the target is a int, not something to call: 7"),
+        (None, "the target is a NoneType, not something to call"),
+    ],
+)
+def test_nothing_is_guessed(target: Any, message: str) -> None:
+    with pytest.raises(BootError, match=message) as raised:
+        kind_of(target, "auto", STREAM)
+    assert raised.value.code is Exit.TARGET
+
+
+@pytest.mark.parametrize(
+    ("target", "interface", "listeners", "kind"),
+    [
+        (any_number, "stream", STREAM, Kind.SYNC_STREAM),
+        (two_or_three, "stream", STREAM, Kind.SYNC_STREAM),
+        (wsgi, "stream", STREAM, Kind.SYNC_STREAM),
+        (async_two, "stream", STREAM, Kind.ASYNC_STREAM),
+        (max, "stream", STREAM, Kind.SYNC_STREAM),
+        (any_number, "datagram", DATAGRAM, Kind.SYNC_DATAGRAM),
+        (asgi, "datagram", DATAGRAM, Kind.ASYNC_DATAGRAM),
+        (none, "protocol", STREAM, Kind.PROTOCOL),
+        (Other, "protocol", STREAM, Kind.PROTOCOL),
+        (any_number, "protocol", STREAM, Kind.PROTOCOL),
+        (three, "auto", frozenset(), Kind.SYNC_DATAGRAM),
+    ],
+)
+def test_what_is_named_is_taken_if_it_fits(target: Any, interface: str, listeners: Any, kind: Kind) -> None:
+    assert kind_of(target, interface, listeners) is kind
+
+
+@pytest.mark.parametrize(
+    ("target", "interface", "message"),
+    [
+        (one, "stream", r"one\(sock\) cannot be called with 2 arguments, as --interface stream does"),
+        (two, "datagram", r"two\(sock, address\) cannot be called with 3 arguments"),
+        (two, "protocol", r"cannot be called with 0 arguments, as --interface protocol does"),
+    ],
+)
+def test_what_is_named_and_does_not_fit_is_refused(target: Any, interface: str, message: str) -> None:
+    with pytest.raises(BootError, match=message) as raised:
+        kind_of(target, interface, STREAM)
+    assert raised.value.code is Exit.TARGET
+
+
+def test_an_unknown_interface_is_a_mistake_of_usage() -> None:
+    with pytest.raises(
+        BootError, match=r"unknown interface 'wsgi': use one of auto, stream, protocol, datagram"
+    ) as raised:
+        kind_of(two, "wsgi", STREAM)
+    assert raised.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("target", "listeners", "message"),
+    [
+        (two, DATAGRAM, "a sync stream handler cannot serve udp:// addresses"),
+        (Proto, STREAM | DATAGRAM, "a protocol handler cannot serve udp:// addresses"),
+        (three, STREAM, "a datagram handler needs a datagram address: write --bind udp://HOST:PORT"),
+    ],
+)
+def test_addresses_of_the_other_sort_are_refused(target: Any, listeners: Any, message: str) -> None:
+    with pytest.raises(BootError, match=message):
+        kind_of(target, "auto", listeners)
+
+
+def test_coroutine_functions_are_told_apart() -> None:
+    assert is_coroutine_function(functools.partial(async_two, 1))
+    assert is_coroutine_function(AsyncCallable2())
+    assert not is_coroutine_function(two)
+    assert not is_coroutine_function(functools.partial(Callable2()))
+
+
+class Untold:
+    """A callable that does not tell its parameters."""
+
+    __signature__ = "nonsense"
+
+    def __call__(self, *args: Any) -> None: ...
+
+
+def test_what_does_not_tell_its_parameters_must_be_named() -> None:
+    with pytest.raises(BootError, match="does not tell its parameters"):
+        kind_of(Untold(), "auto", STREAM)
+    assert kind_of(Untold(), "stream", STREAM) is Kind.SYNC_STREAM

@@ -1,0 +1,176 @@
+"""The log: one format, and a stderr that never blocks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from hybrid.workers.contract import log
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_before() -> Iterator[None]:
+    logger = logging.getLogger(log.LOGGER_NAME)
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    yield read_end, write_end
+    for fd in (read_end, write_end):
+        try:
+            os.close(fd)
+        except OSError:
+            continue
+
+
+def read(fd: int) -> str:
+    parts = []
+    try:
+        while part := os.read(fd, 65536):
+            parts.append(part)
+    except BlockingIOError:
+        pass
+    return b"".join(parts).decode()
+
+
+def test_a_text_line_names_time_level_place_pid_and_message(pipe: tuple[int, int]) -> None:
+    logger = log.configure("text", "info", {"service": "web", "slot": 1, "generation": 2}, pipe[1])
+    logger.info("ready on %s", "epoll")
+    pattern = rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}} INFO     web/1 gen=2 pid={os.getpid()} ready on epoll\n"
+    assert re.fullmatch(pattern, read(pipe[0]))
+
+
+def test_a_line_about_a_worker_names_the_worker(pipe: tuple[int, int]) -> None:
+    logger = log.configure("text", "info", {"service": "web"}, pipe[1])
+    logger.warning("worker died", extra={"slot": 3, "generation": 1, "subject_pid": 42})
+    logger.info("serving")
+    first, second = read(pipe[0]).splitlines()
+    assert first.endswith("WARNING  web/3 gen=1 pid=42 worker died")
+    assert second.endswith(f"INFO     web pid={os.getpid()} serving")
+
+
+def test_without_labels_the_service_is_a_dash(pipe: tuple[int, int]) -> None:
+    log.configure("text", "info", {}, pipe[1]).info("x")
+    assert " - pid=" in read(pipe[0])
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_traceback_follows_its_record(form: str, pipe: tuple[int, int]) -> None:
+    logger = log.configure(form, "info", {"service": "web"}, pipe[1])
+    try:
+        raise LookupError("over\nthere")
+    except LookupError:
+        logger.exception("failed")
+    written = read(pipe[0])
+    assert "LookupError: over" in written
+    if form == "text":
+        first, *others = written.splitlines()
+        assert first.endswith("failed")
+        assert all(line.startswith("    ") for line in others)
+    else:
+        assert "Traceback" in json.loads(written)["traceback"]
+
+
+def test_a_message_of_several_lines_is_indented(pipe: tuple[int, int]) -> None:
+    log.configure("text", "info", {}, pipe[1]).info("one\ntwo")
+    assert read(pipe[0]).endswith("one\n    two\n")
+
+
+def test_json_has_the_same_facts(pipe: tuple[int, int]) -> None:
+    logger = log.configure("json", "info", {"service": "web", "slot": 1, "generation": 2}, pipe[1])
+    logger.error("a\nb %s", {"odd"}, extra={"slot": 7})
+    line = read(pipe[0])
+    assert line.count("\n") == 1
+    fields = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields.pop("time"))
+    expected = {"level": "error", "service": "web", "slot": 7, "generation": 2, "pid": os.getpid()}
+    assert fields == {**expected, "message": "a\nb {'odd'}"}
+
+
+def test_levels_below_the_one_configured_are_silent(pipe: tuple[int, int]) -> None:
+    logger = log.configure("text", "warning", {}, pipe[1])
+    logger.info("silent")
+    logger.warning("heard")
+    assert read(pipe[0]).count("\n") == 1
+
+
+def test_configuring_again_replaces_the_handler_and_spares_the_root(pipe: tuple[int, int]) -> None:
+    root = logging.getLogger().handlers[:]
+    log.configure("json", "info", {}, pipe[1])
+    logger = log.configure("text", "info", {}, pipe[1])
+    logger.info("once")
+    assert read(pipe[0]).count("once") == 1
+    assert logging.getLogger().handlers == root
+    assert not logger.propagate
+
+
+def test_unknown_forms_and_levels_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown log format 'xml': use one of text, json"):
+        log.configure("xml", "info", {})
+    with pytest.raises(ValueError, match="LOUD"):
+        log.configure("text", "loud", {})
+
+
+def test_a_broken_format_is_told_and_raises_nothing(pipe: tuple[int, int]) -> None:
+    log.configure("text", "info", {}, pipe[1]).info("%d workers", "many")
+    assert read(pipe[0]) == "INFO (unformattable log record) '%d workers'\n"
+
+
+def test_what_is_no_unicode_is_escaped(pipe: tuple[int, int]) -> None:
+    log.configure("text", "info", {}, pipe[1]).info("file %s", "\udcff")
+    assert read(pipe[0]).endswith("file \\udcff\n")
+
+
+def test_a_pipe_that_nobody_reads_never_blocks_and_the_loss_is_counted(pipe: tuple[int, int]) -> None:
+    logger = log.configure("text", "info", {}, pipe[1])
+    for number in range(1000):
+        logger.info("%d %s", number, "x" * 1000)
+    first = read(pipe[0])
+    seen = first.count("\n")
+    assert 0 < seen < 1000
+    logger.info("again")
+    lines = read(pipe[0]).splitlines()
+    assert lines[0].startswith(f"({1000 - seen} log records lost: nobody read them)")
+    assert lines[1].endswith("again")
+    logger.info("and on")
+    assert len(read(pipe[0]).splitlines()) == 1
+
+
+def test_a_record_longer_than_the_pipe_is_cut_off_and_never_blocks(pipe: tuple[int, int]) -> None:
+    logger = log.configure("text", "info", {}, pipe[1])
+    logger.info("x" * 1_000_000)
+    assert 0 < len(read(pipe[0])) < 1_000_000
+
+
+@pytest.mark.parametrize("end", [0, 1], ids=["reader gone", "closed"])
+def test_a_stderr_that_is_gone_is_no_error(end: int, pipe: tuple[int, int]) -> None:
+    logger = log.configure("text", "info", {}, pipe[1])
+    os.close(pipe[end])
+    logger.info("into the void")
+
+
+def test_poll_is_the_c_librarys_also_where_gevent_has_patched_it(pipe: tuple[int, int]) -> None:
+    import select
+
+    class Patched:
+        saved: dict[str, dict[str, Callable[[], object]]] = {"select": {"poll": select.epoll}}  # noqa: RUF012
+
+    before = sys.modules.get("gevent.monkey")
+    sys.modules["gevent.monkey"] = Patched  # type: ignore[assignment]
+    try:
+        assert log._unpatched("poll") is select.epoll
+    finally:
+        if before is None:
+            del sys.modules["gevent.monkey"]
+        else:
+            sys.modules["gevent.monkey"] = before

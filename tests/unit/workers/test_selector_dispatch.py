@@ -1,0 +1,77 @@
+"""What the hub's selector disarms when a descriptor is ready both ways and not everybody waits for it."""
+
+from __future__ import annotations
+
+import pytest
+from hybrid.workers.hub.selector import HubSelector
+from hybrid.workers.pollers.contract import READ, WRITE
+
+
+class BothReady:
+    """A poller whose only descriptor is ready for whatever is watched of it."""
+
+    def __init__(self) -> None:
+        self.mask = 0
+
+    def add(self, fd: int, mask: int) -> None:
+        self.mask = mask
+
+    modify = add
+
+    def remove(self, fd: int) -> None:
+        self.mask = 0
+
+    def wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        return [(7, self.mask)] if self.mask else []
+
+    def close(self) -> None:
+        self.mask = 0
+
+
+@pytest.fixture
+def poller() -> BothReady:
+    return BothReady()
+
+
+@pytest.fixture
+def selector(poller: BothReady) -> HubSelector:
+    return HubSelector(poller)
+
+
+def test_a_writer_that_begins_to_read_in_its_callback_stays_armed_for_reading(
+    selector: HubSelector, poller: BothReady
+) -> None:
+    """A greenlet that has sent all goes on to receive: nobody read when the poller reported, somebody does now."""
+    watch = selector.open(7)
+    heard: list[str] = []
+
+    def sent_all() -> None:
+        watch.on_readable = lambda: heard.append("read")
+
+    selector.arm(watch, READ | WRITE)
+    watch.on_writable = sent_all
+    selector.select(0)
+    assert poller.mask & READ == watch.armed & READ == READ
+    selector.select(0)
+    assert heard == ["read"]
+
+
+def test_a_direction_nobody_waits_for_is_disarmed_while_the_other_is_waited_for(
+    selector: HubSelector, poller: BothReady
+) -> None:
+    watch = selector.open(7)
+
+    def wait_again() -> None:
+        watch.on_writable = wait_again
+
+    selector.arm(watch, READ | WRITE)
+    watch.on_writable = wait_again
+    selector.select(0)
+    assert poller.mask == watch.armed == WRITE
+
+
+def test_a_descriptor_nobody_waits_for_is_forgotten(selector: HubSelector, poller: BothReady) -> None:
+    watch = selector.open(7)
+    selector.arm(watch, READ | WRITE)
+    selector.select(0)
+    assert poller.mask == watch.armed == 0

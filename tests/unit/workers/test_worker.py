@@ -1,0 +1,219 @@
+"""One worker as a process of its own, on every loop: from taking its seat to its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hybrid.workers.contract.channel import Channel, ChannelClosed
+from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed, Message, Ready
+from support.loops import LOOPS
+
+DEADLINE = 20.0  # seconds
+TESTS = Path(__file__).parents[2]
+
+
+class Worker:
+    """A worker, its supervisor's end of the channel, and its listener."""
+
+    def __init__(self, listener: socket.socket, kind: str, application: dict[str, Any], grace: float) -> None:
+        self.channel, theirs = Channel.pair()
+        listeners = [[listener.fileno(), kind, 1]]
+        given = {"listeners": listeners, "channel": theirs.fileno(), "application": application, "grace": grace}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", str(TESTS / "support" / "worker_process.py"), json.dumps(given)],
+            pass_fds=[listener.fileno(), theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        theirs.close()
+
+    def says(self) -> Message:
+        """Wait for its next message."""
+        poll = select.poll()
+        poll.register(self.channel.fileno(), select.POLLIN)
+        assert poll.poll(DEADLINE * 1000), "it says nothing"
+        message = self.channel.receive_nowait()
+        assert message is not None
+        return message
+
+    def ends(self) -> tuple[int, str]:
+        """Wait for its end; return exit code and log."""
+        _, log = self.process.communicate(timeout=DEADLINE)
+        return self.process.returncode, log
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        self.channel.close()
+
+
+class Start:
+    def __init__(self) -> None:
+        self.tcp = socket.create_server(("127.0.0.1", 0))
+        self.udp = socket.socket(type=socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", 0))
+        for sock in (self.tcp, self.udp):
+            sock.setblocking(False)
+        self._workers: list[Worker] = []
+
+    def __call__(self, loop: str, target: str, kind: str = "stream", grace: float = 5.0, **application: Any) -> Worker:
+        reference = f"support.worker_process:{target}"
+        listener = self.tcp if kind == "stream" else self.udp
+        self._workers.append(Worker(listener, kind, {"reference": reference, "loop": loop, **application}, grace))
+        return self._workers[-1]
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.tcp.getsockname(), DEADLINE)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+        self.tcp.close()
+        self.udp.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    made = Start()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("target", "kind"), [("handle", "sync stream"), ("handle_async", "async stream"), ("Protocol", "protocol")]
+)
+def test_it_serves_says_ready_and_drains(loop: str, target: str, kind: str, start: Start) -> None:
+    worker = start(loop, target)
+    assert worker.says() == Ready(loop, kind)
+    with start.connect() as client:
+        client.sendall(b"who")
+        assert client.recv(100) == loop.encode()
+        with start.connect() as queued:  # open while it drains: it is served to its end
+            os.kill(worker.process.pid, signal.SIGTERM)
+            queued.sendall(b"late")
+            assert queued.recv(100) == b"LATE"
+    code, log = worker.ends()
+    assert code == Exit.OK
+    assert f"ready on {loop} ({kind})" in log
+    assert "connections (SIGTERM)" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(("target", "kind"), [("answer", "async datagram"), ("answer_sync", "sync datagram")])
+def test_it_answers_datagrams(loop: str, target: str, kind: str, start: Start) -> None:
+    worker = start(loop, target, "datagram")
+    assert worker.says() == Ready(loop, kind)
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.settimeout(DEADLINE)
+        client.sendto(b"hello", start.udp.getsockname())
+        assert client.recv(100) == b"HELLO"
+    os.kill(worker.process.pid, signal.SIGTERM)
+    assert worker.ends()[0] == Exit.OK
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_handlers_that_do_not_end_are_ended_within_the_grace_period(loop: str, start: Start) -> None:
+    worker = start(loop, "handle", grace=0.2)
+    worker.says()
+    with start.connect() as client:
+        client.sendall(b"x")
+        assert client.recv(10) == b"X"
+        os.kill(worker.process.pid, signal.SIGTERM)
+        assert client.recv(10) == b""
+    code, log = worker.ends()
+    assert code == Exit.OK
+    assert "1 connections did not end within the grace period; ending them" in log
+
+
+def test_signals_for_the_supervisor_mean_nothing_to_it(start: Start) -> None:
+    worker = start("epoll", "handle")
+    worker.says()
+    with start.connect() as client:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGTTIN, signal.SIGWINCH):
+            os.kill(worker.process.pid, number)
+            client.sendall(b"x")
+            assert client.recv(10) == b"X"
+    os.kill(worker.process.pid, signal.SIGTERM)
+    assert worker.ends()[0] == Exit.OK
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_end_of_the_supervisor_ends_it(loop: str, start: Start) -> None:
+    worker = start(loop, "handle_async")
+    worker.says()
+    worker.channel.close()
+    code, log = worker.ends()
+    assert code == Exit.ORPHANED
+    assert "the supervisor is gone" in log
+
+
+def test_a_supervisor_that_is_gone_before_it_is_ready_ends_it(start: Start) -> None:
+    worker = start("epoll", "handle")
+    worker.channel.close()
+    assert worker.ends()[0] == Exit.ORPHANED
+
+
+def test_a_callback_that_fails_is_one_record(start: Start) -> None:
+    worker = start("epoll", "fail_in_a_callback")
+    worker.says()
+    with start.connect() as client:
+        assert client.recv(100) == b"survived"
+    os.kill(worker.process.pid, signal.SIGTERM)
+    _, log = worker.ends()
+    assert "LookupError: in a callback" in log
+    assert "connection lost: somewhere" in log
+
+
+def test_at_its_capacity_it_leaves_connections_in_the_queue(start: Start) -> None:
+    worker = start("epoll", "handle", max_connections=1)
+    worker.says()
+    with start.connect() as first, start.connect() as second:
+        first.sendall(b"first")
+        assert first.recv(10) == b"FIRST"
+        second.sendall(b"second")
+        second.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            second.recv(10)
+        first.close()
+        second.settimeout(DEADLINE)
+        assert second.recv(10) == b"SECOND"
+    os.kill(worker.process.pid, signal.SIGTERM)
+    assert worker.ends()[0] == Exit.OK
+
+
+@pytest.mark.parametrize(
+    ("loop", "target", "application", "code", "reason"),
+    [
+        ("epoll", "missing", {}, Exit.TARGET, "has no attribute 'missing'"),
+        ("epoll", "json", {}, Exit.TARGET, "the target is a module, not something to call"),
+        ("epol", "handle", {}, Exit.USAGE, "unknown loop 'epol' (did you mean 'epoll'?)"),
+        ("epoll", "handle", {"interface": "wsgi"}, Exit.USAGE, "unknown interface 'wsgi'"),
+        ("epoll", "answer", {}, Exit.TARGET, "a datagram handler needs a datagram address"),
+    ],
+)
+def test_what_cannot_start_says_why(
+    loop: str, target: str, application: dict[str, Any], code: Exit, reason: str, start: Start
+) -> None:
+    worker = start(loop, target, **application)
+    message = worker.says()
+    assert isinstance(message, BootFailed)
+    assert message.code == code
+    assert reason in message.reason
+    with pytest.raises(ChannelClosed):
+        worker.says()
+    assert worker.ends() == (code, "")
