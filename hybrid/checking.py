@@ -100,7 +100,7 @@ def _description(message: Message | None, status: int) -> str:
             return message.interface
         case BootFailed():
             raise CheckError(message.code, message.reason)
-        case None:
+        case _:
             raise CheckError(Exit.BOOT, f"the process that loaded the target {_ending(status)}")
 
 

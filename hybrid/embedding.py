@@ -73,6 +73,8 @@ class EmbeddedSupervisor:
         """
         if timeout is None:
             timeout = _KILL_MARGIN + (self._plan.settings.graceful_timeout if graceful else 0.0)
+        if os.getpid() != self._owner:  # forked since: the supervisor is the embedder's, not this process's
+            return Exit.OK
         until = time.monotonic() + timeout
         with contextlib.suppress(OSError):  # gone, or too stuck to answer: then it is killed
             self._client.stop(graceful, timeout)
@@ -82,6 +84,8 @@ class EmbeddedSupervisor:
 
     def kill(self) -> None:
         """End the supervisor at once; its workers end with it."""
+        if os.getpid() != self._owner:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
@@ -107,6 +111,11 @@ class EmbeddedSupervisor:
         if os.getpid() == self._owner:
             self.stop(graceful=True, timeout=None)
 
+    @property
+    def handle(self) -> Any:
+        """The process as `multiprocess` knows it."""
+        return self._process
+
     def close_line(self) -> None:
         """Close this process's end of the line and nothing else."""
         self._client.close()
@@ -117,8 +126,10 @@ _living: weakref.WeakSet[EmbeddedSupervisor] = weakref.WeakSet()  # those starte
 
 def _close_lines_after_fork() -> None:
     """In a child the embedder forks: the supervisor must see the embedder's death although this child lives on."""
+    children: set[Any] = getattr(sys.modules.get("multiprocess.process"), "_children", set())
     for supervisor in list(_living):
         supervisor.close_line()
+        children.discard(supervisor.handle)  # or its exit handler would want to join what is not this process's child
 
 
 os.register_at_fork(after_in_child=_close_lines_after_fork)

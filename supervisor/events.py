@@ -58,6 +58,13 @@ class WorkerReady:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class WorkerDraining:
+    """A child said that it accepts no more: because of `Drain`, or because somebody else sent it SIGTERM."""
+
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class WorkerFailed:
     """A child said that it cannot start and will end with `code`."""
 
@@ -115,6 +122,7 @@ Event = (
     | Spawned
     | ForkFailed
     | WorkerReady
+    | WorkerDraining
     | WorkerFailed
     | Exited
     | Tick

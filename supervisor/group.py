@@ -118,7 +118,10 @@ class Group:
 
     def _resolve(self) -> Where:
         kind = socket.SOCK_STREAM if self._kind is ListenerKind.STREAM else socket.SOCK_DGRAM
-        found = socket.getaddrinfo(self._bind.host, self._bind.port, type=kind, flags=socket.AI_PASSIVE)
+        try:
+            found = socket.getaddrinfo(self._bind.host, self._bind.port, type=kind, flags=socket.AI_PASSIVE)
+        except UnicodeError:  # a label that is empty or too long: the codec "idna" refuses it before any look-up
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
         return found[0][0], found[0][4]
 
     def _open(self, where: Where, *, shared: bool) -> socket.socket:

@@ -27,7 +27,7 @@ from hybrid.supervisor.steering import SteeringError
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Message, MessageError, Ready
+from hybrid.workers.contract.messages import BootFailed, Draining, Message, MessageError, Ready
 from hybrid.workers.contract.seat import Seat
 
 _BATCH = 16  # messages of one worker taken in a turn: a worker that talks without end does not keep us from the others
@@ -294,5 +294,7 @@ def _event_of(pid: int, message: Message) -> ev.Event:
     match message:
         case Ready():
             return ev.WorkerReady(pid)
+        case Draining():
+            return ev.WorkerDraining(pid)
         case BootFailed(code, reason):
             return ev.WorkerFailed(pid, code, reason)

@@ -110,6 +110,8 @@ class Machine:
                 self._on_fork_failed(slot, reason, now)
             case ev.WorkerReady(pid):
                 self._on_ready(pid, now)
+            case ev.WorkerDraining(pid):
+                self._on_draining(pid, now)
             case ev.WorkerFailed(pid, code, reason):
                 self._on_failed(pid, code, reason)
             case ev.Exited(pid, how):
@@ -168,6 +170,14 @@ class Machine:
         self._table.move(pid, News.READY, None, ready_at=now)
         self._complaint = None
         self._phase = Phase.SERVING if self._phase in _BEFORE_SERVING else self._phase
+
+    def _on_draining(self, pid: int, now: float) -> None:
+        """Let a successor take the slot of a worker that leaves without being asked."""
+        child = self._table.child(pid)
+        if child is None or child.state is not State.READY:
+            return
+        self._table.move(pid, News.DRAIN, self._due(State.DRAINING, now))
+        self._say_of(child, Level.WARNING, "worker was told to drain by somebody else; starting its successor")
 
     def _on_failed(self, pid: int, code: int, reason: str) -> None:
         child = self._table.child(pid)

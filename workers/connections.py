@@ -41,6 +41,8 @@ class Connections:
         self._emptied: asyncio.Event | None = None
         self.on_discard: list[Callable[[], object]] = []
         """Called after each end: an acceptor that waits for room resumes."""
+        self.ending = False
+        """Whether `end_all` was called: what is still unsent will not be."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -74,6 +76,7 @@ class Connections:
 
     def end_all(self) -> int:
         """End every handler early; return how many there were. They get one chance to clean up."""
+        self.ending = True
         ending = list(self._open)
         for connection in ending:
             if connection.end is not None:

@@ -7,13 +7,13 @@ first.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import logging
 import os
 import signal
 import sys
+from typing import Any
 
-from hybrid.workers import heap, identity, target
+from hybrid.workers import crash, heap, identity, target
 from hybrid.workers.application import Application
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
@@ -42,13 +42,13 @@ _FOR_THE_SUPERVISOR = (
 def main(seat: Seat, application: Application) -> int:
     """Be a worker, from the fork to its exit code. Blocks for its life; no application can make it raise."""
     _set_signals()
-    faulthandler.enable(2)  # the descriptor: sys.stderr is None where it was closed at the start
+    crash.leave_evidence(2)  # the descriptor: sys.stderr is None where it was closed at the start
     heap.keep_room()
     try:
         driver = _driver(application.loop)
         identity.take(identity.Identity(seat.service, seat.slot, seat.generation, os.getpid(), driver.name))
         kinds = frozenset(listener.kind for listener in seat.own_listeners)
-        served, kind = target.load(application), None
+        served = _load(application, driver)
         kind = kind_of(served, application.interface, kinds)
     except BootError as error:
         with contextlib.suppress(ChannelClosed):
@@ -56,7 +56,26 @@ def main(seat: Seat, application: Application) -> int:
         return int(error.code)
     from hybrid.workers.serving import Worker  # imports asyncio
 
-    return int(run(driver, lambda runtime: Worker(seat, application, served, kind, runtime).run()))
+    _restore_policy()
+    return int(run(driver, lambda runtime: Worker(seat, application, served, kind, runtime).run(), _survive))
+
+
+def _survive(error: SystemExit) -> None:
+    """Log an exit that one connection's code asked for: the other connections of this worker are not its business."""
+    _log.error(
+        "ignoring sys.exit(%r) of a callback or task: a handler cannot end its worker", error.code, exc_info=error
+    )
+
+
+def _restore_policy() -> None:
+    """Put asyncio's default policy back, if the application called `uvloop.install()`: `--loop` chooses the loop.
+
+    A foreign policy breaks subprocesses: it has no child watcher for a loop that is not its own (Python 3.11).
+    """
+    import asyncio
+
+    if sys.version_info < (3, 14):  # where policies are on their way out
+        asyncio.set_event_loop_policy(None)
 
 
 def check(application: Application, kinds: frozenset[ListenerKind]) -> str:
@@ -65,8 +84,21 @@ def check(application: Application, kinds: frozenset[ListenerKind]) -> str:
     Runs code of the application and, for gevent, patches the process: call it in a child. Raises `BootError`.
     """
     driver = _driver(application.loop)
-    kind = kind_of(target.load(application), application.interface, kinds)
+    kind = kind_of(_load(application, driver), application.interface, kinds)
     return f"{kind.value} handler on {driver.name}"
+
+
+def _load(application: Application, driver: Driver) -> Any:
+    """Return the target; refuse one whose import has changed the process under the loop."""
+    found = target.load(application)
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and driver.name != "gevent" and monkey.is_module_patched("socket"):
+        raise BootError(
+            Exit.TARGET,
+            f"{application.name} patches the standard library for gevent, which only gevent's loop can serve: "
+            "write --loop gevent, or leave monkey.patch_all() out",
+        )
+    return found
 
 
 def _driver(name: str) -> Driver:

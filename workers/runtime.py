@@ -33,6 +33,38 @@ class GreenletLike(Protocol):
         ...
 
 
+class TellingSocket(socket.socket):
+    """A socket that tells when it is closed.
+
+    A protocol's `connection_lost` is no place for that: the application may give the transport another protocol.
+    """
+
+    peer: Address = None
+    """The peer as accept(2) told it: the kernel forgets it when the peer resets."""
+    tell_closed: Callable[[], None] | None = None
+    """Called once."""
+
+    def getpeername(self) -> Address:
+        """Return the peer's address, also when it is gone."""
+        return self.peer
+
+    def close(self) -> None:
+        """Close, and tell."""
+        super().close()
+        self._tell()
+
+    def detach(self) -> int:
+        """Give the descriptor away, as uvloop does to close it itself, and tell."""
+        fd = super().detach()
+        self._tell()
+        return fd
+
+    def _tell(self) -> None:
+        tell, self.tell_closed = self.tell_closed, None
+        if tell is not None:
+            tell()
+
+
 class Accepted(NamedTuple):
     """A connection fresh from accept(2): whoever gets it owns the descriptor."""
 
@@ -45,6 +77,14 @@ class Accepted(NamedTuple):
         """Return it as the `socket.socket` of the running loop: gevent's class where gevent has patched it in."""
         listener = self.listener
         return socket.socket(listener.family, listener.type, listener.proto, fileno=self.fd)
+
+    def telling_socket(self, closed: Callable[[], None]) -> TellingSocket:
+        """Return it as a socket for a transport of asyncio's or uvloop's that calls `closed()` once it is closed."""
+        listener = self.listener
+        sock = TellingSocket(listener.family, listener.type, listener.proto, fileno=self.fd)
+        sock.peer = self.address
+        sock.tell_closed = closed
+        return sock
 
 
 class Runtime(Protocol):
@@ -100,6 +140,10 @@ class Runtime(Protocol):
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Return a task for a connection's coroutine. Called from the loop."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go of the loop in a process that a handler forked; see `hybrid.workers.forks`."""
         ...
 
     def kill(self, started: Any) -> None:

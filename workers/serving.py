@@ -8,12 +8,13 @@ import os
 import signal
 from typing import Any
 
+from hybrid.workers import forks
 from hybrid.workers.accept import Acceptor
 from hybrid.workers.application import Application
 from hybrid.workers.connections import Connections
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import Message, MessageError, Ready
+from hybrid.workers.contract.messages import Draining, Message, MessageError, Ready
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
 from hybrid.workers.interfaces.datagram import Datagrams
 from hybrid.workers.interfaces.detect import Kind
@@ -51,6 +52,7 @@ class Worker:
         # asyncio's handler only writes to the loop's wake-up descriptor, which goes on; ours also runs where the loop
         # is stuck
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        forks.guard(self._seat.channel, self._runtime.abandon)
         self._loop.add_reader(self._seat.channel.fileno(), self._supervisor_spoke)
         servers = [self._serve(listener) for listener in self._seat.own_listeners]
         for server in servers:
@@ -58,6 +60,7 @@ class Worker:
         self._tell(Ready(loop=self._runtime.name, interface=self._kind.value))
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
         await self._draining.wait()
+        self._tell(Draining())  # SIGTERM may have come from somebody else, and new connections must not come here
         await self._drain(servers)
         return self._exit
 

@@ -1,4 +1,4 @@
-"""The contract of the registries of watches (hub/watch.py), clause by clause: over the hub's pollers, the fake, asyncio, uvloop."""
+"""The contract of the registries of watches (hub/watch.py), clause by clause: on the hub, asyncio and uvloop."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
-from hybrid.workers.hub.loop import HubLoop
-from hybrid.workers.hub.reactor import LoopWatches
+from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.hub.watch import Watch, Watches
 from hybrid.workers.loops import registry
 from hybrid.workers.pollers.contract import READ, WRITE
@@ -20,8 +19,11 @@ class World:
     """One loop, its registry, and a pair of connected sockets: the left one is watched."""
 
     def __init__(self, name: str) -> None:
-        self.loop = registry.load(name).new_loop()
-        self.watches: Watches = self.loop.watches if isinstance(self.loop, HubLoop) else LoopWatches(self.loop)
+        driver = registry.load(name)
+        self.loop = driver.new_loop()
+        runtime = driver.runtime(self.loop)
+        assert isinstance(runtime, HubRuntime)
+        self.watches: Watches = runtime.watches
         self.left, self.right = socket.socketpair()
         self.left.setblocking(False)
         self.seen: list[str] = []  # which waiters were woken, in order

@@ -76,7 +76,7 @@ def test_a_coroutine_function_is_refused(green: Green) -> None:
     async def coroutine() -> None:
         raise AssertionError("never called")
 
-    with pytest.raises(TypeError, match="asyncio.create_task"):
+    with pytest.raises(TypeError, match=r"asyncio\.create_task"):
         green.spawn(coroutine)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 
 import pytest
@@ -372,7 +373,7 @@ async def test_a_reset_is_an_error_of_a_line_too(ends: Ends) -> None:
 def test_any_bytes_cut_anywhere_give_the_same_lines(loop: str, task: str, data: bytes, cuts: list[int]) -> None:
     async def body(ends: Ends) -> None:
         edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-        pieces = [data[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+        pieces = [data[begin:end] for begin, end in itertools.pairwise(edges)]
 
         async def say() -> None:
             for piece in pieces:

@@ -383,11 +383,12 @@ async def test_timeouts_around_other_waits_ring_too(ends: Ends) -> None:
 
     async def handler() -> object:
         for waits in (lambda: asyncio.sleep(9), lambda: asyncio.create_task(ends.reader.read(1)), asyncio.Event().wait):
-            with pytest.raises(TimeoutError):
+            try:
                 async with asyncio.timeout(0.003):
                     await asyncio.sleep(0)
                     await waits()
-            seen.append("timed out")
+            except TimeoutError:
+                seen.append("timed out")
             async with asyncio.timeout(5):
                 assert await ends.reader.read(1) == b"a"
         return this_task().cancelling()

@@ -15,7 +15,7 @@ from hybrid.workers.pollers.contract import ERROR, HANGUP, READ, WRITE
 
 
 class FakePoller:
-    """See above. A descriptor is open from `opens` to `is_closed`; what is ready stays ready until a verb changes it."""
+    """See above. A descriptor is open from `opens` to `is_closed`; what is ready stays so until a verb changes it."""
 
     def __init__(self) -> None:
         self.waits: list[float | None] = []  # the timeout of each wait, in order

@@ -1,4 +1,4 @@
-"""Test bodies for streams: the same body runs on lean streams and on asyncio's own, over a pair of connected sockets."""
+"""Test bodies for streams: the same body runs on lean streams and on asyncio's own, over connected sockets."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ async def open_ends(runtime: HubRuntime, left: socket.socket, right: socket.sock
     """Make `left` a handler's connection; `right` stays the test's."""
     right.setblocking(False)
     closed: list[str] = []
-    accepted = Accepted(left.detach(), "peer", right)
+    address = left.getpeername()
+    accepted = Accepted(left.detach(), address, right)
     reader, writer = await runtime.open_streams(accepted, lambda: closed.append("closed"))
     start = runtime.create_task if task == "stepped" else runtime.loop.create_task
     return Ends(runtime, reader, writer, right, closed, start)

@@ -29,6 +29,11 @@ class Ready:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Draining:
+    """The worker accepts no more and ends once its connections have; the supervisor may not have asked for it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class BootFailed:
     """The worker cannot start, and a second try would fail alike: it ends with `code`."""
 
@@ -38,8 +43,8 @@ class BootFailed:
     """One or a few lines for a person: what happened, where, what to type next."""
 
 
-Message = Ready | BootFailed
-_TYPES: dict[str, type[Message]] = {kind.__name__: kind for kind in (Ready, BootFailed)}
+Message = Ready | Draining | BootFailed
+_TYPES: dict[str, type[Message]] = {kind.__name__: kind for kind in (Ready, Draining, BootFailed)}
 
 
 def encode(message: Message) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import weakref
+from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -59,6 +60,7 @@ class Connection:
         "_linger",
         "_low",
         "_on_closed",
+        "_peername",
         "_send",
         "_waiters",
         "clear",
@@ -74,7 +76,12 @@ class Connection:
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, watches: Watches, sock: socket.socket, on_closed: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        watches: Watches,
+        sock: socket.socket,
+        on_closed: Callable[[], None],
+        peername: Any = None,
     ) -> None:
         sock.setblocking(False)
         self.loop = loop
@@ -90,6 +97,7 @@ class Connection:
         self._send = sock.send
         self._drained = drained(loop)
         self._on_closed = on_closed
+        self._peername = peername
         self._waiters: list[asyncio.Future[None]] | None = None  # of drain and wait_closed; each looks again when woken
         self._linger: asyncio.TimerHandle | None = None
         self._eof_wanted = False
@@ -271,15 +279,26 @@ class Connection:
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`peername`, `sockname`, `socket`; `default` for anything else, or once closed."""
-        try:
-            if name == "peername":
-                return self.sock.getpeername()
-            if name == "sockname":
+        """Return `peername`, `sockname` (while open) or `socket`; `default` for anything else.
+
+        The socket is asyncio's `TransportSocket`, which cannot be made to block: that would stop the whole loop.
+        """
+        if name == "peername":  # as accept(2) told it: the kernel forgets it when the peer resets
+            return self._peername if self._peername is not None else self._ask_peername(default)
+        if name == "socket":
+            return TransportSocket(self.sock)
+        if name == "sockname":
+            try:
                 return self.sock.getsockname()
+            except OSError:
+                return default
+        return default
+
+    def _ask_peername(self, default: Any) -> Any:
+        try:
+            return self.sock.getpeername()
         except OSError:
             return default
-        return self.sock if name == "socket" else default
 
     def set_limits(self, high: int | None, low: int | None) -> None:
         """Set the water marks in bytes, with asyncio's defaults. Raises `ValueError`."""

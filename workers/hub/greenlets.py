@@ -36,7 +36,7 @@ class Greenlet(greenlet.greenlet):
         super().__init__(parent=home)
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"{function!r} is a coroutine function: use asyncio.create_task, or hybrid.await_")
-        self.gr_context = contextvars.copy_context()  # as gevent and asyncio do: a child sees its parent's variables
+        self.gr_context = contextvars.copy_context()  # as asyncio does: a child sees its parent's variables
         self._loop = loop
         self._home = home
         self._call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (function, args, kwargs or {})
@@ -180,7 +180,8 @@ def joinall(
         parking = Parking(loop, home)
 
         def ended(item: Greenlet) -> None:
-            done.append(item)
+            if len(done) < wanted:
+                done.append(item)
             if len(done) >= wanted or (raise_error and item.exception is not None):
                 parking.wake()
 
@@ -198,7 +199,7 @@ def joinall(
         for item in done:
             if item.exception is not None:
                 raise item.exception
-    return done
+    return list(done)
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Callable
 
 from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
@@ -12,8 +13,10 @@ from hybrid.workers.pollers.contract import READ, WRITE
 class LoopWatches:
     """`Watches` (see `hub.watch`) for a loop that is not ours. Arming is lazy here too: see `_readable`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, abandon_loop: Callable[[], None]) -> None:
         self._loop = loop
+        self._abandon_loop = abandon_loop
+        self._abandoned = False
 
     def open(self, fd: int) -> Watch:
         """Return a watch for `fd` with nothing armed."""
@@ -36,6 +39,11 @@ class LoopWatches:
         if not self._loop.is_closed() and (watch.on_readable is not None or watch.on_writable is not None):
             self._loop.call_soon(watch.wake_waiters)
 
+    def abandon(self) -> None:
+        """Touch the loop no more: this is a process that a handler forked."""
+        self._abandoned = True
+        self._abandon_loop()
+
     def _readable(self, watch: Watch) -> None:
         callback, watch.on_readable = watch.on_readable, None
         if callback is None:
@@ -51,7 +59,7 @@ class LoopWatches:
             callback()
 
     def _disarm(self, watch: Watch, mask: int) -> None:
-        if self._loop.is_closed():
+        if self._loop.is_closed() or self._abandoned:
             return
         if watch.armed & mask & READ:
             self._loop.remove_reader(watch.fd)

@@ -159,6 +159,10 @@ class HubRuntime:
         """Return a task for a connection's coroutine; on the hub it is stepped by the poller."""
         return self._create_task(self.loop, coroutine)
 
+    def abandon(self) -> None:
+        """Let go of the loop in a process that a handler forked."""
+        self.watches.abandon()
+
     def kill(self, started: greenlet.greenlet) -> None:
         """Raise GreenletExit in a greenlet in the loop's next turn."""
         self.loop.call_soon(_throw_exit, started)

@@ -12,6 +12,7 @@ import logging
 import selectors
 from collections.abc import Callable
 
+from hybrid.workers import forks
 from hybrid.workers.hub.watch import READABLE, WRITABLE, Watch
 from hybrid.workers.pollers.contract import READ, WRITE, Poller
 from hybrid.workers.registrations import Registrations
@@ -156,9 +157,18 @@ class HubSelector(Registrations):
     def _removed(self, fd: int) -> None:
         self._poller.remove(fd)
 
+    def abandon(self) -> None:
+        """Stop polling in a process that a handler forked; the worker's own poller is not touched."""
+        self.close()
+        self.select = _leave  # type: ignore[method-assign]
+
     def close(self) -> None:
         """Close the poller; watches and registrations are forgotten."""
         self._closed = True
         self._keys.clear()
         self._watches.clear()
         self._poller.close()
+
+
+def _leave(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+    forks.leave()

@@ -84,7 +84,7 @@ class StreamReader:
             except OSError as error:
                 if self._ended_by(error):
                     return b""
-                raise
+                raise self._exception or error from None
             if len(data) != n:
                 self._eager = 0
                 if not data:
@@ -183,7 +183,7 @@ class StreamReader:
             except OSError as error:
                 if self._ended_by(error):
                     return False
-                raise
+                raise self._exception or error from None
             break
         if count != _CHUNK:
             self._eager = 0
@@ -287,5 +287,5 @@ async def open_streams(
     runtime: HubRuntime, accepted: Accepted, closed: Callable[[], None]
 ) -> tuple[StreamReader, StreamWriter]:
     """Return reader and writer over an accepted connection; `closed()` is called when it is closed. Does not block."""
-    connection = Connection(runtime.loop, runtime.watches, accepted.socket(), closed)
+    connection = Connection(runtime.loop, runtime.watches, accepted.socket(), closed, accepted.address)
     return StreamReader(connection), StreamWriter(connection)

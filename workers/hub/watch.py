@@ -47,6 +47,8 @@ class Watches(Protocol):
        happened; who takes its callback out before is not woken), and makes `watch.fd` -1, so that it cannot be armed
        for whoever gets the number next: `arm` raises EBADF then. It comes before the descriptor is closed, may be
        called twice, and never raises.
+    4. `abandon()` is called in a process that a handler forked: nothing there may change what the worker polls for, and
+       a return to the loop ends that process.
     """
 
     def open(self, fd: int) -> Watch:
@@ -59,4 +61,8 @@ class Watches(Protocol):
 
     def release(self, watch: Watch) -> None:
         """Clause 3."""
+        ...
+
+    def abandon(self) -> None:
+        """Clause 4."""
         ...

@@ -69,7 +69,10 @@ class AsyncStream:
         try:
             await self._handler(reader, writer)
         except asyncio.CancelledError:
-            writer.transport.abort()
+            if self._connections.ending:
+                writer.transport.abort()
+            else:
+                writer.close()
             raise
         except BaseException as error:  # noqa: BLE001 - a handler's exit is not the worker's
             connection.failed(error)

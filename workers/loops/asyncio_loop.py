@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import selectors
 
+from hybrid.workers import forks
 from hybrid.workers.hub.reactor import LoopWatches
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.loops.native_streams import open_streams
@@ -20,11 +23,21 @@ class AsyncioDriver:
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
         """Return asyncio's selector loop, whatever policy the application set."""
-        return asyncio.SelectorEventLoop()
+        self._selector = selectors.DefaultSelector()
+        return asyncio.SelectorEventLoop(self._selector)
 
     def runtime(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
         """Return greenlets over `add_reader` and asyncio's own streams."""
-        return HubRuntime(self.name, loop, LoopWatches(loop), open_streams, type(loop).create_task)
+        return HubRuntime(self.name, loop, LoopWatches(loop, self._abandon), open_streams, type(loop).create_task)
+
+    def _abandon(self) -> None:
+        """In a forked child, put /dev/null in the place of the epoll set that it shares with the worker."""
+        fileno = getattr(self._selector, "fileno", None)
+        if fileno is not None:  # a selector over select or poll shares nothing
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, fileno(), inheritable=False)
+            os.close(null)
+        self._selector.select = lambda timeout=None: forks.leave()  # type: ignore[method-assign]
 
 
 driver = AsyncioDriver

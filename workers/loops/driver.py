@@ -39,11 +39,16 @@ class Driver(Protocol):
         ...
 
 
-def run(driver: Driver, main: Callable[[Runtime], Coroutine[Any, Any, T]]) -> T:
+def run(
+    driver: Driver,
+    main: Callable[[Runtime], Coroutine[Any, Any, T]],
+    survive: Callable[[SystemExit], None] | None = None,
+) -> T:
     """Run `main(runtime)` on a new loop until it returns; then cancel what is left, and close the loop.
 
-    Blocks. Threads of the default executor are not waited for: a thread that hangs must not keep the process. Raises
-    what `main` raises, and `RuntimeError` where a loop runs in this thread already.
+    Blocks. Threads of the default executor are not waited for: a thread that hangs must not keep the process. A
+    `SystemExit` that some other callback or task raises is given to `survive`, and the loop goes on; without it, it
+    ends the loop. Raises what `main` raises, and `RuntimeError` where a loop runs in this thread already.
     """
     import asyncio
 
@@ -54,13 +59,27 @@ def run(driver: Driver, main: Callable[[Runtime], Coroutine[Any, Any, T]]) -> T:
         asyncio.set_event_loop(loop)
         with entered(driver.runtime(loop)) as runtime:
             try:
-                return loop.run_until_complete(main(runtime))
+                return _run_main(loop, main(runtime), survive)
             finally:
                 _cancel_all(loop)
                 loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _run_main(
+    loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T], survive: Callable[[SystemExit], None] | None
+) -> T:
+    """Run the loop until `main` ends. asyncio lets a SystemExit of any callback or task out of the loop: go on then."""
+    task = loop.create_task(main)
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except SystemExit as error:
+            if survive is None or task.done():
+                raise
+            survive(error)
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:

@@ -5,12 +5,12 @@ Nothing of asyncio is imported before `prepare`, because gevent must patch `sock
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import asyncio
 
-    from hybrid.workers.loops.gevent_runtime import GeventRuntime
+    from hybrid.workers.loops.gevent_runtime import GeventLoop, GeventRuntime
 
 
 class GeventDriver:
@@ -36,7 +36,7 @@ class GeventDriver:
         """Return gevent's own greenlets and sockets."""
         from hybrid.workers.loops.gevent_runtime import GeventRuntime
 
-        return GeventRuntime(self.name, loop)
+        return GeventRuntime(self.name, cast("GeventLoop", loop))
 
 
 driver = GeventDriver

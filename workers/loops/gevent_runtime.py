@@ -39,6 +39,7 @@ class GeventSelector(Registrations):
         self._resting: set[int] = set()  # fds whose watcher is not started
         self._fired: dict[int, int] = {}  # fd -> events since the last select
         self._something = gevent.event.Event()
+        self._abandoned = False
 
     def _added(self, fd: int, events: int) -> None:
         self._watchers[fd] = self._hub.loop.io(fd, events)  # EVENT_READ and EVENT_WRITE are libev's 1 and 2
@@ -64,12 +65,23 @@ class GeventSelector(Registrations):
             gevent.sleep(0)
         else:
             self._something.wait(timeout)
+        while self._abandoned:
+            gevent.sleep(3600)
         self._something.clear()
         fired, self._fired = self._fired, {}
         return [(key, mask & key.events) for fd, mask in fired.items() if (key := self._keys.get(fd)) is not None]
 
     def wake(self) -> None:
         """End the current wait; from another greenlet of this thread."""
+        self._something.set()
+
+    def abandon(self) -> None:
+        """Never return from `select` again: this is a process that a handler forked, and the loop is the worker's.
+
+        gevent gives the child an epoll set of its own, so stopping the watchers there does not touch the worker's.
+        """
+        self.close()
+        self._abandoned = True
         self._something.set()
 
     def close(self) -> None:
@@ -97,6 +109,13 @@ class GeventLoop(asyncio.SelectorEventLoop):
         self._gevent_selector = GeventSelector()
         self._runs_in: greenlet.greenlet | None = None
         super().__init__(self._gevent_selector)
+
+    def abandon(self) -> None:
+        """See `GeventSelector.abandon`."""
+        self._gevent_selector.abandon()
+
+    def _check_thread(self) -> None:
+        """Skip asyncio's check in debug mode: gevent's `get_ident` tells greenlets apart, and all of them may call."""
 
     def run_forever(self) -> None:
         """Run until stopped; remembers in which greenlet."""
@@ -132,9 +151,10 @@ class GeventLoop(asyncio.SelectorEventLoop):
 class GeventRuntime:
     """gevent's own functions, and the two bridges to coroutines. See `hybrid.workers.runtime.Runtime`."""
 
-    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, name: str, loop: GeventLoop) -> None:
         self.name = name
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
+        self._abandon_loop = loop.abandon
         self.home = greenlet.getcurrent()
 
     def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> gevent.Greenlet[..., Any]:
@@ -163,11 +183,17 @@ class GeventRuntime:
         """Run `awaitable` on the asyncio loop and wait as gevent waits; a kill of the greenlet cancels it."""
         self._refuse_home()
         started: list[asyncio.Future[T]] = []
+        refused: list[BaseException] = []
         ended = gevent.event.Event()
         abandoned = False
 
         def start() -> None:
-            future = asyncio.ensure_future(awaitable, loop=self.loop)
+            try:
+                future = asyncio.ensure_future(awaitable, loop=self.loop)
+            except BaseException as error:  # noqa: BLE001 - raised in the greenlet that asked
+                refused.append(error)
+                ended.set()
+                return
             started.append(future)
             future.add_done_callback(lambda _: ended.set())
             if abandoned:
@@ -181,6 +207,8 @@ class GeventRuntime:
             if started:
                 self.loop.call_soon(started[0].cancel)
             raise
+        if refused:
+            raise refused[0]
         return started[0].result()
 
     async def green(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -235,6 +263,10 @@ class GeventRuntime:
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Return a task of the asyncio loop."""
         return self.loop.create_task(coroutine)
+
+    def abandon(self) -> None:
+        """Let go of the asyncio loop in a process that a handler forked."""
+        self._abandon_loop()
 
     def kill(self, started: gevent.Greenlet[..., Any]) -> None:
         """Raise GreenletExit in a greenlet."""

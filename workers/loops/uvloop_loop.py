@@ -15,5 +15,8 @@ class UvloopDriver(AsyncioDriver):
         """Return a uvloop loop."""
         return uvloop.new_event_loop()
 
+    def _abandon(self) -> None:
+        """Do nothing: libuv gives a forked child an epoll set of its own (uv_loop_fork)."""
+
 
 driver = UvloopDriver

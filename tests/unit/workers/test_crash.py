@@ -1,0 +1,43 @@
+"""The evidence of a crash, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+BURST = """
+import os, signal
+from hybrid.workers import crash
+crash.leave_evidence(2)
+some = [n for n in signal.valid_signals() if n not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV)]
+for number in some:
+    signal.signal(number, lambda *_: None)
+signal.pthread_sigmask(signal.SIG_BLOCK, some)
+for number in some:
+    os.kill(os.getpid(), number)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, some)
+"""
+CRASH = """
+import ctypes
+from hybrid.workers import crash
+crash.leave_evidence(2)
+def at_fault():
+    ctypes.string_at(0)
+at_fault()
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_all_signals_at_once_do_no_harm() -> None:
+    """Each handler runs on top of the one before; with the stack that faulthandler makes, eight are too many."""
+    finished = run(BURST)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_a_crash_in_c_code_names_the_function_at_fault() -> None:
+    finished = run(CRASH)
+    assert finished.returncode < 0
+    assert "in at_fault" in finished.stderr
