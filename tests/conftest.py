@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 from support.leaks import Census
+from support.loops import ALL_LOOPS, LOOPS
 from support.process import HybridProcess, RunHybrid
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run what no loop is involved in once in the matrix: in the cell of the default loop."""
+    if LOOPS in (ALL_LOOPS, ("epoll",)):
+        return
+    once = [item for item in items if not hasattr(getattr(item, "module", None), "LOOPS")]
+    if once:
+        items[:] = [item for item in items if item not in set(once)]
+        config.hook.pytest_deselected(items=once)
 
 
 @pytest.fixture(autouse=True)
