@@ -6,7 +6,14 @@
     hub/         the event loop of ours: asyncio and greenlets on one thread
     loops/       the closed registry of the six loops
     interfaces/  one file per kind of application
+    serving      a worker while its loop runs: listeners, the supervisor, draining
     accept       when a connection is taken from a listener, and when not
+    connections  the connections that are open: counted, told when they end, ended when they must
+    application  what is to be served, as plain data; target loads it; identity says who serves it
+    runtime      what handlers stand on: the loop and greenlets of the calling thread; green has their functions
+    registrations  the bookkeeping of a selector, for the hub and for gevent
+    forks        what a process gives up that a handler forks
+    crash, heap  two settings of the C library that a server needs
 
 Nothing here imports ``hybrid`` (the public package) or ``hybrid.supervisor``.
 """
