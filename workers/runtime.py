@@ -7,6 +7,7 @@ one is the key. (A `threading.local` would not do: gevent makes it local to a gr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -14,6 +15,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import greenlet
 
 T = TypeVar("T")
+WOULD_BLOCK = (
+    "this call would block the event loop: in a coroutine, use `await hybrid.green(function, ...)` "
+    "or asyncio's own function"
+)
+"""What is wrong with a call that parks in the greenlet that runs the loop."""
 Address = Any  # what `accept` returns: (host, port), (host, port, flow, scope) or a path
 
 
@@ -149,6 +155,20 @@ class Runtime(Protocol):
     def kill(self, started: Any) -> None:
         """Raise GreenletExit in a greenlet that `start_handler` or `spawn` returned. Does not block."""
         ...
+
+
+def run_handler(
+    handler: Callable[..., Any], sock: socket.socket, address: Address, ended: Callable[[BaseException | None], None]
+) -> None:
+    """Be a connection's greenlet: close the socket as gevent's StreamServer does, let nothing reach the loop."""
+    error: BaseException | None = None
+    try:
+        handler(sock, address)
+    except BaseException as caught:  # noqa: BLE001 - told to `ended`, which logs it
+        error = caught
+    with contextlib.suppress(OSError):
+        sock.close()
+    ended(error)
 
 
 _runtimes: dict[greenlet.greenlet, Runtime] = {}  # a thread's first greenlet -> the runtime that thread is running

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import greenlet
+from hybrid.workers.runtime import WOULD_BLOCK
 
 
 class Parking:
@@ -22,10 +23,7 @@ class Parking:
         self._loop = loop
         self._woken = False
         if self._parked is home:
-            raise RuntimeError(
-                "this call would block the event loop: in a coroutine, use `await hybrid.green(function, ...)` "
-                "or asyncio's own function"
-            )
+            raise RuntimeError(WOULD_BLOCK)
 
     def wait(self, timeout: float | None = None) -> Any:
         """Park until `wake` or `fail`; return or raise what they were given.

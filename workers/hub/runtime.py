@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NoReturn, TypeVar, cast
@@ -14,7 +13,7 @@ from hybrid.workers.hub import greenlets
 from hybrid.workers.hub.greenlets import Greenlet
 from hybrid.workers.hub.parking import Parking
 from hybrid.workers.hub.watch import Watches
-from hybrid.workers.runtime import Accepted
+from hybrid.workers.runtime import Accepted, run_handler
 
 T = TypeVar("T")
 OpenStreams = Callable[["HubRuntime", Accepted, Callable[[], None]], Awaitable[tuple[Any, Any]]]
@@ -147,7 +146,7 @@ class HubRuntime:
         """Run a sync handler in a greenlet, now: a connection often brings its first bytes with it."""
         listener = accepted.listener
         sock = self._new_socket(listener.family, listener.type, listener.proto, fileno=accepted.fd, runtime=self)
-        started = greenlet.greenlet(_handle, self.home)
+        started = greenlet.greenlet(run_handler, self.home)
         started.switch(handler, sock, accepted.address, ended)
         return started
 
@@ -166,18 +165,6 @@ class HubRuntime:
     def kill(self, started: greenlet.greenlet) -> None:
         """Raise GreenletExit in a greenlet in the loop's next turn."""
         self.loop.call_soon(_throw_exit, started)
-
-
-def _handle(handler: Callable[..., Any], sock: Any, address: Any, ended: Callable[[Any], None]) -> None:
-    """Be a connection's greenlet: close the socket as gevent's StreamServer does, let nothing reach the loop."""
-    error: BaseException | None = None
-    try:
-        handler(sock, address)
-    except BaseException as caught:  # noqa: BLE001 - told to `ended`, which logs it
-        error = caught
-    with contextlib.suppress(OSError):
-        sock.close()
-    ended(error)
 
 
 def _throw_exit(started: greenlet.greenlet) -> None:

@@ -9,7 +9,6 @@ greenlet.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import inspect
 import selectors
@@ -23,7 +22,7 @@ import greenlet
 from gevent import socket as gevent_socket
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.registrations import Registrations
-from hybrid.workers.runtime import Accepted
+from hybrid.workers.runtime import WOULD_BLOCK, Accepted, run_handler
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -254,7 +253,7 @@ class GeventRuntime:
         self, handler: Callable[..., Any], accepted: Accepted, ended: Callable[[BaseException | None], None]
     ) -> gevent.Greenlet[..., Any]:
         """Run a sync handler in a gevent greenlet, as gevent's StreamServer does."""
-        return gevent.spawn(_handle, handler, accepted.socket(), accepted.address, ended)
+        return gevent.spawn(run_handler, handler, accepted.socket(), accepted.address, ended)
 
     async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
         """Return asyncio's own streams."""
@@ -274,10 +273,7 @@ class GeventRuntime:
 
     def _refuse_home(self) -> None:
         if greenlet.getcurrent() is self.home:
-            raise RuntimeError(
-                "this call would block the event loop: in a coroutine, use `await hybrid.green(function, ...)` "
-                "or asyncio's own function"
-            )
+            raise RuntimeError(WOULD_BLOCK)
 
 
 def _settle(future: asyncio.Future[T], value: T) -> None:
@@ -290,17 +286,3 @@ def _raiser(error: BaseException) -> Callable[[], Any]:
         raise error
 
     return tell
-
-
-def _handle(
-    handler: Callable[..., Any], sock: Any, address: Any, ended: Callable[[BaseException | None], None]
-) -> None:
-    """The body of a connection's greenlet."""
-    error: BaseException | None = None
-    try:
-        handler(sock, address)
-    except BaseException as caught:  # noqa: BLE001 - told to `ended`, which logs it
-        error = caught
-    with contextlib.suppress(OSError):
-        sock.close()
-    ended(error)
