@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 BURST = """
 import os, signal
@@ -27,17 +28,19 @@ at_fault()
 """
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+def run(code: str, where: Path) -> subprocess.CompletedProcess[str]:
+    """Run `code` elsewhere: in the repository's root, its folder `hybrid` hides the package that is installed."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=where)
 
 
-def test_all_signals_at_once_do_no_harm() -> None:
+def test_all_signals_at_once_do_no_harm(tmp_path: Path) -> None:
     """Each handler runs on top of the one before; with the stack that faulthandler makes, eight are too many."""
-    finished = run(BURST)
+    finished = run(BURST, tmp_path)
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
-def test_a_crash_in_c_code_names_the_function_at_fault() -> None:
-    finished = run(CRASH)
+def test_a_crash_in_c_code_names_the_function_at_fault(tmp_path: Path) -> None:
+    finished = run(CRASH, tmp_path)
     assert finished.returncode < 0
     assert "in at_fault" in finished.stderr
