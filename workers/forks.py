@@ -7,10 +7,10 @@ worker; and an epoll set is shared, so that a socket closed in the child is no l
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -22,25 +22,23 @@ _RESET = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGTTIN, signal.
 
 def guard(channel: Channel, abandon: Callable[[], None]) -> None:
     """From now on have every forked child give up `channel`, the worker's signals, and by `abandon()` its loop."""
-    masks: list[set[int]] = []  # of the thread that forks: what was blocked before
+    masks: dict[int, set[int]] = {}  # thread that forks -> what it had blocked before
 
     def before() -> None:
-        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, _RESET))  # until the child has its own handlers
+        # until the child has handlers of its own: a signal for it would be written to the descriptor it shares
+        masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
 
     def in_parent() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(threading.get_ident()))
 
     def in_child() -> None:
-        with contextlib.suppress(
-            ValueError
-        ):  # in a thread; then the wake-up descriptor stays, and signals go to no one
-            signal.set_wakeup_fd(-1)
-            for number in _RESET:
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.set_wakeup_fd(-1)
+        for number in _RESET:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         channel.close()
         abandon()
-        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(threading.get_ident()))
 
     os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import socket
+import threading
 import time
 from typing import Any
 
@@ -56,3 +57,21 @@ def returned_in_child(sock: socket.socket, address: Any) -> None:
     if child:
         _, status = os.waitpid(child, 0)
         sock.sendall(f"{os.waitstatus_to_exitcode(status)}".encode())
+
+
+def terminated_by_thread(sock: socket.socket, address: Any) -> None:
+    """The same as `terminated`, forked by a thread."""
+    sock.recv(100)
+    told: list[bytes] = []
+
+    def work() -> None:
+        child = multiprocessing.get_context("fork").Process(target=_sleep)
+        child.start()
+        child.terminate()
+        child.join(10)
+        told.append(f"{child.exitcode} {os.getpid()}".encode())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    sock.sendall(told[0])

@@ -18,8 +18,9 @@ def loop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_terminating_a_child_does_not_drain_the_worker(loop: str, tmp_path: Path) -> None:
-    with serving("forking:terminated", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
+@pytest.mark.parametrize("target", ["forking:terminated", "forking:terminated_by_thread"])
+def test_terminating_a_child_does_not_drain_the_worker(target: str, loop: str, tmp_path: Path) -> None:
+    with serving(target, "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
         (worker,) = process.worker_pids()
         for _ in range(2):
             assert ask(process.address, b"go") == f"-15 {worker}".encode()
