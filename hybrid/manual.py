@@ -44,7 +44,7 @@ Signals to the supervisor:
 \b
 Exit codes:
   0  stopped as asked, everything drained
-  1  an unexpected error
+  1  an error that no other code names
   2  the command line is wrong
   3  TARGET cannot be imported, found or recognised
   4  an address cannot be bound

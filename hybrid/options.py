@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
+if TYPE_CHECKING:  # click before 8.4 has no such subscript at run time
+    _Float = click.ParamType[float]
+    _Int = click.ParamType[int]
+    _IntOrStr = click.ParamType[int | str]
+else:
+    _Float = _Int = _IntOrStr = click.ParamType
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # unit -> seconds
 
 
-class Duration(click.ParamType[float]):
+class Duration(_Float):
     """Seconds, or a number with a unit: `30`, `500ms`, `2m`, `1h`."""
 
     name = "duration"
@@ -26,7 +32,7 @@ class Duration(click.ParamType[float]):
         return float(match[1]) * _UNITS[match[2] or "s"]
 
 
-class WorkerCount(click.ParamType[int | str]):
+class WorkerCount(_IntOrStr):
     """`auto` or a number."""
 
     name = "auto|N"
@@ -41,7 +47,7 @@ class WorkerCount(click.ParamType[int | str]):
             self.fail(f"{value!r} is not a number of workers: write auto or a number, e.g. 4")
 
 
-class FileMode(click.ParamType[int]):
+class FileMode(_Int):
     """Permission bits, in octal as for chmod(1)."""
 
     name = "mode"

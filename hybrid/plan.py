@@ -81,7 +81,7 @@ def _settings(service: Service) -> Settings:
     try:
         account = resolve(service.user, service.group)
     except UnknownAccountError as error:
-        raise ConfigError("user" if service.group is None else "group", str(error)) from None
+        raise ConfigError(error.field, str(error)) from None
     return Settings(
         service=service.name,
         binds=tuple(_bind(text) for text in service.binds),

@@ -20,7 +20,11 @@ class Account:
 
 
 class UnknownAccountError(ValueError):
-    """There is no such user or group, or this process may not become it."""
+    """There is no such user or group, or this process may not become it; `field` is `user` or `group`."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
 
 
 def resolve(user: str | int | None, group: str | int | None) -> Account:
@@ -35,7 +39,10 @@ def resolve(user: str | int | None, group: str | int | None) -> Account:
     if group is not None:
         gid = _group(group)
     if os.geteuid() != 0 and (uid not in (None, os.geteuid()) or gid not in (None, os.getegid())):
-        raise UnknownAccountError("only root may change the user or the group of the workers: leave out --user/--group")
+        field = "group" if uid in (None, os.geteuid()) else "user"
+        raise UnknownAccountError(
+            field, "only root may change the user or the group of the workers: leave out --user/--group"
+        )
     return Account(uid, gid)
 
 
@@ -52,7 +59,7 @@ def _user(user: str | int) -> tuple[int, int | None]:
     try:
         entry = pwd.getpwnam(str(user))
     except KeyError:
-        raise UnknownAccountError(f"there is no user {user!r}; see who there is with: getent passwd") from None
+        raise UnknownAccountError("user", f"there is no user {user!r}; see who there is with: getent passwd") from None
     return entry.pw_uid, entry.pw_gid
 
 
@@ -63,7 +70,9 @@ def _group(group: str | int) -> int:
     try:
         return grp.getgrnam(str(group)).gr_gid
     except KeyError:
-        raise UnknownAccountError(f"there is no group {group!r}; see which there are with: getent group") from None
+        raise UnknownAccountError(
+            "group", f"there is no group {group!r}; see which there are with: getent group"
+        ) from None
 
 
 def _number(value: str | int, kind: str) -> int | None:
@@ -71,5 +80,5 @@ def _number(value: str | int, kind: str) -> int | None:
         return None
     number = int(value)
     if not 0 <= number < 2**32 - 1:  # the last one means "leave as it is" to setuid(2)
-        raise UnknownAccountError(f"{number} is not the number of a {kind}: use 0 to {2**32 - 2}")
+        raise UnknownAccountError(kind, f"{number} is not the number of a {kind}: use 0 to {2**32 - 2}")
     return number

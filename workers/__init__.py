@@ -9,6 +9,7 @@
     serving      a worker while its loop runs: listeners, the supervisor, draining
     accept       when a connection is taken from a listener, and when not
     connections  the connections that are open: counted, told when they end, ended when they must
+    errors       why a worker cannot start, with its exit code
     application  what is to be served, as plain data; target loads it; identity says who serves it
     runtime      what handlers stand on: the loop and greenlets of the calling thread; green has their functions
     registrations  the bookkeeping of a selector, for the hub and for gevent

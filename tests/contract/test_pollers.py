@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import pytest
+from support.fake_poller import FakePoller
+
 from hybrid.workers import pollers
 from hybrid.workers.pollers.contract import ERROR, HANGUP, READ, WRITE, Poller
 from hybrid.workers.pollers.epoll import Poller as EpollPoller
 from hybrid.workers.pollers.poll import Poller as PollPoller
 from hybrid.workers.pollers.select import FD_SETSIZE
 from hybrid.workers.pollers.select import Poller as SelectPoller
-from support.fake_poller import FakePoller
 
 
 class World(Protocol):

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hybrid.workers.contract.exits import Exit
 from support.clients import ask
 from support.process import HybridProcess
 from support.service import eventually, serving
+
+from hybrid.workers.contract.exits import Exit
 
 QUICK = ("--backoff", "10ms", "--backoff-max", "50ms")
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hybrid.workers.contract.exits import Exit
 from support.clients import ask, connected, read_all
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, serving
+
+from hybrid.workers.contract.exits import Exit
 
 LIMIT = 48  # descriptors a process may have
 TOO_MANY = 70  # connections

@@ -41,3 +41,15 @@ def test_a_child_that_returns_to_the_loop_is_ended(loop: str, tmp_path: Path) ->
     with serving("forking:returned_in_child", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
         assert ask(process.address, b"go") == b"1"
         process.wait_for_log("returned to the event loop: ending it")
+
+
+def test_a_child_that_ends_before_its_parent_goes_on_is_waited_for(loop: str, tmp_path: Path) -> None:
+    """For gevent listens to SIGCHLD after its first fork only, which is too late for such a child."""
+    arguments = ("--workers", "1", "--loop", loop)
+    slow = {"SLOW_PARENT": "1"}
+    with (
+        serving("forking:closed_in_child_sync", *arguments, cwd=tmp_path, env=slow) as process,
+        connected(process.address) as sock,
+    ):
+        sock.sendall(b"go")
+        assert sock.recv(6) == b"forked"

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from hybrid.workers.contract.exits import Exit
 from support.clients import ask, connected, read_all
 from support.load import loaded
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, is_stopped, serving
+
+from hybrid.workers.contract.exits import Exit
 
 QUEUED = 40
 KILLS = 10

@@ -7,9 +7,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from hybrid.workers.contract.exits import Exit
 from support.process import HybridProcess
 from support.service import serving
+
+from hybrid.workers.contract.exits import Exit
 
 QUICK = ("--backoff", "10ms", "--backoff-max", "20ms")
 BROKEN = [

@@ -10,12 +10,13 @@ from typing import Any
 import greenlet
 import pytest
 from greenlet import GreenletExit
-from hybrid.workers.hub.alarm import Alarm
-from hybrid.workers.hub.parking import Parking
-from hybrid.workers.hub.runtime import HubRuntime
 from support.greens import OURS, Green, in_home, on_greens
 from support.hub import run_on, turns
 from support.records import logged
+
+from hybrid.workers.hub.alarm import Alarm
+from hybrid.workers.hub.parking import Parking
+from hybrid.workers.hub.runtime import HubRuntime
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 

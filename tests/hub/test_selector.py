@@ -9,13 +9,14 @@ import socket
 from collections.abc import Callable
 
 import pytest
+from support.fake_poller import FakePoller
+from support.hub import run_on, turns
+from support.streams import open_ends
+
 from hybrid.workers.hub.loop import HubLoop
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.hub.selector import HubSelector
 from hybrid.workers.pollers.contract import ERROR, HANGUP, READ, WRITE, Poller
-from support.fake_poller import FakePoller
-from support.hub import run_on, turns
-from support.streams import open_ends
 
 
 class Hub:

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 from greenlet import GreenletExit
-from hybrid.workers.hub.sockets import Socket, is_numeric
 from support.greens import Green, in_home, on_greens
 from support.hub import reset
+
+from hybrid.workers.hub.sockets import Socket, is_numeric
 
 BIG = bytes(range(256)) * 20_000  # more than the buffers of a socket pair take
 

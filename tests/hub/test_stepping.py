@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.hub.stepping import Stepper, create_task
 from support.hub import outcome_of, run_on, tcp_pair, turns, until
 from support.streams import Ends, on_streams, open_ends
+
+from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.stepping import Stepper, create_task
 
 BOTH = [("epoll", "stepped"), ("epoll", "plain"), ("select", "stepped")]
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")

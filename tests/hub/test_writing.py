@@ -10,10 +10,11 @@ import weakref
 from typing import Any
 
 import pytest
-from hybrid.workers.hub import connection as connections
-from hybrid.workers.hub.runtime import HubRuntime
 from support.hub import reset, run_on, turns, until
 from support.streams import LEAN, Ends, on_streams, open_ends
+
+from hybrid.workers.hub import connection as connections
+from hybrid.workers.hub.runtime import HubRuntime
 
 BIG = bytes(range(256)) * 20_000  # more than the buffers of a socket pair take
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hybrid.workers.contract.exits import Exit
 from support.clients import connected, read_all
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, is_stopped, serving
+
+from hybrid.workers.contract.exits import Exit
 
 QUEUED = 40
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hybrid.workers.contract.exits import Exit
 from support.clients import ask
 from support.loops import LOOPS
 from support.service import assert_free, eventually, owner, serving
+
+from hybrid.workers.contract.exits import Exit
 
 # The interpreter may lie where only root can read. Then root's capabilities are kept over the change of ids
 # (SECBIT_NO_SETUID_FIXUP, capabilities(7)), and the rest of it is as it always is.

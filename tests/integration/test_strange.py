@@ -7,11 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from hybrid.workers.contract.exits import Exit
 from support.clients import ask, connected
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import serving
+
+from hybrid.workers.contract.exits import Exit
 
 
 @pytest.fixture(params=LOOPS)

@@ -18,11 +18,12 @@ from typing import Any, Protocol
 import psutil
 import pytest
 import support.tiny_service
-from hybrid.supervisor.control import ControlClient, StartError, pair
-from hybrid.workers.contract.exits import Exit
 from support.clients import connected, read_all
 from support.process import HybridProcess
 from support.service import eventually
+
+from hybrid.supervisor.control import ControlClient, StartError, pair
+from hybrid.workers.contract.exits import Exit
 
 PROGRAM = [sys.executable, "-P", str(Path(support.tiny_service.__file__))]
 DEADLINE = 20.0  # seconds

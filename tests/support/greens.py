@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
 from hybrid.workers.hub.greenlets import Greenlet
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.hub.sockets import Socket
-
 from support.hub import cooperative_pair, in_greenlet, run_on, tcp_pair
 
 OURS = ("select", "poll", "epoll", "asyncio", "uvloop")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import uvloop
+
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.hub.sockets import Socket
 from hybrid.workers.loops import registry

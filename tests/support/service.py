@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hybrid.workers.contract.exits import Exit
-
 from support.process import DEADLINE, HybridProcess
 
 APPLICATIONS = Path(__file__).resolve().parents[1] / "applications"

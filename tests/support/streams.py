@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.runtime import Accepted
-
 from support.hub import run_on, tcp_pair
 
 # where a body runs: (loop, how its task is made)

@@ -1,7 +1,7 @@
 """What a worker tells its supervisor, as types, and their form on the wire.
 
 A message is one datagram of JSON: ``{"type": "Ready", ...fields}``. JSON and not pickle, because the other side of the
-channel runs application code and must not be able to make the supervisor run any (promise 4).
+channel runs application code and must not be able to make the supervisor run any.
 """
 
 from __future__ import annotations

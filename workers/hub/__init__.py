@@ -7,6 +7,11 @@
     parking    how a greenlet waits for one thing and is woken once
     greenlets  `Greenlet`: spawn, get, join, kill, as gevent users know them
     sockets    `Socket`: a `socket.socket` whose blocking calls park the greenlet
+    runtime    `HubRuntime`: what handlers stand on, over our hub, asyncio's loop or uvloop
+    alarm      a timeout that is set for every wait and hardly ever rings
+    connection one connection of the lean streams: the socket, what is unsent, and how it ends
+    transport  the same, seen as an `asyncio.Transport`
+    stepping   the coroutine of a connection's task, stepped by the poller
     streams    `StreamReader` and `StreamWriter` for async handlers
     futures    the small awaitable that steps a task as soon as its socket is readable
 

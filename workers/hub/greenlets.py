@@ -12,6 +12,7 @@ from typing import Any
 
 import greenlet
 from greenlet import GreenletExit
+
 from hybrid.workers.hub.parking import Parking
 
 _log = logging.getLogger("hybrid")

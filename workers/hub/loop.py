@@ -15,7 +15,6 @@ class HubLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self, poller: str = "epoll") -> None:
-        self.poller_name = poller
         self.watches = HubSelector(open_poller(poller))
         super().__init__(self.watches)
         self.watches.call_soon = self.call_soon

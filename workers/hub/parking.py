@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import greenlet
+
 from hybrid.workers.runtime import WOULD_BLOCK
 
 

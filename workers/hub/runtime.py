@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NoReturn, TypeVar, cast
 
 import greenlet
+
 from hybrid.workers import runtime as runtimes
 from hybrid.workers.hub import greenlets
 from hybrid.workers.hub.greenlets import Greenlet
@@ -17,8 +18,9 @@ from hybrid.workers.runtime import Accepted, run_handler
 
 T = TypeVar("T")
 OpenStreams = Callable[["HubRuntime", Accepted, Callable[[], None]], Awaitable[tuple[Any, Any]]]
-CreateTask = Callable[[asyncio.AbstractEventLoop, Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 """Makes reader and writer for a connection: lean ones on the hub, the loop's own elsewhere."""
+CreateTask = Callable[[asyncio.AbstractEventLoop, Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
+"""Makes the task of a connection: stepped by the poller on the hub, the loop's own elsewhere."""
 
 
 class HubRuntime:

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from greenlet import getcurrent
+
 from hybrid.workers.hub.alarm import Alarm
 from hybrid.workers.hub.runtime import HubRuntime, current_hub
 from hybrid.workers.hub.watch import Watch

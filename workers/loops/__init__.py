@@ -1,12 +1,10 @@
 """The six loops, by name.
 
-    registry        the closed table: name, what it is, what it needs, whether it is usable here
-    driver          what a loop has to provide, and how a loop is run to its end
-    hub_loop        select, poll, epoll: our hub over three pollers
-    asyncio_loop    asyncio's own loop
-    uvloop_loop     uvloop
-    gevent_loop     gevent, and an asyncio loop on top of it for coroutines
-    native_streams  asyncio's streams for the loops that are not ours
+    registry        the closed table: name, what it is, what it needs, whether it is usable here driver          what
+    a loop has to provide, and how a loop is run to its end hub_loop        select, poll, epoll: our hub over three
+    pollers asyncio_loop    asyncio's own loop uvloop_loop     uvloop gevent_loop     gevent, and an asyncio loop on
+    top of it for coroutines; gevent_runtime is imported once it has patched native_streams  asyncio's streams for the
+    loops that are not ours
 
-To add a loop: a module with the three functions of `driver.Driver`, and a line in the registry.
+To add a loop: a module with the methods of `driver.Driver`, and a line in the registry.
 """

@@ -5,6 +5,7 @@ Nothing of asyncio is imported before `prepare`, because gevent must patch `sock
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ class GeventDriver:
 
         if not monkey.is_module_patched("socket"):
             monkey.patch_all()
+            from gevent import get_hub
+
+            # Before the first fork: gevent listens to SIGCHLD only after it, and a child that had ended by then would
+            # never be reported (seen in one first fork of twenty on a busy machine). Not sooner, for libev then waits
+            # for all children, also those of code that knows nothing of gevent.
+            os.register_at_fork(before=get_hub().loop.install_sigchld)
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
         """Return an asyncio loop whose waiting lets gevent's greenlets run."""

@@ -20,6 +20,7 @@ import gevent
 import gevent.event
 import greenlet
 from gevent import socket as gevent_socket
+
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.registrations import Registrations
 from hybrid.workers.runtime import WOULD_BLOCK, Accepted, run_handler
@@ -34,9 +35,6 @@ class GeventSelector(Registrations):
     def __init__(self) -> None:
         super().__init__()
         self._hub = gevent.get_hub()
-        # Now, and not when a handler first forks: gevent would do it after the fork, and a child that had ended by then
-        # would never be reported (seen in one fork of twenty on a busy machine)
-        self._hub.loop.install_sigchld()
         self._watchers: dict[int, Any] = {}  # fd -> gevent I/O watcher
         self._resting: set[int] = set()  # fds whose watcher is not started
         self._fired: dict[int, int] = {}  # fd -> events since the last select

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import uvloop
+
 from hybrid.workers.loops.asyncio_loop import AsyncioDriver
 
 

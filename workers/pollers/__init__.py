@@ -1,4 +1,4 @@
-"""The three system calls of the documents, `select`, `poll` and `epoll`, behind one contract.
+"""The three system calls `select`, `poll` and `epoll`, behind one contract.
 
     contract   the seven clauses every poller keeps, and the bits they speak
     select     select(2): any Unix, at most 1,024 descriptors

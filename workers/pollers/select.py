@@ -1,4 +1,4 @@
-"""select(2) as a poller; see `contract` for the clauses. The three lists of the documents, kept as sets.
+"""select(2) as a poller; see `contract` for the clauses. Its lists are kept as sets.
 
 select(2) looks at descriptors below FD_SETSIZE (1,024) only, and at all of them in every call.
 """

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import pytest
+from support.fake_kernel import FakeKernel
+
 from hybrid.supervisor.events import How
 from hybrid.supervisor.kernel import CAUGHT, CannotFork, Kernel, LinuxKernel
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Ready
-from support.fake_kernel import FakeKernel
 
 # CPython 3.12 warns of a fork beside threads, which test runners have; our children touch nothing those could hold
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

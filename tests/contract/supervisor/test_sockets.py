@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.sockets import BindError, FdBind, Listeners, open_listeners, parse_bind, systemd_binds
 from hybrid.supervisor.steering import SteeringError, release

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 import pytest
-from hybrid.workers.contract.log import LOGGER_NAME
 
 from hybrid.guide import Guide, guided, what_to_try
+from hybrid.workers.contract.log import LOGGER_NAME
 
 
 def _record(message: str, *values: object) -> logging.LogRecord:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import dill
 import pytest
-from hybrid.supervisor.addresses import TcpBind, UdpBind, UnixBind
 
 from hybrid.config import ConfigError, Service
 from hybrid.cpus import count_usable
 from hybrid.plan import Plan, _HomeFinder, plan
+from hybrid.supervisor.addresses import TcpBind, UdpBind, UnixBind
 
 
 def handle(sock: object, address: object) -> str:

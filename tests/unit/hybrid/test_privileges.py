@@ -69,3 +69,10 @@ def test_whoever_is_not_root_may_not_become_somebody_else(monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UnknownAccountError, match="only root"):
         resolve(1001, None)
+
+
+@pytest.mark.parametrize(("user", "group", "field"), [("no-such", 0, "user"), (0, "no-such", "group"), (-1, 0, "user")])
+def test_the_option_at_fault_is_named(user: int | str, group: int | str, field: str) -> None:
+    with pytest.raises(UnknownAccountError) as caught:
+        resolve(user, group)
+    assert caught.value.field == field

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hybrid.supervisor.addresses import Bind, BindSyntaxError, FdBind, TcpBind, UdpBind, UnixBind, parse_bind
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hybrid.supervisor.addresses import Bind, BindSyntaxError, FdBind, TcpBind, UdpBind, UnixBind, parse_bind
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import socket
 
 import pytest
+
 from hybrid.supervisor.addresses import parse_bind
 from hybrid.supervisor.binding import explain
 from hybrid.workers.contract.exits import Exit

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from hybrid.supervisor.control import (
     Control,
     ControlClient,

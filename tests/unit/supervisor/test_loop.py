@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fake_kernel import FakeKernel
+
 from hybrid.supervisor import loop
 from hybrid.supervisor.addresses import parse_bind
 from hybrid.supervisor.control import Control, ControlClient, pair
@@ -22,7 +24,6 @@ from hybrid.supervisor.sockets import Listeners
 from hybrid.supervisor.steering import SteeringError
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.seat import Seat
-from support.fake_kernel import FakeKernel
 
 KILLED = How(signal="SIGKILL")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from hybrid.supervisor import events as ev
 from hybrid.supervisor.events import Drain, Finish, Fork, How, Kill, Level, Report, Steer
 from hybrid.supervisor.machine import MAX_WORKERS, Machine, Phase

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from hybrid.supervisor import events as ev
 from hybrid.supervisor.machine import Machine, Phase
 from hybrid.supervisor.policy import Policy
 from hybrid.workers.contract.exits import Exit
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 POLICY = Policy(graceful_timeout=3, boot_timeout=5, backoff=0.5, backoff_max=4, healthy_after=1, boot_attempts=4)
 HOWS = st.sampled_from([ev.How(code=0), ev.How(code=3), ev.How(signal="SIGKILL"), ev.How(signal="SIGSEGV"), ev.How()])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hybrid.supervisor import policy as rules
 from hybrid.supervisor.policy import Policy
 from hybrid.supervisor.states import State
-from hypothesis import given
-from hypothesis import strategies as st
 
 POLICY = Policy(graceful_timeout=30, boot_timeout=60, backoff=0.1, backoff_max=1.0, healthy_after=1.0, boot_attempts=5)
 

@@ -8,6 +8,7 @@ import pwd
 from collections.abc import Sequence
 
 import pytest
+
 from hybrid.supervisor.spawn import CannotDrop, drop_privileges
 
 NOBODY = pwd.getpwnam("nobody")

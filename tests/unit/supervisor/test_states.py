@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
 from hybrid.supervisor.states import ALIVE, KILLABLE, LEAVING, SEATED, TRANSITIONS, UNPROVEN, News, State
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hybrid.supervisor.steering import Instruction, program
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hybrid.supervisor.steering import Instruction, program
 
 _LOAD_CONSTANT = 0x00  # BPF_LD | BPF_IMM
 

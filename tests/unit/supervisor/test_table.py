@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from hybrid.supervisor import rollout
 from hybrid.supervisor.states import News, State
 from hybrid.supervisor.table import Child, Table

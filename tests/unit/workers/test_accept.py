@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from hybrid.workers.accept import RETRY, Acceptor
 from hybrid.workers.connections import Connection, Connections
 from hybrid.workers.runtime import Accepted

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import BootFailed, MessageError, Ready
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat

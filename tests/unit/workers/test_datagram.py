@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from support.greens import OURS
+from support.hub import run_on, turns, until
+from support.records import logged
+
 from hybrid.workers.connections import Connections
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.interfaces import datagram
 from hybrid.workers.interfaces.datagram import Datagrams, DatagramTransport
-from support.greens import OURS
-from support.hub import run_on, turns, until
-from support.records import logged
 
 
 class Server:

@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 import pytest
+
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.seat import ListenerKind
 from hybrid.workers.errors import BootError

@@ -9,14 +9,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+from support.greens import OURS
+from support.hub import run_on, tcp_pair, until
+from support.records import logged
+
 from hybrid.workers.connections import Connections, printable, report
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.interfaces.protocol import ProtocolFactory
 from hybrid.workers.interfaces.stream import AsyncStream, SyncStream
 from hybrid.workers.runtime import Accepted
-from support.greens import OURS
-from support.hub import run_on, tcp_pair, until
-from support.records import logged
 
 Body = Callable[["Server"], Awaitable[None]]
 

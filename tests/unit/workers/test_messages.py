@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hybrid.workers.contract.messages import MAX_MESSAGE, BootFailed, Message, MessageError, Ready, decode, encode
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hybrid.workers.contract.messages import MAX_MESSAGE, BootFailed, Message, MessageError, Ready, decode, encode
 
 texts = st.text(st.characters(), max_size=50)
 messages = st.one_of(st.builds(Ready, texts, texts), st.builds(BootFailed, st.integers(-1000, 1000), texts))

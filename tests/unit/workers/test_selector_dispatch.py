@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from hybrid.workers.hub.selector import HubSelector
 from hybrid.workers.pollers.contract import READ, WRITE
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from hybrid.workers.application import Application
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.errors import BootError

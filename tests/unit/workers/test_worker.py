@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.loops import LOOPS
+
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Message, Ready
-from support.loops import LOOPS
 
 DEADLINE = 20.0  # seconds
 TESTS = Path(__file__).parents[2]
