@@ -5,6 +5,8 @@
     cpu           a CPU-bound handler with one worker and with two
     memory        what a worker and an idle connection cost, at 10,000 connections
     boot          from the command to serving, and from a worker's SIGKILL to its successor's first answer
+    web/          the HTTP suites: wsgi, asgi, fastapi, upload, download, websocket, https
+    applications/ what they serve
     servers       starts, watches and always ends a server that is measured
     load          runs the compiled load generator
     native/       the load generator and the C server, in C; compiler.py builds them at run time

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from benchmarks import compiler, machine, report
 
-_SUITES = ("echo", "cpu", "memory", "boot")
+_TCP = ("echo", "cpu", "memory", "boot")
+_HTTP = ("wsgi", "asgi", "fastapi", "upload", "download", "websocket", "https")
+_SUITES = (*_TCP, *_HTTP)
 
 _MANUAL = """\
 Measures hybrid beside the servers people use today, in one run on one machine, and prints a table for each suite.
@@ -23,14 +25,26 @@ suites (default: all of them)
   cpu      a CPU-bound handler with one worker and with two
   memory   a worker, and an idle connection at 10,000 of them
   boot     from the command to serving; from a worker's SIGKILL to its successor's first answer
+
+  wsgi       hello: hybrid on its six loops; granian, bjoern, gunicorn (gevent, sync)
+  asgi       hello: hybrid; granian, uvicorn, hypercorn, gunicorn (asgi)
+  fastapi    an endpoint that validates path, query and JSON body: hybrid and the ASGI servers
+  upload     1 MiB to the server, over WSGI and over ASGI
+  download   1 MiB from the server, over WSGI and over ASGI
+  websocket  100 echo clients, 64 bytes, every byte compared: hybrid and the ASGI servers
+  https      hello over TLS 1.3: hybrid and the ASGI servers
+
+The second group wants wrk (apt-get install wrk) and the peers (pip install -e '.[benchmarks]').
 """
 
 _EPILOG = """\
 examples
-  python -m benchmarks                                          everything, about twenty minutes
+  python -m benchmarks                                          everything, more than an hour
   python -m benchmarks echo --runs 5 --seconds 3                the echo table
   python -m benchmarks echo --only 'hybrid epoll*' --only 'gevent*'
   python -m benchmarks memory boot --runs 3 --json figures.json
+  python -m benchmarks wsgi asgi fastapi websocket              every comparison of HTTP servers with small messages
+  python -m benchmarks asgi --only 'hybrid epoll' --only uvicorn
 
 how it measures
   The server and all its children run on the first core, the load generator on the second. Figures are medians over the
@@ -50,14 +64,14 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help="echo, cpu, memory, boot")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(_SUITES))
     parser.add_argument("--runs", type=_positive_int, default=5, help="rounds (default 5)")
     parser.add_argument("--seconds", type=_positive, default=3.0, help="length of one measurement (default 3)")
     parser.add_argument(
         "--retries",
         type=_not_negative_int,
         default=2,
-        help="times to repeat a measurement that other processes disturbed (default 2; echo and cpu)",
+        help="times to repeat a measurement that other processes disturbed (default 2; not memory and boot)",
     )
     parser.add_argument(
         "--only",
@@ -96,11 +110,21 @@ def _measure(names: list[str], plan: report.Plan) -> dict[str, report.Report]:
     """Run the suites, printing each table as soon as it is there."""
     reports: dict[str, report.Report] = {}
     for name in names:
-        reports[name] = importlib.import_module(f"benchmarks.{name}").measure(plan)
+        reports[name] = _report(name, plan)
         print(f"{reports[name].text}\n", flush=True)
         for server, reason in reports[name].failures.items():
             print(f"FAILED {server}: {reason}", flush=True)
     return reports
+
+
+def _report(name: str, plan: report.Plan) -> report.Report:
+    """Import what this suite needs, and no more; run it."""
+    found: report.Report
+    if name in _HTTP:
+        found = importlib.import_module("benchmarks.web.suite").measure(name, plan)
+    else:
+        found = importlib.import_module(f"benchmarks.{name}").measure(plan)
+    return found
 
 
 def _write(path: Path, reports: dict[str, report.Report], plan: report.Plan) -> None:
@@ -131,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(", ".join(f"{name} {value}" for name, value in machine.description().items()), end="\n\n", flush=True)
     try:
         reports = _measure(given.suites or list(_SUITES), plan)
-    except (LookupError, compiler.CompilerMissing) as error:
+    except (LookupError, compiler.ToolMissing) as error:
         report.say(f"error: {error}")
         return 2
     except KeyboardInterrupt:

@@ -14,14 +14,14 @@ BUILD = _HERE / ".build"
 _FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
-class CompilerMissing(RuntimeError):  # noqa: N818 - an event, named as the standard library does it
-    """There is no C compiler on this machine."""
+class ToolMissing(RuntimeError):  # noqa: N818 - an event, named as the standard library does it
+    """A program that the benchmarks need is not on this machine; the text names its package."""
 
 
 def program(name: str) -> Path:
     """Return the path of the compiled `native/NAME.c`; compiles it if need be (blocks about a second).
 
-    Raises `CompilerMissing`, and `subprocess.CalledProcessError` with the compiler's words when the source is wrong.
+    Raises `ToolMissing`, and `subprocess.CalledProcessError` with the compiler's words when the source is wrong.
     """
     source = _SOURCES / f"{name}.c"
     built = BUILD / f"{name}-{_digest(source)}"
@@ -40,7 +40,7 @@ def _digest(source: Path) -> str:
 def _compile(source: Path, built: Path) -> None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
-        raise CompilerMissing("the load generator is a C program: install gcc (Debian: apt install gcc libc6-dev)")
+        raise ToolMissing("the load generator is a C program: install gcc (Debian: apt install gcc libc6-dev)")
     BUILD.mkdir(exist_ok=True)
     fresh = built.with_name(f"{built.name}.{os.getpid()}")  # two that compile at once never see each other's half
     command = [compiler, *_FLAGS, "-o", str(fresh), str(source)]

@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_PACKAGES = (  # what figures depend on, as far as it is installed; gunicorn_h1c: gunicorn's parser in C
+    *("gevent", "greenlet", "uvloop", "httptools", "websockets"),
+    *("gunicorn", "gunicorn_h1c", "uvicorn", "granian", "hypercorn", "bjoern", "fastapi", "pydantic"),
+)
 _TICK = os.sysconf("SC_CLK_TCK")  # ticks a second, the unit of /proc/stat
 
 
@@ -86,8 +90,11 @@ def description() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-    for package in ("gevent", "greenlet", "uvloop"):
-        found[package] = importlib.metadata.version(package)
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # one of the peers: only the HTTP suites need them
     return found
 
 

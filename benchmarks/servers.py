@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,8 +21,11 @@ from benchmarks import compiler, machine
 ROOT = Path(__file__).parent.parent
 _BOOT_SECONDS = 30.0
 _STOP_SECONDS = 5.0
+_RETRY_SECONDS = 0.01
 _LISTENING = r"listening on 127\.0\.0\.1:(\d+)"
 _KEPT_LINES = 5  # of what a server said last, for the error message
+_PIPE_BYTES = 1 << 20  # of a server's words; nobody reads while it is measured, and it must not have to wait for that
+FREE_PORT = "{port}"  # stands in a command for a port that is free when it is started
 
 
 class ServerFailed(RuntimeError):  # noqa: N818 - an event, named as the standard library does it
@@ -33,8 +38,10 @@ class Command:
 
     name: str
     argv: tuple[str, ...]
-    serving: str = _LISTENING
-    """The line (regular expression) after which every worker serves."""
+    listening: str = _LISTENING
+    """The line (regular expression) that tells the port; not looked for if the command has a `FREE_PORT`."""
+    serving: str | None = None
+    """A later line, after which every worker serves; None: there is none."""
 
 
 def hybrid(name: str, target: str, *, loop: str = "epoll", workers: int = 1, options: tuple[str, ...] = ()) -> Command:
@@ -62,10 +69,10 @@ class Server:
         self.command = command
         self.port = 0
         self.boot_seconds = 0.0  # from the start of the process to serving
-        self.matched: re.Match[str]  # the line that said so
+        self.matched: re.Match[str]  # the line that said so last
         self._core = core
         self._process: subprocess.Popen[bytes] | None = None
-        self._unread = b""  # of its stderr, what follows the last line that was waited for
+        self._unread = b""  # of its words, what follows the last line that was waited for
         self._said: list[str] = []  # its last lines
 
     @property
@@ -77,21 +84,17 @@ class Server:
 
     def __enter__(self) -> Self:
         started = time.perf_counter()
-        with machine.started_on(self._core):
-            self._process = subprocess.Popen(
-                self.command.argv,
-                cwd=ROOT,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for us; they are ended by `stop`
-            )
+        if FREE_PORT in self.command.argv:
+            self.port = _free_port()
+        self._start([str(self.port) if word == FREE_PORT else word for word in self.command.argv])
         try:
-            self.matched = self.wait_for(_LISTENING, _BOOT_SECONDS)
-            self.port = int(self.matched.group(1))
-            if self.command.serving != _LISTENING:
+            if not self.port:
+                self.matched = self.wait_for(self.command.listening, _BOOT_SECONDS)
+                self.port = int(self.matched.group(1))
+            if self.command.serving:
                 self.matched = self.wait_for(self.command.serving, _BOOT_SECONDS)
+            if FREE_PORT in self.command.argv:
+                self._wait_until_it_accepts(_BOOT_SECONDS)
         except BaseException:
             self.stop()
             raise
@@ -105,17 +108,42 @@ class Server:
             error.add_note(self._last_words())
         self.stop()
 
+    def _start(self, argv: list[str]) -> None:
+        try:
+            with machine.started_on(self._core):
+                self._process = subprocess.Popen(
+                    argv,
+                    cwd=ROOT,
+                    env=_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,  # granian talks on stdout, the others on stderr
+                    start_new_session=True,  # Ctrl-C is for us; they are ended by `stop`
+                )
+        except FileNotFoundError:
+            raise ServerFailed(f"there is no {argv[0]}: pip install -e '.[benchmarks]'") from None
+        assert self._process.stdout is not None
+        fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def _wait_until_it_accepts(self, seconds: float) -> None:
+        """For granian, which says that it has started before it listens."""
+        deadline = time.monotonic() + seconds
+        while not _accepts(self.port):
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+                raise ServerFailed(self._complaint(f"does not listen on port {self.port}"))
+            time.sleep(_RETRY_SECONDS)
+
     def _last_words(self) -> str:
         """What it has said and nobody has read yet, if anything: why a measurement failed may stand there."""
-        if self._process is not None and self._process.stderr is not None:
-            fd = self._process.stderr.fileno()
+        if self._process is not None and self._process.stdout is not None:
+            fd = self._process.stdout.fileno()
             if select.select([fd], [], [], 0)[0]:
                 self._unread += os.read(fd, 65536)
         words = self._unread.decode(errors="replace").splitlines()[-_KEPT_LINES:]
         return "the server's last words: " + (" | ".join(words) or "(none)")
 
     def wait_for(self, pattern: str, seconds: float) -> re.Match[str]:
-        """Read what the server says on stderr until a line matches. Blocks; raises `ServerFailed` at the deadline."""
+        """Read what the server says until a line matches. Blocks; raises `ServerFailed` at the deadline."""
         deadline = time.monotonic() + seconds
         while True:
             while b"\n" in self._unread:
@@ -127,8 +155,8 @@ class Server:
 
     def _read_more(self, deadline: float, pattern: str) -> None:
         assert self._process is not None
-        assert self._process.stderr is not None
-        fd = self._process.stderr.fileno()
+        assert self._process.stdout is not None
+        fd = self._process.stdout.fileno()
         if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
             raise ServerFailed(self._complaint(f"did not say {pattern!r} in time"))
         more = os.read(fd, 65536)
@@ -152,8 +180,23 @@ class Server:
         finally:
             _kill_group(process.pid)
             process.wait()
-            if process.stderr is not None:
-                process.stderr.close()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _free_port() -> int:
+    """Return a port that nobody uses now; somebody else may take it before the server does, then it says so."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=_STOP_SECONDS).close()
+    except ConnectionRefusedError:
+        return False  # the rule, for a moment
+    return True
 
 
 def _kill_group(pgid: int) -> None:

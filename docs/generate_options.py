@@ -13,10 +13,11 @@ from typing import Any
 import click
 
 from hybrid.cli import command
+from hybrid.headings import HeadedCommand
 
 FILE = Path(__file__).with_name("options.md")
 _HEAD = """\
-<!-- Written by docs/generate_options.py; edit the texts in hybrid/cli.py and hybrid/manual.py instead. -->
+<!-- Written by docs/generate_options.py; edit the texts in hybrid/options_*.py and hybrid/manual.py instead. -->
 
 # Options
 
@@ -33,14 +34,20 @@ def render() -> str:
 
 
 def _section(path: str, described: click.Command) -> Iterator[str]:
-    context = click.Context(described, info_name=path)
+    context = click.Context(described, info_name=path, **described.context_settings)
     usage = " ".join([path, *described.collect_usage_pieces(context)])
     yield f"## {path}\n"
     yield f"    {usage}\n"
     yield _prose(described.help)
-    options = [parameter for parameter in described.get_params(context) if isinstance(parameter, click.Option)]
-    for option in options:
-        yield from _option(option, context)
+    if isinstance(described, HeadedCommand):
+        for heading, under in described.headed(context):
+            yield f"### {heading.value}\n"
+            for option in under:
+                yield from _option(option, context, "####")
+    else:
+        for parameter in described.get_params(context):
+            if isinstance(parameter, click.Option):
+                yield from _option(parameter, context, "###")
     if described.epilog:
         yield _prose(described.epilog)
 
@@ -60,10 +67,10 @@ def _block(block: str) -> str:
     return "\n".join([*title, "```", *(line.removeprefix("  ") for line in lines), "```"])
 
 
-def _option(option: click.Option, context: click.Context) -> Iterator[str]:
-    names = ", ".join(f"`{name}`" for name in option.opts)
+def _option(option: click.Option, context: click.Context, level: str) -> Iterator[str]:
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     value = "" if option.is_flag else f" `{option.make_metavar(context)}`"
-    yield f"### {names}{value}\n"
+    yield f"{level} {names}{value}\n"
     yield (option.help or "").strip() + "\n"
     facts = list(_facts(option, context))
     if facts:

@@ -1,6 +1,7 @@
 """`Service`: what to run and how, checked as far as it can be without looking at the machine.
 
-Addresses and loops are checked by `Supervisor`, which knows the two sides that understand them.
+Addresses and loops are checked by `Supervisor`, which knows the two sides that understand them. What is about web
+applications stands in `hybrid.config_http`, the tools of checking in `hybrid.config_checks`.
 """
 
 from __future__ import annotations
@@ -10,42 +11,40 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
+from hybrid.config_checks import (
+    DAY,
+    ConfigError,
+    Range,
+    check_choices,
+    check_paths,
+    check_ranges,
+    check_switches,
+    is_whole,
+)
+from hybrid.config_http import HttpFields, check_http
 from hybrid.targets import DEMONSTRATION, TargetError, check_reference
 
+__all__ = ["DEFAULT_BIND", "INTERFACES", "LOG_FORMATS", "LOG_LEVELS", "MAX_WORKERS", "ConfigError", "Service"]
+
 DEFAULT_BIND: Final = "127.0.0.1:8000"
-INTERFACES: Final = ("auto", "stream", "protocol", "datagram")
+INTERFACES: Final = ("auto", "stream", "protocol", "datagram", "wsgi", "asgi")
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 MAX_WORKERS: Final = 1024
-_DAY: Final = 86_400.0  # seconds; poll(2) takes at most 24 days
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class ConfigError(ValueError):
-    """A value that cannot be used: which one, and what is allowed."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(field, reason)
-        self.field = field
-        """Name of the field of `Service`."""
-        self.reason = reason
-        """What is wrong with its value, and what to write instead."""
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.reason}"
-
-
 @dataclasses.dataclass(frozen=True)
-class Service:
+class Service(HttpFields):
     """A target and how to serve it. All values are checked on construction; a bad one raises `ConfigError`.
 
-    Durations are seconds.
+    Durations are seconds, sizes bytes. The fields that only web applications need are those of `HttpFields`.
     """
 
     target: str | Callable[..., Any] = DEMONSTRATION
-    """`module:attribute`, or the handler, protocol factory or datagram handler itself."""
+    """`module:attribute`, or the web application, handler, protocol factory or datagram handler itself."""
     _: dataclasses.KW_ONLY
     bind: str | Sequence[str] = (DEFAULT_BIND,)
     """Addresses: `host:port`, `[ipv6]:port`, `unix:/path`, `udp://host:port`, `fd://N`. Port 0: a free one."""
@@ -54,7 +53,7 @@ class Service:
     loop: str = "auto"
     """`select`, `poll`, `epoll`, `gevent`, `asyncio`, `uvloop`; `auto` is `epoll`."""
     interface: str = "auto"
-    """What the target is: `stream`, `protocol`, `datagram`; `auto` tells by its signature."""
+    """What the target is: `stream`, `protocol`, `datagram`, `wsgi`, `asgi`; `auto` tells by its signature."""
     name: str = "web"
     """The name of the service in logs and in `status()`."""
     graceful_timeout: float = 30.0
@@ -90,14 +89,18 @@ class Service:
         _check_target(self.target)
         _check_addresses(self.binds)
         _check_workers(self.workers)
-        _check_choices(self)
-        _check_ranges(self)
+        check_choices(self, _CHOICES)
+        if not isinstance(self.loop, str):
+            raise ConfigError("loop", f"{self.loop!r}: give its name, e.g. 'epoll'")
+        _check_numbers(self)
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ConfigError("name", f"{self.name!r}: use up to 64 letters, digits, dots, dashes and underscores")
-        if not isinstance(self.pin, bool):
-            raise ConfigError("pin", f"{self.pin!r}: use True or False")
-        _check_paths(self)
+        check_switches(self, "pin")
+        check_paths(self, "pidfile", "chdir")
+        if not _is_directory(self.directory):
+            raise ConfigError("chdir", f"{str(self.chdir)!r}: there is no such directory")
         _check_accounts(self)
+        check_http(self, self.loop)
 
     @property
     def binds(self) -> tuple[str, ...]:
@@ -134,73 +137,29 @@ def _check_addresses(binds: tuple[object, ...]) -> None:
 
 
 def _check_workers(workers: object) -> None:
-    if workers == "auto" or (_is_whole(workers) and 1 <= workers <= MAX_WORKERS):
+    if workers == "auto" or (is_whole(workers) and 1 <= workers <= MAX_WORKERS):
         return
     raise ConfigError("workers", f"{workers!r}: use 'auto' or a number from 1 to {MAX_WORKERS}")
 
 
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 _CHOICES: Final = {"interface": INTERFACES, "log_format": LOG_FORMATS, "log_level": LOG_LEVELS}  # field -> values
-
-
-def _check_choices(service: Service) -> None:
-    for field, allowed in _CHOICES.items():
-        value = getattr(service, field)
-        if value not in allowed:
-            raise ConfigError(field, f"{value!r}: use one of {', '.join(allowed)}")
-    if not isinstance(service.loop, str):
-        raise ConfigError("loop", f"{service.loop!r}: give its name, e.g. 'epoll'")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Range:
-    lowest: float
-    highest: float
-    whole: bool
-    unit: str = ""
-
-    def contains(self, value: object) -> bool:
-        if _is_whole(value) or (isinstance(value, float) and not self.whole):
-            return self.lowest <= value <= self.highest  # never true of a NaN
-        return False
-
-    def __str__(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
-        return f"{kind} from {self.lowest:g} to {self.highest:.10g}{self.unit}"
-
-
-_SECONDS = " (seconds)"
+_SECONDS: Final = " (seconds)"
 _RANGES: Final = {
-    "graceful_timeout": _Range(0, _DAY, False, _SECONDS),
-    "boot_timeout": _Range(0.01, _DAY, False, _SECONDS),
-    "backoff": _Range(0.001, _DAY, False, _SECONDS),
-    "backoff_max": _Range(0.001, _DAY, False, _SECONDS),
-    "backlog": _Range(1, 65_535, True),
-    "max_connections": _Range(0, 10_000_000, True),
+    "graceful_timeout": Range(0, DAY, False, _SECONDS),
+    "boot_timeout": Range(0.01, DAY, False, _SECONDS),
+    "backoff": Range(0.001, DAY, False, _SECONDS),
+    "backoff_max": Range(0.001, DAY, False, _SECONDS),
+    "backlog": Range(1, 65_535, True),
+    "max_connections": Range(0, 10_000_000, True),
 }  # field -> allowed values
 
 
-def _check_ranges(service: Service) -> None:
-    for field, allowed in _RANGES.items():
-        value = getattr(service, field)
-        if not allowed.contains(value):
-            raise ConfigError(field, f"{value!r}: use {allowed}")
+def _check_numbers(service: Service) -> None:
+    check_ranges(service, _RANGES)
     if service.backoff_max < service.backoff:
         raise ConfigError("backoff_max", f"{service.backoff_max!r}: use at least the first pause, {service.backoff!r}")
-    if not _is_whole(service.unix_mode) or not 0 <= service.unix_mode <= 0o777:
+    if not is_whole(service.unix_mode) or not 0 <= service.unix_mode <= 0o777:
         raise ConfigError("unix_mode", f"{service.unix_mode!r}: use a file mode from 0o000 to 0o777")
-
-
-def _check_paths(service: Service) -> None:
-    for field in ("pidfile", "chdir"):
-        value = getattr(service, field)
-        if value is not None and (not isinstance(value, str | os.PathLike) or not os.fspath(value)):
-            raise ConfigError(field, f"{value!r}: give a path")
-    if not _is_directory(service.directory):
-        raise ConfigError("chdir", f"{str(service.chdir)!r}: there is no such directory")
 
 
 def _is_directory(path: Path) -> bool:
@@ -213,5 +172,5 @@ def _is_directory(path: Path) -> bool:
 def _check_accounts(service: Service) -> None:
     for field in ("user", "group"):
         value = getattr(service, field)
-        if value is not None and not _is_whole(value) and not (isinstance(value, str) and value):
+        if value is not None and not is_whole(value) and not (isinstance(value, str) and value):
             raise ConfigError(field, f"{value!r}: give a name or a number")

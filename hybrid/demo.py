@@ -1,131 +1,195 @@
-"""The demonstration: what `hybrid run` serves when it is given no target.
+"""The demonstration: what `hybrid run` serves when it is given no target. An ASGI 3 application without a framework.
 
-An async stream handler that answers a browser with a page and `nc` with lines; both say which worker served them. It
-knows of HTTP only as much as that needs: one GET or HEAD per connection.
+    /            a page that shows which worker answered, and with JavaScript how the workers take turns
+    /who         the same as JSON; closes the connection, so that the next request may go to another worker
+    /events      a clock, as server-sent events
+    /slow        answers after a second; others are served meanwhile
+    /ws          a WebSocket that sends back what it gets
+
+The files of the page lie beside this one. They need no build step and load nothing from elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import html
+import importlib.resources
 import itertools
+import json
+import string
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
-from hybrid.workers.identity import Identity, current
+from hybrid.workers.identity import current
 
-PATIENCE = 60.0  # seconds of silence after which a connection is closed
-LINGER = 1.0  # seconds
-MAX_LINE = 4096  # bytes
-MAX_HEADERS = 100
-_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT")
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
-_served = itertools.count(1)  # requests and lines this worker has answered
+SLOW = 1.0  # seconds that /slow takes
+TICK = 1.0  # seconds between two events of /events
+_PROTECTION = (
+    # the page loads its own two files and talks to its own server; nothing else, and nobody may frame it
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+_CLOSE = ((b"connection", b"close"),)
+_TEXT = "text/plain; charset=utf-8"
+
+_answered = itertools.count(1)  # answers of this worker that name it
 
 
-class _LineTooLong(Exception):  # noqa: N818 - it says what the client did, and never leaves this file
-    """A client sent more than `MAX_LINE` bytes without a line end."""
+async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one request, one WebSocket, or the lifespan of the process."""
+    match scope["type"]:
+        case "http":
+            await _answer(scope, receive, send)
+        case "websocket":
+            await _converse(scope, receive, send)
+        case "lifespan":
+            await _live(receive, send)
+        case other:
+            raise ValueError(f"the demonstration knows no scope of type {other!r}")
 
 
-async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Serve one connection: HTTP if its first line looks like it, else line by line."""
+# --- http
+
+
+async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
+    view = _VIEWS.get(_path(scope))
+    if view is None:
+        await _respond(scope, send, "There is no such page here.\n", _TEXT, status=404)
+    elif scope["method"] not in ("GET", "HEAD"):
+        allow = ((b"allow", b"GET, HEAD"),)
+        await _respond(scope, send, "Only GET and HEAD here.\n", _TEXT, status=405, extra=allow)
+    else:
+        await view(scope, receive, send)
+
+
+def _path(scope: Scope) -> str:
+    """Return the path below the one the application is mounted at (ASGI: `path` includes `root_path`)."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "").rstrip("/")) or "/"
+
+
+async def _respond(
+    scope: Scope,
+    send: Send,
+    text: str,
+    kind: str,
+    *,
+    status: int = 200,
+    extra: tuple[tuple[bytes, bytes], ...] = (),
+) -> None:
+    body = text.encode()
+    length = (b"content-length", str(len(body)).encode())
+    headers = [(b"content-type", kind.encode()), length, *_PROTECTION, *extra]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def _page(scope: Scope, receive: Receive, send: Send) -> None:
+    facts = {name: html.escape(str(value)) for name, value in _who().items()}
+    page = string.Template(_file("demo.html")).substitute(facts)
+    await _respond(scope, send, page, "text/html; charset=utf-8", extra=_CLOSE)
+
+
+async def _tell_who(scope: Scope, receive: Receive, send: Send) -> None:
+    await _respond(scope, send, json.dumps(_who()) + "\n", "application/json", extra=_CLOSE)
+
+
+async def _be_slow(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.sleep(SLOW)
+    await _tell_who(scope, receive, send)
+
+
+async def _script(scope: Scope, receive: Receive, send: Send) -> None:
+    await _respond(scope, send, _file("demo.js"), "text/javascript; charset=utf-8")
+
+
+async def _style(scope: Scope, receive: Receive, send: Send) -> None:
+    await _respond(scope, send, _file("demo.css"), "text/css; charset=utf-8")
+
+
+async def _events(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the time until the client goes, or the server wants to stop; then the browser asks another worker."""
+    headers = [(b"content-type", b"text/event-stream; charset=utf-8"), *_PROTECTION]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    with contextlib.suppress(OSError):  # the client is gone
+        if scope["method"] == "GET":
+            await _tick(receive, send)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _tick(receive: Receive, send: Send) -> None:
+    gone = asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
-        line = await _read_line(reader)
-        if _is_http(line):
-            await _serve_page(line, reader, writer)
-        else:
-            await _serve_lines(line, reader, writer)
-    except TimeoutError:
-        writer.write(f"bye: nothing heard for {PATIENCE:g} seconds\n".encode())
-    except _LineTooLong:
-        writer.write(f"bye: a line has at most {MAX_LINE} bytes here\n".encode())
-        await _discard(reader, writer)
-    except ConnectionError:
-        pass  # the client is gone: nobody to tell
+        await send(_chunk("retry: 1000\n\n"))  # milliseconds until a browser connects again
+        while not gone.done():
+            event = {"time": time.strftime("%H:%M:%S"), **_who()}
+            await send(_chunk(f"data: {json.dumps(event)}\n\n"))
+            await asyncio.wait((gone,), timeout=TICK)
     finally:
-        writer.close()
+        gone.cancel()
 
 
-async def _read_line(reader: asyncio.StreamReader) -> bytes:
-    """Return the next line, or what came before the end of the stream; b"" at the end. Raises `TimeoutError`."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            line = await reader.readline()
-    except ValueError:  # the reader's own limit
-        raise _LineTooLong from None
-    if len(line) > MAX_LINE:
-        raise _LineTooLong
-    return line
+def _chunk(text: str) -> Message:
+    return {"type": "http.response.body", "body": text.encode(), "more_body": True}
 
 
-def _is_http(line: bytes) -> bool:
-    words = line.split()
-    return len(words) == 3 and words[0].decode("ascii", "replace") in _METHODS and words[2].startswith(b"HTTP/1.")
+async def _wait_for_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
-async def _serve_lines(line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while line:
-        text = line.decode("utf-8", "replace").rstrip("\r\n")
-        if text.strip().lower() in {"quit", "exit"}:
-            writer.write(b"bye\n")
-            return
-        writer.write(f"{_signature(current(), next(_served))}: you said {text!r}\n".encode())
-        await writer.drain()
-        line = await _read_line(reader)
+_VIEWS = {
+    "/": _page,
+    "/who": _tell_who,
+    "/events": _events,
+    "/slow": _be_slow,
+    "/demo.js": _script,
+    "/demo.css": _style,
+}  # path -> what answers it
 
 
-def _signature(who: Identity, number: int) -> str:
-    return f"{who.service}/{who.slot} gen={who.generation} pid={who.pid} on {who.loop}, answer {number}"
+def _who() -> dict[str, Any]:
+    return {**dataclasses.asdict(current()), "answers": next(_answered)}
 
 
-async def _serve_page(line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    method = line.split()[0]
-    for _ in range(MAX_HEADERS):
-        if (await _read_line(reader)).strip() == b"":
-            break
-    else:
-        writer.write(_response("431 Request Header Fields Too Large", "too many headers\n"))
-        await _discard(reader, writer)
+@functools.cache
+def _file(name: str) -> str:
+    return importlib.resources.files("hybrid").joinpath(name).read_text("utf-8")
+
+
+# --- the rest
+
+
+async def _converse(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()  # websocket.connect
+    if _path(scope) != "/ws":
+        await send({"type": "websocket.close"})  # before it is accepted: the client gets a 403
         return
-    if method in (b"GET", b"HEAD"):
-        answer = _response("200 OK", _page(current(), next(_served)), kind="text/html")
-    else:
-        answer = _response("405 Method Not Allowed", "only GET and HEAD here\n", "Allow: GET, HEAD\r\n")
-    writer.write(answer if method != b"HEAD" else answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
-    await _discard(reader, writer)
+    await send({"type": "websocket.accept"})
+    with contextlib.suppress(OSError):  # the client is gone
+        while (message := await receive())["type"] == "websocket.receive":
+            text = message.get("text")
+            data = {"text": text} if text is not None else {"bytes": message["bytes"]}
+            await send({"type": "websocket.send", **data})
 
 
-async def _discard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Read what the client still sends: close(2) with unread input resets the connection, and our answer with it."""
-    await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LINGER):
-            while await reader.read(65536):
-                pass
-
-
-def _response(status: str, body: str, extra: str = "", kind: str = "text/plain") -> bytes:
-    content = body.encode()
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {len(content)}\r\n"
-        f"Cache-Control: no-store\r\nConnection: close\r\n{extra}\r\n"
-    )
-    return head.encode("ascii") + content
-
-
-def _page(who: Identity, number: int) -> str:
-    facts = {
-        "worker": f"{who.service}/{who.slot}",
-        "generation": who.generation,
-        "process": who.pid,
-        "loop": who.loop,
-        "answers of this worker": number,
-    }
-    rows = "".join(f"<tr><th>{name}<td>{html.escape(str(value))}" for name, value in facts.items())
-    return (
-        "<!doctype html><title>hybrid</title><meta name=viewport content='width=device-width'>"
-        "<style>body{font:16px sans-serif;margin:3em}th{text-align:left;padding-right:2em;font-weight:normal}</style>"
-        f"<h1>It works</h1><table>{rows}</table>"
-        "<p>Reload: each connection goes to one of the workers.\n"
-    )
+async def _live(receive: Receive, send: Send) -> None:
+    """Say yes to the start and to the stop: there is nothing to prepare."""
+    for _ in range(2):
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})

@@ -48,15 +48,15 @@ def guided() -> Iterator[None]:
 
 
 def what_to_try(address: str) -> list[str]:
-    """Return the commands that reach the demonstration at an address of the log."""
+    """Return what reaches the demonstration at an address of the log."""
     if address.startswith("unix:@"):
         return []
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
-        return [f"curl --unix-socket {path} http://localhost/", f"nc -U {path}"]
+        return [f"curl --unix-socket {path} http://localhost/who"]
     if "://" in address:
         return []
     host, _, port = address.rpartition(":")
     # the address of all interfaces is none to connect to
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
-    return [f"curl http://{host}:{port}/", f"nc {host.strip('[]')} {port}"]
+    return [f"a browser at http://{host}:{port}/", f"curl http://{host}:{port}/who"]

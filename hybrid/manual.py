@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 COMMAND = """
-Run a Python coroutine server on every core: one supervised worker per core, on the event loop you name.
+Run a Python web application or coroutine server on every core: one supervised worker per core, on the event loop you
+name.
 
 \b
   hybrid run                      serve the built-in demonstration
-  hybrid run myapp:handle         serve a handler of yours
+  hybrid run myapp:app            serve your application: WSGI, ASGI, or a handler of connections
   hybrid run --help               all options, signals and exit codes
   hybrid loops                    the event loops to choose from
 """
@@ -15,9 +16,10 @@ Run a Python coroutine server on every core: one supervised worker per core, on 
 RUN = """
 Serve TARGET on every core until stopped.
 
-TARGET is module:attribute, looked for in the working directory first. It is a handler of connections, sync as for
-gevent.server.StreamServer or async as for asyncio.start_server, a factory of asyncio.Protocol, or a handler of
-datagrams. Without TARGET a demonstration is served.
+TARGET is module:attribute, looked for in the working directory first. It is a WSGI or ASGI application (Flask, Django,
+Starlette, FastAPI and their like), a handler of connections, sync as for gevent.server.StreamServer or async as for
+asyncio.start_server, a factory of asyncio.Protocol, or a handler of datagrams. Without TARGET a demonstration is
+served.
 
 A supervisor process owns the listening sockets and forks the workers; each runs one event loop. A worker that dies is
 replaced, and the connections that wait in its queue are served by its successor.
@@ -25,14 +27,18 @@ replaced, and the connections that wait in its queue are served by its successor
 \b
 Examples:
   hybrid run
-  hybrid run --bind 127.0.0.1:9000 --workers 4 --loop uvloop myapp:handle
+  hybrid run --bind 0.0.0.0:8000 --workers 4 --loop uvloop myapp:app
+  hybrid run --factory --access-log --forwarded-allow-ips 10.0.0.0/8 shop:create_app
+  hybrid run --bind 0.0.0.0:443 --certfile cert.pem --keyfile key.pem --user nobody myapp:app
   hybrid run --bind unix:/run/echo.sock --unix-mode 660 --user nobody echo:handle
   hybrid run --bind udp://0.0.0.0:5353 --interface datagram names:answer
-  hybrid run --check myapp:handle
+  hybrid run --check myapp:app
 """
 
 RUN_AFTERWORD = """
-SECONDS may carry a unit: 30, 500ms, 2m, 1h. Where an option has an environment variable, the option wins.
+SECONDS may carry a unit: 30, 500ms, 2m, 1h; BYTES as well: 8190, 64K, 16M, 1G. Under Limits, 0 is no limit. What stands
+under HTTP, Limits (all but --max-connections), TLS and Proxies, and --access-log, is for WSGI and ASGI applications.
+Where an option has an environment variable, the option wins.
 
 \b
 Signals to the supervisor:

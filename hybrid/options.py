@@ -1,4 +1,4 @@
-"""The value types of the command line: how text becomes a duration, a count, a file mode."""
+"""The value types of the command line: how text becomes a duration, a size, a count, a file mode."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+_SIZE = re.compile(r"(\d+)\s*(?:b|([kmg])(?:i?b)?)?")
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
 if TYPE_CHECKING:  # click before 8.4 has no such subscript at run time
     _Float = click.ParamType[float]
@@ -15,6 +16,7 @@ if TYPE_CHECKING:  # click before 8.4 has no such subscript at run time
 else:
     _Float = _Int = _IntOrStr = click.ParamType
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # unit -> seconds
+_MULTIPLES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}  # unit -> bytes
 
 
 class Duration(_Float):
@@ -30,6 +32,21 @@ class Duration(_Float):
         if match is None:
             self.fail(f"{value!r} is not a duration: write seconds or a number with ms, s, m or h, e.g. 30, 500ms, 2m")
         return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+class ByteSize(_Int):
+    """Bytes, or a number with a unit: `8190`, `64K`, `16M`, `1G`, which are powers of 1024; `64KiB` is the same."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes."""
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip().lower())
+        if match is None:
+            self.fail(f"{value!r} is not a size: write bytes or a whole number with K, M or G, e.g. 8190, 64K, 16M")
+        return int(match[1]) * _MULTIPLES[match[2] or ""]
 
 
 class WorkerCount(_IntOrStr):
@@ -65,3 +82,11 @@ class FileMode(_Int):
 def duration_text(seconds: float) -> str:
     """Return seconds as a person types them: `30s`, `100ms`."""
     return f"{seconds:g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:g}ms"
+
+
+def size_text(size: int) -> str:
+    """Return bytes as a person types them: `8190`, `32K`, `16M`."""
+    for unit in "gmk":
+        if size and size % _MULTIPLES[unit] == 0:
+            return f"{size // _MULTIPLES[unit]}{unit.upper()}"
+    return str(size)

@@ -7,9 +7,11 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from types import ModuleType
+from typing import Any
 
+from hybrid.certificates import CertificateError, read_tls
 from hybrid.config import ConfigError, Service
 from hybrid.cpus import count_usable
 from hybrid.privileges import UnknownAccountError, resolve
@@ -17,7 +19,10 @@ from hybrid.supervisor.addresses import Bind, BindSyntaxError, parse_bind
 from hybrid.supervisor.settings import Settings
 from hybrid.targets import TargetError, home_of, pickled
 from hybrid.workers.application import Application
+from hybrid.workers.contract import log
 from hybrid.workers.contract.seat import ListenerKind, Seat
+from hybrid.workers.http.access_line import check_format
+from hybrid.workers.http.settings import HttpSettings, Limits, Tls
 from hybrid.workers.loops.registry import resolve as resolve_loop
 
 
@@ -31,9 +36,16 @@ class Plan:
     """Where to work; absolute."""
     home: tuple[str, str] | None = None
     """Module and file that define a callable target."""
+    remarks: tuple[str, ...] = ()
+    """What works but is probably not meant, such as a certificate that has expired."""
 
     def enter(self) -> None:
-        """Make this process ready to be the supervisor: change the directory. Raises `ConfigError`."""
+        """Make this process ready to be the supervisor: change the directory, log the remarks. Raises `ConfigError`."""
+        if self.remarks:
+            form, level = self.settings.log_format, self.settings.log_level
+            logger = log.configure(form, level, {"service": self.settings.service})
+            for remark in self.remarks:
+                logger.warning("%s", remark)
         try:
             os.chdir(self.directory)
         except OSError as error:
@@ -67,13 +79,16 @@ def plan(service: Service, *, travels: bool) -> Plan:
     """Return the plan of a service.
 
     `travels`: the plan will be sent to another process, so a callable target is turned into bytes that only workers
-    read. Raises `ConfigError` for what `Service` could not check: addresses, the loop's name, accounts, the target.
+    read. Reads the files of TLS, so it is to be called before privileges are dropped. Raises `ConfigError` for what
+    `Service` could not check: addresses, the loop's name, accounts, certificates, the access log, the target.
     """
+    remarks: list[str] = []
     return Plan(
         settings=_settings(service),
-        application=_application(service, travels=travels),
+        application=_application(service, remarks, travels=travels),
         directory=str(service.directory),
         home=None if isinstance(service.target, str) else home_of(service.target),
+        remarks=tuple(remarks),
     )
 
 
@@ -108,12 +123,18 @@ def _bind(text: str) -> Bind:
         raise ConfigError("bind", str(error)) from None
 
 
-def _application(service: Service, *, travels: bool) -> Application:
+def _application(service: Service, remarks: list[str], *, travels: bool) -> Application:
     try:
         loop = resolve_loop(service.loop)
     except ValueError as error:
         raise ConfigError("loop", str(error)) from None
-    application = Application(loop=loop, interface=service.interface, max_connections=service.max_connections)
+    application = Application(
+        loop=loop,
+        interface=service.interface,
+        call_factory=service.factory,
+        max_connections=service.max_connections,
+        http=_http(service, remarks),
+    )
     target = service.target
     if isinstance(target, str):
         return dataclasses.replace(application, reference=target)
@@ -123,6 +144,48 @@ def _application(service: Service, *, travels: bool) -> Application:
         return dataclasses.replace(application, pickled=pickled(target))
     except TargetError as error:
         raise ConfigError("target", str(error)) from None
+
+
+def _http(service: Service, remarks: list[str]) -> HttpSettings:
+    if service.access_log is not None:
+        try:
+            check_format(service.access_log)
+        except ValueError as error:
+            raise ConfigError("access_log", str(error)) from None
+    return HttpSettings(
+        **_of_the_same_name(service, HttpSettings, without={"limits", "tls", "forwarded_allow_ips"}),
+        limits=Limits(**_of_the_same_name(service, Limits)),
+        forwarded_allow_ips=service.trusted_proxies,
+        tls=_tls(service, remarks),
+    )
+
+
+def _of_the_same_name(service: Service, settings: type[Limits | HttpSettings], without: Set[str] = frozenset()) -> Any:
+    """Return the values for `settings` that stand in `service` under the same names; seconds become floats."""
+    values = {}
+    for field in dataclasses.fields(settings):
+        if field.name not in without:
+            value = getattr(service, field.name)
+            values[field.name] = float(value) if isinstance(field.default, float) else value
+    return values
+
+
+def _tls(service: Service, remarks: list[str]) -> Tls | None:
+    try:
+        return read_tls(
+            certfile=service.certfile,
+            keyfile=service.keyfile,
+            password=service.keyfile_password,
+            ca_certs=service.ca_certs,
+            client_certificate=service.client_certificate_wanted,
+            ciphers=service.ciphers,
+            sni_hook=service.sni_hook,
+            directory=service.directory,
+            warn=remarks.append,
+        )
+    except CertificateError as error:
+        field = "keyfile_password" if error.field == "password" else error.field
+        raise ConfigError(field, error.reason) from None
 
 
 class _HomeFinder:

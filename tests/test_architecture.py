@@ -15,11 +15,18 @@ PACKAGES = {"hybrid": ROOT / "hybrid", "hybrid.supervisor": ROOT / "supervisor",
 SIDES = ("hybrid.supervisor", "hybrid.workers")
 
 # of the public package, these make up the composition root: they see both sides
-ROOM_WITH_BOTH_SIDES = {"hybrid.api", "hybrid.plan", "hybrid.embedding", "hybrid.checking", "hybrid.loops"}
+ROOM_WITH_BOTH_SIDES = {
+    *("hybrid.api", "hybrid.plan", "hybrid.embedding", "hybrid.checking", "hybrid.loops"),
+    *("hybrid.reloading", "hybrid.reloaded"),
+}
 # what other modules of the public package may import from the sides
 FROM_THE_SIDES = {
+    "hybrid.certificate_check": {"hybrid.workers.http.settings", "hybrid.workers.tls"},
+    "hybrid.certificates": {"hybrid.workers.http.settings"},
+    "hybrid.config_http": {"hybrid.workers.http.settings"},
     "hybrid.demo": {"hybrid.workers.identity"},
     "hybrid.guide": {"hybrid.workers.contract.log"},
+    "hybrid.restarting": {"hybrid.workers.contract.exits", "hybrid.workers.contract.log"},
 }
 
 PURE = {f"hybrid.supervisor.{name}" for name in ("states", "events", "table", "policy", "rollout", "machine", "status")}
@@ -27,8 +34,8 @@ PURE_OF_THE_SEAM = {"hybrid.workers.contract.exits", "hybrid.workers.contract.me
 IMPURE = {"os", "signal", "socket", "select", "selectors", "time", "logging", "threading", "subprocess", "random"}
 
 SEAM = "hybrid.workers.contract"
-THIRD_PARTY_OF_WORKERS = {"gevent", "greenlet", "uvloop", "dill"}
-THIRD_PARTY_OF_PUBLIC = {"click", "dill", "multiprocess"}
+THIRD_PARTY_OF_WORKERS = {"gevent", "greenlet", "uvloop", "dill", "httptools", "websockets"}
+THIRD_PARTY_OF_PUBLIC = {"click", "dill", "multiprocess", "watchfiles"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@
     runtime      what handlers stand on: the loop and greenlets of the calling thread; green has their functions
     registrations  the bookkeeping of a selector, for the hub and for gevent
     forks        what a process gives up that a handler forks
+    tls          the context of TLS connections; server_names chooses a certificate by the name of the host
     crash, heap  two settings of the C library that a server needs
 
 Nothing here imports ``hybrid`` (the public package) or ``hybrid.supervisor``.

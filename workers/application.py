@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from hybrid.workers.http.settings import HttpSettings
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Application:
@@ -24,7 +26,11 @@ class Application:
     loop: str = "epoll"
     """A name of `hybrid.workers.loops.registry.LOOPS`."""
     interface: str = "auto"
-    """`auto`, `stream`, `protocol` or `datagram`."""
+    """A name of `hybrid.workers.interfaces.detect.INTERFACES`."""
+    call_factory: bool = False
+    """Whether the target is called without arguments in the worker, and what it returns is served."""
+    http: HttpSettings = dataclasses.field(default_factory=HttpSettings)
+    """How a WSGI or ASGI application is served."""
     max_connections: int = 0
     """Connections a worker serves at a time before it stops accepting; 0: as many as it has descriptors for."""
 

@@ -20,7 +20,7 @@ from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed
 from hybrid.workers.contract.seat import ListenerKind, Seat
 from hybrid.workers.errors import BootError
-from hybrid.workers.interfaces.detect import kind_of
+from hybrid.workers.interfaces.detect import Kind, check_http, kind_of
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import Driver, run
 
@@ -48,8 +48,7 @@ def main(seat: Seat, application: Application) -> int:
         driver = _driver(application.loop)
         identity.take(identity.Identity(seat.service, seat.slot, seat.generation, os.getpid(), driver.name))
         kinds = frozenset(listener.kind for listener in seat.own_listeners)
-        served = _load(application, driver)
-        kind = kind_of(served, application.interface, kinds)
+        served, kind = _load(application, driver, kinds)
     except BootError as error:
         with contextlib.suppress(ChannelClosed):
             seat.channel.send_nowait(BootFailed(code=int(error.code), reason=error.reason))
@@ -57,7 +56,10 @@ def main(seat: Seat, application: Application) -> int:
     from hybrid.workers.serving import Worker  # imports asyncio
 
     _restore_policy()
-    return int(run(driver, lambda runtime: Worker(seat, application, served, kind, runtime).run(), _survive))
+    try:
+        return int(run(driver, lambda runtime: Worker(seat, application, served, kind, runtime).run(), _survive))
+    except BootError as error:  # of the application's start-up; the supervisor has been told
+        return int(error.code)
 
 
 def _survive(error: SystemExit) -> None:
@@ -84,12 +86,12 @@ def check(application: Application, kinds: frozenset[ListenerKind]) -> str:
     Runs code of the application and, for gevent, patches the process: call it in a child. Raises `BootError`.
     """
     driver = _driver(application.loop)
-    kind = kind_of(_load(application, driver), application.interface, kinds)
-    return f"{kind.value} handler on {driver.name}"
+    _, kind = _load(application, driver, kinds)
+    return f"{kind.noun} on {driver.name}"
 
 
-def _load(application: Application, driver: Driver) -> Any:
-    """Return the target; refuse one whose import has changed the process under the loop."""
+def _load(application: Application, driver: Driver, kinds: frozenset[ListenerKind]) -> tuple[Any, Kind]:
+    """Return the target and its kind; refuse one whose import has changed the process under the loop."""
     found = target.load(application)
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and driver.name != "gevent" and monkey.is_module_patched("socket"):
@@ -98,7 +100,9 @@ def _load(application: Application, driver: Driver) -> Any:
             f"{application.name} patches the standard library for gevent, which only gevent's loop can serve: "
             "write --loop gevent, or leave monkey.patch_all() out",
         )
-    return found
+    kind = kind_of(found, application.interface, kinds)
+    check_http(kind, application.http)
+    return found, kind
 
 
 def _driver(name: str) -> Driver:

@@ -39,6 +39,18 @@ class GreenletLike(Protocol):
         ...
 
 
+class ParkingLike(Protocol):
+    """What a greenlet waits with."""
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Park the greenlet until it is woken. Raises `TimeoutError` after `timeout` seconds."""
+        ...
+
+    def wake_soon(self, value: Any = None) -> None:
+        """Let it go on, soon; from anywhere on the loop's thread."""
+        ...
+
+
 class TellingSocket(socket.socket):
     """A socket that tells when it is closed.
 
@@ -140,6 +152,34 @@ class Runtime(Protocol):
         """
         ...
 
+    def start(self, function: Callable[[], object]) -> Any:
+        """Call `function` in a greenlet, at once where the loop can; return the greenlet. Called from the loop.
+
+        The greenlet may serve other functions later. What the function raises is logged.
+        """
+        ...
+
+    def parking(self) -> ParkingLike:
+        """Return what the calling greenlet can wait with, once."""
+        ...
+
+    def open_transport(
+        self,
+        protocol: Any,
+        accepted: Accepted,
+        closed: Callable[[], None],
+        tls: Any = None,
+        tls_timeout: float = 60.0,
+        steps_tasks: bool = True,
+    ) -> Callable[[], object]:
+        """Give an accepted connection to a protocol of ours on the leanest transport of the loop. Called from the loop.
+
+        `closed()` is called once; what is returned ends the connection early. `tls` is an `ssl.SSLContext`,
+        `tls_timeout` the seconds of its handshake. `steps_tasks` tells whether the protocol's methods use asyncio in
+        ways that only the greenlet which runs the loop may, such as stepping its tasks.
+        """
+        ...
+
     async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
         """Return reader and writer for an accepted connection; `closed()` is called once it is closed."""
         ...
@@ -190,7 +230,7 @@ def current() -> Runtime:
     if found is None:
         raise RuntimeError(
             "no hybrid loop runs in this thread: call this in a handler that `hybrid run` serves, "
-            "or inside hybrid.run(main)"
+            "or inside hybrid.run(main). A thread, such as those of --threads, has time.sleep and plain sockets instead"
         )
     return found
 

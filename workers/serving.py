@@ -14,8 +14,10 @@ from hybrid.workers.application import Application
 from hybrid.workers.connections import Connections
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import Draining, Message, MessageError, Ready
+from hybrid.workers.contract.messages import BootFailed, Draining, Message, MessageError, Ready
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.errors import BootError
+from hybrid.workers.interfaces.adapter import Adapter
 from hybrid.workers.interfaces.datagram import Datagrams
 from hybrid.workers.interfaces.detect import Kind
 from hybrid.workers.interfaces.protocol import ProtocolFactory
@@ -24,11 +26,13 @@ from hybrid.workers.runtime import Runtime
 
 _log = logging.getLogger("hybrid")
 CLEAN_UP = 1.0  # seconds that ended handlers get for their `finally` blocks, within the drain deadline
+INTERRUPT = 5.0  # seconds before that in which a web application knows that its clients are gone
 _ADAPTERS: dict[Kind, Any] = {
     Kind.SYNC_STREAM: SyncStream,
     Kind.ASYNC_STREAM: AsyncStream,
     Kind.PROTOCOL: ProtocolFactory,
 }
+_WEB = frozenset({Kind.WSGI, Kind.ASGI})
 
 
 class Worker:
@@ -44,9 +48,20 @@ class Worker:
         self._connections = Connections()
         self._draining = asyncio.Event()
         self._exit = Exit.OK
+        self._adapter = self._make_adapter()
+
+    def _make_adapter(self) -> Adapter:
+        if self._kind in _WEB:
+            from hybrid.workers.interfaces import web  # imports the parsers
+
+            return web.INTERFACES[self._kind.value](
+                self._target, self._runtime, self._connections, self._application.http
+            )
+        make = _ADAPTERS.get(self._kind)
+        return Adapter() if make is None else make(self._target, self._runtime, self._connections)
 
     async def run(self) -> Exit:
-        """Serve until drained; return the exit code."""
+        """Serve until drained; return the exit code. Raises `BootError` if the application's start-up fails."""
         self._loop.set_exception_handler(_log_loop_error)
         self._loop.add_signal_handler(signal.SIGTERM, self._drain_asked, "SIGTERM")
         # asyncio's handler only writes to the loop's wake-up descriptor, which goes on; ours also runs where the loop
@@ -54,6 +69,7 @@ class Worker:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         forks.guard(self._seat.channel, self._runtime.abandon)
         self._loop.add_reader(self._seat.channel.fileno(), self._supervisor_spoke)
+        await self._start_up()
         servers = [self._serve(listener) for listener in self._seat.own_listeners]
         for server in servers:
             server.start()
@@ -68,9 +84,15 @@ class Worker:
         if listener.kind is ListenerKind.DATAGRAM:
             is_async = self._kind is Kind.ASYNC_DATAGRAM
             return Datagrams(self._target, is_async, self._runtime, self._connections, listener.sock)
-        adapter = _ADAPTERS[self._kind](self._target, self._runtime, self._connections)
         capacity = self._application.max_connections
-        return Acceptor(self._loop, listener.sock, adapter.connected, self._connections, capacity)
+        return Acceptor(self._loop, listener.sock, self._adapter.connected, self._connections, capacity)
+
+    async def _start_up(self) -> None:
+        try:
+            await self._adapter.start_up()
+        except BootError as error:
+            self._tell(BootFailed(code=int(error.code), reason=error.reason))
+            raise
 
     # -- the supervisor ----------------------------------------------------------------------------------------------
 
@@ -126,20 +148,45 @@ class Worker:
         """Serve what is queued and open, within the grace period; then end the handlers that are left."""
         grace = self._seat.graceful_timeout
         clean_up = min(CLEAN_UP, grace / 4)
-        ends = self._loop.time() + grace - clean_up
-        self._stop(servers)
-        while await self._connections.wait_empty(ends - self._loop.time()):
-            self._stop(servers)  # once more: a handshake that was under way has put its connection into the queue since
-            if not len(self._connections):
-                return
-        _log.warning("%d connections did not end within the grace period; ending them", len(self._connections))
-        self._connections.end_all()
-        await self._connections.wait_empty(clean_up / 2)
+        begins = self._loop.time()
+        ends = begins + grace - clean_up
+        await self._stop(servers)
+        self._adapter.drain()
+        if not await self._finished(servers, ends - min(INTERRUPT, grace / 4)):
+            self._adapter.interrupt()
+            if not await self._finished(servers, ends):
+                await self._end(clean_up / 2)
+        await self._adapter.shut_down(begins + grace - clean_up / 4 - self._loop.time())
 
-    @staticmethod
-    def _stop(servers: list[Acceptor | Datagrams]) -> None:
-        for server in servers:
-            server.stop()
+    async def _finished(self, servers: list[Acceptor | Datagrams], until: float) -> bool:
+        """Wait until every connection and all that runs has ended, at most until a time; tell whether that is so."""
+        while await self._connections.wait_empty(until - self._loop.time()):
+            await self._stop(
+                servers
+            )  # once more: a handshake that was under way has put its connection into the queue since
+            if not len(self._connections):
+                return await self._adapter.wait_idle(until - self._loop.time())
+        return False
+
+    async def _end(self, timeout: float) -> None:
+        _log.warning("%d connections did not end within the grace period; ending them", len(self._connections))
+        self._adapter.end()
+        self._connections.end_all()
+        await self._connections.wait_empty(timeout)
+        await self._adapter.wait_idle(timeout)
+
+    async def _stop(self, servers: list[Acceptor | Datagrams]) -> None:
+        """Accept what waits, then no more: in a callback, for what is accepted begins at once, and not in this task."""
+        stopped: asyncio.Future[None] = self._loop.create_future()
+        self._loop.call_soon(_stop_all, servers, stopped)
+        await stopped
+
+
+def _stop_all(servers: list[Acceptor | Datagrams], stopped: asyncio.Future[None]) -> None:
+    for server in servers:
+        server.stop()
+    if not stopped.done():
+        stopped.set_result(None)
 
 
 def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

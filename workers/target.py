@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from typing import Any
@@ -12,17 +13,65 @@ from hybrid.workers.application import Application
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.errors import BootError
 
+_ASYNC_FACTORY = (
+    "the application factory {} is async, and the loop does not run yet when it is called: make it a plain function, "
+    "and do what has to be awaited in the application's lifespan"
+)
+
 
 def load(application: Application) -> Any:
-    """Return the target of `application`, importing its module. Runs code of the application.
+    """Return the target of `application`: import its module and, if that is asked for, call it as a factory.
 
-    Raises `BootError` (TARGET) with what happened and, for an error in the application's code, where.
+    Runs code of the application. Raises `BootError` (TARGET) with what happened and, for an error in the
+    application's code, where.
     """
+    found = _find(application)
+    return _make(found, application.name) if application.call_factory else found
+
+
+def _find(application: Application) -> Any:
     if application.factory is not None:
         return application.factory
     if application.pickled is not None:
         return _unpickle(application.pickled)
     return _import(application.reference or "")
+
+
+def _make(factory: Any, name: str) -> Any:
+    """Return what an application factory makes. The loop does not run yet, so it cannot be awaited."""
+    if not callable(factory):
+        raise BootError(Exit.TARGET, f"{name} is no application factory but {_article(factory)}: leave --factory out")
+    if inspect.iscoroutinefunction(factory):
+        raise BootError(Exit.TARGET, _ASYNC_FACTORY.format(name))
+    _check_takes_nothing(factory, name)
+    try:
+        made = factory()
+    except BaseException as error:  # noqa: BLE001 - any code may run, and raise SystemExit and its like
+        raise BootError(Exit.TARGET, _broken(f"the application factory {name} failed", error)) from None
+    if inspect.isawaitable(made):
+        if inspect.iscoroutine(made):
+            made.close()  # or Python warns that it was never awaited
+        raise BootError(Exit.TARGET, _ASYNC_FACTORY.format(name))
+    if not callable(made):
+        raise BootError(
+            Exit.TARGET, f"the application factory {name} returned {_article(made)}, which is not something to call"
+        )
+    return made
+
+
+def _check_takes_nothing(factory: Any, name: str) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except (ValueError, TypeError):  # some callables of C tell nothing
+        return
+    try:
+        signature.bind()
+    except TypeError:
+        raise BootError(
+            Exit.TARGET,
+            f"{name}({', '.join(signature.parameters)}) cannot be called without arguments, as --factory does; "
+            "if it is the application itself, leave --factory out",
+        ) from None
 
 
 def _import(reference: str) -> Any:
@@ -34,16 +83,16 @@ def _import(reference: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise BootError(Exit.TARGET, _no_module(module_name, error.name)) from None
-        raise BootError(Exit.TARGET, _broken(module_name, error)) from None
+        raise BootError(Exit.TARGET, _broken(f"cannot import {module_name!r}", error)) from None
     except BaseException as error:  # noqa: BLE001 - any code may run at import, and raise SystemExit and its like
-        raise BootError(Exit.TARGET, _broken(module_name, error)) from None
+        raise BootError(Exit.TARGET, _broken(f"cannot import {module_name!r}", error)) from None
     for name in path.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
             raise BootError(Exit.TARGET, _no_attribute(module_name, found, name)) from None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a property or a module's __getattr__ of the application
-            raise BootError(Exit.TARGET, _broken(f"{module_name}:{path}", error)) from None
+            raise BootError(Exit.TARGET, _broken(f"cannot import {reference!r}", error)) from None
     return found
 
 
@@ -53,7 +102,7 @@ def _unpickle(data: bytes) -> Any:
     try:
         return dill.loads(data)
     except Exception as error:  # noqa: BLE001 - unpickling runs code of the application
-        raise BootError(Exit.TARGET, _broken("the pickled target", error)) from None
+        raise BootError(Exit.TARGET, _broken("cannot import 'the pickled target'", error)) from None
 
 
 def _no_module(module_name: str, missing: str) -> str:
@@ -74,6 +123,12 @@ def _no_attribute(module_name: str, owner: Any, name: str) -> str:
     return f"{module_name!r} has no attribute {name!r}{hint}"
 
 
+def _article(value: Any) -> str:
+    """What a value is, with its article: `a dict`, `an int`, `None`."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def _broken(what: str, error: BaseException) -> str:
     """The error with the application's frames; ours and the import system's say nothing to its author."""
     frames = [
@@ -85,4 +140,4 @@ def _broken(what: str, error: BaseException) -> str:
     ]
     summary = "".join(traceback.format_exception_only(error)).strip()
     where = "".join(traceback.format_list(frames[-4:])).rstrip()
-    return f"cannot import {what!r}: {summary}" + (f"\n{where}" if where else "")
+    return f"{what}: {summary}" + (f"\n{where}" if where else "")

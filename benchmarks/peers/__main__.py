@@ -1,4 +1,4 @@
-"""``python -m benchmarks.peers NAME``: run one peer until it is killed. Imports only what that peer needs."""
+"""``python -m benchmarks.peers NAME [TARGET]``: run one peer until it is killed. Imports only what that peer needs."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ def _uvloop_protocol() -> None:
     uvloop.run(serve())
 
 
+def _bjoern(target: str) -> None:
+    from benchmarks.peers.bjoern_wsgi import serve
+
+    serve(target)
+
+
 PEERS: dict[str, Callable[[], None]] = {  # name on the command line -> what never returns
     "gevent-stream": _gevent_stream,
     "asyncio-streams": _asyncio_streams,
@@ -56,6 +62,7 @@ PEERS: dict[str, Callable[[], None]] = {  # name on the command line -> what nev
     "uvloop-streams": _uvloop_streams,
     "uvloop-protocol": _uvloop_protocol,
 }
+PEERS_WITH_TARGET: dict[str, Callable[[str], None]] = {"bjoern": _bjoern}  # the same for those that serve `module:attr`
 
 
 def _end_with_parent() -> None:
@@ -68,7 +75,14 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("name", choices=PEERS)
-    peer = PEERS[parser.parse_args().name]
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name in PEERS:
+        commands.add_parser(name)
+    for name in PEERS_WITH_TARGET:
+        commands.add_parser(name).add_argument("target", help="module:attribute of the application")
+    given = parser.parse_args()
     _end_with_parent()
-    peer()
+    if given.name in PEERS:
+        PEERS[given.name]()
+    else:
+        PEERS_WITH_TARGET[given.name](given.target)

@@ -2,30 +2,77 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import websockets
+from websockets.sync.server import ServerConnection, serve
 
 ROOT = Path(__file__).parent.parent.parent
 DEADLINE = 100.0  # seconds
 
 needs_compiler = pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("cc")), reason="there is no C compiler")
+needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+needs_uvicorn = pytest.mark.skipif(not importlib.util.find_spec("uvicorn"), reason="uvicorn is not installed")
+
+HTTP_SUITES = ("wsgi", "asgi", "fastapi", "upload", "download", "websocket", "https")
+UPGRADED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
 
 
-def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m benchmarks` to its end."""
+def benchmarks(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `python -m benchmarks` to its end; `path` is where it looks for programs."""
     command = [sys.executable, "-m", "benchmarks", *arguments]
+    env = {**os.environ, "PATH": os.environ["PATH"] if path is None else path}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of Python that uses the benchmarks."""
+    command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+@contextlib.contextmanager
+def answering(*answers: bytes) -> Iterator[int]:
+    """A server whose connections each give these answers, one for each piece that comes; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_answer, args=(listener, answers))
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # wakes the accept
+            thread.join(DEADLINE)
+
+
+def _answer(listener: socket.socket, answers: tuple[bytes, ...]) -> None:
+    with contextlib.suppress(OSError):  # the listener was shut down, or the client has left
+        while True:
+            sock, _ = listener.accept()
+            with sock, contextlib.suppress(OSError):
+                for answer in answers:
+                    sock.recv(65536)
+                    sock.sendall(answer)
+                sock.recv(65536)
 
 
 def test_the_help_names_every_suite() -> None:
     done = benchmarks("--help")
     assert done.returncode == 0
-    assert all(f"\n  {suite} " in done.stdout for suite in ("echo", "cpu", "memory", "boot"))
+    assert all(f"\n  {suite} " in done.stdout for suite in ("echo", "cpu", "memory", "boot", *HTTP_SUITES))
 
 
 @pytest.mark.parametrize("arguments", [["ehco"], ["--runs", "0"], ["--seconds", "-1"]])
@@ -65,3 +112,103 @@ def test_the_boot_table_tells_when_a_successor_answers() -> None:
     done = benchmarks("boot", "--runs", "1", "--only", "hybrid epoll")
     assert done.returncode == 0, done.stderr
     assert "SIGKILL to answer" in done.stdout
+
+
+def test_a_missing_client_is_named_with_its_package(tmp_path: Path) -> None:
+    done = benchmarks("wsgi", "--runs", "1", "--only", "hybrid epoll", path=str(tmp_path))
+    assert done.returncode == 2
+    assert "apt-get install wrk" in done.stderr
+
+
+@needs_wrk
+@needs_uvicorn
+def test_an_http_table_compares_hybrid_with_the_server_asked_for(tmp_path: Path) -> None:
+    raw = tmp_path / "figures.json"
+    only = ["--only", "hybrid epoll", "--only", "uvicorn"]
+    done = benchmarks("fastapi", "--runs", "1", "--seconds", "1", "--retries", "0", "--json", str(raw), *only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "x) uvicorn" in done.stdout
+    sample = json.loads(raw.read_text())["suites"]["fastapi"]["servers"]["hybrid epoll"]["rounds"]["0"]
+    assert sample["load"]["per_second"] > 0
+
+
+@needs_wrk
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+def test_every_http_suite_measures_hybrid() -> None:
+    suites = [name for name in HTTP_SUITES if name not in ("fastapi", "websocket")]
+    done = benchmarks(*suites, "--runs", "1", "--seconds", "1", "--retries", "0", "--only", "hybrid epoll*")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_compiler
+@needs_uvicorn
+def test_the_websocket_table_shows_both_protocols_of_uvicorn() -> None:
+    arguments = ["--runs", "1", "--seconds", "0.2", "--retries", "0", "--only", "uvicorn *", "--only", "hybrid epoll"]
+    done = benchmarks("websocket", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\nuvicorn websockets " in done.stdout
+    assert "\nuvicorn websockets-sansio " in done.stdout
+
+
+@needs_wrk
+def test_answers_of_a_wrong_status_make_a_measurement_fail() -> None:
+    """What wrk counts as answers too."""
+    code = (
+        "import sys; from benchmarks.web import wrk;"
+        "wrk.run(sys.argv[1], connections=1, seconds=1, core=None, request=('GET',))"
+    )
+    with answering(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as port:
+        done = python(code, f"http://127.0.0.1:{port}/")
+    assert "LoadFailed: wrk counted" in done.stderr
+    assert "answers of status 400 or above" in done.stderr
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 500 Broken\r\nContent-Length: 3\r\n\r\nhi!", b"nonsense\r\n\r\n"])
+def test_a_server_that_answers_wrongly_is_not_measured(answer: bytes) -> None:
+    code = (
+        "import sys; from benchmarks.web.exchange import Exchange;"
+        "Exchange('/', b'hi!').check(int(sys.argv[1]), secure=False)"
+    )
+    with answering(answer) as port:
+        done = python(code, str(port))
+    assert "LoadFailed: GET /" in done.stderr
+
+
+@needs_compiler
+def test_the_websocket_client_answers_pings_between_its_messages() -> None:
+    pongs: list[threading.Event] = []
+
+    def echo(connection: ServerConnection) -> None:
+        with contextlib.suppress(websockets.ConnectionClosed):
+            for message in connection:
+                if len(pongs) < 3:
+                    pongs.append(connection.ping())
+                connection.send(message)
+
+    code = "import sys; from benchmarks.web.clients import WebSockets; WebSockets().check(int(sys.argv[1]))"
+    with serve(echo, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        done = python(code, str(server.socket.getsockname()[1]))
+        server.shutdown()
+        thread.join(DEADLINE)
+    assert done.returncode == 0, done.stderr
+    assert [pong.is_set() for pong in pongs] == [True, True, True]
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("answers", "complaint"),
+    [
+        ((UPGRADED, b"\x82\x40" + bytes(64)), "a wrong byte came back"),
+        ((UPGRADED, b"\x89\x00" + b"\x82\x40" + bytes(64)), "a wrong byte came back"),
+        ((UPGRADED, b"\x88\x00"), "a wrong byte came back"),
+        ((b"HTTP/1.1 403 Forbidden\r\n\r\n",), "the upgrade was refused: HTTP/1.1 403 Forbidden"),
+        ((UPGRADED.replace(b"s3pP", b"S3PP"),), "the upgrade was refused: HTTP/1.1 101 Switching Protocols"),
+    ],
+)
+def test_the_websocket_client_notices_what_is_wrong(answers: tuple[bytes, ...], complaint: str) -> None:
+    code = "import sys; from benchmarks.web.clients import WebSockets; WebSockets().check(int(sys.argv[1]))"
+    with answering(*answers) as port:
+        done = python(code, str(port))
+    assert f"LoadFailed: {complaint}" in done.stderr

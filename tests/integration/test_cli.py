@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.clients import ask, connected, read_all, talk
+from support.clients import ask, connected, talk
 from support.loops import ALL_LOOPS, LOOPS
 from support.process import HybridProcess, RunHybrid
 
@@ -37,7 +37,7 @@ def finish(process: HybridProcess) -> tuple[int, str, str]:
 def test_without_a_command_the_help_is_shown(hybrid_command: Command) -> None:
     code, out, err = finish(hybrid_command())
     assert (code, err) == (0, "")
-    assert "hybrid run myapp:handle" in out
+    assert "hybrid run myapp:app" in out
 
 
 def test_the_version_is_shown(hybrid_command: Command) -> None:
@@ -70,6 +70,19 @@ def test_the_help_of_run_reads_like_a_manual(hybrid_command: Command, word: str)
         (["--chdir", "nowhere"], "there is no such directory"),
         (["--log-level", "loud"], "'loud' is not one of"),
         (["--nonsense"], "No such option"),
+        (["--interface", "uwsgi"], "'uwsgi' is not one of"),
+        (["--max-body-size", "much"], "is not a size: write bytes or a whole number with K, M or G"),
+        (
+            ["--max-header-bytes", "2G"],
+            "--max-header-bytes: 2147483648: use a whole number from 0 to 1073741824",
+        ),
+        (["--keep-alive-timeout", "2d"], "is not a duration"),
+        (["--threads", "4", "--loop", "gevent"], "--threads: 4: requests run in greenlets on gevent: leave --threads"),
+        (["--root-path", "shop"], "--root-path: 'shop': begin with a slash"),
+        (["--forwarded-allow-ips", "proxy"], "--forwarded-allow-ips: 'proxy': use addresses and networks"),
+        (["--access-log", "apache"], "--access-log: 'apache': use common, combined, json, or a format"),
+        (["--keyfile", "key.pem"], "--keyfile: TLS needs a certificate: give --certfile too"),
+        (["--certfile", "nowhere.pem"], "--certfile: "),
         (["a:b", "c:d"], "unexpected extra argument"),
     ],
 )
@@ -126,37 +139,11 @@ def test_a_loop_that_cannot_be_used_is_listed_with_the_reason(hybrid_command: Co
 # --- the demonstration
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_the_demonstration_answers_a_browser_on_every_loop(hybrid_run: RunHybrid, loop: str) -> None:
-    process = hybrid_run("--workers", "1", "--loop", loop)
-    with connected(process.address) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = read_all(sock).decode()
-    assert answer.startswith("HTTP/1.1 200 OK\r\n")
-    assert f"<td>{loop}" in answer
-    assert f"<td>{process.worker_pids()[0]}" in answer
-    assert process.stop() == 0
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_the_demonstration_answers_lines_on_every_loop(hybrid_run: RunHybrid, loop: str) -> None:
-    process = hybrid_run("--workers", "1", "--loop", loop)
-    answer = ask(process.address, b"hello\nquit\n").decode()
-    assert f"web/0 gen=1 pid={process.worker_pids()[0]} on {loop}, answer 1: you said 'hello'\nbye\n" == answer
-    assert process.stop() == 0
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_the_demonstration_cuts_off_a_line_without_end_on_every_loop(hybrid_run: RunHybrid, loop: str) -> None:
-    process = hybrid_run("--workers", "1", "--loop", loop)
-    assert ask(process.address, b"x" * 200_000).startswith(b"bye: a line has at most 4096 bytes")
-
-
 def test_the_demonstration_says_what_to_try(hybrid_run: RunHybrid) -> None:
     process = hybrid_run("--workers", "1")
     host, port = process.address
-    assert process.wait_for_log(rf"try: curl http://{host}:{port}/")
-    assert process.wait_for_log(rf"try: nc {host} {port}")
+    assert process.wait_for_log(rf"try: a browser at http://{host}:{port}/$")
+    assert process.wait_for_log(rf"try: curl http://{host}:{port}/who$")
 
 
 def test_a_target_of_ones_own_gets_no_such_advice(hybrid_run: RunHybrid) -> None:
@@ -225,7 +212,8 @@ def test_sockets_of_systemd_are_served_where_no_address_is_given(hybrid_command:
         )
         process = hybrid_command("run", "--workers", "1", executable=[sys.executable, "-c", code], pass_fds=(fd,))
         process.wait_serving()
-        assert ask(listener.getsockname(), b"hello\nquit\n").endswith(b"you said 'hello'\nbye\n")
+        answer = ask(listener.getsockname(), b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b'"service": "web"' in answer
 
 
 def test_an_address_given_wins_over_sockets_of_systemd(hybrid_run: RunHybrid) -> None:
@@ -339,6 +327,24 @@ def test_check_says_what_would_be_served(hybrid_run: RunHybrid, loop: str) -> No
     assert re.fullmatch(rf"app:handle: sync stream handler on {loop}; 2 workers on 127\.0\.0\.1:\d+\n", out)
 
 
+@pytest.mark.parametrize(
+    ("app", "options", "what"),
+    [
+        ("def app(environ, start_response): ...", [], "WSGI application"),
+        ("async def app(scope, receive, send): ...", [], "ASGI application"),
+        ("import flask\napp = flask.Flask(__name__)", [], "WSGI application"),
+        ("import fastapi\napp = fastapi.FastAPI()", [], "ASGI application"),
+        ("def app(): return lambda environ, start_response: None", ["--factory"], "WSGI application"),
+        ("def app(a, b): ...", ["--interface", "wsgi", "--proxy-protocol"], "WSGI application"),
+    ],
+)
+def test_check_recognises_web_applications(hybrid_run: RunHybrid, app: str, options: list[str], what: str) -> None:
+    process = hybrid_run("app:app", "--workers", "1", "--loop", LOOPS[0], *options, "--check", app=app, serving=False)
+    code, out, err = finish(process)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"app:app: {what} on {LOOPS[0]}; 1 worker on ")
+
+
 def test_check_keeps_what_the_target_prints_off_the_summary(hybrid_run: RunHybrid) -> None:
     process = hybrid_run("app:handle", "--check", app=f"print('loading')\n{ECHO}", serving=False)
     code, out, err = finish(process)
@@ -352,7 +358,9 @@ def test_check_keeps_what_the_target_prints_off_the_summary(hybrid_run: RunHybri
     [
         ("import no_such_module_anywhere", 3, "no_such_module_anywhere"),
         ("x = 1", 3, "handle"),
-        ("def handle(): pass", 3, "handle"),
+        ("def handle(): pass", 3, "handle is: it takes (); write --interface wsgi or"),
+        ("def handle(): pass", 3, "if it is an application factory add --factory"),
+        ("def handle(scope): pass", 3, "only ASGI 3 is served"),
         ("raise SystemExit(0)", 3, ""),
         ("import os; os._exit(9)", 6, "ended with code 9"),
         ("import os; os.kill(os.getpid(), 9)", 6, "was killed by SIGKILL"),
@@ -365,6 +373,26 @@ def test_check_finds_a_bad_target_and_survives_it(hybrid_run: RunHybrid, app: st
     assert err.startswith("hybrid: error: ")
     assert expected in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("app", "options", "expected"),
+    [
+        ("def handle(sock, address): ...", ["--proxy-protocol"], "--proxy-protocol is for WSGI and ASGI applications"),
+        ("def handle(sock, address): ...", ["--factory"], "handle(sock, address) cannot be called without arguments"),
+        ("async def handle(): ...", ["--factory"], "the application factory app:handle is async"),
+        ("def handle(): 1 / 0", ["--factory"], "the application factory app:handle failed: ZeroDivisionError"),
+        ("async def handle(scope, receive, send): ...", ["--bind", "udp://127.0.0.1:0"], "cannot serve udp://"),
+    ],
+)
+def test_check_finds_options_that_do_not_fit_the_target(
+    hybrid_run: RunHybrid, app: str, options: list[str], expected: str
+) -> None:
+    bind = [] if "--bind" in options else ["--bind", "127.0.0.1:0"]
+    process = hybrid_run("app:handle", *bind, *options, "--check", app=app, serving=False)
+    code, out, err = finish(process)
+    assert (code, out) == (3, "")
+    assert expected in err
 
 
 def test_check_gives_up_on_a_target_that_does_not_load(hybrid_run: RunHybrid) -> None:

@@ -97,7 +97,8 @@ def test_an_async_closure_serves() -> None:
 
 def test_a_reference_serves() -> None:
     with Supervisor(service_of("hybrid.demo:handle", name="demo")) as running:
-        assert b"demo/0 " in ask(address_of(running), b"hello\n")
+        answer = ask(address_of(running), b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b'"service": "demo", "slot": 0' in answer
 
 
 def test_an_inherited_descriptor_is_served_under_whatever_number_it_gets() -> None:

@@ -79,7 +79,7 @@ def _options_of_the_command() -> Iterator[click.Option]:
     from hybrid.cli import command
 
     for described in (command, *command.commands.values()):
-        context = click.Context(described)
+        context = click.Context(described, **described.context_settings)
         yield from (one for one in described.get_params(context) if isinstance(one, click.Option))
 
 

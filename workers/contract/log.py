@@ -84,7 +84,7 @@ class StderrHandler(logging.Handler):
     def __init__(self, fd: int = 2) -> None:
         super().__init__()
         self._fd = fd
-        self._poll = _unpatched("poll")()
+        self._poll = unpatched("poll")()
         self._poll.register(fd, select.POLLOUT)
         self._lost = 0  # records that found no room since the last one that did
 
@@ -109,7 +109,7 @@ class StderrHandler(logging.Handler):
         return True
 
 
-def _unpatched(name: str) -> Callable[[], Any]:
+def unpatched(name: str) -> Callable[[], Any]:
     """`select.poll` as the C library's, also where gevent has replaced it with one that switches greenlets."""
     saved: dict[str, dict[str, Any]] = getattr(__import__("sys").modules.get("gevent.monkey"), "saved", {})
     found: Callable[[], Any] = saved.get("select", {}).get(name) or getattr(select, name)

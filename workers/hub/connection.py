@@ -68,6 +68,8 @@ class Connection:
         "closing",
         "error",
         "loop",
+        "on_paused",
+        "on_resumed",
         "paused",
         "sock",
         "unsent",
@@ -94,6 +96,8 @@ class Connection:
         self.closed = False
         self.error: OSError | None = None  # what broke the connection, for drain and wait_closed
         self.clear = True  # open, nothing unsent, no end wanted: the one flag the hot path looks at
+        self.on_paused: Callable[[], object] | None = None  # for a protocol: `unsent` rose above the high-water mark
+        self.on_resumed: Callable[[], object] | None = None  # ... and fell below the low one
         self._send = sock.send
         self._drained = drained(loop)
         self._on_closed = on_closed
@@ -147,8 +151,10 @@ class Connection:
             self.unsent = bytearray()
         self.unsent += data
         self.clear = False
-        if len(self.unsent) > self._high:
+        if len(self.unsent) > self._high and not self.paused:
             self.paused = True
+            if self.on_paused is not None:
+                self.on_paused()
         self._wait_for_room()
 
     def _wait_for_room(self) -> None:
@@ -174,6 +180,10 @@ class Connection:
         if self.paused and len(self.unsent) <= self._low:
             self.paused = False
             self._wake()
+            if self.on_resumed is not None:
+                self.on_resumed()
+                if self.closed:
+                    return  # type: ignore[unreachable]  # the callback may close it
         if self.unsent:
             if self.closing and sent:
                 self._start_linger()

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
+from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
@@ -42,6 +43,7 @@ class Greenlet(greenlet.greenlet):
         self._home = home
         self._call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (function, args, kwargs or {})
         self._report = report
+        self._hides_loop = _get_running_loop() is None  # as its parent does: see `pool`
         self._links: list[Link] = []  # called by the loop after the end, in order
         self._ended = False
         self.value: Any = None
@@ -77,6 +79,8 @@ class Greenlet(greenlet.greenlet):
         if self._call is None:
             raise RuntimeError("a greenlet runs once")
         (function, args, kwargs), self._call = self._call, None
+        if self._hides_loop:
+            _set_running_loop(None)
         try:
             self.value = function(*args, **kwargs)
         except GreenletExit as exit_:
@@ -86,6 +90,8 @@ class Greenlet(greenlet.greenlet):
             if self._report:
                 _log.error("greenlet %s failed", _name_of(function), exc_info=error)
         finally:
+            if self._hides_loop and self._loop.is_running():
+                _set_running_loop(self._loop)
             self._end()
 
     def join(self, timeout: float | None = None) -> None:

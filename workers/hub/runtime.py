@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -13,7 +14,9 @@ from hybrid.workers import runtime as runtimes
 from hybrid.workers.hub import greenlets
 from hybrid.workers.hub.greenlets import Greenlet
 from hybrid.workers.hub.parking import Parking
+from hybrid.workers.hub.pool import Pool
 from hybrid.workers.hub.watch import Watches
+from hybrid.workers.loops import native_transport
 from hybrid.workers.runtime import Accepted, run_handler
 
 T = TypeVar("T")
@@ -21,6 +24,8 @@ OpenStreams = Callable[["HubRuntime", Accepted, Callable[[], None]], Awaitable[t
 """Makes reader and writer for a connection: lean ones on the hub, the loop's own elsewhere."""
 CreateTask = Callable[[asyncio.AbstractEventLoop, Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 """Makes the task of a connection: stepped by the poller on the hub, the loop's own elsewhere."""
+OpenTransport = Callable[["HubRuntime", Any, Accepted, Callable[[], None]], Callable[[], object]]
+"""Gives a connection to a protocol: over a lean transport on the hub, over the loop's own elsewhere."""
 
 
 class HubRuntime:
@@ -36,6 +41,7 @@ class HubRuntime:
         watches: Watches,
         open_streams: OpenStreams,
         create_task: CreateTask,
+        open_transport: OpenTransport,
     ) -> None:
         from hybrid.workers.hub.sockets import Socket  # which imports this file
 
@@ -44,9 +50,30 @@ class HubRuntime:
         self._new_socket = Socket
         self.watches = watches
         self.home = greenlet.getcurrent()
-        self.go_home = self.home.switch
+        self.go_home: Callable[[], Any] = self.home.switch
         self._open_streams = open_streams
         self._create_task = create_task
+        self._open_transport = open_transport
+        self._pool = Pool(self.home, loop)
+
+    def start(self, function: Callable[[], object]) -> greenlet.greenlet:
+        """Call `function` now, in a greenlet that does not see the running loop; see `pool`."""
+        self.go_home = self._go_home_from_hiding  # for the sockets that are made from now on
+        self.start = self._pool.start  # type: ignore[method-assign]
+        return self._pool.start(function)
+
+    def _go_home_from_hiding(self) -> Any:
+        if _get_running_loop() is not None:
+            return self.home.switch()
+        _set_running_loop(self.loop)
+        try:
+            return self.home.switch()
+        finally:
+            _set_running_loop(None)
+
+    def parking(self) -> Parking:
+        """Return what the calling greenlet can wait with."""
+        return Parking(self.loop, self.home)
 
     def refuse_to_park(self) -> NoReturn:
         """Raise the `RuntimeError` for a blocking call in the loop's own greenlet."""
@@ -155,6 +182,20 @@ class HubRuntime:
     async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
         """Return lean streams on the hub and asyncio's own elsewhere; `closed()` is called once."""
         return await self._open_streams(self, accepted, closed)
+
+    def open_transport(
+        self,
+        protocol: Any,
+        accepted: Accepted,
+        closed: Callable[[], None],
+        tls: Any = None,
+        tls_timeout: float = 60.0,
+        steps_tasks: bool = True,
+    ) -> Callable[[], object]:
+        """Give an accepted connection to a protocol; TLS is asyncio's on every loop."""
+        if tls is not None:
+            return native_transport.open_transport(self, protocol, accepted, closed, tls, tls_timeout)
+        return self._open_transport(self, protocol, accepted, closed)
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Return a task for a connection's coroutine; on the hub it is stepped by the poller."""

@@ -1,4 +1,16 @@
-"""Which kind of application a target is: decided by its signature, or refused with what to write instead."""
+"""Which kind of application a target is: decided by its signature, or refused with what to write instead.
+
+The rules of `auto`, in this order; case and leading underscores of parameter names do not count:
+
+1. A class with `data_received` or `buffer_updated` is a protocol.
+2. What takes three arguments, the first called `scope`, is ASGI 3; a class only if its instances can be awaited.
+3. What is not async, takes two arguments and calls the first `environ` or the second `start_response` is WSGI; so is
+   (env, start...). A class may be WSGI too: PEP 3333, "The Application/Framework Side".
+4. What takes exactly two arguments is a handler of streams, exactly three a handler of datagrams.
+5. What does not tell its parameters but has a `wsgi_app` is WSGI, and ASGI with an `asgi_app` (Flask, Quart).
+
+Instances are judged by their `__call__`. No framework is imported for this, and nothing is called.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +24,7 @@ from typing import Any
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.seat import ListenerKind
 from hybrid.workers.errors import BootError
+from hybrid.workers.http.settings import HttpSettings
 
 
 class Kind(enum.Enum):
@@ -22,15 +35,29 @@ class Kind(enum.Enum):
     PROTOCOL = "protocol"
     SYNC_DATAGRAM = "sync datagram"
     ASYNC_DATAGRAM = "async datagram"
+    WSGI = "wsgi"
+    ASGI = "asgi"
+
+    @property
+    def noun(self) -> str:
+        """What messages call a target of this kind."""
+        return f"{self.value.upper()} application" if self in HTTP_KINDS else f"{self.value} handler"
 
 
 DATAGRAM_KINDS = frozenset({Kind.SYNC_DATAGRAM, Kind.ASYNC_DATAGRAM})
-INTERFACES = ("auto", "stream", "protocol", "datagram")
-_WEB = {"environ": "a WSGI application", "scope": "an ASGI application"}  # first parameter -> what it is
+HTTP_KINDS = frozenset({Kind.WSGI, Kind.ASGI})
+INTERFACES = ("auto", "stream", "protocol", "datagram", "wsgi", "asgi")
+_ARGUMENTS = {"stream": 2, "datagram": 3, "protocol": 0, "wsgi": 2, "asgi": 3}  # interface -> arguments of a call
 _HELP = (
-    "write --interface stream for handle(sock, address) or async handle(reader, writer), "
+    "write --interface wsgi or --interface asgi for a web application, "
+    "--interface stream for handle(sock, address) or async handle(reader, writer), "
     "--interface protocol for a factory of asyncio.Protocol, "
     "--interface datagram for handle(data, address, transport)"
+)
+_FACTORY = "if it is an application factory add --factory"
+_ASGI_2 = (
+    "{} takes (scope) alone, as applications of ASGI 2 do, and only ASGI 3 is served: "
+    "write it as async def app(scope, receive, send), or wrap it with asgiref.compatibility.double_to_single_callable"
 )
 
 
@@ -46,6 +73,21 @@ class _Signature:
         """Whether a call with `count` positional arguments fits; unknown signatures get the benefit of the doubt."""
         return not self.known or len(self.names) <= count <= self.most
 
+    @property
+    def is_exactly(self) -> int | None:
+        """The one number of positional arguments it takes; None if it takes several numbers or does not tell."""
+        return len(self.names) if self.known and len(self.names) == self.most else None
+
+    @property
+    def tells_little(self) -> bool:
+        """Whether it says nothing of its parameters, like `*args`."""
+        return not self.known or (not self.names and self.most == float("inf"))
+
+    @property
+    def is_of_a_factory(self) -> bool:
+        """Whether it can be called without arguments and says so."""
+        return self.known and not self.names
+
 
 def kind_of(target: Any, interface: str, listeners: frozenset[ListenerKind]) -> Kind:
     """Return the kind of `target`, asked for as `interface`, to be served on `listeners`.
@@ -59,62 +101,137 @@ def kind_of(target: Any, interface: str, listeners: frozenset[ListenerKind]) -> 
     return kind
 
 
+def check_http(kind: Kind, http: HttpSettings) -> None:
+    """Refuse what only HTTP does for a target of another kind, where leaving it undone would be a danger.
+
+    Raises `BootError` (TARGET): the target would be served without encryption, or be given proxies' headers as data.
+    """
+    if kind in HTTP_KINDS:
+        return
+    for option, is_asked in (("--certfile", http.tls is not None), ("--proxy-protocol", http.proxy_protocol)):
+        if is_asked:
+            raise BootError(
+                Exit.TARGET,
+                f"{option} is for WSGI and ASGI applications and the target is {_article(kind)}: leave {option} out",
+            )
+
+
 def _guess(target: Any) -> Kind:
-    if inspect.isclass(target):
-        if hasattr(target, "data_received") or hasattr(target, "buffer_updated"):
-            return Kind.PROTOCOL
-        raise BootError(
-            Exit.TARGET, f"cannot tell what kind of application the class {target.__qualname__} is: {_HELP}"
-        )
+    if inspect.isclass(target) and (hasattr(target, "data_received") or hasattr(target, "buffer_updated")):
+        return Kind.PROTOCOL
     signature = _signature(target)
-    names = tuple(name.lower() for name in signature.names)
-    if names[:2] in (("environ", "start_response"), ("scope", "receive")):
-        raise BootError(
-            Exit.TARGET,
-            f"{_name(target)}({', '.join(names)}) looks like {_WEB[names[0]]}, "
-            f"which this version does not serve; if it is not, {_HELP}",
-        )
-    required = len(names)
-    is_async = is_coroutine_function(target)
-    if signature.known and required == signature.most == 2:
-        return Kind.ASYNC_STREAM if is_async else Kind.SYNC_STREAM
-    if signature.known and required == signature.most == 3:
-        return Kind.ASYNC_DATAGRAM if is_async else Kind.SYNC_DATAGRAM
-    shape = f"takes ({', '.join(names)})" if signature.known else "does not tell its parameters"
-    raise BootError(Exit.TARGET, f"cannot tell what kind of application {_name(target)} is: it {shape}; {_HELP}")
+    kind = _guess_web(target, signature)
+    if kind is not None:
+        return kind
+    if not inspect.isclass(target):
+        is_async = is_coroutine_function(target)
+        if signature.is_exactly == 2:
+            return Kind.ASYNC_STREAM if is_async else Kind.SYNC_STREAM
+        if signature.is_exactly == 3:
+            return Kind.ASYNC_DATAGRAM if is_async else Kind.SYNC_DATAGRAM
+    raise BootError(Exit.TARGET, _cannot_tell(target, signature))
+
+
+def _guess_web(target: Any, signature: _Signature) -> Kind | None:
+    names = tuple(name.lower().lstrip("_") for name in signature.names)
+    is_class = inspect.isclass(target)
+    if len(names) == 3 and names[0] == "scope" and (not is_class or hasattr(target, "__await__")):
+        return Kind.ASGI
+    if names == ("scope",):
+        raise BootError(Exit.TARGET, _ASGI_2.format(_name(target)))
+    if len(names) == 2 and _are_of_wsgi(*names):
+        if is_coroutine_function(target):
+            raise BootError(Exit.TARGET, _async_wsgi(target))
+        return Kind.WSGI
+    if signature.tells_little and not is_class:
+        if callable(getattr(target, "asgi_app", None)):
+            return Kind.ASGI
+        if callable(getattr(target, "wsgi_app", None)):
+            return Kind.WSGI
+    return None
+
+
+def _are_of_wsgi(first: str, second: str) -> bool:
+    return first == "environ" or second == "start_response" or (first == "env" and second.startswith("start"))
+
+
+def _cannot_tell(target: Any, signature: _Signature) -> str:
+    what = f"the class {target.__qualname__}" if inspect.isclass(target) else _name(target)
+    shape = f"it takes ({', '.join(signature.names)})" if signature.known else "it does not tell its parameters"
+    text = f"cannot tell what kind of application {what} is: {shape}; {_HELP}"
+    return f"{text}; {_FACTORY}" if signature.is_of_a_factory else text
 
 
 def _named(target: Any, interface: str) -> Kind:
-    wanted = {"stream": 2, "datagram": 3, "protocol": 0}
-    if interface not in wanted:
+    if interface not in _ARGUMENTS:
         raise BootError(Exit.USAGE, f"unknown interface {interface!r}: use one of {', '.join(INTERFACES)}")
-    if not inspect.isclass(target) and not _signature(target).takes(wanted[interface]):
-        names = ", ".join(_signature(target).names)
-        raise BootError(
-            Exit.TARGET,
-            f"{_name(target)}({names}) cannot be called with {wanted[interface]} arguments, "
-            f"as --interface {interface} does",
-        )
-    if interface == "protocol":
-        return Kind.PROTOCOL
+    is_web = interface in ("wsgi", "asgi")
+    if is_web or not inspect.isclass(target):
+        _check_arguments(target, interface, is_web)
     is_async = is_coroutine_function(target)
-    if interface == "datagram":
-        return Kind.ASYNC_DATAGRAM if is_async else Kind.SYNC_DATAGRAM
-    return Kind.ASYNC_STREAM if is_async else Kind.SYNC_STREAM
+    match interface:
+        case "protocol":
+            return Kind.PROTOCOL
+        case "asgi":
+            return Kind.ASGI
+        case "wsgi":
+            if is_async:
+                raise BootError(Exit.TARGET, _async_wsgi(target))
+            return Kind.WSGI
+        case "datagram":
+            return Kind.ASYNC_DATAGRAM if is_async else Kind.SYNC_DATAGRAM
+        case _:
+            return Kind.ASYNC_STREAM if is_async else Kind.SYNC_STREAM
+
+
+def _check_arguments(target: Any, interface: str, is_web: bool) -> None:
+    """Refuse a target that cannot be called as its interface does.
+
+    A web application has no parameter with a default, factories do: `create_app(config=None)`.
+    """
+    signature = _signature(target)
+    is_factory = is_web and signature.is_of_a_factory and not signature.tells_little
+    if signature.takes(_ARGUMENTS[interface]) and not is_factory:
+        return
+    if signature.names == ("scope",) and interface == "asgi":
+        raise BootError(Exit.TARGET, _ASGI_2.format(_name(target)))
+    text = f"{_name(target)}({', '.join(signature.names)}) cannot be called with {_ARGUMENTS[interface]} arguments"
+    hint = f"; {_FACTORY}" if is_factory else ""
+    raise BootError(Exit.TARGET, f"{text}, as --interface {interface} does{hint}")
+
+
+def _async_wsgi(target: Any) -> str:
+    return (
+        f"{_name(target)} is async, and WSGI applications are called without await (PEP 3333): "
+        "write def instead of async def, or write it as an ASGI application, (scope, receive, send)"
+    )
 
 
 def _check_listeners(kind: Kind, listeners: frozenset[ListenerKind]) -> None:
     needed = ListenerKind.DATAGRAM if kind in DATAGRAM_KINDS else ListenerKind.STREAM
-    if listeners - {needed}:
-        if needed is ListenerKind.DATAGRAM:
-            raise BootError(Exit.TARGET, "a datagram handler needs a datagram address: write --bind udp://HOST:PORT")
-        raise BootError(Exit.TARGET, f"a {kind.value} handler cannot serve udp:// addresses: write --bind HOST:PORT")
+    if not listeners - {needed}:
+        return
+    if needed is ListenerKind.DATAGRAM:
+        text = "a datagram handler needs a datagram address: write --bind udp://HOST:PORT"
+        if kind is Kind.ASYNC_DATAGRAM:
+            text += "; if the target is an ASGI application add --interface asgi"
+        raise BootError(Exit.TARGET, text)
+    raise BootError(Exit.TARGET, f"{_article(kind)} cannot serve udp:// addresses: write --bind HOST:PORT")
+
+
+def _article(kind: Kind) -> str:
+    return f"{'an' if kind.noun[0] in 'aA' else 'a'} {kind.noun}"
 
 
 def is_coroutine_function(target: Any) -> bool:
-    """Whether calling `target` gives a coroutine: also for partials, methods and objects with `async def __call__`."""
+    """Whether calling `target` gives a coroutine: also for partials, methods and objects with `async def __call__`.
+
+    Calling a class gives an instance, whatever `__call__` its instances have.
+    """
     while isinstance(target, functools.partial):
         target = target.func
+    if inspect.isclass(target):
+        return False
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "__call__", None))  # noqa: B004
 
 

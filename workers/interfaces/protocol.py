@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.connections import Connection, Connections
+from hybrid.workers.interfaces.adapter import Adapter
 from hybrid.workers.runtime import Accepted, Runtime
 
 
-class ProtocolFactory:
+class ProtocolFactory(Adapter):
     """Gives each connection to a protocol made by the application's factory."""
 
     def __init__(self, factory: Callable[[], Any], runtime: Runtime, connections: Connections) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.connections import Connection, Connections
+from hybrid.workers.interfaces.adapter import Adapter
 from hybrid.workers.runtime import Accepted, Runtime
 
 
-class SyncStream:
+class SyncStream(Adapter):
     """Runs a sync handler in a greenlet per connection. The socket is closed when the handler returns."""
 
     def __init__(self, handler: Callable[..., Any], runtime: Runtime, connections: Connections) -> None:
@@ -39,7 +40,7 @@ class SyncStream:
         connection.end = lambda: runtime.kill(started)
 
 
-class AsyncStream:
+class AsyncStream(Adapter):
     """Runs a coroutine handler in a task per connection.
 
     As with `asyncio.start_server`, a handler that returns leaves the connection open for whoever still holds its

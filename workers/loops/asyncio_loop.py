@@ -10,6 +10,7 @@ from hybrid.workers import forks
 from hybrid.workers.hub.reactor import LoopWatches
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.loops.native_streams import open_streams
+from hybrid.workers.loops.native_transport import open_transport
 
 
 class AsyncioDriver:
@@ -28,7 +29,8 @@ class AsyncioDriver:
 
     def runtime(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
         """Return greenlets over `add_reader` and asyncio's own streams."""
-        return HubRuntime(self.name, loop, LoopWatches(loop, self._abandon), open_streams, type(loop).create_task)
+        watches = LoopWatches(loop, self._abandon)
+        return HubRuntime(self.name, loop, watches, open_streams, type(loop).create_task, open_transport)
 
     def _abandon(self) -> None:
         """In a forked child, put /dev/null in the place of the epoll set that it shares with the worker."""

@@ -13,6 +13,7 @@ import contextvars
 import inspect
 import selectors
 import socket
+from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
@@ -21,6 +22,8 @@ import gevent.event
 import greenlet
 from gevent import socket as gevent_socket
 
+from hybrid.workers.hub.pool import Pool
+from hybrid.workers.loops import gevent_transport, native_transport
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.registrations import Registrations
 from hybrid.workers.runtime import WOULD_BLOCK, Accepted, run_handler
@@ -61,12 +64,19 @@ class GeventSelector(Registrations):
         for fd in self._resting:
             self._start(fd)
         self._resting.clear()
-        if timeout is not None and timeout <= 0:
-            gevent.sleep(0)
-        else:
-            self._something.wait(timeout)
-        while self._abandoned:
-            gevent.sleep(3600)
+        # asyncio keeps the running loop per thread: to the other greenlets, which run now, there is none, else asgiref
+        # and Django would refuse to work "in an async context"
+        running = _get_running_loop()
+        _set_running_loop(None)
+        try:
+            if timeout is not None and timeout <= 0:
+                gevent.sleep(0)
+            else:
+                self._something.wait(timeout)
+            while self._abandoned:
+                gevent.sleep(3600)
+        finally:
+            _set_running_loop(running)
         self._something.clear()
         fired, self._fired = self._fired, {}
         return [(key, mask & key.events) for fd, mask in fired.items() if (key := self._keys.get(fd)) is not None]
@@ -156,6 +166,9 @@ class GeventRuntime:
         self.loop: asyncio.AbstractEventLoop = loop
         self._abandon_loop = loop.abandon
         self.home = greenlet.getcurrent()
+        self.watches = gevent_transport.GeventWatches()
+        self._hub = gevent.get_hub()
+        self._pool = Pool(self._hub, None)
 
     def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> gevent.Greenlet[..., Any]:
         """`gevent.spawn`; a coroutine function, which it would call and forget, raises `TypeError`."""
@@ -256,6 +269,31 @@ class GeventRuntime:
         """Run a sync handler in a gevent greenlet, as gevent's StreamServer does."""
         return gevent.spawn(run_handler, handler, accepted.socket(), accepted.address, ended)
 
+    def start(self, function: Callable[[], object]) -> greenlet.greenlet:
+        """Call `function` in a greenlet: at once from the hub, where lean transports call; else soon."""
+        if greenlet.getcurrent() is self._hub:
+            return self._pool.start(function)
+        return gevent.spawn(function)
+
+    def parking(self) -> GeventParking:
+        """Return what the calling greenlet can wait with."""
+        self._refuse_home()
+        return GeventParking()
+
+    def open_transport(
+        self,
+        protocol: Any,
+        accepted: Accepted,
+        closed: Callable[[], None],
+        tls: Any = None,
+        tls_timeout: float = 60.0,
+        steps_tasks: bool = True,
+    ) -> Callable[[], object]:
+        """Give an accepted connection to a protocol: asyncio's transport for TLS, and for those that step tasks."""
+        if tls is None and not steps_tasks:
+            return gevent_transport.open_transport(self, protocol, accepted, closed)
+        return native_transport.open_transport(self, protocol, accepted, closed, tls, tls_timeout)
+
     async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
         """Return asyncio's own streams."""
         return await open_streams(self, accepted, closed)
@@ -265,16 +303,36 @@ class GeventRuntime:
         return self.loop.create_task(coroutine)
 
     def abandon(self) -> None:
-        """Let go of the asyncio loop in a process that a handler forked."""
+        """Let go of the asyncio loop and the connections in a process that a handler forked."""
         self._abandon_loop()
+        self.watches.abandon()
 
-    def kill(self, started: gevent.Greenlet[..., Any]) -> None:
+    def kill(self, started: greenlet.greenlet) -> None:
         """Raise GreenletExit in a greenlet."""
-        started.kill(block=False)
+        gevent.kill(started)
 
     def _refuse_home(self) -> None:
         if greenlet.getcurrent() is self.home:
             raise RuntimeError(WOULD_BLOCK)
+
+
+class GeventParking:
+    """One wait of a greenlet."""
+
+    def __init__(self) -> None:
+        self._woken: gevent.event.AsyncResult[Any] = gevent.event.AsyncResult()
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Park until `wake_soon`; raises `TimeoutError` after `timeout` seconds."""
+        try:
+            return self._woken.get(timeout=timeout)
+        except gevent.Timeout:
+            raise TimeoutError("timed out") from None
+
+    def wake_soon(self, value: Any = None) -> None:
+        """Let the greenlet go on."""
+        if not self._woken.ready():
+            self._woken.set(value)
 
 
 def _settle(future: asyncio.Future[T], value: T) -> None:

@@ -7,6 +7,7 @@ import resource
 from typing import cast
 
 from hybrid.workers.hub.loop import HubLoop
+from hybrid.workers.hub.protocols import open_transport
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.hub.stepping import create_task
 from hybrid.workers.hub.streams import open_streams
@@ -33,7 +34,7 @@ class HubDriver:
     def runtime(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
         """Return greenlets, sockets and lean streams over the hub."""
         hub = cast(HubLoop, loop)
-        return HubRuntime(self.name, hub, hub.watches, open_streams, create_task)
+        return HubRuntime(self.name, hub, hub.watches, open_streams, create_task, open_transport)
 
 
 driver = HubDriver

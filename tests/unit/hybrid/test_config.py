@@ -43,6 +43,8 @@ GOOD: list[tuple[str, Any]] = [
     ("log_format", "json"),
     ("log_level", "debug"),
     ("interface", "datagram"),
+    ("interface", "wsgi"),
+    ("interface", "asgi"),
 ]
 
 BAD: list[tuple[str, Any, str]] = [
@@ -58,7 +60,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("workers", True, "1 to 1024"),
     ("workers", 1.0, "1 to 1024"),
     ("loop", 3, "name"),
-    ("interface", "wsgi", "auto, stream, protocol, datagram"),
+    ("interface", "wsgj", "auto, stream, protocol, datagram, wsgi, asgi"),
     ("name", "", "letters"),
     ("name", "two words", "letters"),
     ("name", "a/b", "letters"),

@@ -1,129 +1,189 @@
-"""The demonstration's handler, over a socket pair on asyncio: what it says, and what it does not put up with."""
+"""The demonstration over plain ASGI messages: pages, headers, the methods allowed, the lifespan."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
-import socket
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
 
 import pytest
+from support.asgi import Answer, Exchange, get
 
 from hybrid import demo
+from hybrid.workers import identity
+from hybrid.workers.identity import Identity
 
 
-async def _converse(request: bytes, *, half_close: bool) -> bytes:
-    near, far = socket.socketpair()
-    reader, writer = await asyncio.open_connection(sock=near)
-    client_reader, client_writer = await asyncio.open_connection(sock=far)
-    async with asyncio.timeout(20):
-        serving = asyncio.ensure_future(demo.handle(reader, writer))
-        client_writer.write(request)
-        if half_close:
-            client_writer.write_eof()
-        answer = await client_reader.read()
-        client_writer.close()
-        await client_writer.wait_closed()
-        await serving
-        await writer.wait_closed()
-    return answer
+@pytest.fixture
+def evil_identity() -> Iterator[Identity]:
+    """Be a worker of a service whose name is markup; `Service` refuses such a name, an embedder's code may not."""
+    before = identity.current()
+    who = Identity(service="<b>&", slot=3, generation=2, pid=4711, loop="epoll")
+    identity.take(who)
+    yield who
+    identity.take(before)
 
 
-def converse(request: bytes, *, half_close: bool = True) -> str:
-    """Send `request`, and an end of stream if told so; return all that is answered until the handler closes."""
-    return asyncio.run(_converse(request, half_close=half_close)).decode()
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "SLOW", 0.0)
 
 
-def body_of(answer: str) -> str:
-    return answer.partition("\r\n\r\n")[2]
+def test_the_page_names_the_worker_that_answered() -> None:
+    answer = get(demo.handle, "/")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert f"<strong>{os.getpid()}</strong>" in answer.text
 
 
-def test_a_browser_gets_a_page_that_names_the_worker() -> None:
-    answer = converse(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", half_close=False)
-    assert answer.startswith("HTTP/1.1 200 OK\r\n")
-    assert str(os.getpid()) in body_of(answer)
+def test_what_the_page_shows_is_escaped(evil_identity: Identity) -> None:
+    text = get(demo.handle, "/").text
+    assert "<strong>&lt;b&gt;&amp;/3</strong>" in text
+    assert evil_identity.service not in text
 
 
-def test_the_page_is_as_long_as_its_header_says() -> None:
-    answer = converse(b"GET / HTTP/1.1\r\n\r\n", half_close=False)
-    length = re.search(r"Content-Length: (\d+)\r\n", answer)
-    assert length is not None
-    assert int(length[1]) == len(body_of(answer).encode())
+def test_no_placeholder_is_left_in_the_page() -> None:
+    assert "$" not in get(demo.handle, "/").text
 
 
-def test_head_gets_the_headers_alone() -> None:
-    answer = converse(b"HEAD / HTTP/1.0\r\n\r\n", half_close=False)
-    assert answer.startswith("HTTP/1.1 200 OK\r\n")
-    assert answer.endswith("\r\n\r\n")
-    assert "Content-Length: 0" not in answer
+class Loaded(HTMLParser):
+    """Collects what a page loads, what is in it that its policy would not let run, and its ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: list[str] = []
+        self.inline: list[str] = []
+        self.ids: list[str] = []
+        self.labels: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.files += [
+            value for name in ("src", "href") if (value := named.get(name)) and not value.startswith("data:")
+        ]
+        self.inline += [name for name in named if name.startswith("on") or name == "style"]
+        self.inline += [tag] if tag == "style" or (tag == "script" and "src" not in named) else []
+        self.ids += [value] if (value := named.get("id")) else []
+        self.labels += [value for name in ("for", "aria-labelledby") if (value := named.get(name))]
 
 
-def test_other_methods_are_told_which_are_allowed() -> None:
-    answer = converse(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nignore me")
-    assert answer.startswith("HTTP/1.1 405 ")
-    assert "Allow: GET, HEAD\r\n" in answer
+@pytest.fixture
+def loaded() -> Loaded:
+    page = Loaded()
+    page.feed(get(demo.handle, "/").text)
+    return page
 
 
-def test_too_many_headers_are_refused() -> None:
-    answer = converse(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (demo.MAX_HEADERS + 1))
-    assert answer.startswith("HTTP/1.1 431 ")
+@pytest.mark.usefixtures("quick")
+def test_all_that_the_page_refers_to_is_served_here_and_found_below_any_mount(loaded: Loaded) -> None:
+    assert {"demo.js", "demo.css", "who"} <= set(loaded.files)
+    assert not [file for file in loaded.files if file.startswith("/") or ":" in file]
+    assert {get(demo.handle, f"/{file}", method="HEAD").status for file in loaded.files} == {200}
 
 
-def test_a_request_that_ends_within_its_headers_is_answered_all_the_same() -> None:
-    """Whoever types a request by hand forgets the empty line."""
-    assert converse(b"GET / HTTP/1.1\r\nHost").startswith("HTTP/1.1 200 OK")
+def test_the_page_needs_no_exception_from_its_policy(loaded: Loaded) -> None:
+    assert not loaded.inline
 
 
-def test_each_line_is_answered_with_the_worker_and_the_line() -> None:
-    first, second = converse(b"hello\r\nthere").splitlines()
-    assert first.endswith(": you said 'hello'")
-    assert second.endswith(": you said 'there'")
-    assert f"pid={os.getpid()}" in first
+def test_labels_and_the_script_name_elements_that_are_there(loaded: Loaded) -> None:
+    used = re.findall(r'byId\("([^"]+)"\)', get(demo.handle, "/demo.js").text)
+    assert used
+    assert set(used) | set(loaded.labels) <= set(loaded.ids)
+    assert len(loaded.ids) == len(set(loaded.ids))
+
+
+@pytest.mark.parametrize("path", ["/", "/who", "/demo.js", "/demo.css", "/nowhere"])
+def test_every_answer_carries_the_protecting_headers(path: str) -> None:
+    headers = get(demo.handle, path).headers
+    assert headers["content-security-policy"].startswith("default-src 'none';")
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/", "/who", "/demo.js", "/demo.css", "/nowhere"])
+def test_the_length_is_that_of_the_body(path: str) -> None:
+    answer = get(demo.handle, path)
+    assert int(answer.headers["content-length"]) == len(answer.body)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("path", ["/", "/who", "/slow", "/events", "/demo.js", "/demo.css"])
+def test_head_gets_the_headers_alone(path: str) -> None:
+    answer = get(demo.handle, path, method="HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers.get("content-length") != "0"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
+def test_other_methods_are_told_which_are_allowed(method: str) -> None:
+    answer = get(demo.handle, "/who", method=method)
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/who/", "//", "/../demo.py", "/demo.html", "/ws"])
+def test_what_is_not_there_is_not_found(path: str) -> None:
+    assert get(demo.handle, path).status == 404
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "status"),
+    [("/app", "/app/who", 200), ("/app/", "/app/who", 200), ("/app", "/app", 200), ("/app", "/app/no", 404)],
+)
+def test_it_may_be_mounted_below_a_path(root: str, path: str, status: int) -> None:
+    assert get(demo.handle, path, root_path=root).status == status
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("path", ["/who", "/slow"])
+def test_who_tells_the_worker_and_closes_the_connection(path: str, evil_identity: Identity) -> None:
+    answer = get(demo.handle, path)
+    told = json.loads(answer.body)
+    assert told.pop("answers") > 0
+    assert told == {"service": "<b>&", "slot": 3, "generation": 2, "pid": 4711, "loop": "epoll"}
+    assert answer.headers["connection"] == "close"
 
 
 def test_answers_are_counted() -> None:
-    numbers = [int(match) for match in re.findall(r"answer (\d+):", converse(b"a\nb\n"))]
-    assert numbers[1] == numbers[0] + 1
+    first, second = (json.loads(get(demo.handle, "/who").body)["answers"] for _ in range(2))
+    assert second == first + 1
 
 
-@pytest.mark.parametrize("word", [b"quit", b"EXIT "])
-def test_quit_ends_the_conversation(word: bytes) -> None:
-    assert converse(word + b"\n", half_close=False) == "bye\n"
+def test_a_slow_answer_does_not_keep_others_waiting() -> None:
+    """The second request, which comes later, is answered first."""
+    ended: list[str] = []
 
+    async def request(path: str) -> Answer:
+        answer = await Exchange(demo.handle, path).run()
+        ended.append(path)
+        return answer
 
-def test_bytes_that_are_no_text_are_shown_as_such() -> None:
-    assert "\ufffd" in converse(b"\xff\n")
-
-
-@pytest.mark.parametrize("size", [demo.MAX_LINE + 1, 200_000])
-def test_a_line_without_end_is_cut_off(size: int) -> None:
-    assert converse(b"x" * size) == f"bye: a line has at most {demo.MAX_LINE} bytes here\n"
-
-
-def test_silence_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "PATIENCE", 0.02)
-    assert converse(b"half a line", half_close=False) == "bye: nothing heard for 0.02 seconds\n"
-
-
-def test_a_client_that_goes_on_sending_after_the_answer_is_not_heard_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "LINGER", 0.02)
-    assert converse(b"PUT / HTTP/1.1\r\n\r\n", half_close=False).startswith("HTTP/1.1 405 ")
-
-
-def test_an_empty_connection_is_closed_without_a_word() -> None:
-    assert converse(b"") == ""
-
-
-def test_a_client_that_resets_ends_the_handler_quietly() -> None:
-    async def scenario() -> None:
-        listener = socket.create_server(("127.0.0.1", 0))
-        client = socket.create_connection(listener.getsockname())
-        accepted, _ = listener.accept()
-        reader, writer = await asyncio.open_connection(sock=accepted)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # close sends a reset
-        client.close()
-        listener.close()
+    async def both() -> None:
         async with asyncio.timeout(20):
-            await demo.handle(reader, writer)
+            await asyncio.gather(request("/slow"), request("/who"))
 
-    asyncio.run(scenario())
+    asyncio.run(both())
+    assert ended == ["/who", "/slow"]
+
+
+def test_the_lifespan_is_agreed_to() -> None:
+    questions = iter(["lifespan.startup", "lifespan.shutdown"])
+    answers: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": next(questions)}
+
+    async def send(message: Any) -> None:
+        answers.append(message["type"])
+
+    asyncio.run(demo.handle({"type": "lifespan"}, receive, send))
+    assert answers == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_a_scope_it_does_not_know_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no scope of type 'mail'"):
+        asyncio.run(demo.handle({"type": "mail"}, None, None))  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from hybrid.options import Duration, FileMode, WorkerCount, duration_text
+from hybrid.options import ByteSize, Duration, FileMode, WorkerCount, duration_text, size_text
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,40 @@ def test_a_number_is_a_duration_already() -> None:
 def test_a_default_is_shown_with_its_unit(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
     assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("8190", 8190),
+        ("64K", 65_536),
+        ("64k", 65_536),
+        ("64KiB", 65_536),
+        ("64 kB", 65_536),
+        ("16M", 16 << 20),
+        (" 1 g ", 1 << 30),
+        ("7B", 7),
+        (9, 9),
+    ],
+)
+def test_a_size_is_bytes_or_has_a_unit(text: str | int, size: int) -> None:
+    assert ByteSize().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "much", "1.5M", "1e3", "M", "1 2", "1T", "0x10", "1i"])
+def test_what_is_no_size_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(click.UsageError, match="64K"):
+        ByteSize().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0"), (240, "240"), (8190, "8190"), (1024, "1K"), (32_768, "32K"), (16 << 20, "16M"), (3 << 30, "3G")],
+)
+def test_a_default_size_is_shown_with_its_unit(size: int, text: str) -> None:
+    assert size_text(size) == text
+    assert ByteSize().convert(text, None, None) == size
 
 
 @pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("4", 4), (4, 4)])

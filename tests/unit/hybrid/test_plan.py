@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import re
 from pathlib import Path
 
 import dill
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
 
 from hybrid.config import ConfigError, Service
 from hybrid.cpus import count_usable
 from hybrid.plan import Plan, _HomeFinder, plan
 from hybrid.supervisor.addresses import TcpBind, UdpBind, UnixBind
+from hybrid.workers.http.settings import HttpSettings
 
 
 def handle(sock: object, address: object) -> str:
@@ -51,6 +56,89 @@ def test_every_default_is_the_same_on_both_sides_of_the_plan() -> None:
             assert getattr(settings, field.name) == field.default, field.name
 
 
+def test_every_default_of_http_is_that_of_the_workers() -> None:
+    application = plan_of().application
+    assert application.http == HttpSettings()
+    assert application.call_factory is False
+
+
+def test_values_about_http_reach_the_workers() -> None:
+    made = plan_of(
+        factory=True, keep_alive_timeout=7, max_body_size=9, root_path="/x", forwarded_allow_ips="unix,::1", threads=3
+    )
+    http = made.application.http
+    assert (http.limits.keep_alive_timeout, http.limits.max_body_size, http.root_path) == (7.0, 9, "/x")
+    assert (http.forwarded_allow_ips, http.threads) == (("unix", "::1"), 3)
+    assert isinstance(http.limits.keep_alive_timeout, float)
+    assert made.application.call_factory is True
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A directory with cert.pem, key.pem, and ca.pem."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost")
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return tmp_path
+
+
+def test_the_files_of_tls_are_read_in_the_directory_to_work_in(certificates: Path) -> None:
+    made = plan_of(chdir=certificates, certfile="cert.pem", keyfile="key.pem", ca_certs="ca.pem", sni_hook="app:hook")
+    tls = made.application.http.tls
+    assert tls is not None
+    assert b"BEGIN CERTIFICATE" in tls.certificate
+    assert tls.key == (certificates / "key.pem").read_bytes()
+    assert tls.client_ca is not None
+    assert (tls.client_certificate, tls.sni_hook) == ("required", "app:hook")
+    assert dill.loads(dill.dumps(made)) == made
+
+
+def test_a_private_key_is_not_shown(certificates: Path) -> None:
+    made = plan_of(chdir=certificates, certfile="cert.pem", keyfile="key.pem")
+    assert "PRIVATE KEY" not in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("files", "field", "reason"),
+    [
+        ({"certfile": "no.pem", "keyfile": "key.pem"}, "certfile", "no.pem"),
+        ({"certfile": "cert.pem", "keyfile": "no.pem"}, "keyfile", "no.pem"),
+        ({"certfile": "cert.pem", "keyfile": "key.pem", "ca_certs": "key.pem"}, "ca_certs", "no certificate"),
+        ({"certfile": "cert.pem", "keyfile": "locked.pem"}, "keyfile_password", ""),
+        ({"certfile": "cert.pem", "keyfile": "locked.pem", "keyfile_password": "wrong"}, "keyfile_password", ""),
+        ({"certfile": "cert.pem", "keyfile": "key.pem", "ciphers": "nonsense"}, "ciphers", ""),
+    ],
+)
+def test_what_is_wrong_with_the_files_of_tls_is_named(
+    certificates: Path, files: dict[str, str], field: str, reason: str
+) -> None:
+    key = serialization.load_pem_private_key((certificates / "key.pem").read_bytes(), None)
+    locked = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    (certificates / "locked.pem").write_bytes(locked)
+    with pytest.raises(ConfigError) as caught:
+        plan_of(chdir=certificates, **files)
+    assert caught.value.field == field
+    assert reason in caught.value.reason
+
+
+def test_remarks_are_logged_where_the_process_becomes_the_supervisor(
+    certificates: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(certificates)
+    past = trustme.CA().issue_cert("localhost", not_after=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+    past.private_key_and_cert_chain_pem.write_to_path(certificates / "past.pem")
+    made = plan_of(certfile="past.pem")
+    assert capfd.readouterr().err == ""
+    made.enter()
+    assert re.search(r" WARNING .*past\.pem: .*2020", capfd.readouterr().err)
+
+
 def test_a_reference_stays_a_reference() -> None:
     assert plan_of("app:handle", travels=True).application.reference == "app:handle"
 
@@ -71,7 +159,14 @@ def test_a_whole_plan_travels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("bind", "nonsense"), ("loop", "epol"), ("user", "no-such-user"), ("group", "no-such-group")]
+    ("field", "value"),
+    [
+        ("bind", "nonsense"),
+        ("loop", "epol"),
+        ("user", "no-such-user"),
+        ("group", "no-such-group"),
+        ("access_log", "%(nonsense)s"),
+    ],
 )
 def test_what_only_the_sides_can_tell_is_named_too(field: str, value: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -11,7 +11,8 @@ import pytest
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.seat import ListenerKind
 from hybrid.workers.errors import BootError
-from hybrid.workers.interfaces.detect import Kind, is_coroutine_function, kind_of
+from hybrid.workers.http.settings import HttpSettings, Tls
+from hybrid.workers.interfaces.detect import HTTP_KINDS, INTERFACES, Kind, check_http, is_coroutine_function, kind_of
 
 STREAM = frozenset({ListenerKind.STREAM})
 DATAGRAM = frozenset({ListenerKind.DATAGRAM})
@@ -28,9 +29,6 @@ def any_number(*args: Any) -> None: ...
 def two_or_three(a: Any, b: Any, c: Any = None) -> None: ...
 def two_and_keyword(a: Any, b: Any, *, c: Any = None) -> None: ...
 def positional_only(a: Any, b: Any, /) -> None: ...
-def wsgi(environ: Any, start_response: Any) -> None: ...
-async def asgi(scope: Any, receive: Any, send: Any) -> None: ...
-def wsgi_in_capitals(Environ: Any, Start_Response: Any) -> None: ...  # noqa: N803
 
 
 class Proto(asyncio.Protocol): ...
@@ -103,17 +101,14 @@ def test_datagram_handlers_are_recognised(target: Any, kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (one, r"cannot tell what kind of application one is: it takes \(sock\); write --interface stream for"),
+        (one, r"cannot tell what kind of application one is: it takes \(sock\); write --interface wsgi or"),
         (four, r"four is: it takes \(a, b, c, d\)"),
         (none, r"none is: it takes \(\)"),
         (any_number, r"any_number is"),
         (two_or_three, r"two_or_three is: it takes \(a, b\)"),
-        (Other, r"cannot tell what kind of application the class Other is: write"),
+        (Other, r"cannot tell what kind of application the class Other is: it takes \(a, b\)"),
         (max, r"max is"),
         (dict.fromkeys, r"fromkeys"),
-        (wsgi, r"wsgi\(environ, start_response\) looks like a WSGI application, which this version does not serve"),
-        (wsgi_in_capitals, "looks like a WSGI application"),
-        (asgi, r"asgi\(scope, receive, send\) looks like an ASGI application"),
         (7, "the target is a int, not something to call: 7"),
         (None, "the target is a NoneType, not something to call"),
     ],
@@ -129,11 +124,9 @@ def test_nothing_is_guessed(target: Any, message: str) -> None:
     [
         (any_number, "stream", STREAM, Kind.SYNC_STREAM),
         (two_or_three, "stream", STREAM, Kind.SYNC_STREAM),
-        (wsgi, "stream", STREAM, Kind.SYNC_STREAM),
         (async_two, "stream", STREAM, Kind.ASYNC_STREAM),
         (max, "stream", STREAM, Kind.SYNC_STREAM),
         (any_number, "datagram", DATAGRAM, Kind.SYNC_DATAGRAM),
-        (asgi, "datagram", DATAGRAM, Kind.ASYNC_DATAGRAM),
         (none, "protocol", STREAM, Kind.PROTOCOL),
         (Other, "protocol", STREAM, Kind.PROTOCOL),
         (any_number, "protocol", STREAM, Kind.PROTOCOL),
@@ -159,10 +152,8 @@ def test_what_is_named_and_does_not_fit_is_refused(target: Any, interface: str, 
 
 
 def test_an_unknown_interface_is_a_mistake_of_usage() -> None:
-    with pytest.raises(
-        BootError, match=r"unknown interface 'wsgi': use one of auto, stream, protocol, datagram"
-    ) as raised:
-        kind_of(two, "wsgi", STREAM)
+    with pytest.raises(BootError, match=f"unknown interface 'wsgj': use one of {', '.join(INTERFACES)}") as raised:
+        kind_of(two, "wsgj", STREAM)
     assert raised.value.code is Exit.USAGE
 
 
@@ -171,7 +162,8 @@ def test_an_unknown_interface_is_a_mistake_of_usage() -> None:
     [
         (two, DATAGRAM, "a sync stream handler cannot serve udp:// addresses"),
         (Proto, STREAM | DATAGRAM, "a protocol handler cannot serve udp:// addresses"),
-        (three, STREAM, "a datagram handler needs a datagram address: write --bind udp://HOST:PORT"),
+        (three, STREAM, r"a datagram handler needs a datagram address: write --bind udp://HOST:PORT$"),
+        (async_three, STREAM, "if the target is an ASGI application add --interface asgi"),
     ],
 )
 def test_addresses_of_the_other_sort_are_refused(target: Any, listeners: Any, message: str) -> None:
@@ -184,6 +176,7 @@ def test_coroutine_functions_are_told_apart() -> None:
     assert is_coroutine_function(AsyncCallable2())
     assert not is_coroutine_function(two)
     assert not is_coroutine_function(functools.partial(Callable2()))
+    assert not is_coroutine_function(AsyncCallable2), "calling the class gives an instance"
 
 
 class Untold:
@@ -198,3 +191,22 @@ def test_what_does_not_tell_its_parameters_must_be_named() -> None:
     with pytest.raises(BootError, match="does not tell its parameters"):
         kind_of(Untold(), "auto", STREAM)
     assert kind_of(Untold(), "stream", STREAM) is Kind.SYNC_STREAM
+
+
+# --- what only HTTP does
+
+
+@pytest.mark.parametrize(
+    ("http", "option"),
+    [(HttpSettings(tls=Tls(b"", b"")), "--certfile"), (HttpSettings(proxy_protocol=True), "--proxy-protocol")],
+)
+@pytest.mark.parametrize("kind", sorted(set(Kind) - HTTP_KINDS, key=lambda kind: kind.value))
+def test_what_only_http_does_is_not_left_undone_in_silence(http: HttpSettings, option: str, kind: Kind) -> None:
+    said = f"{option} is for WSGI and ASGI applications and the target is an? {kind.noun}: leave {option} out"
+    with pytest.raises(BootError, match=said):
+        check_http(kind, http)
+
+
+def test_what_http_does_is_taken_for_a_web_application() -> None:
+    check_http(Kind.WSGI, HttpSettings(tls=Tls(b"", b""), proxy_protocol=True))
+    check_http(Kind.SYNC_STREAM, HttpSettings())

@@ -169,7 +169,7 @@ def test_poll_is_the_c_librarys_also_where_gevent_has_patched_it(pipe: tuple[int
     before = sys.modules.get("gevent.monkey")
     sys.modules["gevent.monkey"] = Patched  # type: ignore[assignment]
     try:
-        assert log._unpatched("poll") is select.epoll
+        assert log.unpatched("poll") is select.epoll
     finally:
         if before is None:
             del sys.modules["gevent.monkey"]

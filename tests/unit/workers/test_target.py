@@ -126,3 +126,83 @@ def test_an_application_has_a_name_for_messages() -> None:
     assert Application(pickled=b"").name == "the target"
     assert Application(factory=refusal).name == "refusal"
     assert Application(factory=type(refusal)).name == "function"
+
+
+# --- factories
+
+
+def make(code: str, folder: Path, name: str = "create_app") -> object:
+    (folder / "sample_app.py").write_text(code)
+    return load(Application(reference=f"sample_app:{name}", call_factory=True))
+
+
+def failure(code: str, folder: Path, name: str = "create_app") -> str:
+    with pytest.raises(BootError) as raised:
+        make(code, folder, name)
+    assert raised.value.code is Exit.TARGET
+    return raised.value.reason
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def create_app(): return print",
+        "def create_app(config=None, *args, **more): return print",
+        "class create_app:\n    def __new__(cls): return print",
+        "import functools\ncreate_app = functools.partial(lambda made: made, print)",
+    ],
+)
+def test_a_factory_is_called_and_its_result_is_the_target(folder: Path, code: str) -> None:
+    assert make(code, folder) is print
+
+
+def test_without_being_asked_for_a_factory_is_not_called(folder: Path) -> None:
+    (folder / "sample_app.py").write_text("def create_app(): raise LookupError")
+    assert load(Application(reference="sample_app:create_app")).__name__ == "create_app"
+
+
+def test_a_factory_may_be_a_callable_or_travel() -> None:
+    import dill
+
+    assert load(Application(factory=lambda: print, call_factory=True)) is print
+    assert load(Application(pickled=dill.dumps(lambda: print), call_factory=True)) is print
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "async def create_app(): return print",
+        "async def other(): return print\ndef create_app(): return other()",
+    ],
+)
+def test_a_factory_that_must_be_awaited_is_refused(folder: Path, code: str) -> None:
+    reason = failure(code, folder)
+    assert reason.startswith("the application factory sample_app:create_app is async, and the loop does not run yet")
+    assert "lifespan" in reason
+
+
+def test_a_factory_that_needs_arguments_is_refused_as_the_application_it_may_be(folder: Path) -> None:
+    reason = failure("def create_app(environ, start_response): ...", folder)
+    assert reason == (
+        "sample_app:create_app(environ, start_response) cannot be called without arguments, as --factory does; "
+        "if it is the application itself, leave --factory out"
+    )
+
+
+def test_a_factory_that_fails_shows_its_error_and_where(folder: Path) -> None:
+    reason = failure("def create_app():\n    raise SystemExit('no database')\n", folder)
+    assert reason.startswith("the application factory sample_app:create_app failed: SystemExit: no database\n")
+    assert 'sample_app.py", line 2, in create_app' in reason
+    assert "workers/target.py" not in reason
+
+
+@pytest.mark.parametrize(("made", "what"), [("None", "None"), ("{}", "a dict"), ("7", "an int")])
+def test_a_factory_has_to_return_something_to_call(folder: Path, made: str, what: str) -> None:
+    reason = failure(f"def create_app(): return {made}", folder)
+    assert reason == f"the application factory sample_app:create_app returned {what}, which is not something to call"
+
+
+def test_what_cannot_be_called_is_no_factory(folder: Path) -> None:
+    assert failure("create_app = {}", folder) == (
+        "sample_app:create_app is no application factory but a dict: leave --factory out"
+    )

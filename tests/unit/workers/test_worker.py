@@ -203,7 +203,7 @@ def test_at_its_capacity_it_leaves_connections_in_the_queue(start: Start) -> Non
         ("epoll", "missing", {}, Exit.TARGET, "has no attribute 'missing'"),
         ("epoll", "json", {}, Exit.TARGET, "the target is a module, not something to call"),
         ("epol", "handle", {}, Exit.USAGE, "unknown loop 'epol' (did you mean 'epoll'?)"),
-        ("epoll", "handle", {"interface": "wsgi"}, Exit.USAGE, "unknown interface 'wsgi'"),
+        ("epoll", "handle", {"interface": "wsgy"}, Exit.USAGE, "unknown interface 'wsgy'"),
         ("epoll", "answer", {}, Exit.TARGET, "a datagram handler needs a datagram address"),
     ],
 )

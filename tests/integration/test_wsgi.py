@@ -1,0 +1,224 @@
+"""WSGI applications under `hybrid run`, on every loop, in greenlets and in threads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.certificates import certificates
+from support.clients import connected
+from support.loops import LOOPS
+from support.process import HybridProcess
+from support.service import resident, serving
+from support.wsgi import Answer, read_answer, send_request
+
+from hybrid.workers.contract.exits import Exit
+
+# arguments of a run: each loop with what it does by itself, and with the other way where there is one
+PLACES = {
+    **{loop: ("--loop", loop) for loop in LOOPS},
+    **{f"{loop}-threads": ("--loop", loop, "--threads", "4") for loop in LOOPS if loop != "gevent"},
+    **{f"{loop}-greenlets": ("--loop", loop, "--threads", "0") for loop in LOOPS if loop in ("asyncio", "uvloop")},
+}
+HOST = "localhost"
+BLOCK = bytes(range(256)) * 256
+SIZE = int(os.environ.get("HYBRID_TEST_BODY_MIB", "64")) * 2**20  # bytes of the large bodies
+GROWTH = 16 * 2**20  # bytes that a worker's memory may grow by, whatever the size
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@contextmanager
+def running(place: str, cwd: Path, *arguments: str, target: str = "wsgi_plain:application", **options: Any) -> Any:
+    with serving(target, "--workers", "1", *PLACES[place], *arguments, cwd=cwd, **options) as process:
+        yield process
+
+
+def get(process: HybridProcess, target: str, *fields: str, method: str = "GET", body: bytes = b"") -> Answer:
+    with connected(process.address) as sock:
+        send_request(sock, target, "connection: close", *fields, method=method, body=body)
+        return read_answer(sock, method)
+
+
+def test_every_kind_of_request_is_answered(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(BLOCK * 20)
+    digest = hashlib.sha256(BLOCK * 10).hexdigest().encode()
+    with running(place, tmp_path, "--interface", "wsgi", target="wsgi_plain:validated") as process:
+        assert get(process, "/hello").body.startswith(b"hello from")
+        assert get(process, "/hello", method="HEAD").body == b""
+        assert get(process, "/upload", method="POST", body=BLOCK * 10).body == digest
+        assert get(process, "/download?30").body == BLOCK * 30
+        assert get(process, f"/send?{tmp_path}/file").body == BLOCK * 20
+        assert get(process, "/nap?0.01").status == 200
+        assert "AssertionError" not in process.stderr
+        assert "ERROR" not in process.stderr
+
+
+def test_an_error_is_answered_with_500_and_logged_with_its_traceback(place: str, tmp_path: Path) -> None:
+    with running(place, tmp_path) as process:
+        with connected(process.address) as sock:
+            send_request(sock, "/error")
+            assert read_answer(sock).status == 500
+            send_request(sock, "/hello")
+            assert read_answer(sock).status == 200
+        process.wait_for_log("the application failed at GET /error")
+        process.wait_for_log("LookupError: a broken page")
+
+
+def test_requests_that_wait_do_not_hold_up_others(place: str, tmp_path: Path) -> None:
+    with running(place, tmp_path) as process, connected(process.address) as waiting:
+        send_request(waiting, "/nap?1")
+        for _ in range(10):
+            assert get(process, "/hello").status == 200
+        assert select.select([waiting], [], [], 0)[0] == [], "it still waits"
+        assert read_answer(waiting).status == 200
+
+
+def test_hybrids_sockets_serve_in_greenlets(place: str, tmp_path: Path) -> None:
+    with running(place, tmp_path) as process:
+        answer = get(process, "/fetch")
+        threaded = b"wsgi-" in get(process, "/hello").body
+    if threaded:
+        assert answer.status == 500
+        assert "no hybrid loop runs in this thread" in process.stderr
+    else:
+        assert b"hello from" in answer.body
+
+
+def test_a_stuck_request_does_not_keep_the_worker(place: str, tmp_path: Path) -> None:
+    """The grace period is two seconds: the worker ends by itself, within it."""
+    with running(place, tmp_path, "--graceful-timeout", "2") as process, connected(process.address) as sock:
+        send_request(sock, "/nap?1000")
+        _wait_taken(process)
+        began = time.monotonic()
+        assert process.stop() == Exit.OK
+        assert time.monotonic() - began < 5
+    assert "killing" not in process.stderr.lower(), process.stderr
+
+
+def test_an_endless_answer_does_not_keep_the_worker(place: str, tmp_path: Path) -> None:
+    with running(place, tmp_path, "--graceful-timeout", "2") as process, connected(process.address) as sock:
+        send_request(sock, "/events")
+        assert b"tick" in sock.recv(65_536) + sock.recv(65_536)
+        began = time.monotonic()
+        assert process.stop() == Exit.OK
+        assert time.monotonic() - began < 5
+    assert "killing" not in process.stderr.lower(), process.stderr
+
+
+def test_requests_under_way_are_answered_before_the_worker_ends(place: str, tmp_path: Path) -> None:
+    with running(place, tmp_path) as process, connected(process.address) as sock:
+        send_request(sock, "/nap?0.5")
+        _wait_taken(process)
+        process.signal(signal.SIGTERM)
+        answer = read_answer(sock)
+        assert (answer.status, answer.header("connection")) == (200, "close")
+        assert process.wait() == Exit.OK
+
+
+def test_it_serves_over_tls(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(BLOCK * 20)
+    cert = certificates()
+    arguments = ("--certfile", str(cert.certificate), "--keyfile", str(cert.key))
+    with (
+        running(place, tmp_path, *arguments) as process,
+        connected(process.address) as plain,
+        cert.client_context().wrap_socket(plain, server_hostname=HOST) as sock,
+    ):
+        for target, expected in (
+            ("/hello", b"hello"),
+            (f"/send?{tmp_path}/file", BLOCK * 20),
+            ("/nap?0", b"hello"),
+        ):
+            send_request(sock, target)
+            assert read_answer(sock).body.startswith(expected)
+        send_request(sock, "/upload", method="POST", body=BLOCK * 30)
+        assert read_answer(sock).body == hashlib.sha256(BLOCK * 30).hexdigest().encode()
+
+
+# --- large bodies
+
+
+def test_a_large_upload_takes_no_memory(place: str, tmp_path: Path) -> None:
+    digest = hashlib.sha256()
+    with running(place, tmp_path) as process, connected(process.address, timeout=60) as sock:
+        get(process, "/upload", method="POST", body=BLOCK * 64)
+        with memory_of(process) as peak:
+            head = f"POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: {SIZE}\r\n\r\n"
+            sock.sendall(head.encode())
+            for _ in range(SIZE // len(BLOCK)):
+                sock.sendall(BLOCK)
+                digest.update(BLOCK)
+            assert read_answer(sock).body == digest.hexdigest().encode()
+    assert peak.growth < GROWTH
+
+
+@pytest.mark.parametrize("way", ["generator", "file"])
+def test_a_large_download_takes_no_memory(place: str, tmp_path: Path, way: str) -> None:
+    blocks = SIZE // len(BLOCK)
+    target = f"/download?{blocks}"
+    if way == "file":
+        path = tmp_path / "large"
+        with path.open("wb") as file:
+            for _ in range(blocks):
+                file.write(BLOCK)
+        target = f"/send?{path}"
+    expected, received = hashlib.sha256(), hashlib.sha256()
+    for _ in range(blocks):
+        expected.update(BLOCK)
+    with running(place, tmp_path) as process, connected(process.address, timeout=60) as sock:
+        get(process, "/download?64")
+        with memory_of(process) as peak:
+            sock.sendall(f"GET {target} HTTP/1.0\r\n\r\n".encode())
+            received.update(sock.recv(65_536).partition(b"\r\n\r\n")[2])
+            while part := sock.recv(1 << 20):
+                received.update(part)
+    assert received.hexdigest() == expected.hexdigest()
+    assert peak.growth < GROWTH
+
+
+class _Peak:
+    """How much memory a worker has in use."""
+
+    growth = 0
+
+
+@contextmanager
+def memory_of(process: HybridProcess) -> Iterator[_Peak]:
+    """Watch a worker's memory while the block runs."""
+    (worker,) = process.worker_pids()
+    peak = _Peak()
+    before = resident(worker)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            peak.growth = max(peak.growth, resident(worker) - before)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()
+        if os.environ.get("HYBRID_TEST_BODY_MIB"):
+            print(f"{before / 2**20:.1f} MiB, at most {peak.growth / 2**20:.1f} MiB more")  # noqa: T201 - the figure
+
+
+def _wait_taken(process: HybridProcess) -> None:
+    """Wait until a request that was sent before has begun: what is sent later on another connection is answered."""
+    for _ in range(3):
+        get(process, "/hello")

@@ -1,0 +1,131 @@
+"""The command line of `hybrid run`: headings of the help, defaults, variables, and what reaches `Service`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import click
+import pytest
+
+from hybrid import api
+from hybrid.cli import command, run
+from hybrid.config import Service
+from hybrid.headings import HeadedCommand, HeadedOption, Heading
+from hybrid.options_http import OPTIONS as HTTP
+from hybrid.options_process import OPTIONS as PROCESS
+
+assert isinstance(run, HeadedCommand)
+RUN: HeadedCommand = run
+OPTIONS: list[HeadedOption] = [*PROCESS, *HTTP]
+NOT_FIELDS = {"check"}  # options that are the command's own business
+RENAMED = {"service": "name"}  # option -> field of Service
+
+Parse = Callable[..., Service]
+
+
+@pytest.fixture
+def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
+    """Return the `Service` that a command line means."""
+
+    def parse(*arguments: str) -> Service:
+        seen: list[Service] = []
+
+        def check(service: Service) -> str:
+            seen.append(service)
+            return "seen"
+
+        monkeypatch.setattr(api, "check", check)
+        command.main(["run", "--check", *arguments], standalone_mode=False)
+        return seen[0]
+
+    return parse
+
+
+def test_every_field_of_a_service_has_an_option_and_every_option_a_field() -> None:
+    fields = {field.name for field in dataclasses.fields(Service)} - {"target"}
+    names = {RENAMED.get(str(option.name), str(option.name)) for option in OPTIONS} - NOT_FIELDS
+    assert {name for name in names if not name.startswith("reload")} == fields
+
+
+def test_the_defaults_of_the_command_are_those_of_a_service(parse: Parse) -> None:
+    assert dataclasses.replace(parse(), bind=Service().bind) == Service()
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.opts[0])
+def test_every_option_has_a_text_and_a_variable_of_its_name(option: HeadedOption) -> None:
+    assert option.help
+    if option.name not in NOT_FIELDS and not str(option.name).startswith("reload"):
+        assert option.envvar == f"HYBRID_{option.opts[0].removeprefix('--').replace('-', '_').upper()}"
+
+
+def test_the_help_has_the_headings_in_their_order() -> None:
+    lines = RUN.get_help(click.Context(RUN, info_name="run", **RUN.context_settings)).splitlines()
+    headings = [line.removesuffix(":") for line in lines if line.removesuffix(":") in {item.value for item in Heading}]
+    assert headings == ["Process", "HTTP", "Limits", "TLS", "Proxies", "Log", "Other"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "options"),
+    [
+        (Heading.PROCESS, {"--bind", "--workers", "--interface", "--factory"}),
+        (Heading.HTTP, {"--threads", "--lifespan", "--root-path"}),
+        (Heading.LIMITS, {"--max-connections", "--max-body-size", "--keep-alive-timeout"}),
+        (Heading.TLS, {"--certfile", "--tls-handshake-timeout"}),
+        (Heading.PROXIES, {"--forwarded-allow-ips", "--proxy-protocol"}),
+        (Heading.LOG, {"--log-level", "--access-log"}),
+        (Heading.OTHER, {"--help"}),
+    ],
+)
+def test_an_option_stands_under_its_heading(heading: Heading, options: set[str]) -> None:
+    under = dict(RUN.headed(click.Context(RUN, info_name="run", **RUN.context_settings)))[heading]
+    assert options <= {name for option in under for name in option.opts}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        (["--factory"], "factory", True),
+        (["--threads", "4"], "threads", 4),
+        (["--max-body-size", "16M"], "max_body_size", 16 << 20),
+        (["--max-header-bytes", "64K"], "max_header_bytes", 65_536),
+        (["--keep-alive-timeout", "500ms"], "keep_alive_timeout", 0.5),
+        (["--no-server-header"], "server_header", False),
+        (["--date-header"], "date_header", True),
+        (["--no-websocket-compression"], "websocket_compression", False),
+        (["--underscore-headers"], "underscore_headers", True),
+        (["--lifespan", "off"], "lifespan", "off"),
+        (["--root-path", "/shop"], "root_path", "/shop"),
+        (["--forwarded-allow-ips", "::1,unix", "--forwarded-allow-ips", "*"], "trusted_proxies", ("::1", "unix", "*")),
+        (["--access-log", "json"], "access_log", "json"),
+        (["--access-log", "%(h)s:%(s)s"], "access_log", "%(h)s:%(s)s"),
+        (["--access-log"], "access_log", "combined"),
+        (["--access-log", "--pin"], "access_log", "combined"),
+        (["--access-log", "app:app"], "access_log", "combined"),
+        (["--access-log", "app:app"], "target", "app:app"),
+        (["--access-log", "--", "app:app"], "target", "app:app"),
+        (["--interface", "asgi"], "interface", "asgi"),
+        (["--certfile", "c", "--keyfile", "k"], "keyfile", "k"),
+    ],
+)
+def test_an_option_reaches_its_field(parse: Parse, arguments: list[str], field: str, value: Any) -> None:
+    assert getattr(parse(*arguments), field) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("HYBRID_FACTORY", "1", "factory", True),
+        ("HYBRID_SERVER_HEADER", "0", "server_header", False),
+        ("HYBRID_MAX_BODY_SIZE", "1G", "max_body_size", 1 << 30),
+        ("HYBRID_FORWARDED_ALLOW_IPS", "::1,unix 10.0.0.0/8", "trusted_proxies", ("::1", "unix", "10.0.0.0/8")),
+        ("HYBRID_ACCESS_LOG", "common", "access_log", "common"),
+        ("HYBRID_THREADS", "2", "threads", 2),
+    ],
+)
+def test_a_variable_reaches_its_field(
+    parse: Parse, monkeypatch: pytest.MonkeyPatch, variable: str, text: str, field: str, value: Any
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert getattr(parse(), field) == value

@@ -1,0 +1,227 @@
+"""Answers on the wire: how long a body is, what ends it, and what is left of an answer that breaks its promise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.echo import read_answers
+from support.http import connect, in_callback, until
+from support.hub import run_on, turns
+from support.malformed import get
+from support.records import logged
+
+from hybrid.workers.connections import Connections
+from hybrid.workers.http.settings import HttpSettings
+from hybrid.workers.interfaces.web import Asgi, Wsgi
+from hybrid.workers.runtime import Runtime
+
+SETTINGS = HttpSettings(server_header=False, date_header=False, threads=0)
+OK = b"HTTP/1.1 200 OK\r\n"
+FAILED = b"HTTP/1.1 500 Internal Server Error\r\n"
+Pairs = list[tuple[str, str]]
+Ask = Callable[..., bytes]
+
+
+def asgi(pieces: list[bytes], fields: Pairs = [], status: int = 200, request: bytes = get()) -> bytes:  # noqa: B006
+    """Ask an ASGI application that answers with pieces; return what comes back."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for number, piece in enumerate(pieces):
+            await send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces) - 1})
+
+    return _ask(lambda runtime: Asgi(application, runtime, Connections(), SETTINGS), request)
+
+
+def wsgi(pieces: list[bytes], fields: Pairs = [], status: int | str = 200, request: bytes = get()) -> bytes:  # noqa: B006
+    """Ask a WSGI application that answers with pieces; return what comes back."""
+    first = (
+        status if isinstance(status, str) else {200: "200 OK", 204: "204 No Content", 304: "304 Not Modified"}[status]
+    )
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response(first, fields)
+        return pieces
+
+    return _ask(lambda runtime: Wsgi(application, runtime, Connections(), SETTINGS), request)
+
+
+def _ask(make: Callable[[Runtime], Any], request: bytes) -> bytes:
+    async def main(runtime: Runtime) -> bytes:
+        connection, transport = connect(make(runtime))
+        await in_callback(connection.data_received, request)
+        await until(lambda: transport.closing or connection.current is None, "the answer is over")
+        await turns()
+        if not transport.closing:
+            transport.abort()
+        await turns()
+        await asyncio.sleep(0)
+        return bytes(transport.received)
+
+    with logged():
+        return run_on("epoll", main)
+
+
+both = pytest.mark.parametrize("ask", [asgi, wsgi])
+HEAD = get(line=b"HEAD / HTTP/1.1")
+OLD = get(line=b"GET / HTTP/1.0")
+OLD_KEPT = get(b"Connection: keep-alive", line=b"GET / HTTP/1.0")
+
+
+@both
+def test_a_body_in_one_piece_gets_its_length(ask: Ask) -> None:
+    """Nobody has to count."""
+    assert ask([b"hello"]) == OK + b"content-length: 5\r\n\r\nhello"
+
+
+@both
+def test_an_empty_body_gets_its_length(ask: Ask) -> None:
+    """Without it a client would wait."""
+    assert ask([b""]) == OK + b"content-length: 0\r\n\r\n"
+
+
+@both
+def test_pieces_of_unknown_length_go_out_in_chunks(ask: Ask) -> None:
+    """An empty piece would end the body, so it is none."""
+    answer = ask([b"hello", b"", b" " * 17, b"."])
+    assert (
+        answer
+        == OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n11\r\n" + b" " * 17 + b"\r\n1\r\n.\r\n0\r\n\r\n"
+    )
+
+
+@both
+def test_pieces_of_known_length_go_out_as_they_are(ask: Ask) -> None:
+    """The application's Content-Length is sent, once."""
+    answer = ask([b"he", b"", b"llo"], [("Content-Length", "5")])
+    assert answer == OK + b"content-length: 5\r\n\r\nhello"
+
+
+@both
+def test_an_application_does_not_choose_the_framing(ask: Ask) -> None:
+    """Its Transfer-Encoding is left out: what it sends is no chunk."""
+    answer = ask([b"hello"], [("Transfer-Encoding", "chunked"), ("Keep-Alive", "timeout=5")])
+    assert answer == OK + b"content-length: 5\r\n\r\nhello"
+
+
+@both
+def test_an_application_may_close(ask: Ask) -> None:
+    """`Connection: close` is there once."""
+    assert ask([b"hello"], [("Connection", "close")]) == OK + b"content-length: 5\r\nconnection: close\r\n\r\nhello"
+
+
+@both
+@pytest.mark.parametrize("pieces", [[b"hello"], [b"he", b"llo"]], ids=["one", "two"])
+def test_the_answer_to_head_has_no_body(ask: Ask, pieces: list[bytes]) -> None:
+    """It says what that to GET would (RFC 9110, section 9.3.2)."""
+    head, _, body = ask(pieces, [("Content-Length", "5")], request=HEAD).partition(b"\r\n\r\n")
+    assert head == OK + b"content-length: 5"
+    assert body == b""
+
+
+@both
+def test_an_empty_answer_to_head_says_no_length(ask: Ask) -> None:
+    """The application may have spared itself the body."""
+    assert ask([b""], request=HEAD) == OK + b"\r\n"
+
+
+@both
+def test_204_has_neither_body_nor_length(ask: Ask) -> None:
+    """RFC 9110, section 8.6."""
+    assert ask([b"hello"], [("Content-Length", "5")], 204) == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+@both
+def test_304_has_no_body_but_may_tell_a_length(ask: Ask) -> None:
+    """RFC 9110, section 15.4.5."""
+    answer = ask([b""], [("Content-Length", "5"), ("ETag", '"a"')], 304)
+    assert answer == b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\ncontent-length: 5\r\n\r\n'
+
+
+@both
+def test_http_1_0_gets_no_chunks(ask: Ask) -> None:
+    """The end of the connection ends the body."""
+    assert ask([b"he", b"llo"], request=OLD) == OK + b"connection: close\r\n\r\nhello"
+    assert ask([b"he", b"llo"], request=OLD_KEPT) == OK + b"connection: close\r\n\r\nhello"
+
+
+@both
+def test_http_1_0_is_kept_alive_where_the_length_is_known(ask: Ask) -> None:
+    """If it has asked for it, and is told so."""
+    assert ask([b"hello"], request=OLD) == OK + b"content-length: 5\r\nconnection: close\r\n\r\nhello"
+    assert ask([b"hello"], request=OLD_KEPT) == OK + b"content-length: 5\r\nconnection: keep-alive\r\n\r\nhello"
+
+
+@both
+@pytest.mark.parametrize("length", ["4", "6"])
+def test_a_body_of_another_length_becomes_a_500(ask: Ask, length: str) -> None:
+    """As long as nothing is out."""
+    assert ask([b"hello"], [("Content-Length", length)]).startswith(FAILED)
+
+
+@both
+@pytest.mark.parametrize("pieces", [[b"he", b"l", b""], [b"he", b"llo", b"!", b""]], ids=["short", "long"])
+def test_a_body_that_breaks_its_promise_later_is_cut(ask: Ask, pieces: list[bytes]) -> None:
+    """Never are there more bytes than promised, which would be taken for the next answer; fewer end in a close."""
+    head, _, body = ask(pieces, [("Content-Length", "5")]).partition(b"\r\n\r\n")
+    assert head == OK + b"content-length: 5"
+    assert b"hello".startswith(body)
+
+
+@both
+@pytest.mark.parametrize(
+    "field",
+    [
+        ("X", "a\r\nSet-Cookie: b"),
+        ("X", "a\r\n\r\nHTTP/1.1 200 OK"),
+        ("X\r\nY", "a"),
+        ("X Y", "a"),
+        ("", "a"),
+        ("Content-Length", "5, 5"),
+        ("Content-Length", "-5"),
+        ("Location", "/\nX: a"),
+        ("Date", "a\rb"),
+        ("X", "a\0"),
+    ],
+)
+def test_fields_that_cannot_be_sent_become_a_500(ask: Ask, field: tuple[str, str]) -> None:
+    """Nothing of them reaches the client."""
+    answers = read_answers(ask([b"hello"], [("X-Good", "1"), field]))
+    assert [answer.status for answer in answers] == [500]
+    assert {name for name, _ in answers[0].fields} == {b"content-type", b"content-length"}
+
+
+@pytest.mark.parametrize("status", [100, 101, 103, 199, 99, 1000])
+def test_an_asgi_answer_has_a_final_status(status: int) -> None:
+    """Behind an informational one a client waits for the next head, and would take the body for it."""
+    assert asgi([b"hello"], status=status).startswith(FAILED)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "100 Continue",
+        "101 x",
+        "99 x",
+        "1000 x",
+        "20 x",
+        "abc",
+        "",
+        "200\r\nX: a",
+        "200 OK\r\nX: a",
+        "200 \u20ac",
+        "²00 x",
+    ],
+)
+def test_a_wsgi_answer_has_a_final_status(status: str) -> None:
+    """And its reason splits nothing."""
+    assert wsgi([b"hello"], status=status).startswith(FAILED)
+
+
+def test_a_wsgi_reason_is_sent_as_it_is() -> None:
+    """PEP 3333: the status is the application's text."""
+    assert wsgi([b""], status="200 Fine \xe9").startswith(b"HTTP/1.1 200 Fine \xe9\r\n")

@@ -1,0 +1,51 @@
+"""Whatever arrives: no error, no limbo, no doubtful request for the application, no answer with foreign fields."""
+
+from __future__ import annotations
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from support.echo import on_loop, pieces
+from support.grammar import read_requests
+from support.malformed import MALFORMED, ODD
+from support.ordeal import undergo
+from support.requests import Request, cut, garbage, points, requests
+
+LIMIT = settings(max_examples=300, deadline=None)
+
+
+@given(garbage, points)
+@LIMIT
+@example(b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", [])
+@example(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nConnection: close\r\n\r\n", [])
+def test_garbage_does_no_harm(data: bytes, where: list[int]) -> None:
+    """Arbitrary bytes and spoiled requests, however they are cut."""
+    on_loop(lambda: undergo(cut(data, where)))
+
+
+@given(garbage, points)
+@LIMIT
+def test_garbage_is_answered_alike_however_it_is_cut(data: bytes, where: list[int]) -> None:
+    """The same requests reach the application and the same statuses come back."""
+    assert on_loop(lambda: undergo(cut(data, where))) == on_loop(lambda: undergo([data]))
+
+
+@given(st.sampled_from([row.request for row in (*MALFORMED, *ODD) if len(row.request) < 1000]), points)
+@LIMIT
+def test_the_table_is_answered_alike_however_it_is_cut(data: bytes, where: list[int]) -> None:
+    """The rows of the tables, too."""
+    assert on_loop(lambda: undergo(cut(data, where))) == on_loop(lambda: undergo([data]))
+
+
+@given(st.lists(requests(), min_size=1, max_size=3))
+@settings(max_examples=100, deadline=None)
+def test_the_grammar_agrees_with_the_requests(asked: list[Request]) -> None:
+    """The second reading finds what was written, or it would prove nothing."""
+    found = list(read_requests(b"".join(request.wire for request in asked)))
+    assert found == [(request.method, request.target.encode(), request.content) for request in asked]
+
+
+@given(garbage)
+@settings(max_examples=100, deadline=None)
+def test_garbage_may_come_in_single_bytes(data: bytes) -> None:
+    """As slow clients send it."""
+    on_loop(lambda: undergo(pieces(data, 1)))

@@ -1,0 +1,198 @@
+"""What each malformed request is answered, and that no application gets it; that odd but right ones are served."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from support.echo import Answer, Wire, on_loop, pieces
+from support.malformed import LIMITS, MALFORMED, ODD, Malformed, Odd, get
+
+FIRST = get(line=b"GET /first HTTP/1.1")
+CUTS = {"whole": 1 << 20, "bytes": 1, "sevens": 7}
+LONG = 3000  # bytes; longer ones are cut into fewer pieces
+
+
+def _cut(request: bytes, size: int) -> list[bytes]:
+    return pieces(request, size if len(request) < LONG else max(size, 997))
+
+
+async def _refused(row: Malformed, size: int, before: bytes = b"") -> tuple[Wire, list[Answer]]:
+    """Send a malformed request; return what came back once the server has ended its side."""
+    wire = Wire(LIMITS)
+    await wire.deliver(_cut(before + row.request, size))
+    if row.ends:
+        await wire.end()
+    assert wire.is_closing, "the server goes on listening"
+    answers = wire.answers()
+    await wire.end()
+    assert wire.transport.closing, "the server does not let go"
+    assert wire.connection not in wire.site.clock.watched
+    return wire, answers
+
+
+def test_the_table_is_long_and_its_names_are_unique() -> None:
+    """At least 60 rows, each with a name of its own."""
+    assert len(MALFORMED) >= 60
+    names = [row.name for row in (*MALFORMED, *ODD)]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
+def test_a_malformed_request_is_refused(row: Malformed, cut: str) -> None:
+    """It is answered with its status and a close, however the network cuts it; no application gets it whole."""
+
+    async def main() -> None:
+        wire, answers = await _refused(row, CUTS[cut])
+        assert [answer.status for answer in answers] == [200] * row.before + [row.status]
+        assert answers[-1].field(b"connection") == b"close"
+        assert len(wire.notes.requests) == row.before
+        if cut == "whole" and len(row.request) < LONG:
+            assert len(wire.notes.started) == row.before or row.ends
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
+def test_what_came_before_is_answered_first(row: Malformed, cut: str) -> None:
+    """A malformed request behind a good one does not keep the good one from its answer."""
+
+    async def main() -> None:
+        wire, answers = await _refused(row, CUTS[cut], FIRST)
+        assert [answer.status for answer in answers] == [200] * (row.before + 1) + [row.status]
+        assert answers[0].body == b"GET /first "
+        assert wire.notes.seen[0] == b"GET /first "
+        assert len(wire.notes.requests) == row.before + 1
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
+def test_nothing_behind_a_malformed_request_is_served(row: Malformed) -> None:
+    """A good request behind a malformed one may be a smuggled one."""
+
+    async def main() -> None:
+        wire = Wire(LIMITS)
+        await wire.deliver([row.request, get(line=b"GET /smuggled HTTP/1.1")])
+        await wire.deliver([get(line=b"GET /smuggled HTTP/1.1")])
+        await wire.end()
+        assert not any(b"/smuggled" in target for _, target, _, _ in wire.notes.requests)
+        assert wire.transport.closing
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("row", ODD, ids=lambda row: row.name)
+def test_an_odd_request_is_served(row: Odd, cut: str) -> None:
+    """It reaches the application as it should, however the network cuts it."""
+
+    async def main() -> None:
+        wire = Wire(LIMITS)
+        await wire.deliver(_cut(row.request, CUTS[cut]))
+        assert wire.notes.seen == row.seen
+        answers = wire.answers(*(number for number, seen in enumerate(row.seen) if seen.startswith(b"HEAD")))
+        assert [answer.status for answer in answers] == [200] * len(row.seen)
+        assert wire.is_closing is row.closes
+        assert (answers[-1].field(b"connection") == b"close") is row.closes
+        await wire.end()
+        assert wire.transport.closing
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("row", ODD, ids=lambda row: row.name)
+def test_an_odd_request_of_a_client_that_ends_its_side_is_served(row: Odd) -> None:
+    """A half-closed connection is answered too, and then closed."""
+
+    async def main() -> None:
+        wire = Wire(LIMITS)
+        wire.sends(row.request)
+        await wire.end()
+        assert wire.notes.seen == row.seen
+        assert wire.transport.closing
+
+    on_loop(main)
+
+
+def test_the_authority_of_the_target_replaces_the_host_field() -> None:
+    """The application gets one Host, that of the target (RFC 9112, section 3.2.2)."""
+
+    async def main() -> None:
+        wire = Wire()
+        await wire.deliver([get(line=b"GET http://b:81/ HTTP/1.1")])
+        fields = wire.notes.requests[0][2]
+        assert [value for name, value in fields if name == b"host"] == [b"b:81"]
+
+    on_loop(main)
+
+
+def test_a_field_with_an_underscore_does_not_reach_the_application() -> None:
+    """As `CONTENT_LENGTH` it could be taken for another field."""
+
+    async def main() -> None:
+        wire = Wire()
+        await wire.deliver([get(b"Content_Length: 3", b"X_Y: a", b"Proxy: a", b"X-Y: b")])
+        assert [name for name, _ in wire.notes.requests[0][2]] == [b"host", b"x-y"]
+
+    on_loop(main)
+
+
+def test_trailers_do_not_reach_the_application_as_fields() -> None:
+    """They come when the header is through; none of them may pass for one of it."""
+
+    async def main() -> None:
+        wire = Wire()
+        body = b"0\r\nX-Admin: yes\r\n\r\n"
+        await wire.deliver([get(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1.1") + body + get()])
+        assert [[name for name, _ in request[2]] for request in wire.notes.requests] == [
+            [b"host", b"transfer-encoding"],
+            [b"host"],
+        ]
+
+    on_loop(main)
+
+
+def test_a_client_that_waits_for_it_is_told_to_go_on() -> None:
+    """100 Continue comes once, when the application asks for the body (RFC 9110, section 10.1.1)."""
+
+    async def main() -> None:
+        wire = Wire()
+        head = get(b"Expect: 100-continue", b"Content-Length: 3", line=b"POST / HTTP/1.1")
+        await wire.deliver([head])
+        assert bytes(wire.transport.received) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await wire.deliver([b"abc"])
+        assert [answer.body for answer in wire.answers()] == [b"POST / abc"]
+        assert bytes(wire.transport.received).count(b"100 Continue") == 1
+
+    on_loop(main)
+
+
+def test_an_http_1_0_client_is_not_told_to_go_on() -> None:
+    """HTTP/1.0 has no informational answers (RFC 9110, section 15.2)."""
+
+    async def main() -> None:
+        wire = Wire()
+        await wire.deliver([get(b"Expect: 100-continue", b"Content-Length: 3", line=b"POST / HTTP/1.0")])
+        assert not wire.transport.received
+
+    on_loop(main)
+
+
+def test_a_request_that_arrives_between_two_answers_waits_for_its_turn() -> None:
+    """Answers keep the order of the requests, or a client takes one for another."""
+
+    async def main() -> None:
+        wire = Wire()
+        head = get(b"Content-Length: 1", line=b"POST /1 HTTP/1.1")
+        wire.sends(head)
+        wire.sends(b"a" + get(line=b"GET /2 HTTP/1.1"))
+        while wire.connection.current is not None:
+            await asyncio.sleep(0)
+        wire.sends(get(line=b"GET /3 HTTP/1.1"))
+        await wire.settle()
+        assert wire.notes.seen == (b"POST /1 a", b"GET /2 ", b"GET /3 ")
+
+    on_loop(main)

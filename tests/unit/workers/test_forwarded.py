@@ -1,0 +1,299 @@
+"""Forwarding headers: whose are believed, and what they then say."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid.workers.http.forwarded import Endpoint, Forwarded, Proxies, endpoint
+
+PROXY = ("10.0.0.1", 4711)
+TRUSTED = ("10.0.0.0/8", "2001:db8::/32")
+Headers = list[tuple[bytes, bytes]]
+
+
+def resolved(headers: Headers, allowed: tuple[str, ...] = TRUSTED, client: Endpoint | None = PROXY) -> Forwarded:
+    return Proxies(allowed).resolve(client, "http", b"inner", headers)
+
+
+def client_of(*lines: bytes, allowed: tuple[str, ...] = TRUSTED, field: bytes = b"x-forwarded-for") -> Endpoint | None:
+    return resolved([(field, line) for line in lines], allowed).client
+
+
+# -- who is trusted
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host", "trusted"),
+    [
+        ((), "127.0.0.1", False),
+        ((), None, False),
+        (("127.0.0.1",), "127.0.0.1", True),
+        (("127.0.0.1",), "127.0.0.2", False),
+        (("10.0.0.0/8",), "10.255.0.1", True),
+        (("10.0.0.0/8",), "11.0.0.1", False),
+        (("10.0.0.0/8",), "::ffff:10.1.2.3", True),
+        (("::ffff:10.0.0.0/104",), "10.1.2.3", True),
+        (("::ffff:10.0.0.1",), "10.0.0.1", True),
+        (("::ffff:10.0.0.1",), "10.0.0.2", False),
+        (("2001:db8::/32",), "2001:db8:1::9", True),
+        (("2001:db8::/32",), "2001:db9::9", False),
+        (("::/0",), "10.0.0.1", False),
+        (("fe80::/10",), "fe80::1%eth0", True),
+        (("2001:db8::/112",), "2001:db8::1", True),
+        (("unix",), None, True),
+        (("unix",), "", True),
+        (("unix",), "127.0.0.1", False),
+        (("127.0.0.1",), "", False),
+        (("*",), "192.0.2.1", True),
+        (("*",), None, True),
+        (("10.0.0.0/8",), "no address", False),
+    ],
+)
+def test_a_peer_is_trusted_by_address_network_or_kind(
+    allowed: tuple[str, ...], host: str | None, trusted: bool
+) -> None:
+    proxies = Proxies(allowed)
+    assert [proxies.trusts(host), proxies.trusts(host)] == [trusted, trusted]
+
+
+@pytest.mark.parametrize("text", ["localhost", "10.0.0.1/8", "", "10.0.0.0/33", "UNIX"])
+def test_what_names_no_peer_is_refused_when_the_worker_starts(text: str) -> None:
+    with pytest.raises(ValueError, match="is no address, no network"):
+        Proxies(("127.0.0.1", text))
+
+
+def test_more_peers_than_the_cache_holds_are_judged_rightly() -> None:
+    proxies = Proxies(("10.0.0.0/17",))
+    for number in range(5000):
+        assert proxies.trusts(f"10.0.{number % 256}.{number // 256}") == (number % 256 < 128)
+    assert len(proxies._known) <= 1024
+
+
+# -- X-Forwarded-*
+
+
+@pytest.mark.parametrize(
+    ("line", "client"),
+    [
+        (b"192.0.2.7", ("192.0.2.7", 0)),
+        (b"192.0.2.7:5000", ("192.0.2.7", 5000)),
+        (b"198.51.100.9, 192.0.2.7", ("192.0.2.7", 0)),
+        (b"198.51.100.9, 192.0.2.7, 10.0.0.2,10.0.0.3", ("192.0.2.7", 0)),
+        (b"10.0.0.4, 10.0.0.3", ("10.0.0.4", 0)),
+        (b" , 192.0.2.7 ,, 10.0.0.2 ,", ("192.0.2.7", 0)),
+        (b"2001:db9::1", ("2001:db9::1", 0)),
+        (b"[2001:DB9::1]:443, [2001:db8::5]", ("2001:db9::1", 443)),
+        (b"::ffff:192.0.2.7", ("192.0.2.7", 0)),
+        (b"192.0.2.7, unknown", PROXY),
+        (b"192.0.2.7, unknown, 10.0.0.2", ("10.0.0.2", 0)),
+        (b"192.0.2.7, evil\x00", PROXY),
+        (b"192.0.2.7, 1.2.3.999", PROXY),
+        (b"192.0.2.7, [1.2.3.4]", PROXY),
+        (b"192.0.2.7, 1:::2", PROXY),
+        (b"192.0.2.7, fe80::1%eth0", PROXY),
+        (b"192.0.2.7, " + b"1" * 200, PROXY),
+        (b"", PROXY),
+    ],
+)
+def test_the_client_is_the_first_untrusted_address_from_the_right(line: bytes, client: Endpoint) -> None:
+    assert client_of(line) == client
+
+
+def test_several_lines_are_one_list() -> None:
+    assert client_of(b"198.51.100.9", b"192.0.2.7", b"10.0.0.2") == ("192.0.2.7", 0)
+
+
+@pytest.mark.parametrize("line", [b"192.0.2.7, 198.51.100.9", b"junk, 192.0.2.7, unknown, 10.0.0.2"])
+def test_when_everybody_is_trusted_the_client_is_the_leftmost_address(line: bytes) -> None:
+    assert client_of(line, allowed=("*",)) == ("192.0.2.7", 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme"),
+    [
+        (b"https", "https"),
+        (b"HTTPS", "https"),
+        (b"wss", "https"),
+        (b"ws", "http"),
+        (b"https, http", "http"),
+        (b"http , https ", "https"),
+        (b"gopher", "http"),
+        (b"", "http"),
+        (b"https,", "http"),
+        (b"htt\x00ps", "http"),
+    ],
+)
+def test_the_scheme_is_the_last_one_if_it_is_known(value: bytes, scheme: str) -> None:
+    assert resolved([(b"x-forwarded-proto", value)]).scheme == scheme
+
+
+@pytest.mark.parametrize(
+    "host", [b"example.com", b"example.com:8443", b"[2001:db8::1]:80", b"a_b.internal", b"192.0.2.1"]
+)
+def test_a_host_is_taken_over(host: bytes) -> None:
+    assert resolved([(b"x-forwarded-host", b"first.example, " + host)]).host == host
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"", b"a b", b"a\r\nx: y", b"a/b", b"user@a", b"a:99999", b"a:", b"[::1", b"a\x00", b"\xff", b"a" * 300, b"a:1:2"],
+)
+def test_what_is_no_host_is_ignored(host: bytes) -> None:
+    assert resolved([(b"x-forwarded-host", host)]).host == b"inner"
+
+
+# -- RFC 7239
+
+
+@pytest.mark.parametrize(
+    ("line", "client"),
+    [
+        (b"for=192.0.2.43", ("192.0.2.43", 0)),
+        (b'For="[2001:db9:cafe::17]:4711"', ("2001:db9:cafe::17", 4711)),
+        (b"for=192.0.2.60;proto=http;by=203.0.113.43", ("192.0.2.60", 0)),
+        (b"for=192.0.2.43, for=198.51.100.17", ("198.51.100.17", 0)),
+        (b"for=192.0.2.43, for=10.0.0.9", ("192.0.2.43", 0)),
+        (b'for="192.0.2.43:_hidden"', ("192.0.2.43", 0)),
+        (b'for="192.0.2.43:99999"', PROXY),
+        (b"for=192.0.2.43:80", ("192.0.2.43", 80)),
+        (b'for="192.0.\\2.43"', ("192.0.2.43", 0)),
+        (b"for=192.0.2.43, for=unknown", PROXY),
+        (b"for=192.0.2.43, for=_hidden, for=10.0.0.9", ("10.0.0.9", 0)),
+        (b"for=192.0.2.43, proto=https", PROXY),
+        (b" ;for=192.0.2.43 ; proto=http ;, ,", ("192.0.2.43", 0)),
+        (b'secret="a, for=1.2.3.4";for=192.0.2.43', ("192.0.2.43", 0)),
+    ],
+)
+def test_the_client_of_a_forwarded_header(line: bytes, client: Endpoint) -> None:
+    found = resolved([(b"forwarded", line)])
+    assert (found.client, found.doubt) == (client, None)
+
+
+def test_scheme_and_host_are_those_the_client_used_as_far_as_trusted_proxies_say() -> None:
+    said = (
+        b"for=6.6.6.6;proto=http;host=evil",
+        b"for=192.0.2.1;proto=https;host=outer:444",
+        b"for=10.0.0.2;proto=http;host=inner",
+    )
+    assert resolved([(b"forwarded", b", ".join(said))]) == Forwarded(("192.0.2.1", 0), "https", b"outer:444")
+
+
+def test_an_element_without_scheme_leaves_the_word_to_the_next_trusted_one() -> None:
+    found = resolved([(b"forwarded", b"proto=http, for=192.0.2.1, for=10.0.0.2;proto=https;host=outer")])
+    assert found == Forwarded(("192.0.2.1", 0), "https", b"outer")
+
+
+def test_several_forwarded_lines_are_one_list() -> None:
+    found = client_of(b"for=6.6.6.6", b"for=192.0.2.1, for=10.0.0.3", b"for=10.0.0.2", field=b"forwarded")
+    assert found == ("192.0.2.1", 0)
+
+
+def test_when_everybody_is_trusted_the_leftmost_element_counts() -> None:
+    said = b"for=unknown, for=192.0.2.1;proto=https, for=_x, for=198.51.100.1;proto=http"
+    assert resolved([(b"forwarded", said)], ("*",)) == Forwarded(("192.0.2.1", 0), "https", b"inner")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'for="192.0.2.1',
+        b"for=a b",
+        b"for",
+        b"for=",
+        b"=x",
+        b"for=1.2.3.4;for=1.2.3.4",
+        b"for=\x00",
+        b'for="\x00"',
+        b"\n",
+    ],
+)
+def test_a_forwarded_line_that_breaks_the_grammar_is_ignored_and_doubted(line: bytes) -> None:
+    found = resolved([(b"forwarded", line), (b"x-forwarded-for", b"192.0.2.7")])
+    assert found == Forwarded(("192.0.2.7", 0), "http", b"inner", "Forwarded cannot be parsed")
+
+
+def test_a_broken_line_left_of_the_client_is_never_looked_at() -> None:
+    found = resolved([(b"forwarded", b'for="open'), (b"forwarded", b"for=192.0.2.1")])
+    assert found == Forwarded(("192.0.2.1", 0), "http", b"inner")
+
+
+# -- both families
+
+
+def test_each_fact_comes_from_forwarded_if_it_says_it_else_from_the_others() -> None:
+    headers = [
+        (b"x-forwarded-for", b"192.0.2.1"),
+        (b"x-forwarded-proto", b"https"),
+        (b"x-forwarded-host", b"outer"),
+        (b"forwarded", b'for="192.0.2.1:99";proto=https'),
+    ]
+    assert resolved(headers) == Forwarded(("192.0.2.1", 99), "https", b"outer")
+
+
+@pytest.mark.parametrize(
+    ("said", "header", "what"),
+    [
+        (b"for=192.0.2.1", (b"x-forwarded-for", b"192.0.2.2"), "clients"),
+        (b"for=192.0.2.1;proto=https", (b"x-forwarded-proto", b"http"), "schemes"),
+        (b"for=192.0.2.1;host=a", (b"x-forwarded-host", b"b"), "hosts"),
+    ],
+)
+def test_where_both_families_differ_forwarded_holds_and_doubt_tells(
+    said: bytes, header: tuple[bytes, bytes], what: str
+) -> None:
+    found = resolved([header, (b"forwarded", said)])
+    assert found.client == ("192.0.2.1", 0)
+    assert found.doubt is not None
+    assert found.doubt.endswith(f"name different {what}")
+
+
+def test_hosts_that_differ_in_case_only_do_not_differ() -> None:
+    assert resolved([(b"forwarded", b"host=Example.com"), (b"x-forwarded-host", b"example.COM")]).doubt is None
+
+
+# -- whatever is sent
+
+garbage = st.binary(max_size=60) | st.text(alphabet='for=host;,"\\_ \t1.2:[]%*', max_size=60).map(str.encode)
+fields = st.lists(
+    st.tuples(
+        st.sampled_from([b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"cookie"]),
+        garbage,
+    ),
+    max_size=5,
+)
+
+
+@given(fields, st.sampled_from([TRUSTED, ("*",), ("unix",), ()]), st.sampled_from([PROXY, None, ("evil", 1)]))
+def test_no_bytes_raise_and_what_is_believed_is_well_formed(
+    headers: Headers, allowed: tuple[str, ...], client: Endpoint | None
+) -> None:
+    found = resolved(headers, allowed, client)
+    assert found.scheme in {"http", "https"}
+    assert found.host is not None
+    assert found.host.decode("ascii").isprintable()
+    assert found.client == client or (found.client is not None and endpoint(found.client[0].encode()) is not None)
+
+
+@given(fields)
+def test_a_peer_that_is_not_trusted_changes_nothing(headers: Headers) -> None:
+    assert resolved(headers, client=("192.0.2.1", 7)) == Forwarded(("192.0.2.1", 7), "http", b"inner")
+    assert resolved(headers, client=None) == Forwarded(None, "http", b"inner")
+
+
+@given(garbage)
+def test_what_a_client_puts_in_front_does_not_hide_its_address(said: bytes) -> None:
+    line = said + b", 192.0.2.66"
+    assert client_of(line) == ("192.0.2.66", 0)
+    assert client_of(said, b"for=192.0.2.66", field=b"forwarded") == ("192.0.2.66", 0)
+
+
+@pytest.mark.parametrize("filler", [b" ", b"\t", b'"', b"\\", b",", b";", b"a", b"a=", b'a="', b":", b"1"])
+def test_a_long_line_costs_time_in_proportion_to_its_length(filler: bytes) -> None:
+    line = filler * (64_000 // len(filler)) + b"\x00"
+    start = time.process_time()
+    resolved([(b"forwarded", line), (b"x-forwarded-for", line), (b"x-forwarded-host", line)], ("*",))
+    assert time.process_time() - start < 1.0

@@ -1,0 +1,815 @@
+"""A WebSocket from handshake to end, over a transport without a socket: what the application and the client see."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+from support.http import FakeTransport, asgi_adapter, connect, in_callback, let_expire, until
+from support.websocket import (
+    ACCEPT,
+    BINARY,
+    CLOSE,
+    HANDSHAKE,
+    PING,
+    PONG,
+    TEXT,
+    Received,
+    close_frame,
+    code_of,
+    frame,
+    received,
+)
+
+from hybrid.workers.http.connection import HttpConnection
+from hybrid.workers.http.conversation import CLOSE_TIMEOUT
+from hybrid.workers.http.settings import HttpSettings, Limits
+from hybrid.workers.interfaces.asgi import ClientGoneError
+
+Events = list[dict[str, Any]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+SECRET = "of the application"
+
+
+@dataclasses.dataclass
+class Scene:
+    """One connection to an application that does what the test says, and what came of it."""
+
+    events: Events = dataclasses.field(default_factory=list)
+    """What the application received."""
+    errors: list[BaseException] = dataclasses.field(default_factory=list)
+    """What its `send` raised."""
+    scope: dict[str, Any] = dataclasses.field(default_factory=dict)
+    returned: bool = False
+    tasks: list[asyncio.Task[None]] = dataclasses.field(default_factory=list)
+    connection: HttpConnection = None  # type: ignore[assignment]
+    client: FakeTransport = None  # type: ignore[assignment]
+    adapter: Any = None
+
+    @property
+    def answer(self) -> tuple[bytes, bytes]:
+        """Head and rest of what the client has got."""
+        head, _, rest = bytes(self.client.received).partition(b"\r\n\r\n")
+        return head, rest
+
+    @property
+    def frames(self) -> list[Received]:
+        """What the client got after the handshake."""
+        head, rest = self.answer
+        assert head.startswith(b"HTTP/1.1 101 ")
+        return received(rest)
+
+    @property
+    def status(self) -> int:
+        return int(self.client.received.split(b" ", 2)[1])
+
+    async def event(self, kind: str) -> dict[str, Any]:
+        """Wait until the application has received one of a kind; return the last."""
+        await until(lambda: any(event["type"] == kind for event in self.events), kind)
+        return next(event for event in reversed(self.events) if event["type"] == kind)
+
+    async def received_frames(self, count: int) -> list[Received]:
+        await until(lambda: self.client.received and len(self.frames) >= count, f"{count} frames")
+        return self.frames
+
+
+def echo(scene: Scene) -> Callable[..., Awaitable[None]]:
+    async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        scene.events.append(await receive())
+        await send({"type": "websocket.accept"})
+        while True:
+            event = await receive()
+            scene.events.append(event)
+            if event["type"] == "websocket.disconnect":
+                break
+            await send({**event, "type": "websocket.send"})
+
+    return application
+
+
+def scripted(*messages: dict[str, Any], listen: bool = True) -> Callable[[Scene], Callable[..., Awaitable[None]]]:
+    """Return an application that sends messages after `websocket.connect`, then listens until the disconnect."""
+
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            scene.events.append(await receive())
+            for message in messages:
+                try:
+                    await send(message)
+                except Exception as error:  # noqa: BLE001 - looked at by the test
+                    scene.errors.append(error)
+            while listen and scene.events[-1]["type"] != "websocket.disconnect":
+                scene.events.append(await receive())
+
+        return application
+
+    return make
+
+
+ACCEPTED = {"type": "websocket.accept"}
+
+
+def play(
+    make: Callable[[Scene], Callable[..., Awaitable[None]]],
+    script: Callable[[Scene], Coroutine[Any, Any, None]],
+    settings: HttpSettings | None = None,
+    handshake: bytes = HANDSHAKE + b"\r\n",
+    **options: Any,
+) -> Scene:
+    """Send a handshake to an application, do what the script says, then let the client vanish; return what was seen."""
+    scene = Scene()
+
+    async def scenario() -> None:
+        inner = make(scene)
+
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            scene.scope = scope
+            try:
+                await inner(scope, receive, send)
+            finally:
+                scene.returned = True
+
+        scene.adapter = asgi_adapter(application, settings)
+        scene.connection, scene.client = connect(scene.adapter, **options)
+        await scene.client.sends(handshake)
+        await script(scene)
+        await scene.client.vanishes()
+        await until(lambda: not scene.scope or scene.returned, "the application returns")
+        assert await scene.adapter.wait_idle(5)
+        await scene.adapter.shut_down(5)
+
+    asyncio.run(scenario())
+    return scene
+
+
+async def nothing(scene: Scene) -> None:
+    await asyncio.sleep(0)
+
+
+# -- the handshake
+
+
+def test_an_accepted_handshake_is_answered_with_101() -> None:
+    async def script(scene: Scene) -> None:
+        head, _ = scene.answer
+        assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        assert b"\r\nsec-websocket-accept: " + ACCEPT in head
+        assert b"\r\nserver: hybrid" in head
+        assert b"\r\ndate: " in head
+        assert b"content-length" not in head
+
+    play(echo, script)
+
+
+def test_server_and_date_are_left_out_where_that_is_set() -> None:
+    async def script(scene: Scene) -> None:
+        assert b"date" not in scene.answer[0]
+        assert b"server" not in scene.answer[0]
+
+    play(echo, script, HttpSettings(server_header=False, date_header=False))
+
+
+def test_the_scope_is_that_of_the_specification() -> None:
+    offer = HANDSHAKE.replace(b"/chat?", b"/ch%C3%A4t?") + b"Sec-WebSocket-Protocol: a, b\r\n"
+    offer += b"sec-websocket-protocol: c\r\n\r\n"
+    scope = play(echo, nothing, HttpSettings(root_path="/mounted"), handshake=offer).scope
+    assert scope["type"] == "websocket"
+    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.5"}
+    assert scope["http_version"] == "1.1"
+    assert scope["scheme"] == "ws"
+    assert (scope["path"], scope["raw_path"]) == ("/mounted/chät", b"/mounted/ch%C3%A4t")
+    assert (scope["root_path"], scope["query_string"]) == ("/mounted", b"room=1")
+    assert (scope["client"], scope["server"]) == (("127.0.0.1", 4711), ("127.0.0.1", 80))
+    assert scope["subprotocols"] == ["a", "b", "c"]
+    assert scope["extensions"] == {"websocket.http.response": {}}
+    assert (b"host", b"example.test") in scope["headers"]
+    assert "method" not in scope
+
+
+def test_the_subprotocol_and_header_fields_of_the_application_are_in_the_answer() -> None:
+    async def script(scene: Scene) -> None:
+        head, _ = scene.answer
+        assert b"\r\nsec-websocket-protocol: b" in head
+        assert b"\r\nx-mine: yes" in head
+        assert head.count(b"server: ") == 1
+        assert b"server: mine" in head
+
+    fields = [(b"x-mine", b"yes"), (b"server", b"mine")]
+    accept = {"type": "websocket.accept", "subprotocol": "b", "headers": fields}
+    play(scripted(accept), script, handshake=HANDSHAKE + b"Sec-WebSocket-Protocol: a, b\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        {"subprotocol": "never offered"},
+        {"headers": [(b"x", b"a\r\nsplit: yes")]},
+        {"headers": [(b"Sec-WebSocket-Protocol", b"a")]},
+        {"headers": [(b"sec-websocket-accept", b"a")]},
+    ],
+)
+def test_an_impossible_accept_raises_in_the_application(accept: dict[str, Any]) -> None:
+    scene = play(scripted({"type": "websocket.accept", **accept}, ACCEPTED), nothing)
+    assert len(scene.errors) == 1
+    assert scene.status == 101
+
+
+@pytest.mark.parametrize(
+    ("status", "old", "new"),
+    [
+        (400, b"Sec-WebSocket-Key: ", b"Sec-WebSocket-Kex: "),
+        (426, b"Version: 13", b"Version: 12"),
+        (400, b"Host: example.test", b"Host: example.test\r\nContent-Length: 3"),
+    ],
+)
+def test_a_bad_handshake_never_reaches_the_application(status: int, old: bytes, new: bytes) -> None:
+    scene = play(echo, nothing, handshake=HANDSHAKE.replace(old, new) + b"\r\n")
+    head, _ = scene.answer
+    assert scene.status == status
+    assert not scene.scope
+    assert b"connection: close" in head
+    assert b"sec-websocket-version: 13" in head
+    assert (b"upgrade: websocket" in head) == (status == 426)
+
+
+def test_the_access_log_is_told_once_with_101() -> None:
+    told: list[int] = []
+
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        scene_echo = echo(scene)
+
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            scene.adapter.site.access = lambda exchange: told.append(exchange.status)
+            await scene_echo(scope, receive, send)
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        await scene.client.sends(close_frame(1000))
+        await scene.event("websocket.disconnect")
+
+    play(make, script)
+    assert told == [101]
+
+
+def test_frames_sent_along_with_the_handshake_are_not_lost() -> None:
+    async def script(scene: Scene) -> None:
+        assert await scene.received_frames(2) == [Received(TEXT, b"early"), Received(TEXT, b"bird")]
+
+    play(echo, script, handshake=HANDSHAKE + b"\r\n" + frame(TEXT, b"early") + frame(TEXT, b"bird"))
+
+
+def test_frames_before_the_answer_are_bounded() -> None:
+    """An application that takes its time has no say in how much a client sends before it knows that it may."""
+    gate = asyncio.Event()
+
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            await gate.wait()
+            await echo(scene)(scope, receive, send)
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        for _ in range(3):
+            await scene.client.sends(frame(BINARY, b"x" * 30_000))
+        assert scene.client.is_paused
+        gate.set()
+        assert len(await scene.received_frames(3)) == 3
+        assert not scene.client.is_paused
+
+    play(make, script)
+
+
+# -- refusing
+
+
+def test_a_close_instead_of_an_accept_is_403() -> None:
+    scene = play(scripted({"type": "websocket.close"}), nothing)
+    assert scene.status == 403
+    assert [event["type"] for event in scene.events] == ["websocket.connect", "websocket.disconnect"]
+    assert scene.client.closing
+
+
+def test_a_denial_response_goes_out_as_the_application_says() -> None:
+    messages = (
+        {"type": "websocket.http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Basic")]},
+        {"type": "websocket.http.response.body", "body": b"who ", "more_body": True},
+        {"type": "websocket.http.response.body", "body": b"are you?"},
+    )
+    scene = play(scripted(*messages), nothing)
+    head, body = scene.answer
+    assert scene.errors == []
+    assert head.startswith(b"HTTP/1.1 401 ")
+    assert b"www-authenticate: Basic" in head
+    assert body == b"4\r\nwho \r\n8\r\nare you?\r\n0\r\n\r\n"
+    assert scene.events[-1]["type"] == "websocket.disconnect"
+
+
+def test_an_application_that_fails_before_it_answers_gives_500(caplog: pytest.LogCaptureFixture) -> None:
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            raise ValueError(SECRET)
+
+        return application
+
+    scene = play(make, nothing)
+    assert scene.status == 500
+    assert SECRET.encode() not in scene.client.received
+    assert SECRET in caplog.text
+
+
+def test_an_application_that_returns_without_an_answer_gives_500(caplog: pytest.LogCaptureFixture) -> None:
+    scene = play(scripted(listen=False), nothing)
+    assert scene.status == 500
+    assert "returned with no answer to the WebSocket /chat?room=1" in caplog.text
+
+
+def test_a_client_that_goes_before_the_answer_is_told_as_1006() -> None:
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            scene.events.extend((await receive(), await receive()))
+            with pytest.raises(ClientGoneError):
+                await send(ACCEPTED)
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        await scene.client.ends()
+        await scene.event("websocket.disconnect")
+
+    assert play(make, script).events[-1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+
+# -- messages
+
+
+def test_text_and_bytes_come_back_as_they_went() -> None:
+    async def script(scene: Scene) -> None:
+        await scene.client.sends(frame(TEXT, "tschüß".encode()) + frame(BINARY, b"\xff\0"))
+        assert await scene.received_frames(2) == [Received(TEXT, "tschüß".encode()), Received(BINARY, b"\xff\0")]
+
+    scene = play(echo, script)
+    assert scene.events[1:3] == [
+        {"type": "websocket.receive", "text": "tschüß"},
+        {"type": "websocket.receive", "bytes": b"\xff\0"},
+    ]
+
+
+def test_a_waiting_application_answers_before_the_read_is_over() -> None:
+    """It is stepped at once, and its answer is one write."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.connection.current._gate.taken, "it waits")  # type: ignore[union-attr]
+        written: list[int] = []
+
+        def read() -> None:
+            before = scene.client.writes
+            scene.connection.data_received(frame(TEXT, b"now"))
+            written.append(scene.client.writes - before)
+
+        await in_callback(read)
+        assert written == [1]
+        assert scene.frames == [Received(TEXT, b"now")]
+
+    play(echo, script)
+
+
+def test_two_tasks_may_receive_at_the_same_time() -> None:
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            await receive()
+            await send(ACCEPTED)
+            scene.events += await asyncio.gather(receive(), receive(), receive())
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        await asyncio.sleep(0)
+        await scene.client.sends(frame(TEXT, b"a"))
+        await scene.client.sends(frame(TEXT, b"b") + close_frame(1000))
+        await scene.event("websocket.disconnect")
+
+    scene = play(make, script)
+    assert sorted(event.get("text", "end") for event in scene.events) == ["a", "b", "end"]
+
+
+def test_a_message_is_not_lost_to_a_receive_that_was_given_up() -> None:
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            await receive()
+            await send(ACCEPTED)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(receive(), 0.001)
+            scene.events.append({"type": "gave up"})
+            scene.events.append(await receive())
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        await scene.event("gave up")
+        await scene.client.sends(frame(TEXT, b"late"))
+        assert (await scene.event("websocket.receive"))["text"] == "late"
+
+    play(make, script)
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ({"type": "websocket.send"}, "text or bytes"),
+        ({"type": "websocket.send", "text": None, "bytes": None}, "text or bytes"),
+        ({"type": "websocket.accept"}, "cannot be sent"),
+        ({"type": "websocket.http.response.start", "status": 200}, "cannot be sent"),
+        ({"type": "http.response.start", "status": 200}, "cannot be sent"),
+        ({"type": "websocket.close", "code": 1005}, "cannot be sent"),
+    ],
+)
+def test_a_message_that_makes_no_sense_raises_and_harms_nothing(message: dict[str, Any], error: str) -> None:
+    async def script(scene: Scene) -> None:
+        assert await scene.received_frames(1) == [Received(TEXT, b"still here")]
+
+    scene = play(scripted(ACCEPTED, message, {"type": "websocket.send", "text": "still here"}), script)
+    assert len(scene.errors) == 1
+    assert isinstance(scene.errors[0], RuntimeError)
+    assert error in str(scene.errors[0])
+
+
+# -- back-pressure
+
+
+def test_a_client_that_takes_nothing_makes_the_application_wait() -> None:
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            await receive()
+            await send(ACCEPTED)
+            await receive()
+            for _ in range(100):
+                await send({"type": "websocket.send", "bytes": b"x" * 10_000})
+                scene.events.append({"type": "sent"})
+            await receive()
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        scene.client.stops_taking()
+        await scene.client.sends(frame(TEXT, b"go"))
+        await until(lambda: scene.connection.paused, "the buffer is full")
+        await asyncio.sleep(0.01)
+        assert scene.client.get_write_buffer_size() < 100_000
+        assert len(scene.events) < 10
+        await scene.client.takes()
+        await until(lambda: len(scene.events) == 100, "all is sent")
+
+    play(make, script)
+
+
+def test_a_sender_that_waits_hears_of_the_end() -> None:
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            await receive()
+            await send(ACCEPTED)
+            await receive()
+            try:
+                while True:
+                    await send({"type": "websocket.send", "bytes": b"x" * 10_000})
+            except ClientGoneError:
+                scene.events.append({"type": "told"})
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        scene.client.stops_taking()
+        await scene.client.sends(frame(TEXT, b"go"))
+        await until(lambda: scene.connection.paused, "the buffer is full")
+        await scene.client.vanishes()
+        await scene.event("told")
+
+    play(make, script)
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_an_application_that_does_not_receive_stops_the_reading(size: int) -> None:
+    go = asyncio.Event()
+
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            await receive()
+            await send(ACCEPTED)
+            await go.wait()
+            while scene.events[-1:] != [{"type": "websocket.disconnect", "code": 1000, "reason": ""}]:
+                scene.events.append(await receive())
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        sent = 0
+        while not scene.client.is_paused:
+            await scene.client.sends(frame(BINARY, b"x" * size) * 10)
+            sent += 10
+            assert sent * (size + 64) < 100_000
+        await let_expire(scene.connection)
+        assert scene.frames == [], "no ping: a client that is not read cannot answer"
+        go.set()
+        await until(lambda: not scene.client.is_paused, "reading goes on")
+        await scene.client.sends(close_frame(1000))
+        await scene.event("websocket.disconnect")
+        assert len(scene.events) == sent + 1
+
+    play(make, script)
+
+
+def test_a_client_that_asks_for_pongs_and_does_not_take_them_is_not_read() -> None:
+    async def script(scene: Scene) -> None:
+        scene.client.stops_taking()
+        while not scene.client.is_paused:
+            await scene.client.sends(frame(PING, b"x" * 125) * 10)
+            assert scene.client.get_write_buffer_size() < 100_000
+        await scene.client.takes()
+        assert not scene.client.is_paused
+
+    play(echo, script)
+
+
+# -- the end
+
+
+def test_the_clients_close_is_answered_and_told_behind_its_messages() -> None:
+    async def script(scene: Scene) -> None:
+        await scene.client.sends(frame(TEXT, b"last words") + close_frame(4321, "enough"))
+        await scene.event("websocket.disconnect")
+        assert code_of(scene.frames[0]) == 4321
+        assert scene.client.closing
+        assert not scene.client.aborted
+
+    scene = play(scripted(ACCEPTED), script)
+    assert scene.events[1:] == [
+        {"type": "websocket.receive", "text": "last words"},
+        {"type": "websocket.disconnect", "code": 4321, "reason": "enough"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(TEXT, b"\xc3("), 1007),
+        (frame(BINARY, b"x" * 101), 1009),
+        (frame(BINARY, b"x" * 60, fin=False) + frame(0, b"x" * 60), 1009),
+        (frame(TEXT, b"unmasked", mask=None), 1002),
+        (frame(3), 1002),
+        (frame(TEXT, b"x", rsv=4), 1002),
+        (frame(PING, fin=False), 1002),
+        (close_frame(1005), 1002),
+    ],
+)
+def test_a_client_that_breaks_the_rules_is_told_why_and_listened_to_no_more(data: bytes, code: int) -> None:
+    """The server ends its half and goes on reading a little: a reset would destroy the close frame."""
+
+    async def script(scene: Scene) -> None:
+        await scene.client.sends(data)
+        await scene.event("websocket.disconnect")
+        assert [code_of(item) for item in scene.frames] == [code]
+        assert scene.client.ended
+        await scene.client.sends(frame(TEXT, b"more"))
+        await scene.client.ends()
+        assert scene.client.closing
+
+    scene = play(scripted(ACCEPTED), script, HttpSettings(limits=Limits(websocket_max_size=100)))
+    assert scene.events[1]["code"] == code
+    assert len(scene.events) == 2
+
+
+@pytest.mark.parametrize("verb", ["ends", "vanishes"])
+def test_a_client_that_goes_without_a_word_is_1006(verb: str) -> None:
+    async def script(scene: Scene) -> None:
+        await getattr(scene.client, verb)()
+        await scene.event("websocket.disconnect")
+
+    scene = play(scripted(ACCEPTED), script)
+    assert scene.events[-1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+
+def test_sending_after_the_end_raises_an_os_error_and_the_end_is_told_again() -> None:
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            await receive()
+            await send(ACCEPTED)
+            scene.events.extend([await receive() for _ in range(3)])
+            for kind in ("websocket.send", "websocket.close", "websocket.accept"):
+                with pytest.raises(OSError, match="closed"):
+                    await send({"type": kind, "text": ""})
+            await send({"type": "websocket.send", "text": ""})  # not logged: it is the client that went
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        await scene.client.sends(close_frame(1001))
+        await until(lambda: scene.returned, "the application returns")
+
+    assert [event["code"] for event in play(make, script).events] == [1001] * 3
+
+
+def test_the_applications_close_waits_for_the_clients() -> None:
+    async def script(scene: Scene) -> None:
+        (close,) = await scene.received_frames(1)
+        assert (code_of(close), close.payload[2:]) == (4000, b"bye")
+        assert not scene.client.closing
+        await scene.client.sends(frame(TEXT, b"crossed") + close_frame(4000))
+        assert scene.client.closing
+        await scene.event("websocket.disconnect")
+
+    scene = play(scripted(ACCEPTED, {"type": "websocket.close", "code": 4000, "reason": "bye"}), script)
+    assert scene.events[1:] == [{"type": "websocket.disconnect", "code": 4000, "reason": ""}]
+    assert scene.errors == []
+
+
+def test_a_client_that_does_not_answer_a_close_is_cut() -> None:
+    async def script(scene: Scene) -> None:
+        await scene.received_frames(1)
+        assert scene.connection.deadline <= scene.connection.clock.now + CLOSE_TIMEOUT
+        await let_expire(scene.connection)
+        assert scene.client.aborted
+        await scene.event("websocket.disconnect")
+
+    scene = play(scripted(ACCEPTED, {"type": "websocket.close"}), script)
+    assert scene.events[-1]["code"] == 1006
+
+
+def test_an_application_that_returns_closes_with_1000() -> None:
+    async def script(scene: Scene) -> None:
+        assert [code_of(item) for item in await scene.received_frames(1)] == [1000]
+        await scene.client.sends(frame(TEXT, b"dropped") * 2000)
+        assert not scene.client.is_paused
+
+    play(scripted(ACCEPTED, listen=False), script)
+
+
+def test_an_application_that_fails_closes_with_1011(caplog: pytest.LogCaptureFixture) -> None:
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            await receive()
+            await send(ACCEPTED)
+            raise ValueError(SECRET)
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        (close,) = await scene.received_frames(1)
+        assert close.payload == (1011).to_bytes(2, "big")
+
+    play(make, script)
+    assert SECRET in caplog.text
+
+
+# -- keep-alive
+
+
+def test_silence_is_answered_with_a_ping_and_a_pong_is_enough() -> None:
+    async def script(scene: Scene) -> None:
+        for count in (1, 2):
+            await let_expire(scene.connection)
+            assert [item.opcode for item in scene.frames] == [PING] * count
+            await scene.client.sends(frame(PONG))
+            await let_expire(scene.connection)
+            assert [item.opcode for item in scene.frames] == [PING] * count
+        assert not scene.client.closing
+
+    play(echo, script)
+
+
+def test_a_client_that_answers_no_ping_is_closed_with_1011() -> None:
+    async def script(scene: Scene) -> None:
+        await let_expire(scene.connection)
+        await let_expire(scene.connection)
+        assert [item.opcode for item in scene.frames] == [PING, CLOSE]
+        assert code_of(scene.frames[1]) == 1011
+        await scene.event("websocket.disconnect")
+        await let_expire(scene.connection)
+        assert scene.client.aborted
+
+    assert play(echo, script).events[-1]["code"] == 1011
+
+
+def test_a_client_that_talks_is_not_pinged() -> None:
+    async def script(scene: Scene) -> None:
+        scene.connection.clock.now += 15
+        await scene.client.sends(frame(TEXT, b"here"))
+        await scene.received_frames(1)
+        await let_expire(scene.connection)
+        assert len(scene.frames) == 1
+        assert scene.connection.deadline == pytest.approx(scene.connection.clock.now + 15)
+
+    play(echo, script)
+
+
+def test_zero_switches_the_pings_off() -> None:
+    async def script(scene: Scene) -> None:
+        assert scene.connection.deadline == float("inf")
+
+    play(echo, script, HttpSettings(limits=Limits(websocket_ping_interval=0)))
+
+
+# -- the worker stops
+
+
+def test_a_stop_closes_with_1012_at_once_and_tells_the_application() -> None:
+    async def script(scene: Scene) -> None:
+        scene.adapter.drain()
+        assert [code_of(item) for item in scene.frames] == [1012]
+        await scene.event("websocket.disconnect")
+        await until(lambda: scene.returned, "the application returns")
+        await scene.client.sends(close_frame(1012))
+        assert scene.client.closing
+
+    assert play(echo, script).events[-1]["code"] == 1012
+
+
+def test_a_stop_answers_a_handshake_that_waits_with_503() -> None:
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            scene.events.extend((await receive(), await receive()))
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        scene.adapter.drain()
+        assert scene.status == 503
+        await scene.event("websocket.disconnect")
+
+    play(make, script)
+
+
+def test_a_handshake_during_a_stop_is_answered_with_503() -> None:
+    async def scenario() -> None:
+        adapter = asgi_adapter(None)
+        adapter.drain()
+        connection, client = connect(adapter)
+        await client.sends(HANDSHAKE + b"\r\n")
+        assert client.received.startswith(b"HTTP/1.1 503 ")
+        await until(lambda: connection not in adapter.site.clock.watched, "the connection ends")
+
+    asyncio.run(scenario())
+
+
+def test_near_the_end_of_the_grace_period_nobody_is_waited_for() -> None:
+    async def script(scene: Scene) -> None:
+        scene.adapter.drain()
+        scene.adapter.interrupt()
+        assert scene.client.aborted
+
+    play(echo, script)
+
+
+def test_an_application_that_sends_during_a_stop_is_told_and_nothing_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            await receive()
+            await send(ACCEPTED)
+            while True:
+                await asyncio.sleep(0)
+                await send({"type": "websocket.send", "text": "tick"})
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        await scene.received_frames(2)
+        scene.adapter.drain()
+        await until(lambda: scene.returned, "the application ends")
+
+    play(make, script)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+# -- beside HTTP
+
+
+def test_an_upgrade_behind_a_slow_request_waits_for_its_answer() -> None:
+    """Frames that arrive meanwhile are not taken for requests, nor for the body of the earlier one."""
+    go = asyncio.Event()
+
+    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                await go.wait()
+                await send({"type": "http.response.start", "status": 204, "headers": []})
+                await send({"type": "http.response.body"})
+            else:
+                await echo(scene)(scope, receive, send)
+
+        return application
+
+    async def script(scene: Scene) -> None:
+        await scene.client.sends(frame(TEXT, b"patience"))
+        assert scene.client.received == b""
+        go.set()
+        await until(lambda: b"patience" in scene.client.received, "the echo")
+        assert scene.client.received.index(b" 204 ") < scene.client.received.index(b" 101 ")
+
+    play(make, script, handshake=b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + HANDSHAKE + b"\r\n")

@@ -1,0 +1,234 @@
+"""Frames in, messages out: the short way for plain frames does exactly what `websockets` does, for any bytes."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from support.websocket import ACCEPT, BINARY, CLOSE, CONT, KEY, PING, PONG, TEXT, close_frame, code_of, frame, received
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from hybrid.workers.http.websocket import Closed, CloseError, HandshakeError, WebSocket, frame_size
+
+MAX_SIZE = 300
+DEFLATE = (b"sec-websocket-extensions", b"permessage-deflate")
+
+
+def fields(**changes: bytes | None) -> list[tuple[bytes, bytes]]:
+    """Return the header fields of a good handshake, with changes; None takes one out."""
+    good: dict[str, bytes | None] = {
+        "connection": b"Upgrade",
+        "upgrade": b"websocket",
+        "sec-websocket-version": b"13",
+        "sec-websocket-key": KEY,
+    }
+    changed = {**good, **{name.replace("_", "-"): value for name, value in changes.items()}}
+    return [(name.encode(), value) for name, value in changed.items() if value is not None]
+
+
+def compressed(data: bytes) -> bytes:
+    """Return data as the payload of a compressed message (RFC 7692, section 7.2.1)."""
+    squeezer = zlib.compressobj(wbits=-12)
+    return (squeezer.compress(data) + squeezer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+# -- the reference: websockets alone, and the joining of fragments in its plainest form
+
+
+def judged_by_websockets(data: bytes, max_size: int) -> tuple[list[str | bytes], bytes, tuple[int, bool] | None]:
+    """Return messages, what is sent, and the code and kind of the end."""
+    protocol = ServerProtocol(state=State.OPEN, max_size=max_size)
+    messages: list[str | bytes] = []
+    parts: list[Frame] = []
+    for byte in data:  # one at a time: an end stops what comes behind it
+        protocol.receive_data(bytes((byte,)))
+        for event in protocol.events_received():
+            assert isinstance(event, Frame)
+            if event.opcode not in (Opcode.CONT, Opcode.TEXT, Opcode.BINARY):
+                continue
+            parts.append(event)
+            if event.fin:
+                whole = b"".join(bytes(part.data) for part in parts)
+                is_text = parts[0].opcode is Opcode.TEXT
+                parts = []
+                try:
+                    messages.append(whole.decode() if is_text else whole)
+                except UnicodeDecodeError as error:
+                    protocol.fail(1007, f"{error.reason} at position {error.start}")
+                    return messages, b"".join(protocol.data_to_send()), (1007, True)
+        if protocol.state is not State.OPEN:
+            break
+    end = None
+    if protocol.state is not State.OPEN:
+        failed = protocol.parser_exc is not None
+        told = protocol.close_sent if failed else protocol.close_rcvd
+        assert told is not None
+        end = (int(told.code), failed)
+    return messages, b"".join(protocol.data_to_send()), end
+
+
+def judged_here(pieces: list[bytes], max_size: int) -> tuple[list[str | bytes], bytes, tuple[int, bool] | None]:
+    """The same, of the wire of ours."""
+    wire = WebSocket(max_size, compression=False)
+    messages: list[str | bytes] = []
+    output = b""
+    for piece in pieces:
+        messages += wire.feed(piece)
+        output += wire.take_output()
+    return messages, output, None if wire.closed is None else (wire.closed.code, wire.closed.failed)
+
+
+payloads = st.one_of(
+    st.binary(max_size=8),
+    st.text(max_size=8).map(str.encode),
+    st.sampled_from([0, 124, 125, 126, 127, 299, 300, 301]).map(lambda size: b"x" * size),
+)
+usual = st.builds(frame, st.sampled_from([TEXT, BINARY]), payloads, mask=st.binary(min_size=4, max_size=4))
+unusual = st.builds(
+    frame,
+    st.sampled_from([CONT, TEXT, BINARY, 3, CLOSE, PING, PONG, 11]),
+    payloads,
+    fin=st.booleans(),
+    rsv=st.sampled_from([0, 0, 0, 0, 1, 4]),
+    mask=st.sampled_from([b"\1\2\3\4", b"\1\2\3\4", b"\1\2\3\4", None]),
+)
+closes = st.builds(close_frame, st.sampled_from([999, 1000, 1001, 1005, 3000, 4999, 5000]), st.text(max_size=4))
+streams = st.lists(st.one_of(usual, usual, unusual, closes), max_size=12).map(b"".join)
+
+
+@given(data=st.one_of(streams, st.binary(max_size=40)), cuts=st.lists(st.integers(0, 600), max_size=6))
+@example(data=frame(TEXT, b"a") + frame(TEXT, b"\xff") + frame(TEXT, b"b"), cuts=[])
+@example(data=frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"), cuts=[])
+@example(data=frame(BINARY, b"x" * 301), cuts=[3])
+def test_any_bytes_cut_anywhere_give_what_websockets_makes_of_them(data: bytes, cuts: list[int]) -> None:
+    places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
+    pieces = [data[begin:end] for begin, end in itertools.pairwise(places)]
+    assert judged_here(pieces, MAX_SIZE) == judged_by_websockets(data, MAX_SIZE)
+
+
+@given(data=st.one_of(streams, st.binary(max_size=40)))
+def test_one_byte_at_a_time_gives_the_same(data: bytes) -> None:
+    pieces = [data[at : at + 1] for at in range(len(data))]
+    assert judged_here(pieces, MAX_SIZE) == judged_by_websockets(data, MAX_SIZE)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])
+def test_what_is_sent_is_what_websockets_would_send(size: int) -> None:
+    reference = ServerProtocol(state=State.OPEN)
+    reference.send_text(b"x" * size)
+    reference.send_binary(b"x" * size)
+    wire = WebSocket(0, compression=False)
+    assert [wire.text("x" * size), wire.binary(b"x" * size)] == reference.data_to_send()
+
+
+# -- compression
+
+
+def test_compressed_messages_come_whole_and_plain_ones_beside_them() -> None:
+    wire = WebSocket(MAX_SIZE, compression=True)
+    assert b"permessage-deflate" in wire.handshake(b"/", [*fields(), DEFLATE])
+    data = frame(TEXT, compressed(b"hello"), rsv=4) + frame(TEXT, b"plain") + frame(BINARY, compressed(b"\0"), rsv=4)
+    assert wire.feed(data) == ["hello", "plain", b"\0"]
+
+
+def test_compression_is_used_only_where_it_is_allowed_and_offered() -> None:
+    assert b"deflate" not in WebSocket(0, compression=False).handshake(b"/", [*fields(), DEFLATE])
+    wire = WebSocket(0, compression=True)
+    assert b"deflate" not in wire.handshake(b"/", fields())
+    assert received(wire.text("hello"))[0].payload == b"hello"
+
+
+def test_a_bomb_is_not_blown_up() -> None:
+    """A message that is small on the wire and huge behind it fails at the limit."""
+    wire = WebSocket(100_000, compression=True)
+    wire.handshake(b"/", [*fields(), DEFLATE])
+    assert wire.feed(frame(BINARY, compressed(b"\0" * 50_000_000), rsv=4)) == []
+    assert wire.closed is not None
+    assert (wire.closed.code, wire.closed.failed) == (1009, True)
+
+
+# -- the end
+
+
+def test_a_close_frame_is_answered_with_its_code() -> None:
+    wire = WebSocket(0, compression=False)
+    wire.feed(close_frame(4001, "done") + frame(TEXT, b"too late"))
+    assert wire.has_news
+    assert [code_of(item) for item in received(wire.take_output())] == [4001]
+    assert wire.closed == Closed(4001, "done", failed=False)
+    assert not wire.has_news
+
+
+def test_a_close_frame_without_a_code_is_1005() -> None:
+    wire = WebSocket(0, compression=False)
+    wire.feed(frame(CLOSE))
+    assert wire.closed == Closed(1005, "", failed=False)
+
+
+def test_nothing_is_taken_after_the_end() -> None:
+    wire = WebSocket(0, compression=False)
+    wire.feed(close_frame(1000))
+    assert wire.feed(frame(TEXT, b"too late")) == []
+
+
+def test_a_failure_while_our_own_close_frame_waits_for_an_answer_has_no_close_frame() -> None:
+    wire = WebSocket(0, compression=False)
+    wire.close(1000, "")
+    wire.feed(frame(TEXT, b"\xff"))
+    assert wire.take_output() == b""
+    assert wire.closed is not None
+    assert wire.closed.failed
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1005, ""), (1006, ""), (999, ""), (5000, ""), (1000, "x" * 124)])
+def test_close_codes_and_reasons_that_cannot_be_sent_are_refused(code: int, reason: str) -> None:
+    with pytest.raises(CloseError, match="cannot be sent"):
+        WebSocket(0, compression=False).close(code, reason)
+
+
+def test_empty_fragments_without_end_take_no_memory() -> None:
+    wire = WebSocket(0, compression=False)
+    wire.feed(frame(TEXT, b"", fin=False))
+    for _ in range(50):
+        assert wire.feed(frame(CONT, b"", fin=False) * 100) == []
+    assert wire.feed(frame(CONT, b"end")) == ["end"]
+
+
+# -- the handshake
+
+
+def test_a_good_handshake_gets_its_key_answered() -> None:
+    block = WebSocket(0, compression=False).handshake(b"/", fields())
+    assert block == b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: " + ACCEPT + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "changes"),
+    [
+        (426, {"sec_websocket_version": b"8"}),
+        (426, {"sec_websocket_version": None}),
+        (426, {"upgrade": b"websocket, h2c"}),
+        (400, {"sec_websocket_key": None}),
+        (400, {"sec_websocket_key": b"short"}),
+        (400, {"sec_websocket_key": b"!" * 24}),
+        (400, {"sec_websocket_extensions": b"=;="}),
+        (400, {"sec_websocket_protocol": b"a b"}),
+    ],
+)
+def test_bad_handshakes_are_refused(status: int, changes: dict[str, bytes | None]) -> None:
+    with pytest.raises(HandshakeError) as refused:
+        WebSocket(0, compression=True).handshake(b"/", fields(**changes))
+    assert refused.value.status == status
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+@pytest.mark.parametrize("mask", [b"\1\2\3\4", None])
+def test_the_size_of_a_frame_is_told_by_its_head(size: int, mask: bytes | None) -> None:
+    data = b"before" + frame(BINARY, b"x" * size, mask=mask)
+    assert frame_size(data, 6) == len(data) - 6
+    assert frame_size(data[:7], 6) is None

@@ -1,0 +1,138 @@
+"""The environ that a WSGI application gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.clients import connected
+from support.wsgi import PLACES, Server, read_answer, serving_wsgi
+
+from hybrid.workers.interfaces.wsgi_file import FileWrapper
+
+LOOP = PLACES[0][0]
+
+
+def tell(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answer with what the environ says."""
+    assert type(environ) is dict
+    assert all(type(value) is str for key, value in environ.items() if "." not in key)
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps({key: value for key, value in environ.items() if type(value) in (str, bool, tuple)}).encode()]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving_wsgi(tell, LOOP) as server:
+        yield server
+
+
+def told(answer: Any) -> dict[str, Any]:
+    assert answer.status == 200
+    return json.loads(answer.body)  # type: ignore[no-any-return]
+
+
+def test_it_has_what_the_specification_asks_for(server: Server) -> None:
+    environ = told(server.get("/a%20b/%C3%BC?x=%201"))
+    assert environ["REQUEST_METHOD"] == "GET"
+    assert environ["SCRIPT_NAME"] == ""
+    assert environ["PATH_INFO"] == "/a b/ü".encode().decode("latin-1")
+    assert environ["QUERY_STRING"] == "x=%201"
+    assert environ["RAW_URI"] == environ["REQUEST_URI"] == "/a%20b/%C3%BC?x=%201"
+    assert environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == (server.address[0], str(server.address[1]))
+    assert environ["REMOTE_ADDR"] == "127.0.0.1"
+    assert environ["REMOTE_PORT"].isdigit()
+    assert environ["wsgi.version"] == [1, 0]
+    assert environ["wsgi.url_scheme"] == "http"
+    assert environ["wsgi.input_terminated"] is True
+    assert (environ["wsgi.multithread"], environ["wsgi.multiprocess"], environ["wsgi.run_once"]) == (True, True, False)
+    assert "CONTENT_LENGTH" not in environ
+    assert "CONTENT_TYPE" not in environ
+
+
+def test_fields_are_keys(server: Server) -> None:
+    fields = ("X-One: 1", "Content-Type: text/x", "X-Two: a", "x-two: b", "Cookie: a=b", "Cookie: c=d", "X-Latin: \xe9")
+    environ = told(server.get("/", *fields, method="PUT", body=b"abc"))
+    assert environ["HTTP_X_ONE"] == "1"
+    assert environ["HTTP_X_TWO"] == "a,b"
+    assert environ["HTTP_COOKIE"] == "a=b; c=d"
+    assert environ["HTTP_X_LATIN"] == "\xe9"
+    assert (environ["CONTENT_TYPE"], environ["CONTENT_LENGTH"]) == ("text/x", "3")
+    assert "HTTP_CONTENT_TYPE" not in environ
+    assert "HTTP_CONTENT_LENGTH" not in environ
+
+
+def test_nobody_can_set_what_is_the_servers(server: Server) -> None:
+    environ = told(server.get("/", "Proxy: evil", "Remote_Addr: 1.2.3.4", "X-Forwarded-For: 1.2.3.4"))
+    assert "HTTP_PROXY" not in environ
+    assert "HTTP_REMOTE_ADDR" not in environ
+    assert environ["REMOTE_ADDR"] == "127.0.0.1"
+
+
+def test_one_request_cannot_change_the_environ_of_the_next() -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen = environ.get("mine", "nothing")
+        environ["mine"] = environ["SCRIPT_NAME"] = "/changed"
+        start_response("200 OK", [])
+        return [seen.encode(), environ["SCRIPT_NAME"].encode()]
+
+    with serving_wsgi(application, LOOP) as server, connected(server.address) as sock:
+        assert [server.get_on(sock).body for _ in range(2)] == [b"nothing/changed"] * 2
+
+
+def test_http_10_is_told(server: Server) -> None:
+    with connected(server.address) as sock:
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert told(read_answer(sock))["SERVER_PROTOCOL"] == "HTTP/1.0"
+
+
+def test_an_asterisk_is_no_path(server: Server) -> None:
+    environ = told(server.get("*", method="OPTIONS"))
+    assert (environ["PATH_INFO"], environ["REQUEST_URI"]) == ("", "*")
+
+
+def test_an_absolute_target_gives_path_and_host(server: Server) -> None:
+    environ = told(server.get("http://other:81/path?q"))
+    assert (environ["HTTP_HOST"], environ["PATH_INFO"], environ["QUERY_STRING"]) == ("other:81", "/path", "q")
+
+
+def test_the_root_path_is_the_script_name() -> None:
+    with serving_wsgi(tell, LOOP, root_path="/shop") as server:
+        environ = told(server.get("/item"))
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/shop", "/item")
+
+
+def test_a_trusted_proxy_is_believed() -> None:
+    fields = ("X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https", "X-Forwarded-Host: shop.test")
+    with serving_wsgi(tell, LOOP, forwarded_allow_ips=("127.0.0.1",)) as server:
+        environ = told(server.get("/", *fields))
+    assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == ("1.2.3.4", "https")
+    assert environ["HTTP_HOST"] == "shop.test"
+
+
+def test_a_unix_socket_has_no_addresses(tmp_path: Path) -> None:
+    with serving_wsgi(tell, LOOP, unix=str(tmp_path / "socket")) as server:
+        environ = told(server.get())
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("localhost", "80")
+    assert (environ["REMOTE_ADDR"], environ["REMOTE_PORT"]) == ("", "")
+
+
+def test_one_thread_is_not_multithreaded() -> None:
+    with serving_wsgi(tell, LOOP, threads=1) as server:
+        assert told(server.get())["wsgi.multithread"] is False
+
+
+def test_the_objects_are_what_applications_expect(capsys: pytest.CaptureFixture[str]) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["wsgi.errors"].write("a word\n")
+        environ["wsgi.errors"].flush()
+        start_response("200 OK", [])
+        return [b"yes" if environ["wsgi.file_wrapper"] is FileWrapper else b"no"]
+
+    with serving_wsgi(application, LOOP) as server:
+        assert server.get().body == b"yes"
+    assert capsys.readouterr().err == "a word\n"

@@ -1,0 +1,84 @@
+"""A worker's time in coarse steps: the Date header, and the deadlines of its connections, without a timer for each.
+
+A request reads `now` and stores a deadline: two attribute accesses. One timer per worker looks at all connections,
+often enough for the shortest limit, and not at all while there is no connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import logging
+import math
+import time
+from typing import Protocol
+
+NEVER = math.inf
+_LONGEST = 1.0  # seconds between two looks: Date has that resolution (RFC 9110, section 6.6.1)
+_SHORTEST = 0.05
+_log = logging.getLogger("hybrid")
+
+
+class Expiring(Protocol):
+    """What has a deadline."""
+
+    deadline: float
+    """In the loop's time; NEVER: none."""
+
+    def expired(self) -> None:
+        """The deadline has passed: end it, or set a new one. Must not block."""
+        ...
+
+
+class Clock:
+    """The time of one loop. `now` lags at most one `step` behind."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, shortest: float = _LONGEST, *, server: bool = True, date: bool = True
+    ) -> None:
+        self._loop = loop
+        self.step = min(_LONGEST, max(_SHORTEST, shortest / 4))
+        """Seconds between two looks at the deadlines."""
+        self.now = loop.time()
+        self.watched: set[Expiring] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._server = b"server: hybrid\r\n" if server else b""
+        self._with_date = date
+        self._second = 0
+        self.fields = b""
+        """The `server` and `date` fields of an answer, as far as wanted; changes once a second."""
+        self.server_field = self._server
+        self.date_field = b""
+        self._look()
+
+    def watch(self, item: Expiring) -> None:
+        """Keep an eye on the deadline of `item`."""
+        self.watched.add(item)
+        if self._timer is None:
+            self._look()
+            self._timer = self._loop.call_later(self.step, self._tick)
+
+    def forget(self, item: Expiring) -> None:
+        """No longer; may be called twice."""
+        self.watched.discard(item)
+
+    def _look(self) -> None:
+        self.now = self._loop.time()
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            if self._with_date:
+                self.date_field = f"date: {email.utils.formatdate(second, usegmt=True)}\r\n".encode("ascii")
+            self.fields = self._server + self.date_field
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._look()
+        now = self.now
+        for item in [item for item in self.watched if item.deadline <= now]:
+            try:
+                item.expired()
+            except Exception:  # noqa: BLE001 - logged; one connection must not stop the clock of the others
+                _log.exception("ending a connection at its deadline failed")
+        if self.watched and self._timer is None:
+            self._timer = self._loop.call_later(self.step, self._tick)

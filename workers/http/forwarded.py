@@ -1,0 +1,254 @@
+"""What trusted proxies say about a request: its client, its scheme, its host. Pure: bytes in, facts out.
+
+Headers of a peer that is not trusted are never looked at. Nothing here raises for what a peer sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Endpoint = tuple[str, int]
+Element = dict[bytes, bytes]
+
+_CACHE_SIZE = 1024
+_LONGEST_NODE = 80  # an address in brackets and a port have 53 characters; the rest is room for an obfuscated port
+_LONGEST_HOST = 261  # a domain name, a colon and a port
+_FIELDS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"})
+_SCHEMES = {b"http": "http", b"ws": "http", b"https": "https", b"wss": "https"}
+
+_NODE = re.compile(rb"(?:([0-9.]{7,15})|\[([0-9A-Fa-f:.]{2,45})\])(?::(?:([0-9]{1,5})|_[A-Za-z0-9._-]+))?")
+_BARE_V6 = re.compile(rb"[0-9A-Fa-f:.]{2,45}")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+# RFC 7239 section 4, one pair and what ends it. Values without quotes may hold `:`, `[` and `]`, which the RFC wants
+# quoted and many proxies do not quote. `*+` never gives back: white space must not cost a quadratic time.
+_PAIR = re.compile(
+    rb"[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]++)="
+    rb"(?:([]!#$%&'*+.^_`|~0-9A-Za-z:[-]++)|\"((?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+)\"))?+"
+    rb"[ \t]*+([;,]|\Z)"
+)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+
+@dataclasses.dataclass(slots=True)  # not frozen: one is made for each request, in a third of the time
+class Forwarded:
+    """What holds for a request after its proxies were heard."""
+
+    client: Endpoint | None
+    """Host and port (0: not said); None: a UNIX socket."""
+    scheme: str
+    """`http` or `https`, or whatever the connection's own was called; a proxy's `ws` and `wss` are these two."""
+    host: bytes | None
+    """What the client asked for: a name or address, perhaps with a port; None: neither the request nor a proxy said."""
+    doubt: str | None = None
+    """Why the headers deserve no belief although a trusted proxy sent them: a reason to refuse the request."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Stated:
+    """What one family of headers says; None where it says nothing."""
+
+    client: Endpoint | None = None
+    scheme: str | None = None
+    host: bytes | None = None
+    unreadable: bool = False
+
+
+class Proxies:
+    """The peers whose forwarding headers are believed.
+
+    Who the client is. Every proxy adds at the right the address it was called from, so the list is walked from the
+    right: the peer of this connection is trusted, hence its entry is true; if that entry names a trusted proxy, the
+    next one is true too; the first address that is not trusted is the client. With `*` that is the leftmost. An entry
+    that is no address (`unknown`, an obfuscated `_id`, garbage) ends the walk, for nobody known vouches for what stands
+    left of it; the client is then the last address passed, or stays as it was. With `*` such entries are passed
+    over.
+
+    Scheme and host. Of `X-Forwarded-Proto` and `X-Forwarded-Host` the last value counts, the one the peer wrote. Of
+    `Forwarded` (RFC 7239) those elements count that the walk passed, the one nearest to the client first. A host must
+    look like a name or an address with an optional port; a scheme is http, https, ws or wss.
+
+    Both families. Each fact is taken from `Forwarded` if it says it, else from `X-Forwarded-*`. If both say it and
+    differ, `Forwarded` holds and `doubt` tells: most proxies write only one of the two and hand the other on as the
+    client sent it, so one of them may be the client's invention, and no receiver can see which. `doubt` also tells of a
+    `Forwarded` line that cannot be parsed where the walk met it: something in front of a proxy's own words (an open
+    quote) may have swallowed them.
+    """
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        """Take addresses, networks, `unix` (peers on UNIX sockets) and `*` (everybody).
+
+        Addresses that embed an IPv4 one (`::ffff:10.0.0.1`, RFC 4291 section 2.5.5.2) are that IPv4 address, here and
+        in what is compared. Raises `ValueError` for anything else, and for a network with host bits set.
+        """
+        self._everybody = "*" in allowed
+        self._unix = "unix" in allowed
+        self._networks = tuple(_network(text) for text in allowed if text not in {"*", "unix"})
+        self._known: dict[str, bool] = {}  # address as text -> whether it is trusted; at most _CACHE_SIZE
+
+    def trusts(self, client_host: str | None) -> bool:
+        """Tell whether a peer's headers are believed; None and an empty text are a UNIX socket's peer."""
+        if self._everybody:
+            return True
+        if not client_host:
+            return self._unix
+        known = self._known.get(client_host)
+        return self._decide(client_host) if known is None else known
+
+    def _decide(self, host: str) -> bool:
+        try:
+            address = _unmapped(ipaddress.ip_address(host.partition("%")[0]))
+        except ValueError:
+            return False
+        trusted = any(address in network for network in self._networks)
+        if len(self._known) >= _CACHE_SIZE:
+            self._known.clear()
+        self._known[host] = trusted
+        return trusted
+
+    def resolve(
+        self, client: Endpoint | None, scheme: str, host: bytes | None, headers: Iterable[tuple[bytes, bytes]]
+    ) -> Forwarded:
+        """Return who sent a request, and to what, given the connection's own facts and the request's header fields.
+
+        Header names are in lower case. Several lines of a field are one list. What is malformed counts as not sent.
+        """
+        if not self.trusts(client[0] if client else None):
+            return Forwarded(client, scheme, host)
+        fields: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            if name in _FIELDS:
+                fields.setdefault(name, []).append(value)
+        if not fields:
+            return Forwarded(client, scheme, host)
+        older = self._from_x_forwarded(fields)
+        if b"forwarded" not in fields:
+            return Forwarded(older.client or client, older.scheme or scheme, older.host or host)
+        newer = self._from_forwarded(fields[b"forwarded"])
+        return Forwarded(
+            newer.client or older.client or client,
+            newer.scheme or older.scheme or scheme,
+            newer.host or older.host or host,
+            _doubt(newer, older),
+        )
+
+    def _from_x_forwarded(self, fields: dict[bytes, list[bytes]]) -> _Stated:
+        client = None
+        for entry in reversed(_entries(fields.get(b"x-forwarded-for", ()))):
+            node = endpoint(entry)
+            client = node or client
+            if not self._goes_on(node):
+                break
+        return _Stated(
+            client,
+            _SCHEMES.get(_last(fields.get(b"x-forwarded-proto", ())).lower()),
+            _host(_last(fields.get(b"x-forwarded-host", ()))),
+        )
+
+    def _from_forwarded(self, lines: Sequence[bytes]) -> _Stated:
+        client, scheme, host = None, None, None
+        for line in reversed(lines):
+            elements = _elements(line)
+            if elements is None:
+                return _Stated(client, scheme, host, unreadable=True)
+            for element in reversed(elements):
+                scheme = _SCHEMES.get(element.get(b"proto", b"").lower()) or scheme
+                host = _host(element.get(b"host", b"")) or host
+                node = endpoint(element.get(b"for", b""))
+                client = node or client
+                if not self._goes_on(node):
+                    return _Stated(client, scheme, host)
+        return _Stated(client, scheme, host)
+
+    def _goes_on(self, node: Endpoint | None) -> bool:
+        """Tell whether the entry left of this one was written by somebody trusted."""
+        return self._everybody or (node is not None and self.trusts(node[0]))
+
+
+def endpoint(text: bytes) -> Endpoint | None:
+    """Return the host and port of `1.2.3.4`, `1.2.3.4:80`, `::1` or `[::1]:80`; port 0 where none or a hidden one is.
+
+    None for anything else, names, zones (`%eth0`) and RFC 7239's `unknown` and `_hidden` among it.
+    """
+    return _endpoint(text) if len(text) <= _LONGEST_NODE else None  # the cache keeps its keys
+
+
+@functools.lru_cache(maxsize=_CACHE_SIZE)
+def _endpoint(text: bytes) -> Endpoint | None:
+    found = _NODE.fullmatch(text)
+    if found is None and not _BARE_V6.fullmatch(text):
+        return None
+    v4, v6, port = found.groups() if found else (None, text, None)
+    number = int(port or 0)
+    try:
+        address = ipaddress.IPv4Address(v4.decode()) if v4 else _unmapped(ipaddress.IPv6Address(v6.decode()))
+    except ValueError:
+        return None
+    return (str(address), number) if number <= 65535 else None
+
+
+def _unmapped(address: Address) -> Address:
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+def _network(text: str) -> Network:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no address, no network, not `unix` and not `*`: {error}") from None
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+    return network
+
+
+def _entries(lines: Sequence[bytes]) -> list[bytes]:
+    """Return the members of a list field, empty ones left out (RFC 9110 section 5.6.1)."""
+    return [entry for part in b",".join(lines).split(b",") if (entry := part.strip(b" \t"))]
+
+
+def _last(lines: Sequence[bytes]) -> bytes:
+    return lines[-1].rpartition(b",")[2].strip(b" \t") if lines else b""
+
+
+def _elements(line: bytes) -> list[Element] | None:
+    """Return the elements of one `Forwarded` line, names in lower case; None if it breaks RFC 7239 section 4."""
+    elements: list[Element] = []
+    element: Element = {}
+    place = 0
+    while found := _PAIR.match(line, place):
+        name, bare, quoted, end = found.groups()
+        if name is not None:
+            if name.lower() in element:
+                return None
+            element[name.lower()] = _ESCAPED.sub(rb"\1", quoted) if bare is None else bare
+        if end != b";" and element:
+            elements.append(element)
+            element = {}
+        if not end:
+            return elements
+        place = found.end()
+    return None
+
+
+def _host(text: bytes) -> bytes | None:
+    found = _HOST.fullmatch(text) if len(text) <= _LONGEST_HOST else None
+    return text if found and int(found[1] or 0) <= 65535 else None
+
+
+def _doubt(newer: _Stated, older: _Stated) -> str | None:
+    if newer.unreadable:
+        return "Forwarded cannot be parsed"
+    if newer.client and older.client and newer.client[0] != older.client[0]:
+        return "Forwarded and X-Forwarded-For name different clients"
+    if newer.scheme and older.scheme and newer.scheme != older.scheme:
+        return "Forwarded and X-Forwarded-Proto name different schemes"
+    if newer.host and older.host and newer.host.lower() != older.host.lower():
+        return "Forwarded and X-Forwarded-Host name different hosts"
+    return None

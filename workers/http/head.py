@@ -1,0 +1,197 @@
+"""The head of an answer: the application's header fields, validated and encoded; what they say about framing.
+
+The server owns the framing: `Transfer-Encoding` and other hop-by-hop fields of an application are left out, its
+`Content-Length` and `Connection: close` are honoured (RFC 9112, sections 6 and 9.3).
+"""
+
+from __future__ import annotations
+
+import http
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+UNKNOWN = -1  # the length of a body that the application did not tell
+CLOSE, OWN_DATE, OWN_SERVER = 1, 2, 4  # flags of a head
+_ORDINARY, _LENGTH, _CONNECTION, _DATE, _SERVER, _HOP = range(6)
+_KINDS = {
+    "content-length": _LENGTH,
+    "connection": _CONNECTION,
+    "date": _DATE,
+    "server": _SERVER,
+    "transfer-encoding": _HOP,
+    "keep-alive": _HOP,
+    "proxy-connection": _HOP,
+    "te": _HOP,
+    "upgrade": _HOP,
+}
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+_MOST_NAMES = 1024
+_known: dict[str | bytes, int] = {}  # names of fields as applications write them -> kind; filled by `_learn`
+_LINES = {
+    int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode("ascii") for status in http.HTTPStatus
+}  # status -> first line
+BODILESS = frozenset({204, 304})
+"""Statuses of final answers that have no body, whatever the application gives (RFC 9110, section 6.4.1)."""
+
+
+class HeadError(ValueError):
+    """The application gave a status or a header field that cannot be sent."""
+
+
+class Head(NamedTuple):
+    """Validated header fields, ready to be sent."""
+
+    block: bytes
+    """The lines, each with its CRLF, without Content-Length and Connection."""
+    length: int
+    """What Content-Length says, or UNKNOWN."""
+    flags: int
+    """CLOSE, OWN_DATE, OWN_SERVER."""
+
+
+_new: Callable[..., Head] = tuple.__new__  # a third of what `Head(...)` costs
+
+
+def status_line(status: int, reason: bytes | None = None) -> bytes:
+    """Return the first line of an answer. Raises `HeadError`."""
+    if reason is None:
+        line = _LINES.get(status)
+        if line is not None:
+            return line
+        reason = b""
+    if not 100 <= status <= 999:
+        raise HeadError(f"status {status!r} is not a number from 100 to 999")
+    if not _is_clean(reason):
+        raise HeadError(f"the reason of status {status} contains control characters: {reason!r:.80}")
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+
+
+# -- the hot path; benchmarks: python -m benchmarks wsgi asgi ------------------------------------------------------
+# Applications send the same fields again and again, so a field that has been checked is kept as the line that goes out.
+
+_lines_of: dict[Any, bytes] = {}  # (name, value) of an ordinary field -> its line; two types, which are never equal
+_MOST_LINES = 1024
+_LONGEST_KEPT = 256  # bytes of a line that is kept
+
+
+def from_bytes(fields: Iterable[tuple[bytes, bytes]]) -> Head:
+    """Encode fields as ASGI gives them. Raises `HeadError`, `TypeError`."""
+    block = b""
+    length = UNKNOWN
+    flags = 0
+    for pair in fields:
+        try:
+            block += _lines_of[pair]
+        except KeyError:
+            pass
+        except TypeError:  # a list, which cannot be looked up
+            pair = tuple(pair)  # type: ignore[assignment]
+        else:
+            continue
+        name, value = pair
+        kind = _known.get(name)
+        if kind is None:
+            kind = _learn(name)
+        if kind == _ORDINARY:
+            block += _keep(pair, b"%b: %b\r\n" % (name, value))
+        elif kind == _LENGTH:
+            length = _length(value.decode("latin-1"), length)
+        elif kind == _CONNECTION:
+            flags |= _asks_close(value.decode("latin-1"))
+        elif kind != _HOP:
+            flags |= OWN_DATE if kind == _DATE else OWN_SERVER
+            block += _checked(b"%b: %b\r\n" % (name, value))
+    return _new(Head, (block, length, flags))
+
+
+def from_text(fields: Iterable[tuple[str, str]]) -> Head:
+    """Encode fields as WSGI gives them (latin-1, PEP 3333). Raises `HeadError`, `TypeError`."""
+    block = b""
+    length = UNKNOWN
+    flags = 0
+    for pair in fields:
+        try:
+            block += _lines_of[pair]
+        except KeyError:
+            pass
+        except TypeError:
+            pair = tuple(pair)  # type: ignore[assignment]
+        else:
+            continue
+        name, value = pair
+        kind = _known.get(name)
+        if kind is None:
+            kind = _learn(name)
+        if not (isinstance(value, str) and isinstance(name, str)):
+            raise TypeError(f"header field {name!r:.80} must be two str (PEP 3333): {value!r:.80}")
+        if kind == _ORDINARY:
+            block += _keep(pair, _encoded(f"{name}: {value}\r\n"))
+        elif kind == _LENGTH:
+            length = _length(value, length)
+        elif kind == _CONNECTION:
+            flags |= _asks_close(value)
+        elif kind != _HOP:
+            flags |= OWN_DATE if kind == _DATE else OWN_SERVER
+            block += _checked(_encoded(f"{name}: {value}\r\n"))
+    return _new(Head, (block, length, flags))
+
+
+# -- less often ----------------------------------------------------------------------------------------------------
+
+
+def _encoded(line: str) -> bytes:
+    try:
+        return line.encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise HeadError(f"header fields must be latin-1 text (PEP 3333): {error}") from None
+
+
+def _keep(pair: Any, line: bytes) -> bytes:
+    """Check a line and remember it. What changes with every answer, such as cookies, is thrown out with the rest."""
+    _checked(line)
+    if len(line) <= _LONGEST_KEPT:
+        if len(_lines_of) >= _MOST_LINES:
+            _lines_of.clear()
+        _lines_of[pair] = line
+    return line
+
+
+def _checked(line: bytes) -> bytes:
+    """See that a value splits no answer: no CR, LF or NUL but the line's end (RFC 9110, section 5.5)."""
+    if line.count(b"\n") != 1 or line.count(b"\r") != 1 or b"\0" in line:
+        raise HeadError(f"a header field contains CR, LF or NUL: {line[:-2]!r:.120}")
+    return line
+
+
+def _is_clean(text: bytes) -> bool:
+    return not (b"\r" in text or b"\n" in text or b"\0" in text)
+
+
+def _learn(name: object) -> int:
+    """Validate the name of a field and remember what kind it is. Names are few, unless an application invents them."""
+    if isinstance(name, bytes):
+        text = name.decode("latin-1")
+    elif isinstance(name, str):
+        text = name
+    else:
+        raise TypeError(f"the name of a header field is a {type(name).__name__}: {name!r:.80}")
+    if not _TOKEN.fullmatch(text):
+        raise HeadError(f"{name!r:.80} is no name of a header field (RFC 9110, section 5.1)")
+    kind = _KINDS.get(text.lower(), _ORDINARY)
+    if len(_known) < _MOST_NAMES:
+        _known[name] = kind
+    return kind
+
+
+def _length(value: str, before: int) -> int:
+    text = value.strip(" \t")
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise HeadError(f"content-length {value!r:.80} is not a number")
+    if before not in (UNKNOWN, int(text)):
+        raise HeadError(f"two different content-length fields: {before} and {int(text)}")
+    return int(text)
+
+
+def _asks_close(value: str) -> int:
+    return CLOSE if "close" in [word.strip().lower() for word in value.split(",")] else 0

@@ -1,0 +1,93 @@
+"""What is refused before an application sees it, and how that is answered: a short text, and the connection closes."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from hybrid.workers.http.head import status_line
+
+PLAIN_REQUEST_LINE = re.compile(rb"[A-Z\-]+ [!-~]+ HTTP/1\.[01]\r\n")
+"""The first line of a request as this server takes it (RFC 9112, section 3); method and target are looked at later."""
+_OTHER_VERSION = re.compile(rb"[A-Z\-]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
+# RFC 9110 section 7.2, RFC 3986 section 3.2.2: registered name, IPv4 or bracketed IPv6, with an optional port. No
+# comma, which is allowed in a name that nobody has, but is also how a proxy joins two Host fields
+_HOST = re.compile(rb"(?:(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?")
+_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)", re.DOTALL)
+# RFC 3986: what a path and a query may consist of; `"<>\^`{|}` are sent by browsers and let through as they are
+_FORBIDDEN_IN_TARGET = re.compile(rb"[^\x21-\x22\x24-\x7e]")
+
+
+class Refused(Exception):  # noqa: N818 - what happened to a request, not an error of ours
+    """A request that no application gets: the status of the answer and what to tell the client."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+
+def answer(status: int, reason: str, fields: bytes, *, head_only: bool = False) -> bytes:
+    """Return a whole answer that says what was wrong and that the connection closes."""
+    body = f"{reason}\n".encode("ascii", "replace")
+    return b"%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        status_line(status),
+        fields,
+        len(body),
+        b"" if head_only else body,
+    )
+
+
+def check_request_line(head: bytes) -> None:
+    """Refuse a head whose first line is not exactly method, target and version, a single space between them.
+
+    llhttp lets through more: several spaces, lone CR or LF before the line, RTSP and ICE instead of HTTP, no version.
+    Raises `Refused`.
+    """
+    if PLAIN_REQUEST_LINE.match(head):
+        return
+    if _OTHER_VERSION.match(head):
+        raise Refused(505, "this server speaks HTTP/1.1 and HTTP/1.0")
+    raise Refused(400, "the request line is not a method, a target and an HTTP version with one space between them")
+
+
+def split_target(method: str, target: bytes) -> tuple[bytes, bytes | None]:
+    """Return the target without scheme and authority, and the authority if it had one (RFC 9112, section 3.2).
+
+    Raises `Refused` for a target whose form the method does not allow.
+    """
+    if method == "CONNECT":
+        raise Refused(501, "this server is no proxy: CONNECT is not supported")
+    if _FORBIDDEN_IN_TARGET.search(target):
+        raise Refused(400, "the request target contains a fragment, a space or a control character")
+    if target.startswith(b"/"):
+        return target, None
+    if target == b"*" and method == "OPTIONS":
+        return target, None
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise Refused(400, "the request target is neither a path nor an absolute URL")
+    authority, rest = match.groups()
+    if not authority or b"@" in authority or not is_host(authority):
+        raise Refused(400, "the host in the request target is invalid")
+    if not rest:
+        rest = b"*" if method == "OPTIONS" else b"/"
+    elif rest.startswith(b"?"):
+        rest = b"/" + rest
+    return rest, authority
+
+
+def is_host(value: bytes) -> bool:
+    """Whether `value` is a host with an optional port; an empty one is allowed (RFC 9110, section 7.2)."""
+    if not value:
+        return True
+    match = _HOST.fullmatch(value)
+    if match is None:
+        return False
+    address, port = match.groups()
+    if address is not None:
+        try:
+            ipaddress.IPv6Address(address.decode("ascii"))
+        except ValueError:
+            return False
+    return not port or int(port) <= 65_535

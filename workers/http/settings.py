@@ -1,0 +1,85 @@
+"""What can be set about HTTP, as plain data that travels from the command line to the workers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may ask of a worker. Sizes are bytes, times are seconds; 0 switches a limit off."""
+
+    max_request_line: int = 8190
+    """Longest request target."""
+    max_header_bytes: int = 32_768
+    """Request line and header fields together."""
+    max_headers: int = 100
+    """Number of header fields, trailers included."""
+    max_body_size: int = 0
+    """Longest request body."""
+    header_timeout: float = 10.0
+    """From the first byte of a request, or from the accept, to the end of its header fields."""
+    min_body_rate: int = 240
+    """Bytes per second that a body must bring while the application waits for it, after `BODY_GRACE` seconds."""
+    keep_alive_timeout: float = 5.0
+    """How long an idle connection stays open."""
+    send_timeout: float = 30.0
+    """How long a client may take nothing of what waits for it."""
+    max_requests_per_connection: int = 10_000
+    """Requests until the connection is closed."""
+    max_pipelined: int = 16
+    """Requests that may wait behind the one that is answered before reading pauses."""
+    websocket_max_size: int = 16 * 1024 * 1024
+    """Longest WebSocket message, after decompression."""
+    websocket_ping_interval: float = 20.0
+    """Silence after which a ping is sent."""
+    websocket_ping_timeout: float = 20.0
+    """How long a pong may take; then the connection is closed with 1011."""
+    tls_handshake_timeout: float = 10.0
+    """How long a TLS handshake may take."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificate and rules of TLS. The files are read before privileges are dropped, so here are their contents."""
+
+    certificate: bytes
+    """PEM: the certificate and its chain."""
+    key: bytes = dataclasses.field(repr=False)
+    """PEM: the private key."""
+    password: str | None = dataclasses.field(default=None, repr=False)
+    """Of the private key."""
+    client_ca: bytes | None = None
+    """PEM: the authorities whose client certificates are accepted; None: no client certificate is asked for."""
+    client_certificate: str = "none"
+    """`none`, `optional` or `required`."""
+    ciphers: str | None = None
+    """OpenSSL's list for TLS 1.2; None: Python's."""
+    sni_hook: str | None = None
+    """`module:attribute` of a function `hook(server_name) -> ssl.SSLContext | None`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """How WSGI and ASGI applications are served."""
+
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    server_header: bool = True
+    date_header: bool = True
+    root_path: str = ""
+    """Where the application is mounted: `SCRIPT_NAME`, `root_path`."""
+    underscore_headers: bool = False
+    """Whether header fields with an underscore in their name reach the application."""
+    forwarded_allow_ips: tuple[str, ...] = ()
+    """Proxies (addresses, networks, `unix`, or `*`) whose forwarding headers are believed."""
+    proxy_protocol: bool = False
+    """Whether every connection begins with a PROXY header, version 1 or 2."""
+    access_log: str | None = None
+    """`common`, `combined`, `json` or a format; None: no access log."""
+    threads: int | None = None
+    """Threads for WSGI requests; 0: none, requests run in greenlets; None: what suits the loop."""
+    lifespan: str = "auto"
+    """`auto`, `on` or `off`."""
+    websocket_compression: bool = True
+    """Whether per-message deflate is offered."""
+    tls: Tls | None = None

@@ -1,0 +1,119 @@
+"""What all HTTP connections of a worker share: limits in the form the hot path wants, the clock, the interface."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from hybrid.workers.http import refusals
+from hybrid.workers.http.clock import NEVER, Clock
+from hybrid.workers.http.settings import HttpSettings
+
+if TYPE_CHECKING:
+    from hybrid.workers.http.connection import HttpConnection
+    from hybrid.workers.http.exchange import Exchange
+    from hybrid.workers.http.forwarded import Proxies
+    from hybrid.workers.http.refusals import Refused
+
+_MOST_HOSTS = 256
+_log = logging.getLogger("hybrid")
+
+
+class Site:
+    """One per worker. `make_exchange` and, where the interface has WebSockets, `make_websocket` are its interface's."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: HttpSettings,
+        make_exchange: Callable[..., Exchange],
+        make_websocket: Callable[..., Exchange] | None = None,
+        interface: Any = None,
+    ) -> None:
+        limits = settings.limits
+        self.loop = loop
+        self.settings = settings
+        self.interface = interface
+        """What runs the application; exchanges of its kind know it."""
+        self.make_exchange = make_exchange
+        self.make_websocket = make_websocket
+        self.call_soon = loop.call_soon
+        self.max_request_line = limits.max_request_line or math.inf
+        self.max_header_bytes = limits.max_header_bytes or math.inf
+        self.max_headers = limits.max_headers or math.inf
+        self.max_body_size = limits.max_body_size
+        self.max_requests = limits.max_requests_per_connection or math.inf
+        self.max_pipelined = limits.max_pipelined or math.inf
+        self.min_body_rate = limits.min_body_rate
+        self.header_timeout = limits.header_timeout or NEVER
+        self.keep_alive_timeout = limits.keep_alive_timeout or NEVER
+        self.send_timeout = limits.send_timeout or NEVER
+        self.underscore_headers = settings.underscore_headers
+        self.clock = Clock(
+            loop,
+            min(
+                self.header_timeout,
+                self.keep_alive_timeout,
+                self.send_timeout,
+                limits.websocket_ping_interval or NEVER,
+                limits.websocket_ping_timeout or NEVER,
+            ),
+            server=settings.server_header,
+            date=settings.date_header,
+        )
+        self.proxies: Proxies | None = None
+        if settings.forwarded_allow_ips:
+            from hybrid.workers.http.forwarded import Proxies
+
+            self.proxies = Proxies(settings.forwarded_allow_ips)
+        self.draining = False
+        """Whether the worker stops: no connection lives beyond its next answer."""
+        self.access: Callable[[Exchange], object] | None = None
+        """Writes the access log, if there is one."""
+        self.no_body: deque[bytes] = deque(maxlen=0)
+        """The body of requests that have none: one for all."""
+        self.no_queue: deque[Exchange] = deque(maxlen=0)
+        """The queue of connections that do not pipeline: one for all."""
+        self._hosts: set[bytes] = set()  # values of Host that were found valid
+
+    def header_deadline(self) -> float:
+        """When the header fields of a request that begins now must be complete."""
+        return self.clock.now + self.header_timeout
+
+    def is_host(self, value: bytes) -> bool:
+        """Whether `value` is valid in a Host field."""
+        if value in self._hosts:
+            return True
+        if not refusals.is_host(value):
+            return False
+        if len(self._hosts) < _MOST_HOSTS:
+            self._hosts.add(value)
+        return True
+
+    def opened(self, connection: HttpConnection) -> None:
+        """A connection begins."""
+        if self.draining:
+            connection.drain()
+        self.clock.watch(connection)
+
+    def closed(self, connection: HttpConnection) -> None:
+        """A connection has ended."""
+        self.clock.forget(connection)
+
+    def connections(self) -> list[HttpConnection]:
+        """Return the connections that are open."""
+        return list(cast("set[HttpConnection]", self.clock.watched))
+
+    @staticmethod
+    def refused(connection: HttpConnection, refused: Refused) -> None:
+        """A request was refused: the application does not know of it, so the log does, quietly."""
+        _log.debug("refused a request of %s with %d: %s", connection.client, refused.status, refused.reason)
+
+
+def address_of(value: Any) -> tuple[str, int] | None:
+    """Return host and port of a TCP address, without IPv6's scope and flow; None for a UNIX socket."""
+    return (value[0], value[1]) if isinstance(value, tuple) else None

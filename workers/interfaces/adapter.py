@@ -1,0 +1,32 @@
+"""What every interface is to the worker: takes accepted connections, and has its say at the start and at the end."""
+
+from __future__ import annotations
+
+from hybrid.workers.runtime import Accepted
+
+
+class Adapter:
+    """One per worker, for all its listeners. An interface overrides what it needs."""
+
+    def connected(self, accepted: Accepted) -> None:
+        """Serve a connection. Called from the loop."""
+        raise NotImplementedError
+
+    async def start_up(self) -> None:
+        """Get ready; raises `BootError`."""
+
+    def drain(self) -> None:
+        """The worker stops: no connection follows but those that are queued. Called once, from the loop."""
+
+    def interrupt(self) -> None:
+        """The grace period is nearly over: tell the application that its clients are gone."""
+
+    def end(self) -> None:
+        """The grace period is over: end what runs and has no connection."""
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Wait until nothing runs that has no connection, at most `timeout` seconds; tell whether that is so."""
+        return True
+
+    async def shut_down(self, timeout: float) -> None:
+        """Let the application close what it has opened, within `timeout` seconds."""

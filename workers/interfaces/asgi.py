@@ -1,0 +1,258 @@
+"""ASGI 3 applications over HTTP: the scope, `receive`, `send`, and what happens when an application fails.
+
+Specification: https://asgi.readthedocs.io/en/latest/specs/www.html. Lifespan is in `lifespan`, WebSocket in
+`asgi_websocket`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from hybrid.workers.http import files
+from hybrid.workers.http import head as heads
+from hybrid.workers.http.exchange import AnswerError, Exchange
+from hybrid.workers.interfaces.request_tasks import NAME
+
+_log = logging.getLogger("hybrid")
+EXTENSIONS = (
+    "http.response.pathsend",
+    "http.response.trailers",
+    "http.response.early_hint",
+)
+SPEC_VERSION = "2.5"
+"""Of the specification of HTTP and WebSocket messages that is followed here."""
+MESSAGES = frozenset({"http.response.start", "http.response.body", *EXTENSIONS})
+Message = MutableMapping[str, Any]
+
+
+def mark_coroutine_function(function: Any) -> None:
+    """Let `function`, which returns awaitables, pass for a coroutine function: asgiref asks and warns otherwise."""
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(function)
+
+
+def _as_bytes(body: Any) -> bytes:
+    """Return a copy of what may change while it waits to be sent. Raises `TypeError` for what is no bytes."""
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    raise TypeError(f"the body of an answer must be bytes, not {type(body).__name__}: {body!r:.80}")
+
+
+def _is_departure(error: BaseException) -> bool:
+    """Whether an application that was told that its client is gone says no more than that with `error`."""
+    if isinstance(error, BaseExceptionGroup):  # of a task group in which something was sent
+        return all(_is_departure(each) for each in error.exceptions)
+    return isinstance(error, OSError) or type(error).__name__ == "ClientDisconnect"  # as Starlette calls it
+
+
+class ClientGoneError(ConnectionResetError):
+    """Raised by `send` when there is nobody to send to (ASGI 2.4: an OSError)."""
+
+
+class AsgiExchange(Exchange):
+    """A request for an ASGI application."""
+
+    __slots__ = ("_asked", "_interrupted", "_trailer_block", "_warned")
+
+    # -- the hot path; benchmark: python -m benchmarks asgi ---------------------------------------------------------
+
+    def start(self) -> None:
+        """Call the application."""
+        self._asked = False  # the whole body was handed over
+        self._interrupted = False
+        self._warned = False
+        connection = self.connection
+        site = connection.site.interface
+        facts = connection.facts
+        if facts is None:
+            facts = connection.facts = site.facts(connection)
+        raw_path, _, query = self.target.partition(b"?")
+        path = unquote_to_bytes(raw_path).decode("utf-8", "replace") if b"%" in raw_path else raw_path.decode("latin-1")
+        root = site.root_path
+        scope: dict[str, Any] = facts.copy()  # a third faster than to put one together
+        scope["asgi"] = facts["asgi"].copy()  # what an application changes there stays with its request
+        scope["extensions"] = facts["extensions"].copy()
+        scope["http_version"] = self.version
+        scope["method"] = self.method
+        scope["path"] = root + path if root else path
+        scope["raw_path"] = root.encode() + raw_path if root else raw_path
+        scope["query_string"] = query
+        scope["headers"] = self.headers
+        if site.state is not None:
+            scope["state"] = site.state.copy()
+        if connection.believes:
+            site.believe(scope, connection, self.headers)
+        task = site.tasks.run(self._serve(site.application, scope))
+        if task is not None:
+            site.works(task)
+            if task.get_name() == NAME:
+                task.set_name(f"{self.method} {self._shown}")
+
+    async def _serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
+        try:
+            await application(scope, self.receive, self.send)
+        except asyncio.CancelledError as error:
+            if self.connection.site.interface.ending:
+                self.fail()
+                raise
+            if not self.gone:
+                self._log_failure(error)
+            self.fail()
+        except BaseException as error:  # noqa: BLE001 - logged; an application's exit is not the worker's
+            if not (self.gone and _is_departure(error)):
+                self._log_failure(error)
+            self.fail()
+        else:
+            if not self.ended and not self.gone:
+                what = "an incomplete answer" if self.begun else "no answer"
+                _log.error("the application returned with %s to %s %s", what, self.method, self._shown)
+                self.fail()
+
+    async def receive(self) -> Message:
+        """The application's `receive`."""
+        if self.complete and not self._asked and not self.gone:
+            self._asked = True
+            body = self.take_body() if self.buffered else b""
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await self._receive_slowly()
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """The application's `send`: sends at once, and returns what to await before more is sent.
+
+        No coroutine of its own: awaiting a future that is done costs half as much.
+        """
+        kind = message["type"]
+        if kind == "http.response.body" and self.begun:
+            if self.ended or self.gone:
+                return self._send_rarely(kind, message)
+            more = message.get("more_body", False)
+            body = message.get("body", b"")
+            if type(body) is not bytes:
+                body = _as_bytes(body)
+            self.write(body, more)
+            connection = self.connection
+            if more and connection.paused:
+                return self._wait_for_room()
+            return connection.site.interface.sent  # type: ignore[no-any-return]
+        if kind == "http.response.start" and not self.begun:
+            status = message["status"]
+            if status < 200:
+                raise heads.HeadError(f"status {status!r} cannot begin an answer: it is informational")
+            line = heads.status_line(status)
+            self.head = heads.from_bytes(message.get("headers", ()))
+            self.begun = True
+            self.status = status
+            self._line = line
+            if message.get("trailers"):
+                self._promise_trailers()
+            return self.connection.site.interface.sent  # type: ignore[no-any-return]
+        return self._send_rarely(kind, message)
+
+    mark_coroutine_function(send)
+
+    # -- less often ---------------------------------------------------------------------------------------------------
+
+    async def _receive_slowly(self) -> Message:
+        while True:
+            if self.buffered and not self.gone:
+                body = self.take_body()
+                self._asked = self.complete
+                return {"type": "http.request", "body": body, "more_body": not self.complete}
+            if self.gone or self.ended or self._interrupted:
+                return {"type": "http.disconnect"}
+            if self.complete and not self._asked:
+                self._asked = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            if not self.complete:
+                self.ask_for_body()
+            await self.news()
+
+    async def _wait_for_room(self) -> None:
+        while self.connection.paused and not self.gone:
+            await self.news()
+        if self.gone:
+            raise ClientGoneError("the client is gone")
+
+    async def _send_rarely(self, kind: str, message: Message) -> None:
+        if self.gone:
+            raise ClientGoneError("the client is gone")
+        if kind not in MESSAGES:
+            raise AnswerError(f"an application cannot send {kind!r} to an HTTP request")
+        if self.ended:
+            self._ignore(kind)
+        elif kind == "http.response.early_hint":
+            self._hint(message["links"])
+        elif kind == "http.response.start":
+            raise AnswerError("http.response.start was sent already")
+        elif not self.begun:
+            raise AnswerError(f"{kind} before http.response.start")
+        elif kind == "http.response.trailers":
+            self._send_trailers(message)
+        else:
+            await self._send_path(message["path"])
+
+    def _ignore(self, kind: str) -> None:
+        """What comes behind the end is ignored, says the specification; who wonders where it went finds one line."""
+        if not self._warned:
+            self._warned = True
+            _log.warning("ignoring %s behind the end of the answer to %s %s", kind, self.method, self._shown)
+
+    def _hint(self, links: Any) -> None:
+        block = heads.from_bytes([(b"link", _as_bytes(link)) for link in links]).block
+        self.inform(heads.status_line(103), block)
+
+    def _promise_trailers(self) -> None:
+        """Without `TE: trailers` a client may not know them (RFC 9110, section 6.5.1): they are ignored then."""
+        self._trailer_block = b""
+        self._warned = True
+        tokens = [token.strip() for name, value in self.headers if name == b"te" for token in value.lower().split(b",")]
+        if b"trailers" in tokens:
+            self.with_trailers()
+
+    def _send_trailers(self, message: Message) -> None:
+        self._trailer_block += heads.from_bytes(message.get("headers", ())).block
+        if not message.get("more_trailers", False):
+            self.send_trailers(self._trailer_block)
+
+    async def _send_path(self, path: str) -> None:
+        if self.answered:
+            raise AnswerError("http.response.pathsend cannot follow http.response.body")
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold the loop
+        try:
+            size = files.size_left(fd)
+            if size is None:
+                raise AnswerError(f"http.response.pathsend: {path!r} is not a regular file")
+            await files.send(self, fd, 0, size)
+        finally:
+            os.close(fd)
+
+    @property
+    def _shown(self) -> str:
+        return self.target.decode("latin-1")
+
+    def _log_failure(self, error: BaseException) -> None:
+        _log.error("the application failed at %s %s", self.method, self._shown, exc_info=error)
+
+    # -- told by the connection ---------------------------------------------------------------------------------------
+
+    body_arrived = resumed = disconnected = Exchange.wake_waiters
+
+    def peer_done(self) -> None:
+        """A client that ends its half mostly is gone: who waits for that hears so; who answers is let."""
+        self._interrupted = True
+        self.wake_waiters()
+
+    def draining(self) -> None:
+        """An event stream never ends by itself, and its client comes back: end it now."""
+        if self.events:
+            self.peer_done()
+
+    interrupt = peer_done

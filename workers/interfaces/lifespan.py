@@ -1,0 +1,133 @@
+"""The lifespan protocol of ASGI: the application's start-up before the worker is ready, its shutdown after the drain.
+
+Specification: https://asgi.readthedocs.io/en/latest/specs/lifespan.html.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from hybrid.workers.contract.exits import Exit
+from hybrid.workers.errors import BootError
+
+_log = logging.getLogger("hybrid")
+
+
+class Lifespan:
+    """One run of an application's lifespan. `mode` is `auto`, `on` or `off`."""
+
+    def __init__(self, application: Callable[..., Awaitable[None]], mode: str) -> None:
+        self._application = application
+        self._mode = mode
+        self.state: dict[str, Any] | None = None
+        """What the application puts into its state; None if it has no lifespan."""
+        self._inbox: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self._asked = False  # the application has waited for a message: it knows the protocol
+        self._started = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._failure: str | None = None  # what it said with lifespan.startup.failed
+        self._error: BaseException | None = None  # what it raised
+        self._task: asyncio.Task[None] | None = None
+
+    async def start_up(self) -> None:
+        """Return once the application is ready; raises `BootError` (TARGET) if it is not. Its own words are logged.
+
+        With `auto` an application that raises, as those without a lifespan do, is taken to have none. That is what the
+        specification asks for: who wants to end the start sends lifespan.startup.failed.
+        """
+        if self._mode == "off":
+            return
+        self.state = {}
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="lifespan")
+        self._inbox.put_nowait({"type": "lifespan.startup"})
+        try:
+            await self._started.wait()
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        if self._failure is not None:
+            raise _refusal(self._failure)
+        if self._error is not None:
+            self._do_without(self._error)
+
+    def _do_without(self, error: BaseException) -> None:
+        """The application raised before it was ready: it has no lifespan, or the start ends here."""
+        self.state = None
+        if self._mode == "on" or not isinstance(error, Exception):
+            _log.error("the application's start-up failed", exc_info=error)
+            raise BootError(Exit.TARGET, f"the application's start-up failed: {_in_a_line(error)}") from error
+        if self._asked:
+            _log.warning("the application's start-up failed; going on without a lifespan", exc_info=error)
+        else:
+            _log.debug("the application has no lifespan: %s", _in_a_line(error))
+
+    async def _run(self) -> None:
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self.state,
+        }
+        try:
+            await self._application(scope, self._receive, self._send)
+        except BaseException as error:  # noqa: BLE001 - told by start_up, or logged; not by whoever runs the loop
+            if not self._started.is_set():
+                self._error = error
+            elif self._failure is None and not isinstance(error, asyncio.CancelledError):
+                _log.error("the application's lifespan failed", exc_info=error)
+        else:
+            if not self._started.is_set():
+                self._error = RuntimeError("it returned before lifespan.startup.complete")
+        finally:
+            self._started.set()
+            self._stopped.set()
+
+    async def _receive(self) -> dict[str, str]:
+        self._asked = True
+        return await self._inbox.get()
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        match message["type"]:
+            case "lifespan.startup.complete":
+                self._started.set()
+            case "lifespan.startup.failed":
+                if not self._started.is_set():
+                    self._failure = str(message.get("message", ""))
+                    self._started.set()
+            case "lifespan.shutdown.complete":
+                self._stopped.set()
+            case "lifespan.shutdown.failed":
+                _log.error("the application's shutdown failed: %s", message.get("message") or "it did not say why")
+                self._stopped.set()
+            case other:
+                raise RuntimeError(f"an application cannot send {other!r} in its lifespan")
+
+    async def shut_down(self, timeout: float) -> None:
+        """Tell the application that the worker ends; wait for it at most `timeout` seconds."""
+        task = self._task
+        if task is None or task.done():
+            return
+        self._inbox.put_nowait({"type": "lifespan.shutdown"})
+        try:
+            async with asyncio.timeout(max(timeout, 0.05)):
+                await self._stopped.wait()
+        except TimeoutError:
+            _log.error("the application's shutdown took longer than the grace period")
+            task.cancel()
+
+
+def _refusal(message: str) -> BootError:
+    """Return the error of a start-up that the application has called failed, which says it in one line.
+
+    Starlette puts a whole traceback into the message: that goes to the log.
+    """
+    lines = message.strip().splitlines() or ["it did not say why"]
+    if len(lines) > 1:
+        _log.error("the application's start-up failed: %s", message.strip())
+    return BootError(Exit.TARGET, f"the application's start-up failed: {lines[-1]}")
+
+
+def _in_a_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

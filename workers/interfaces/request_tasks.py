@@ -1,0 +1,221 @@
+"""Tasks for requests, made before they are needed and used again by requests that never wait.
+
+An ASGI application expects a current task of its own and a context of its own for each request. Making both and
+stepping the task through the loop's queue costs more than a small application does. So the coroutine of a request is
+stepped at once, in the name of a spare task that is parked at a *gate*. If it ends without waiting, which is what
+small requests do, the task stays parked and serves the next one. If it waits, the gate opens and the task carries on
+with the coroutine: from there on it is a task like any other, and another spare one is made.
+
+A context that a request has changed is not used again. Benchmark: `python -m benchmarks asgi`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+_enter_task: Callable[[Any, Any], None] = asyncio.tasks._enter_task
+_leave_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task
+_NOTHING: Any = object()
+NAME = "request"
+"""Of a task that nobody has named yet."""
+
+
+class RequestTasks:
+    """Runs coroutines of one loop. Belongs to its thread; `run` is called from a callback, not from a task."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pristine = contextvars.copy_context()
+        self._spare: Host | None = None
+        self._has_values = len(self._pristine) > 0
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Step `coroutine` now; return its task if it waits, None if it has ended.
+
+        It must raise nothing but `CancelledError`, which is dropped.
+        """
+        host = self._spare
+        if host is None or (host.wakeup is None and host.task.cancelling()):
+            self._spare = host = Host(self, self._loop, self._pristine.copy())
+        task = host.task
+        host.coroutine = coroutine
+        loop = self._loop
+        _enter_task(loop, task)
+        try:
+            waits_for = host.context.run(coroutine.send, None)
+        except StopIteration:
+            _leave_task(loop, task)
+            host.coroutine = None
+            if (
+                host.cancelled is not None
+                or (self._differs(host.context) if self._has_values else host.context != self._pristine)
+                or task._callbacks  # somebody waits for the end of the task
+                or (host.wakeup is None and task.cancelling())
+            ):
+                host.retire()
+            return None
+        except BaseException as error:
+            _leave_task(loop, task)
+            host.retire()
+            if isinstance(error, asyncio.CancelledError):
+                return None
+            raise
+        _leave_task(loop, task)
+        self._spare = None
+        host.carry_on(waits_for)
+        return task
+
+    def close(self) -> None:
+        """End the spare task."""
+        if self._spare is not None:
+            self._spare.retire()
+
+    def drop(self, host: Host) -> None:
+        """`host` serves no further request."""
+        if self._spare is host:
+            self._spare = None
+
+    def _differs(self, context: contextvars.Context) -> bool:
+        """Compare by identity: equal contexts may hold other objects, for it is their values that say what is equal."""
+        pristine = self._pristine
+        return len(context) != len(pristine) or any(
+            context.get(name, _NOTHING) is not pristine[name] for name in pristine
+        )
+
+
+class Host(Coroutine[Any, Any, None]):
+    """The coroutine of a spare task, and the gate at which it is parked; later a mere shell around a request's."""
+
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_loop",
+        "_over",
+        "_tasks",
+        "_waits_for",
+        "cancelled",
+        "context",
+        "coroutine",
+        "result",
+        "task",
+        "wakeup",
+    )
+
+    def __init__(self, tasks: RequestTasks, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
+        self._tasks = tasks
+        self._loop = loop
+        self.context = context
+        self.coroutine: Coroutine[Any, Any, None] | None = None
+        self.cancelled: asyncio.CancelledError | None = None  # asked for while the task was at the gate
+        self._waits_for: Any = _NOTHING  # what the first step of the request waits for; the task has not seen it yet
+        self.wakeup: Callable[[Any], object] | None = None
+        """The task's own; set while it is at the gate, which a new task reaches in the loop's next turn."""
+        self._over = False
+        self._asyncio_future_blocking = False
+        self.result: Callable[[], object] = tuple  # what the task asks when it is woken; the value is dropped
+        self.task: asyncio.Task[None] = asyncio.Task(self, loop=loop, context=context, name=NAME)
+
+    def carry_on(self, waits_for: Any) -> None:
+        """The request waits: give it to the task. Called in the loop, outside of tasks."""
+        cancelled = self.cancelled
+        if cancelled is not None and _cancel(waits_for, cancelled):
+            self.cancelled = None
+        self._waits_for = waits_for
+        self._open()
+
+    def retire(self) -> None:
+        """Let the task end."""
+        self._tasks.drop(self)
+        self._over = True
+        self.coroutine = None
+        self.cancelled = None
+        self._loop.call_soon(self._open)  # this may be the turn of another task
+
+    def _open(self) -> None:
+        wakeup, self.wakeup = self.wakeup, None
+        if wakeup is not None:
+            self.context.run(wakeup, self)
+
+    # -- the coroutine of the task -----------------------------------------------------------------------------------
+
+    def send(self, value: Any) -> Any:
+        """Give the task what it is to wait for. Raises `StopIteration` at the end."""
+        if self._over:
+            raise StopIteration
+        waits_for = self._waits_for
+        if waits_for is not _NOTHING:
+            self._waits_for = _NOTHING
+            if self.cancelled is not None:
+                cancelled, self.cancelled = self.cancelled, None
+                if getattr(waits_for, "_asyncio_future_blocking", None):
+                    waits_for._asyncio_future_blocking = False
+                assert self.coroutine is not None
+                return self.coroutine.throw(cancelled)
+            return waits_for
+        if self.coroutine is None:
+            self._asyncio_future_blocking = True
+            return self
+        return self.coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error in the request, as the task asks."""
+        if self.coroutine is None or self._over:
+            self._tasks.drop(self)
+            raise error[0]
+        waits_for, self._waits_for = self._waits_for, _NOTHING
+        if waits_for is not _NOTHING:  # a new task, cancelled before it has seen what its request waits for
+            if isinstance(error[0], asyncio.CancelledError) and _cancel(waits_for, error[0]):
+                return waits_for
+            if getattr(waits_for, "_asyncio_future_blocking", None):
+                waits_for._asyncio_future_blocking = False
+        return self.coroutine.throw(*error)
+
+    def close(self) -> None:
+        """End the request's coroutine; called when the task is thrown away."""
+        if self.coroutine is not None:
+            self.coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if self.coroutine is not None:
+            return self.coroutine.__await__()
+        return iter(())  # type: ignore[return-value]
+
+    # -- the gate, as the task's future -------------------------------------------------------------------------------
+
+    def add_done_callback(self, wakeup: Callable[[Any], object], *, context: contextvars.Context) -> None:
+        """Called by the task when it begins to wait at the gate."""
+        self.wakeup = wakeup
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Called by `Task.cancel` while the task is at the gate."""
+        if self.wakeup is None:
+            return False
+        if self.cancelled is None:
+            self.cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        if self.coroutine is None:  # nothing runs in its name: somebody cancels all tasks
+            self._tasks.drop(self)
+            self.result = self._raise_cancelled
+            self._loop.call_soon(self._open)
+        return True
+
+    def _raise_cancelled(self) -> None:
+        error = self.cancelled or asyncio.CancelledError()
+        self.cancelled = None
+        raise error
+
+    def __getattr__(self, name: str) -> Any:
+        """`cr_code`, `cr_frame`, `cr_running` and their like are the request's: anyio and debuggers look at them."""
+        if name.startswith("cr_") or name in ("__name__", "__qualname__"):
+            if self.coroutine is not None:
+                return getattr(self.coroutine, name)
+            return {"cr_running": False, "cr_suspended": True}.get(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def _cancel(waits_for: Any, error: asyncio.CancelledError) -> bool:
+    """Cancel what a request waits for, as its task would do itself; tell whether that wakes it with the error."""
+    if getattr(waits_for, "_asyncio_future_blocking", None) is not True:
+        return False
+    return bool(waits_for.cancel(*error.args))

@@ -1,0 +1,275 @@
+"""Where WSGI requests run: in greenlets on the hub and on gevent, in a pool of threads where greenlets cannot wait.
+
+A runner keeps six promises, which `Runner` lists; the exchange is the same over all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import contextvars
+import logging
+import queue
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from hybrid.workers.interfaces.wsgi_input import ClientGoneError
+from hybrid.workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from hybrid.workers.interfaces.wsgi import WsgiExchange
+
+T = TypeVar("T")
+_Call = tuple[Callable[..., object], tuple[Any, ...]]
+_AHEAD = 65_536  # bytes that a thread may be ahead of the loop
+_log = logging.getLogger("hybrid")
+
+
+class Runner(Protocol):
+    """Runs requests.
+
+    1. `start(exchange)` calls `exchange.run()` soon; called in the loop.
+    2. `call(exchange, function, ...)` calls a method of the exchange in the loop's thread; errors go to the application
+       where that is possible, else they fail the exchange.
+    3. `read(exchange)` waits for a piece of the body; b"" is its end.
+    4. `wait_for_room(exchange)` waits while the client takes too little.
+    5. `wake(exchange)` ends the waits of 3 and 4; called in the loop.
+    6. `stop(exchange)` ends a request early, as far as that is possible.
+    """
+
+    running: set[WsgiExchange]
+    """The requests whose application has not returned."""
+
+
+class _Base:
+    """What both runners have: the requests that run, and the wait for their end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.running: set[WsgiExchange] = set()
+        self._idle: asyncio.Future[None] | None = None
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Wait until no application is running, at most `timeout` seconds; tell whether that is so."""
+        if self.running and timeout > 0:
+            self._idle = self._loop.create_future()
+            try:
+                async with asyncio.timeout(max(timeout, 0)):
+                    await self._idle
+            except TimeoutError:
+                return not self.running
+            finally:
+                self._idle = None
+        return not self.running
+
+    def _forget(self, exchange: WsgiExchange) -> None:
+        self.running.discard(exchange)
+        if self._idle is not None and not self.running and not self._idle.done():
+            self._idle.set_result(None)
+
+
+class GreenletRunner(_Base):
+    """Each request in a greenlet of the loop's thread."""
+
+    concurrent = True
+    """Whether a request may begin while another one runs: `wsgi.multithread`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime.loop)
+        self._runtime = runtime
+
+    # -- the hot path; benchmark: python -m benchmarks wsgi ---------------------------------------------------------
+
+    def start(self, exchange: WsgiExchange) -> None:
+        """Clause 1: now, until it first waits."""
+        self.running.add(exchange)
+        exchange.job = self._runtime.start(exchange.run)
+
+    @staticmethod
+    def call(exchange: WsgiExchange, function: Callable[..., object], *args: Any) -> None:
+        """Clause 2: it is the loop's thread already."""
+        function(*args)
+
+    def ended(self, exchange: WsgiExchange) -> None:
+        """The application has returned."""
+        self.running.discard(exchange)
+        if self._idle is not None:
+            self._forget(exchange)
+
+    def wait_for_room(self, exchange: WsgiExchange) -> None:
+        """Clause 4."""
+        connection = exchange.connection
+        while connection.paused and not (exchange.gone or exchange.ended):
+            self._wait(exchange)
+
+    # -- less often ---------------------------------------------------------------------------------------------------
+
+    def read(self, exchange: WsgiExchange) -> bytes:
+        """Clause 3."""
+        while True:
+            if exchange.buffered:
+                return exchange.take_body()
+            if exchange.complete:
+                return b""
+            if exchange.gone:
+                raise ClientGoneError("the client is gone before the end of the body")
+            exchange.ask_for_body()
+            self._wait(exchange)
+
+    def _wait(self, exchange: WsgiExchange) -> None:
+        exchange.waiting = parking = self._runtime.parking()
+        try:
+            parking.wait()
+        finally:
+            exchange.waiting = None
+
+    @staticmethod
+    def wake(exchange: WsgiExchange) -> None:
+        """Clause 5: in the next turn, for the parser may be at work in this one."""
+        exchange.waiting.wake_soon()
+
+    def await_(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop and wait for its result."""
+        return self._runtime.await_(coroutine)
+
+    def stop(self, exchange: WsgiExchange) -> None:
+        """Clause 6: by GreenletExit."""
+        exchange.ending = True
+        self._loop.call_soon(self._kill, exchange)
+
+    def _kill(self, exchange: WsgiExchange) -> None:
+        if exchange in self.running:  # else its greenlet serves another by now
+            self._runtime.kill(exchange.job)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class ThreadRunner(_Base):
+    """Each request in one of `count` threads, started as they are needed. They die with the process.
+
+    What is `exchange.waiting` here is an event of the thread that waits: it stores the event first and looks at the
+    state then; the loop changes the state first and looks for an event then. So no wake-up is lost.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
+        super().__init__(loop)
+        self.concurrent = count > 1
+        self._count = count
+        self._jobs: queue.SimpleQueue[WsgiExchange | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._calls: collections.deque[_Call] = collections.deque()  # what the threads ask of the loop, in order
+        self._scheduled = False  # the loop will look at `_calls`
+
+    def start(self, exchange: WsgiExchange) -> None:
+        """Clause 1: when a thread is free."""
+        self.running.add(exchange)
+        if len(self._threads) < self._count and len(self.running) > len(self._threads):
+            thread = threading.Thread(target=self._work, name=f"wsgi-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._jobs.put(exchange)
+
+    def _work(self) -> None:
+        while (exchange := self._jobs.get()) is not None:
+            contextvars.Context().run(exchange.run)  # empty for each request, as in a new greenlet
+            del exchange  # it would live until the next one comes
+
+    def call(self, exchange: WsgiExchange, function: Callable[..., object], *args: Any) -> None:
+        """Clause 2: the errors of the framing fail the exchange, for the application is elsewhere by then."""
+        self._ask(self._called, exchange, function, args)
+
+    def _ask(self, function: Callable[..., object], *args: Any) -> None:
+        """Have the loop call a function. One wake-up serves all that was asked until the loop comes to it."""
+        self._calls.append((function, args))
+        if not self._scheduled:
+            self._scheduled = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends, and nobody is left to tell
+                self._loop.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._scheduled = False  # first: what is asked from now on wakes the loop again
+        calls = self._calls
+        while calls:
+            function, args = calls.popleft()
+            try:
+                function(*args)
+            except Exception:  # noqa: BLE001 - logged: those that other threads have asked for follow
+                _log.exception("a call from a thread failed")
+
+    @staticmethod
+    def _called(exchange: WsgiExchange, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        try:
+            if not (exchange.gone or exchange.ended):
+                function(*args)
+        except Exception as error:  # noqa: BLE001 - logged
+            exchange.failed(error)
+            exchange.fail()
+        finally:
+            if function == exchange.write:
+                exchange.out += len(args[0])
+                _set(exchange.waiting)
+
+    def ended(self, exchange: WsgiExchange) -> None:
+        """The application has returned."""
+        self._ask(self._forget, exchange)
+
+    def wait_for_room(self, exchange: WsgiExchange) -> None:
+        """Clause 4: also while the thread is too far ahead of the loop."""
+        while self._is_ahead(exchange):
+            exchange.waiting = news = threading.Event()
+            if self._is_ahead(exchange):
+                news.wait()
+        exchange.waiting = None
+
+    @staticmethod
+    def _is_ahead(exchange: WsgiExchange) -> bool:
+        is_full = exchange.connection.paused or exchange.given - exchange.out > _AHEAD
+        return is_full and not (exchange.gone or exchange.ended)
+
+    def read(self, exchange: WsgiExchange) -> bytes:
+        """Clause 3."""
+        body = exchange.body
+        while True:
+            exchange.waiting = news = threading.Event()
+            complete = exchange.complete  # before the look into `body`: what completes it comes first
+            if body:
+                parts = []
+                while body:
+                    parts.append(body.popleft())
+                data = b"".join(parts)
+                self._ask(exchange.took, len(data))
+                return data
+            if complete:
+                return b""
+            if exchange.gone:
+                raise ClientGoneError("the client is gone before the end of the body")
+            self._ask(exchange.ask_for_body)
+            news.wait()
+
+    @staticmethod
+    def wake(exchange: WsgiExchange) -> None:
+        """Clause 5."""
+        _set(exchange.waiting)
+
+    def await_(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop and wait for its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def stop(self, exchange: WsgiExchange) -> None:
+        """Clause 6: a thread cannot be killed, but whatever it asks of the connection fails from now on."""
+        exchange.ending = exchange.gone = True
+        _set(exchange.waiting)
+
+    def close(self) -> None:
+        """Let the idle threads end."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+
+def _set(event: threading.Event | None) -> None:
+    """Wake the thread that waits, if one does: it may take its event back at any time, hence an argument."""
+    if event is not None:
+        event.set()

@@ -1,0 +1,248 @@
+"""WSGI and ASGI applications as the worker sees them: connections go in, the start and the end are told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+from hybrid.workers import tls
+from hybrid.workers.connections import Connections
+from hybrid.workers.http.connection import HttpConnection
+from hybrid.workers.http.settings import HttpSettings
+from hybrid.workers.http.site import Site, address_of
+from hybrid.workers.hub.connection import drained
+from hybrid.workers.interfaces.adapter import Adapter
+from hybrid.workers.interfaces.asgi import EXTENSIONS, SPEC_VERSION, AsgiExchange
+from hybrid.workers.interfaces.lifespan import Lifespan
+from hybrid.workers.interfaces.request_tasks import RequestTasks
+from hybrid.workers.interfaces.runners import GreenletRunner, ThreadRunner
+from hybrid.workers.interfaces.wsgi import WsgiExchange
+from hybrid.workers.interfaces.wsgi_file import FileWrapper
+from hybrid.workers.interfaces.wsgi_input import Nowhere
+from hybrid.workers.runtime import Accepted, Runtime
+
+THREADS = 8  # of the pool for WSGI where requests run in threads and nobody said how many
+_GREEN_LOOPS = frozenset({"select", "poll", "epoll", "gevent"})  # where a WSGI request can wait in a greenlet
+_log = logging.getLogger("hybrid")
+
+
+class Web(Adapter):
+    """What the two interfaces share: connections, TLS, the drain."""
+
+    site: Site
+    steps_tasks = True
+    """See `Runtime.open_transport`."""
+
+    def __init__(self, runtime: Runtime, connections: Connections, settings: HttpSettings) -> None:
+        self._runtime = runtime
+        self._connections = connections
+        self._settings = settings
+        self._tls = None if settings.tls is None else tls.server_context(settings.tls)
+        self._names: dict[int, Any] = {}  # descriptor of a listener -> the address its connections have, if known
+
+    def connected(self, accepted: Accepted) -> None:
+        """Serve a connection. Called from the loop."""
+        entry = self._connections.add(accepted.address)
+        protocol = HttpConnection(self.site)
+        protocol.client = address_of(accepted.address)
+        protocol.server = self._server(accepted)
+        protocol.scheme = "http" if self._tls is None else "https"
+        proxies = self.site.proxies
+        if proxies is not None:
+            protocol.believes = proxies.trusts(protocol.client[0] if protocol.client else None)
+        timeout = self._settings.limits.tls_handshake_timeout or 86_400.0
+        context, steps_tasks = self._tls, self.steps_tasks
+        try:
+            entry.end = self._runtime.open_transport(protocol, accepted, entry.closed, context, timeout, steps_tasks)
+        except BaseException:
+            entry.closed()
+            raise
+
+    def _server(self, accepted: Accepted) -> tuple[str, int | None] | None:
+        """The address the connection came to; None where only the connection itself knows."""
+        listener = accepted.listener
+        try:
+            return self._names[listener.fileno()]  # type: ignore[no-any-return]
+        except KeyError:
+            name = listener.getsockname()
+            known: tuple[str, int | None] | None
+            known = (name[0], name[1]) if isinstance(name, tuple) else (os.fsdecode(name), None)
+            if known[0] in ("0.0.0.0", "::", ""):
+                known = None
+            self._names[listener.fileno()] = known
+            return known
+
+    def drain(self) -> None:
+        """Answer what is asked, with `Connection: close`; end what has no end of its own."""
+        self.site.draining = True
+        for connection in self.site.connections():
+            connection.drain()
+
+    def interrupt(self) -> None:
+        """Tell the applications that their clients are gone."""
+        for connection in self.site.connections():
+            connection.interrupt()
+
+
+def server_of(connection: HttpConnection) -> tuple[str, int | None]:
+    """Return host and port that the client has connected to; for a UNIX socket its path and None."""
+    if connection.server is not None:
+        return connection.server
+    name = connection.transport.get_extra_info("sockname")
+    return (name[0], name[1]) if isinstance(name, tuple) else (os.fsdecode(name or b""), None)
+
+
+class Asgi(Web):
+    """An ASGI application."""
+
+    def __init__(self, application: Any, runtime: Runtime, connections: Connections, settings: HttpSettings) -> None:
+        super().__init__(runtime, connections, settings)
+        from hybrid.workers.interfaces.asgi_websocket import WebSocketExchange
+
+        self.application = application
+        self.root_path = settings.root_path
+        self.state: dict[str, Any] | None = None
+        self.ending = False
+        """Whether what runs is being cancelled."""
+        self.tasks = RequestTasks(runtime.loop)
+        self.sent = drained(runtime.loop)
+        """What `send` returns when nobody has to wait."""
+        self.site = Site(runtime.loop, settings, AsgiExchange, WebSocketExchange, self)
+        self._lifespan = Lifespan(application, settings.lifespan)
+        self._working: set[asyncio.Task[None]] = set()  # requests that wait for something
+
+    async def start_up(self) -> None:
+        """Run the application's start-up."""
+        await self._lifespan.start_up()
+        self.state = self._lifespan.state
+
+    def facts(self, connection: HttpConnection) -> dict[str, Any]:
+        """Return the scope of a connection's requests, with room for what each of them has of its own."""
+        extensions: dict[str, Any] = {name: {} for name in EXTENSIONS}
+        ssl_object = connection.transport.get_extra_info("ssl_object")
+        if ssl_object is not None:
+            extensions["tls"] = tls.peer_certificate_facts(ssl_object)
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
+            "http_version": "1.1",
+            "scheme": connection.scheme,
+            "path": "",  # from here on each request puts in its own
+            "raw_path": b"",
+            "query_string": b"",
+            "root_path": self.root_path,
+            "headers": [],
+            "client": connection.client,
+            "server": server_of(connection),
+            "extensions": extensions,
+        }
+
+    def believe(
+        self, scope: MutableMapping[str, Any], connection: HttpConnection, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Put into the scope what a trusted proxy says."""
+        assert self.site.proxies is not None
+        said = self.site.proxies.resolve(connection.client, connection.scheme, None, headers)
+        is_websocket = scope["type"] == "websocket"
+        secure = said.scheme in ("https", "wss")
+        scope["scheme"] = ("wss" if secure else "ws") if is_websocket else ("https" if secure else "http")
+        scope["client"] = said.client
+        if said.host is not None:
+            scope["headers"] = [(b"host", said.host), *(item for item in headers if item[0] != b"host")]
+
+    def works(self, task: asyncio.Task[None]) -> None:
+        """A request waits for something: its task counts until it ends."""
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    def end(self) -> None:
+        """Cancel what runs."""
+        self.ending = True
+        for task in list(self._working):
+            task.cancel()
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Wait for requests whose answer is out and whose application goes on, such as background tasks."""
+        if not self._working:
+            return True
+        await asyncio.wait(self._working, timeout=max(timeout, 0))
+        return not self._working
+
+    async def shut_down(self, timeout: float) -> None:
+        """Run the application's shutdown."""
+        await self._lifespan.shut_down(timeout)
+        self.tasks.close()
+
+
+class Wsgi(Web):
+    """A WSGI application."""
+
+    steps_tasks = False
+
+    def __init__(self, application: Any, runtime: Runtime, connections: Connections, settings: HttpSettings) -> None:
+        super().__init__(runtime, connections, settings)
+        self.application = application
+        threads = settings.threads
+        if threads is None:
+            threads = 0 if runtime.name in _GREEN_LOOPS else THREADS
+        self.runner: Any = ThreadRunner(runtime.loop, threads) if threads else GreenletRunner(runtime)
+        self._errors = Nowhere() if sys.stderr is None else sys.stderr  # None: closed at the worker's start
+        self.site = Site(runtime.loop, settings, WsgiExchange, None, self)
+
+    def facts(self, connection: HttpConnection) -> dict[str, Any]:
+        """Return what is the same in the environ of all requests of a connection."""
+        host, port = server_of(connection)
+        client = connection.client
+        if port is None:  # a UNIX socket
+            host, port = "localhost", 443 if connection.scheme == "https" else 80
+        return {
+            "SCRIPT_NAME": self._settings.root_path,
+            "SERVER_NAME": host,
+            "SERVER_PORT": str(port),
+            "SERVER_SOFTWARE": "hybrid",
+            "REMOTE_ADDR": client[0] if client else "",
+            "REMOTE_PORT": str(client[1]) if client else "",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": connection.scheme,
+            "wsgi.errors": self._errors,
+            "wsgi.multithread": self.runner.concurrent,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": FileWrapper,
+            "wsgi.input_terminated": True,
+        }
+
+    def believe(
+        self, environ: MutableMapping[str, Any], connection: HttpConnection, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Put into the environ what a trusted proxy says."""
+        assert self.site.proxies is not None
+        said = self.site.proxies.resolve(connection.client, connection.scheme, None, headers)
+        environ["wsgi.url_scheme"] = "https" if said.scheme in ("https", "wss") else "http"
+        if said.client is not None:
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = said.client[0], str(said.client[1])
+        if said.host is not None:
+            environ["HTTP_HOST"] = said.host.decode("latin-1")
+
+    def interrupt(self) -> None:
+        """A WSGI application cannot be told."""
+
+    def end(self) -> None:
+        """Kill the greenlets; threads find their client gone."""
+        for exchange in list(self.runner.running):
+            self.runner.stop(exchange)
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Wait for applications that go on behind their answer."""
+        return bool(await self.runner.wait_idle(timeout))
+
+    async def shut_down(self, timeout: float) -> None:
+        """Let the threads end."""
+        self.runner.close()
+
+
+INTERFACES = {"wsgi": Wsgi, "asgi": Asgi}

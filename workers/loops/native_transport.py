@@ -1,0 +1,54 @@
+"""The loop's own transport for a protocol: on asyncio and uvloop, and for TLS on every loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from hybrid.workers.runtime import Accepted, Runtime
+
+_log = logging.getLogger("hybrid")
+
+
+def open_transport(
+    runtime: Runtime,
+    protocol: Any,
+    accepted: Accepted,
+    closed: Callable[[], None],
+    tls: ssl.SSLContext | None = None,
+    tls_timeout: float = 60.0,
+) -> Callable[[], object]:
+    """Give an accepted connection to `protocol`; return what ends it early. `closed()` is called once.
+
+    `tls_timeout` bounds the handshake, in seconds. A connection that ends before it is logged and forgotten.
+    """
+    loop: Any = runtime.loop
+    sock = accepted.telling_socket(closed)
+    options = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": tls_timeout, "ssl_shutdown_timeout": 2.0}
+    opened: list[asyncio.Transport] = []
+
+    async def connect() -> None:
+        try:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock, **options)
+        except (OSError, ssl.SSLError) as error:
+            sock.close()
+            _log.debug("no connection with %s: %s", accepted.address, error)
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            opened.append(transport)
+
+    task = loop.create_task(connect())
+
+    def end() -> None:
+        if opened:
+            opened[0].abort()
+        else:
+            # soon: a task that is cancelled before its first step would leave the descriptor open
+            loop.call_soon(task.cancel)
+
+    return end
