@@ -14,7 +14,8 @@ from benchmarks import compiler, machine, report
 
 _TCP = ("echo", "cpu", "memory", "boot")
 _HTTP = ("wsgi", "asgi", "fastapi", "upload", "download", "websocket", "https")
-_SUITES = (*_TCP, *_HTTP)
+_MODULES = {name: f"benchmarks.{name}" for name in _TCP} | {"slowloris": "benchmarks.web.slowloris"}
+_SUITES = (*_TCP, *_HTTP, "slowloris")
 
 _MANUAL = """\
 Measures hybrid beside the servers people use today, in one run on one machine, and prints a table for each suite.
@@ -33,6 +34,7 @@ suites (default: all of them)
   download   1 MiB from the server, over WSGI and over ASGI
   websocket  100 echo clients, 64 bytes, every byte compared: hybrid and the ASGI servers
   https      hello over TLS 1.3: hybrid and the ASGI servers
+  slowloris  p50 and p99 of good clients, alone and beside 500 slow ones and one that reads nothing: hybrid
 
 The second group wants wrk (apt-get install wrk) and the peers (pip install -e '.[benchmarks]').
 """
@@ -123,7 +125,7 @@ def _report(name: str, plan: report.Plan) -> report.Report:
     if name in _HTTP:
         found = importlib.import_module("benchmarks.web.suite").measure(name, plan)
     else:
-        found = importlib.import_module(f"benchmarks.{name}").measure(plan)
+        found = importlib.import_module(_MODULES[name]).measure(plan)
     return found
 
 

@@ -82,6 +82,19 @@ def memory_of(pid: int) -> dict[str, int]:
     return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
 
 
+def group_memory(pgid: int) -> int:
+    """Return the bytes of memory that the living processes of a process group hold, shared ones counted for each."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return sum(memory_of(pid)["Rss"] for pid in pids if _group_of(pid) == pgid)
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
 def description() -> dict[str, str]:
     """Return what figures depend on: processor, kernel, Python, the peers' versions."""
     found = {

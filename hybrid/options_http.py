@@ -88,21 +88,25 @@ _PROXIES = [
     _proxies.option(
         "--forwarded-allow-ips",
         "Proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are believed: addresses, networks, unix for "
-        "UNIX sockets, * for everybody. Separated by commas; may be repeated.",
+        "UNIX sockets, * for everybody. Separated by commas; may be repeated. Where these contradict each other, or "
+        "Forwarded is malformed, the answer is 400.",
         multiple=True,
         metavar="ADDRESSES",
         show_default="nobody",
     ),
     _proxies.switch(
-        "--proxy-protocol", "Every connection begins with a PROXY header, version 1 or 2; others are refused."
+        "--proxy-protocol",
+        "Every connection begins with a PROXY header, version 1 or 2, also before TLS; others are closed. It is taken "
+        "from everybody, or only from --forwarded-allow-ips if there are any; whether the HTTP headers behind it are "
+        "believed depends on the client it names.",
     ),
 ]
 
 _ACCESS_LOG = [
     Heading.LOG.option(
         "--access-log",
-        "Write a line for every request to stdout: common, combined, json, or a format with fields such as %(h)s. "
-        "Without FORMAT: combined.",
+        "Write a line for every request to stdout, refused ones included, and for every WebSocket at its end: common, "
+        "combined, json, or a format with fields such as %(h)s. Without FORMAT: combined.",
         metavar="[FORMAT]",
         alone="combined",
     ),

@@ -93,6 +93,7 @@ def check(application: Application, kinds: frozenset[ListenerKind]) -> str:
 def _load(application: Application, driver: Driver, kinds: frozenset[ListenerKind]) -> tuple[Any, Kind]:
     """Return the target and its kind; refuse one whose import has changed the process under the loop."""
     found = target.load(application)
+    _log.disabled = False  # dictConfig of `logging`, which Django calls, silences every logger that it is not told of
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and driver.name != "gevent" and monkey.is_module_patched("socket"):
         raise BootError(

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import greenlet
 
+from hybrid.workers.hub.pool import Job
+
 T = TypeVar("T")
 WOULD_BLOCK = (
     "this call would block the event loop: in a coroutine, use `await hybrid.green(function, ...)` "
@@ -152,10 +154,10 @@ class Runtime(Protocol):
         """
         ...
 
-    def start(self, function: Callable[[], object]) -> Any:
-        """Call `function` in a greenlet, at once where the loop can; return the greenlet. Called from the loop.
+    def run_job(self, job: Job) -> None:
+        """Call `job.run()` in a greenlet, within this turn of the loop where it can. Called from the loop.
 
-        The greenlet may serve other functions later. What the function raises is logged.
+        If it has to wait, `job.parked(greenlet)` tells in which greenlet. What `run` raises is logged.
         """
         ...
 

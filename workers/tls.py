@@ -71,8 +71,17 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     _load_pair(context, tls)
     authorities = _ask_clients(context, tls)
     if tls.sni_hook is not None:
-        context.sni_callback = ServerNames(_hook(tls.sni_hook), context.verify_mode, authorities)
+        _ask_for_names(context, ServerNames(_hook(tls.sni_hook), context.verify_mode, authorities))
     return context
+
+
+def _ask_for_names(context: ssl.SSLContext, names: ServerNames) -> None:
+    """Set `sni_callback`, by the descriptor of the type written in C.
+
+    That of gevent's contexts (26.9) passes on the `SSLSocket` of a connection, and fails for one over a `MemoryBIO`.
+    """
+    first = next(vars(kind)["sni_callback"] for kind in reversed(type(context).__mro__) if "sni_callback" in vars(kind))
+    first.__set__(context, names)
 
 
 def _set_ciphers(context: ssl.SSLContext, ciphers: str) -> None:

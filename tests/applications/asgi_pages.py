@@ -16,7 +16,6 @@ Scope = dict[str, Any]
 TEXT = (b"content-type", b"text/plain")
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 NOTES = os.environ.get("NOTES", os.devnull)
-_background: set[asyncio.Task[None]] = set()
 
 
 async def page(scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,8 +98,12 @@ async def upload(scope: Scope, receive: Receive, send: Send) -> None:
 async def download(scope: Scope, receive: Receive, send: Send) -> None:
     """As many blocks as the query says."""
     await send({"type": "http.response.start", "status": 200, "headers": [TEXT]})
-    for _ in range(int(query(scope))):
-        await send({"type": "http.response.body", "body": BLOCK, "more_body": True})
+    try:
+        for _ in range(int(query(scope))):
+            await send({"type": "http.response.body", "body": BLOCK, "more_body": True})
+    except OSError:
+        remember(scope, "OSError")
+        raise
     await send({"type": "http.response.body"})
 
 
@@ -200,11 +203,13 @@ async def wait_gone(scope: Scope, receive: Receive, send: Send) -> None:
     first, second = await asyncio.gather(receive(), receive())
     remember(scope, f"{first['type']} {second['type']} {(await receive())['type']}")
     try:
-        for _ in range(10):
-            await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.start", "status": 200})
+        while True:  # a client that has closed its socket is known to be gone once it has refused a piece
+            await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+            await asyncio.sleep(0.001)
     except OSError:
         remember(scope, "OSError")
-        raise
+        raise  # an error that says no more than what everybody knows: it is not logged
 
 
 async def sleep_on(scope: Scope, receive: Receive, send: Send) -> None:
@@ -217,6 +222,7 @@ async def sleep_on(scope: Scope, receive: Receive, send: Send) -> None:
         raise
     await read(receive)
     remember(scope, f"woke up to {(await receive())['type']}")
+    await answer(send)
 
 
 async def events(scope: Scope, receive: Receive, send: Send) -> None:
@@ -227,6 +233,7 @@ async def events(scope: Scope, receive: Receive, send: Send) -> None:
     while not left.done():
         await send({"type": "http.response.body", "body": b"data: tick\n\n", "more_body": True})
         await asyncio.wait([left], timeout=0.05)
+    remember(scope, "ended")
     await send({"type": "http.response.body"})
 
 

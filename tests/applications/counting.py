@@ -1,4 +1,7 @@
-"""WSGI and ASGI applications that count the requests they have got whole, and answer with what they got."""
+"""WSGI and ASGI applications that count the requests they have got whole, and answer with what they got.
+
+They answer /close with `Connection: close`, and /pieces in pieces of unknown number.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,19 @@ def _answer(method: str, target: bytes, body: bytes) -> bytes:
     return b"%b %b %b" % (method.encode("ascii"), target, body)
 
 
+def _pieces(target: bytes, answer: bytes) -> list[bytes]:
+    if target != b"/pieces":
+        return [answer]
+    return [answer[start : start + 1000] for start in range(0, len(answer), 1000)] + [b""]
+
+
 def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     body = environ["wsgi.input"].read()
-    answer = _answer(environ["REQUEST_METHOD"], environ["REQUEST_URI"].encode("latin-1"), body)
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [answer]
+    target = environ["REQUEST_URI"].encode("latin-1")
+    answer = _answer(environ["REQUEST_METHOD"], target, body)
+    closing = [("Connection", "close")] if target == b"/close" else []
+    start_response("200 OK", [("Content-Type", "text/plain"), *closing])
+    return _pieces(target, answer)
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
@@ -34,5 +45,9 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
         more = message["more_body"]
     target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
     answer = _answer(scope["method"], target, body)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": answer})
+    closing = [(b"connection", b"close")] if target == b"/close" else []
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain"), *closing]})
+    *first, last = _pieces(target, answer)
+    for piece in first:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": last})

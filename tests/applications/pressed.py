@@ -44,7 +44,7 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
     path = environ["PATH_INFO"]
     if path == "/leave":
         sys.exit(3)
-    if path in ("/read", "/count"):
+    if path == "/read":
         size = _read(environ["wsgi.input"], path)
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"%d" % size]
@@ -53,11 +53,11 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
         case "/whole":
             return [BLOCK * BLOCKS]
         case "/pieces":
-            return Pieces(path, (BLOCK for _ in range(BLOCKS)))
+            return Pieces(path, (BLOCK for _ in range(int(environ["QUERY_STRING"] or BLOCKS))))
         case "/endless":
             return Pieces(path, iter(lambda: BLOCK, b""))
         case _:
-            return [b"hello"]
+            return [b"hello " + environ["QUERY_STRING"].encode()]
 
 
 def _read(source: Any, path: str) -> int:
@@ -79,22 +79,22 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
     path = scope["path"]
     if path == "/leave":
         sys.exit(3)
-    if path in ("/read", "/count"):
-        await _count(path, receive, send)
+    if path == "/read":
+        await _read_all(path, receive, send)
         return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     match path:
         case "/whole":
             await send({"type": "http.response.body", "body": BLOCK * BLOCKS})
         case "/pieces":
-            await _give(path, send, BLOCKS)
+            await _give(path, send, int(scope["query_string"] or BLOCKS))
         case "/endless":
             await _give(path, send, sys.maxsize)
         case _:
-            await send({"type": "http.response.body", "body": b"hello"})
+            await send({"type": "http.response.body", "body": b"hello " + scope["query_string"]})
 
 
-async def _count(path: str, receive: Any, send: Any) -> None:
+async def _read_all(path: str, receive: Any, send: Any) -> None:
     size, more = 0, True
     while more:
         message = await receive()

@@ -15,6 +15,8 @@
 11. An exception of `data_received` closes this connection and no other.
 12. `get_extra_info` knows `peername`, `sockname` and `socket`; `is_closing` tells the end from `close` on.
 13. `closed()` is called once, and what `open_transport` returned ends the connection like `abort`.
+14. `write_last`, where there is one, is `write`, if need be at the end of the turn of the loop: whatever follows it comes
+    behind it, and only `abort` loses it.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from support.hub import DEADLINE, reset, tcp_pair
 from support.loops import LOOPS
 from support.records import logged
 
+from hybrid.workers.hub import protocols
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import run
 from hybrid.workers.runtime import Accepted, Runtime
@@ -114,10 +117,36 @@ class Ends:
     async def lost(self) -> None:
         await self.until(lambda: "lost" in self.told)
 
+    def write_last(self, data: bytes) -> None:
+        """Write as HTTP connections do what ends an answer."""
+        getattr(self.transport, "write_last", self.transport.write)(data)
+
+    async def in_turn(self, function: Callable[[], object]) -> None:
+        """Call a function in a turn of the loop that holds answers back until its end, where the loop does that."""
+        outbox = getattr(getattr(self.runtime, "watches", None), "outbox", None)
+
+        def turn() -> None:
+            if outbox is not None:
+                outbox.begin()
+            try:
+                function()
+            finally:
+                if outbox is not None:
+                    outbox.end()
+
+        await self.call(turn)
+
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function from a callback of the loop, as protocols do."""
         done: asyncio.Future[Any] = self.runtime.loop.create_future()
-        self.runtime.loop.call_soon(lambda: done.set_result(function(*args)))
+
+        def call() -> None:
+            try:
+                done.set_result(function(*args))
+            except Exception as error:  # noqa: BLE001 - raised in the test
+                done.set_exception(error)
+
+        self.runtime.loop.call_soon(call)
         return await done
 
 
@@ -463,3 +492,157 @@ async def test_13_its_owner_can_end_it(ends: Ends) -> None:
     await ends.lost()
     await ends.until(lambda: ends.closed)
     assert ends.closed == ["closed"]
+
+
+# --- 14: what may wait for the end of the turn
+
+
+@clause()
+async def test_14_what_follows_comes_behind_it(ends: Ends) -> None:
+    def write() -> None:
+        for number in range(0, 8, 4):
+            ends.write_last(b"%d" % number)
+            ends.transport.write(b"%d" % (number + 1))
+            ends.write_last(b"%d" % (number + 2))
+            ends.write_last(b"%d" % (number + 3))
+
+    await ends.in_turn(write)
+    assert await ends.hears(8) == b"01234567"
+
+
+@clause()
+async def test_14_it_goes_out_although_nothing_else_happens(ends: Ends) -> None:
+    await ends.in_turn(lambda: ends.write_last(b"answer"))
+    assert await ends.hears(6) == b"answer"
+
+
+@clause()
+async def test_14_it_goes_out_of_turns_of_the_loop_with_several_events(ends: Ends) -> None:
+    """Two connections are readable at the same time, and both answer."""
+    with tcp_pair() as (left, peer):
+        peer.setblocking(False)
+        other = Ends(ends.runtime, Protocol(), peer, [])
+        accepted = Accepted(left.detach(), peer.getsockname(), peer)
+        other.end = await ends.call(_open, ends.runtime, other.protocol, accepted, other.closed)
+        await ends.until(lambda: other.told)
+        for each in (ends, other):
+            each.protocol.on_data = each.write_last
+        for question in (b"first", b"second"):
+            for each in (ends, other):
+                assert each.peer.send(question) == len(question)
+            for each in (ends, other):
+                assert await each.hears(len(question)) == question
+        await ends.call(other.end)
+        await ends.until(lambda: other.closed)
+
+
+@clause()
+async def test_14_closing_sends_it(ends: Ends) -> None:
+    def close() -> None:
+        ends.write_last(b"answer")
+        ends.transport.close()
+
+    await ends.in_turn(close)
+    assert await ends.hears(10) == b"answer"
+    await ends.lost()
+    assert ends.protocol.error is None
+
+
+@clause()
+async def test_14_the_end_of_the_stream_comes_behind_it(ends: Ends) -> None:
+    def end() -> None:
+        ends.write_last(b"answer")
+        ends.transport.write_eof()
+
+    await ends.in_turn(end)
+    assert await ends.hears(10) == b"answer"
+    assert "lost" not in ends.told
+
+
+@clause()
+async def test_14_the_peers_end_does_not_lose_it(ends: Ends) -> None:
+    """Even if it comes in the turn of the answer, which it does behind as much as is read at once."""
+    size = protocols._PIECE
+    ends.protocol.on_data = lambda data: len(ends.protocol.received) == size and ends.write_last(b"answer")
+    await asyncio.sleep(0.001)
+    await ends.call(ends.transport.pause_reading)
+    await ends.says(MANY[:size])
+    ends.peer.shutdown(socket.SHUT_WR)
+    with tcp_pair() as (left, peer):
+        left.setblocking(False)
+        ends.runtime.loop.add_reader(left.fileno(), left.recv, 10)
+        await ends.call(lambda: (peer.send(b"x"), ends.transport.resume_reading()))  # two events, so answers are held
+        assert await ends.hears(10) == b"answer"
+        ends.runtime.loop.remove_reader(left.fileno())
+        await ends.lost()
+
+
+@clause()
+async def test_14_aborting_may_lose_it_and_nothing_fails(ends: Ends) -> None:
+    def abort() -> None:
+        ends.write_last(b"answer")
+        ends.transport.abort()
+        ends.write_last(b"more")
+        ends.transport.close()
+
+    await ends.in_turn(abort)
+    await ends.lost()
+    assert await ends.hears(10) in (b"", b"answer")
+
+
+@clause()
+async def test_14_it_counts_as_unsent_only_if_the_kernel_did_not_take_it(ends: Ends) -> None:
+    def write() -> None:
+        ends.write_last(b"answer")
+        assert ends.transport.get_write_buffer_size() == 0
+        assert ends.peer.recv(10) == b"answer"
+
+    await ends.in_turn(write)
+
+
+@clause()
+async def test_14_it_comes_behind_what_the_kernel_has_no_room_for(ends: Ends) -> None:
+    def write() -> None:
+        ends.transport.write(MANY)
+        ends.write_last(b"answer")
+        assert ends.transport.get_write_buffer_size() >= 6
+
+    await ends.in_turn(write)
+    assert ends.told == ["made", "pause"]
+    assert await ends.hears(len(MANY) + 6) == MANY + b"answer"
+
+
+@clause()
+async def test_14_much_is_not_held(ends: Ends) -> None:
+    size = 65_536
+
+    def write() -> None:
+        ends.write_last(MANY[:size])
+        assert ends.peer.recv(1)
+
+    await ends.in_turn(write)
+    assert len(await ends.hears(size - 1)) == size - 1
+
+
+@clause()
+async def test_14_behind_the_end_of_the_stream_it_is_an_error_of_the_caller_alone(ends: Ends) -> None:
+    """Raised where it is made, not at the end of the turn, which is the loop's."""
+
+    def write() -> None:
+        ends.transport.write_eof()
+        with pytest.raises(RuntimeError):
+            ends.write_last(b"too late")
+
+    await ends.in_turn(write)
+    assert await ends.hears(1) == b""
+
+
+@clause()
+async def test_14_a_peer_that_is_gone_is_no_error_at_the_end_of_the_turn(ends: Ends) -> None:
+    await asyncio.sleep(0.001)
+    await ends.call(ends.transport.pause_reading)
+    reset(ends.peer)
+    while "lost" not in ends.told:
+        await ends.in_turn(lambda: ends.write_last(b"x"))
+        await asyncio.sleep(0.001)
+    assert isinstance(ends.protocol.error, OSError)

@@ -74,7 +74,7 @@ def unguided(seconds: int) -> None:
     with asyncio.Runner() as runner:
 
         @given(garbage, points)
-        @settings(max_examples=1000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         def one(data: bytes, where: list[int]) -> None:
             nonlocal count
             count += 1

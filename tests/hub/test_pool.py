@@ -1,110 +1,453 @@
-"""The pool of greenlets: used again, with nothing left over from the time before."""
+"""The pool of carriers: a greenlet runs job after job, one that parks takes it along, nothing is left over for others."""
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 import greenlet
+import pytest
 from support.hub import run_on, turns
 from support.records import logged
 
+from hybrid.workers.hub.parking import Parking
 from hybrid.workers.hub.pool import MOST_IDLE, Pool
-from hybrid.workers.hub.runtime import HubRuntime
+
+VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("VARIABLE")
 
 
-def in_callback(body: object) -> None:
-    """Run `body(pool, runtime)` as a callback of a loop, where greenlets are started."""
+class Work:
+    """A job that calls a function, and notes who ran it and what it was told."""
 
-    async def main(runtime: HubRuntime) -> None:
-        done = runtime.loop.create_future()
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self.carrier: Any = None
+        self.told: list[Any] = []
 
-        def call() -> None:
-            try:
-                body(Pool(greenlet.getcurrent(), runtime.loop), runtime)  # type: ignore[operator]
-            except BaseException as error:  # noqa: BLE001 - raised in the test
-                done.set_exception(error)
-            else:
-                done.set_result(None)
+    def run(self) -> None:
+        self.carrier = greenlet.getcurrent()
+        self._function()
 
-        runtime.loop.call_soon(call)
-        await done
-        await turns()
-
-    run_on("epoll", main)
+    def parked(self, carrier: Any) -> None:
+        self.told.append(carrier)
 
 
-def test_a_greenlet_is_used_again() -> None:
-    def body(pool: Pool, runtime: HubRuntime) -> None:
-        assert pool.start(lambda: None) is pool.start(lambda: None)
+class Carrying:
+    """A pool at home, with verbs."""
 
-    in_callback(body)
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.home = greenlet.getcurrent()
+        self.pool = Pool(self.home, loop)
+        self.steps: list[str] = []
+        self.parked: list[Parking] = []
 
+    def carry(self, *functions: Callable[[], object]) -> list[greenlet.greenlet]:
+        """Run functions as jobs; return the greenlets that ran them."""
+        jobs = [Work(function) for function in functions]
+        self.pool.carry(jobs)
+        for job in jobs:
+            assert job.told in ([], [job.carrier])
+        return [job.carrier for job in jobs]
 
-def test_a_function_runs_at_once_until_it_parks() -> None:
-    steps: list[str] = []
+    def says(self, what: str) -> Callable[[], object]:
+        return lambda: self.steps.append(what)
 
-    def body(pool: Pool, runtime: HubRuntime) -> None:
-        home = greenlet.getcurrent()
+    def parks(self, name: str = "parked") -> Callable[[], object]:
+        """Return a function that waits until the test wakes it."""
 
         def function() -> None:
-            steps.append("began")
-            home.switch()
-            steps.append("ended")
+            self.steps.append(f"{name} waits")
+            self.parked.append(Parking(self.loop, self.home))
+            self.parked[-1].wait()
+            self.steps.append(f"{name} ends")
 
-        first = pool.start(function)
-        assert steps == ["began"]
-        assert pool.start(lambda: None) is not first
-        first.switch()
-        assert steps == ["began", "ended"]
+        return function
 
-    in_callback(body)
+    def wakes(self, number: int = 0) -> None:
+        self.parked[number].wake()
 
 
-def test_context_variables_do_not_live_on() -> None:
-    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+def in_callback(body: Callable[[Carrying], object]) -> Any:
+    """Make a test of `def test(at)`, run as a callback of a loop, where jobs are carried."""
+
+    def test() -> None:
+        async def main(_: object) -> None:
+            loop = asyncio.get_running_loop()
+            done = loop.create_future()
+
+            def call() -> None:
+                try:
+                    body(Carrying(loop))
+                except BaseException as error:  # noqa: BLE001 - raised in the test
+                    done.set_exception(error)
+                else:
+                    done.set_result(None)
+
+            loop.call_soon(call)
+            await done
+            await turns()
+
+        run_on("epoll", main)
+
+    test.__name__ = test.__qualname__ = body.__name__
+    test.__doc__ = body.__doc__
+    return test
+
+
+# --- who runs what, and when
+
+
+@in_callback
+def test_jobs_run_in_their_order_and_in_one_greenlet(at: Carrying) -> None:
+    carriers = at.carry(at.says("a"), at.says("b"), at.says("c"))
+    assert at.steps == ["a", "b", "c"]
+    assert len(set(carriers)) == 1
+    assert at.home not in carriers
+
+
+@in_callback
+def test_a_carrier_is_used_again(at: Carrying) -> None:
+    assert at.carry(at.says("a")) == at.carry(at.says("b"))
+
+
+@in_callback
+def test_a_job_is_told_that_it_waits_and_in_which_greenlet(at: Carrying) -> None:
+    jobs = [Work(at.says("a")), Work(at.parks()), Work(at.says("b")), Work(at.parks())]
+    at.pool.carry(jobs)
+    assert [job.told for job in jobs] == [[], [jobs[1].carrier], [], [jobs[3].carrier]]
+
+
+@in_callback
+def test_a_job_is_told_so_once_and_at_home_before_the_next_one_runs(at: Carrying) -> None:
+    class Telling(Work):
+        def parked(self, carrier: Any) -> None:
+            super().parked(carrier)
+            assert greenlet.getcurrent() is at.home
+            assert _running() is at.loop
+            at.steps.append("told")
+
+    def twice() -> None:
+        at.parks("first")()
+        at.parks("second")()
+
+    job = Telling(twice)
+    at.pool.carry([job, Work(at.says("next"))])
+    at.wakes(0)
+    at.pool.carry([Work(at.parks("other"))])
+    at.wakes(1)
+    assert at.steps == ["first waits", "told", "next", "first ends", "second waits", "other waits", "second ends"]
+    assert len(job.told) == 1
+
+
+@in_callback
+def test_a_job_that_has_ended_is_not_told_of_what_comes_later(at: Carrying) -> None:
+    """A killed carrier leaves the way to the next one free, and nothing else."""
+
+    def leave() -> None:
+        raise greenlet.GreenletExit
+
+    jobs = [Work(at.says("a")), Work(leave)]
+    at.pool.carry(jobs[:1])
+    jobs[0].carrier.throw(greenlet.GreenletExit)
+    at.pool.carry([])
+    at.pool.carry([Work(at.says("b"))])
+    at.pool.carry(jobs[1:])
+    assert [job.told for job in jobs] == [[], []]
+
+
+@in_callback
+def test_nothing_to_carry_is_no_error(at: Carrying) -> None:
+    at.pool.carry([])
+    at.carry(at.says("a"))
+    assert at.steps == ["a"]
+
+
+@in_callback
+def test_a_job_that_parks_does_not_hold_the_others(at: Carrying) -> None:
+    first, second, third = at.carry(at.says("a"), at.parks("b"), at.says("c"))
+    assert at.steps == ["a", "b waits", "c"]
+    assert first is second
+    assert third is not second
+    at.wakes()
+    assert at.steps == ["a", "b waits", "c", "b ends"]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_wherever_the_one_that_parks_stands_each_job_runs_once(place: int) -> None:
+    @in_callback
+    def test(at: Carrying) -> None:
+        functions = [at.says(name) for name in "abc"]
+        functions[place] = at.parks("p")
+        at.carry(*functions)
+        at.wakes()
+        expected = ["a", "b", "c"]
+        expected[place] = "p waits"
+        assert at.steps == [*expected, "p ends"]
+
+    test()
+
+
+@in_callback
+def test_jobs_that_all_park_have_carriers_of_their_own_and_wake_in_any_order(at: Carrying) -> None:
+    carriers = at.carry(*(at.parks(name) for name in "abc"))
+    assert len(set(carriers)) == 3
+    for number in (1, 2, 0):
+        at.wakes(number)
+    assert at.steps == ["a waits", "b waits", "c waits", "b ends", "c ends", "a ends"]
+
+
+@in_callback
+def test_a_job_may_park_again_and_again(at: Carrying) -> None:
+    def twice() -> None:
+        at.parks("first")()
+        at.parks("second")()
+
+    (carrier,) = at.carry(twice)
+    at.wakes(0)
+    assert at.carry(at.says("meanwhile")) != [carrier]
+    at.wakes(1)
+    assert at.steps == ["first waits", "first ends", "second waits", "meanwhile", "second ends"]
+
+
+@in_callback
+def test_a_carrier_whose_job_had_parked_is_used_again(at: Carrying) -> None:
+    (carrier,) = at.carry(at.parks())
+    at.wakes()
+    assert carrier in {at.carry(at.says("a"))[0], at.carry(at.parks())[0], at.carry(at.parks())[0]}
+
+
+@in_callback
+def test_a_carrier_that_is_woken_does_not_take_jobs_of_another_batch(at: Carrying) -> None:
+    at.carry(at.parks("a"), at.says("b"))
+    at.carry(at.parks("c"), at.says("d"))
+    at.wakes(1)
+    at.wakes(0)
+    assert at.steps == ["a waits", "b", "c waits", "d", "c ends", "a ends"]
+
+
+@in_callback
+def test_only_so_many_are_kept(at: Carrying) -> None:
+    carriers = at.carry(*[at.parks()] * (MOST_IDLE + 10))
+    for number in range(len(carriers)):
+        at.wakes(number)
+    assert sum(carrier.dead for carrier in carriers) in (10, 11)  # another one found that nothing was left
+    assert at.carry(at.says("a"))[0] in carriers
+
+
+# --- contexts and the running loop
+
+
+@in_callback
+def test_each_job_begins_with_an_empty_context(at: Carrying) -> None:
+    seen: list[object] = []
+
+    def sets() -> None:
+        seen.append(VARIABLE.get(None))
+        VARIABLE.set(1)
+
+    VARIABLE.set("of home")
+    at.carry(sets, sets, sets)
+    at.carry(sets)
+    assert seen == [None] * 4
+    assert VARIABLE.get() == "of home"
+
+
+@in_callback
+def test_a_context_stays_with_its_job_over_a_park(at: Carrying) -> None:
+    seen: list[object] = []
+
+    def sets() -> None:
+        VARIABLE.set("mine")
+        at.parks()()
+        seen.append(VARIABLE.get(None))
+
+    def looks() -> None:
+        seen.append(VARIABLE.get(None))
+
+    at.carry(sets, looks)
+    assert seen == [None]
+    at.wakes()
+    at.carry(looks)
+    at.carry(at.parks(), looks, looks)
+    assert seen == [None, "mine", None, None, None]
+
+
+def _running() -> object:
+    return asyncio._get_running_loop()
+
+
+@in_callback
+def test_jobs_do_not_see_the_running_loop_and_home_does(at: Carrying) -> None:
     seen = []
 
-    def body(pool: Pool, runtime: HubRuntime) -> None:
-        def function() -> None:
-            seen.append(variable.get())
-            variable.set(1)
+    def looks() -> None:
+        seen.append(_running())
 
-        pool.start(function)
-        pool.start(function)
+    def parks() -> None:
+        looks()
+        at.parks()()
+        looks()
 
-    in_callback(body)
-    assert seen == [0, 0]
+    at.carry(looks, looks)
+    assert _running() is at.loop
+    at.carry(parks, looks)
+    assert _running() is at.loop
+    at.wakes()
+    assert _running() is at.loop
+    at.carry(looks)
+    assert seen == [None] * 6
 
 
-def test_an_error_is_logged_and_the_greenlet_lives_on() -> None:
+@in_callback
+def test_home_sees_the_running_loop_after_errors_and_kills(at: Carrying) -> None:
+    def fail() -> None:
+        raise LookupError
+
+    with logged():
+        (killed, _) = at.carry(at.parks(), fail)
+    assert _running() is at.loop
+    killed.throw(greenlet.GreenletExit)
+    assert _running() is at.loop
+
+
+@in_callback
+def test_a_job_may_run_a_loop_of_its_own(at: Carrying) -> None:
+    async def nothing() -> str:
+        return "ran"
+
+    seen = []
+    at.carry(lambda: seen.append(asyncio.run(nothing())), lambda: seen.append(_running()))  # type: ignore[arg-type, func-returns-value]
+    assert seen == ["ran", None]
+    assert _running() is at.loop
+
+
+# --- errors and ends
+
+
+@in_callback
+def test_an_error_is_logged_and_the_others_run(at: Carrying) -> None:
     def fail() -> None:
         raise SystemExit(3)
 
-    def body(pool: Pool, runtime: HubRuntime) -> None:
-        assert pool.start(fail) is pool.start(lambda: None)
-
     with logged() as log:
-        in_callback(body)
+        carriers = at.carry(at.says("a"), fail, at.says("b"))
+    assert at.steps == ["a", "b"]
+    assert len(set(carriers)) == 1
     assert log == ["ERROR a greenlet failed"]
 
 
-def test_a_killed_greenlet_is_not_used_again() -> None:
-    def body(pool: Pool, runtime: HubRuntime) -> None:
-        home = greenlet.getcurrent()
-        killed = pool.start(home.switch)
+@in_callback
+def test_an_error_behind_a_park_does_not_reach_who_wakes(at: Carrying) -> None:
+    def fail() -> None:
+        at.parks()()
+        raise LookupError
+
+    at.carry(fail)
+    with logged() as log:
+        at.wakes()
+    assert log == ["ERROR a greenlet failed"]
+
+
+@in_callback
+def test_a_killed_job_ends_its_greenlet_without_a_word(at: Carrying) -> None:
+    """Whoever has killed it may look whether it is dead."""
+    ended = []
+
+    def parks() -> None:
+        try:
+            at.parks()()
+        finally:
+            ended.append("finally")
+
+    with logged() as log:
+        (killed,) = at.carry(parks)
         killed.throw(greenlet.GreenletExit)
         assert killed.dead
-        assert pool.start(lambda: None) is not killed
+        assert at.carry(at.says("a")) != [killed]
+    assert (ended, log) == (["finally"], [])
 
-    in_callback(body)
+
+@in_callback
+def test_a_job_that_survives_its_kill_is_like_any_other(at: Carrying) -> None:
+    def survives() -> None:
+        try:
+            at.parks()()
+        except greenlet.GreenletExit:
+            at.steps.append("survived")
+
+    (carrier,) = at.carry(survives)
+    carrier.throw(greenlet.GreenletExit)
+    at.carry(at.says("a"))
+    assert at.steps == ["parked waits", "survived", "a"]
+    assert not carrier.dead
 
 
-def test_only_so_many_are_kept() -> None:
-    def body(pool: Pool, runtime: HubRuntime) -> None:
-        home = greenlet.getcurrent()
-        started = [pool.start(home.switch) for _ in range(MOST_IDLE + 10)]
-        for each in started:
-            each.switch()
-        assert sum(each.dead for each in started) == 10
+@in_callback
+def test_a_job_that_exits_its_greenlet_takes_no_other_with_it(at: Carrying) -> None:
+    def leave() -> None:
+        raise greenlet.GreenletExit
 
-    in_callback(body)
+    with logged() as log:
+        at.carry(at.says("a"), leave, at.says("b"), at.says("c"))
+    assert (at.steps, log) == (["a", "b", "c"], [])
+
+
+@in_callback
+def test_an_idle_carrier_may_be_killed(at: Carrying) -> None:
+    """A kill that was on its way when its job ended."""
+    (carrier,) = at.carry(at.says("a"))
+    carrier.throw(greenlet.GreenletExit)
+    assert carrier.dead
+    at.carry(at.says("b"), at.says("c"))
+    assert at.steps == ["a", "b", "c"]
+
+
+@in_callback
+def test_what_a_job_had_is_not_kept_until_the_next_comes(at: Carrying) -> None:
+    class Something:
+        pass
+
+    something = Something()
+    gone = []
+
+    def uses(something: Something) -> None:
+        VARIABLE.set(something)
+
+    job = Work(lambda something=something: uses(something))  # type: ignore[misc]
+    for each in (job, something):
+        weakref.finalize(each, gone.append, type(each).__name__)
+    at.pool.carry([job])
+    del job, something, each
+    gc.collect()
+    assert sorted(gone) == ["Something", "Work"]
+
+
+@pytest.mark.parametrize("goes", [True, False])
+def test_a_greenlet_that_is_ended_after_its_loop_does_not_bring_the_loop_back(goes: bool) -> None:
+    """Whether its job goes or, as WSGI's, catches all errors."""
+    told = []
+    waiting: list[greenlet.greenlet] = []
+
+    @in_callback
+    def test(at: Carrying) -> None:
+        def parks() -> None:
+            try:
+                at.parks()()
+            except greenlet.GreenletExit:
+                told.append("exit")
+                if goes:
+                    raise
+
+        waiting.extend(at.carry(at.says("a"), parks))
+
+    with logged() as log:
+        test()
+        waiting[1].throw(greenlet.GreenletExit)
+    assert (told, log) == (["exit"], [])
+    assert waiting[1].dead is goes
+    assert _running() is None

@@ -6,16 +6,20 @@ import errno
 import logging
 import selectors
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import greenlet
 import pytest
 from support.fake_poller import FakePoller
 from support.hub import run_on, turns
+from support.records import logged
 from support.streams import open_ends
 
 from hybrid.workers.hub.loop import HubLoop
+from hybrid.workers.hub.pool import Job, Pool
 from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.hub.selector import HubSelector
+from hybrid.workers.hub.selector import _MOST_JOBS, HubSelector
 from hybrid.workers.pollers.contract import ERROR, HANGUP, READ, WRITE, Poller
 
 
@@ -217,6 +221,204 @@ def test_closing_forgets_everything_and_wakes_nobody(hub: Hub) -> None:
     hub.selector.close()
     hub.selector.release(watch)
     assert (hub.soon, hub.seen, len(hub.selector.get_map())) == ([], [], 0)
+
+
+# --- jobs of a turn
+
+
+class Step:
+    """A job that notes its name, and may do more."""
+
+    def __init__(self, hub: Hub, name: str, then: Callable[[], object] = lambda: None) -> None:
+        self._hub = hub
+        self._name = name
+        self._then = then
+
+    def run(self) -> None:
+        self._hub.seen.append(self._name)
+        self._then()
+
+    def parked(self, carrier: Any) -> None:
+        self._hub.seen.append(f"{self._name} waits")
+
+
+def carries(hub: Hub) -> None:
+    """Run jobs without greenlets."""
+
+    def carry(jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            job.run()
+
+    hub.selector.carry = carry
+
+
+def brings(hub: Hub, job: Job, name: str = "", mask: int = READ) -> None:
+    """Let a descriptor become ready whose waiter has a job run."""
+    watch = hub.selector.open(hub.poller.opens(mask))
+
+    def callback() -> None:
+        if name:
+            hub.seen.append(name)
+        hub.selector.run_job(job)
+
+    watch.on_readable = callback
+    hub.selector.arm(watch, mask & (READ | WRITE) or READ)
+
+
+def test_jobs_run_when_all_events_of_the_turn_are_served(hub: Hub) -> None:
+    carries(hub)
+    for name in "abc":
+        brings(hub, Step(hub, f"job {name}"), name)
+    hub.selector.select(0)
+    assert hub.seen == ["a", "b", "c", "job a", "job b", "job c"]
+
+
+def test_jobs_of_waiters_that_are_called_in_the_general_way_run_too(hub: Hub) -> None:
+    carries(hub)
+    for mask in (READ | HANGUP, ERROR, READ):
+        brings(hub, Step(hub, "job"), "event", mask)
+    hub.selector.select(0)
+    assert hub.seen == ["event"] * 3 + ["job"] * 3
+
+
+def test_many_events_do_not_hold_the_jobs_before_them(hub: Hub) -> None:
+    carries(hub)
+    for _ in range(_MOST_JOBS + 4):
+        brings(hub, Step(hub, "job"), "event")
+    hub.selector.select(0)
+    assert hub.seen == ["event"] * _MOST_JOBS + ["job"] * _MOST_JOBS + ["event"] * 4 + ["job"] * 4
+
+
+def test_a_job_outside_of_a_turn_runs_at_once(hub: Hub) -> None:
+    carries(hub)
+    hub.selector.run_job(Step(hub, "before"))
+    assert hub.seen == ["before"]
+    brings(hub, Step(hub, "within"))
+    hub.selector.select(0)
+    hub.selector.run_job(Step(hub, "behind"))
+    assert hub.seen == ["before", "within", "behind"]
+
+
+def test_a_job_that_a_job_brings_runs_in_the_same_turn(hub: Hub) -> None:
+    carries(hub)
+    second = Step(hub, "second", lambda: hub.selector.run_job(Step(hub, "third")))
+    brings(hub, Step(hub, "first", lambda: hub.selector.run_job(second)))
+    hub.selector.select(0)
+    assert hub.seen == ["first", "second", "third"]
+
+
+def test_a_job_that_parks_does_not_hold_the_others(hub: Hub) -> None:
+    home = greenlet.getcurrent()
+    hub.selector.carry = Pool(home, None).carry
+    waiting: list[greenlet.greenlet] = []
+
+    def park() -> None:
+        waiting.append(greenlet.getcurrent())
+        home.switch()
+        hub.seen.append("goes on")
+
+    for job in (Step(hub, "a"), Step(hub, "b", park), Step(hub, "c")):
+        brings(hub, job)
+    hub.selector.select(0)
+    assert hub.seen == ["a", "b", "b waits", "c"]
+    brings(hub, Step(hub, "d"))
+    hub.selector.select(0)
+    waiting[0].switch()
+    assert hub.seen == ["a", "b", "b waits", "c", "d", "goes on"]
+
+
+def test_what_fails_in_carrying_jobs_does_not_take_the_loop_with_it(hub: Hub) -> None:
+    def fail(jobs: Iterable[Job]) -> None:
+        raise LookupError("mine")
+
+    hub.selector.carry = fail
+    brings(hub, Step(hub, "lost"), "event")
+    with logged() as log:
+        hub.selector.select(0)
+    assert log == ["ERROR a callback of the event loop failed; the loop goes on"]
+    carries(hub)
+    brings(hub, Step(hub, "job"), "event")
+    hub.selector.select(0)
+    hub.selector.run_job(Step(hub, "behind"))
+    assert hub.seen == ["event", "event", "job", "behind"]
+
+
+def test_a_system_exit_out_of_a_callback_leaves_no_job_and_no_answer_behind(hub: Hub) -> None:
+    """A worker may survive it, and its loop goes on; a signal's handler may raise it anywhere."""
+
+    class Answer:
+        def flush(self) -> None:
+            hub.seen.append("answer")
+
+    def leave() -> None:
+        hub.selector.outbox.hold(Answer())
+        raise SystemExit(3)
+
+    carries(hub)
+    brings(hub, Step(hub, "job"))
+    watch = hub.selector.open(hub.poller.opens(READ))
+    watch.on_readable = leave
+    hub.selector.arm(watch, READ)
+    with pytest.raises(SystemExit):
+        hub.selector.select(0)
+    assert hub.seen == ["job", "answer"]
+    hub.selector.run_job(Step(hub, "behind"))
+    assert hub.seen == ["job", "answer", "behind"]
+
+
+# --- answers of a turn
+
+
+class Held:
+    """Holds an answer back, if that is possible."""
+
+    def __init__(self, hub: Hub, name: str) -> None:
+        self._hub = hub
+        self._name = name
+
+    def __call__(self) -> None:
+        self._hub.seen.append(f"{self._name} {'held' if self._hub.selector.outbox.open else 'sent'}")
+        if self._hub.selector.outbox.open:
+            self._hub.selector.outbox.hold(self)
+
+    def flush(self) -> None:
+        self._hub.seen.append(f"{self._name} flushed")
+
+
+def answers(hub: Hub, *names: str) -> None:
+    """Let descriptors become ready whose waiters answer."""
+    for name in names:
+        watch = hub.selector.open(hub.poller.opens(READ))
+        watch.on_readable = Held(hub, name)
+        hub.selector.arm(watch, READ)
+
+
+def test_answers_of_a_turn_go_out_at_its_end(hub: Hub) -> None:
+    answers(hub, "a", "b")
+    hub.selector.select(0)
+    assert hub.seen == ["a held", "b held", "a flushed", "b flushed"]
+    assert not hub.selector.outbox.open
+
+
+def test_answers_of_jobs_go_out_at_the_end_of_the_turn_too(hub: Hub) -> None:
+    carries(hub)
+    for name in "ab":
+        brings(hub, Step(hub, f"job {name}", Held(hub, name)))
+    hub.selector.select(0)
+    assert hub.seen == ["job a", "a held", "job b", "b held", "a flushed", "b flushed"]
+
+
+def test_a_turn_with_one_event_holds_nothing(hub: Hub) -> None:
+    answers(hub, "a")
+    hub.selector.select(0)
+    assert hub.seen == ["a sent"]
+
+
+def test_nothing_is_held_between_the_turns(hub: Hub) -> None:
+    answers(hub, "a", "b")
+    hub.selector.select(0)
+    Held(hub, "c")()
+    assert hub.seen[-1] == "c sent"
 
 
 # --- what asyncio asks for

@@ -62,16 +62,17 @@ def test_a_unix_socket_has_a_path_for_a_server(loop: str, tmp_path: Path) -> Non
 def test_tls_is_told(loop: str, tmp_path: Path) -> None:
     cert = certificates()
     arguments = ("--certfile", str(cert.certificate), "--keyfile", str(cert.key))
+    digest = hashlib.sha256(BLOCK * 30).hexdigest().encode()
     (tmp_path / "file").write_bytes(BLOCK * 20)
     with (
-        judged(loop, tmp_path, *arguments, "--ca-certs", str(cert.ca), "--client-cert", "required") as process,
+        judged(loop, tmp_path, *arguments, "--ca-certs", str(cert.ca), "--client-certificate", "required") as process,
         connected(process.address) as plain,
         cert.client_context(cert.client).wrap_socket(plain, server_hostname="localhost") as sock,
     ):
         scope = json.loads(get_on(sock, "/show").body)
         assert scope["scheme"] == "https"
-        assert scope["tls"]["client_cert_name"].endswith("CN=Alice\\, \\+ Bob") or "Alice" in str(scope["tls"])
-        assert get_on(sock, "/echo", method="POST", body=BLOCK * 30).body == BLOCK * 30
+        assert "Alice" in scope["tls"]["client_cert_name"]
+        assert get_on(sock, "/upload", method="POST", body=BLOCK * 30).body == digest
         assert get_on(sock, f"/path?{tmp_path}/file").body == BLOCK * 20
         assert get_on(sock, "/download?30").body == BLOCK * 30
         assert get_on(sock, "/nap?0.01").body == b"rested"
@@ -120,12 +121,12 @@ def test_bodies_of_every_kind_go_both_ways(loop: str, tmp_path: Path) -> None:
         assert get_on(sock, "/kinds").body == b"one two three four"
         assert get_on(sock, "/upload", method="POST", body=BLOCK * 10).body == digest
         assert get_on(sock, "/upload", method="POST").body == hashlib.sha256(b"").hexdigest().encode()
-        assert get_on(sock, "/echo", method="PUT", body=BLOCK * 10).body == BLOCK * 10
+        assert get(process, "/echo", method="PUT", body=BLOCK * 10).body == BLOCK * 10
         assert get_on(sock, "/echo").body == b""
-        assert get_on(sock, "/hello", method="POST", body=BLOCK * 10).status == 200, "the body is not read"
-        sock.sendall(b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        assert get(process, "/hello", method="POST", body=BLOCK * 10).status == 200, "the body is not read"
+        sock.sendall(b"POST /upload HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
         sock.sendall(b"2\r\nde\r\n0\r\n\r\n")
-        assert read_answer(sock).body == b"abcde"
+        assert read_answer(sock).body == hashlib.sha256(b"abcde").hexdigest().encode()
         sock.sendall(b"POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n")
         assert read_head(sock).startswith(b"HTTP/1.1 100 Continue\r\n")
         sock.sendall(b"x")
@@ -245,7 +246,7 @@ def test_errors_are_logged_and_leave_the_connection_in_a_known_state(loop: str, 
                     mark = len(process.lines)
                     assert get_on(sock, f"/fail?{moment}-{name}").status == 500
                     process.wait_for_log(f"the application failed at GET /fail.{moment}-{name}", since=mark)
-                    process.wait_for_log("^Traceback|ExceptionGroup", since=mark)
+                    process.wait_for_log(r"^\s+\+? *(Exception Group )?Traceback", since=mark)
                 assert get_on(sock, f"/fail?end-{name}").body == b"part", "the answer was whole already"
                 assert get_on(sock, "/hello").status == 200
                 send_request(sock, f"/fail?body-{name}")

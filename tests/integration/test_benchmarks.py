@@ -72,7 +72,7 @@ def _answer(listener: socket.socket, answers: tuple[bytes, ...]) -> None:
 def test_the_help_names_every_suite() -> None:
     done = benchmarks("--help")
     assert done.returncode == 0
-    assert all(f"\n  {suite} " in done.stdout for suite in ("echo", "cpu", "memory", "boot", *HTTP_SUITES))
+    assert all(f"\n  {suite} " in done.stdout for suite in ("echo", "cpu", "memory", "boot", "slowloris", *HTTP_SUITES))
 
 
 @pytest.mark.parametrize("arguments", [["ehco"], ["--runs", "0"], ["--seconds", "-1"]])
@@ -138,6 +138,15 @@ def test_every_http_suite_measures_hybrid() -> None:
     suites = [name for name in HTTP_SUITES if name not in ("fastapi", "websocket")]
     done = benchmarks(*suites, "--runs", "1", "--seconds", "1", "--retries", "0", "--only", "hybrid epoll*")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_wrk
+def test_the_slowloris_table_compares_good_clients_with_themselves() -> None:
+    only = ["--only", "hybrid epoll *"]
+    done = benchmarks("slowloris", "--runs", "1", "--seconds", "1", "--retries", "0", *only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\nhybrid epoll wsgi " in done.stdout
+    assert "\nhybrid epoll asgi " in done.stdout
 
 
 @needs_compiler

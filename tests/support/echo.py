@@ -36,7 +36,10 @@ class Notes:
 
 
 class EchoExchange(Exchange):
-    """Answers a request that is complete with its method, target and body; in the turn behind the last byte."""
+    """Answers a request that is complete with its method, target and body; in the turn behind the last byte.
+
+    A target with `/close` in it gets `Connection: close`.
+    """
 
     __slots__ = ("_got",)
 
@@ -61,7 +64,10 @@ class EchoExchange(Exchange):
             return
         notes = self.connection.site.interface
         notes.requests.append((self.method, self.target, self.headers, self._got))
-        self.begin(200, heads.status_line(200), heads.from_bytes([(b"content-type", b"text/plain")]))
+        fields = [(b"content-type", b"text/plain")]
+        if b"/close" in self.target:
+            fields.append((b"connection", b"close"))
+        self.begin(200, heads.status_line(200), heads.from_bytes(fields))
         self.write(notes.seen[-1], more=False)
 
 

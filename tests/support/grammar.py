@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _LINE = re.compile(rb"(%b) ([!-~]+) HTTP/1\.([01])\r\n" % _TOKEN)
@@ -21,22 +22,32 @@ class Ambiguous(Exception):  # noqa: N818 - a verdict on the bytes, not an error
     """What follows is no request, or not whole, or may be read in two ways."""
 
 
-def read_requests(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
-    """Give method, target and body of each request, up to the first that is not right."""
+class Reading(NamedTuple):
+    """One request as the grammar has it."""
+
+    method: str
+    target: bytes
+    fields: Fields
+    """Names in lower case, values without the space around them."""
+    body: bytes
+
+
+def read_requests(data: bytes) -> Iterator[Reading]:
+    """Give each request, up to the first that is not right."""
     position = 0
     while True:
         while data.startswith(b"\r\n", position):
             position += 2
         try:
-            method, target, body, position, last = _request(data, position)
+            reading, position, last = _request(data, position)
         except Ambiguous:
             return
-        yield method.decode("ascii"), target, body
+        yield reading
         if last:
             return
 
 
-def _request(data: bytes, position: int) -> tuple[bytes, bytes, bytes, int, bool]:
+def _request(data: bytes, position: int) -> tuple[Reading, int, bool]:
     line = _LINE.match(data, position)
     if line is None:
         raise Ambiguous
@@ -47,7 +58,8 @@ def _request(data: bytes, position: int) -> tuple[bytes, bytes, bytes, int, bool
         raise Ambiguous
     body, position = _body(data, position, fields, is_new)
     words = {word.strip().lower() for value in _all(fields, b"connection") for word in value.split(b",")}
-    return line[1], line[2], body, position, b"close" in words or not (is_new or b"keep-alive" in words)
+    reading = Reading(line[1].decode("ascii"), line[2], fields, body)
+    return reading, position, b"close" in words or not (is_new or b"keep-alive" in words)
 
 
 def _fields(data: bytes, position: int) -> tuple[Fields, int]:

@@ -51,16 +51,21 @@ def shake(
     return Shaken(answering, asking)
 
 
-def answer_to_client_hello(server: ssl.SSLContext, version: int) -> bytes:
-    """Return what the server answers to a client that speaks at most `version`, e.g. 0x0302 for TLS 1.1.
+def client_hello(version: int) -> bytes:
+    """Return the first record of a client that speaks at most `version`, e.g. 0x0302 for TLS 1.1.
 
     Made by hand (RFC 4346, section 7.4.1.2), for an OpenSSL of today may refuse to speak it.
     """
     suites = bytes.fromhex("c009c013c00ac014002f0035")
     body = version.to_bytes(2) + bytes(32) + b"\x00" + len(suites).to_bytes(2) + suites + b"\x01\x00"
     hello = b"\x01" + len(body).to_bytes(3) + body
+    return b"\x16\x03\x01" + len(hello).to_bytes(2) + hello
+
+
+def answer_to_client_hello(server: ssl.SSLContext, version: int) -> bytes:
+    """Return what the server answers to `client_hello(version)`."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    to_server.write(b"\x16\x03\x01" + len(hello).to_bytes(2) + hello)
+    to_server.write(client_hello(version))
     with contextlib.suppress(ssl.SSLError):
         server.wrap_bio(to_server, to_client, server_side=True).do_handshake()
     return to_client.read()

@@ -113,6 +113,7 @@ SPOILERS = (
         b"Connection: upgrade\r\nUpgrade: websocket\r\n",
         b"Proxy-Connection: keep-alive\r\n",
         b"http://",
+        b"/close",
     ),
     *(
         b"Expect: 100-continue\r\n",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ import click
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")} - {ROOT / "docs/options.md"})
+GENERATED = {ROOT / "docs/options.md", ROOT / "docs/strictness.md"}
+DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")} - GENERATED)
 PARTS = ("hybrid", "supervisor", "workers", "tests", "benchmarks", "examples", "docs")
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -32,16 +34,24 @@ FOREIGN = {
     "docker": {"--init"},
     "python -m benchmarks": {"--runs", "--seconds", "--only"},
     "gunicorn": {
-        "--check-config", "--max-requests", "--pid", "--preload", "--reload", "--reuse-port", "--timeout", "--umask",
-        "--worker-class", "--worker-connections",
+        "--access-logfile", "--access-logformat", "--asgi-lifespan", "--cert-reqs", "--check-config", "--daemon",
+        "--header-map", "--http-protocols", "--keep-alive", "--limit-request-field", "--limit-request-fields",
+        "--limit-request-line", "--max-requests", "--pid", "--preload", "--proxy-allow-from", "--reload-extra-file",
+        "--reuse-port", "--statsd-host", "--timeout", "--umask", "--websocket-max-message-size", "--worker-class",
+        "--worker-connections",
     },
     "uvicorn": {
-        "--app-dir", "--fd", "--host", "--limit-concurrency", "--port", "--ssl-keyfile", "--timeout-graceful-shutdown",
-        "--uds",
+        "--app-dir", "--env-file", "--fd", "--header", "--host", "--http", "--limit-concurrency",
+        "--limit-max-requests", "--log-config", "--port", "--proxy-headers", "--ssl-ca-certs", "--ssl-cert-reqs",
+        "--ssl-certfile", "--ssl-ciphers", "--ssl-keyfile", "--ssl-keyfile-password", "--timeout-graceful-shutdown",
+        "--timeout-keep-alive", "--uds", "--ws", "--ws-max-queue", "--ws-max-size", "--ws-per-message-deflate",
+        "--ws-ping-interval", "--ws-ping-timeout",
     },
     "granian": {
-        "--pid-file", "--respawn-failed-workers", "--uds-permissions", "--workers-kill-timeout", "--workers-lifetime",
-        "--workers-max-rss", "--working-dir",
+        "--access-log-fmt", "--backpressure", "--blocking-threads", "--env-files", "--metrics", "--pid-file",
+        "--reload-ignore-patterns", "--reload-paths", "--respawn-failed-workers", "--ssl-ca", "--ssl-certificate",
+        "--ssl-client-verify", "--static-path-mount", "--uds-permissions", "--url-path-prefix",
+        "--workers-kill-timeout", "--workers-lifetime", "--workers-max-rss", "--working-dir",
     },
 }  # fmt: skip
 FOREIGN_VARIABLES = {"HYBRID_TEST_LOOP", "HYBRID_CI_PYTHON"}  # of the tests and of .ci/run
@@ -88,8 +98,8 @@ every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path:
 
 @every_document
 def test_options_exist(document: Path) -> None:
-    known = {name for option in _options_of_the_command() for name in option.opts}.union(*FOREIGN.values())
-    assert sorted(set(_OPTION.findall(_code(document))) - known) == []
+    known = {name for option in _options_of_the_command() for name in (*option.opts, *option.secondary_opts)}
+    assert sorted(set(_OPTION.findall(_code(document))) - known.union(*FOREIGN.values())) == []
 
 
 @every_document
@@ -177,7 +187,74 @@ def test_the_events_and_actions_named_are_all_there_are() -> None:
     assert told == {kind.__name__ for kind in (*get_args(events.Event), *get_args(events.Action))}
 
 
-@pytest.mark.parametrize("document", ["docs/handlers.md", "docs/tuning.md"])
+def _limits() -> dict[str, click.Option]:
+    """The options that limit clients: all under Limits, and two that stand elsewhere in the help."""
+    from hybrid.cli import command
+    from hybrid.headings import HeadedCommand, Heading
+
+    run = command.commands["run"]
+    assert isinstance(run, HeadedCommand)
+    headed = dict(run.headed(click.Context(run)))
+    elsewhere = [one for one in headed[Heading.HTTP] if one.opts[0].startswith("--websocket-ping")]
+    elsewhere += [one for one in headed[Heading.TLS] if one.opts[0] == "--tls-handshake-timeout"]
+    return {one.opts[0]: one for one in (*headed[Heading.LIMITS], *elsewhere)}
+
+
+def test_the_table_of_limits_has_all_of_them_with_their_defaults() -> None:
+    told = {row[0]: row[1] for row in _table(ROOT / "docs/http.md", "option")}
+    context = click.Context(click.Command("run"), show_default=True)
+    assert told == {name: str(option.get_help_extra(context)["default"]) for name, option in _limits().items()}
+
+
+def test_the_places_of_the_access_log_are_all_there_are() -> None:
+    from hybrid.workers.http.access_line import COMBINED, COMMON, check_format
+    from hybrid.workers.http.access_record import ATOMS
+
+    text = _text(ROOT / "docs/http.md")
+    assert set(re.findall(r"%\(([A-Za-z])\)s", text)) == set(ATOMS)
+    assert f"`{COMMON}`" in text
+    assert f"`{COMBINED.removeprefix(COMMON).strip()}`" in text
+    for form in re.findall(r"--access-log='([^']+)'", text):
+        check_format(form)
+
+
+def test_the_keys_of_the_access_log_in_json_are_all_there_are() -> None:
+    from hybrid.workers.http.access_line import formatter
+    from hybrid.workers.http.access_record import AccessRecord
+
+    labels = {"service": "web", "slot": 0, "generation": 1, "pid": 1}
+    record = AccessRecord(None, "GET", b"/", "1.1", 200, 0, 0.0, [], b"", "http", 0.0)
+    told = next(row[1] for row in _table(ROOT / "docs/http.md", "form") if row[0] == "json")
+    assert told.removeprefix("an object: ").split(", ") == list(json.loads(formatter("json", labels)(record)))
+
+
+def test_the_extensions_of_asgi_are_all_named() -> None:
+    from hybrid.workers.interfaces.asgi import EXTENSIONS, SPEC_VERSION
+
+    text = _text(ROOT / "docs/http.md")
+    assert [name for name in (*EXTENSIONS, "websocket.http.response") if f"`{name}`" not in text] == []
+    assert f"specification {SPEC_VERSION}" in text
+
+
+@pytest.mark.parametrize("document", ["docs/http.md", "docs/tuning.md"])
+def test_the_default_pool_of_threads_has_the_size_that_is_told(document: str) -> None:
+    from hybrid.workers.interfaces.web import THREADS
+
+    assert set(re.findall(r"(\d+) threads", _text(ROOT / document))) == {str(THREADS)}
+
+
+def test_the_times_of_a_stop_are_those_that_are_told() -> None:
+    from hybrid.workers.http.conversation import CLOSE_TIMEOUT
+    from hybrid.workers.serving import CLEAN_UP, INTERRUPT
+
+    text = _text(ROOT / "docs/http.md")
+    assert f"{CLEAN_UP + INTERRUPT:g} s before the deadline `receive` gives" in text
+    assert f"what is left {CLEAN_UP:g} s before the deadline" in text
+    assert f"The client gets {CLOSE_TIMEOUT:g} seconds to answer a close frame" in text
+    assert f"{INTERRUPT:g} s before the next line" in _text(ROOT / "docs/signals.md")
+
+
+@pytest.mark.parametrize("document", ["docs/handlers.md", "docs/http.md", "docs/tuning.md"])
 def test_every_loop_is_explained(document: str) -> None:
     from hybrid.workers.loops.registry import LOOPS
 

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Mapping
 
 from hybrid.workers.contract import log
-from hybrid.workers.http.access_line import check_format, formatter
+from hybrid.workers.http.access_line import check_format, formatter, names_answer_fields
 from hybrid.workers.http.access_record import AccessRecord
 
 __all__ = ["AccessLog", "AccessRecord", "check_format", "formatter"]
@@ -44,6 +44,8 @@ class AccessLog:
 
         Raises `ValueError` for an unknown form and `OSError` if `fd` is closed.
         """
+        self.wants_heads = names_answer_fields(form)
+        """Whether `AccessRecord.head` is looked at."""
         self._format = formatter(form, {**labels, "pid": os.getpid()})
         mode = os.fstat(fd).st_mode
         self._own = _reopened(fd) if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) else None

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring_ascii as json_text
 
-from hybrid.workers.http.access_record import ATOMS, VARIABLES, AccessRecord, Atom, field, quoted, user
+from hybrid.workers.http.access_record import ATOMS, VARIABLES, AccessRecord, Atom, field, quoted, sent_field, user
 
 COMMON = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s'
 """The common log format of NCSA httpd and all its heirs."""
@@ -38,10 +38,15 @@ def check_format(form: str) -> None:
     formatter(form)
 
 
+def names_answer_fields(form: str) -> bool:
+    """Whether lines of a form need the head of the answer."""
+    return any(found[3] == "o" for found in _PLACE.finditer(form))
+
+
 def formatter(form: str, labels: Mapping[str, object] | None = None) -> Formatter:
     """Return what turns a record into a line without its newline. The returned function raises nothing.
 
-    `form` is `common`, `combined`, `json`, or a text with these places, which are gunicorn's:
+    `form` is `common`, `combined`, `json`, or a text with these places, which are gunicorn's but for %(X)s:
 
         %(h)s  the client's host                %(s)s  the status
         %(l)s  a dash                           %(B)s  bytes of the answer's body
@@ -52,15 +57,16 @@ def formatter(form: str, labels: Mapping[str, object] | None = None) -> Formatte
         %(U)s  the path, as it was sent         %(M)s  milliseconds it took
         %(q)s  the query                        %(D)s  microseconds it took
         %(H)s  the protocol                     %(L)s  seconds it took, with six decimals
-        %(p)s  <process id>                     %%     a percent sign
+        %(p)s  <process id>                     %(X)s  whole, refused, cut or gone: see `End`
+        %%     a percent sign
         %({name}i)s, %({name}o)s                a header field of the request, of the answer
         %({NAME}e)s                             a variable of the request: `VARIABLES` and HTTP_*
 
     What is missing is a dash. In what clients or applications chose, quotes and backslashes get a backslash, control
     characters and those beyond ASCII become \\xNN (all is read as Latin-1); so do spaces in what has no quotes around
     it in the common form. JSON has the keys time, client, port, user, scheme, host, method, target, version, status,
-    bytes, seconds, referer and user_agent, null where nothing was sent, and then `labels`; other forms have no place
-    for those. Raises `ValueError` for anything else in `form`.
+    bytes, seconds, end, referer and user_agent, null where nothing was sent, and then `labels`; other forms have no
+    place for those. Raises `ValueError` for anything else in `form`.
     """
     if form == "json":
         return _json_formatter(labels or {})
@@ -108,7 +114,7 @@ def _atom(letter: str, name: str | None, kind: str) -> Atom:
     key = name.lower().encode()
     if kind == "i":
         return lambda record: quoted(field(record.request_headers, key))
-    return lambda record: quoted(field([(n.lower(), v) for n, v in record.response_headers], key))
+    return lambda record: quoted(sent_field(record.head, key))
 
 
 def _variable(name: str) -> Atom:
@@ -130,9 +136,10 @@ def _json_formatter(labels: Mapping[str, object]) -> Formatter:
         return (
             f'{{"time":"{stamp(record)}","client":{_json(host, longest)},"port":{port}'
             f',"user":{_json(user(headers), longest)},"scheme":{_json(record.scheme)}'
-            f',"host":{_json(field(headers, b"host"), longest)},"method":{_json(record.method, longest)}'
-            f',"target":{_json(record.target.decode("latin-1"), longest)},"version":{_json(record.version)}'
-            f',"status":{record.status},"bytes":{record.sent},"seconds":{record.seconds:.6f}'
+            f',"host":{_json(field(headers, b"host"), longest)},"method":{_json(record.method or None, longest)}'
+            f',"target":{_json(record.target.decode("latin-1") or None, longest)}'
+            f',"version":{_json(record.version or None)},"status":{record.status or "null"}'
+            f',"bytes":{record.sent},"seconds":{record.seconds:.6f},"end":"{record.end.value}"'
             f',"referer":{_json(field(headers, b"referer"), longest)}'
             f',"user_agent":{_json(field(headers, b"user-agent"), longest)}{end}'
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import dataclasses
+import enum
 import os
 import re
 import time
@@ -20,28 +21,46 @@ _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+class End(enum.Enum):
+    """How an answer came to its end."""
+
+    WHOLE = "whole"
+    """All of it was given to the client's connection; of a WebSocket: it was closed as the protocol wants it."""
+    REFUSED = "refused"
+    """The server answered for the application, because of the request."""
+    CUT = "cut"
+    """The server broke it off: the application failed in the middle, the client took no data, the worker stopped."""
+    GONE = "gone"
+    """The client went before it was whole."""
+
+
 @dataclasses.dataclass(slots=True)
 class AccessRecord:
     """One request and its answer, as plain data."""
 
     client: tuple[str, int] | None
-    """Host and port; None: a UNIX socket's peer."""
+    """Host and port, as far as proxies are believed what they say; None: a UNIX socket's peer."""
     method: str
+    """Empty, as `target` is, where the request was refused before they were known."""
     target: bytes
-    """As the client sent it."""
+    """Path and query as the client sent them."""
     version: str
-    """Of HTTP: `1.0` or `1.1`."""
+    """Of HTTP: `1.0` or `1.1`; empty where it was not known."""
     status: int
+    """101 for a WebSocket; 0: none was sent."""
     sent: int
-    """Bytes of the answer's body."""
+    """Bytes of the answer's body, without chunks' framing, that were given to the connection; of a WebSocket, all."""
     seconds: float
-    """From the request to the end of the answer."""
+    """From the end of the request's header fields to the end of the answer, the wait behind other answers included."""
     request_headers: Pairs
     """Names in lower case."""
-    response_headers: Pairs
+    head: bytes
+    """The answer's, as it was sent; empty where it is not known or nobody looks at it."""
     scheme: str
+    """`http` or `https`."""
     time: float
     """When the answer ended, in seconds since the epoch."""
+    end: End = End.WHOLE
 
 
 Atom = Callable[[AccessRecord], str]
@@ -52,6 +71,15 @@ def field(headers: Pairs, name: bytes) -> str | None:
     for key, value in headers:
         if key == name:
             return value.decode("latin-1")
+    return None
+
+
+def sent_field(head: bytes, name: bytes) -> str | None:
+    """Return the first field of a name in lower case of an answer's head, read as Latin-1."""
+    for line in head.split(b"\r\n")[1:]:
+        key, _, value = line.partition(b":")
+        if key.lower() == name:
+            return value.strip(b" \t").decode("latin-1")
     return None
 
 
@@ -102,6 +130,16 @@ def _query(record: AccessRecord) -> str:
     return word(record.target.partition(b"?")[2].decode("latin-1"))
 
 
+def _request_line(record: AccessRecord) -> str:
+    if not record.method:
+        return "-"
+    return quoted(f"{record.method} {record.target.decode('latin-1')} {_protocol(record)}")
+
+
+def _protocol(record: AccessRecord) -> str:
+    return f"HTTP/{record.version}" if record.version else "-"
+
+
 def _client(record: AccessRecord) -> str:
     return word(record.client[0]) if record.client else "-"
 
@@ -128,12 +166,12 @@ ATOMS: dict[str, Atom] = {
     "l": lambda record: "-",
     "u": lambda record: word(user(record.request_headers)),
     "t": _stamped(),
-    "r": lambda record: quoted(f"{record.method} {record.target.decode('latin-1')} HTTP/{record.version}"),
+    "r": _request_line,
     "m": lambda record: word(record.method),
     "U": _path,
     "q": _query,
-    "H": lambda record: f"HTTP/{record.version}",
-    "s": lambda record: str(record.status),
+    "H": _protocol,
+    "s": lambda record: str(record.status or "-"),
     "B": lambda record: str(record.sent),
     "b": lambda record: str(record.sent or "-"),
     "f": lambda record: quoted(field(record.request_headers, b"referer")),
@@ -143,6 +181,7 @@ ATOMS: dict[str, Atom] = {
     "M": lambda record: str(int(record.seconds * 1000)),
     "L": lambda record: f"{record.seconds:.6f}",
     "p": lambda record: f"<{os.getpid()}>",
+    "X": lambda record: record.end.value,
 }
 """Letter of a place in a format -> the text for it."""
 

@@ -7,7 +7,10 @@ an application never sees one whose body is malformed in the same packet.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -25,13 +28,16 @@ from hybrid.workers.http.site import Site
 BODY_WATER = 65_536  # bytes of request body that wait for the application before reading pauses
 BODY_GRACE = 5.0  # seconds before the rate of a body is looked at
 LINGER = 2.0  # seconds to read what a client still sends after its last answer (RFC 9112, section 9.6)
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER without a wait (socket(7))
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
 _CONNECTION = frozenset({b"connection", b"proxy-connection"})  # what llhttp reads keep-alive and close from
 _SPECIAL = _CONNECTION | {b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"proxy"}
 _NOT_TRAILERS = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect", b"te", b"trailer"}
 )  # they say how the message is to be read, which is done by then (RFC 9110, section 6.5.1); llhttp would obey some
+_UNDERSCORE, _HASH = b"_#"  # as numbers: to look for one costs a tenth of what looking for bytes does
 _is_plain = refusals.PLAIN_REQUEST_LINE.match
+_is_common = refusals.COMMON_REQUEST_LINE.fullmatch
 _log = logging.getLogger("hybrid")
 
 
@@ -39,8 +45,10 @@ class HttpConnection:
     """The protocol of one connection. All methods belong to the loop's thread."""
 
     __slots__ = (
-        "_abort_transport",
         "_advancing",
+        "_awaited",
+        "_block",
+        "_block_fields",
         "_body_mark",
         "_body_since",
         "_chunks",
@@ -49,6 +57,10 @@ class HttpConnection:
         "_fed",
         "_fields",
         "_head_timed",
+        "_last",
+        "_last_method",
+        "_last_simple",
+        "_last_target",
         "_left",
         "_line",
         "_lingering",
@@ -74,15 +86,19 @@ class HttpConnection:
         "deadline",
         "facts",
         "half_closed",
+        "identical",
         "no_body",
         "paused",
         "persistent",
+        "repeats",
         "scheme",
         "server",
         "site",
+        "template",
         "transport",
         "upgraded",
         "write",
+        "write_last",
     )
 
     def __init__(self, site: Site) -> None:
@@ -91,6 +107,8 @@ class HttpConnection:
         self.transport: Any = None
         self.write: Callable[[Any], None]
         """Sends bytes, or keeps them: the transport's own method."""
+        self.write_last: Callable[[bytes], None]
+        """Sends the end of an answer, perhaps a moment later, together with those of other connections."""
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int | None] | None = None
         self.scheme = "http"
@@ -98,6 +116,13 @@ class HttpConnection:
         """Whether the peer is a proxy whose forwarding headers count."""
         self.facts: Any = None
         """What an interface keeps for all requests of the connection; made by it."""
+        self.repeats = False
+        """Whether the header fields of the newest request are those of the one before."""
+        self.identical = False
+        """Whether its method and target are so, too."""
+        self.template: tuple[list[tuple[bytes, bytes]], str, bytes, Any] | None = None
+        """Header fields, method and target of a request that repeated the fields of the one before, and what an
+        interface made of them."""
         self.no_body: deque[bytes] = site.no_body
         self.current: Exchange | None = None
         """The exchange that is being answered."""
@@ -114,6 +139,13 @@ class HttpConnection:
         self._receiving: Exchange | None = None  # the exchange whose body is being parsed
         self._refusal: Refused | None = None  # answered after all exchanges; nothing is parsed after it
         self._parser: Any = httptools.HttpRequestParser(self)
+        self._block: bytes | None = None  # the header section of the last request, if it is worth to be kept
+        self._block_fields: list[tuple[bytes, bytes]] | None = None  # what it says
+        self._last = b""  # the last head that was taken without the parser, and what its first line says
+        self._last_method = ""
+        self._last_simple = True
+        self._last_target = b""
+        self._awaited: bytes | None = None  # the same while no request is under way
         self._url = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._fed = 0  # bytes of the head that is being received, and of empty lines before it; 0: none has begun
@@ -144,6 +176,7 @@ class HttpConnection:
         """Called once, first."""
         self.transport = transport
         self.write = transport.write
+        self.write_last = getattr(transport, "write_last", transport.write)
         site = self.site
         self.deadline = site.header_deadline()
         site.opened(self)
@@ -152,6 +185,13 @@ class HttpConnection:
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived and start what it completes."""
+        awaited = self._awaited
+        if awaited is not None:
+            self._awaited = None
+            if data.endswith(awaited) and self._repeat(data, len(data) - len(awaited)):
+                return
+        self.repeats = self.identical = False
+        self._last = b""  # it ends with a header section that is no longer the newest
         if (
             self._fed == 0
             and self._receiving is None
@@ -166,14 +206,56 @@ class HttpConnection:
                 self._upgrade()
             except httptools.HttpParserError as error:
                 self._malformed(error)
+            if self._block_fields is not None:
+                self._block = data[data.find(b"\n") + 1 :]
         else:
             self._take_apart(data)
+            self._block_fields = self._block = None
         exchange = self.current
         if exchange is not None:
             if not exchange.started:
-                self._advance()
+                if self._queue or self._refusal is not None:
+                    self._advance()
+                else:  # nearly always
+                    exchange.started = True
+                    exchange.start()
         elif self._refusal is not None:
             self._advance()
+
+    def _repeat(self, data: bytes, end: int) -> bool:
+        """Take a request whose header section is that of the one before; tell whether that could be done.
+
+        Clients send the same fields with each request of a connection, so only the first line, which goes to `end`, is
+        read anew: if it is of the form that nearly all have, and nothing in it could be refused.
+        """
+        site = self.site
+        self.identical = True
+        if data != self._last:
+            self.identical = False
+            match = _is_common(data, 0, end)
+            if match is None or len(data) > site.most_repeated:
+                return False
+            name, self._last_target = match.groups()
+            method = _METHODS.get(name)
+            if method is None:
+                return False
+            self._last = data
+            self._last_method = method
+            self._last_simple = method != "HEAD"
+        self.repeats = True
+        self._served = served = self._served + 1
+        if served >= site.max_requests:
+            self.persistent = False
+            self._parser = None
+        self.current = exchange = site.make_exchange(
+            self, self._last_method, self._last_target, "1.1", self._block_fields, True
+        )
+        exchange.complete = exchange.started = True
+        exchange.simple = self._last_simple
+        if not self.paused:
+            self.deadline = NEVER
+        exchange.start()
+        return True
 
     def on_url(self, url: bytes) -> None:
         """Called by the parser, perhaps in pieces."""
@@ -220,9 +302,10 @@ class HttpConnection:
                     dropped = True  # as HTTP_PROXY it would redirect what the application itself asks for (httpoxy)
                 else:
                     special = True
-            elif b"_" in field and not site.underscore_headers:
+            elif _UNDERSCORE in field and not site.underscore_headers:
                 dropped = True
-        if target[:1] != b"/" or b"#" in target:
+        authority = None
+        if target[:1] != b"/" or _HASH in target:
             target, authority = refusals.split_target(method, target)
             if authority is not None:  # it overrides Host (RFC 9112, section 3.2.2)
                 fields = [item for item in fields if item[0] != b"host"]
@@ -231,9 +314,8 @@ class HttpConnection:
             self._check_hosts(hosts, version)
         chunked = special and self._check_coding(fields, version)
         if dropped:
-            fields = [
-                item for item in fields if item[0] != b"proxy" and (site.underscore_headers or b"_" not in item[0])
-            ]
+            kept = [item for item in fields if item[0] != b"proxy"]
+            fields = kept if site.underscore_headers else [item for item in kept if _UNDERSCORE not in item[0]]
         if len(fields) > site.max_headers:
             raise Refused(431, "there are too many header fields")
         if len(target) > site.max_request_line:
@@ -243,10 +325,18 @@ class HttpConnection:
         self._served = served = self._served + 1
         if served >= site.max_requests:
             self.persistent = False
+        repeatable = served > 1 and keep_alive and version == "1.1" and not (special or length >= 0 or continues)
+        if repeatable and authority is None and not self.believes:  # an authority has changed what the fields say
+            self._block_fields = fields
+        else:
+            self._block_fields = self._block = None
         make = site.make_exchange
         if special and site.make_websocket is not None and self._is_websocket(parser, method, version, fields):
             make = site.make_websocket
         exchange = make(self, method, target, version, fields, keep_alive)
+        exchange.simple = exchange.keep_alive and version == "1.1" and method != "HEAD"
+        if self.believes:
+            site.believe(exchange)
         if length > 0 or chunked:
             exchange.continues = continues and version == "1.1"
             exchange.body = deque()
@@ -260,7 +350,8 @@ class HttpConnection:
             self.current = exchange
         else:
             self._enqueue(exchange)
-        self.deadline = NEVER
+        if not self.paused:  # else the client has to take something first, and is given no more time for that
+            self.deadline = NEVER
 
     def on_body(self, data: bytes) -> None:
         """Called by the parser."""
@@ -293,6 +384,8 @@ class HttpConnection:
             self._waits_for_body = False
             if exchange is self.current:
                 exchange.body_arrived()
+        if not self.persistent and self._served >= self.site.max_requests:
+            self._parser = None  # the rest of a pipeline is dropped
 
     def _advance(self) -> None:
         """Start exchanges until one is under way. Never nested: an answer may be complete before `start` returns."""
@@ -321,8 +414,6 @@ class HttpConnection:
     def exchange_ended(self, exchange: Exchange) -> None:
         """The answer is whole. Called by the exchange."""
         site = self.site
-        if site.access is not None:
-            site.access(exchange)
         if exchange is not self.current:
             return
         self.current = None
@@ -332,8 +423,11 @@ class HttpConnection:
             if not self._advancing:  # not here: this may be the turn of the application that has just answered
                 site.call_soon(self._advance)
         else:
-            self.deadline = self.clock.now + site.keep_alive_timeout
+            if not self.paused:
+                self.deadline = self.clock.now + site.keep_alive_timeout
             self._head_timed = False
+            if not self._fed:
+                self._awaited = self._block
             if not self._reading:
                 self._resume_reading()
 
@@ -363,7 +457,7 @@ class HttpConnection:
                 position = self._take_chunks(data, position)
         if position < len(data):
             self._data_without_parser(data[position:])
-        elif self._fed and not self._head_timed and self._receiving is None and self.current is None:
+        elif self._fed and not (self._head_timed or self.paused) and self._receiving is None and self.current is None:
             self._head_timed = True
             self.deadline = self.site.header_deadline()
 
@@ -648,9 +742,25 @@ class HttpConnection:
         self.paused = False
         if self._closed:
             return
-        self.deadline = self.clock.now + BODY_GRACE if self._waits_for_body else NEVER
+        self._unsent = 0
+        self.deadline = self.clock.now + self._patience()
         if self.current is not None:
             self.current.resumed()
+
+    def _patience(self) -> float:
+        """How many seconds the connection waits for whatever is next, now that the client has taken most of it."""
+        if self.transport.is_closing():
+            return self.site.send_timeout  # for what is still unsent
+        if self._lingering:
+            return LINGER
+        if self._waits_for_body:
+            return BODY_GRACE
+        if self.current is not None or self.has_more():
+            return NEVER
+        if self._fed:
+            self._head_timed = True
+            return self.site.header_timeout
+        return self.site.keep_alive_timeout
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -683,7 +793,7 @@ class HttpConnection:
             self.deadline = self.clock.now + self.site.send_timeout
         else:
             _log.info("closing the connection of %s: it takes no data", self.client)
-            self.abort()
+            self.cut()
 
     def _expired_receiving(self) -> None:
         now = self.clock.now
@@ -707,6 +817,7 @@ class HttpConnection:
         """Close without a reset: it could overtake the answer if unread bytes were there at close(2)."""
         self._parser = None
         self.persistent = False
+        self._awaited = None
         if self._closed or self._lingering:
             return
         if self.half_closed or not self.transport.can_write_eof():
@@ -721,6 +832,7 @@ class HttpConnection:
         """Close once everything is sent."""
         self._parser = None
         self.persistent = False
+        self._awaited = None  # a transport may still hand over what it has read already
         if not self._closed:
             self.transport.close()
             if self.transport.get_write_buffer_size():
@@ -731,8 +843,17 @@ class HttpConnection:
         """Close now."""
         self._parser = None
         self.persistent = False
+        self._awaited = None
         if not self._closed:
             self.transport.abort()
+
+    def cut(self) -> None:
+        """Close now, with a reset: for a client that reads nothing the kernel would keep megabytes for many minutes."""
+        sock = None if self._closed else self.transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it is closed
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.abort()
 
     def drain(self) -> None:
         """The worker stops: answer what is asked with `Connection: close`, and keep idle connections for that.

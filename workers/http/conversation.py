@@ -57,7 +57,8 @@ class Conversation(Exchange):
         """Check the handshake; then `run`."""
         connection = self.connection
         settings = connection.site.settings
-        self.keep_alive = False  # what comes next is no HTTP
+        self.status = 0
+        self.keep_alive = self.simple = False  # what comes next is no HTTP
         self.phase = Phase.ASKED
         self.messages: deque[Any] = deque()
         """What the application has not received yet."""
@@ -104,7 +105,7 @@ class Conversation(Exchange):
 
     def accept(self, fields: list[tuple[bytes, bytes]]) -> None:
         """Answer 101, with fields of the application. Raises `HeadError`, `TypeError`."""
-        block, _, flags = head = heads.from_bytes(fields)
+        block, _, flags = heads.from_bytes(fields)
         clock = self.connection.clock
         block += b"" if flags & OWN_SERVER else clock.server_field
         block += b"" if flags & OWN_DATE else clock.date_field
@@ -113,11 +114,6 @@ class Conversation(Exchange):
         self.connection.write(b"%b%b%b\r\n" % (heads.status_line(101), self.answer_fields, block))
         self.phase = Phase.OPEN
         self._keep_alive()
-        access = self.connection.site.access
-        if access is not None:
-            self.head = head
-            access(self)
-            self.head = None
         early, self._early = self._early, b""
         if early:
             fresh = self.take(early)

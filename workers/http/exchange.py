@@ -16,11 +16,14 @@ from hybrid.workers.http.head import BODILESS, CLOSE, OWN_DATE, OWN_SERVER, UNKN
 
 if TYPE_CHECKING:
     from hybrid.workers.http.connection import HttpConnection
+    from hybrid.workers.http.forwarded import Forwarded
 
 CHUNKED, UNTIL_CLOSE, NO_BODY, TRAILERS = -1, -2, -3, -4  # values of `_left` beside a number of bytes
 _LARGE = 65_536  # bytes of a body that are not copied to go out in one call with the head
+PERCENT = ord("%")  # as a number: to look for one in bytes costs a tenth of what looking for bytes does
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_NO_FIELDS = Head(b"", UNKNOWN, 0)
+_MOST_LENGTHS = 1024
+_LENGTHS = [b"content-length: %d\r\n\r\n" % size for size in range(_MOST_LENGTHS)]
 _log = logging.getLogger("hybrid")
 
 
@@ -52,6 +55,8 @@ class Exchange:
         "keep_alive",
         "method",
         "query",
+        "said",
+        "simple",
         "started",
         "status",
         "target",
@@ -60,6 +65,15 @@ class Exchange:
 
     is_websocket = False
     """Whether it takes the connection over once it has started."""
+    said: Forwarded
+    """What the proxy says about the request; set only where `connection.believes`."""
+    # set with `begun`:
+    status: int
+    head: Head | None  # the head while it is not sent yet
+    _line: bytes  # the first line of the answer
+    # set with `answered`:
+    _left: int
+    _sent: int  # bytes of the answer's body
 
     def __init__(
         self,
@@ -79,6 +93,8 @@ class Exchange:
         self.headers = headers
         """Names in lower case."""
         self.keep_alive = keep_alive
+        self.simple = False
+        """Whether nothing of the request asks for a special frame of its answer: see `write`. The connection knows."""
         self.body: deque[bytes] = connection.no_body
         """What has arrived of the request's body and nobody has taken."""
         self.buffered = 0  # bytes in it
@@ -94,13 +110,8 @@ class Exchange:
         """Whether bytes of the final answer are out."""
         self.ended = False
         """Whether the answer is whole."""
-        self.status = 0
-        self.head: Head | None = None  # the head while it is not sent yet
         self.events = False
         """Whether the answer is a stream of server-sent events, which has no end of its own."""
-        self._line = b""
-        self._left = NO_BODY
-        self._sent = 0  # bytes of the answer's body
         self._trailers = False  # they follow the body, which does not end the answer then
         self._waiters: list[asyncio.Future[None]] | None = None  # coroutines that wait for news of the connection
 
@@ -183,6 +194,30 @@ class Exchange:
     def write(self, body: Any, more: bool) -> None:
         """Send a piece of the body, the head first. Without `more` it is the last. Raises `AnswerError`."""
         fields = self.head
+        if fields is not None and not more:
+            block, length, flags = fields
+            connection = self.connection
+            size = len(body)
+            if (
+                (length == UNKNOWN or length == size)  # noqa: SIM109 - without making a tuple
+                and size < _LARGE
+                and not flags
+                and self.simple
+                and self.complete
+                and connection.persistent
+                and self.status not in BODILESS
+            ):  # nearly always: the whole answer at once, framed in the plainest way; `_open` knows all of them
+                self.head = None
+                self.answered = self.ended = True
+                self._left = 0
+                self._sent = size
+                end = _LENGTHS[size] if size < _MOST_LENGTHS else b"content-length: %d\r\n\r\n" % size
+                connection.write_last(b"".join((self._line, block, connection.clock.fields, end, body)))
+                connection.exchange_ended(self)
+                return
+        self._write_slowly(fields, body, more)
+
+    def _write_slowly(self, fields: Head | None, body: Any, more: bool) -> None:
         size = len(body)
         data: Any
         if fields is None:
@@ -192,14 +227,6 @@ class Exchange:
             self.answered = True
             data = self._open(fields, size, more)
             left = self._left
-            if left == size and not more and size < _LARGE:  # nearly always: the whole answer at once
-                self._left = 0
-                self._sent = size
-                connection = self.connection
-                connection.write(data + body)
-                self.ended = True
-                connection.exchange_ended(self)
-                return
             if left >= 0 and (size > left or (size < left and not more)):  # nothing is out: it can become a 500
                 self.head = fields
                 self.answered = False
@@ -218,6 +245,7 @@ class Exchange:
 
     def _open(self, fields: Head, size: int, more: bool) -> bytes:
         """Return the head with its framing; decides how the body is framed and whether the connection stays open."""
+        self._sent = 0
         block, length, flags = fields
         connection = self.connection
         if flags & (OWN_DATE | OWN_SERVER):
@@ -240,6 +268,7 @@ class Exchange:
             block += b"transfer-encoding: chunked\r\n"
         else:
             self._left = UNTIL_CLOSE
+            self.events = b"text/event-stream" in block
             self.keep_alive = False
         if length != UNKNOWN:
             block += b"content-length: %d\r\n" % length
@@ -269,10 +298,11 @@ class Exchange:
     def with_trailers(self) -> None:
         """Trailers follow: the last piece of the body does not end the answer. Called before the head is sent."""
         self._trailers = True
+        self.simple = False
 
     def send_trailers(self, block: bytes) -> None:
         """End the answer with trailer fields (RFC 9112, section 7.1.2). Raises `AnswerError` unless they are due."""
-        if self._left != TRAILERS:
+        if not self.answered or self._left != TRAILERS:
             raise AnswerError("trailers were not promised, or the body has not ended yet")
         self.connection.write(b"0\r\n%b\r\n" % block)
         self._finish()
@@ -315,7 +345,7 @@ class Exchange:
     @property
     def sent(self) -> int:
         """Bytes of the answer's body that were sent."""
-        return 0 if self._left == NO_BODY else self._sent
+        return 0 if not self.answered or self._left == NO_BODY else self._sent
 
     # -- files, see `files` ------------------------------------------------------------------------------------------
 
@@ -324,6 +354,8 @@ class Exchange:
 
         Raises `AnswerError` for a file that is shorter than the answer says, before anything is sent.
         """
+        if not self.begun:
+            raise AnswerError("a file before the head of the answer")
         fields = self.head
         if fields is not None:
             if count < fields.length and self.method != "HEAD" and self.status not in BODILESS:

@@ -105,7 +105,7 @@ async def _wait_writable(exchange: Exchange, sock: socket.socket) -> None:
         async with asyncio.timeout(timeout):
             await writable
     except TimeoutError:
-        exchange.connection.abort()
+        exchange.connection.cut()
         raise ConnectionResetError("the client takes no data") from None
     finally:
         loop.remove_writer(sock.fileno())

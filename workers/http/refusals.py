@@ -9,6 +9,8 @@ from hybrid.workers.http.head import status_line
 
 PLAIN_REQUEST_LINE = re.compile(rb"[A-Z\-]+ [!-~]+ HTTP/1\.[01]\r\n")
 """The first line of a request as this server takes it (RFC 9112, section 3); method and target are looked at later."""
+COMMON_REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!\x22$-~]*) HTTP/1\.1\r\n")
+"""The first line of nearly all requests: a path without a fragment; groups: method, target. All it matches is valid."""
 _OTHER_VERSION = re.compile(rb"[A-Z\-]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 # RFC 9110 section 7.2, RFC 3986 section 3.2.2: registered name, IPv4 or bracketed IPv6, with an optional port. No
 # comma, which is allowed in a name that nobody has, but is also how a proxy joins two Host fields

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hybrid.workers.http import refusals
 from hybrid.workers.http.clock import NEVER, Clock
+from hybrid.workers.http.refusals import Refused
 from hybrid.workers.http.settings import HttpSettings
 
 if TYPE_CHECKING:
+    from hybrid.workers.http.access_journal import Journal
     from hybrid.workers.http.connection import HttpConnection
     from hybrid.workers.http.exchange import Exchange
     from hybrid.workers.http.forwarded import Proxies
-    from hybrid.workers.http.refusals import Refused
 
 _MOST_HOSTS = 256
+_MOST_REPEATED = 4096
 _log = logging.getLogger("hybrid")
 
 
@@ -45,6 +47,8 @@ class Site:
         self.max_request_line = limits.max_request_line or math.inf
         self.max_header_bytes = limits.max_header_bytes or math.inf
         self.max_headers = limits.max_headers or math.inf
+        self.most_repeated = min(self.max_request_line, self.max_header_bytes, _MOST_REPEATED)
+        """Bytes of a head whose header section is kept, to be recognised when it comes again."""
         self.max_body_size = limits.max_body_size
         self.max_requests = limits.max_requests_per_connection or math.inf
         self.max_pipelined = limits.max_pipelined or math.inf
@@ -72,8 +76,8 @@ class Site:
             self.proxies = Proxies(settings.forwarded_allow_ips)
         self.draining = False
         """Whether the worker stops: no connection lives beyond its next answer."""
-        self.access: Callable[[Exchange], object] | None = None
-        """Writes the access log, if there is one."""
+        self.journal: Journal | None = None
+        """What connections tell of answers, where there is an access log."""
         self.no_body: deque[bytes] = deque(maxlen=0)
         """The body of requests that have none: one for all."""
         self.no_queue: deque[Exchange] = deque(maxlen=0)
@@ -93,6 +97,17 @@ class Site:
         if len(self._hosts) < _MOST_HOSTS:
             self._hosts.add(value)
         return True
+
+    def believe(self, exchange: Exchange) -> None:
+        """Hear what a trusted proxy says about a request. Raises `Refused` where that can be read in two ways."""
+        assert self.proxies is not None
+        connection, headers = exchange.connection, exchange.headers
+        said = self.proxies.resolve(connection.client, connection.scheme, None, headers)
+        if said.doubt is not None:
+            raise Refused(400, said.doubt)
+        if said.host is not None:
+            exchange.headers = [(b"host", said.host), *(item for item in headers if item[0] != b"host")]
+        exchange.said = said
 
     def opened(self, connection: HttpConnection) -> None:
         """A connection begins."""

@@ -15,14 +15,18 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.hub.connection import Connection
+from hybrid.workers.hub.outbox import Outbox
 from hybrid.workers.hub.transport import StreamTransport
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ
 from hybrid.workers.runtime import Accepted
 
-_PIECE = 65_536  # bytes for one read
+_PIECE = 16_384  # bytes for one read; beyond 64 KiB malloc(3) tidies up at every free
+_LARGE_PIECE = 262_144  # where one was not enough
 _EAGER = 8  # full reads in a row before other connections get their turn
-_read = os.read
+_MOST_HELD = 16_384  # bytes of an answer that waits for the end of the turn
+_NO_OUTBOX = Outbox()
+_read, _write = os.read, os.write
 _log = logging.getLogger("hybrid")
 
 
@@ -53,13 +57,15 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         super().__init__(connection)
         connection.on_paused = protocol.pause_writing
         connection.on_resumed = protocol.resume_writing
-        self.write = connection.write  # type: ignore[method-assign]  # one call less for each answer
+        self._outbox: Outbox = getattr(watches, "outbox", _NO_OUTBOX)
+        self._held = b""  # a whole answer that goes out at the end of this turn
         self._fd = sock.fileno()
         self._loop = loop
         self._watches = watches
         self._watch = connection.watch
         self._data_received = protocol.data_received
         self._resume = self._readable  # bound once
+        self._piece = _PIECE
         self._reading = True
         self._eof = False  # the peer has ended its stream
 
@@ -78,8 +84,9 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
     def _readable(self) -> None:
         watch = self._watch
         for _ in range(_EAGER):
+            piece = self._piece
             try:
-                data = _read(self._fd, _PIECE)
+                data = _read(self._fd, piece)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -96,11 +103,42 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
                 return
             if not self._reading or watch.fd < 0:
                 return
-            if len(data) < _PIECE:
+            if len(data) < piece:
+                self._piece = _PIECE
                 break  # the kernel's buffer is empty: wait without asking for EAGAIN
+            self._piece = _LARGE_PIECE
         watch.on_readable = self._resume
         if not watch.armed & READ:
             self._arm()
+
+    def write_last(self, data: bytes) -> None:
+        """Send the end of an answer: nothing that belongs to it follows, so it may wait for the end of the turn."""
+        if self._outbox.open and not self._held and len(data) < _MOST_HELD and self._connection.clear:
+            self._held = data
+            self._outbox.hold(self)
+        else:
+            self.write(data)
+
+    def flush(self) -> None:
+        """Send what was held. Called by the outbox, and before anything that must not overtake it."""
+        held, self._held = self._held, b""
+        connection = self._connection
+        if held and connection.clear:  # what `Connection.write` does, without the call
+            try:
+                held = held[_write(self._fd, held) :]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                connection.failed(error)
+                return
+        if held:
+            connection.write(held)
+
+    def write(self, data: Any) -> None:
+        """Send `data` or keep what does not fit; never blocks."""
+        if self._held:
+            self.flush()
+        self._connection.write(data)
 
     # -- less often ------------------------------------------------------------------------------------------------
 
@@ -115,7 +153,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         self._reading = False
         self._eof = True
         if not self._protocol.eof_received():
-            self._connection.close()
+            self.close()
 
     def _lost(self) -> None:
         self._watch.on_readable = None
@@ -129,8 +167,19 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
 
     def close(self) -> None:
         """Close once everything is sent; read no more."""
+        self.flush()
         self.pause_reading()
         self._connection.close()
+
+    def write_eof(self) -> None:
+        """Close the writing half once everything is sent."""
+        self.flush()
+        super().write_eof()
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes the kernel did not take."""
+        self.flush()
+        return super().get_write_buffer_size()
 
     def is_reading(self) -> bool:
         """Whether the protocol gets what arrives."""

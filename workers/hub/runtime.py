@@ -14,9 +14,9 @@ from hybrid.workers import runtime as runtimes
 from hybrid.workers.hub import greenlets
 from hybrid.workers.hub.greenlets import Greenlet
 from hybrid.workers.hub.parking import Parking
-from hybrid.workers.hub.pool import Pool
+from hybrid.workers.hub.pool import Job, Pool
+from hybrid.workers.hub.selector import HubSelector
 from hybrid.workers.hub.watch import Watches
-from hybrid.workers.loops import native_transport
 from hybrid.workers.runtime import Accepted, run_handler
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ OpenStreams = Callable[["HubRuntime", Accepted, Callable[[], None]], Awaitable[t
 """Makes reader and writer for a connection: lean ones on the hub, the loop's own elsewhere."""
 CreateTask = Callable[[asyncio.AbstractEventLoop, Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 """Makes the task of a connection: stepped by the poller on the hub, the loop's own elsewhere."""
-OpenTransport = Callable[["HubRuntime", Any, Accepted, Callable[[], None]], Callable[[], object]]
+OpenTransport = Callable[["HubRuntime", Any, Accepted, Callable[[], None], Any, float], Callable[[], object]]
 """Gives a connection to a protocol: over a lean transport on the hub, over the loop's own elsewhere."""
 
 
@@ -56,11 +56,19 @@ class HubRuntime:
         self._open_transport = open_transport
         self._pool = Pool(self.home, loop)
 
-    def start(self, function: Callable[[], object]) -> greenlet.greenlet:
-        """Call `function` now, in a greenlet that does not see the running loop; see `pool`."""
+    def run_job(self, job: Job) -> None:
+        """Run a job in a greenlet that does not see the running loop; see `pool`."""
         self.go_home = self._go_home_from_hiding  # for the sockets that are made from now on
-        self.start = self._pool.start  # type: ignore[method-assign]
-        return self._pool.start(function)
+        watches = self.watches
+        if isinstance(watches, HubSelector):
+            watches.carry = self._pool.carry
+            self.run_job = watches.run_job  # type: ignore[method-assign]
+        else:
+            self.run_job = self._carry_one  # type: ignore[method-assign]
+        self.run_job(job)
+
+    def _carry_one(self, job: Job) -> None:
+        self._pool.carry((job,))
 
     def _go_home_from_hiding(self) -> Any:
         if _get_running_loop() is not None:
@@ -192,10 +200,8 @@ class HubRuntime:
         tls_timeout: float = 60.0,
         steps_tasks: bool = True,
     ) -> Callable[[], object]:
-        """Give an accepted connection to a protocol; TLS is asyncio's on every loop."""
-        if tls is not None:
-            return native_transport.open_transport(self, protocol, accepted, closed, tls, tls_timeout)
-        return self._open_transport(self, protocol, accepted, closed)
+        """Give an accepted connection to a protocol."""
+        return self._open_transport(self, protocol, accepted, closed, tls, tls_timeout)
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Return a task for a connection's coroutine; on the hub it is stepped by the poller."""

@@ -10,14 +10,17 @@ from __future__ import annotations
 import errno
 import logging
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hybrid.workers import forks
+from hybrid.workers.hub.outbox import Outbox
+from hybrid.workers.hub.pool import Job
 from hybrid.workers.hub.watch import READABLE, WRITABLE, Watch
 from hybrid.workers.pollers.contract import READ, WRITE, Poller
 from hybrid.workers.registrations import Registrations
 
 _log = logging.getLogger("hybrid")
+_MOST_JOBS = 64  # that wait for the events before them to be parsed
 _FAILED = "a callback of the event loop failed; the loop goes on"
 _TO_POLLER = {
     selectors.EVENT_READ: READ,
@@ -34,6 +37,12 @@ class HubSelector(Registrations):
         self._poller = poller
         self._watches: dict[int, Watch] = {}  # fd -> watch of ours that is known to the poller
         self._closed = False
+        self.outbox = Outbox()
+        """Gathers what is sent in a turn."""
+        self._jobs: list[Job] = []  # what the events of this turn have brought to be run in greenlets
+        self._collects_jobs = False
+        self.carry: Callable[[Iterable[Job]], object]
+        """Runs jobs; the runtime sets it."""
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
 
@@ -41,20 +50,49 @@ class HubSelector(Registrations):
         """Poll for at most `timeout` seconds (None: no limit), call our waiters, return asyncio's keys."""
         foreign: list[tuple[selectors.SelectorKey, int]] = []
         watches = self._watches
-        for fd, mask in self._poller.wait(timeout):
-            watch = watches.get(fd)
-            if watch is None:
-                self._collect(fd, mask, foreign)
-                continue
-            if mask == READ and (callback := watch.on_readable) is not None:  # nearly always
-                watch.on_readable = None
-                try:
-                    callback()
-                except Exception:  # noqa: BLE001 - logged; one waiter must not take the loop with it
-                    _log.exception(_FAILED)
-            else:
-                self._dispatch(watch, mask)
+        ready = self._poller.wait(timeout)
+        if len(ready) > 1:
+            self.outbox.begin()
+        jobs = self._jobs
+        self._collects_jobs = True
+        try:
+            for fd, mask in ready:
+                watch = watches.get(fd)
+                if watch is None:
+                    self._collect(fd, mask, foreign)
+                    continue
+                if mask == READ and (callback := watch.on_readable) is not None:  # nearly always
+                    watch.on_readable = None
+                    try:
+                        callback()
+                    except Exception:  # noqa: BLE001 - logged; one waiter must not take the loop with it
+                        _log.exception(_FAILED)
+                    if len(jobs) >= _MOST_JOBS:
+                        self._run_jobs()
+                else:
+                    self._dispatch(watch, mask)
+        finally:  # a SystemExit, of a signal's handler for one, ends the turn, but not always the loop
+            while jobs:
+                self._run_jobs()
+            self._collects_jobs = False
+            if self.outbox.open:
+                self.outbox.end()
         return foreign
+
+    def run_job(self, job: Job) -> None:
+        """Have `carry` run a job: within this turn, when the events at hand are served, or now outside of `select`."""
+        if self._collects_jobs:
+            self._jobs.append(job)
+        else:
+            self.carry((job,))
+
+    def _run_jobs(self) -> None:
+        jobs = self._jobs.copy()
+        self._jobs.clear()
+        try:
+            self.carry(jobs)
+        except Exception:  # noqa: BLE001 - logged; it must not take the loop with it
+            _log.exception(_FAILED)
 
     def _dispatch(self, watch: Watch, mask: int) -> None:
         """The general case: any mask, waiters or none."""

@@ -12,13 +12,16 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
-from hybrid.workers.http.exchange import AnswerError, Exchange
+from hybrid.workers.http.exchange import PERCENT, AnswerError, Exchange
 from hybrid.workers.interfaces.request_tasks import NAME
+
+if TYPE_CHECKING:
+    from hybrid.workers.http.forwarded import Forwarded
 
 _log = logging.getLogger("hybrid")
 EXTENSIONS = (
@@ -37,6 +40,16 @@ def mark_coroutine_function(function: Any) -> None:
     function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
+
+
+def believe(scope: dict[str, Any], said: Forwarded) -> None:
+    """Put into the scope of a request what a trusted proxy says about it; its Host stands in the headers already."""
+    is_websocket = scope["type"] == "websocket"
+    if said.scheme == "https":
+        scope["scheme"] = "wss" if is_websocket else "https"
+    else:
+        scope["scheme"] = "ws" if is_websocket else "http"
+    scope["client"] = said.client
 
 
 def _as_bytes(body: Any) -> bytes:
@@ -71,30 +84,48 @@ class AsgiExchange(Exchange):
         self._warned = False
         connection = self.connection
         site = connection.site.interface
-        facts = connection.facts
-        if facts is None:
-            facts = connection.facts = site.facts(connection)
-        raw_path, _, query = self.target.partition(b"?")
-        path = unquote_to_bytes(raw_path).decode("utf-8", "replace") if b"%" in raw_path else raw_path.decode("latin-1")
-        root = site.root_path
-        scope: dict[str, Any] = facts.copy()  # a third faster than to put one together
-        scope["asgi"] = facts["asgi"].copy()  # what an application changes there stays with its request
-        scope["extensions"] = facts["extensions"].copy()
-        scope["http_version"] = self.version
-        scope["method"] = self.method
-        scope["path"] = root + path if root else path
-        scope["raw_path"] = root.encode() + raw_path if root else raw_path
-        scope["query_string"] = query
-        scope["headers"] = self.headers
+        template = connection.template
+        if template is not None and template[0] is self.headers and template[2] is self.target:
+            scope: dict[str, Any] = template[3].copy()  # a third faster than to put one together
+            scope["method"] = self.method
+        else:
+            scope = self._scope(site)
+            if connection.identical:
+                connection.template = (self.headers, self.method, self.target, scope.copy())
+        scope["asgi"] = scope["asgi"].copy()  # what an application changes there stays with its request
+        scope["extensions"] = scope["extensions"].copy()
+        scope["headers"] = self.headers.copy()
         if site.state is not None:
             scope["state"] = site.state.copy()
         if connection.believes:
-            site.believe(scope, connection, self.headers)
+            believe(scope, self.said)
         task = site.tasks.run(self._serve(site.application, scope))
         if task is not None:
             site.works(task)
             if task.get_name() == NAME:
                 task.set_name(f"{self.method} {self._shown}")
+
+    def _scope(self, site: Any) -> dict[str, Any]:
+        connection = self.connection
+        facts = connection.facts
+        if facts is None:
+            facts = connection.facts = site.facts(connection)
+        raw_path, _, query = self.target.partition(b"?")
+        if PERCENT in raw_path:
+            path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
+        else:
+            path = raw_path.decode("latin-1")
+        scope: dict[str, Any] = facts.copy()
+        scope["method"] = self.method
+        scope["path"] = path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = query
+        if site.root_path:
+            scope["path"] = site.root_path + path
+            scope["raw_path"] = site.root_path.encode() + raw_path
+        if self.version == "1.0":
+            scope["http_version"] = "1.0"
+        return scope
 
     async def _serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
         try:
@@ -118,7 +149,7 @@ class AsgiExchange(Exchange):
 
     async def receive(self) -> Message:
         """The application's `receive`."""
-        if self.complete and not self._asked and not self.gone:
+        if self.complete and not (self._asked or self.gone or self.ended):
             self._asked = True
             body = self.take_body() if self.buffered else b""
             return {"type": "http.request", "body": body, "more_body": False}
@@ -139,10 +170,13 @@ class AsgiExchange(Exchange):
                 body = _as_bytes(body)
             self.write(body, more)
             connection = self.connection
-            if more and connection.paused:
+            if not more:
+                if self._waiters:
+                    self.wake_waiters()
+            elif connection.paused or connection.transport.is_closing():
                 return self._wait_for_room()
             return connection.site.interface.sent  # type: ignore[no-any-return]
-        if kind == "http.response.start" and not self.begun:
+        if kind == "http.response.start" and not (self.begun or self.gone):
             status = message["status"]
             if status < 200:
                 raise heads.HeadError(f"status {status!r} cannot begin an answer: it is informational")
@@ -162,7 +196,7 @@ class AsgiExchange(Exchange):
 
     async def _receive_slowly(self) -> Message:
         while True:
-            if self.buffered and not self.gone:
+            if self.buffered and not (self.gone or self.ended):
                 body = self.take_body()
                 self._asked = self.complete
                 return {"type": "http.request", "body": body, "more_body": not self.complete}
@@ -176,7 +210,9 @@ class AsgiExchange(Exchange):
             await self.news()
 
     async def _wait_for_room(self) -> None:
-        while self.connection.paused and not self.gone:
+        connection = self.connection
+        # a lost connection is told in the loop's next turn, which an application that only sends would never let come
+        while (connection.paused or connection.transport.is_closing()) and not self.gone:
             await self.news()
         if self.gone:
             raise ClientGoneError("the client is gone")
@@ -198,6 +234,8 @@ class AsgiExchange(Exchange):
             self._send_trailers(message)
         else:
             await self._send_path(message["path"])
+        if self.ended:
+            self.wake_waiters()
 
     def _ignore(self, kind: str) -> None:
         """What comes behind the end is ignored, says the specification; who wonders where it went finds one line."""
@@ -234,6 +272,11 @@ class AsgiExchange(Exchange):
         finally:
             os.close(fd)
 
+    def fail(self) -> None:
+        """Answer 500 or cut the answer; tasks that still wait for the client are told that all is over."""
+        super().fail()
+        self.wake_waiters()
+
     @property
     def _shown(self) -> str:
         return self.target.decode("latin-1")
@@ -251,8 +294,14 @@ class AsgiExchange(Exchange):
         self.wake_waiters()
 
     def draining(self) -> None:
-        """An event stream never ends by itself, and its client comes back: end it now."""
-        if self.events:
+        """An event stream never ends by itself, and its client comes back: end it now, whole.
+
+        The application is told that the client has gone: by `receive`, and by `send` if it does not look there, as
+        Starlette's streams do not.
+        """
+        if self.events and not self.ended:
+            self.write(b"", more=False)
+            self.gone = True
             self.peer_done()
 
     interrupt = peer_done

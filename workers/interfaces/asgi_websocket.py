@@ -13,9 +13,9 @@ from urllib.parse import unquote_to_bytes
 
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.conversation import ENDING, INTERNAL_ERROR, NORMAL, UNANSWERED, Conversation, Phase
-from hybrid.workers.http.exchange import AnswerError
+from hybrid.workers.http.exchange import PERCENT, AnswerError
 from hybrid.workers.http.websocket import ABNORMAL
-from hybrid.workers.interfaces.asgi import ClientGoneError, Message
+from hybrid.workers.interfaces.asgi import ClientGoneError, Message, believe
 from hybrid.workers.interfaces.gate import Gate
 
 _OWN_FIELDS = frozenset({b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"})
@@ -49,7 +49,10 @@ class WebSocketExchange(Conversation):
         facts = connection.facts
         extensions = {name: facts["extensions"][name] for name in ("tls",) if name in facts["extensions"]}
         raw_path, _, query = self.target.partition(b"?")
-        path = unquote_to_bytes(raw_path).decode("utf-8", "replace") if b"%" in raw_path else raw_path.decode("latin-1")
+        if PERCENT in raw_path:
+            path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
+        else:
+            path = raw_path.decode("latin-1")
         root = site.root_path
         offered = b",".join(value for name, value in self.headers if name == b"sec-websocket-protocol")
         self._offered = [word.strip() for word in offered.decode("latin-1").split(",") if word.strip()]
@@ -69,7 +72,7 @@ class WebSocketExchange(Conversation):
         if site.state is not None:
             scope["state"] = site.state.copy()
         if connection.believes:
-            site.believe(scope, connection, self.headers)
+            believe(scope, self.said)
         return scope
 
     async def _serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
@@ -155,7 +158,7 @@ class WebSocketExchange(Conversation):
                 data = self.wire.binary(payload)
             connection = self.connection
             connection.write(data)
-            if connection.paused:
+            if connection.paused or connection.transport.is_closing():
                 await self._wait_for_room()
         else:
             await self._send_rarely(message["type"], message)
@@ -170,7 +173,8 @@ class WebSocketExchange(Conversation):
         self._told = True
 
     async def _wait_for_room(self) -> None:
-        while self.connection.paused and self.phase not in ENDING:
+        connection = self.connection
+        while (connection.paused or connection.transport.is_closing()) and self.phase not in ENDING:
             await self.news()
         if self.phase in ENDING:
             raise ClientGoneError("the WebSocket is closed")

@@ -90,6 +90,8 @@ class Host(Coroutine[Any, Any, None]):
     """The coroutine of a spare task, and the gate at which it is parked; later a mere shell around a request's."""
 
     __slots__ = (
+        "__name__",
+        "__qualname__",
         "_asyncio_future_blocking",
         "_loop",
         "_over",
@@ -113,12 +115,16 @@ class Host(Coroutine[Any, Any, None]):
         self.wakeup: Callable[[Any], object] | None = None
         """The task's own; set while it is at the gate, which a new task reaches in the loop's next turn."""
         self._over = False
+        self.__name__ = self.__qualname__ = NAME
         self._asyncio_future_blocking = False
         self.result: Callable[[], object] = tuple  # what the task asks when it is woken; the value is dropped
         self.task: asyncio.Task[None] = asyncio.Task(self, loop=loop, context=context, name=NAME)
 
     def carry_on(self, waits_for: Any) -> None:
         """The request waits: give it to the task. Called in the loop, outside of tasks."""
+        assert self.coroutine is not None
+        self.__name__ = getattr(self.coroutine, "__name__", NAME)
+        self.__qualname__ = getattr(self.coroutine, "__qualname__", NAME)
         cancelled = self.cancelled
         if cancelled is not None and _cancel(waits_for, cancelled):
             self.cancelled = None
@@ -205,13 +211,38 @@ class Host(Coroutine[Any, Any, None]):
         self.cancelled = None
         raise error
 
-    def __getattr__(self, name: str) -> Any:
-        """`cr_code`, `cr_frame`, `cr_running` and their like are the request's: anyio and debuggers look at them."""
-        if name.startswith("cr_") or name in ("__name__", "__qualname__"):
-            if self.coroutine is not None:
-                return getattr(self.coroutine, name)
-            return {"cr_running": False, "cr_suspended": True}.get(name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    # -- what anyio and debuggers ask a coroutine: the answers are the request's. No __getattr__: it would make every
+    # other attribute slow.
+
+    @property
+    def cr_await(self) -> Any:
+        """What the request waits for."""
+        return getattr(self.coroutine, "cr_await", None)
+
+    @property
+    def cr_code(self) -> Any:
+        """The code of the request's coroutine."""
+        return getattr(self.coroutine, "cr_code", None)
+
+    @property
+    def cr_frame(self) -> Any:
+        """Its frame."""
+        return getattr(self.coroutine, "cr_frame", None)
+
+    @property
+    def cr_origin(self) -> Any:
+        """Where it was made."""
+        return getattr(self.coroutine, "cr_origin", None)
+
+    @property
+    def cr_running(self) -> bool:
+        """Whether it is running."""
+        return bool(getattr(self.coroutine, "cr_running", False))
+
+    @property
+    def cr_suspended(self) -> bool:
+        """Whether it waits."""
+        return bool(getattr(self.coroutine, "cr_suspended", True))
 
 
 def _cancel(waits_for: Any, error: asyncio.CancelledError) -> bool:

@@ -40,7 +40,9 @@ class Runner(Protocol):
     """
 
     running: set[WsgiExchange]
-    """The requests whose application has not returned."""
+    """The requests whose application has not returned, but for the one that runs just now without having waited yet."""
+    is_direct: bool
+    """Whether applications run in the loop's thread: what `call` calls can be called as well."""
 
 
 class _Base:
@@ -73,6 +75,7 @@ class _Base:
 class GreenletRunner(_Base):
     """Each request in a greenlet of the loop's thread."""
 
+    is_direct = True
     concurrent = True
     """Whether a request may begin while another one runs: `wsgi.multithread`."""
 
@@ -84,8 +87,12 @@ class GreenletRunner(_Base):
 
     def start(self, exchange: WsgiExchange) -> None:
         """Clause 1: now, until it first waits."""
+        self._runtime.run_job(exchange)
+
+    def parked(self, exchange: WsgiExchange, job: Any) -> None:
+        """The application waits for something, in the greenlet `job`."""
+        exchange.job = job
         self.running.add(exchange)
-        exchange.job = self._runtime.start(exchange.run)
 
     @staticmethod
     def call(exchange: WsgiExchange, function: Callable[..., object], *args: Any) -> None:
@@ -99,9 +106,9 @@ class GreenletRunner(_Base):
             self._forget(exchange)
 
     def wait_for_room(self, exchange: WsgiExchange) -> None:
-        """Clause 4."""
+        """Clause 4: also until the loss of the connection is told, which needs a turn of the loop."""
         connection = exchange.connection
-        while connection.paused and not (exchange.gone or exchange.ended):
+        while (connection.paused or connection.transport.is_closing()) and not (exchange.gone or exchange.ended):
             self._wait(exchange)
 
     # -- less often ---------------------------------------------------------------------------------------------------
@@ -153,6 +160,8 @@ class ThreadRunner(_Base):
     What is `exchange.waiting` here is an event of the thread that waits: it stores the event first and looks at the
     state then; the loop changes the state first and looks for an event then. So no wake-up is lost.
     """
+
+    is_direct = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
         super().__init__(loop)

@@ -6,24 +6,30 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from hybrid.workers import tls
-from hybrid.workers.connections import Connections
+from hybrid.workers import identity, tls
+from hybrid.workers.connections import Connection, Connections
 from hybrid.workers.http.connection import HttpConnection
+from hybrid.workers.http.exchange import Exchange
+from hybrid.workers.http.proxy_protocol import Preamble
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.http.site import Site, address_of
 from hybrid.workers.hub.connection import drained
 from hybrid.workers.interfaces.adapter import Adapter
 from hybrid.workers.interfaces.asgi import EXTENSIONS, SPEC_VERSION, AsgiExchange
+from hybrid.workers.interfaces.greetings import Greetings
 from hybrid.workers.interfaces.lifespan import Lifespan
 from hybrid.workers.interfaces.request_tasks import RequestTasks
 from hybrid.workers.interfaces.runners import GreenletRunner, ThreadRunner
 from hybrid.workers.interfaces.wsgi import WsgiExchange
 from hybrid.workers.interfaces.wsgi_file import FileWrapper
-from hybrid.workers.interfaces.wsgi_input import Nowhere
+from hybrid.workers.interfaces.wsgi_input import EMPTY, Nowhere
 from hybrid.workers.runtime import Accepted, Runtime
+
+if TYPE_CHECKING:
+    from hybrid.workers.http.access import AccessLog
 
 THREADS = 8  # of the pool for WSGI where requests run in threads and nobody said how many
 _GREEN_LOOPS = frozenset({"select", "poll", "epoll", "gevent"})  # where a WSGI request can wait in a greenlet
@@ -43,13 +49,48 @@ class Web(Adapter):
         self._settings = settings
         self._tls = None if settings.tls is None else tls.server_context(settings.tls)
         self._names: dict[int, Any] = {}  # descriptor of a listener -> the address its connections have, if known
+        self._new_connection: Callable[[Site], HttpConnection] = HttpConnection
+        self._access_log: AccessLog | None = None
+        limits = settings.limits
+        self._greetings: Greetings | None = None
+        if settings.proxy_protocol:
+            self._greetings = Greetings(runtime.loop, limits.header_timeout, self._trusts, self._greeted)
+
+    def _new_site(self, exchange: type[Exchange], websocket: type[Exchange] | None = None) -> Site:
+        """Return the site of an interface with these exchanges; with an access log they are of a kind that tells it."""
+        form = self._settings.access_log
+        if form is not None:
+            from hybrid.workers.interfaces import logged
+
+            exchange, websocket = logged.LOGGED[exchange], websocket and logged.LOGGED[websocket]
+        site = Site(self._runtime.loop, self._settings, exchange, websocket, self)
+        if form is not None:
+            self._open_access_log(site, form)
+        return site
+
+    def _open_access_log(self, site: Site, form: str) -> None:
+        from hybrid.workers.http.access import AccessLog
+        from hybrid.workers.http.access_journal import Journal, LoggedConnection
+
+        me, connections = identity.current(), self._connections
+        labels = {"service": me.service, "slot": me.slot, "generation": me.generation}
+        self._access_log = AccessLog(form, labels)
+        site.journal = Journal(self._access_log.write, lambda: connections.ending, self._access_log.wants_heads)
+        self._new_connection = LoggedConnection
 
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""
         entry = self._connections.add(accepted.address)
-        protocol = HttpConnection(self.site)
+        if self._greetings is not None:
+            self._greetings.receive(accepted, entry)
+        else:
+            self._open(accepted, entry, self._server(accepted))
+
+    def _open(self, accepted: Accepted, entry: Connection, server: tuple[str, int | None] | None) -> None:
+        """Speak HTTP from now on."""
+        protocol = self._new_connection(self.site)
         protocol.client = address_of(accepted.address)
-        protocol.server = self._server(accepted)
+        protocol.server = server
         protocol.scheme = "http" if self._tls is None else "https"
         proxies = self.site.proxies
         if proxies is not None:
@@ -61,6 +102,15 @@ class Web(Adapter):
         except BaseException:
             entry.closed()
             raise
+
+    def _trusts(self, accepted: Accepted) -> bool:
+        """Whether a peer's word about who its client is counts, as far as anybody was named."""
+        proxies, peer = self.site.proxies, address_of(accepted.address)
+        return proxies is None or proxies.trusts(peer[0] if peer else None)
+
+    def _greeted(self, accepted: Accepted, entry: Connection, preamble: Preamble) -> None:
+        """The PROXY header has come."""
+        self._open(accepted, entry, preamble.server or self._server(accepted))
 
     def _server(self, accepted: Accepted) -> tuple[str, int | None] | None:
         """The address the connection came to; None where only the connection itself knows."""
@@ -79,13 +129,25 @@ class Web(Adapter):
     def drain(self) -> None:
         """Answer what is asked, with `Connection: close`; end what has no end of its own."""
         self.site.draining = True
+        if self._greetings is not None:
+            self._greetings.drain(self._settings.limits.keep_alive_timeout)
         for connection in self.site.connections():
             connection.drain()
 
     def interrupt(self) -> None:
         """Tell the applications that their clients are gone."""
+        self._interrupt_greetings()
         for connection in self.site.connections():
             connection.interrupt()
+
+    def _interrupt_greetings(self) -> None:
+        if self._greetings is not None:
+            self._greetings.interrupt()
+
+    async def shut_down(self, timeout: float) -> None:
+        """Close the access log. To be called last."""
+        if self._access_log is not None:
+            self._access_log.close()
 
 
 def server_of(connection: HttpConnection) -> tuple[str, int | None]:
@@ -111,7 +173,7 @@ class Asgi(Web):
         self.tasks = RequestTasks(runtime.loop)
         self.sent = drained(runtime.loop)
         """What `send` returns when nobody has to wait."""
-        self.site = Site(runtime.loop, settings, AsgiExchange, WebSocketExchange, self)
+        self.site = self._new_site(AsgiExchange, WebSocketExchange)
         self._lifespan = Lifespan(application, settings.lifespan)
         self._working: set[asyncio.Task[None]] = set()  # requests that wait for something
 
@@ -141,19 +203,6 @@ class Asgi(Web):
             "extensions": extensions,
         }
 
-    def believe(
-        self, scope: MutableMapping[str, Any], connection: HttpConnection, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        """Put into the scope what a trusted proxy says."""
-        assert self.site.proxies is not None
-        said = self.site.proxies.resolve(connection.client, connection.scheme, None, headers)
-        is_websocket = scope["type"] == "websocket"
-        secure = said.scheme in ("https", "wss")
-        scope["scheme"] = ("wss" if secure else "ws") if is_websocket else ("https" if secure else "http")
-        scope["client"] = said.client
-        if said.host is not None:
-            scope["headers"] = [(b"host", said.host), *(item for item in headers if item[0] != b"host")]
-
     def works(self, task: asyncio.Task[None]) -> None:
         """A request waits for something: its task counts until it ends."""
         self._working.add(task)
@@ -176,6 +225,7 @@ class Asgi(Web):
         """Run the application's shutdown."""
         await self._lifespan.shut_down(timeout)
         self.tasks.close()
+        await super().shut_down(timeout)
 
 
 class Wsgi(Web):
@@ -190,8 +240,9 @@ class Wsgi(Web):
         if threads is None:
             threads = 0 if runtime.name in _GREEN_LOOPS else THREADS
         self.runner: Any = ThreadRunner(runtime.loop, threads) if threads else GreenletRunner(runtime)
+        self.is_direct: bool = self.runner.is_direct
         self._errors = Nowhere() if sys.stderr is None else sys.stderr  # None: closed at the worker's start
-        self.site = Site(runtime.loop, settings, WsgiExchange, None, self)
+        self.site = self._new_site(WsgiExchange)
 
     def facts(self, connection: HttpConnection) -> dict[str, Any]:
         """Return what is the same in the environ of all requests of a connection."""
@@ -206,6 +257,8 @@ class Wsgi(Web):
             "SERVER_SOFTWARE": "hybrid",
             "REMOTE_ADDR": client[0] if client else "",
             "REMOTE_PORT": str(client[1]) if client else "",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "wsgi.input": EMPTY,
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": connection.scheme,
             "wsgi.errors": self._errors,
@@ -216,20 +269,9 @@ class Wsgi(Web):
             "wsgi.input_terminated": True,
         }
 
-    def believe(
-        self, environ: MutableMapping[str, Any], connection: HttpConnection, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        """Put into the environ what a trusted proxy says."""
-        assert self.site.proxies is not None
-        said = self.site.proxies.resolve(connection.client, connection.scheme, None, headers)
-        environ["wsgi.url_scheme"] = "https" if said.scheme in ("https", "wss") else "http"
-        if said.client is not None:
-            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = said.client[0], str(said.client[1])
-        if said.host is not None:
-            environ["HTTP_HOST"] = said.host.decode("latin-1")
-
     def interrupt(self) -> None:
         """A WSGI application cannot be told."""
+        self._interrupt_greetings()
 
     def end(self) -> None:
         """Kill the greenlets; threads find their client gone."""
@@ -243,6 +285,7 @@ class Wsgi(Web):
     async def shut_down(self, timeout: float) -> None:
         """Let the threads end."""
         self.runner.close()
+        await super().shut_down(timeout)
 
 
 INTERFACES = {"wsgi": Wsgi, "asgi": Asgi}

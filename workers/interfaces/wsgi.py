@@ -15,10 +15,10 @@ from urllib.parse import unquote_to_bytes
 
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
-from hybrid.workers.http.exchange import AnswerError, Exchange
+from hybrid.workers.http.exchange import PERCENT, AnswerError, Exchange
 from hybrid.workers.http.head import BODILESS
 from hybrid.workers.interfaces.wsgi_file import FileWrapper, extent_of
-from hybrid.workers.interfaces.wsgi_input import EMPTY, ClientGoneError, Input
+from hybrid.workers.interfaces.wsgi_input import ClientGoneError, Input
 
 _log = logging.getLogger("hybrid")
 _MOST_KEYS = 1024
@@ -32,6 +32,9 @@ class WsgiExchange(Exchange):
 
     __slots__ = ("ending", "flushed", "given", "job", "out", "waiting")
 
+    job: Any
+    """The greenlet of an application that waits; the runner's."""
+
     # -- the hot path; benchmark: python -m benchmarks wsgi ---------------------------------------------------------
 
     def start(self) -> None:
@@ -41,7 +44,6 @@ class WsgiExchange(Exchange):
         self.flushed = False  # `write` was called: the head is out, or on its way from a thread
         self.out = 0  # bytes of them that the loop has taken over from a thread
         self.ending = False  # the worker ends it early
-        self.job: Any = None  # the runner's
         interface = self.connection.site.interface
         interface.runner.start(self)
 
@@ -50,30 +52,73 @@ class WsgiExchange(Exchange):
         interface = self.connection.site.interface
         try:
             result = interface.application(self._environ(interface), self.start_response)
-            try:
-                self._answer(result)
-            finally:
-                close = getattr(result, "close", None)
-                if close is not None:
-                    close()
+            if (
+                type(result) is list
+                and len(result) == 1
+                and type(piece := result[0]) is bytes
+                and self.begun
+                and interface.is_direct
+                and not (self.gone or self.ended)
+            ):  # nearly always; a list has nothing to close
+                self.given += len(piece)
+                self.write(piece, False)
+            else:
+                try:
+                    self._answer(result)
+                finally:
+                    close = getattr(result, "close", None)
+                    if close is not None:
+                        close()
         except BaseException as error:  # noqa: BLE001 - logged; an application's exit is not the worker's
             self._failed(error)
-        interface.runner.ended(self)
+        if interface.runner.running:
+            interface.runner.ended(self)
+
+    def parked(self, carrier: Any) -> None:
+        """Told by the pool of greenlets."""
+        self.connection.site.interface.runner.parked(self, carrier)
 
     def _environ(self, interface: Any) -> dict[str, Any]:
+        connection = self.connection
+        template = connection.template
+        if template is not None and template[0] is self.headers:
+            environ: dict[str, Any] = template[3].copy()
+            if template[2] is not self.target:
+                self._put_target(environ)
+            environ["REQUEST_METHOD"] = self.method
+        else:
+            environ = self._fields(interface)
+            self._put_target(environ)
+            environ["REQUEST_METHOD"] = self.method
+            if connection.repeats:
+                connection.template = (self.headers, self.method, self.target, environ.copy())
+        if self.version == "1.0":
+            environ["SERVER_PROTOCOL"] = "HTTP/1.0"
+        if self.body is not connection.no_body:
+            environ["wsgi.input"] = Input(self)
+        environ["wsgi.early_hints"] = self.early_hints
+        if connection.believes:
+            said = self.said
+            environ["wsgi.url_scheme"] = said.scheme
+            if said.client is not None:
+                environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = said.client[0], str(said.client[1])
+        return environ
+
+    def _put_target(self, environ: dict[str, Any]) -> None:
+        path, _, query = self.target.partition(b"?")
+        environ["PATH_INFO"] = (
+            (unquote_to_bytes(path) if PERCENT in path else path).decode("latin-1") if path != b"*" else ""
+        )
+        environ["QUERY_STRING"] = query.decode("latin-1") if query else ""
+        environ["RAW_URI"] = environ["REQUEST_URI"] = self.target.decode("latin-1")
+
+    def _fields(self, interface: Any) -> dict[str, Any]:
+        """Return what is the same in all requests of this connection with these header fields."""
         connection = self.connection
         facts = connection.facts
         if facts is None:
             facts = connection.facts = interface.facts(connection)
         environ: dict[str, Any] = facts.copy()
-        path, _, query = self.target.partition(b"?")
-        environ["REQUEST_METHOD"] = self.method
-        environ["PATH_INFO"] = (
-            (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1") if path != b"*" else ""
-        )
-        environ["QUERY_STRING"] = query.decode("latin-1")
-        environ["RAW_URI"] = environ["REQUEST_URI"] = self.target.decode("latin-1")
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if self.version == "1.1" else "HTTP/1.0"
         for name, value in self.headers:
             key = _keys.get(name) or _learn(name)
             if key in environ and key.startswith("HTTP_"):
@@ -81,20 +126,10 @@ class WsgiExchange(Exchange):
                 environ[key] = environ[key] + separator + value.decode("latin-1")
             else:
                 environ[key] = value.decode("latin-1")
-        if self.body is connection.no_body:
-            environ["wsgi.input"] = EMPTY
-        else:
-            environ["wsgi.input"] = Input(self)
-        environ["wsgi.early_hints"] = self.early_hints
-        if connection.believes:
-            interface.believe(environ, connection, self.headers)
         return environ
 
     def _answer(self, result: Iterable[bytes]) -> None:
         """Send what the application returned."""
-        if type(result) is list and len(result) == 1 and self.begun:  # nearly always
-            self._give(result[0], more=False)
-            return
         if isinstance(result, FileWrapper) and self._send_file(result):
             return
         try:
@@ -139,7 +174,13 @@ class WsgiExchange(Exchange):
         elif self.begun:
             raise AnswerError("start_response was called before, and this time without exc_info")
         line, number = _status(status)
-        self.begin(number, line, heads.from_text(headers))
+        fields = heads.from_text(headers)
+        if self.answered:
+            raise AnswerError("the head of the answer is sent already")
+        self.begun = True
+        self.status = number
+        self._line = line
+        self.head = fields
         return self._write
 
     # -- less often ---------------------------------------------------------------------------------------------------

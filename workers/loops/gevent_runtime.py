@@ -22,7 +22,7 @@ import gevent.event
 import greenlet
 from gevent import socket as gevent_socket
 
-from hybrid.workers.hub.pool import Pool
+from hybrid.workers.hub.pool import Job, Pool
 from hybrid.workers.loops import gevent_transport, native_transport
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.registrations import Registrations
@@ -269,11 +269,12 @@ class GeventRuntime:
         """Run a sync handler in a gevent greenlet, as gevent's StreamServer does."""
         return gevent.spawn(run_handler, handler, accepted.socket(), accepted.address, ended)
 
-    def start(self, function: Callable[[], object]) -> greenlet.greenlet:
-        """Call `function` in a greenlet: at once from the hub, where lean transports call; else soon."""
+    def run_job(self, job: Job) -> None:
+        """Run a job in a greenlet: at once from the hub, where lean transports call; else soon."""
         if greenlet.getcurrent() is self._hub:
-            return self._pool.start(function)
-        return gevent.spawn(function)
+            self._pool.carry((job,))
+        else:
+            job.parked(gevent.spawn(job.run))
 
     def parking(self) -> GeventParking:
         """Return what the calling greenlet can wait with."""
@@ -289,9 +290,9 @@ class GeventRuntime:
         tls_timeout: float = 60.0,
         steps_tasks: bool = True,
     ) -> Callable[[], object]:
-        """Give an accepted connection to a protocol: asyncio's transport for TLS, and for those that step tasks."""
-        if tls is None and not steps_tasks:
-            return gevent_transport.open_transport(self, protocol, accepted, closed)
+        """Give an accepted connection to a protocol; those that step tasks get asyncio's transport."""
+        if not steps_tasks:
+            return gevent_transport.open_transport(self, protocol, accepted, closed, tls, tls_timeout)
         return native_transport.open_transport(self, protocol, accepted, closed, tls, tls_timeout)
 
     async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:

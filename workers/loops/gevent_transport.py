@@ -15,11 +15,14 @@ import gevent
 from gevent import monkey
 
 from hybrid.workers.hub.protocols import ProtocolTransport
+from hybrid.workers.hub.tls_transport import TlsTransport
 from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
 from hybrid.workers.runtime import Accepted
 
 if TYPE_CHECKING:
+    import ssl
+
     from hybrid.workers.loops.gevent_runtime import GeventRuntime
 
 _LIBEV_READ, _LIBEV_WRITE = 1, 2
@@ -109,14 +112,26 @@ def _writable(watch: GeventWatch) -> None:
 
 
 def open_transport(
-    runtime: GeventRuntime, protocol: Any, accepted: Accepted, closed: Callable[[], None]
+    runtime: GeventRuntime,
+    protocol: Any,
+    accepted: Accepted,
+    closed: Callable[[], None],
+    tls: ssl.SSLContext | None = None,
+    tls_timeout: float = 60.0,
 ) -> Callable[[], object]:
-    """Give an accepted connection to `protocol`; return what ends it early. `closed()` is called once."""
+    """Give an accepted connection to `protocol`; return what ends it early. `closed()` is called once.
+
+    `tls_timeout` bounds the handshake, in seconds. The SNI hook runs in the hub's greenlet too.
+    """
     listener = accepted.listener
     plain = monkey.get_original("socket", "socket")  # gevent's own would bring watchers that nobody uses
     sock = plain(listener.family, listener.type, listener.proto, fileno=accepted.fd)
-    watches = runtime.watches
-    transport = ProtocolTransport(runtime.loop, watches, sock, accepted.address, protocol, closed)
+    loop, watches = runtime.loop, runtime.watches
+    if tls is not None:
+        secure = TlsTransport(loop, watches, sock, accepted.address, protocol, closed, tls, watches.soon)
+        watches.soon(secure.shake, tls_timeout)
+        return secure.abort
+    transport = ProtocolTransport(loop, watches, sock, accepted.address, protocol, closed)
     protocol.connection_made(transport)
     watches.soon(transport.begin)
     return transport.abort

@@ -7,10 +7,10 @@ import resource
 from typing import cast
 
 from hybrid.workers.hub.loop import HubLoop
-from hybrid.workers.hub.protocols import open_transport
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.hub.stepping import create_task
 from hybrid.workers.hub.streams import open_streams
+from hybrid.workers.hub.tls_transport import open_transport
 from hybrid.workers.pollers.select import FD_SETSIZE
 
 

@@ -1,4 +1,4 @@
-"""The loop's own transport for a protocol: on asyncio and uvloop, and for TLS on every loop."""
+"""The loop's own transport for a protocol: on asyncio and uvloop, and on gevent where the asyncio loop is needed."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.workers.http.access import AccessLog, AccessRecord, check_format, formatter
-from hybrid.workers.http.access_line import LINE_LIMIT
+from hybrid.workers.http.access_line import LINE_LIMIT, names_answer_fields
+from hybrid.workers.http.access_record import End
 
 LONG = b"/" + b"a" * 1000
 NOON = 1_795_435_200.25  # 2026-11-23 12:00:00.250 UTC
-EVERYTHING = " ".join(f"%({letter})s" for letter in "hlutrmUqHsBbfaTDMLp") + " %({cookie}i)s %({x}o)s %({HTTP_X}e)s"
+EVERYTHING = " ".join(f"%({letter})s" for letter in "hlutrmUqHsBbfaTDMLpX") + " %({cookie}i)s %({x}o)s %({HTTP_X}e)s"
 
 
 def record(**changes: Any) -> AccessRecord:
@@ -38,7 +40,7 @@ def record(**changes: Any) -> AccessRecord:
         sent=13,
         seconds=1.234567,
         request_headers=[(b"host", b"example.com"), (b"user-agent", b"curl/8"), (b"referer", b"http://r/")],
-        response_headers=[(b"Content-Type", b"text/plain")],
+        head=b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nserver:hybrid\r\n\r\n",
         scheme="https",
         time=NOON,
     )
@@ -103,7 +105,9 @@ def test_the_time_is_local_and_names_its_zone(name: str, stamp: str, zone: Calla
         ("%({Host}i)s", "example.com"),
         ("%({cookie}i)s", "-"),
         ("%({content-type}o)s", "text/plain"),
-        ("%({Server}o)s", "-"),
+        ("%({Server}o)s", "hybrid"),
+        ("%({200 OK}o)s %({date}o)s", "- -"),
+        ("%(X)s", "whole"),
         ("%({REMOTE_PORT}e)s", "4711"),
         ("%({RAW_URI}e)s", "/a/b?c=d"),
         ("%({wsgi.url_scheme}e)s", "https"),
@@ -114,6 +118,13 @@ def test_the_time_is_local_and_names_its_zone(name: str, stamp: str, zone: Calla
 )
 def test_an_atom_says_its_fact(atom: str, text: str) -> None:
     assert said(atom) == text
+
+
+@pytest.mark.parametrize(
+    ("form", "wanted"), [("json", False), ("%({o}i)s %(b)s", False), ("%%({x}o)s %(b)s", False), ("%({x}o)s", True)]
+)
+def test_the_head_of_the_answer_is_wanted_where_a_field_of_it_is_named(form: str, wanted: bool) -> None:
+    assert names_answer_fields(form) is wanted
 
 
 def test_p_is_the_process_id() -> None:
@@ -167,6 +178,7 @@ def test_json_says_all_facts_and_the_labels() -> None:
         "status": 200,
         "bytes": 13,
         "seconds": 1.234567,
+        "end": "whole",
         "referer": "http://r/",
         "user_agent": "curl/8",
         "service": 'we"b',
@@ -184,6 +196,19 @@ def test_json_has_null_for_what_was_not_sent() -> None:
         "referer",
         "user_agent",
     }
+
+
+def test_a_request_of_which_nothing_is_known_has_dashes_and_nulls() -> None:
+    unknown: dict[str, Any] = {"method": "", "target": b"", "version": "", "status": 0, "request_headers": []}
+    assert said('"%(r)s" %(m)s %(U)s %(q)s %(H)s %(s)s', **unknown) == '"-" - - - - -'
+    fields = json.loads(said("json", **unknown))
+    assert [fields[name] for name in ("method", "target", "version", "status")] == [None] * 4
+
+
+@pytest.mark.parametrize("end", End)
+def test_the_end_of_an_answer_is_a_word(end: End) -> None:
+    assert said("%(X)s", end=end) == end.value
+    assert json.loads(said("json", end=end))["end"] == end.value
 
 
 @pytest.mark.parametrize(
@@ -223,7 +248,7 @@ def test_quotes_backslashes_controls_and_what_is_not_ascii_are_escaped() -> None
     expected = r"\" 200 1\x0d\x0a127.0.0.1 \\ \x00\x1b[2J\x7f\xc3\xa9"
     assert said('"%(a)s"', request_headers=headers) == f'"{expected}"'
     assert said("%({user-agent}i)s", request_headers=headers) == expected
-    assert said("%({x}o)s", response_headers=[(b"X", b'a"\n')]) == r"a\"\x0a"
+    assert said("%({x}o)s", head=b'HTTP/1.1 200 OK\r\nX: a"\n\r\n\r\n') == r"a\"\x0a"
 
 
 def test_a_line_that_is_too_long_has_its_longest_values_cut() -> None:
@@ -253,7 +278,7 @@ records = st.builds(
     method=st.text(max_size=20),
     client=st.none() | st.tuples(st.text(max_size=20), st.integers(0, 65535)),
     request_headers=pairs | st.binary(max_size=30).map(basic),
-    response_headers=pairs,
+    head=values,
     time=st.floats(0, 4e9),
 )
 
@@ -458,40 +483,42 @@ def test_a_socket_that_nobody_reads_drops_lines_and_holds_nobody_up(opened: Open
         assert set(taken.split(b"\n")) == {LONG, b""}
 
 
-@pytest.fixture
-def small_files() -> Iterator[Callable[[int], None]]:
-    """Let no file of this process grow beyond a size: the one way to have a write cut short at a byte of choice."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)  # Python ignores SIGXFSZ, so write(2) says EFBIG
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size: the one way to have a write cut short at a byte of choice.
+
+    For as long as a single write takes: the output of the tests may be a file too.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # Python ignores SIGXFSZ, so write(2) says EFBIG
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_line_of_which_a_part_was_taken_is_finished_before_the_next(
-    tmp_path: Path, opened: Open, small_files: Callable[[int], None]
-) -> None:
+def test_a_line_of_which_a_part_was_taken_is_finished_before_the_next(tmp_path: Path, opened: Open) -> None:
     path = tmp_path / "access.log"
     with path.open("wb") as file:
         log = opened(file.fileno())
-        small_files(5)
-        log.write(record(target=b"/first"))
+        with files_end_at(5):
+            log.write(record(target=b"/first"))
         assert path.read_bytes() == b"/firs"
-        small_files(9)
-        log.write(record(target=b"/second"))
+        with files_end_at(9):
+            log.write(record(target=b"/second"))
         assert path.read_bytes() == b"/first\n/s"
-        small_files(4096)
         log.write(record(target=b"/third"))
     assert path.read_bytes() == b"/first\n/second\n/third\n"
     assert log.lost == 0
 
 
-def test_a_line_is_finished_at_the_end(tmp_path: Path, opened: Open, small_files: Callable[[int], None]) -> None:
+def test_a_line_is_finished_at_the_end(tmp_path: Path, opened: Open) -> None:
     path = tmp_path / "access.log"
     with path.open("wb") as file:
         log = opened(file.fileno())
-        small_files(5)
-        log.write(record(target=b"/first"))
-        log.write(record(target=b"/lost"))
-        small_files(4096)
+        with files_end_at(5):
+            log.write(record(target=b"/first"))
+            log.write(record(target=b"/lost"))
         log.close()
     assert path.read_bytes() == b"/first\n"
     assert log.lost == 1

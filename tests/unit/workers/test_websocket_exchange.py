@@ -237,26 +237,6 @@ def test_a_bad_handshake_never_reaches_the_application(status: int, old: bytes, 
     assert (b"upgrade: websocket" in head) == (status == 426)
 
 
-def test_the_access_log_is_told_once_with_101() -> None:
-    told: list[int] = []
-
-    def make(scene: Scene) -> Callable[..., Awaitable[None]]:
-        scene_echo = echo(scene)
-
-        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-            scene.adapter.site.access = lambda exchange: told.append(exchange.status)
-            await scene_echo(scope, receive, send)
-
-        return application
-
-    async def script(scene: Scene) -> None:
-        await scene.client.sends(close_frame(1000))
-        await scene.event("websocket.disconnect")
-
-    play(make, script)
-    assert told == [101]
-
-
 def test_frames_sent_along_with_the_handshake_are_not_lost() -> None:
     async def script(scene: Scene) -> None:
         assert await scene.received_frames(2) == [Received(TEXT, b"early"), Received(TEXT, b"bird")]

@@ -10,7 +10,13 @@ from support.malformed import MALFORMED, ODD
 from support.ordeal import undergo
 from support.requests import Request, cut, garbage, points, requests
 
+from hybrid.workers.http.settings import Limits
+
 LIMIT = settings(max_examples=300, deadline=None)
+TIGHT = Limits(
+    max_request_line=12, max_header_bytes=120, max_headers=4, max_body_size=20, max_pipelined=1,
+    max_requests_per_connection=3,
+)  # fmt: skip
 
 
 @given(garbage, points)
@@ -29,6 +35,13 @@ def test_garbage_is_answered_alike_however_it_is_cut(data: bytes, where: list[in
     assert on_loop(lambda: undergo(cut(data, where))) == on_loop(lambda: undergo([data]))
 
 
+@given(garbage, points)
+@LIMIT
+def test_limits_hold_alike_however_it_is_cut(data: bytes, where: list[int]) -> None:
+    """What a limit refuses does not depend on where the network cuts."""
+    assert on_loop(lambda: undergo(cut(data, where), TIGHT)) == on_loop(lambda: undergo([data], TIGHT))
+
+
 @given(st.sampled_from([row.request for row in (*MALFORMED, *ODD) if len(row.request) < 1000]), points)
 @LIMIT
 def test_the_table_is_answered_alike_however_it_is_cut(data: bytes, where: list[int]) -> None:
@@ -41,7 +54,8 @@ def test_the_table_is_answered_alike_however_it_is_cut(data: bytes, where: list[
 def test_the_grammar_agrees_with_the_requests(asked: list[Request]) -> None:
     """The second reading finds what was written, or it would prove nothing."""
     found = list(read_requests(b"".join(request.wire for request in asked)))
-    assert found == [(request.method, request.target.encode(), request.content) for request in asked]
+    expected = [(request.method, request.target.encode(), request.content) for request in asked]
+    assert [(reading.method, reading.target, reading.body) for reading in found] == expected
 
 
 @given(garbage)

@@ -1,0 +1,104 @@
+"""A stop under keep-alive load: every request that was sent is answered, and the connections end with a word."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from support.clients import connected
+from support.loops import LOOPS
+from support.process import DEADLINE, HybridProcess
+from support.service import descriptors, eventually, serving
+from support.steady import steady
+from support.wsgi import read_answer, send_request
+
+from hybrid.workers.contract.exits import Exit
+
+CONNECTIONS = 64
+GRACE = 10.0  # seconds
+ASKED_BEFORE = 100  # requests that may be answered between the word of a stop and its beginning
+ARGUMENTS = ("--workers", "2", "--graceful-timeout", f"{GRACE}")
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_stop_under_load_leaves_no_request_unanswered(loop: str, interface: str, tmp_path: Path) -> None:
+    """Each connection is told with its last answer that it is closed; the workers are done before the deadline."""
+    with serving(f"pressed:{interface}", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process:
+        with steady(process.address, CONNECTIONS) as load:
+            load.wait_answers(20 * CONNECTIONS)
+            began = time.monotonic()
+            assert process.stop() == Exit.OK
+            assert time.monotonic() - began < GRACE
+        assert load.failures == []
+        assert load.answered == load.sent
+        assert load.announced == CONNECTIONS
+        assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_idle_connections_are_answered_once_more_during_a_stop(loop: str, interface: str, tmp_path: Path) -> None:
+    """A request may be on its way when the stop begins: none of them meets a closed connection."""
+    with serving(f"pressed:{interface}", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process, ExitStack() as stack:
+        idle = [stack.enter_context(connected(process.address)) for _ in range(CONNECTIONS)]
+        for number, sock in enumerate(idle[: CONNECTIONS // 2]):
+            send_request(sock, f"/hello?{number}")
+            assert read_answer(sock).status == 200
+        process.signal(signal.SIGTERM)
+        process.wait_for_log(r"draining \d+ connections", count=2)
+        for sock in idle:  # also those that have not asked for anything yet
+            assert ask_to_the_last(sock) <= ASKED_BEFORE
+            assert sock.recv(1) == b""
+        assert process.wait() == Exit.OK
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_wrk_sees_nothing_of_a_worker_that_retires(loop: str, interface: str, tmp_path: Path) -> None:
+    """It connects anew to the other one, and counts no error at all."""
+    arguments = ("--loop", loop, *ARGUMENTS)
+    with serving(f"pressed:{interface}", *arguments, cwd=tmp_path, growth=1) as process, wrk(process) as running:
+        process.signal(signal.SIGTTOU)
+        assert int(process.wait_for_log(r"draining (\d+) connections")[1]) > 0
+        said, _ = running.communicate(timeout=DEADLINE)
+        assert int(re.findall(r"(\d+) requests in", said)[0]) >= CONNECTIONS
+        assert "Socket errors" not in said
+        assert "Non-2xx" not in said
+
+
+def ask_to_the_last(sock: socket.socket) -> int:
+    """Ask until an answer says that it is the last, and return how many there were."""
+    for number in itertools.count(1):
+        send_request(sock, "/hello")
+        answer = read_answer(sock)
+        assert answer.status == 200
+        if answer.header("connection") == "close":
+            return number
+    raise AssertionError
+
+
+@contextmanager
+def wrk(process: HybridProcess) -> Iterator[subprocess.Popen[str]]:
+    """Run wrk for a second; give it once each worker has a connection of it."""
+    idle = {worker: descriptors(worker) for worker in process.worker_pids()}
+    host, port = process.address
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d1s", f"http://{host}:{port}/hello"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            eventually(
+                lambda: all(descriptors(worker) > idle[worker] for worker in idle), "all workers have connections"
+            )
+            yield running
+        finally:
+            running.kill()

@@ -1,0 +1,300 @@
+"""Starlette, FastAPI and Django on ASGI as their documentation shows them, on every loop, two workers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.loops import LOOPS
+from support.process import DEADLINE, HybridProcess
+from support.service import eventually, serving
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+httpx = pytest.importorskip("httpx")
+DATA = os.urandom(3_000_000)
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture(params=LOOPS)
+def loop(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@contextmanager
+def running(target: str, loop: str, cwd: Path, *arguments: str, **options: Any) -> Iterator[HybridProcess]:
+    workers = () if "--workers" in arguments else ("--workers", "2")
+    with serving(target, "--loop", loop, *workers, *arguments, cwd=cwd, **options) as process:
+        yield process
+
+
+@contextmanager
+def client_of(process: HybridProcess) -> Iterator[httpx.Client]:
+    host, port = process.address
+    base = f"http://{host}:{port}"
+    with httpx.Client(base_url=base, follow_redirects=True, trust_env=False, timeout=DEADLINE) as client:
+        yield client
+
+
+def ws(process: HybridProcess, path: str) -> Any:
+    host, port = process.address
+    return connect(f"ws://{host}:{port}{path}", ping_interval=None)
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    async def in_time() -> None:
+        async with asyncio.timeout(2 * DEADLINE):
+            await scenario
+
+    asyncio.run(in_time())
+
+
+def notes(cwd: Path) -> list[str]:
+    path = cwd / "notes"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def numbers(count: int) -> str:
+    return "".join(f"{number}\n" for number in range(count))
+
+
+# --- Starlette
+
+
+def test_starlette_routes_and_answers(loop: str, tmp_path: Path) -> None:
+    pytest.importorskip("starlette")
+    with running("asgi_starlette:app", loop, tmp_path) as process, client_of(process) as client:
+        host, port = process.address
+        answer = client.get("/")
+        assert answer.text == f"hello, http://{host}:{port}/user/Änne"
+        assert answer.headers["x-stamp"] == "stamped"
+        assert client.get("/user/Änne", params={"a": "b c&d"}).json() == {"user": "Änne", "query": {"a": "b c&d"}}
+        saved = client.put("/user/x", json={"größe": [1, None]})
+        assert (saved.status_code, saved.json()) == (201, {"saved": {"größe": [1, None]}})
+        assert client.get("/old").json()["user"] == "new"
+        assert client.get("/nowhere").text == "nothing at /nowhere"
+        assert client.get("/forbidden").status_code == 403
+        assert client.delete("/upload").status_code == 405
+        assert client.head("/").text == ""
+        assert client.get("/broken").status_code == 500
+        process.wait_for_log("LookupError: a broken page")
+        assert "thread" in client.get("/thread").text.lower()
+        assert client.get("/too-slow").text == "cancelled True"
+    assert sorted(notes(tmp_path)) == ["shutdown"] * 2 + ["startup"] * 2
+
+
+def test_starlette_reads_and_streams(loop: str, tmp_path: Path) -> None:
+    pytest.importorskip("starlette")
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(DATA), 100_000):
+            yield DATA[start : start + 100_000]
+
+    (tmp_path / "data.bin").write_bytes(DATA)
+    with running("asgi_starlette:app", loop, tmp_path) as process, client_of(process) as client:
+        assert client.post("/upload", content=DATA).json() == {"digest": DIGEST}
+        assert client.post("/upload", content=pieces()).json() == {"digest": DIGEST}
+        answer = client.get("/numbers", params={"count": 3000})
+        assert (answer.text, answer.headers["content-encoding"]) == (numbers(3000), "gzip")
+        assert client.get("/numbers", params={"count": 300, "threads": "1"}).text == numbers(300)
+        whole = client.get(
+            "/download", params={"path": f"{tmp_path}/data.bin"}, headers={"accept-encoding": "identity"}
+        )
+        assert whole.content == DATA
+        fields = {"range": "bytes=1000-1999", "accept-encoding": "identity"}
+        part = client.get("/static/data.bin", headers=fields)
+        assert (part.status_code, part.content) == (206, DATA[1000:2000])
+        unchanged = {"if-none-match": part.headers["etag"]}
+        assert client.get("/static/data.bin", headers=unchanged).status_code == 304
+        with client.stream("GET", "/ticks") as answer:
+            assert next(answer.iter_text()).startswith("data: tick")
+        eventually(lambda: "no more ticks" in notes(tmp_path), "the stream has heard that its client left")
+
+
+def test_starlette_works_behind_the_answer(loop: str, tmp_path: Path) -> None:
+    pytest.importorskip("python_multipart")
+    with running("asgi_starlette:app", loop, tmp_path) as process, client_of(process) as client:
+        answer = client.post("/signup", data={"name": "Änne"}, files={"file": ("a.bin", DATA)})
+        assert answer.json() == {"name": "Änne", "digest": DIGEST}
+        assert client.post("/signup", data={"name": "Bob"}).status_code == 200
+    assert {"welcome Änne True", "welcome Bob True"} <= set(notes(tmp_path)), "the stop waits for both"
+
+
+def test_starlette_talks_over_websockets(loop: str, tmp_path: Path) -> None:
+    pytest.importorskip("starlette")
+
+    async def scenario(process: HybridProcess) -> None:
+        async with ws(process, "/ws") as client:
+            for text in ("one", "zwölf", "x" * 100_000):
+                await client.send(text)
+                assert await client.recv() == f"Message text was: {text}"
+        with pytest.raises(InvalidStatus) as refused:
+            await ws(process, "/refuse")
+        assert (refused.value.response.status_code, refused.value.response.body) == (401, b'{"why":"no ticket"}')
+
+    with running("asgi_starlette:app", loop, tmp_path) as process:
+        run(scenario(process))
+        eventually(lambda: "disconnected 1000" in notes(tmp_path), "it has heard of the end")
+
+
+# --- FastAPI
+
+
+def test_fastapi_validates(loop: str, tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    with running("asgi_fastapi:app", loop, tmp_path) as process, client_of(process) as client:
+        assert client.get("/items/3?q=abc&short=yes").json() == {"number": 3, "q": "abc", "short": True}
+        for target in ("/items/three", "/items/3?q=toolong", "/items/3?short=perhaps"):
+            assert client.get(target).status_code == 422
+        created = client.post("/items", json={"name": "Tür", "price": 2.5, "tax": 0.5, "tags": ["a", "a"]})
+        assert (created.status_code, created.json()) == (201, {"name": "Tür", "price_with_tax": 3.0})
+        refused = client.post("/items", json={"name": "x", "price": -1})
+        assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "price"])
+        assert client.post("/items", content=b"{").status_code == 422
+        assert "/items/{number}" in client.get("/openapi.json").json()["paths"]
+        assert "swagger" in client.get("/docs").text
+        assert [client.get("/cookie").json() for _ in range(3)] == [0, 1, 2]
+        assert client.get("/broken").status_code == 500
+        process.wait_for_log("LookupError: a broken page")
+
+
+def test_fastapi_gives_dependencies_for_the_time_of_a_request(loop: str, tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    with running("asgi_fastapi:app", loop, tmp_path) as process, client_of(process) as client:
+        assert client.get("/connected").json() == {"found": "connected"}
+        assert client.get("/connected?fail=1").status_code == 418
+        eventually(lambda: notes(tmp_path) == ["closed"] * 2, "both are closed")
+        threads = client.get("/in-a-thread").json()
+        assert all("thread" in name.lower() for name in threads.values()), threads
+        eventually(lambda: notes(tmp_path)[2:] == ["closed in a thread"], "it is closed")
+        assert client.get("/secret").status_code == 422
+        assert client.get("/secret", headers={"x-token": "wrong"}).status_code == 401
+        assert client.get("/secret", headers={"X-Token": "sesame"}).json() == {"token": "sesame"}
+        assert client.post("/notify/anne@example.test").status_code == 202
+        eventually(lambda: "mail to anne@example.test" in notes(tmp_path), "the task has run")
+        assert client.get("/stream").text == "".join(f"line {number}\n" for number in range(100))
+
+
+def test_fastapi_takes_files(loop: str, tmp_path: Path) -> None:
+    pytest.importorskip("python_multipart")
+    with running("asgi_fastapi:app", loop, tmp_path) as process, client_of(process) as client:
+        files = [("files", ("a.bin", DATA)), ("files", ("b.txt", b"b"))]
+        assert client.post("/files", files=files).json() == [["a.bin", len(DATA)], ["b.txt", 1]]
+
+
+def test_fastapi_serves_many_at_once(loop: str, tmp_path: Path) -> None:
+    """Coroutines and endpoints in threads; each answer belongs to its question."""
+
+    async def scenario(process: HybridProcess) -> None:
+        host, port = process.address
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False, timeout=DEADLINE) as client:
+
+            async def once(number: int) -> None:
+                assert (await client.get(f"/items/{number}")).json()["number"] == number
+                assert "endpoint" in (await client.get("/in-a-thread")).json()
+                assert (await client.get("/connected")).status_code == 200
+
+            await asyncio.gather(*(once(number) for number in range(100)))
+
+    pytest.importorskip("fastapi")
+    with running("asgi_fastapi:app", loop, tmp_path) as process:
+        run(scenario(process))
+        eventually(lambda: len(notes(tmp_path)) == 200, "all is closed")
+
+
+def test_fastapi_chats(loop: str, tmp_path: Path) -> None:
+    """The room is in the memory of a worker, so there is one."""
+
+    async def scenario(process: HybridProcess) -> None:
+        async with AsyncExitStack() as stack:
+            anne, bob, carl = [await stack.enter_async_context(ws(process, f"/chat/{name}")) for name in "abc"]
+            for client in (anne, bob, carl):  # each has entered once it is answered
+                await client.send("hi")
+                while await client.recv() != "You wrote: hi":
+                    pass
+            await carl.send("all here?")
+            for client in (anne, bob, carl):
+                while await client.recv() != "c says: all here?":
+                    pass
+            await bob.close()
+            assert await carl.recv() == await anne.recv() == "b left the chat"
+
+    pytest.importorskip("fastapi")
+    with running("asgi_fastapi:app", loop, tmp_path, "--workers", "1") as process:
+        run(scenario(process))
+        assert "ERROR" not in process.stderr
+
+
+# --- Django
+
+
+def test_django_views_are_coroutines_and_functions(loop: str, tmp_path: Path) -> None:
+    pytest.importorskip("django")
+    (tmp_path / "data.bin").write_bytes(DATA)
+    with running("asgi_django:application", loop, tmp_path) as process, client_of(process) as client:
+        host, port = process.address
+        assert client.get("/hello", params={"name": "Änne"}).text == "hello Änne"
+        assert client.get("/in_a_thread").text == "False"
+        assert client.get("/both").json()["outer"] == "MainThread"
+        assert client.get("/both").json()["inner"] != "MainThread"
+        uploaded = client.post("/upload", files={"file": ("a", DATA)}, data={"note": "größer"})
+        assert uploaded.json() == {"digest": DIGEST, "note": "größer"}
+        assert client.get("/stream").text == numbers(1000)
+        assert client.get("/download", params={"path": f"{tmp_path}/data.bin"}).content == DATA
+        assert client.get("/about?x=1").json() == {"uri": f"http://{host}:{port}/about?x=1", "address": "127.0.0.1"}
+        assert client.get("/nowhere").status_code == 404
+        assert client.get("/hello", headers={"host": "evil.test"}).status_code == 400
+        assert client.get("/broken").status_code == 500
+        process.wait_for_log("LookupError: a broken view")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `startproject` and `startapp` make, with its database and a superuser."""
+    pytest.importorskip("django")
+    folder = tmp_path_factory.mktemp("django")
+    environment = {**os.environ, "DJANGO_SUPERUSER_PASSWORD": "geheim-für-alle"}
+
+    def manage(*command: str) -> None:
+        subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True, capture_output=True)
+
+    manage("-m", "django", "startproject", "mysite", ".")
+    manage("manage.py", "startapp", "polls")
+    manage("manage.py", "migrate")
+    manage("manage.py", "createsuperuser", "--noinput", "--username", "anne", "--email", "anne@example.test")
+    return folder
+
+
+def test_the_admin_of_a_new_django_project_works(loop: str, tmp_path: Path, project: Path) -> None:
+    shutil.copytree(project, tmp_path / "project")
+    with (
+        running("mysite.asgi:application", loop, tmp_path / "project") as process,
+        client_of(process) as client,
+    ):
+        assert "The install worked successfully" in client.get("/").text
+        page = client.get("/admin/")
+        assert "Django administration" in page.text
+        form = {"username": "anne", "password": "geheim-für-alle", "csrfmiddlewaretoken": token_of(page.text)}
+        assert "Please enter the correct username" in client.post(page.url, data={**form, "password": "x"}).text
+        assert "Site administration" in client.post(page.url, data=form).text
+        page = client.get("/admin/auth/group/add/")
+        group = {"name": "Gäste", "csrfmiddlewaretoken": token_of(page.text)}
+        assert "was added successfully" in client.post(page.url, data=group).text
+        assert "Gäste" in client.get("/admin/auth/group/").text
+        assert client.post("/admin/logout/", data={}).status_code == 403, "without a token"
+
+
+def token_of(page: str) -> str:
+    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+    assert found is not None
+    return found[1]

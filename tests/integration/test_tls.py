@@ -1,0 +1,244 @@
+"""TLS under `hybrid run`, on every loop, with OpenSSL's client, Python's, and such that behave badly."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.certificates import Certificates, certificates
+from support.clients import connected, read_all
+from support.handshakes import client_hello
+from support.loops import HUB_LOOPS, LOOPS
+from support.openssl import PROGRAM, REQUEST, ask, s_client
+from support.process import HybridProcess
+from support.service import eventually, resident, serving
+from support.wsgi import Answer, read_answer, send_request
+
+from hybrid.workers.contract.exits import Exit
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="openssl is not installed")
+TARGETS = {"asgi": "asgi_conformance:app", "wsgi": "wsgi_plain:application"}
+PLACES = [(loop, interface) for loop in LOOPS for interface in TARGETS]
+OLD = ("-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0")
+FATAL_PROTOCOL_VERSION = bytes.fromhex("15 0301 0002 0246")  # RFC 5246, section 7.2
+BLOCK = bytes(range(256)) * 256
+SIZE = 64 * 2**20  # bytes of the large bodies
+GROWTH = 24 * 2**20  # bytes that a worker's memory may grow by
+HOOK = """
+import ssl
+
+def choose(name):
+    if name == "other.test":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain({certificate!r})
+        return context
+    if name == "broken.test":
+        raise LookupError(name)
+"""
+
+
+@pytest.fixture(params=PLACES, ids="-".join)
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    loop, interface = request.param
+    return str(loop), str(interface)
+
+
+def is_lean(place: tuple[str, str]) -> bool:
+    """Whether the transport is ours: asyncio's and uvloop's drop the alert of a handshake that fails."""
+    return place[0] in HUB_LOOPS or place == ("gevent", "wsgi")
+
+
+@contextmanager
+def running(place: tuple[str, str], cwd: Path, *arguments: str, workers: int = 1) -> Iterator[HybridProcess]:
+    made = certificates()
+    loop, interface = place
+    files = ("--certfile", str(made.certificate), "--keyfile", str(made.key))
+    count = ("--workers", str(workers))
+    with serving(TARGETS[interface], *count, "--loop", loop, *files, *arguments, cwd=cwd) as process:
+        yield process
+
+
+@contextmanager
+def secured(
+    process: HybridProcess, certificate: Path | None = None, version: ssl.TLSVersion | None = None
+) -> Iterator[ssl.SSLSocket]:
+    context = certificates().client_context(certificate, version)
+    with connected(process.address) as plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+        yield sock
+
+
+def hello(process: HybridProcess, certificate: Path | None = None, version: ssl.TLSVersion | None = None) -> Answer:
+    with secured(process, certificate, version) as sock:
+        send_request(sock, "/hello", "connection: close")
+        answer = read_answer(sock)
+        assert read_all(sock) == b""  # the end of the stream; a connection cut would raise
+        return answer
+
+
+def says_hello(process: HybridProcess) -> bool:
+    return hello(process).body.startswith(b"hello from")
+
+
+# --- versions
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_openssls_client_is_served(place: tuple[str, str], tmp_path: Path, version: str) -> None:
+    option = f"-tls{version.replace('.', '_')}"
+    with running(place, tmp_path) as process:
+        said = ask(process.address, certificates().ca, option, "-alpn", "h2,http/1.1")
+    assert "ALPN protocol: http/1.1" in said
+    assert "Verification: OK" in said
+    assert f"New, TLSv{version}" in said
+    assert "HTTP/1.1 200 OK" in said
+    assert "hello from" in said
+
+
+def test_tls_1_1_is_refused(place: tuple[str, str], tmp_path: Path) -> None:
+    with running(place, tmp_path) as process:
+        said = ask(process.address, certificates().ca, *OLD)
+        assert "hello from" not in said
+        assert "Cipher is (NONE)" in said
+        if is_lean(place):
+            assert "alert protocol version" in said
+            with connected(process.address) as sock:
+                sock.sendall(client_hello(0x0302))
+                assert read_all(sock)[-7:] in (FATAL_PROTOCOL_VERSION, b"\x15\x03\x02" + FATAL_PROTOCOL_VERSION[3:])
+        assert says_hello(process)
+
+
+def test_keys_are_updated(place: tuple[str, str], tmp_path: Path) -> None:
+    """RFC 8446, section 4.6.3: the server answers with an update of its own, whether or not it has data to send."""
+    with running(place, tmp_path) as process, s_client(process.address, certificates().ca, "-tls1_3") as client:
+        client.wait_says(b"Verify return code")
+        for _ in range(3):
+            client.types(b"K\n")
+            client.wait_says(b"KEYUPDATE\n")
+            client.types(REQUEST.replace(b"close", b"keep-alive"))
+            client.wait_says(b"hello from")
+
+
+def test_renegotiation_is_refused(place: tuple[str, str], tmp_path: Path) -> None:
+    with running(place, tmp_path) as process:
+        with s_client(process.address, certificates().ca, "-tls1_2") as client:
+            client.wait_says(b"Extended master secret")
+            client.types(b"R\n")
+            client.wait_says(b"RENEGOTIATING")
+            assert "no renegotiation" in client.wait_ends()
+        assert says_hello(process)
+
+
+# --- who is let in, and as whom
+
+
+def test_a_client_certificate_can_be_required(place: tuple[str, str], tmp_path: Path) -> None:
+    made = certificates()
+    wanted = ("--ca-certs", str(made.ca), "--client-certificate", "required")
+    with running(place, tmp_path, *wanted) as process:
+        for version in ("-tls1_2", "-tls1_3"):
+            for options in ((), ("-cert", str(made.stranger), "-key", str(made.stranger))):
+                said = ask(process.address, made.ca, version, *options)
+                assert "hello from" not in said
+                if is_lean(place):
+                    assert "alert" in said
+            said = ask(process.address, made.ca, version, "-cert", str(made.client), "-key", str(made.client))
+            assert "hello from" in said
+        assert hello(process, made.client).status == 200
+
+
+def test_the_name_that_is_asked_for_chooses_the_certificate(place: tuple[str, str], tmp_path: Path) -> None:
+    made: Certificates = certificates()
+    (tmp_path / "names.py").write_text(HOOK.format(certificate=str(made.other)))
+    with running(place, tmp_path, "--sni-hook", "names:choose") as process:
+        for name, shown in (("other.test", "other.test"), ("localhost", "localhost")):
+            said = ask(process.address, made.ca, "-servername", name, "-verify_hostname", shown)
+            assert "Verification: OK" in said
+            assert "hello from" in said
+        said = ask(process.address, made.ca, "-servername", "broken.test")
+        assert "hello from" not in said
+        if is_lean(place):
+            assert "alert internal error" in said
+        process.wait_for_log("choosing a certificate for 'broken.test' failed")
+
+
+# --- limits and ends
+
+
+def test_a_handshake_that_does_not_come_is_cut(place: tuple[str, str], tmp_path: Path) -> None:
+    with (
+        running(place, tmp_path, "--tls-handshake-timeout", "0.5") as process,
+        connected(process.address) as silent,
+        connected(process.address) as slow,
+    ):
+        slow.sendall(client_hello(0x0303)[:20])
+        assert says_hello(process)
+        assert read_all(silent) == b""
+        assert read_all(slow) == b""
+
+
+def test_large_bodies_pass_unchanged_in_flat_memory(place: tuple[str, str], tmp_path: Path) -> None:
+    count = SIZE // len(BLOCK)
+    digest = hashlib.sha256(BLOCK * count).hexdigest().encode()
+    with running(place, tmp_path) as process, secured(process) as sock:
+        for warm in (16, count):
+            before = resident(process.worker_pids()[0])
+            send_request(sock, "/upload", method="POST", body=BLOCK * warm)
+            answer = read_answer(sock)
+            send_request(sock, f"/download?{warm}")
+            found = hashlib.sha256(read_answer(sock).body).hexdigest().encode()
+        assert answer.body == found == digest
+        assert resident(process.worker_pids()[0]) - before < GROWTH
+
+
+def test_a_client_that_does_not_read_is_cut(place: tuple[str, str], tmp_path: Path) -> None:
+    with (
+        running(place, tmp_path, "--send-timeout", "0.5") as process,
+        secured(process) as sock,
+    ):
+        before = resident(process.worker_pids()[0])
+        send_request(sock, "/download?1600")
+        eventually(lambda: says_hello(process) and is_cut(sock), "the client is cut")
+        assert resident(process.worker_pids()[0]) - before < GROWTH
+
+
+def is_cut(sock: socket.socket) -> bool:
+    """Whether the server has reset the connection; reads nothing."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+
+def test_idle_connections_are_ended_at_a_graceful_stop(place: tuple[str, str], tmp_path: Path) -> None:
+    """Each client sees the end of the stream, and one that is within its handshake does not keep the worker."""
+    options = ("--graceful-timeout", "6", "--keep-alive-timeout", "1")
+    with (
+        running(place, tmp_path, *options) as process,
+        secured(process) as idle,
+        secured(process, version=ssl.TLSVersion.TLSv1_2) as older,
+        secured(process) as deaf,
+    ):
+        for sock in (idle, older, deaf):
+            send_request(sock, "/hello")
+            assert read_answer(sock).status == 200
+        began = time.monotonic()
+        process.signal(signal.SIGTERM)
+        assert read_all(idle) == b""
+        assert read_all(older) == b""
+        assert process.wait() == Exit.OK
+        assert time.monotonic() - began < 5.5
+        assert "did not end" not in process.stderr
+
+
+def test_requests_under_way_are_answered_before_the_end(place: tuple[str, str], tmp_path: Path) -> None:
+    with running(place, tmp_path) as process, secured(process) as sock:
+        send_request(sock, "/nap?1")
+        assert says_hello(process)  # which came later
+        process.signal(signal.SIGTERM)
+        answer = read_answer(sock)
+        assert (answer.status, answer.header("connection")) == (200, "close")
+        assert process.wait() == Exit.OK

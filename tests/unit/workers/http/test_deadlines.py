@@ -1,0 +1,105 @@
+"""How long a connection waits for its client, and for what: one deadline serves the head, the answer and the pause."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from support.echo import on_loop, read_answers
+from support.http import FakeTransport, asgi_adapter, connect, let_expire, until
+
+from hybrid.workers.http.clock import NEVER
+from hybrid.workers.http.connection import HttpConnection
+from hybrid.workers.http.settings import HttpSettings, Limits
+
+LIMITS = Limits(header_timeout=10, keep_alive_timeout=5, send_timeout=30)
+OFF = dataclasses.replace(LIMITS, header_timeout=0, keep_alive_timeout=0, send_timeout=0)
+LARGE = b"GET /200000 HTTP/1.1\r\nHost: a\r\n\r\n"
+SMALL = b"GET /5 HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answer with as many bytes as the path says."""
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"x" * int(scope["path"][1:])})
+
+
+def served(limits: Limits = LIMITS) -> tuple[HttpConnection, FakeTransport]:
+    return connect(asgi_adapter(application, HttpSettings(limits=limits)))
+
+
+def patience(connection: HttpConnection) -> float:
+    """Seconds until the deadline."""
+    return connection.deadline - connection.clock.now
+
+
+def test_a_client_that_has_its_answer_to_take_is_not_idle() -> None:
+    async def main() -> None:
+        connection, transport = served()
+        transport.stops_taking()
+        await transport.sends(LARGE)
+        await until(lambda: connection.current is None, "the application has answered")
+        assert patience(connection) == LIMITS.send_timeout
+
+    on_loop(main)
+
+
+def test_a_client_that_has_taken_its_answer_is_idle() -> None:
+    async def main() -> None:
+        connection, transport = served()
+        transport.stops_taking()
+        await transport.sends(LARGE)
+        await transport.takes()
+        assert patience(connection) == LIMITS.keep_alive_timeout
+        await let_expire(connection)
+        assert transport.closing
+
+    on_loop(main)
+
+
+def test_a_head_that_began_while_the_answer_waited_has_its_deadline() -> None:
+    async def main() -> None:
+        connection, transport = served()
+        transport.stops_taking()
+        await transport.sends(LARGE)
+        await transport.sends(SMALL[:10])
+        assert patience(connection) == LIMITS.send_timeout
+        await transport.takes()
+        assert patience(connection) == LIMITS.header_timeout
+        await let_expire(connection)
+        assert [answer.status for answer in read_answers(bytes(transport.received))] == [200, 408]
+
+    on_loop(main)
+
+
+def test_more_requests_give_a_client_that_takes_nothing_no_more_time() -> None:
+    async def main() -> None:
+        connection, transport = served()
+        transport.stops_taking()
+        await transport.sends(LARGE)
+        deadline = connection.deadline
+        await transport.sends(SMALL)
+        await transport.sends(SMALL)
+        assert connection.deadline == deadline
+        await let_expire(connection)
+        await let_expire(connection)
+        assert transport.aborted
+
+    on_loop(main)
+
+
+def test_there_is_no_deadline_where_the_limits_are_off() -> None:
+    async def main() -> None:
+        connection, transport = served(OFF)
+        assert connection.deadline == NEVER
+        await transport.sends(SMALL[:10])
+        assert connection.deadline == NEVER
+        await transport.sends(SMALL[10:])
+        assert connection.deadline == NEVER
+        transport.stops_taking()
+        await transport.sends(LARGE)
+        assert connection.deadline == NEVER
+        await transport.takes()
+        assert connection.deadline == NEVER
+
+    on_loop(main)

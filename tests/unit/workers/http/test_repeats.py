@@ -1,0 +1,383 @@
+"""Requests that repeat the header section of the one before get what each of them gets on a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from support.echo import Answer, EchoExchange, Wire, on_loop, pieces
+from support.hub import turns
+from support.ordeal import undergo
+from support.repeats import FIRST, series
+from support.requests import cut, points
+
+from hybrid.workers.http.clock import NEVER
+from hybrid.workers.http.settings import Limits
+
+TIGHT = Limits(max_request_line=20, max_header_bytes=90, max_headers=3, max_pipelined=2)
+LIMIT = settings(max_examples=250, deadline=None)
+
+
+class Outcome(NamedTuple):
+    """What came of bytes on a connection."""
+
+    requests: list[tuple[str, bytes, list[tuple[bytes, bytes]], bytes]]
+    versions: list[tuple[str, bool]]
+    answers: list[Answer]
+    closed: bool
+    """Whether the server ended the connection, or would not take more."""
+
+
+async def outcome(parts: Sequence[bytes], limits: Limits | None = None) -> Outcome:
+    """Send the parts; say what came of them before the client ends its side."""
+    wire = Wire(limits)
+    await wire.deliver(parts)
+    closed = wire.is_closing
+    waits = bool(wire.connection._fed or wire.connection._receiving)  # the request is not whole
+    if waits and not closed:
+        await wire.end()
+        closed = True
+    heads = [number for number, request in enumerate(wire.notes.requests) if request[0] == "HEAD"]
+    versions = [(exchange.version, exchange.keep_alive) for exchange in wire.notes.started if exchange.ended]
+    return Outcome(wire.notes.requests, versions, wire.answers(*heads), closed)
+
+
+async def one_by_one(requests: Sequence[bytes], limits: Limits | None = None) -> Outcome:
+    """What comes of requests on connections of their own, up to the first that ends its connection."""
+    result = Outcome([], [], [], False)
+    for request in requests:
+        alone = await outcome([request], limits)
+        for all_of_them, new in zip(result[:3], alone[:3], strict=True):
+            all_of_them.extend(new)  # type: ignore[arg-type]
+        if alone.closed:
+            return result._replace(closed=True)
+    return result
+
+
+@given(series())
+@LIMIT
+def test_a_series_is_as_good_as_its_requests_alone(requests: list[bytes]) -> None:
+    """One by one, as clients send them that wait for each answer."""
+
+    async def main() -> None:
+        assert await outcome(requests) == await one_by_one(requests)
+
+    on_loop(main)
+
+
+LINE = b"GET / HTTP/1.1\r\n"
+MISLEADING = {
+    "a header section that ends with the newest one": [
+        *[LINE + b"X: 1\r\nHost: a\r\n\r\n"] * 3,
+        LINE + b"Host: a\r\n\r\n",
+        LINE + b"X: 1\r\nHost: a\r\n\r\n",
+    ],
+    "one with whose host a target did away": [
+        LINE + b"Host: a\r\n\r\n",
+        b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        LINE + b"Host: a\r\n\r\n",
+    ],
+    "one whose fields were dropped": [LINE + b"Host: a\r\nProxy: b\r\nC_D: e\r\n\r\n"] * 4,
+    "fields within a request line": [
+        *[LINE + b"Host: a\r\n\r\n"] * 3,
+        LINE + b"X: 1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+    ],
+    "two requests in one packet": [*[LINE + b"Host: a\r\n\r\n"] * 3, (LINE + b"Host: a\r\n\r\n") * 2],
+}
+
+
+@pytest.mark.parametrize("case", MISLEADING)
+def test_what_looks_like_a_repeat_and_is_none_is_read_anew(case: str) -> None:
+    requests = MISLEADING[case]
+
+    async def main() -> None:
+        assert await outcome(requests) == await one_by_one(requests)
+
+    on_loop(main)
+
+
+@given(series())
+@LIMIT
+def test_limits_hold_for_repeats_as_for_others(requests: list[bytes]) -> None:
+    """Those of a request line, of the bytes and of the number of fields."""
+
+    async def main() -> None:
+        assert await outcome(requests, TIGHT) == await one_by_one(requests, TIGHT)
+
+    on_loop(main)
+
+
+@given(series(), points)
+@LIMIT
+def test_a_series_may_come_in_any_pieces(requests: list[bytes], where: list[int]) -> None:
+    """Pipelined, glued together and cut anywhere: the answers are the same, and nothing is left in limbo."""
+    whole = [request for request in requests if b"\r\n\r\n" in request]
+
+    async def main() -> None:
+        assert await outcome(cut(b"".join(whole), where)) == await outcome([b"".join(whole)])
+        await undergo(cut(b"".join(whole), where))
+        await undergo(requests)
+
+    on_loop(main)
+
+
+@given(series())
+@settings(max_examples=60, deadline=None)
+def test_pieces_of_two_requests_may_come_together(requests: list[bytes]) -> None:
+    """The end of a repeat with the beginning of the next, over and over."""
+    data = b"".join(requests)
+
+    async def main() -> None:
+        for size in (7, 40):
+            assert await outcome(pieces(data, size)) == await outcome([data])
+
+    on_loop(main)
+
+
+# --- single bytes
+
+
+def _byte_by_byte(place: int) -> list[bytes]:
+    return [FIRST[:place] + bytes([byte]) + FIRST[place + 1 :] for byte in range(256)]
+
+
+@pytest.mark.parametrize("place", range(len(FIRST)))
+def test_each_byte_at_each_place_of_a_repeat_is_judged_as_on_a_new_connection(place: int) -> None:
+    """And so is the request behind it."""
+
+    async def main() -> None:
+        pairs = []
+        for request in _byte_by_byte(place):
+            repeated, fresh = Wire(), Wire()
+            for _ in range(3):
+                repeated.sends(FIRST)
+            assert repeated.connection.repeats
+            count = len(repeated.notes.requests), len(repeated.transport.received)
+            assert count[0] == 3
+            for wire in (repeated, fresh):
+                for data in (request, FIRST):
+                    if not wire.is_closing:
+                        wire.sends(data)
+            pairs.append((repeated, fresh, count))
+        await turns()
+        for repeated, fresh, (requests, size) in pairs:
+            assert repeated.notes.requests[requests:] == fresh.notes.requests
+            assert repeated.transport.received[size:] == fresh.transport.received
+            assert repeated.is_closing == fresh.is_closing
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("place", range(len(FIRST) + 1))
+def test_a_repeat_may_be_cut_anywhere_and_lack_or_double_a_byte(place: int) -> None:
+    """In packets, and in what the client has written."""
+    left, right = FIRST[:place], FIRST[place:]
+
+    async def main() -> None:
+        assert await outcome([FIRST] * 3 + [left, right] * 2) == await outcome([FIRST] * 5)
+        for request in (left + right[1:], left + left[-1:] + right, left + b"\r\n" + right):
+            assert await outcome([FIRST] * 3 + [request]) == await one_by_one([FIRST] * 3 + [request])
+
+    on_loop(main)
+
+
+# --- the connection around them
+
+
+class Waiting(EchoExchange):
+    """An application that answers when the test lets it."""
+
+    __slots__ = ()
+
+    def start(self) -> None:
+        """Wait."""
+        self._got = b""
+        self.connection.site.interface.started.append(self)
+
+    def goes_on(self) -> None:
+        """Answer."""
+        self._go_on()
+
+
+def waiting() -> Wire:
+    """Return a connection of which two requests are answered, and whose application waits from now on."""
+    wire = Wire()
+    for _ in range(2):
+        wire.sends(FIRST)
+    wire.site.make_exchange = Waiting
+    return wire
+
+
+def _started(wire: Wire) -> list[Any]:
+    return wire.notes.started[2:]
+
+
+def test_what_repeats_is_taken_without_the_parser() -> None:
+    """Else the tests here would prove nothing."""
+
+    async def main() -> None:
+        wire = Wire()
+        seen = []
+        for target in (b"/a", b"/a", b"/a", b"/b", b"/b"):
+            wire.sends(FIRST.replace(b"/a", target))
+            seen.append((wire.connection.repeats, wire.connection.identical))
+        assert seen == [(False, False), (False, False), (True, False), (True, False), (True, True)]
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("most", range(1, 7))
+@pytest.mark.parametrize("together", [False, True])
+def test_no_connection_gets_more_requests_than_it_may(most: int, together: bool) -> None:
+    """The last answer says so; what comes behind it is dropped."""
+
+    async def main() -> None:
+        sent = [FIRST * 8] if together else [FIRST] * 8
+        found = await outcome(sent, Limits(max_requests_per_connection=most))
+        assert len(found.requests) == len(found.answers) == most
+        assert [answer.field(b"connection") for answer in found.answers] == [None] * (most - 1) + [b"close"]
+        assert found.closed
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("before", range(5))
+def test_a_connection_that_drains_answers_one_more_and_closes(before: int) -> None:
+    async def main() -> None:
+        wire = Wire()
+        for _ in range(before):
+            wire.sends(FIRST)
+        wire.connection.drain()
+        wire.sends(FIRST)
+        assert wire.is_closing
+        answers = wire.answers()
+        assert [answer.field(b"connection") for answer in answers] == [None] * before + [b"close"]
+
+    on_loop(main)
+
+
+def test_a_repeat_that_drains_under_way_closes_too() -> None:
+    async def main() -> None:
+        wire = waiting()
+        wire.sends(FIRST)
+        wire.connection.drain()
+        _started(wire)[0].goes_on()
+        assert wire.answers()[-1].field(b"connection") == b"close"
+        assert wire.is_closing
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("close", ["close", "abort"])
+def test_what_arrives_behind_the_end_is_no_request(close: str) -> None:
+    """Some transports hand over what they have read already."""
+
+    async def main() -> None:
+        wire = Wire()
+        for _ in range(3):
+            wire.sends(FIRST)
+        getattr(wire.connection, close)()
+        wire.sends(FIRST)
+        assert len(wire.notes.requests) == 3
+
+    on_loop(main)
+
+
+def test_repeats_while_an_answer_is_under_way_are_answered_in_order() -> None:
+    async def main() -> None:
+        wire = waiting()
+        for target in (b"/1", b"/2", b"/3"):
+            wire.sends(FIRST.replace(b"/a", target))
+        assert [exchange.target for exchange in _started(wire)] == [b"/1"]
+        for number in range(3):
+            _started(wire)[number].goes_on()
+            await turns()
+        assert [answer.body for answer in wire.answers()[2:]] == [b"GET /1 ", b"GET /2 ", b"GET /3 "]
+        assert {tuple(exchange.headers) for exchange in _started(wire)} == {((b"host", b"a"), (b"x", b"b"))}
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_the_beginning_of_the_next_request_may_come_during_an_answer(repeats: bool) -> None:
+    async def main() -> None:
+        wire = waiting()
+        wire.sends(FIRST if repeats else FIRST.replace(b"b", b"c"))
+        wire.sends(FIRST[:-3])
+        _started(wire)[0].goes_on()
+        await turns()
+        wire.sends(FIRST[-3:])
+        _started(wire)[1].goes_on()
+        assert len(wire.answers()) == 4
+        assert wire.notes.requests[-1] == wire.notes.requests[0]
+
+    on_loop(main)
+
+
+def test_a_client_that_goes_during_a_repeat_is_told_to_its_application() -> None:
+    async def main() -> None:
+        wire = waiting()
+        wire.sends(FIRST)
+        (exchange,) = _started(wire)
+        assert not exchange.gone
+        await wire.transport.vanishes()
+        assert exchange.gone
+        assert wire.connection not in wire.site.clock.watched
+
+    on_loop(main)
+
+
+def test_a_client_may_end_its_side_behind_a_repeat() -> None:
+    async def main() -> None:
+        wire = waiting()
+        wire.sends(FIRST)
+        await wire.end()
+        assert not wire.transport.closing
+        _started(wire)[0].goes_on()
+        await turns()
+        assert wire.answers()[-1].field(b"connection") == b"close"
+        assert wire.transport.closing
+
+    on_loop(main)
+
+
+def test_deadlines_are_those_of_any_request() -> None:
+    """None while the application works; the pause between requests is bounded."""
+
+    async def main() -> None:
+        wire = waiting()
+        connection = wire.connection
+        idle = connection.deadline
+        assert idle < NEVER
+        for number in range(3):
+            wire.sends(FIRST)
+            assert connection.deadline == NEVER
+            _started(wire)[number].goes_on()
+            assert connection.deadline == connection.clock.now + wire.site.keep_alive_timeout
+        wire.sends(FIRST[:5])
+        assert connection.deadline == connection.clock.now + wire.site.header_timeout
+
+    on_loop(main)
+
+
+def test_connections_do_not_mix() -> None:
+    """Each has its own fields to repeat, however their requests alternate."""
+
+    async def main() -> None:
+        wires = [Wire() for _ in range(3)]
+        shared = wires[0].site
+        for wire in wires[1:]:
+            wire.connection.site = shared
+        for turn in range(5):
+            for number, wire in enumerate(wires):
+                wire.sends(b"GET /%d HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % (turn, number))
+        await asyncio.sleep(0)
+        requests = wires[0].notes.requests
+        assert [request[1] for request in requests] == [b"/%d" % turn for turn in range(5) for _ in wires]
+        assert [request[2][1][1] for request in requests] == [b"0", b"1", b"2"] * 5
+
+    on_loop(main)
