@@ -17,6 +17,8 @@ A sans-IO core decides, a thin shell acts:
     group       the SO_REUSEPORT group of one TCP or UDP address, one member per slot
     shared      UNIX sockets and inherited descriptors: one socket for all slots
     sockets     all listeners of a service
+    bpf         programs that the kernel runs for a socket
+    handshakes  no new ones at a stop
     steering    which members of a group get new connections
     control     the line between an embedding process and its supervisor
     desk        where an embedding process is answered

@@ -174,6 +174,16 @@ class Steer:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class HoldConnections:
+    """Let no further TCP handshake begin, and those under way be completed: workers still serve what is queued."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RefuseConnections:
+    """Refuse new TCP connections, so that clients turn to somebody else at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """One line for the log; with slot, generation and pid if it is about a worker."""
 
@@ -191,4 +201,4 @@ class Finish:
     code: int
 
 
-Action = Fork | Drain | Kill | Steer | Report | Finish
+Action = Fork | Drain | Kill | Steer | HoldConnections | RefuseConnections | Report | Finish

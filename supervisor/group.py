@@ -10,7 +10,7 @@ import contextlib
 import socket
 from typing import Any
 
-from hybrid.supervisor import steering
+from hybrid.supervisor import handshakes, steering
 from hybrid.supervisor.addresses import TcpBind, UdpBind, join_host_port
 from hybrid.supervisor.binding import explain
 from hybrid.workers.contract.seat import Listener, ListenerKind
@@ -66,6 +66,20 @@ class Group:
             self._spread()
         else:
             self._pin(present)
+
+    def hold(self) -> None:
+        """Let no further TCP handshake begin; those under way are completed. Nothing is held if the kernel cannot."""
+        if self._kind is ListenerKind.STREAM:
+            for sock in self._members:
+                with contextlib.suppress(handshakes.HandshakesError):
+                    handshakes.ignore(sock)
+
+    def refuse(self) -> None:
+        """Refuse new TCP connections: the sockets stop listening, in all processes that share them (shutdown(2))."""
+        if self._kind is ListenerKind.STREAM:
+            for sock in self._members:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close all members; may be called twice."""

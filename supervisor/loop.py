@@ -223,6 +223,10 @@ class Shell:
                 self._kernel.kill(pid)
             case ev.Steer(slots):
                 self._steer(slots)
+            case ev.HoldConnections():
+                self._listeners.hold()
+            case ev.RefuseConnections():
+                self._listeners.refuse()
             case ev.Report():
                 self._report(action)
             case ev.Finish(code):

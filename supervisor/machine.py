@@ -38,6 +38,8 @@ class Phase(enum.Enum):
     """`Finish` was said."""
 
 
+_LAST_HANDSHAKES = 0.25
+"""Seconds in which handshakes that were under way at a stop are completed: workers serve what they find queued."""
 _OVER = frozenset({Phase.STOPPING, Phase.ENDED})
 _BEFORE_SERVING = frozenset({Phase.NEW, Phase.STARTING})
 
@@ -56,6 +58,9 @@ class Machine:
         self._verdict: Exit | None = None  # why the start failed
         self._in_haste = False  # a stop at once was asked for
         self._killed = False  # a worker was killed while stopping
+        self._refuses_at: float | None = (
+            None  # when new connections are refused; None: not yet known, or done
+        )
 
     # --- questions
 
@@ -75,7 +80,10 @@ class Machine:
 
     def deadline(self) -> float | None:
         """Return when `step` must be called with `Tick` at the latest; None: only when something happens."""
-        return None if self._phase in (Phase.NEW, Phase.ENDED) else self._table.next_deadline()
+        if self._phase in (Phase.NEW, Phase.ENDED):
+            return None
+        deadlines = (self._table.next_deadline(), self._refuses_at)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def workers(self, now: float) -> tuple[WorkerStatus, ...]:
         """Return a snapshot of all workers and of the slots that wait for one, in order of slots."""
@@ -119,14 +127,17 @@ class Machine:
             case ev.Tick():
                 for child in self._table.overdue(now):
                     self._on_overdue(child, now)
+                if self._refuses_at is not None and now >= self._refuses_at:
+                    self._refuses_at = None
+                    self._actions.append(ev.RefuseConnections())
             case ev.ScaleAsked(workers):
                 self._scale(workers)
             case ev.ScaleByAsked(step):
                 self._scale(len(self._table.wanted) + step)
             case ev.StopAsked(graceful):
-                self._stop(graceful)
+                self._stop(graceful, now)
             case ev.Interrupted():
-                self._stop(graceful=self._phase is not Phase.STOPPING)
+                self._stop(self._phase is not Phase.STOPPING, now)
             case ev.ReloadAsked():
                 self._say(Level.WARNING, "reload is not available yet: restart the service to load new code")
 
@@ -262,7 +273,7 @@ class Machine:
                 self._table.pardon(slot)
             self._table.want(workers)
 
-    def _stop(self, graceful: bool) -> None:
+    def _stop(self, graceful: bool, now: float) -> None:
         if graceful and self._phase is Phase.STOPPING:
             return
         alive = sum(child.state in KILLABLE for child in self._table.children())
@@ -270,6 +281,9 @@ class Machine:
             limit = f"{self._policy.graceful_timeout:g}"
             hint = f"draining {_count(alive)} (at most {limit} s); press Ctrl-C again to end at once"
             self._say(Level.INFO, f"stopping: {hint}" if graceful else f"stopping at once: killing {_count(alive)}")
+        if graceful and alive:
+            self._actions.append(ev.HoldConnections())
+            self._refuses_at = now + _LAST_HANDSHAKES
         self._in_haste = not graceful
         self._phase = Phase.STOPPING
         self._table.want(0)

@@ -91,6 +91,16 @@ class Listeners:
         if failure is not None:
             raise failure
 
+    def hold(self) -> None:
+        """Let no further TCP handshake begin."""
+        for group in self._groups:
+            group.hold()
+
+    def refuse(self) -> None:
+        """Refuse new TCP connections from now on, also for workers that share the sockets."""
+        for group in self._groups:
+            group.refuse()
+
     def close(self) -> None:
         """Close all sockets and remove the files of UNIX ones; may be called twice."""
         for one in (*self._groups, *self._shared):

@@ -10,9 +10,10 @@ TCP draws lots. UDP takes the sender's address instead, so that one sender's dat
 
 from __future__ import annotations
 
-import ctypes
 import socket
 from collections.abc import Sequence
+
+from hybrid.supervisor.bpf import Instruction, attach
 
 SO_ATTACH_REUSEPORT_CBPF = 51
 SO_DETACH_REUSEPORT_BPF = 68
@@ -33,35 +34,25 @@ class SteeringError(Exception):
     """The kernel did not take the program; connections go on to all members."""
 
 
-class _Instruction(ctypes.Structure):
-    _fields_ = (("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32))
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("len", ctypes.c_uint16), ("filter", ctypes.POINTER(_Instruction)))
-
-
-Instruction = tuple[int, int, int, int]
-"""code, jump if true, jump if false, operand."""
-
-
 def steer(member: socket.socket, slots: Sequence[int]) -> None:
     """Let new connections (datagrams) of the group of `member` go to `slots` only, equally. Never blocks.
 
     Raises `SteeringError`.
     """
-    instructions = program(slots, _choice_for(member))
-    array = (_Instruction * len(instructions))(*(_Instruction(*item) for item in instructions))
-    _set(member, SO_ATTACH_REUSEPORT_CBPF, bytes(_Program(len(instructions), array)))
+    try:
+        attach(member, SO_ATTACH_REUSEPORT_CBPF, program(slots, _choice_for(member)))
+    except OSError as error:
+        raise _refused(error) from error
 
 
 def release(member: socket.socket) -> None:
     """Let the kernel spread over the whole group of `member` by its hash again. Raises `SteeringError`."""
     try:
-        _set(member, SO_DETACH_REUSEPORT_BPF, (0).to_bytes(4, "little"))
-    except SteeringError as error:
-        if not isinstance(error.__cause__, FileNotFoundError):  # ENOENT: there is none attached
-            raise
+        member.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
+    except FileNotFoundError:
+        pass  # there is none attached
+    except OSError as error:
+        raise _refused(error) from error
 
 
 def program(slots: Sequence[int], choice: Sequence[Instruction]) -> list[Instruction]:
@@ -92,8 +83,5 @@ def _choice_for(member: socket.socket) -> list[Instruction]:
     ]
 
 
-def _set(member: socket.socket, option: int, value: bytes) -> None:
-    try:
-        member.setsockopt(socket.SOL_SOCKET, option, value)
-    except OSError as error:
-        raise SteeringError(f"the kernel refuses to steer connections: {error.strerror}") from error
+def _refused(error: OSError) -> SteeringError:
+    return SteeringError(f"the kernel refuses to steer connections: {error.strerror}")

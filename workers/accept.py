@@ -105,7 +105,8 @@ class Acceptor:
     def _refused(self, error: OSError) -> bool:
         """Deal with a failed accept(2); an error of the waiting connection itself only means: try the next."""
         if error.errno in _BROKEN:
-            _log.error("cannot accept any more: the listening socket is broken: %s", error.strerror)
+            if self._wanted:  # else the supervisor refuses connections by now
+                _log.error("cannot accept any more: the listening socket is broken: %s", error.strerror)
             self._wanted = False
             self._rest()
             return False

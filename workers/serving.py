@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -70,6 +71,8 @@ class Worker:
         forks.guard(self._seat.channel, self._runtime.abandon)
         self._loop.add_reader(self._seat.channel.fileno(), self._supervisor_spoke)
         await self._start_up()
+        gc.collect()
+        gc.freeze()  # what is loaded lives as long as the worker: collections need not look at it again
         servers = [self._serve(listener) for listener in self._seat.own_listeners]
         for server in servers:
             server.start()
@@ -161,9 +164,7 @@ class Worker:
     async def _finished(self, servers: list[Acceptor | Datagrams], until: float) -> bool:
         """Wait until every connection and all that runs has ended, at most until a time; tell whether that is so."""
         while await self._connections.wait_empty(until - self._loop.time()):
-            await self._stop(
-                servers
-            )  # once more: a handshake that was under way has put its connection into the queue since
+            await self._stop(servers)  # once more: a handshake that was under way may have filled the queue since
             if not len(self._connections):
                 return await self._adapter.wait_idle(until - self._loop.time())
         return False

@@ -15,7 +15,7 @@
 11. An exception of `data_received` closes this connection and no other.
 12. `get_extra_info` knows `peername`, `sockname` and `socket`; `is_closing` tells the end from `close` on.
 13. `closed()` is called once, and what `open_transport` returned ends the connection like `abort`.
-14. `write_last`, where there is one, is `write`, if need be at the end of the turn of the loop: whatever follows it comes
+14. `write_last`, where there is one, is `write`, perhaps at the end of the turn of the loop: whatever follows comes
     behind it, and only `abort` loses it.
 """
 
@@ -563,7 +563,12 @@ async def test_14_the_end_of_the_stream_comes_behind_it(ends: Ends) -> None:
 async def test_14_the_peers_end_does_not_lose_it(ends: Ends) -> None:
     """Even if it comes in the turn of the answer, which it does behind as much as is read at once."""
     size = protocols._PIECE
-    ends.protocol.on_data = lambda data: len(ends.protocol.received) == size and ends.write_last(b"answer")
+
+    def answer(data: bytes) -> None:
+        if len(ends.protocol.received) == size:
+            ends.write_last(b"answer")
+
+    ends.protocol.on_data = answer
     await asyncio.sleep(0.001)
     await ends.call(ends.transport.pause_reading)
     await ends.says(MANY[:size])

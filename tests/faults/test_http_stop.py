@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import shutil
@@ -47,6 +48,17 @@ def test_a_stop_under_load_leaves_no_request_unanswered(loop: str, interface: st
 
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", LOOPS)
+def test_who_connects_during_a_stop_is_served_or_not_let_in(loop: str, interface: str, tmp_path: Path) -> None:
+    """A connection that the service accepted is answered, however close to the end; others are refused."""
+    with serving(f"pressed:{interface}", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process:
+        answered, broken = asyncio.run(connect_until_refused(process))
+        assert broken == []
+        assert answered > CONNECTIONS
+        assert process.wait() == Exit.OK
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+@pytest.mark.parametrize("loop", LOOPS)
 def test_idle_connections_are_answered_once_more_during_a_stop(loop: str, interface: str, tmp_path: Path) -> None:
     """A request may be on its way when the stop begins: none of them meets a closed connection."""
     with serving(f"pressed:{interface}", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process, ExitStack() as stack:
@@ -75,6 +87,35 @@ def test_wrk_sees_nothing_of_a_worker_that_retires(loop: str, interface: str, tm
         assert int(re.findall(r"(\d+) requests in", said)[0]) >= CONNECTIONS
         assert "Socket errors" not in said
         assert "Non-2xx" not in said
+
+
+async def connect_until_refused(process: HybridProcess) -> tuple[int, list[str]]:
+    """Ask on ever new connections, stop the service meanwhile; return how many were answered, and what went wrong."""
+    answered = 0
+    broken: list[str] = []
+
+    async def client() -> None:
+        nonlocal answered
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection(*process.address)
+            except ConnectionError:
+                return
+            try:
+                writer.write(b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                if b"200 OK" not in await reader.read():
+                    broken.append("closed without an answer")
+                answered += 1
+            except OSError as error:
+                broken.append(str(error))
+            finally:
+                writer.close()
+            if answered == 4 * CONNECTIONS:
+                process.signal(signal.SIGTERM)
+
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
+    return answered, broken
 
 
 def ask_to_the_last(sock: socket.socket) -> int:

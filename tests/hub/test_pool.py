@@ -1,4 +1,4 @@
-"""The pool of carriers: a greenlet runs job after job, one that parks takes it along, nothing is left over for others."""
+"""The pool of carriers: a greenlet runs job after job, one that parks takes it along, nothing is left for others."""
 
 from __future__ import annotations
 
@@ -413,7 +413,7 @@ def test_what_a_job_had_is_not_kept_until_the_next_comes(at: Carrying) -> None:
         pass
 
     something = Something()
-    gone = []
+    gone: list[str] = []
 
     def uses(something: Something) -> None:
         VARIABLE.set(something)

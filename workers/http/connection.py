@@ -192,22 +192,23 @@ class HttpConnection:
                 return
         self.repeats = self.identical = False
         self._last = b""  # it ends with a header section that is no longer the newest
+        end = data.find(b"\r\n\r\n") + 4
         if (
             self._fed == 0
             and self._receiving is None
             and self._parser is not None
-            and 0 <= data.find(b"\r\n\r\n") == len(data) - 4 <= self.site.max_header_bytes - 4
+            and 4 <= end <= self.site.max_header_bytes
             and _is_plain(data)
-        ):  # nearly always: the head of one request and nothing else
-            self._fed = len(data)
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade:
-                self._upgrade()
-            except httptools.HttpParserError as error:
-                self._malformed(error)
-            if self._block_fields is not None:
-                self._block = data[data.find(b"\n") + 1 :]
+        ):  # nearly always: the head of a request, mostly with nothing behind it
+            self._fed = end
+            if end == len(data):
+                self._feed(data)
+                if self._block_fields is not None:
+                    self._block = data[data.find(b"\n") + 1 :]
+            else:
+                self._feed(data[:end])
+                self._take_apart(data[end:])
+                self._block_fields = self._block = None
         else:
             self._take_apart(data)
             self._block_fields = self._block = None

@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Protocol
 
 MOST_HELD = 64
-LONGEST = 0.0005  # seconds
-PATIENCE = 0.001  # seconds
+LONGEST = 0.001  # seconds
+PATIENCE = 0.002  # seconds
 REST = 50
 
 
@@ -47,10 +47,9 @@ class Outbox:
         """`holding` has an answer to send. Only while `open`."""
         held = self._held
         held.append(holding)
-        count = len(held)
-        if count == 1:
+        if len(held) == 1:
             self._since = monotonic()
-        elif not count & 7 and (count >= MOST_HELD or monotonic() - self._since > LONGEST):
+        elif len(held) >= MOST_HELD or monotonic() - self._since > LONGEST:
             self.flush()
 
     def flush(self) -> None:

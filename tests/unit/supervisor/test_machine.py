@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from hybrid.supervisor import events as ev
-from hybrid.supervisor.events import Drain, Finish, Fork, How, Kill, Level, Report, Steer
+from hybrid.supervisor.events import (
+    Drain,
+    Finish,
+    Fork,
+    HoldConnections,
+    How,
+    Kill,
+    Level,
+    RefuseConnections,
+    Report,
+    Steer,
+)
 from hybrid.supervisor.machine import MAX_WORKERS, Machine, Phase
 from hybrid.supervisor.policy import KILL_PATIENCE, Policy
 from hybrid.workers.contract.exits import Exit
@@ -234,14 +245,28 @@ def test_a_ready_worker_that_says_it_cannot_start_is_not_believed(serving: Play)
 def test_a_graceful_stop_drains_everybody(serving: Play) -> None:
     actions = serving.step(ev.StopAsked(graceful=True))
     line = "stopping: draining 2 workers (at most 30 s); press Ctrl-C again to end at once"
-    assert actions == [Report(Level.INFO, line), Drain(1), Drain(2)]
+    assert actions == [Report(Level.INFO, line), HoldConnections(), Drain(1), Drain(2)]
     assert serving.step(ev.Exited(1, ENDED)) == []
     assert serving.step(ev.Exited(2, ENDED)) == [Report(Level.INFO, "stopped"), Finish(Exit.OK)]
     assert serving.step(ev.Tick()) == []
 
 
+def test_connections_are_refused_once_handshakes_under_way_are_over(serving: Play) -> None:
+    serving.step(ev.StopAsked(graceful=True))
+    held_until = serving.machine.deadline()
+    assert held_until is not None
+    assert 0 < held_until <= 1
+    assert serving.at(held_until, ev.Tick()) == [RefuseConnections()]
+    assert serving.at(held_until + 1, ev.Tick()) == []
+
+
+def test_a_stop_at_once_holds_nothing(serving: Play) -> None:
+    assert HoldConnections() not in serving.step(ev.StopAsked(graceful=False))
+
+
 def test_who_is_not_drained_in_time_is_killed_and_the_exit_code_says_so(serving: Play) -> None:
     serving.step(ev.StopAsked(graceful=True), ev.Exited(1, ENDED))
+    serving.at(1, ev.Tick())
     assert serving.machine.deadline() == 30
     actions = serving.at(30, ev.Tick())
     assert actions == [Report(Level.WARNING, "worker still not drained after 30 s: killing it", 1, 1, 2), Kill(2)]
@@ -254,7 +279,7 @@ def test_a_stop_at_once_kills_everybody(serving: Play) -> None:
 
 
 def test_the_first_interrupt_drains_and_the_second_kills(serving: Play) -> None:
-    assert deeds(serving.step(ev.Interrupted())) == [Drain(1), Drain(2)]
+    assert deeds(serving.step(ev.Interrupted())) == [HoldConnections(), Drain(1), Drain(2)]
     actions = serving.step(ev.Interrupted())
     assert actions == [Report(Level.INFO, "stopping at once: killing 2 workers"), Kill(1), Kill(2)]
     assert serving.step(ev.Interrupted()) == []
@@ -267,7 +292,7 @@ def test_a_second_request_to_drain_changes_nothing(serving: Play) -> None:
 
 def test_a_stop_while_booting_ends_the_boot(play: Play) -> None:
     play.step(ev.Started())
-    assert deeds(play.step(ev.StopAsked(graceful=True))) == [Drain(1), Drain(2)]
+    assert deeds(play.step(ev.StopAsked(graceful=True))) == [HoldConnections(), Drain(1), Drain(2)]
     assert play.step(ev.WorkerReady(1)) == []
     gone = play.step(ev.Exited(1, How(signal="SIGTERM")), ev.Exited(2, How(signal="SIGTERM")))
     assert gone == [Report(Level.INFO, "stopped"), Finish(Exit.OK)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -260,16 +261,13 @@ def test_pipelined_requests_get_what_is_theirs_wherever_they_run(loop: str, thre
             )
 
     with serving_wsgi(application, loop, threads) as server:
-        socks = [connected(server.address) for _ in range(3)]
-        try:
-            readers = [sock.makefile("rb") for sock in socks]
+        with ExitStack() as stack:
+            socks = [stack.enter_context(connected(server.address)) for _ in range(3)]
+            readers = [stack.enter_context(sock.makefile("rb")) for sock in socks]
             for turn in zip(*(requests(client) for client in range(3)), strict=True):
                 for sock, (packet, _) in zip(socks, turn, strict=True):
                     sock.sendall(b"".join(packet))
                 for sock, reader, (_, asked) in zip(socks, readers, turn, strict=True):
                     port = sock.getsockname()[1]
                     assert [read_body(reader).decode() for _ in asked] == [f"{each} {port} None" for each in asked]
-        finally:
-            for each in (*readers, *socks):
-                each.close()
         assert server.log == []

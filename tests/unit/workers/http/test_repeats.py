@@ -50,8 +50,9 @@ async def one_by_one(requests: Sequence[bytes], limits: Limits | None = None) ->
     result = Outcome([], [], [], False)
     for request in requests:
         alone = await outcome([request], limits)
-        for all_of_them, new in zip(result[:3], alone[:3], strict=True):
-            all_of_them.extend(new)  # type: ignore[arg-type]
+        result.requests.extend(alone.requests)
+        result.versions.extend(alone.versions)
+        result.answers.extend(alone.answers)
         if alone.closed:
             return result._replace(closed=True)
     return result
