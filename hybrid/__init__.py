@@ -1,4 +1,6 @@
-"""hybrid runs a Python coroutine server on every core: one supervised worker per core, on the loop you name.
+"""hybrid runs a Python server on every core: one supervised worker per core, on the loop you name.
+
+It serves web applications (WSGI, ASGI) and handlers of streams, protocols and datagrams, coroutines or not.
 
     hybrid run --workers auto myapp:handle
 

@@ -58,9 +58,7 @@ class Machine:
         self._verdict: Exit | None = None  # why the start failed
         self._in_haste = False  # a stop at once was asked for
         self._killed = False  # a worker was killed while stopping
-        self._refuses_at: float | None = (
-            None  # when new connections are refused; None: not yet known, or done
-        )
+        self._refuses_at: float | None = None  # when new connections are refused; None: not yet known, or done
 
     # --- questions
 

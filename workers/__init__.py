@@ -1,21 +1,27 @@
 """The child process: everything that runs after the fork.
 
-    contract/    what the supervisor and a worker share (the only part the supervisor may import)
-    entry        the body of a worker: take the seat, load the application, serve, drain, exit code
-    pollers/     select, poll and epoll behind one contract
-    hub/         the event loop of ours: asyncio and greenlets on one thread
-    loops/       the closed registry of the six loops
-    interfaces/  one file per kind of application
-    serving      a worker while its loop runs: listeners, the supervisor, draining
-    accept       when a connection is taken from a listener, and when not
-    connections  the connections that are open: counted, told when they end, ended when they must
-    errors       why a worker cannot start, with its exit code
-    application  what is to be served, as plain data; target loads it; identity says who serves it
-    runtime      what handlers stand on: the loop and greenlets of the calling thread; green has their functions
+    contract/      what the supervisor and a worker share (the only part the supervisor may import)
+    entry          the body of a worker: take the seat, load the application, serve, drain, exit code
+    pollers/       select, poll and epoll behind one contract
+    hub/           the event loop of ours: asyncio and greenlets on one thread
+    loops/         the closed registry of the six loops
+    interfaces/    the kinds of application
+    http/          HTTP/1.1 and WebSocket
+    serving        a worker while its loop runs: listeners, the supervisor, draining
+    accept         when a connection is taken from a listener, and when not
+    connections    the connections that are open: counted, told when they end, ended when they must
+    errors         why a worker cannot start, with its exit code
+    application    what is to be served, as plain data
+    target         loads it
+    identity       who serves it
+    runtime        what handlers stand on: the loop and greenlets of the calling thread
+    green          the functions of that for application code
     registrations  the bookkeeping of a selector, for the hub and for gevent
-    forks        what a process gives up that a handler forks
-    tls          the context of TLS connections; server_names chooses a certificate by the name of the host
-    crash, heap  two settings of the C library that a server needs
+    forks          what a process gives up that a handler forks
+    tls            the context of TLS connections
+    server_names   chooses a certificate by the name of the host
+    crash          leaves evidence of a crash in C code
+    heap           a setting of the C library's memory that a server needs
 
 Nothing here imports ``hybrid`` (the public package) or ``hybrid.supervisor``.
 """

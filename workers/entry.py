@@ -11,7 +11,8 @@ import logging
 import os
 import signal
 import sys
-from typing import Any
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from hybrid.workers import crash, heap, identity, target
 from hybrid.workers.application import Application
@@ -21,8 +22,12 @@ from hybrid.workers.contract.messages import BootFailed
 from hybrid.workers.contract.seat import ListenerKind, Seat
 from hybrid.workers.errors import BootError
 from hybrid.workers.interfaces.detect import Kind, check_http, kind_of
+from hybrid.workers.interfaces.effects import without_effect
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import Driver, run
+
+if TYPE_CHECKING:
+    from hybrid.workers.runtime import Runtime
 
 _log = logging.getLogger("hybrid")
 # What a terminal or a tool sends to the whole process group is for the supervisor to decide on. A handler that does
@@ -50,16 +55,35 @@ def main(seat: Seat, application: Application) -> int:
         kinds = frozenset(listener.kind for listener in seat.own_listeners)
         served, kind = _load(application, driver, kinds)
     except BootError as error:
-        with contextlib.suppress(ChannelClosed):
-            seat.channel.send_nowait(BootFailed(code=int(error.code), reason=error.reason))
+        _tell(seat, error)
         return int(error.code)
+    if seat.slot == 0:  # the others have the same to say
+        _warn(without_effect(kind, application), kind)
     from hybrid.workers.serving import Worker  # imports asyncio
+
+    def serve(runtime: Runtime) -> Coroutine[Any, Any, Exit]:
+        try:
+            worker = Worker(seat, application, served, kind, runtime)
+        except BootError as error:  # of TLS, whose SNI hook is code of the application
+            _tell(seat, error)
+            raise
+        return worker.run()
 
     _restore_policy()
     try:
-        return int(run(driver, lambda runtime: Worker(seat, application, served, kind, runtime).run(), _survive))
-    except BootError as error:  # of the application's start-up; the supervisor has been told
+        return int(run(driver, serve, _survive))
+    except BootError as error:  # the supervisor has been told, also of one in the application's start-up
         return int(error.code)
+
+
+def _tell(seat: Seat, error: BootError) -> None:
+    with contextlib.suppress(ChannelClosed):
+        seat.channel.send_nowait(BootFailed(code=int(error.code), reason=error.reason))
+
+
+def _warn(options: list[str], kind: Kind) -> None:
+    for option in options:
+        _log.warning("%s has no effect for %s", option, kind.with_article)
 
 
 def _survive(error: SystemExit) -> None:
@@ -87,6 +111,11 @@ def check(application: Application, kinds: frozenset[ListenerKind]) -> str:
     """
     driver = _driver(application.loop)
     _, kind = _load(application, driver, kinds)
+    _warn(without_effect(kind, application), kind)
+    if application.http.tls is not None:
+        from hybrid.workers import tls  # imports ssl, which the driver may have had to prepare
+
+        tls.server_context(application.http.tls)
     return f"{kind.noun} on {driver.name}"
 
 

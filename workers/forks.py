@@ -1,12 +1,18 @@
-"""What a process gives up that a handler forks: it must not act for the worker, whose descriptors it shares.
+"""What a process gives up that an application forks: it must not act for the worker, whose descriptors it shares.
 
 Two dangers, both measured: Python's signal wake-up descriptor is shared, so that a SIGTERM for the child drains the
 worker; and an epoll set is shared, so that a socket closed in the child is no longer watched in the worker (epoll(7),
 "Questions").
+
+A handler's child ends when it returns to the event loop, that of a request when it gives the server anything: what it
+returns, yields or sends is the parent's to answer with, and the other requests of the turn are the parent's to run.
 """
 
 from __future__ import annotations
 
+import asyncio
+import collections
+import contextlib
 import logging
 import os
 import signal
@@ -14,14 +20,20 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
+from greenlet import GreenletExit
+
 from hybrid.workers.contract.channel import Channel
 
 _log = logging.getLogger("hybrid")
+forked = False
+"""Whether this process was forked by the application of a worker. A flag because requests look at it: no getpid(2)."""
 _RESET = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def guard(channel: Channel, abandon: Callable[[], None]) -> None:
     """From now on have every forked child give up `channel`, the worker's signals, and by `abandon()` its loop."""
+    global forked
+    forked = False  # a worker may stand below such a process
     masks: dict[int, set[int]] = {}  # thread that forks -> what it had blocked before
 
     def before() -> None:
@@ -32,6 +44,8 @@ def guard(channel: Channel, abandon: Callable[[], None]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(threading.get_ident()))
 
     def in_child() -> None:
+        global forked
+        forked = True
         signal.set_wakeup_fd(-1)
         for number in _RESET:
             signal.signal(number, signal.SIG_DFL)
@@ -43,7 +57,46 @@ def guard(channel: Channel, abandon: Callable[[], None]) -> None:
     os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
 
+def abandon_turn(loop: asyncio.AbstractEventLoop) -> None:
+    """In a forked child: what this turn of the loop was still to do is the worker's. Coming to it ends the process.
+
+    asyncio's loops keep it in `_ready`, which must not become shorter while a turn is under way. uvloop does not show
+    it, and its loop would go on in the child, over an epoll set of its own (uv_loop_fork): end it at the next chance.
+    """
+    ready = getattr(loop, "_ready", None)
+    if isinstance(ready, collections.deque):
+        for place in range(len(ready)):
+            ready[place] = asyncio.Handle(leave, (), loop)
+    else:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, or in debug mode: forked by another thread
+            loop.call_soon(leave)
+
+
 def leave() -> NoReturn:
     """End a forked child that returned to the event loop: it would take the worker's connections."""
     _log.error("a process that a handler forked returned to the event loop: ending it; leave it by os._exit")
     os._exit(1)
+
+
+def finish(error: BaseException | None = None) -> NoReturn:
+    """End a forked child that came to the end of a request, with `error` if that is how: nothing is sent to the client.
+
+    Its exit code is 0, that of a `SystemExit`, or 1 with the error in the log.
+    """
+    code = 0
+    if isinstance(error, SystemExit):
+        code = _code_of(error)
+    elif error is not None and not isinstance(error, (GreenletExit, GeneratorExit)):
+        _log.error("a process that a request forked failed", exc_info=error)
+        code = 1
+    os._exit(code)
+
+
+def _code_of(error: SystemExit) -> int:
+    """As the interpreter has it (`sys.exit`)."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    _log.error("a process that a request forked ended: %s", error.code)
+    return 1

@@ -161,6 +161,14 @@ class Runtime(Protocol):
         """
         ...
 
+    def hide_loop(self) -> None:
+        """Be ready for greenlets that do not see the running loop, as those of `run_job`. To be called before it."""
+        ...
+
+    def call_home(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function soon in the greenlet to which those of jobs go home: there it may throw into them."""
+        ...
+
     def parking(self) -> ParkingLike:
         """Return what the calling greenlet can wait with, once."""
         ...

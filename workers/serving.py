@@ -59,7 +59,9 @@ class Worker:
                 self._target, self._runtime, self._connections, self._application.http
             )
         make = _ADAPTERS.get(self._kind)
-        return Adapter() if make is None else make(self._target, self._runtime, self._connections)
+        adapter: Adapter = Adapter() if make is None else make(self._target, self._runtime, self._connections)
+        adapter.guessed = self._application.interface == "auto"
+        return adapter
 
     async def run(self) -> Exit:
         """Serve until drained; return the exit code. Raises `BootError` if the application's start-up fails."""

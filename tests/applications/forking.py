@@ -1,4 +1,4 @@
-"""Handlers that fork: by `multiprocessing`, or by hand."""
+"""Handlers and web applications that fork: by `multiprocessing`, or by hand."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import asyncio
 import multiprocessing
 import os
 import socket
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
+
+import hybrid
 
 
 def _sleep() -> None:
@@ -75,6 +79,60 @@ def terminated_by_thread(sock: socket.socket, address: Any) -> None:
     thread.start()
     thread.join()
     sock.sendall(told[0])
+
+
+def _fork_for(path: str) -> str:
+    """Fork if the path says so; return what to answer. In the child do what the path ends with, or return that."""
+    if not path.startswith("/fork/"):
+        return f"for {path}"
+    way = path.rpartition("/")[2]
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        return f"{way}: {os.waitstatus_to_exitcode(status)}"
+    if way == "raise":
+        raise LookupError("in the child")
+    if way == "exit":
+        sys.exit(7)
+    if way == "park":
+        hybrid.sleep(0.01)
+    return way
+
+
+def web_sync(environ: dict[str, Any], start_response: Any) -> Any:
+    """Answer with the path, or fork and tell how the child ended, which goes on as if it were the worker."""
+    answer = _fork_for(environ["PATH_INFO"])
+    write = start_response("200 OK", [("Content-Type", "text/plain")])
+    if answer == "write":
+        write(b"<from the child>")
+    if answer == "hint":
+        environ["wsgi.early_hints"]([("link", "</from-the-child>")])
+    if answer == "yield":
+        return iter([b"<from ", b"the child>"])
+    if answer == "read":
+        environ["wsgi.input"].read()
+    return [f"<{answer}>".encode()]
+
+
+def web_generator(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+    """The same, forked while the answer is iterated over."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield b""
+    yield f"<{_fork_for(environ['PATH_INFO'])}>".encode()
+
+
+async def web_async(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """The same as an ASGI application."""
+    if scope["type"] == "lifespan":
+        raise LookupError("none")
+    never = asyncio.get_running_loop().create_future()  # before the fork: to the child asyncio shows no running loop
+    answer = _fork_for(scope["path"])
+    if answer == "return":
+        return
+    if answer == "await":
+        await never
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": f"<{answer}>".encode(), "more_body": answer == "more"})
 
 
 def _linger() -> None:

@@ -4,7 +4,8 @@
  2. `write` sends at once what the kernel takes, keeps the rest in order, and never waits.
  3. More than the high-water mark unsent calls `pause_writing`, less than the low one `resume_writing`; in turns.
  4. After `pause_reading`, which may be called from `data_received` on, no data comes; `resume_reading` lets it come
-    again. Both may be called twice. (uvloop forgets a pause out of `connection_made`.)
+    again. Both may be called twice. (uvloop forgets a pause out of `connection_made`.) A protocol that is slow with
+    what comes gets less of it before others have their turn.
  5. The peer's end calls `eof_received` once: true keeps the connection open for writing, false closes it.
  6. `write_eof` ends the stream behind what is unsent; reading goes on.
  7. `close` sends what is unsent, then closes; no data comes any more.
@@ -25,6 +26,8 @@ import asyncio
 import dataclasses
 import errno
 import socket
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -34,7 +37,7 @@ from support.hub import DEADLINE, reset, tcp_pair
 from support.loops import LOOPS
 from support.records import logged
 
-from hybrid.workers.hub import protocols
+from hybrid.workers.hub import pieces
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import run
 from hybrid.workers.runtime import Accepted, Runtime
@@ -319,6 +322,28 @@ async def test_4_pausing_and_resuming_twice_is_once(ends: Ends) -> None:
     await ends.until(lambda: ends.protocol.received == b"abc")
 
 
+@clause()
+async def test_4_others_have_their_turn_while_a_protocol_is_slow_with_much(ends: Ends) -> None:
+    """A microsecond for each byte, as tiny WebSocket frames cost."""
+    taken: Counter[int] = Counter()  # turn of the loop -> bytes
+    turn = 0
+
+    def burn(data: bytes) -> None:
+        taken[turn] += len(data)
+        until = time.monotonic() + len(data) / 1_000_000
+        while time.monotonic() < until:
+            pass
+
+    ends.protocol.on_data = burn
+    speaking = asyncio.ensure_future(ends.says(MANY[:300_000]))
+    while len(ends.protocol.received) < 300_000:
+        await asyncio.sleep(0)
+        turn += 1
+    await speaking
+    assert max(taken.values()) <= 4 * pieces.PIECE
+    assert ends.protocol.received == MANY[:300_000]
+
+
 # --- 5, 6: ends of streams
 
 
@@ -562,7 +587,7 @@ async def test_14_the_end_of_the_stream_comes_behind_it(ends: Ends) -> None:
 @clause()
 async def test_14_the_peers_end_does_not_lose_it(ends: Ends) -> None:
     """Even if it comes in the turn of the answer, which it does behind as much as is read at once."""
-    size = protocols._PIECE
+    size = pieces.PIECE
 
     def answer(data: bytes) -> None:
         if len(ends.protocol.received) == size:

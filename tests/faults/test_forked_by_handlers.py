@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.clients import ask, connected, read_all
+from support.clients import ask, connected, read_all, read_exactly
 from support.loops import LOOPS
-from support.service import serving
+from support.process import HybridProcess
+from support.service import eventually, is_stopped, serving
 
-# gevent's own os.fork brings its hub along; libuv gives the child an epoll set of its own, and its loop goes on there
-ENDING = [loop for loop in LOOPS if loop not in ("gevent", "uvloop")]
+ENDING = [loop for loop in LOOPS if loop != "gevent"]  # whose own os.fork brings its hub along
 
 
 @pytest.fixture(params=LOOPS)
@@ -53,3 +58,93 @@ def test_a_child_that_ends_before_its_parent_goes_on_is_waited_for(loop: str, tm
     ):
         sock.sendall(b"go")
         assert sock.recv(6) == b"forked"
+
+
+# --- web applications: several clients ask in one turn of the loop, and one of their requests forks
+
+WSGI = {
+    **{loop: ("--loop", loop) for loop in LOOPS},
+    **{f"{loop}-threads": ("--loop", loop, "--threads", "4") for loop in LOOPS if loop in ("epoll",)},
+    **{f"{loop}-greenlets": ("--loop", loop, "--threads", "0") for loop in LOOPS if loop in ("asyncio", "uvloop")},
+}
+GREEN = [place for place in WSGI if place in ("select", "poll", "epoll", "asyncio-greenlets")]
+CLIENTS = 6
+FORKING = 2  # the client whose request forks: others stand before and behind it in the turn
+
+
+def in_one_turn(process: HybridProcess, way: str) -> list[bytes]:
+    """Have `CLIENTS` clients ask while the worker sleeps, one of them for a fork; return all that each one is sent.
+
+    Each asks again after its answer, so that a second one would show.
+    """
+    (worker,) = process.worker_pids()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(process.address)) for _ in range(CLIENTS)]
+        for client in clients:
+            request(client, "/before")
+            while read_exactly(client, 1) != b">":
+                pass
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            eventually(lambda: is_stopped(worker), "the worker is stopped")
+            for number, client in enumerate(clients):
+                request(client, f"/fork/{way}" if number == FORKING else f"/first/{number}")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        for client in clients:
+            assert client.recv(1, socket.MSG_PEEK)
+        for number, client in enumerate(clients):
+            request(client, f"/again/{number}", "connection: close\r\n")
+        return [read_all(client) for client in clients]
+
+
+def request(client: socket.socket, target: str, fields: str = "") -> None:
+    client.sendall(f"GET {target} HTTP/1.1\r\nhost: test\r\n{fields}\r\n".encode())
+
+
+def assert_answered_once(answers: list[bytes], forked: str) -> None:
+    """Check that each client has got its two answers, and nothing else; the one that forked got `forked`."""
+    for number, received in enumerate(answers):
+        first = forked if number == FORKING else f"for /first/{number}"
+        assert received.count(b"HTTP/1.1 ") == 2, received
+        assert re.findall(r"<(.*?)>", received.decode()) == [first, f"for /again/{number}"]
+
+
+@pytest.mark.parametrize("place", WSGI)
+def test_a_child_of_a_wsgi_request_answers_nobody_and_ends_with_it(place: str, tmp_path: Path) -> None:
+    ways = {"return": 0, "raise": 1, "exit": 7, "write": 0, "hint": 0, "yield": 0, "read": 0}
+    with serving("forking:web_sync", "--interface", "wsgi", "--workers", "1", *WSGI[place], cwd=tmp_path) as process:
+        for way, code in ways.items():
+            assert_answered_once(in_one_turn(process, way), f"{way}: {code}")
+        process.wait_for_log("a process that a request forked failed")
+
+
+@pytest.mark.parametrize("place", WSGI)
+def test_a_child_of_a_generator_answers_nobody_and_ends_with_it(place: str, tmp_path: Path) -> None:
+    with serving(
+        "forking:web_generator", "--interface", "wsgi", "--workers", "1", *WSGI[place], cwd=tmp_path
+    ) as process:
+        for way, code in {"return": 0, "raise": 1, "exit": 7}.items():
+            assert_answered_once(in_one_turn(process, way), f"{way}: {code}")
+
+
+@pytest.mark.parametrize("place", GREEN)
+def test_a_child_of_a_wsgi_request_that_returns_to_the_loop_is_ended(place: str, tmp_path: Path) -> None:
+    with serving("forking:web_sync", "--interface", "wsgi", "--workers", "1", *WSGI[place], cwd=tmp_path) as process:
+        assert_answered_once(in_one_turn(process, "park"), "park: 1")
+        process.wait_for_log("returned to the event loop: ending it")
+
+
+def test_a_child_of_an_asgi_request_answers_nobody_and_ends_with_it(loop: str, tmp_path: Path) -> None:
+    ways = {"return": 0, "raise": 1, "exit": 7, "send": 0, "more": 0}
+    arguments = ("--interface", "asgi", "--workers", "1", "--loop", loop)
+    with serving("forking:web_async", *arguments, cwd=tmp_path) as process:
+        for way, code in ways.items():
+            assert_answered_once(in_one_turn(process, way), f"{way}: {code}")
+
+
+def test_a_child_of_an_asgi_request_that_waits_is_ended(loop: str, tmp_path: Path) -> None:
+    arguments = ("--interface", "asgi", "--workers", "1", "--loop", loop)
+    with serving("forking:web_async", *arguments, cwd=tmp_path) as process:
+        assert_answered_once(in_one_turn(process, "await"), "await: 1")
+        process.wait_for_log("returned to the event loop: ending it")

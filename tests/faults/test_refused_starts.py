@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from support.certificates import certificates
 from support.process import HybridProcess
 from support.service import serving
 
@@ -50,6 +51,24 @@ def test_a_broken_application_ends_the_start(code: str, exit_code: int, words: s
 def test_a_module_that_is_missing_ends_the_start(target: str, tmp_path: Path) -> None:
     with serving(target, "--workers", "2", cwd=tmp_path, ready=False) as process:
         assert_refused(process, Exit.TARGET, "there is no module")
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)], ids=["run", "check"])
+def test_a_wrong_sni_hook_says_so(check: tuple[str, ...], tmp_path: Path) -> None:
+    """It is code of the application, so only the worker can tell."""
+    (tmp_path / "app.py").write_text("def app(environ, start_response): ...\n")
+    made = certificates()
+    options = ("--workers", "2", "--certfile", str(made.both), "--sni-hook", "app:missing", *QUICK, *check)
+    with serving("app:app", *options, cwd=tmp_path, ready=False) as process:
+        assert process.wait() == Exit.TARGET
+        assert "has no attribute 'missing'" in process.stderr
+        assert "Traceback" not in process.stderr
+
+
+def test_options_without_effect_are_told_once_for_a_service(tmp_path: Path) -> None:
+    with serving("plain:tell_pid", "--workers", "2", "--access-log", "common", cwd=tmp_path) as process:
+        process.stop()
+        assert process.stderr.count("--access-log has no effect for a sync stream handler") == 1
 
 
 def test_a_port_in_use_ends_the_start(tmp_path: Path) -> None:

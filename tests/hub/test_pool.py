@@ -239,6 +239,21 @@ def test_only_so_many_are_kept(at: Carrying) -> None:
     assert at.carry(at.says("a"))[0] in carriers
 
 
+@in_callback
+def test_a_carrier_that_was_killed_while_idle_is_passed_over(at: Carrying) -> None:
+    (killed,) = at.carry(at.says("a"))
+    killed.throw(greenlet.GreenletExit)
+    assert killed.dead
+    assert at.carry(at.says("b")) != [killed]
+    assert at.steps == ["a", "b"]
+
+
+@in_callback
+def test_nothing_more_of_a_batch_is_begun_once_it_is_abandoned(at: Carrying) -> None:
+    at.pool.carry([Work(at.says("a")), Work(at.pool.abandon), Work(at.says("b"))])
+    assert at.steps == ["a"]
+
+
 # --- contexts and the running loop
 
 

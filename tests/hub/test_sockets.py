@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import errno
 import gc
 import io
@@ -761,3 +762,27 @@ def test_a_socket_outside_of_a_loop_is_refused() -> None:
     with pytest.raises(RuntimeError, match="no hybrid loop runs in this thread"):
         Socket(socket.AF_UNIX, socket.SOCK_STREAM)
     assert sys.exc_info() == (None, None, None)
+
+
+@on_greens
+def test_one_that_was_made_before_the_loop_was_hidden_keeps_it_hidden(green: Green) -> None:
+    """As those of a WSGI application that makes its connections when it is imported."""
+    seen: list[object] = []
+
+    class Waiting:
+        def run(self) -> None:
+            for _ in range(2):
+                seen.append((left.recv(10), asyncio._get_running_loop()))
+
+        def parked(self, carrier: object) -> None:
+            seen.append("parked")
+
+    with green.pair() as (left, right):
+        green.runtime.hide_loop()
+        green.runtime.loop.call_soon(green.runtime.run_job, Waiting())
+        for data in (b"a", b"b"):
+            green.turns()
+            right.sendall(data)
+        green.turns()
+        assert asyncio._get_running_loop() is green.runtime.loop
+    assert seen == ["parked", (b"a", None), (b"b", None)]

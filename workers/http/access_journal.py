@@ -201,7 +201,7 @@ class Journal:
                 request.target,
                 request.version,
                 refused.status,
-                len(refused.reason) + 1,  # see `refusals.answer`
+                0 if refused.head_only else len(refused.reason) + 1,  # see `refusals.answer`
                 0.0 if began is None else time.perf_counter() - began,
                 request.headers,
                 b"",

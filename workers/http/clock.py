@@ -31,7 +31,7 @@ class Expiring(Protocol):
 
 
 class Clock:
-    """The time of one loop. `now` lags at most one `step` behind."""
+    """The time of one loop. `now` lags at most one `step` behind while something is watched; else it stands."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, shortest: float = _LONGEST, *, server: bool = True, date: bool = True
@@ -52,7 +52,7 @@ class Clock:
         self._look()
 
     def watch(self, item: Expiring) -> None:
-        """Keep an eye on the deadline of `item`."""
+        """Keep an eye on the deadline of `item`, which is to be set after that: `now` may have stood until here."""
         self.watched.add(item)
         if self._timer is None:
             self._look()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ CHUNKED, UNTIL_CLOSE, NO_BODY, TRAILERS = -1, -2, -3, -4  # values of `_left` be
 _LARGE = 65_536  # bytes of a body that are not copied to go out in one call with the head
 PERCENT = ord("%")  # as a number: to look for one in bytes costs a tenth of what looking for bytes does
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_EVENTS = re.compile(rb"^content-type:[ \t]*text/event-stream[ \t]*[;\r]", re.MULTILINE)  # in lower case
 _MOST_LENGTHS = 1024
 _LENGTHS = [b"content-length: %d\r\n\r\n" % size for size in range(_MOST_LENGTHS)]
 _log = logging.getLogger("hybrid")
@@ -29,6 +31,10 @@ _log = logging.getLogger("hybrid")
 
 class AnswerError(RuntimeError):
     """The application answers in a way that HTTP does not allow: too much body, a second head, a body before a head."""
+
+
+class ClientGoneError(ConnectionResetError):
+    """Raised in the application when it writes to, or reads from, a client that is gone (ASGI 2.4: an OSError)."""
 
 
 class Exchange:
@@ -54,7 +60,6 @@ class Exchange:
         "headers",
         "keep_alive",
         "method",
-        "query",
         "said",
         "simple",
         "started",
@@ -142,10 +147,17 @@ class Exchange:
     def news(self) -> asyncio.Future[None]:
         """Return what a coroutine waits for until something of the above happens. Several may wait."""
         waiter: asyncio.Future[None] = self.connection.site.loop.create_future()
-        if self._waiters is None:
-            self._waiters = []
-        self._waiters.append(waiter)
+        if self._waiters:  # without those of waits that were cancelled: there may be thousands until there is news
+            self._waiters = [other for other in self._waiters if not other.done()]
+            self._waiters.append(waiter)
+        else:
+            self._waiters = [waiter]
         return waiter
+
+    def forget(self, waiter: asyncio.Future[None]) -> None:
+        """`waiter`, which `news` returned, is no longer of interest."""
+        if self._waiters and waiter in self._waiters:
+            self._waiters.remove(waiter)
 
     def wake_waiters(self) -> None:
         """There is news."""
@@ -264,11 +276,11 @@ class Exchange:
             self._left = length
         elif self.version == "1.1":
             self._left = CHUNKED
-            self.events = b"text/event-stream" in block
+            self.events = _is_event_stream(block)
             block += b"transfer-encoding: chunked\r\n"
         else:
             self._left = UNTIL_CLOSE
-            self.events = b"text/event-stream" in block
+            self.events = _is_event_stream(block)
             self.keep_alive = False
         if length != UNKNOWN:
             block += b"content-length: %d\r\n" % length
@@ -377,3 +389,9 @@ class Exchange:
         self._sent += count
         if self._left > 0:
             self._left -= count
+
+
+def _is_event_stream(block: bytes) -> bool:
+    """Whether header fields say so: in Content-Type, however it is written (RFC 9110, section 8.3.1)."""
+    block = block.lower()
+    return b"text/event-stream" in block and _EVENTS.search(block) is not None

@@ -109,5 +109,6 @@ async def _wait_writable(exchange: Exchange, sock: socket.socket) -> None:
         raise ConnectionResetError("the client takes no data") from None
     finally:
         loop.remove_writer(sock.fileno())
+        exchange.forget(writable)
     if exchange.gone:
         raise ConnectionResetError("the client is gone")

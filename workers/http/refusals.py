@@ -27,17 +27,17 @@ class Refused(Exception):  # noqa: N818 - what happened to a request, not an err
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.head_only = False
+        """Whether the request is known to be a HEAD."""
 
 
-def answer(status: int, reason: str, fields: bytes, *, head_only: bool = False) -> bytes:
-    """Return a whole answer that says what was wrong and that the connection closes."""
-    body = f"{reason}\n".encode("ascii", "replace")
-    return b"%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
-        status_line(status),
-        fields,
-        len(body),
-        b"" if head_only else body,
-    )
+def answer(refused: Refused, fields: bytes) -> bytes:
+    """Return a whole answer that says what was wrong and that the connection closes; to a HEAD only the head of it."""
+    head = b"%b%bcontent-type: text/plain; charset=utf-8\r\n" % (status_line(refused.status), fields)
+    if refused.head_only:  # no content, and its length may be left out (RFC 9110, sections 8.6 and 9.3.2)
+        return head + b"connection: close\r\n\r\n"
+    body = f"{refused.reason}\n".encode("ascii", "replace")
+    return b"%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (head, len(body), body)
 
 
 def check_request_line(head: bytes) -> None:

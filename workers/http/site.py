@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hybrid.workers.http.connection import HttpConnection
     from hybrid.workers.http.exchange import Exchange
     from hybrid.workers.http.forwarded import Proxies
+    from hybrid.workers.http.state import State
 
 _MOST_HOSTS = 256
 _MOST_REPEATED = 4096
@@ -94,8 +95,9 @@ class Site:
             return True
         if not refusals.is_host(value):
             return False
-        if len(self._hosts) < _MOST_HOSTS:
-            self._hosts.add(value)
+        if len(self._hosts) >= _MOST_HOSTS:  # a client can fill it with names of its own; those that count come again
+            self._hosts.clear()
+        self._hosts.add(value)
         return True
 
     def believe(self, exchange: Exchange) -> None:
@@ -110,10 +112,11 @@ class Site:
         exchange.said = said
 
     def opened(self, connection: HttpConnection) -> None:
-        """A connection begins."""
+        """A connection begins: set its first deadline. The clock comes first, for it stands while nobody is watched."""
+        self.clock.watch(connection)
+        connection.deadline = self.header_deadline()
         if self.draining:
             connection.drain()
-        self.clock.watch(connection)
 
     def closed(self, connection: HttpConnection) -> None:
         """A connection has ended."""
@@ -124,7 +127,7 @@ class Site:
         return list(cast("set[HttpConnection]", self.clock.watched))
 
     @staticmethod
-    def refused(connection: HttpConnection, refused: Refused) -> None:
+    def refused(connection: State, refused: Refused) -> None:
         """A request was refused: the application does not know of it, so the log does, quietly."""
         _log.debug("refused a request of %s with %d: %s", connection.client, refused.status, refused.reason)
 

@@ -25,7 +25,8 @@ except ImportError:  # built without a compiler
     from websockets.utils import apply_mask
 
 ABNORMAL = 1006  # RFC 6455, section 7.4.1: the connection ended without a close frame
-INVALID_TEXT = 1007
+INVALID_TEXT, POLICY = 1007, 1008
+MOST_EMPTY = 1024  # fragments of a message in a row that bring nothing
 VERSION = b"13"
 _FIN_TEXT, _FIN_BINARY, _MASKED = 0x81, 0x82, 0x80  # RFC 6455, section 5.2
 _PLAIN = (_FIN_TEXT, _FIN_BINARY)
@@ -70,6 +71,7 @@ class WebSocket:
     """One connection, seen from the server."""
 
     __slots__ = (
+        "_empty",
         "_is_text",
         "_most",
         "_output",
@@ -93,6 +95,7 @@ class WebSocket:
         self._owed = 0  # bytes of the current frame that the protocol has not got yet
         self._parts: bytearray | None = None  # of a fragmented message; None: there is none
         self._is_text = False  # whether that is text
+        self._empty = 0  # its newest fragments that brought nothing
         self._output: list[bytes] = []
         self.closed: Closed | None = None
         """Why nothing more is received; None: it goes on."""
@@ -193,6 +196,8 @@ class WebSocket:
             assert isinstance(frame, Frame)
             if frame.opcode in _DATA:
                 self._fragment(frame, messages)
+            elif frame.opcode is Opcode.PING:
+                self._output.clear()  # of several pings the newest is answered (RFC 6455, section 5.5.3)
         self._look()
         return len(piece)
 
@@ -202,12 +207,16 @@ class WebSocket:
             self._is_text = frame.opcode is Opcode.TEXT
             if not frame.fin:
                 self._parts = bytearray(frame.data)
+                self._empty = 0
                 return
             whole = frame.data
         else:
             assert self._parts is not None
             self._parts += frame.data
             if not frame.fin:
+                self._empty = 0 if frame.data else self._empty + 1
+                if self._empty > MOST_EMPTY:
+                    self.fail(POLICY, "too many empty fragments")
                 return
             whole, self._parts = self._parts, None
         if not self._is_text:

@@ -3,9 +3,10 @@
 A send wakes the client that waits for it, on another core or behind the network card, which costs the sender more than
 the rest of send(2). Sent in one go, only the first answer finds a sleeper. Benchmarks: `python -m benchmarks wsgi`.
 
-An answer must not wait for somebody else's work, though. So only whole answers are held, few of them, and not for
-longer than `LONGEST`. Where one had to wait for longer than `PATIENCE` all the same, something slow was behind it: from
-then on each answer goes out at once, for `REST` times as long as it had waited.
+An answer must not wait for somebody else's work, though. So only whole answers are held, few of them, and the next
+answer sends them once the first has waited for `LONGEST`. A request that computes or blocks for long gives no answer
+meanwhile, and nobody can tell beforehand. It delays those that are held once: from then on each goes out at once, for
+`REST` times as long as they had waited, at most `LONGEST_REST`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Protocol
 MOST_HELD = 64
 LONGEST = 0.001  # seconds
 PATIENCE = 0.002  # seconds
-REST = 50
+REST = 100
+LONGEST_REST = 60.0  # seconds
 
 
 class Holding(Protocol):
@@ -60,7 +62,7 @@ class Outbox:
             waited = now - self._since
             if waited > PATIENCE:
                 self.open = False
-                self._rests_until = now + REST * waited
+                self._rests_until = now + min(REST * waited, LONGEST_REST)
             for holding in held:
                 holding.flush()
 
@@ -68,6 +70,11 @@ class Outbox:
         """The turn is over."""
         self.open = False
         self.flush()
+
+    def abandon(self) -> None:
+        """Send nothing of what is held: this is a process that an application forked, and the worker sends it."""
+        self.open = False
+        self._held.clear()
 
     def _has_rested(self) -> bool:
         if monotonic() < self._rests_until:

@@ -13,6 +13,7 @@ code of a request there is none, else asgiref's `async_to_sync`, `asyncio.run` a
 from __future__ import annotations
 
 import asyncio
+import collections
 import functools
 import logging
 from asyncio import _set_running_loop
@@ -49,18 +50,25 @@ class Pool:
         self._loop = loop  # what `home` runs; None where others see to it that it is hidden
         self._idle: list[greenlet.greenlet] = []
         self._job: Job | None = None  # the one that is being run
+        self._rest: Iterator[Job] = iter(())  # those that `carry` has still to run
 
     def carry(self, jobs: Iterable[Job]) -> None:
         """Run jobs now, in their order, each until it ends or first parks. Raises nothing."""
         idle = self._idle
-        rest = iter(jobs)
+        self._rest = rest = iter(jobs)
         while True:
             carrier = idle.pop() if idle else greenlet.greenlet(self._work, self._home)
+            if carrier.dead:  # killed while it was idle, by somebody who has kept it
+                continue
             if carrier.switch(rest) is _DONE:
                 return
             job, self._job = self._job, None
             if job is not None:
                 job.parked(carrier)
+
+    def abandon(self) -> None:
+        """Begin no further job: this is a process that the job under way has forked, and they are the worker's."""
+        collections.deque(self._rest, maxlen=0)
 
     def _work(self, rest: Iterator[Job]) -> object:
         me = greenlet.getcurrent()

@@ -12,18 +12,19 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from hybrid.workers.hub.connection import Connection
 from hybrid.workers.hub.outbox import Outbox
+from hybrid.workers.hub.pieces import PIECE, next_piece
 from hybrid.workers.hub.transport import StreamTransport
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ
 from hybrid.workers.runtime import Accepted
 
-_PIECE = 16_384  # bytes for one read; beyond 64 KiB malloc(3) tidies up at every free
-_LARGE_PIECE = 262_144  # where one was not enough
 _EAGER = 8  # full reads in a row before other connections get their turn
+_TURN = 0.005  # seconds after which they get it, however little was read
 _MOST_HELD = 16_384  # bytes of an answer that waits for the end of the turn
 _NO_OUTBOX = Outbox()
 _read, _write = os.read, os.write
@@ -65,7 +66,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         self._watch = connection.watch
         self._data_received = protocol.data_received
         self._resume = self._readable  # bound once
-        self._piece = _PIECE
+        self._piece = PIECE
         self._reading = True
         self._eof = False  # the peer has ended its stream
 
@@ -83,6 +84,8 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
 
     def _readable(self) -> None:
         watch = self._watch
+        ends = 0.0  # of the turn; 0: no read was full yet, so that nobody looked at the clock
+        began = now = 0.0
         for _ in range(_EAGER):
             piece = self._piece
             try:
@@ -95,6 +98,10 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
             if not data:
                 self._ended()
                 return
+            is_full = len(data) == piece
+            if is_full:
+                began = now or monotonic()
+                ends = ends or began + _TURN
             try:
                 self._data_received(data)
             except Exception as error:  # noqa: BLE001 - logged; asyncio's transports do the same
@@ -103,10 +110,13 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
                 return
             if not self._reading or watch.fd < 0:
                 return
-            if len(data) < piece:
-                self._piece = _PIECE
+            if not is_full:
+                self._piece = PIECE
                 break  # the kernel's buffer is empty: wait without asking for EAGAIN
-            self._piece = _LARGE_PIECE
+            now = monotonic()
+            self._piece = next_piece(piece, now - began, _TURN / 2, self._protocol)
+            if now >= ends:
+                break
         watch.on_readable = self._resume
         if not watch.armed & READ:
             self._arm()

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import greenlet
 
+from hybrid.workers import forks
 from hybrid.workers import runtime as runtimes
 from hybrid.workers.hub import greenlets
 from hybrid.workers.hub.greenlets import Greenlet
@@ -51,21 +52,24 @@ class HubRuntime:
         self.watches = watches
         self.home = greenlet.getcurrent()
         self.go_home: Callable[[], Any] = self.home.switch
+        """Parks the calling greenlet. To be looked up at each call: see `hide_loop`."""
         self._open_streams = open_streams
         self._create_task = create_task
         self._open_transport = open_transport
         self._pool = Pool(self.home, loop)
-
-    def run_job(self, job: Job) -> None:
-        """Run a job in a greenlet that does not see the running loop; see `pool`."""
-        self.go_home = self._go_home_from_hiding  # for the sockets that are made from now on
-        watches = self.watches
+        self.run_job: Callable[[Job], None] = self._carry_one
+        """Runs a job in a greenlet that does not see the running loop; see `pool`. Needs `hide_loop`."""
         if isinstance(watches, HubSelector):
             watches.carry = self._pool.carry
-            self.run_job = watches.run_job  # type: ignore[method-assign]
-        else:
-            self.run_job = self._carry_one  # type: ignore[method-assign]
-        self.run_job(job)
+            self.run_job = watches.run_job
+
+    def hide_loop(self) -> None:
+        """From now on greenlets that do not see the running loop may park too; costs the others a little."""
+        self.go_home = self._go_home_from_hiding
+
+    def call_home(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function soon in the greenlet to which those of jobs go home: there it may throw into them."""
+        self.loop.call_soon(function, *args)
 
     def _carry_one(self, job: Job) -> None:
         self._pool.carry((job,))
@@ -209,7 +213,9 @@ class HubRuntime:
 
     def abandon(self) -> None:
         """Let go of the loop in a process that a handler forked."""
+        self._pool.abandon()
         self.watches.abandon()
+        forks.abandon_turn(self.loop)
 
     def kill(self, started: greenlet.greenlet) -> None:
         """Raise GreenletExit in a greenlet in the loop's next turn."""

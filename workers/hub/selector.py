@@ -11,6 +11,7 @@ import errno
 import logging
 import selectors
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from hybrid.workers import forks
 from hybrid.workers.hub.outbox import Outbox
@@ -198,7 +199,10 @@ class HubSelector(Registrations):
     def abandon(self) -> None:
         """Stop polling in a process that a handler forked; the worker's own poller is not touched."""
         self.close()
-        self.select = _leave  # type: ignore[method-assign]
+        self._jobs.clear()
+        self.outbox.abandon()
+        self._collect = _leave  # type: ignore[assignment, method-assign]  # of the events at hand, all of which are the worker's
+        self.select = _leave  # type: ignore[assignment, method-assign]
 
     def close(self) -> None:
         """Close the poller; watches and registrations are forgotten."""
@@ -208,5 +212,5 @@ class HubSelector(Registrations):
         self._poller.close()
 
 
-def _leave(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+def _leave(*_: object) -> NoReturn:
     forks.leave()

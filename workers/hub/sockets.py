@@ -47,7 +47,6 @@ class Socket(_base):
         "_careful",
         "_eager",
         "_fd",
-        "_go_home",
         "_home",
         "_patience",
         "_runtime",
@@ -70,7 +69,6 @@ class Socket(_base):
         self._careful = self._patience is not None  # a timeout is set, or it is closed: waiting takes the general way
         self._home = self._runtime.home
         self._fd = self.fileno()  # for read(2) and write(2): cheaper to call from Python than recv(2) and send(2)
-        self._go_home = self._runtime.go_home
         self._watches = self._runtime.watches
         self._watch: Watch = self._watches.open(self.fileno())
         self._eager = 1  # reads that may be tried before waiting: a new connection often brings its first bytes
@@ -94,7 +92,7 @@ class Socket(_base):
                 try:
                     if not watch.armed & READ:
                         self._watches.arm(watch, READ)
-                    self._go_home()
+                    self._runtime.go_home()
                 except BaseException:
                     watch.on_readable = None
                     raise
@@ -150,7 +148,7 @@ class Socket(_base):
         try:
             if not watch.armed & READ:
                 self._watches.arm(watch, READ)
-            self._go_home()
+            self._runtime.go_home()
         except BaseException:
             watch.on_readable = None
             raise
@@ -198,7 +196,7 @@ class Socket(_base):
                 watch.on_writable = me.switch
             if not watch.armed & direction:
                 self._watches.arm(watch, direction)
-            self._go_home()
+            self._runtime.go_home()
         except BaseException:
             if reading:
                 watch.on_readable = None

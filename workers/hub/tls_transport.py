@@ -57,6 +57,8 @@ class TlsTransport(ProtocolTransport):
     it has no `write_eof`, and the peer's end of stream ends it.
     """
 
+    shutdown = SHUTDOWN
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -244,7 +246,7 @@ class TlsTransport(ProtocolTransport):
         self._connection.close()
 
     def close(self) -> None:
-        """Send what is unsent and the end of the stream; then wait for that of the peer, for `SHUTDOWN` seconds."""
+        """Send what is unsent and the end of the stream; then wait for that of the peer, for `shutdown` seconds."""
         self.flush()
         if self.is_closing():
             return
@@ -288,7 +290,7 @@ class TlsTransport(ProtocolTransport):
         self._connection.close()
 
     def _look_later(self, unsent: int, since: float) -> None:
-        self._timer = self._loop.call_later(SHUTDOWN, self._look, unsent, since)
+        self._timer = self._loop.call_later(self.shutdown, self._look, unsent, since)
 
     def _look(self, before: int, since: float) -> None:
         """`before` bytes were unsent at the last look, the first time at `since`: give up, or look again."""

@@ -8,6 +8,9 @@ from hybrid.workers.runtime import Accepted
 class Adapter:
     """One per worker, for all its listeners. An interface overrides what it needs."""
 
+    guessed = False
+    """Whether nobody said what kind the target is."""
+
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""
         raise NotImplementedError

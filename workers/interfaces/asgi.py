@@ -15,20 +15,39 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from hybrid.workers import forks
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
-from hybrid.workers.http.exchange import PERCENT, AnswerError, Exchange
+from hybrid.workers.http.exchange import PERCENT, AnswerError, ClientGoneError, Exchange
+from hybrid.workers.http.state import Template
 from hybrid.workers.interfaces.request_tasks import NAME
 
 if TYPE_CHECKING:
     from hybrid.workers.http.forwarded import Forwarded
 
 _log = logging.getLogger("hybrid")
-EXTENSIONS = (
-    "http.response.pathsend",
-    "http.response.trailers",
-    "http.response.early_hint",
-)
+
+
+def own_extensions(known: dict[str, Any]) -> dict[str, Any]:
+    """Return the extensions of one HTTP request, which shares no part of them; `tls` is taken from `known`."""
+    extensions: dict[str, Any] = {
+        "http.response.pathsend": {},
+        "http.response.trailers": {},
+        "http.response.early_hint": {},
+    }
+    if "tls" in known:
+        extensions["tls"] = own_tls(known["tls"])
+    return extensions
+
+
+def own_tls(known: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of the extension `tls` with a list of its own."""
+    return {**known, "client_cert_chain": known["client_cert_chain"].copy()}
+
+
+EXTENSIONS = tuple(own_extensions({}))
+"""Those of all HTTP requests."""
+_BLOCK = 65_536  # bytes for one read of a file whose size is not known
 SPEC_VERSION = "2.5"
 """Of the specification of HTTP and WebSocket messages that is followed here."""
 MESSAGES = frozenset({"http.response.start", "http.response.body", *EXTENSIONS})
@@ -40,6 +59,26 @@ def mark_coroutine_function(function: Any) -> None:
     function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
+
+
+def locate(scope: dict[str, Any], target: bytes, root_path: str) -> None:
+    """Put the path of a request, as its client wrote it, below the root path into its scope, with its query."""
+    raw_path, _, query = target.partition(b"?")
+    if PERCENT in raw_path:
+        path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
+    else:
+        path = raw_path.decode("latin-1")
+    if root_path:
+        path = root_path + path
+        raw_path = root_path.encode() + raw_path
+    scope["path"] = path
+    scope["raw_path"] = raw_path
+    scope["query_string"] = query
+
+
+def not_final(status: int) -> heads.HeadError:
+    """Return the error for an answer that would begin with 1xx: none of those ends one (RFC 9110, section 15.2)."""
+    return heads.HeadError(f"status {status!r} cannot begin an answer: it is informational")
 
 
 def believe(scope: dict[str, Any], said: Forwarded) -> None:
@@ -66,10 +105,6 @@ def _is_departure(error: BaseException) -> bool:
     return isinstance(error, OSError) or type(error).__name__ == "ClientDisconnect"  # as Starlette calls it
 
 
-class ClientGoneError(ConnectionResetError):
-    """Raised by `send` when there is nobody to send to (ASGI 2.4: an OSError)."""
-
-
 class AsgiExchange(Exchange):
     """A request for an ASGI application."""
 
@@ -85,15 +120,15 @@ class AsgiExchange(Exchange):
         connection = self.connection
         site = connection.site.interface
         template = connection.template
-        if template is not None and template[0] is self.headers and template[2] is self.target:
-            scope: dict[str, Any] = template[3].copy()  # a third faster than to put one together
+        if template is not None and template.headers is self.headers and template.target is self.target:
+            scope = template.made.copy()  # a third faster than to put one together
             scope["method"] = self.method
         else:
             scope = self._scope(site)
             if connection.identical:
-                connection.template = (self.headers, self.method, self.target, scope.copy())
+                connection.template = Template(self.headers, self.target, scope.copy())
         scope["asgi"] = scope["asgi"].copy()  # what an application changes there stays with its request
-        scope["extensions"] = scope["extensions"].copy()
+        scope["extensions"] = own_extensions(scope["extensions"])
         scope["headers"] = self.headers.copy()
         if site.state is not None:
             scope["state"] = site.state.copy()
@@ -110,19 +145,9 @@ class AsgiExchange(Exchange):
         facts = connection.facts
         if facts is None:
             facts = connection.facts = site.facts(connection)
-        raw_path, _, query = self.target.partition(b"?")
-        if PERCENT in raw_path:
-            path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
-        else:
-            path = raw_path.decode("latin-1")
         scope: dict[str, Any] = facts.copy()
         scope["method"] = self.method
-        scope["path"] = path
-        scope["raw_path"] = raw_path
-        scope["query_string"] = query
-        if site.root_path:
-            scope["path"] = site.root_path + path
-            scope["raw_path"] = site.root_path.encode() + raw_path
+        locate(scope, self.target, site.root_path)
         if self.version == "1.0":
             scope["http_version"] = "1.0"
         return scope
@@ -130,22 +155,31 @@ class AsgiExchange(Exchange):
     async def _serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
         try:
             await application(scope, self.receive, self.send)
-        except asyncio.CancelledError as error:
-            if self.connection.site.interface.ending:
-                self.fail()
+        except BaseException as error:
+            if self._settle(error):
                 raise
-            if not self.gone:
-                self._log_failure(error)
-            self.fail()
-        except BaseException as error:  # noqa: BLE001 - logged; an application's exit is not the worker's
-            if not (self.gone and _is_departure(error)):
-                self._log_failure(error)
-            self.fail()
         else:
+            self._settle(None)
+
+    def _settle(self, error: BaseException | None) -> bool:
+        """The application has returned, or raised: see to the answer. Return whether the error ends the task.
+
+        Called first of all, whatever the application did: an application's exit is not the worker's.
+        """
+        if forks.forked:
+            forks.finish(error)
+        if error is None:
             if not self.ended and not self.gone:
                 what = "an incomplete answer" if self.begun else "no answer"
                 _log.error("the application returned with %s to %s %s", what, self.method, self._shown)
                 self.fail()
+            return False
+        cancelled = isinstance(error, asyncio.CancelledError)
+        ends = cancelled and self.connection.site.interface.ending
+        if not (ends or (self.gone and (cancelled or _is_departure(error)))):
+            self._log_failure(error)
+        self.fail()
+        return ends
 
     async def receive(self) -> Message:
         """The application's `receive`."""
@@ -162,7 +196,7 @@ class AsgiExchange(Exchange):
         """
         kind = message["type"]
         if kind == "http.response.body" and self.begun:
-            if self.ended or self.gone:
+            if self.ended or self.gone or forks.forked:
                 return self._send_rarely(kind, message)
             more = message.get("more_body", False)
             body = message.get("body", b"")
@@ -179,7 +213,7 @@ class AsgiExchange(Exchange):
         if kind == "http.response.start" and not (self.begun or self.gone):
             status = message["status"]
             if status < 200:
-                raise heads.HeadError(f"status {status!r} cannot begin an answer: it is informational")
+                raise not_final(status)
             line = heads.status_line(status)
             self.head = heads.from_bytes(message.get("headers", ()))
             self.begun = True
@@ -218,6 +252,8 @@ class AsgiExchange(Exchange):
             raise ClientGoneError("the client is gone")
 
     async def _send_rarely(self, kind: str, message: Message) -> None:
+        if forks.forked:
+            forks.finish()
         if self.gone:
             raise ClientGoneError("the client is gone")
         if kind not in MESSAGES:
@@ -268,9 +304,19 @@ class AsgiExchange(Exchange):
             size = files.size_left(fd)
             if size is None:
                 raise AnswerError(f"http.response.pathsend: {path!r} is not a regular file")
-            await files.send(self, fd, 0, size)
+            if size:
+                await files.send(self, fd, 0, size)
+            else:
+                await self._send_unsized(fd)
         finally:
             os.close(fd)
+
+    async def _send_unsized(self, fd: int) -> None:
+        """Send a file that says it is empty: it is, or it is one of the kernel's, whose size nobody knows (proc(5))."""
+        while block := os.read(fd, _BLOCK):
+            self.write(block, more=True)
+            await self._wait_for_room()
+        self.write(b"", more=False)
 
     def fail(self) -> None:
         """Answer 500 or cut the answer; tasks that still wait for the client are told that all is over."""

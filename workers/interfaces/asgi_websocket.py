@@ -9,13 +9,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
+from hybrid.workers import forks
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.conversation import ENDING, INTERNAL_ERROR, NORMAL, UNANSWERED, Conversation, Phase
-from hybrid.workers.http.exchange import PERCENT, AnswerError
+from hybrid.workers.http.exchange import AnswerError, ClientGoneError
 from hybrid.workers.http.websocket import ABNORMAL
-from hybrid.workers.interfaces.asgi import ClientGoneError, Message, believe
+from hybrid.workers.interfaces.asgi import SPEC_VERSION, Message, believe, locate, not_final, own_tls
 from hybrid.workers.interfaces.gate import Gate
 
 _OWN_FIELDS = frozenset({b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"})
@@ -47,28 +47,21 @@ class WebSocketExchange(Conversation):
         if connection.facts is None:
             connection.facts = site.facts(connection)
         facts = connection.facts
-        extensions = {name: facts["extensions"][name] for name in ("tls",) if name in facts["extensions"]}
-        raw_path, _, query = self.target.partition(b"?")
-        if PERCENT in raw_path:
-            path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
-        else:
-            path = raw_path.decode("latin-1")
-        root = site.root_path
         offered = b",".join(value for name, value in self.headers if name == b"sec-websocket-protocol")
         self._offered = [word.strip() for word in offered.decode("latin-1").split(",") if word.strip()]
         scope = {
             **facts,
             "type": "websocket",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
             "http_version": self.version,
             "scheme": "wss" if connection.scheme == "https" else "ws",
-            "path": root + path,
-            "raw_path": root.encode() + raw_path,
-            "query_string": query,
             "headers": self.headers,
             "subprotocols": list(self._offered),
-            "extensions": {"websocket.http.response": {}, **extensions},
+            "extensions": {"websocket.http.response": {}},
         }
+        locate(scope, self.target, site.root_path)
+        if "tls" in facts["extensions"]:
+            scope["extensions"]["tls"] = own_tls(facts["extensions"]["tls"])
         if site.state is not None:
             scope["state"] = site.state.copy()
         if connection.believes:
@@ -78,23 +71,33 @@ class WebSocketExchange(Conversation):
     async def _serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
         try:
             await application(scope, self.receive, self.send)
-        except asyncio.CancelledError as error:
-            self._returned(INTERNAL_ERROR)
-            if self.connection.site.interface.ending:
+        except BaseException as error:
+            if self._settle(error):
                 raise
-            self._log_failure(error)
-        except BaseException as error:  # noqa: BLE001 - logged; an application's exit is not the worker's
-            if not (self.phase in ENDING and isinstance(error, OSError)):
-                self._log_failure(error)
-            self._returned(INTERNAL_ERROR)
         else:
+            self._settle(None)
+
+    def _settle(self, error: BaseException | None) -> bool:
+        """The application has returned, or raised: see to the connection. Return whether the error ends the task.
+
+        Called first of all, whatever the application did: an application's exit is not the worker's.
+        """
+        if forks.forked:
+            forks.finish(error)
+        if error is None:
             if self.phase in UNANSWERED:
                 what = "an incomplete denial" if self.begun else "no answer"
                 _log.error("the application returned with %s to the WebSocket %s", what, self._shown)
-            self._returned(NORMAL)
+            self._conclude(NORMAL)
+            return False
+        ends = isinstance(error, asyncio.CancelledError) and self.connection.site.interface.ending
+        if not (ends or (self.phase in ENDING and isinstance(error, OSError))):
+            self._log_failure(error)
+        self._conclude(INTERNAL_ERROR)
+        return ends
 
-    def _returned(self, code: int) -> None:
-        """The application has ended."""
+    def _conclude(self, code: int) -> None:
+        """Close what the application has left open."""
         if self.phase is Phase.OPEN:
             self.close(code, "")
         elif self.phase in UNANSWERED:
@@ -192,6 +195,8 @@ class WebSocketExchange(Conversation):
             self._accept(message)
         elif kind == "websocket.http.response.start" and phase is Phase.ASKED:
             status = message["status"]
+            if status < 200:  # 101 would tell the client that it was accepted
+                raise not_final(status)
             self.begin(status, heads.status_line(status), heads.from_bytes(message.get("headers", ())))
             self.phase = Phase.DENYING
         elif kind == "websocket.http.response.body" and phase is Phase.DENYING:

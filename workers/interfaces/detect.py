@@ -43,6 +43,11 @@ class Kind(enum.Enum):
         """What messages call a target of this kind."""
         return f"{self.value.upper()} application" if self in HTTP_KINDS else f"{self.value} handler"
 
+    @property
+    def with_article(self) -> str:
+        """The noun behind `a` or `an`."""
+        return f"{'an' if self.noun[0] in 'aA' else 'a'} {self.noun}"
+
 
 DATAGRAM_KINDS = frozenset({Kind.SYNC_DATAGRAM, Kind.ASYNC_DATAGRAM})
 HTTP_KINDS = frozenset({Kind.WSGI, Kind.ASGI})
@@ -112,7 +117,7 @@ def check_http(kind: Kind, http: HttpSettings) -> None:
         if is_asked:
             raise BootError(
                 Exit.TARGET,
-                f"{option} is for WSGI and ASGI applications and the target is {_article(kind)}: leave {option} out",
+                f"{option} is for WSGI and ASGI applications and the target is {kind.with_article}: leave {option} out",
             )
 
 
@@ -216,11 +221,7 @@ def _check_listeners(kind: Kind, listeners: frozenset[ListenerKind]) -> None:
         if kind is Kind.ASYNC_DATAGRAM:
             text += "; if the target is an ASGI application add --interface asgi"
         raise BootError(Exit.TARGET, text)
-    raise BootError(Exit.TARGET, f"{_article(kind)} cannot serve udp:// addresses: write --bind HOST:PORT")
-
-
-def _article(kind: Kind) -> str:
-    return f"{'an' if kind.noun[0] in 'aA' else 'a'} {kind.noun}"
+    raise BootError(Exit.TARGET, f"{kind.with_article} cannot serve udp:// addresses: write --bind HOST:PORT")
 
 
 def is_coroutine_function(target: Any) -> bool:

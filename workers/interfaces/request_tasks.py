@@ -6,18 +6,26 @@ stepped at once, in the name of a spare task that is parked at a *gate*. If it e
 small requests do, the task stays parked and serves the next one. If it waits, the gate opens and the task carries on
 with the coroutine: from there on it is a task like any other, and another spare one is made.
 
-A context that a request has changed is not used again. Benchmark: `python -m benchmarks asgi`.
+What a request leaves behind must not be found by the next one. So a context that it has changed is not used again,
+nor a task that somebody still refers to when the request is over, strongly or weakly (as the keys of a dict do), that
+was given an attribute or a name, or that was cancelled. What cannot be seen is that somebody has noted `id(task)`: the
+next request may have the same. With ordinary tasks it may as well, for the memory of one that has ended is used again.
+
+Benchmark: `python -m benchmarks asgi`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import weakref
 from collections.abc import Callable, Coroutine, Generator
+from sys import getrefcount
 from typing import Any
 
 _enter_task: Callable[[Any, Any], None] = asyncio.tasks._enter_task
 _leave_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task
+_weak_references = weakref.getweakrefcount
 _NOTHING: Any = object()
 NAME = "request"
 """Of a task that nobody has named yet."""
@@ -38,11 +46,13 @@ class RequestTasks:
         It must raise nothing but `CancelledError`, which is dropped.
         """
         host = self._spare
-        if host is None or (host.wakeup is None and host.task.cancelling()):
+        if host is None or (host.wakeup is None and _is_cancelled(host.task)):
             self._spare = host = Host(self, self._loop, self._pristine.copy())
         task = host.task
         host.coroutine = coroutine
         loop = self._loop
+        references = getrefcount(task)
+        weak_references = _weak_references(task)
         _enter_task(loop, task)
         try:
             waits_for = host.context.run(coroutine.send, None)
@@ -50,10 +60,14 @@ class RequestTasks:
             _leave_task(loop, task)
             host.coroutine = None
             if (
-                host.cancelled is not None
+                getrefcount(task) != references  # somebody has kept the task
+                or _weak_references(task) != weak_references
+                or host.marked
+                or task.get_name() is not NAME
+                or host.cancelled is not None
                 or (self._differs(host.context) if self._has_values else host.context != self._pristine)
                 or task._callbacks  # somebody waits for the end of the task
-                or (host.wakeup is None and task.cancelling())
+                or (host.wakeup is None and _is_cancelled(task))
             ):
                 host.retire()
             return None
@@ -86,6 +100,21 @@ class RequestTasks:
         )
 
 
+class RequestTask(asyncio.Task[None]):
+    """The task of a request. It tells its host when it is given an attribute, which nothing else shows.
+
+    A task of asyncio takes attributes, but has no `__dict__` to look at.
+    """
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        host = self.get_coro()
+        if isinstance(host, Host):
+            host.marked = True
+        super().__setattr__(name, value)
+
+
 class Host(Coroutine[Any, Any, None]):
     """The coroutine of a spare task, and the gate at which it is parked; later a mere shell around a request's."""
 
@@ -100,6 +129,7 @@ class Host(Coroutine[Any, Any, None]):
         "cancelled",
         "context",
         "coroutine",
+        "marked",
         "result",
         "task",
         "wakeup",
@@ -112,13 +142,15 @@ class Host(Coroutine[Any, Any, None]):
         self.coroutine: Coroutine[Any, Any, None] | None = None
         self.cancelled: asyncio.CancelledError | None = None  # asked for while the task was at the gate
         self._waits_for: Any = _NOTHING  # what the first step of the request waits for; the task has not seen it yet
+        self.marked = False
+        """Whether the task was given an attribute."""
         self.wakeup: Callable[[Any], object] | None = None
         """The task's own; set while it is at the gate, which a new task reaches in the loop's next turn."""
         self._over = False
         self.__name__ = self.__qualname__ = NAME
         self._asyncio_future_blocking = False
         self.result: Callable[[], object] = tuple  # what the task asks when it is woken; the value is dropped
-        self.task: asyncio.Task[None] = asyncio.Task(self, loop=loop, context=context, name=NAME)
+        self.task = RequestTask(self, loop=loop, context=context, name=NAME)
 
     def carry_on(self, waits_for: Any) -> None:
         """The request waits: give it to the task. Called in the loop, outside of tasks."""
@@ -243,6 +275,11 @@ class Host(Coroutine[Any, Any, None]):
     def cr_suspended(self) -> bool:
         """Whether it waits."""
         return bool(getattr(self.coroutine, "cr_suspended", True))
+
+
+def _is_cancelled(task: Any) -> bool:
+    """Whether the first step of a new task will find that it was cancelled; `uncancel` alone does not undo that."""
+    return bool(task.cancelling() or task._must_cancel)
 
 
 def _cancel(waits_for: Any, error: asyncio.CancelledError) -> bool:

@@ -1,6 +1,6 @@
 """Where WSGI requests run: in greenlets on the hub and on gevent, in a pool of threads where greenlets cannot wait.
 
-A runner keeps six promises, which `Runner` lists; the exchange is the same over all of them.
+`Runner` lists what a runner promises; the exchange is the same over all of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import greenlet
+
+from hybrid.workers import forks
 from hybrid.workers.interfaces.wsgi_input import ClientGoneError
 from hybrid.workers.runtime import Runtime
 
@@ -36,13 +39,61 @@ class Runner(Protocol):
     3. `read(exchange)` waits for a piece of the body; b"" is its end.
     4. `wait_for_room(exchange)` waits while the client takes too little.
     5. `wake(exchange)` ends the waits of 3 and 4; called in the loop.
-    6. `stop(exchange)` ends a request early, as far as that is possible.
+    6. `stop(exchange)` ends a request early, as far as that is possible; called in the loop.
+
+    In a process that the application forked, what waits in 3 and 4 ends the process.
     """
 
     running: set[WsgiExchange]
     """The requests whose application has not returned, but for the one that runs just now without having waited yet."""
     is_direct: bool
     """Whether applications run in the loop's thread: what `call` calls can be called as well."""
+    concurrent: bool
+    """Whether a request may begin while another one runs: `wsgi.multithread`."""
+
+    def start(self, exchange: WsgiExchange) -> None:
+        """Promise 1."""
+        ...
+
+    def parked(self, exchange: WsgiExchange, carrier: Any) -> None:
+        """The application waits for the first time, in the greenlet `carrier`. Called in the loop."""
+        ...
+
+    def call(self, exchange: WsgiExchange, function: Callable[..., object], *args: Any) -> None:
+        """Promise 2."""
+        ...
+
+    def read(self, exchange: WsgiExchange) -> bytes:
+        """Promise 3. Raises `ClientGoneError`."""
+        ...
+
+    def wait_for_room(self, exchange: WsgiExchange) -> None:
+        """Promise 4."""
+        ...
+
+    def wake(self, exchange: WsgiExchange) -> None:
+        """Promise 5."""
+        ...
+
+    def await_(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop and wait for its result. Called by the application's side."""
+        ...
+
+    def ended(self, exchange: WsgiExchange) -> None:
+        """The application has returned. Called by its side; if nothing is running, it need not be."""
+        ...
+
+    def stop(self, exchange: WsgiExchange) -> None:
+        """Promise 6."""
+        ...
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Wait until no application is running, at most `timeout` seconds; tell whether that is so."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is idle. Does not block."""
+        ...
 
 
 class _Base:
@@ -77,26 +128,26 @@ class GreenletRunner(_Base):
 
     is_direct = True
     concurrent = True
-    """Whether a request may begin while another one runs: `wsgi.multithread`."""
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime.loop)
         self._runtime = runtime
+        runtime.hide_loop()
 
     # -- the hot path; benchmark: python -m benchmarks wsgi ---------------------------------------------------------
 
     def start(self, exchange: WsgiExchange) -> None:
-        """Clause 1: now, until it first waits."""
+        """Promise 1: now, until it first waits."""
         self._runtime.run_job(exchange)
 
-    def parked(self, exchange: WsgiExchange, job: Any) -> None:
-        """The application waits for something, in the greenlet `job`."""
-        exchange.job = job
+    def parked(self, exchange: WsgiExchange, carrier: Any) -> None:
+        """The application waits for something, in the greenlet `carrier`."""
+        exchange.carrier = carrier
         self.running.add(exchange)
 
     @staticmethod
     def call(exchange: WsgiExchange, function: Callable[..., object], *args: Any) -> None:
-        """Clause 2: it is the loop's thread already."""
+        """Promise 2: it is the loop's thread already."""
         function(*args)
 
     def ended(self, exchange: WsgiExchange) -> None:
@@ -106,7 +157,7 @@ class GreenletRunner(_Base):
             self._forget(exchange)
 
     def wait_for_room(self, exchange: WsgiExchange) -> None:
-        """Clause 4: also until the loss of the connection is told, which needs a turn of the loop."""
+        """Promise 4: also until the loss of the connection is told, which needs a turn of the loop."""
         connection = exchange.connection
         while (connection.paused or connection.transport.is_closing()) and not (exchange.gone or exchange.ended):
             self._wait(exchange)
@@ -114,7 +165,7 @@ class GreenletRunner(_Base):
     # -- less often ---------------------------------------------------------------------------------------------------
 
     def read(self, exchange: WsgiExchange) -> bytes:
-        """Clause 3."""
+        """Promise 3."""
         while True:
             if exchange.buffered:
                 return exchange.take_body()
@@ -126,6 +177,8 @@ class GreenletRunner(_Base):
             self._wait(exchange)
 
     def _wait(self, exchange: WsgiExchange) -> None:
+        if forks.forked:
+            forks.leave()
         exchange.waiting = parking = self._runtime.parking()
         try:
             parking.wait()
@@ -134,7 +187,7 @@ class GreenletRunner(_Base):
 
     @staticmethod
     def wake(exchange: WsgiExchange) -> None:
-        """Clause 5: in the next turn, for the parser may be at work in this one."""
+        """Promise 5: in the next turn, for the parser may be at work in this one."""
         exchange.waiting.wake_soon()
 
     def await_(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -142,13 +195,16 @@ class GreenletRunner(_Base):
         return self._runtime.await_(coroutine)
 
     def stop(self, exchange: WsgiExchange) -> None:
-        """Clause 6: by GreenletExit."""
+        """Promise 6: by GreenletExit."""
         exchange.ending = True
-        self._loop.call_soon(self._kill, exchange)
+        self._runtime.call_home(self._kill, exchange)
 
     def _kill(self, exchange: WsgiExchange) -> None:
-        if exchange in self.running:  # else its greenlet serves another by now
-            self._runtime.kill(exchange.job)
+        if exchange not in self.running:
+            return  # its greenlet serves another one by now, or will: hence the throw at once, and here
+        exchange.carrier.throw(greenlet.GreenletExit)
+        if exchange.carrier.dead:  # before it had begun
+            self._forget(exchange)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -173,7 +229,7 @@ class ThreadRunner(_Base):
         self._scheduled = False  # the loop will look at `_calls`
 
     def start(self, exchange: WsgiExchange) -> None:
-        """Clause 1: when a thread is free."""
+        """Promise 1: when a thread is free."""
         self.running.add(exchange)
         if len(self._threads) < self._count and len(self.running) > len(self._threads):
             thread = threading.Thread(target=self._work, name=f"wsgi-{len(self._threads)}", daemon=True)
@@ -187,7 +243,7 @@ class ThreadRunner(_Base):
             del exchange  # it would live until the next one comes
 
     def call(self, exchange: WsgiExchange, function: Callable[..., object], *args: Any) -> None:
-        """Clause 2: the errors of the framing fail the exchange, for the application is elsewhere by then."""
+        """Promise 2: the errors of the framing fail the exchange, for the application is elsewhere by then."""
         self._ask(self._called, exchange, function, args)
 
     def _ask(self, function: Callable[..., object], *args: Any) -> None:
@@ -221,12 +277,15 @@ class ThreadRunner(_Base):
                 exchange.out += len(args[0])
                 _set(exchange.waiting)
 
+    def parked(self, exchange: WsgiExchange, carrier: Any) -> None:
+        """Nothing to do: all that run count from their start."""
+
     def ended(self, exchange: WsgiExchange) -> None:
         """The application has returned."""
         self._ask(self._forget, exchange)
 
     def wait_for_room(self, exchange: WsgiExchange) -> None:
-        """Clause 4: also while the thread is too far ahead of the loop."""
+        """Promise 4: also while the thread is too far ahead of the loop."""
         while self._is_ahead(exchange):
             exchange.waiting = news = threading.Event()
             if self._is_ahead(exchange):
@@ -239,7 +298,7 @@ class ThreadRunner(_Base):
         return is_full and not (exchange.gone or exchange.ended)
 
     def read(self, exchange: WsgiExchange) -> bytes:
-        """Clause 3."""
+        """Promise 3."""
         body = exchange.body
         while True:
             exchange.waiting = news = threading.Event()
@@ -255,12 +314,14 @@ class ThreadRunner(_Base):
                 return b""
             if exchange.gone:
                 raise ClientGoneError("the client is gone before the end of the body")
+            if forks.forked:
+                forks.leave()
             self._ask(exchange.ask_for_body)
             news.wait()
 
     @staticmethod
     def wake(exchange: WsgiExchange) -> None:
-        """Clause 5."""
+        """Promise 5."""
         _set(exchange.waiting)
 
     def await_(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -268,7 +329,7 @@ class ThreadRunner(_Base):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def stop(self, exchange: WsgiExchange) -> None:
-        """Clause 6: a thread cannot be killed, but whatever it asks of the connection fails from now on."""
+        """Promise 6: a thread cannot be killed, but whatever it asks of the connection fails from now on."""
         exchange.ending = exchange.gone = True
         _set(exchange.waiting)
 

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.connections import Connection, Connections
 from hybrid.workers.interfaces.adapter import Adapter
 from hybrid.workers.runtime import Accepted, Runtime
+
+_log = logging.getLogger("hybrid")
 
 
 class SyncStream(Adapter):
@@ -30,6 +33,8 @@ class SyncStream(Adapter):
 
         def ended(error: BaseException | None) -> None:
             connection.failed(error)
+            if self.guessed and isinstance(error, TypeError):
+                self._hint()
             connection.closed()
 
         try:
@@ -38,6 +43,14 @@ class SyncStream(Adapter):
             connection.closed()
             raise
         connection.end = lambda: runtime.kill(started)
+
+    def _hint(self) -> None:
+        """Say once what two parameters of any name may also be: a socket and an address are not called."""
+        self.guessed = False
+        _log.warning(
+            "the target was taken for a handler of streams, handle(sock, address); "
+            "if this is a WSGI application: --interface wsgi"
+        )
 
 
 class AsyncStream(Adapter):

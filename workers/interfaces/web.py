@@ -22,7 +22,7 @@ from hybrid.workers.interfaces.asgi import EXTENSIONS, SPEC_VERSION, AsgiExchang
 from hybrid.workers.interfaces.greetings import Greetings
 from hybrid.workers.interfaces.lifespan import Lifespan
 from hybrid.workers.interfaces.request_tasks import RequestTasks
-from hybrid.workers.interfaces.runners import GreenletRunner, ThreadRunner
+from hybrid.workers.interfaces.runners import GreenletRunner, Runner, ThreadRunner
 from hybrid.workers.interfaces.wsgi import WsgiExchange
 from hybrid.workers.interfaces.wsgi_file import FileWrapper
 from hybrid.workers.interfaces.wsgi_input import EMPTY, Nowhere
@@ -239,7 +239,7 @@ class Wsgi(Web):
         threads = settings.threads
         if threads is None:
             threads = 0 if runtime.name in _GREEN_LOOPS else THREADS
-        self.runner: Any = ThreadRunner(runtime.loop, threads) if threads else GreenletRunner(runtime)
+        self.runner: Runner = ThreadRunner(runtime.loop, threads) if threads else GreenletRunner(runtime)
         self.is_direct: bool = self.runner.is_direct
         self._errors = Nowhere() if sys.stderr is None else sys.stderr  # None: closed at the worker's start
         self.site = self._new_site(WsgiExchange)
@@ -280,7 +280,7 @@ class Wsgi(Web):
 
     async def wait_idle(self, timeout: float) -> bool:
         """Wait for applications that go on behind their answer."""
-        return bool(await self.runner.wait_idle(timeout))
+        return await self.runner.wait_idle(timeout)
 
     async def shut_down(self, timeout: float) -> None:
         """Let the threads end."""

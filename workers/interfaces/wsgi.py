@@ -13,26 +13,28 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from hybrid.workers import forks
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import PERCENT, AnswerError, Exchange
 from hybrid.workers.http.head import BODILESS
+from hybrid.workers.http.state import Template
 from hybrid.workers.interfaces.wsgi_file import FileWrapper, extent_of
 from hybrid.workers.interfaces.wsgi_input import ClientGoneError, Input
 
 _log = logging.getLogger("hybrid")
 _MOST_KEYS = 1024
-_keys: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
-# ^ name of a header field -> its key in the environ
+_OWN_KEYS = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+_keys: dict[bytes, str] = _OWN_KEYS.copy()  # name of a header field -> its key in the environ
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class WsgiExchange(Exchange):
     """A request for a WSGI application."""
 
-    __slots__ = ("ending", "flushed", "given", "job", "out", "waiting")
+    __slots__ = ("carrier", "ending", "flushed", "given", "out", "waiting")
 
-    job: Any
+    carrier: Any
     """The greenlet of an application that waits; the runner's."""
 
     # -- the hot path; benchmark: python -m benchmarks wsgi ---------------------------------------------------------
@@ -48,7 +50,10 @@ class WsgiExchange(Exchange):
         interface.runner.start(self)
 
     def run(self) -> None:
-        """Call the application and send what it gives. Runs in a greenlet or a thread; raises nothing."""
+        """Call the application and send what it gives. Runs in a greenlet or a thread; raises nothing.
+
+        In a process that the application forked it ends the process instead of sending anything.
+        """
         interface = self.connection.site.interface
         try:
             result = interface.application(self._environ(interface), self.start_response)
@@ -58,7 +63,7 @@ class WsgiExchange(Exchange):
                 and type(piece := result[0]) is bytes
                 and self.begun
                 and interface.is_direct
-                and not (self.gone or self.ended)
+                and not (self.gone or self.ended or forks.forked)
             ):  # nearly always; a list has nothing to close
                 self.given += len(piece)
                 self.write(piece, False)
@@ -81,9 +86,9 @@ class WsgiExchange(Exchange):
     def _environ(self, interface: Any) -> dict[str, Any]:
         connection = self.connection
         template = connection.template
-        if template is not None and template[0] is self.headers:
-            environ: dict[str, Any] = template[3].copy()
-            if template[2] is not self.target:
+        if template is not None and template.headers is self.headers:
+            environ = template.made.copy()
+            if template.target is not self.target:
                 self._put_target(environ)
             environ["REQUEST_METHOD"] = self.method
         else:
@@ -91,7 +96,7 @@ class WsgiExchange(Exchange):
             self._put_target(environ)
             environ["REQUEST_METHOD"] = self.method
             if connection.repeats:
-                connection.template = (self.headers, self.method, self.target, environ.copy())
+                connection.template = Template(self.headers, self.target, environ.copy())
         if self.version == "1.0":
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         if self.body is not connection.no_body:
@@ -130,6 +135,8 @@ class WsgiExchange(Exchange):
 
     def _answer(self, result: Iterable[bytes]) -> None:
         """Send what the application returned."""
+        if forks.forked:
+            forks.finish()
         if isinstance(result, FileWrapper) and self._send_file(result):
             return
         try:
@@ -147,6 +154,8 @@ class WsgiExchange(Exchange):
 
     def _give(self, piece: bytes, more: bool) -> None:
         """Send a piece of the body; wait while the client takes too little."""
+        if forks.forked:  # by a generator, or before a call of `write`
+            forks.finish()
         if not self.begun:
             raise AnswerError("the application has not called start_response")
         if type(piece) is not bytes:
@@ -203,6 +212,8 @@ class WsgiExchange(Exchange):
 
         Raises `HeadError`, `TypeError` for fields that cannot be sent.
         """
+        if forks.forked:
+            forks.finish()
         fields = heads.from_text([(name, value) for name, value in headers])
         if not (self.given or self.flushed):
             self.connection.site.interface.runner.call(self, self.inform, heads.status_line(103), fields.block)
@@ -219,6 +230,8 @@ class WsgiExchange(Exchange):
         return True
 
     def _failed(self, error: BaseException) -> None:
+        if forks.forked:
+            forks.finish(error)
         self.failed(error)
         with contextlib.suppress(Exception):
             self.connection.site.interface.runner.call(self, self.fail)
@@ -273,7 +286,9 @@ def _status(status: str) -> tuple[bytes, int]:
 
 
 def _learn(name: bytes) -> str:
+    global _keys  # bound anew, for other threads look into it
     key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
-    if len(_keys) < _MOST_KEYS:
-        _keys[name] = key
+    if len(_keys) >= _MOST_KEYS:  # somebody invents names: forget them, else nothing new would be learnt for good
+        _keys = _OWN_KEYS.copy()
+    _keys[name] = key
     return key

@@ -42,6 +42,7 @@ class Extent(NamedTuple):
 def extent_of(file: Any) -> Extent | None:
     """Return what is left to read of a regular file, which sendfile(2) may send in its place; None for anything else.
 
+    None also for size 0: files of /proc say so and have content all the same (proc(5)), which only reading them gives.
     Only exact types count: what merely has a `fileno`, such as a GzipFile, or has a `read` of its own, gives other
     bytes than its descriptor. Raises nothing.
     """
@@ -58,6 +59,6 @@ def extent_of(file: Any) -> Extent | None:
         offset = file.tell()  # of the file object, which may have read ahead
     except (OSError, ValueError):  # closed, or no file one can seek in
         return None
-    if not stat.S_ISREG(status.st_mode) or not raw.readable():
+    if not stat.S_ISREG(status.st_mode) or not status.st_size or not raw.readable():
         return None
     return Extent(fd, offset, max(0, status.st_size - offset))

@@ -10,12 +10,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from hybrid.workers.http.exchange import ClientGoneError as ClientGoneError
+
 if TYPE_CHECKING:
     from hybrid.workers.interfaces.wsgi import WsgiExchange
-
-
-class ClientGoneError(ConnectionResetError):
-    """Raised in the application when it writes to, or reads from, a client that is gone."""
 
 
 class Input:

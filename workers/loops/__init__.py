@@ -1,10 +1,16 @@
 """The six loops, by name.
 
-    registry        the closed table: name, what it is, what it needs, whether it is usable here driver          what
-    a loop has to provide, and how a loop is run to its end hub_loop        select, poll, epoll: our hub over three
-    pollers asyncio_loop    asyncio's own loop uvloop_loop     uvloop gevent_loop     gevent, and an asyncio loop on
-    top of it for coroutines; gevent_runtime is imported once it has patched native_streams  asyncio's streams for the
-    loops that are not ours
+    registry          the closed table: name, what it is, what it needs, whether it is usable here
+    driver            what a loop has to provide, and how a loop is run to its end
+    hub_loop          select, poll, epoll: our hub over three pollers
+    asyncio_loop      asyncio's own loop
+    uvloop_loop       uvloop
+    gevent_loop       gevent, and an asyncio loop on top of it for coroutines
+    gevent_runtime    what handlers stand on there; imported once gevent has patched
+    gevent_transport  gevent's lean transport for a protocol of ours
+    native_streams    asyncio's streams for the loops that are not ours
+    native_transport  the loop's own transport for a protocol of ours
+    paced             lets that one read in pieces that the protocol takes quickly
 
 To add a loop: a module with the methods of `driver.Driver`, and a line in the registry.
 """

@@ -22,6 +22,7 @@ import gevent.event
 import greenlet
 from gevent import socket as gevent_socket
 
+from hybrid.workers import forks
 from hybrid.workers.hub.pool import Job, Pool
 from hybrid.workers.loops import gevent_transport, native_transport
 from hybrid.workers.loops.native_streams import open_streams
@@ -68,12 +69,14 @@ class GeventSelector(Registrations):
         # and Django would refuse to work "in an async context"
         running = _get_running_loop()
         _set_running_loop(None)
+        if self._abandoned:  # in the greenlet that forked
+            forks.leave()
         try:
             if timeout is not None and timeout <= 0:
                 gevent.sleep(0)
             else:
                 self._something.wait(timeout)
-            while self._abandoned:
+            while self._is_abandoned():
                 gevent.sleep(3600)
         finally:
             _set_running_loop(running)
@@ -81,12 +84,17 @@ class GeventSelector(Registrations):
         fired, self._fired = self._fired, {}
         return [(key, mask & key.events) for fd, mask in fired.items() if (key := self._keys.get(fd)) is not None]
 
+    def _is_abandoned(self) -> bool:
+        return self._abandoned
+
     def wake(self) -> None:
         """End the current wait; from another greenlet of this thread."""
         self._something.set()
 
     def abandon(self) -> None:
         """Never return from `select` again: this is a process that a handler forked, and the loop is the worker's.
+
+        Where the loop's own greenlet forked, its next `select` ends the process. Other greenlets go on meanwhile.
 
         gevent gives the child an epoll set of its own, so stopping the watchers there does not touch the worker's.
         """
@@ -276,6 +284,13 @@ class GeventRuntime:
         else:
             job.parked(gevent.spawn(job.run))
 
+    def hide_loop(self) -> None:
+        """Nothing to do: `GeventSelector` hides it from all other greenlets."""
+
+    def call_home(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function soon in the hub's greenlet, to which all others go home: there it may throw into them."""
+        self.watches.soon(function, *args)
+
     def parking(self) -> GeventParking:
         """Return what the calling greenlet can wait with."""
         self._refuse_home()
@@ -305,6 +320,8 @@ class GeventRuntime:
 
     def abandon(self) -> None:
         """Let go of the asyncio loop and the connections in a process that a handler forked."""
+        self._pool.abandon()
+        forks.abandon_turn(self.loop)
         self._abandon_loop()
         self.watches.abandon()
 

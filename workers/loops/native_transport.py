@@ -8,8 +8,10 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from hybrid.workers.loops.paced import Paced
 from hybrid.workers.runtime import Accepted, Runtime
 
+SHUTDOWN = 2.0  # seconds that a TLS peer gets to answer the end of the stream with its own
 _log = logging.getLogger("hybrid")
 
 
@@ -27,12 +29,14 @@ def open_transport(
     """
     loop: Any = runtime.loop
     sock = accepted.telling_socket(closed)
-    options = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": tls_timeout, "ssl_shutdown_timeout": 2.0}
+    options = (
+        {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": tls_timeout, "ssl_shutdown_timeout": SHUTDOWN}
+    )
     opened: list[asyncio.Transport] = []
 
     async def connect() -> None:
         try:
-            transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock, **options)
+            transport, _ = await loop.connect_accepted_socket(lambda: Paced(protocol), sock, **options)
         except (OSError, ssl.SSLError) as error:
             sock.close()
             _log.debug("no connection with %s: %s", accepted.address, error)

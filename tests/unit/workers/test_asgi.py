@@ -14,6 +14,7 @@ from support.loops import LOOPS
 from support.records import logged
 
 from hybrid.workers.http.settings import HttpSettings
+from hybrid.workers.interfaces.asgi import EXTENSIONS, own_extensions
 
 PLACES = [loop for loop in ("epoll", "asyncio", "uvloop") if loop in LOOPS]
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -235,6 +236,7 @@ async def test_an_answer_that_breaks_http_is_a_500_and_an_error() -> None:
         [{**START, "headers": [(b"bad name", b"1")]}],
         [{**START, "headers": [(b"x", b"a\nb")]}],
         [{**START, "status": 99}],
+        [{**START, "status": 101}],
         [START, {**LAST, "body": None}],
         [LAST],
         [],
@@ -268,7 +270,8 @@ async def test_what_is_sent_behind_the_end_is_ignored_with_one_warning() -> None
 @on_loops
 async def test_a_scope_is_no_other_requests() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        parts = (scope, scope["asgi"], scope["extensions"], scope["state"])
+        parts = (scope, scope["asgi"], scope["extensions"], *scope["extensions"].values(), scope["state"])
+        assert len(parts) == 4 + len(EXTENSIONS)
         assert not any("mine" in part for part in parts)
         for part in parts:
             part["mine"] = {}
@@ -283,6 +286,31 @@ async def test_a_scope_is_no_other_requests() -> None:
         await transport.sends(GET)
         assert transport.received.endswith(b"%d" % number)
     assert (await site.ask()).endswith(b"4")
+
+
+def test_the_extension_tls_is_no_other_requests_either() -> None:
+    known = {"tls": {"client_cert_chain": ["certificate"], "client_cert_name": "CN=a"}}
+    mine = own_extensions(known)
+    mine["tls"]["client_cert_chain"].append("mine")
+    mine["tls"]["client_cert_name"] = "mine"
+    assert own_extensions(known)["tls"] == {"client_cert_chain": ["certificate"], "client_cert_name": "CN=a"}
+
+
+@on_loops
+async def test_what_is_tied_to_a_task_stays_with_its_request() -> None:
+    """As it would if each request had been given a task by `create_task`."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        task: Any = asyncio.current_task()
+        user = getattr(task, "user", None)
+        task.user = scope["query_string"]
+        await send(START)
+        await send({**LAST, "body": repr(user).encode()})
+
+    transport = Site(app).connect()
+    for number in (1, 2, 3):
+        await transport.sends(GET.replace(b"/ ", b"/?%d " % number))
+        assert transport.received.endswith(b"\r\n\r\nNone")
 
 
 @on_loops

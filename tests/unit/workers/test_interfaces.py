@@ -66,6 +66,27 @@ def on_loops(body: Body) -> Any:
 # --- sync handlers
 
 
+def _called_as_wsgi(environ: Any, answer: Any) -> None:
+    answer("200 OK", [])
+
+
+@on_loops
+async def test_a_guess_that_may_be_wrong_is_told_once(server: Server) -> None:
+    interface = SyncStream(_called_as_wsgi, server.runtime, server.connections)
+    interface.guessed = True
+    interface.connected(server._accept())
+    await server.ended()
+    assert [line for line in server.log if "--interface wsgi" in line] == server.log[1:]
+    assert not interface.guessed
+
+
+@on_loops
+async def test_what_was_said_is_not_doubted(server: Server) -> None:
+    server.serve(SyncStream, _called_as_wsgi)
+    await server.ended()
+    assert not [line for line in server.log if "--interface" in line]
+
+
 @on_loops
 async def test_a_sync_handler_gets_a_socket_that_is_closed_when_it_returns(server: Server) -> None:
     def handle(sock: socket.socket, address: object) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -78,15 +79,143 @@ def on_loops(scenario: Scenario) -> Callable[[str], None]:
 
 @on_loops
 async def test_a_request_that_never_waits_ends_at_once(server: Server) -> None:
-    seen: list[asyncio.Task[Any] | None] = []
+    seen: list[str] = []
 
     async def request() -> None:
-        seen.append(asyncio.current_task())
-        seen.append(asyncio.current_task())
+        task = asyncio.current_task()
+        assert isinstance(task, asyncio.Task)
+        assert task is asyncio.current_task()
+        seen.append(task.get_name())
 
     assert await server.run(request, request) == [None, None]
-    assert isinstance(seen[0], asyncio.Task)
-    assert len(set(seen)) == 1
+    assert seen == [NAME, NAME]
+
+
+async def spare_tasks() -> set[asyncio.Task[Any]]:
+    """Return the tasks that wait for requests."""
+    await turns()
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+
+@on_loops
+async def test_a_request_that_leaves_no_trace_gives_its_task_back(server: Server) -> None:
+    """What looks at its task, and lets go of it, is served by the same one again."""
+    log: list[str] = []
+
+    async def looks() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        log.append(repr(task))
+        assert task in asyncio.all_tasks()
+        async with asyncio.timeout(60):
+            pass
+        token = VALUE.set(1)
+        VALUE.reset(token)
+
+    async def fails() -> None:
+        try:
+            raise LookupError
+        except LookupError as error:
+            log.append(repr(error))
+
+    for state in STATES:
+        await state(server)
+        await server.finish(nothing)
+        before = await spare_tasks()
+        await server.finish(looks, fails, nothing)
+        assert await spare_tasks() == before
+
+
+def _name(task: asyncio.Task[Any], kept: dict[str, Any]) -> None:
+    task.set_name("of alice")
+
+
+def _attribute(task: asyncio.Task[Any], kept: dict[str, Any]) -> None:
+    task.user = "alice"  # type: ignore[attr-defined]
+
+
+def _flag_of_asyncio(task: asyncio.Task[Any], kept: dict[str, Any]) -> None:
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def _key(task: asyncio.Task[Any], kept: dict[str, Any]) -> None:
+    kept.setdefault("strong", {})[task] = "alice"
+
+
+def _weak_key(task: asyncio.Task[Any], kept: dict[str, Any]) -> None:
+    kept.setdefault("weak", weakref.WeakKeyDictionary())[task] = "alice"
+
+
+def _weak_reference(task: asyncio.Task[Any], kept: dict[str, Any]) -> None:
+    kept.setdefault("references", []).append(weakref.ref(task))
+
+
+def _cancelled_and_not(task: asyncio.Task[Any], kept: dict[str, Any]) -> None:
+    task.cancel()
+    task.uncancel()
+
+
+TRACES = (_name, _attribute, _flag_of_asyncio, _key, _weak_key, _weak_reference, _cancelled_and_not)
+
+
+@pytest.mark.parametrize("leave", TRACES)
+@pytest.mark.parametrize("loop", PLACES)
+def test_nothing_that_is_tied_to_a_task_reaches_the_next_request(
+    loop: str, leave: Callable[[asyncio.Task[Any], dict[str, Any]], None]
+) -> None:
+    """Attributes, the name, what is kept under the task as a key, strongly or weakly, a cancellation."""
+
+    async def main(_: object) -> None:
+        server = Server()
+        kept: dict[str, Any] = {}
+        log: list[str] = []
+
+        async def leaves() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            leave(task, kept)
+
+        async def looks() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.get_name() == NAME
+            assert not hasattr(task, "user")
+            assert task not in kept.get("strong", {})
+            assert task not in kept.get("weak", {})
+            assert task not in [reference() for reference in kept.get("references", ())]
+            assert task._log_destroy_pending  # type: ignore[attr-defined]
+            log.append("clean")
+
+        async def waits() -> None:
+            await asyncio.sleep(0)
+            await looks()
+
+        for state in STATES:
+            for another in (looks, waits):
+                await state(server)
+                await server.finish(leaves, another)
+        assert log == ["clean"] * 4
+        server.tasks.close()
+        await turns()
+
+    run_on(loop, main)
+
+
+@on_loops
+async def test_a_task_that_was_kept_ends_as_others_do(server: Server) -> None:
+    """Who waits for the task of a request that is over is not kept waiting."""
+    kept: list[asyncio.Task[Any]] = []
+
+    async def request() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        kept.append(task)
+
+    for state in STATES:
+        await state(server)
+        await server.finish(request, request)
+    await asyncio.wait_for(asyncio.gather(*kept), 5)
+    assert len(set(kept)) == 4
 
 
 @on_loops

@@ -27,6 +27,7 @@ from support.websocket import (
 
 from hybrid.workers.http.connection import HttpConnection
 from hybrid.workers.http.conversation import CLOSE_TIMEOUT
+from hybrid.workers.http.head import HeadError
 from hybrid.workers.http.settings import HttpSettings, Limits
 from hybrid.workers.interfaces.asgi import ClientGoneError
 
@@ -289,6 +290,16 @@ def test_a_denial_response_goes_out_as_the_application_says() -> None:
     assert b"www-authenticate: Basic" in head
     assert body == b"4\r\nwho \r\n8\r\nare you?\r\n0\r\n\r\n"
     assert scene.events[-1]["type"] == "websocket.disconnect"
+
+
+@pytest.mark.parametrize("status", [100, 101, 103, 199])
+def test_a_denial_cannot_be_an_informational_answer(status: int) -> None:
+    """101 would tell the client that it was accepted."""
+    scene = play(scripted({"type": "websocket.http.response.start", "status": status}, listen=False), nothing)
+    (error,) = scene.errors
+    assert isinstance(error, HeadError)
+    assert str(error) == f"status {status} cannot begin an answer: it is informational"
+    assert scene.status == 500
 
 
 def test_an_application_that_fails_before_it_answers_gives_500(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from hybrid.workers.http.websocket import Closed, CloseError, HandshakeError, WebSocket, frame_size
+from hybrid.workers.http.websocket import MOST_EMPTY, Closed, CloseError, HandshakeError, WebSocket, frame_size
 
 MAX_SIZE = 300
 DEFLATE = (b"sec-websocket-extensions", b"permessage-deflate")
@@ -194,9 +194,43 @@ def test_close_codes_and_reasons_that_cannot_be_sent_are_refused(code: int, reas
 def test_empty_fragments_without_end_take_no_memory() -> None:
     wire = WebSocket(0, compression=False)
     wire.feed(frame(TEXT, b"", fin=False))
-    for _ in range(50):
+    for _ in range(10):
         assert wire.feed(frame(CONT, b"", fin=False) * 100) == []
     assert wire.feed(frame(CONT, b"end")) == ["end"]
+
+
+def test_empty_fragments_without_end_fail_the_connection() -> None:
+    """Each costs as much time as a whole message."""
+    wire = WebSocket(0, compression=False)
+    wire.feed(frame(TEXT, b"", fin=False))
+    wire.feed(frame(CONT, b"", fin=False) * MOST_EMPTY)
+    assert wire.closed is None
+    wire.feed(frame(CONT, b"", fin=False) * 2)
+    assert wire.closed is not None
+    assert (wire.closed.code, wire.closed.failed) == (1008, True)
+
+
+def test_empty_fragments_between_others_are_counted_anew() -> None:
+    wire = WebSocket(0, compression=False)
+    wire.feed(frame(TEXT, b"", fin=False))
+    for _ in range(3):
+        wire.feed(frame(CONT, b"", fin=False) * MOST_EMPTY + frame(CONT, b"x", fin=False))
+    assert wire.feed(frame(CONT, b"")) == ["xxx"]
+
+
+def test_of_several_pings_the_newest_is_answered() -> None:
+    """RFC 6455, section 5.5.3."""
+    wire = WebSocket(0, compression=False)
+    wire.feed(b"".join(frame(PING, b"%d" % number) for number in range(100)))
+    assert wire.take_output() == b"\x8a\x0299"
+    wire.feed(frame(PING, b"a"))
+    assert wire.take_output() == b"\x8a\x01a"
+
+
+def test_a_close_behind_a_ping_is_answered_too() -> None:
+    wire = WebSocket(0, compression=False)
+    wire.feed(frame(PING, b"a") + frame(CLOSE, b"\x03\xe8"))
+    assert wire.take_output() == b"\x8a\x01a\x88\x02\x03\xe8"
 
 
 # -- the handshake

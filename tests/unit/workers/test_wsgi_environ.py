@@ -11,6 +11,7 @@ import pytest
 from support.clients import connected
 from support.wsgi import PLACES, Server, read_answer, serving_wsgi
 
+from hybrid.workers.interfaces import wsgi
 from hybrid.workers.interfaces.wsgi_file import FileWrapper
 
 LOOP = PLACES[0][0]
@@ -136,3 +137,12 @@ def test_the_objects_are_what_applications_expect(capsys: pytest.CaptureFixture[
     with serving_wsgi(application, LOOP) as server:
         assert server.get().body == b"yes"
     assert capsys.readouterr().err == "a word\n"
+
+
+def test_names_that_nobody_else_uses_do_not_keep_others_from_being_remembered(server: Server) -> None:
+    for number in range(0, wsgi._MOST_KEYS, 64):
+        server.get("/", *(f"X-Invented-{number + each}: 1" for each in range(64)))
+    environ = told(server.get("/", "X-Late: 1", "Content-Type: text/x", method="PUT", body=b"abc"))
+    assert (environ["HTTP_X_LATE"], environ["CONTENT_TYPE"], environ["CONTENT_LENGTH"]) == ("1", "text/x", "3")
+    assert wsgi._keys[b"x-late"] == "HTTP_X_LATE"
+    assert len(wsgi._keys) <= wsgi._MOST_KEYS

@@ -199,6 +199,17 @@ def test_a_named_temporary_file_is_a_file() -> None:
         assert extent_of(file) == (file.fileno(), 1, 2)
 
 
+def test_a_file_that_says_it_is_empty_is_read() -> None:
+    """As those of /proc do, whatever they hold (proc(5))."""
+    with Path("/proc/self/status").open("rb") as file:
+        assert extent_of(file) is None
+
+
+def test_what_a_file_of_proc_holds_is_sent(serve: Serve) -> None:
+    with serve(sending(lambda: Path("/proc/version").open("rb"))) as server:
+        assert server.get().body == Path("/proc/version").read_bytes()
+
+
 def test_a_position_behind_the_end_leaves_nothing(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(len(DATA) + 10)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from typing import Any
 
+import pytest
 from support.echo import on_loop, read_answers
-from support.http import FakeTransport, asgi_adapter, connect, let_expire, until
+from support.http import FakeTransport, asgi_adapter, connect, in_callback, let_expire, until
 
 from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.connection import HttpConnection
@@ -61,8 +63,7 @@ def test_a_head_that_began_while_the_answer_waited_has_its_deadline() -> None:
     async def main() -> None:
         connection, transport = served()
         transport.stops_taking()
-        await transport.sends(LARGE)
-        await transport.sends(SMALL[:10])
+        await transport.sends(LARGE + SMALL[:10])
         assert patience(connection) == LIMITS.send_timeout
         await transport.takes()
         assert patience(connection) == LIMITS.header_timeout
@@ -78,8 +79,8 @@ def test_more_requests_give_a_client_that_takes_nothing_no_more_time() -> None:
         transport.stops_taking()
         await transport.sends(LARGE)
         deadline = connection.deadline
-        await transport.sends(SMALL)
-        await transport.sends(SMALL)
+        for _ in range(2):  # the transport had read them already
+            await in_callback(connection.data_received, SMALL)
         assert connection.deadline == deadline
         await let_expire(connection)
         await let_expire(connection)
@@ -101,5 +102,34 @@ def test_there_is_no_deadline_where_the_limits_are_off() -> None:
         assert connection.deadline == NEVER
         await transport.takes()
         assert connection.deadline == NEVER
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("draining", [False, True])
+def test_the_first_deadline_counts_from_now_although_the_clock_stood(draining: bool) -> None:
+    """Nobody looks at the time while there is no connection, which may be for hours."""
+
+    async def main() -> None:
+        adapter = asgi_adapter(application, HttpSettings(limits=LIMITS))
+        adapter.site.draining = draining
+        adapter.site.clock.now -= 10_000
+        before = asyncio.get_running_loop().time()
+        connection, _ = connect(adapter)
+        expected = LIMITS.keep_alive_timeout if draining else LIMITS.header_timeout
+        assert before + expected <= connection.deadline <= asyncio.get_running_loop().time() + expected
+
+    on_loop(main)
+
+
+def test_a_stop_takes_no_time_from_a_client_that_has_an_answer_to_take() -> None:
+    async def main() -> None:
+        connection, transport = served()
+        transport.stops_taking()
+        await transport.sends(LARGE + LARGE)
+        await in_callback(connection.drain)
+        assert patience(connection) == LIMITS.send_timeout
+        await transport.takes()
+        assert [answer.status for answer in read_answers(bytes(transport.received))] == [200, 200]
 
     on_loop(main)

@@ -1,0 +1,67 @@
+"""How much of a chunked body's lines is kept, and how much they may be beside the data."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from support.echo import pieces
+
+from hybrid.workers.http.chunks import MOST_LINE, MOST_WRAPPING, Chunks
+
+MOST = 32_768
+
+
+def follow(chunks: Chunks, data: bytes, size: int) -> int:
+    """Follow `data` in pieces; return the status of the fault, 0 for none."""
+    for piece in pieces(data, size):
+        chunks.follow(piece, 0)
+        if chunks.fault is not None:
+            return chunks.fault.status
+    return 0
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1 << 20])
+@pytest.mark.parametrize(("length", "status"), [(MOST_LINE, 0), (MOST_LINE + 1, 431)])
+@pytest.mark.parametrize("data", [b"", b"fffff\r\n" + b"x" * 0xFFFFF + b"\r\n"], ids=["first", "behind data"])
+def test_a_line_is_limited_however_much_data_came_before(data: bytes, length: int, status: int, size: int) -> None:
+    chunks = Chunks(MOST)
+    assert follow(chunks, data, 1 << 20) == 0
+    assert follow(chunks, b"1;" + b"a" * (length - 4) + b"\r\n", size) == status
+
+
+def test_a_smaller_limit_of_heads_holds_for_lines_too() -> None:
+    assert follow(Chunks(100), b"fff\r\n" + b"x" * 0xFFF + b"\r\n1;" + b"a" * 100, 1 << 20) == 431
+
+
+def test_no_more_than_a_line_is_kept() -> None:
+    chunks = Chunks(math.inf)
+    assert follow(chunks, b"1;" + b"a" * 100_000, 10) == 431
+    assert len(chunks._line) <= MOST_LINE
+
+
+def test_all_lines_together_are_limited_by_the_data() -> None:
+    """Small ones are no way around it."""
+    line = b"1;" + b"a" * 996 + b"\r\nx\r\n"
+    chunks = Chunks(MOST)
+    passed = 0
+    while not follow(chunks, line, 1 << 20):
+        passed += 1
+    assert MOST // 1000 <= passed <= MOST // (1000 - MOST_WRAPPING) + 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000, 1 << 20])
+def test_a_trailer_may_be_longer_and_is_not_kept(size: int) -> None:
+    chunks = Chunks(MOST)
+    assert follow(chunks, b"0\r\n" + b"a: " + b"b" * 30_000, size) == 0
+    assert len(chunks._line) <= 3
+    assert follow(chunks, b"\r\n\r\n", size) == 400  # the end of the body: what comes behind is not taken
+    assert follow(Chunks(MOST), b"0\r\n" + b"a: " + b"b" * MOST, size) == 431
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("trailer", [b"\n", b"\r", b"a\r\n", b"ab\r\n"])
+def test_only_an_empty_line_ends_the_trailers(trailer: bytes, size: int) -> None:
+    chunks = Chunks(MOST)
+    follow(chunks, b"0\r\n" + trailer, size)
+    assert chunks.fault is None

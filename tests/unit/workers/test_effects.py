@@ -1,0 +1,47 @@
+"""Options that do nothing for the kind of the target."""
+
+from __future__ import annotations
+
+import pytest
+
+from hybrid.workers.application import Application
+from hybrid.workers.http.settings import HttpSettings, Limits
+from hybrid.workers.interfaces.detect import Kind
+from hybrid.workers.interfaces.effects import without_effect
+
+MUCH = Application(
+    http=HttpSettings(
+        limits=Limits(max_headers=7, websocket_max_size=1),
+        server_header=False,
+        root_path="/x",
+        forwarded_allow_ips=("*",),
+        access_log="common",
+        threads=0,
+        lifespan="on",
+    ),
+    max_connections=5,
+)
+FOR_WEB = {
+    *("--no-server-header", "--root-path", "--forwarded-allow-ips", "--access-log", "--threads", "--lifespan"),
+    *("--max-headers", "--websocket-max-size"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Kind.ASGI, {"--threads"}),
+        (Kind.WSGI, {"--lifespan", "--websocket-max-size"}),
+        (Kind.SYNC_STREAM, FOR_WEB),
+        (Kind.PROTOCOL, FOR_WEB),
+        (Kind.ASYNC_DATAGRAM, {*FOR_WEB, "--max-connections"}),
+    ],
+)
+def test_what_a_kind_has_no_use_for_is_named(kind: Kind, options: set[str]) -> None:
+    found = without_effect(kind, MUCH)
+    assert sorted(found) == sorted(options)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_defaults_are_not_named(kind: Kind) -> None:
+    assert without_effect(kind, Application()) == []

@@ -1,0 +1,85 @@
+"""`GreenletRunner`: an early end is for the request that it was meant for, whoever has its greenlet by then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from greenlet import GreenletExit
+from support.greens import Green, on_greens
+
+from hybrid.workers.interfaces.runners import GreenletRunner
+
+
+class Request:
+    """What a runner needs to know of an exchange: waits until it is woken, and notes how that ended."""
+
+    ending = False
+    carrier: Any = None
+
+    def __init__(self, green: Green, runner: Any, tell: Callable[[str], object]) -> None:
+        self._green = green
+        self._runner = runner
+        self._tell = tell
+
+    def run(self) -> None:
+        self._parking = self._green.runtime.parking()
+        try:
+            self._parking.wait()
+        except GreenletExit:
+            self._tell("killed")
+        else:
+            self._tell("ended")
+        self._runner.ended(self)
+
+    def parked(self, carrier: Any) -> None:
+        self._runner.parked(self, carrier)
+
+    def wakes(self) -> None:
+        self._parking.wake()
+
+
+@on_greens
+def test_a_kill_does_not_hit_who_has_the_greenlet_next(green: Green) -> None:
+    told: list[str] = []
+    runner: Any = GreenletRunner(green.runtime)
+    first, second = (Request(green, runner, lambda how, name=name: told.append(f"{name} {how}")) for name in "ab")  # type: ignore[misc]
+    soon = green.runtime.loop.call_soon
+    soon(runner.start, first)
+    green.turns()
+
+    def stop() -> None:
+        runner.stop(first)
+        for function in (first.wakes, lambda: runner.start(second)):
+            soon(function)
+
+    soon(stop)
+    green.turns()
+    assert second.carrier is first.carrier
+    soon(second.wakes)
+    green.turns()
+    assert told == ["a killed", "b ended"]
+    assert not runner.running
+
+
+@on_greens
+def test_a_request_that_has_ended_before_its_kill_is_not_killed_nor_is_the_next(green: Green) -> None:
+    told: list[str] = []
+    runner: Any = GreenletRunner(green.runtime)
+    first, second = (Request(green, runner, lambda how, name=name: told.append(f"{name} {how}")) for name in "ab")  # type: ignore[misc]
+    soon = green.runtime.loop.call_soon
+
+    def all_in_one_turn() -> None:
+        runner.stop(first)
+        first.wakes()
+        runner.start(second)
+
+    soon(runner.start, first)
+    green.turns()
+    soon(all_in_one_turn)
+    green.turns()
+    assert second.carrier is first.carrier
+    soon(second.wakes)
+    green.turns()
+    assert told == ["a ended", "b ended"]
+    assert not runner.running

@@ -1,0 +1,69 @@
+"""`Paced`: lets a loop's own transport read for a protocol of ours in pieces that it takes quickly.
+
+asyncio hands over 256 KiB at once. libuv reads up to 32 times before it looks at another connection (`uv__read`), with
+uvloop 250 KiB each: a flood of tiny WebSocket frames would keep the worker for seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+from hybrid.workers import forks
+from hybrid.workers.hub.pieces import LARGEST, PIECE, next_piece
+
+_WITHIN = 0.000_3  # seconds for one read: 32 of them are 10 ms
+_buffer = memoryview(bytearray(LARGEST))  # for all connections: what is read is copied before anything else is read
+
+
+class Paced(asyncio.BufferedProtocol):
+    """Passes everything on to `protocol`. Belongs to the loop's thread."""
+
+    __slots__ = ("_data_received", "_piece", "_protocol")
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self._data_received = protocol.data_received
+        self._piece = PIECE
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called once, first."""
+        self._protocol.connection_made(transport)
+
+    # -- the hot path; benchmarks: python -m benchmarks wsgi asgi --------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next piece is put."""
+        if forks.forked:  # libuv goes on with the events at hand
+            forks.leave()
+        return _buffer[: self._piece]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand over what was put there."""
+        piece = self._piece
+        if nbytes < piece:
+            self._piece = PIECE
+            self._data_received(bytes(_buffer[:nbytes]))
+            return
+        began = monotonic()
+        self._data_received(bytes(_buffer[:nbytes]))
+        self._piece = next_piece(piece, monotonic() - began, _WITHIN, self._protocol)
+
+    # -- less often ------------------------------------------------------------------------------------------------
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; tell whether the transport stays open."""
+        return bool(self._protocol.eof_received())
+
+    def pause_writing(self) -> None:
+        """Too much is unsent."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        self._protocol.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called once, last."""
+        self._protocol.connection_lost(error)
