@@ -23,7 +23,6 @@ from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ
 from hybrid.workers.runtime import Accepted
 
-_EAGER = 8  # full reads in a row before other connections get their turn
 _TURN = 0.005  # seconds after which they get it, however little was read
 _MOST_HELD = 16_384  # bytes of an answer that waits for the end of the turn
 _NO_OUTBOX = Outbox()
@@ -83,43 +82,65 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
     # -- the hot path; benchmarks: python -m benchmarks wsgi asgi --------------------------------------------------
 
     def _readable(self) -> None:
-        watch = self._watch
-        ends = 0.0  # of the turn; 0: no read was full yet, so that nobody looked at the clock
-        began = now = 0.0
-        for _ in range(_EAGER):
-            piece = self._piece
-            try:
-                data = _read(self._fd, piece)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                self._connection.failed(error)
-                return
-            if not data:
-                self._ended()
-                return
-            is_full = len(data) == piece
-            if is_full:
-                began = now or monotonic()
-                ends = ends or began + _TURN
-            try:
-                self._data_received(data)
-            except Exception as error:  # noqa: BLE001 - logged; asyncio's transports do the same
-                _log.exception("a protocol failed; its connection is closed")
-                self._connection.failed(OSError(errno.EPROTO, str(error)))
-                return
-            if not self._reading or watch.fd < 0:
-                return
-            if not is_full:
+        piece = self._piece
+        try:
+            data = _read(self._fd, piece)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._connection.failed(error)
+            return
+        else:
+            if not 0 < len(data) < piece:
+                if not self._read_on(data, piece):
+                    return
+            else:  # nearly always: the kernel's buffer is empty, so wait without asking for EAGAIN
                 self._piece = PIECE
-                break  # the kernel's buffer is empty: wait without asking for EAGAIN
-            now = monotonic()
-            self._piece = next_piece(piece, now - began, _TURN / 2, self._protocol)
-            if now >= ends:
-                break
+                try:
+                    self._data_received(data)
+                except Exception as error:  # noqa: BLE001 - logged; asyncio's transports do the same
+                    self._broken(error)
+                    return
+                if not self._reading or self._watch.fd < 0:
+                    return
+        watch = self._watch
         watch.on_readable = self._resume
         if not watch.armed & READ:
             self._arm()
+
+    def _read_on(self, data: bytes, piece: int) -> bool:
+        """Hand over what was read, and read what there is behind it; tell whether to wait for more."""
+        now = monotonic()
+        ends = now + _TURN
+        while data:
+            began = now
+            try:
+                self._data_received(data)
+            except Exception as error:  # noqa: BLE001 - logged
+                self._broken(error)
+                return False
+            if not self._reading or self._watch.fd < 0:
+                return False
+            if len(data) < piece:
+                self._piece = PIECE
+                return True
+            now = monotonic()
+            self._piece = piece = next_piece(piece, now - began, _TURN / 2, self._protocol)
+            if now >= ends:
+                return True
+            try:
+                data = _read(self._fd, piece)
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                self._connection.failed(error)
+                return False
+        self._ended()
+        return False
+
+    def _broken(self, error: Exception) -> None:
+        _log.error("a protocol failed; its connection is closed", exc_info=error)
+        self._connection.failed(OSError(errno.EPROTO, str(error)))
 
     def write_last(self, data: bytes) -> None:
         """Send the end of an answer: nothing that belongs to it follows, so it may wait for the end of the turn."""
