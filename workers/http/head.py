@@ -70,7 +70,9 @@ def status_line(status: int, reason: bytes | None = None) -> bytes:
 # -- the hot path; benchmarks: python -m benchmarks wsgi asgi ------------------------------------------------------
 # Applications send the same fields again and again, so a field that has been checked is kept as the line that goes out.
 
-_lines_of: dict[Any, bytes] = {}  # (name, value) of an ordinary field -> its line; two types, which are never equal
+_lines_of: dict[Any, bytes | int] = {}
+# ^ (name, value) of an ordinary field -> its line, of a Content-Length -> its number; of bytes or str, never equal
+_find = _lines_of.get
 _MOST_LINES = 1024
 _LONGEST_KEPT = 256  # bytes of a line that is kept
 
@@ -82,12 +84,15 @@ def from_bytes(fields: Iterable[tuple[bytes, bytes]]) -> Head:
     flags = 0
     for pair in fields:
         try:
-            block += _lines_of[pair]
-        except KeyError:
-            pass
+            known = _find(pair)
         except TypeError:  # a list, which cannot be looked up
             pair = tuple(pair)  # type: ignore[assignment]
-        else:
+            known = None
+        if type(known) is bytes:
+            block += known
+            continue
+        if known is not None:
+            length = known if length == UNKNOWN else _agreed(known, length)
             continue
         name, value = pair
         kind = _known.get(name)
@@ -96,7 +101,7 @@ def from_bytes(fields: Iterable[tuple[bytes, bytes]]) -> Head:
         if kind == _ORDINARY:
             block += _keep(pair, b"%b: %b\r\n" % (name, value))
         elif kind == _LENGTH:
-            length = _length(value.decode("latin-1"), length)
+            length = _length(pair, value.decode("latin-1"), length)
         elif kind == _CONNECTION:
             flags |= _asks_close(value.decode("latin-1"))
         elif kind != _HOP:
@@ -112,12 +117,15 @@ def from_text(fields: Iterable[tuple[str, str]]) -> Head:
     flags = 0
     for pair in fields:
         try:
-            block += _lines_of[pair]
-        except KeyError:
-            pass
+            known = _find(pair)
         except TypeError:
             pair = tuple(pair)  # type: ignore[assignment]
-        else:
+            known = None
+        if type(known) is bytes:
+            block += known
+            continue
+        if known is not None:
+            length = known if length == UNKNOWN else _agreed(known, length)
             continue
         name, value = pair
         kind = _known.get(name)
@@ -128,7 +136,7 @@ def from_text(fields: Iterable[tuple[str, str]]) -> Head:
         if kind == _ORDINARY:
             block += _keep(pair, _encoded(f"{name}: {value}\r\n"))
         elif kind == _LENGTH:
-            length = _length(value, length)
+            length = _length(pair, value, length)
         elif kind == _CONNECTION:
             flags |= _asks_close(value)
         elif kind != _HOP:
@@ -151,10 +159,14 @@ def _keep(pair: Any, line: bytes) -> bytes:
     """Check a line and remember it. What changes with every answer, such as cookies, is thrown out with the rest."""
     _checked(line)
     if len(line) <= _LONGEST_KEPT:
-        if len(_lines_of) >= _MOST_LINES:
-            _lines_of.clear()
-        _lines_of[pair] = line
+        _remember(pair, line)
     return line
+
+
+def _remember(pair: Any, found: bytes | int) -> None:
+    if len(_lines_of) >= _MOST_LINES:
+        _lines_of.clear()
+    _lines_of[pair] = found
 
 
 def _checked(line: bytes) -> bytes:
@@ -184,13 +196,19 @@ def _learn(name: object) -> int:
     return kind
 
 
-def _length(value: str, before: int) -> int:
+def _length(pair: Any, value: str, before: int) -> int:
     text = value.strip(" \t")
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise HeadError(f"content-length {value!r:.80} is not a number")
-    if before not in (UNKNOWN, int(text)):
-        raise HeadError(f"two different content-length fields: {before} and {int(text)}")
-    return int(text)
+    length = int(text)
+    _remember(pair, length)
+    return _agreed(length, before)
+
+
+def _agreed(length: Any, before: int) -> int:
+    if before not in (UNKNOWN, length):
+        raise HeadError(f"two different content-length fields: {before} and {length}")
+    return int(length)
 
 
 def _asks_close(value: str) -> int:
