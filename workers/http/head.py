@@ -70,7 +70,7 @@ def status_line(status: int, reason: bytes | None = None) -> bytes:
 # -- the hot path; benchmarks: python -m benchmarks wsgi asgi ------------------------------------------------------
 # Applications send the same fields again and again, so a field that has been checked is kept as the line that goes out.
 
-_lines_of: dict[Any, bytes | int] = {}
+_lines_of: dict[Any, Any] = {}
 # ^ (name, value) of an ordinary field -> its line, of a Content-Length -> its number; of bytes or str, never equal
 _find = _lines_of.get
 _MOST_LINES = 1024
