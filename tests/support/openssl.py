@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -27,8 +28,9 @@ class Client:
     def types(self, text: bytes) -> None:
         """Enter a request, or a line with one of s_client's letters, K or R."""
         assert self._process.stdin is not None
-        self._process.stdin.write(text)
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself, and what it said tells why
+            self._process.stdin.write(text)
+            self._process.stdin.flush()
 
     def wait_says(self, words: bytes) -> None:
         """Wait until it has said so, and forget everything before it and it."""
