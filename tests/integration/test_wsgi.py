@@ -6,9 +6,7 @@ import hashlib
 import os
 import select
 import signal
-import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,9 @@ import pytest
 from support.certificates import certificates
 from support.clients import connected
 from support.loops import LOOPS
+from support.memory import memory_of
 from support.process import HybridProcess
-from support.service import resident, serving
+from support.service import serving
 from support.wsgi import Answer, read_answer, send_request
 
 from hybrid.workers.contract.exits import Exit
@@ -187,35 +186,6 @@ def test_a_large_download_takes_no_memory(place: str, tmp_path: Path, way: str) 
                 received.update(part)
     assert received.hexdigest() == expected.hexdigest()
     assert peak.growth < GROWTH
-
-
-class _Peak:
-    """How much memory a worker has in use."""
-
-    growth = 0
-
-
-@contextmanager
-def memory_of(process: HybridProcess) -> Iterator[_Peak]:
-    """Watch a worker's memory while the block runs."""
-    (worker,) = process.worker_pids()
-    peak = _Peak()
-    before = resident(worker)
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.01):
-            peak.growth = max(peak.growth, resident(worker) - before)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        ended.set()
-        thread.join()
-        if os.environ.get("HYBRID_TEST_BODY_MIB"):
-            print(f"{before / 2**20:.1f} MiB, at most {peak.growth / 2**20:.1f} MiB more")  # noqa: T201 - the figure
 
 
 def _wait_taken(process: HybridProcess) -> None:

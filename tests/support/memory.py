@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,3 +36,5 @@ def memory_of(process: HybridProcess) -> Iterator[Peak]:
     finally:
         ended.set()
         thread.join()
+        if os.environ.get("HYBRID_TEST_BODY_MIB"):
+            print(f"{before / 2**20:.1f} MiB, at most {peak.growth / 2**20:.1f} MiB more")  # noqa: T201 - the figure

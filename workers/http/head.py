@@ -79,6 +79,15 @@ _LONGEST_KEPT = 256  # bytes of a line that is kept
 
 def from_bytes(fields: Iterable[tuple[bytes, bytes]]) -> Head:
     """Encode fields as ASGI gives them. Raises `HeadError`, `TypeError`."""
+    return _encode(fields, _spell_bytes)
+
+
+def from_text(fields: Iterable[tuple[str, str]]) -> Head:
+    """Encode fields as WSGI gives them (latin-1, PEP 3333). Raises `HeadError`, `TypeError`."""
+    return _encode(fields, _spell_text)
+
+
+def _encode(fields: Iterable[Any], spell: Callable[[Any, Any], bytes]) -> Head:
     block = b""
     length = UNKNOWN
     flags = 0
@@ -86,71 +95,48 @@ def from_bytes(fields: Iterable[tuple[bytes, bytes]]) -> Head:
         try:
             known = _find(pair)
         except TypeError:  # a list, which cannot be looked up
-            pair = tuple(pair)  # type: ignore[assignment]
+            pair = tuple(pair)
             known = None
         if type(known) is bytes:
             block += known
-            continue
-        if known is not None:
+        elif known is not None:
             length = known if length == UNKNOWN else _agreed(known, length)
-            continue
-        name, value = pair
-        kind = _known.get(name)
-        if kind is None:
-            kind = _learn(name)
-        if kind == _ORDINARY:
-            block += _keep(pair, b"%b: %b\r\n" % (name, value))
-        elif kind == _LENGTH:
-            length = _length(pair, value.decode("latin-1"), length)
-        elif kind == _CONNECTION:
-            flags |= _asks_close(value.decode("latin-1"))
-        elif kind != _HOP:
-            flags |= OWN_DATE if kind == _DATE else OWN_SERVER
-            block += _checked(b"%b: %b\r\n" % (name, value))
-    return _new(Head, (block, length, flags))
-
-
-def from_text(fields: Iterable[tuple[str, str]]) -> Head:
-    """Encode fields as WSGI gives them (latin-1, PEP 3333). Raises `HeadError`, `TypeError`."""
-    block = b""
-    length = UNKNOWN
-    flags = 0
-    for pair in fields:
-        try:
-            known = _find(pair)
-        except TypeError:
-            pair = tuple(pair)  # type: ignore[assignment]
-            known = None
-        if type(known) is bytes:
-            block += known
-            continue
-        if known is not None:
-            length = known if length == UNKNOWN else _agreed(known, length)
-            continue
-        name, value = pair
-        kind = _known.get(name)
-        if kind is None:
-            kind = _learn(name)
-        if not (isinstance(value, str) and isinstance(name, str)):
-            raise TypeError(f"header field {name!r:.80} must be two str (PEP 3333): {value!r:.80}")
-        if kind == _ORDINARY:
-            block += _keep(pair, _encoded(f"{name}: {value}\r\n"))
-        elif kind == _LENGTH:
-            length = _length(pair, value, length)
-        elif kind == _CONNECTION:
-            flags |= _asks_close(value)
-        elif kind != _HOP:
-            flags |= OWN_DATE if kind == _DATE else OWN_SERVER
-            block += _checked(_encoded(f"{name}: {value}\r\n"))
+        else:
+            line, length, flag = _add(pair, length, spell)
+            block += line
+            flags |= flag
     return _new(Head, (block, length, flags))
 
 
 # -- less often ----------------------------------------------------------------------------------------------------
 
 
-def _encoded(line: str) -> bytes:
+def _add(pair: Any, length: int, spell: Callable[[Any, Any], bytes]) -> tuple[bytes, int, int]:
+    """Look at a field that is not kept; return its line, the length and the flags that are known with it."""
+    name, value = pair
+    kind = _known.get(name)
+    if kind is None:
+        kind = _learn(name)
+    line = spell(name, value)
+    if kind == _ORDINARY:
+        return _keep(pair, line), length, 0
+    if kind in (_DATE, _SERVER):
+        return _checked(line), length, OWN_DATE if kind == _DATE else OWN_SERVER
+    text = line[len(name) + 2 : -2].decode("latin-1")
+    if kind == _LENGTH:
+        return b"", _length(pair, text, length), 0
+    return b"", length, _asks_close(text) if kind == _CONNECTION else 0
+
+
+def _spell_bytes(name: bytes, value: bytes) -> bytes:
+    return b"%b: %b\r\n" % (name, value)
+
+
+def _spell_text(name: str, value: str) -> bytes:
+    if not (isinstance(value, str) and isinstance(name, str)):
+        raise TypeError(f"header field {name!r:.80} must be two str (PEP 3333): {value!r:.80}")
     try:
-        return line.encode("latin-1")
+        return f"{name}: {value}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
         raise HeadError(f"header fields must be latin-1 text (PEP 3333): {error}") from None
 
