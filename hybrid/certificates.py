@@ -17,10 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hybrid.config_checks import ConfigError
+from hybrid.config_http import CLIENT_CERTIFICATES
 from hybrid.targets import TargetError, check_reference
 from hybrid.workers.http.settings import Tls
 
-CLIENT_CERTIFICATE = ("none", "optional", "required")
 _PATIENCE = 30.0  # seconds; it takes a tenth of one
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")
@@ -32,18 +33,8 @@ _log = logging.getLogger("hybrid")
 Name = str | os.PathLike[str] | None
 
 
-class CertificateError(ValueError):
-    """A value about TLS that cannot be used: which one, and why."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(field, reason)
-        self.field = field
-        """Name of the parameter of `read_tls`."""
-        self.reason = reason
-        """What is wrong with its value, with the file's name."""
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.reason}"
+class CertificateError(ConfigError):
+    """A value about TLS that cannot be used: `field` is the name of the parameter of `read_tls`."""
 
 
 def read_tls(
@@ -111,9 +102,9 @@ def _refuse_without_certificate(
 
 
 def _check_values(client_certificate: str, ca_certs: Name, sni_hook: str | None) -> None:
-    if client_certificate not in CLIENT_CERTIFICATE:
+    if client_certificate not in CLIENT_CERTIFICATES:
         raise CertificateError(
-            "client_certificate", f"{client_certificate!r} is none of {', '.join(CLIENT_CERTIFICATE)}"
+            "client_certificate", f"{client_certificate!r} is none of {', '.join(CLIENT_CERTIFICATES)}"
         )
     if client_certificate == "none" and ca_certs is not None:
         raise CertificateError("ca_certs", "is of no use while client_certificate is none: write optional or required")
