@@ -24,7 +24,9 @@ pytestmark = pytest.mark.parametrize("loop", LOOPS)
 
 @contextmanager
 def example(target: str, loop: str, tmp_path: Path) -> Iterator[HybridProcess]:
-    env = {"PYTHONPATH": str(ROOT)}
+    # by a link: the root on the path would hide an installed package behind its folder `hybrid`
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    env = {"PYTHONPATH": str(tmp_path)}
     with serving(f"examples.{target}", "--workers", "1", "--loop", loop, cwd=tmp_path, env=env) as process:
         yield process
 
