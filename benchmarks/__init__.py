@@ -6,10 +6,12 @@
     memory        what a worker and an idle connection cost, at 10,000 connections
     boot          from the command to serving, and from a worker's SIGKILL to its successor's first answer
     web/          the HTTP suites: wsgi, asgi, fastapi, upload, download, websocket, https
+    storm/        a load that checks every answer and counts every failure; the fault tests use it too
+    service/      the suites about several workers: fairness, lifecycle, footprint
     applications/ what they serve
     servers       starts, watches and always ends a server that is measured
     load          runs the compiled load generator
-    native/       the load generator and the C server, in C; compiler.py builds them at run time
+    native/       the load generator, the HTTP client and the C server, in C; compiler.py builds them at run time
     peers/        the servers we compare with; they run the very same handlers (handlers.py, protocols.py)
     figures       medians and paired ratios
     table         aligned text

@@ -14,8 +14,13 @@ from benchmarks import compiler, machine, report
 
 _TCP = ("echo", "cpu", "memory", "boot")
 _HTTP = ("wsgi", "asgi", "fastapi", "upload", "download", "websocket", "https")
-_MODULES = {name: f"benchmarks.{name}" for name in _TCP} | {"slowloris": "benchmarks.web.slowloris"}
-_SUITES = (*_TCP, *_HTTP, "slowloris")
+_SERVICE = ("fairness", "lifecycle", "footprint")
+_MODULES = {
+    **{name: f"benchmarks.{name}" for name in _TCP},
+    "slowloris": "benchmarks.web.slowloris",
+    **{name: f"benchmarks.service.{name}" for name in _SERVICE},
+}
+_SUITES = (*_TCP, *_HTTP, "slowloris", *_SERVICE)
 
 _MANUAL = """\
 Measures hybrid beside the servers people use today, in one run on one machine, and prints a table for each suite.
@@ -36,21 +41,30 @@ suites (default: all of them)
   https      hello over TLS 1.3: hybrid and the ASGI servers
   slowloris  p50 and p99 of good clients, alone and beside 500 slow ones and one that reads nothing: hybrid
 
-The second group wants wrk (apt-get install wrk) and the peers (pip install -e '.[benchmarks]').
+  fairness   16 clients with short requests beside one that keeps a worker computing; and what watching for it costs:
+             hybrid with and without that, gunicorn (gevent), uvicorn, granian
+  lifecycle  reload, SIGKILL of a worker each second, stop, under load, every answer checked; upgrade, scaling and
+             recycling: hybrid; uvicorn, granian, gunicorn (gevent, asgi)
+  footprint  memory of all processes of a FastAPI application at four workers: hybrid, uvicorn, gunicorn, granian
+
+The second and the third group want the peers (pip install -e '.[benchmarks]'); the second group wants wrk, too
+(apt-get install wrk).
 """
 
 _EPILOG = """\
 examples
-  python -m benchmarks                                          everything, more than an hour
+  python -m benchmarks                                          everything, several hours
   python -m benchmarks echo --runs 5 --seconds 3                the echo table
   python -m benchmarks echo --only 'hybrid epoll*' --only 'gevent*'
   python -m benchmarks memory boot --runs 3 --json figures.json
   python -m benchmarks wsgi asgi fastapi websocket              every comparison of HTTP servers with small messages
   python -m benchmarks asgi --only 'hybrid epoll' --only uvicorn
+  python -m benchmarks lifecycle --runs 1 --only 'reload *'     one part of a suite of several workers
 
 how it measures
-  The server and all its children run on the first core, the load generator on the second. Figures are medians over the
-  rounds; a ratio is computed in each round between two servers measured in that round, and the median is shown.
+  The server and all its children run on the first core, the load generator on the second; in the third group all
+  share both. Figures are medians over the rounds; a ratio is computed in each round between two servers measured in
+  that round, and the median is shown.
   Details, and how to read the tables: benchmarks/README.md. Progress goes to stderr, the tables to stdout.
 
 exit codes

@@ -84,8 +84,13 @@ def memory_of(pid: int) -> dict[str, int]:
 
 def group_memory(pgid: int) -> int:
     """Return the bytes of memory that the living processes of a process group hold, shared ones counted for each."""
+    return sum(memory_of(pid)["Rss"] for pid in group_members(pgid))
+
+
+def group_members(pgid: int) -> list[int]:
+    """Return the pids of a process group."""
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return sum(memory_of(pid)["Rss"] for pid in pids if _group_of(pid) == pgid)
+    return [pid for pid in pids if _group_of(pid) == pgid]
 
 
 def _group_of(pid: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import os
@@ -166,6 +167,14 @@ class Server:
 
     def _complaint(self, what: str) -> str:
         return f"{self.command.name} {what}; its last words: " + (" | ".join(self._said) or "(none)")
+
+    def ended_within(self, seconds: float) -> bool:
+        """Whether the process that was started has ended by itself, or does so now. Blocks so long at most."""
+        if self._process is None:
+            return True
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.returncode is not None
 
     def stop(self) -> None:
         """End it: SIGTERM, five seconds, then SIGKILL to its whole process group. May be called twice."""

@@ -8,6 +8,7 @@ Here and in the modules beside (plan, embedding, checking, loops) the two sides 
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from contextlib import nullcontext
@@ -21,9 +22,11 @@ from hybrid.guide import guided
 from hybrid.loops import LoopRow, list_loops
 from hybrid.plan import plan
 from hybrid.supervisor.control import StartError
+from hybrid.supervisor.handover import inherited_binds
 from hybrid.supervisor.loop import supervise
 from hybrid.supervisor.sockets import BindError, systemd_binds
 from hybrid.supervisor.status import Status
+from hybrid.supervisor.succession import Origin
 from hybrid.targets import DEMONSTRATION
 from hybrid.workers.contract.exits import Exit
 
@@ -53,9 +56,10 @@ class Supervisor:
         """
         _check_may_become_supervisor()
         intended = plan(self.service, travels=False)
+        origin = Origin.of_this_process(os.environ)
         intended.enter()
         with guided() if self.service.target == DEMONSTRATION else nullcontext():
-            return supervise(intended.settings, intended.body)
+            return supervise(intended.settings, intended, origin=origin)
 
     def __enter__(self) -> Self:
         """Start the supervisor in a child process and wait until all workers are ready.
@@ -167,6 +171,7 @@ __all__ = [
     "Status",
     "Supervisor",
     "check",
+    "inherited_binds",
     "list_loops",
     "systemd_binds",
 ]

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from hybrid import api, options_http, options_process, options_reload
+from hybrid import api, options_http, options_life, options_process, options_reload
 from hybrid.config import DEFAULT_BIND, ConfigError, Service
 from hybrid.headings import HeadedCommand
 from hybrid.manual import COMMAND, RUN, RUN_AFTERWORD
@@ -39,6 +39,7 @@ def command(context: click.Context) -> None:
         click.Argument(["target"], required=False, default=DEMONSTRATION, metavar="[TARGET]"),
         *options_process.OPTIONS,
         *options_reload.OPTIONS,
+        *options_life.OPTIONS,
         *options_http.OPTIONS,
     ],
 )
@@ -56,9 +57,10 @@ def run(check: bool, bind: tuple[str, ...], service: str, **values: Any) -> int:
 
 
 def _default_binds() -> tuple[str, ...]:
-    """The sockets that systemd passes to us, or else the default address."""
-    passed = api.systemd_binds(os.environ, os.getpid())
-    return tuple(f"fd://{bind.fd}" for bind in passed) or (DEFAULT_BIND,)
+    """The sockets that systemd passes to us or has passed to the supervisor that we replace, or else the default."""
+    passed = tuple(f"fd://{bind.fd}" for bind in api.systemd_binds(os.environ, os.getpid()))
+    handed = api.inherited_binds(os.environ)
+    return passed or tuple(text for text in handed if text.startswith("fd://")) or (DEFAULT_BIND,)
 
 
 def _check_loop(name: str) -> None:

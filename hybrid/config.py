@@ -1,7 +1,8 @@
 """`Service`: what to run and how, checked as far as it can be without looking at the machine.
 
 Addresses and loops are checked by `Supervisor`, which knows the two sides that understand them. What is about web
-applications stands in `hybrid.config_http`, the tools of checking in `hybrid.config_checks`.
+applications stands in `hybrid.config_http`, about the lives of workers in `hybrid.config_life`; the tools of
+checking in `hybrid.config_checks`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from hybrid.config_checks import (
     is_whole,
 )
 from hybrid.config_http import HttpFields, check_http
+from hybrid.config_life import LifeFields, check_life
 from hybrid.targets import DEMONSTRATION, TargetError, check_reference
 
 __all__ = ["DEFAULT_BIND", "INTERFACES", "LOG_FORMATS", "LOG_LEVELS", "MAX_WORKERS", "ConfigError", "Service"]
@@ -37,10 +39,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Service(HttpFields):
+class Service(LifeFields, HttpFields):
     """A target and how to serve it. All values are checked on construction; a bad one raises `ConfigError`.
 
-    Durations are seconds, sizes bytes. The fields that only web applications need are those of `HttpFields`.
+    Durations are seconds, sizes bytes. The fields that only web applications need are those of `HttpFields`, those
+    about stalls and the renewal of workers those of `LifeFields`.
     """
 
     target: str | Callable[..., Any] = DEMONSTRATION
@@ -101,6 +104,7 @@ class Service(HttpFields):
             raise ConfigError("chdir", f"{str(self.chdir)!r}: there is no such directory")
         _check_accounts(self)
         check_http(self, self.loop)
+        check_life(self)
 
     @property
     def binds(self) -> tuple[str, ...]:

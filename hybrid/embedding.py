@@ -199,7 +199,7 @@ def _be_the_supervisor(plan: Plan, line: socket.socket, inherited: list[socket.s
     binds = tuple(FdBind(next(arrived).fileno()) if isinstance(b, FdBind) else b for b in plan.settings.binds)
     plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, binds=binds))
     plan.enter()
-    sys.exit(int(supervise(plan.settings, plan.body, control=Control(line))))
+    sys.exit(int(supervise(plan.settings, plan, control=Control(line))))
 
 
 def _wait_for_end(pid: int, timeout: float) -> bool:

@@ -19,6 +19,8 @@ class Heading(enum.Enum):
     """The headings, in the order of the help."""
 
     PROCESS = "Process"
+    RENEWAL = "Renewal"
+    STALLS = "Stalls"
     HTTP = "HTTP"
     LIMITS = "Limits"
     TLS = "TLS"

@@ -1,4 +1,4 @@
-"""The value types of the command line: how text becomes a duration, a size, a count, a file mode."""
+"""The value types of the command line: how text becomes a duration, a size, a count, a mode, a limit of restarts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hybrid.config_checks import ConfigError
+from hybrid.restart_limit import RestartLimit
+
 _SIZE = re.compile(r"(\d+)\s*(?:b|([kmg])(?:i?b)?)?")
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
 if TYPE_CHECKING:  # click before 8.4 has no such subscript at run time
     _Float = click.ParamType[float]
     _Int = click.ParamType[int]
     _IntOrStr = click.ParamType[int | str]
+    _RestartLimit = click.ParamType[RestartLimit | None]
 else:
-    _Float = _Int = _IntOrStr = click.ParamType
+    _Float = _Int = _IntOrStr = _RestartLimit = click.ParamType
+_COUNT = re.compile(r"[0-9]{1,9}")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # unit -> seconds
 _MULTIPLES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}  # unit -> bytes
 
@@ -31,7 +36,7 @@ class Duration(_Float):
         match = _DURATION.fullmatch(value.strip().lower())
         if match is None:
             self.fail(f"{value!r} is not a duration: write seconds or a number with ms, s, m or h, e.g. 30, 500ms, 2m")
-        return float(match[1]) * _UNITS[match[2] or "s"]
+        return _seconds(match)
 
 
 class ByteSize(_Int):
@@ -77,6 +82,32 @@ class FileMode(_Int):
             return int(value.lower().removeprefix("0o"), 8)
         except ValueError:
             self.fail(f"{value!r} is not a file mode: write three octal digits, e.g. 600 or 0660")
+
+
+class MaxRestarts(_RestartLimit):
+    """So many restarts within a time, or `0` for no limit: `5/10`, `5/10s`, `20/1m`."""
+
+    name = "n/seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> RestartLimit | None:
+        """Return the limit; None for no limit."""
+        if isinstance(value, RestartLimit):
+            return value
+        text = str(value).strip().lower()
+        if text == "0":
+            return None
+        restarts, slash, time = text.partition("/")
+        seconds = _DURATION.fullmatch(time.strip())
+        if not slash or seconds is None or not _COUNT.fullmatch(restarts.strip()):
+            self.fail(f"{value!r} is no limit of restarts: write N/SECONDS, e.g. 5/10, 5/10s or 20/1m, or 0 for none")
+        try:
+            return RestartLimit(int(restarts), _seconds(seconds))
+        except ConfigError as error:
+            self.fail(f"{error.reason}, e.g. 5/10, or 0 alone for no limit")
+
+
+def _seconds(match: re.Match[str]) -> float:
+    return float(match[1]) * _UNITS[match[2] or "s"]
 
 
 def duration_text(seconds: float) -> str:

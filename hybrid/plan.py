@@ -16,9 +16,10 @@ from hybrid.config import ConfigError, Service
 from hybrid.cpus import count_usable
 from hybrid.privileges import UnknownAccountError, resolve
 from hybrid.supervisor.addresses import Bind, BindSyntaxError, parse_bind
+from hybrid.supervisor.policy import Intensity
 from hybrid.supervisor.settings import Settings
 from hybrid.targets import TargetError, home_of, pickled
-from hybrid.workers.application import Application
+from hybrid.workers.application import Application, Wear
 from hybrid.workers.contract import log
 from hybrid.workers.contract.seat import ListenerKind, Seat
 from hybrid.workers.http.access_line import check_format
@@ -52,11 +53,25 @@ class Plan:
             raise ConfigError("chdir", f"cannot work in {self.directory}: {error.strerror}") from None
 
     def body(self, seat: Seat) -> int:
-        """Be a worker until it has drained; return its exit code. Called in the forked child."""
-        self._make_importable()
-        from hybrid.workers import entry  # imports event loops: never in the supervisor
+        """Be a worker until it has drained; return its exit code. Called in the forked child.
 
-        return entry.main(seat, self.application)
+        What `warm` has loaded in an ancestor of this process is served; else the target is imported here.
+        """
+        self._make_importable()
+        from hybrid.workers import entry, preload  # import event loops: never in the supervisor
+
+        return entry.main(seat, self.application, preload.loaded_for(self.application))
+
+    def warm(self, *, audit: bool, evidence: int) -> None:
+        """Import the target in this process, whose forks will be workers. Called in a zygote; blocks meanwhile.
+
+        Where it hangs is written to the descriptor `evidence` when the supervisor asks.
+        Raises `CannotWarm` if it cannot be loaded, and with `audit` `NotForkable` if it must not be forked.
+        """
+        self._make_importable()
+        from hybrid.workers import preload
+
+        preload.warm(self.application, audit_import=audit, evidence=evidence)
 
     def check(self, kinds: frozenset[ListenerKind]) -> str:
         """Load the target for listeners of `kinds` and return what it is. Called in a forked child.
@@ -71,8 +86,8 @@ class Plan:
     def _make_importable(self) -> None:
         if self.directory not in sys.path:
             sys.path.insert(0, self.directory)
-        if self.home is not None:
-            sys.meta_path.append(_HomeFinder(*self.home))
+        if self.home is not None and (finder := _HomeFinder(*self.home)) not in sys.meta_path:
+            sys.meta_path.append(finder)
 
 
 def plan(service: Service, *, travels: bool) -> Plan:
@@ -105,6 +120,12 @@ def _settings(service: Service) -> Settings:
         boot_timeout=float(service.boot_timeout),
         backoff=float(service.backoff),
         backoff_max=float(service.backoff_max),
+        preload=service.preload,
+        surge=service.surge,
+        stall_threshold=float(service.stall_threshold),
+        stall_report=float(service.stall_report),
+        stall_timeout=float(service.stall_timeout),
+        intensity=_intensity(service),
         unix_mode=service.unix_mode,
         backlog=service.backlog,
         pidfile=service.pidfile_path,
@@ -114,6 +135,11 @@ def _settings(service: Service) -> Settings:
         log_format=service.log_format,
         log_level=service.log_level,
     )
+
+
+def _intensity(service: Service) -> Intensity | None:
+    limit = service.max_restarts
+    return None if limit is None else Intensity(limit.restarts, float(limit.seconds))
 
 
 def _bind(text: str) -> Bind:
@@ -134,6 +160,12 @@ def _application(service: Service, remarks: list[str], *, travels: bool) -> Appl
         call_factory=service.factory,
         max_connections=service.max_connections,
         http=_http(service, remarks),
+        wear=Wear(
+            max_requests=service.max_requests,
+            max_lifetime=float(service.max_lifetime),
+            max_memory=service.max_memory,
+            jitter=float(service.recycle_jitter),
+        ),
     )
     target = service.target
     if isinstance(target, str):
@@ -198,6 +230,13 @@ class _HomeFinder:
     def __init__(self, name: str, file: str) -> None:
         self._name = name
         self._file = file
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether it finds the same."""
+        return isinstance(other, _HomeFinder) and (self._name, self._file) == (other._name, other._file)
+
+    def __hash__(self) -> int:
+        return hash((self._name, self._file))
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

@@ -55,7 +55,7 @@ def run(errand: Errand) -> Exit:
     intended = plan(errand.service, travels=False)
     intended.enter()
     with guided() if errand.service.target == DEMONSTRATION else nullcontext():
-        return supervise(intended.settings, intended.body, control=control)
+        return supervise(intended.settings, intended, control=control)
 
 
 def main() -> int:

@@ -69,8 +69,7 @@ class _Starter:
     """Starts children that serve the watcher's sockets."""
 
     def __init__(self, service: Service, listeners: Listeners) -> None:
-        by_address = {listener.address: listener.sock.fileno() for listener in listeners.all()}
-        self._fds = tuple(by_address[address] for address in listeners.addresses)
+        self._fds = tuple(fd for entry in listeners.offer() for fd in entry.fds)
         self._service = dataclasses.replace(
             service,
             bind=tuple(f"fd://{fd}" for fd in self._fds),

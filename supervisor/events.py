@@ -36,7 +36,7 @@ class Started:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Spawned:
-    """The answer to `Fork`: a child sits in `slot`."""
+    """The answer to `Fork` and `ForkZygote`: a child sits in `slot`."""
 
     slot: int
     pid: int
@@ -71,6 +71,44 @@ class WorkerFailed:
     pid: int
     code: int
     reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ZygoteWarm:
+    """A zygote said that it has imported the application and can fork workers."""
+
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ZygoteUnfit:
+    """A zygote said that its memory must not be forked, because of what it found."""
+
+    pid: int
+    findings: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerWorn:
+    """A worker said that it has reached one of its limits."""
+
+    pid: int
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stalled:
+    """The loop of a worker does not turn, since a time in seconds."""
+
+    pid: int
+    since: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recovered:
+    """The loop of a worker turns again."""
+
+    pid: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,6 +155,37 @@ class ReloadAsked:
     """Somebody asked to load new code."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class UpgradeAsked:
+    """Somebody asked to replace the supervisor itself."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SuccessorStarted:
+    """The answer to `StartSuccessor`: another supervisor is starting on the same sockets."""
+
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SuccessorServes:
+    """The other supervisor said that all its workers serve."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SlotsInherited:
+    """There are listeners for so many slots, from another supervisor: connections may wait at all of them."""
+
+    slots: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SuccessorFailed:
+    """There is no other supervisor, or no longer."""
+
+    reason: str
+
+
 Event = (
     Started
     | Spawned
@@ -124,6 +193,11 @@ Event = (
     | WorkerReady
     | WorkerDraining
     | WorkerFailed
+    | WorkerWorn
+    | ZygoteWarm
+    | ZygoteUnfit
+    | Stalled
+    | Recovered
     | Exited
     | Tick
     | ScaleAsked
@@ -131,6 +205,11 @@ Event = (
     | StopAsked
     | Interrupted
     | ReloadAsked
+    | UpgradeAsked
+    | SuccessorStarted
+    | SuccessorServes
+    | SlotsInherited
+    | SuccessorFailed
 )
 
 # --- actions ------------------------------------------------------------------------------------------------------
@@ -150,6 +229,22 @@ class Fork:
 
     slot: int
     generation: int
+    zygote: int | None = None
+    """Pid of the zygote that forks it; None: the supervisor does, and the worker imports the application itself."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ForkZygote:
+    """Start a process that imports the application for the workers of a generation; answered as `Fork` is."""
+
+    generation: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallOff:
+    """Wait no longer for the child that is being forked into `slot`; if there is one, it is not wanted."""
+
+    slot: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -157,6 +252,23 @@ class Drain:
     """Ask a child to finish what it has and exit (SIGTERM)."""
 
     pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dump:
+    """Have a child write down its stacks, and log where it stands."""
+
+    pid: int
+    since: float
+    """When it began to hang, seconds."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Abort:
+    """End a child that hangs, with SIGABRT, after it has written down its stacks."""
+
+    pid: int
+    since: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,6 +283,26 @@ class Steer:
     """Let new connections go to these slots only."""
 
     slots: tuple[int, ...]
+    datagrams: tuple[int, ...]
+    """The slots that datagrams go to: those of stalled workers too, for a sender keeps its worker."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Adopt:
+    """Have a worker accept what waits at these slots too, and at no others but its own."""
+
+    pid: int
+    slots: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StartSuccessor:
+    """Execute the program anew, with our sockets; answered by `SuccessorStarted` or `SuccessorFailed`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EndSuccessor:
+    """Give up the other supervisor: it has not begun to serve in time, or we are to stop."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -189,7 +321,8 @@ class Report:
 
     level: Level
     text: str
-    slot: int | None = None
+    slot: int | str | None = None
+    """A number, or `zygote`."""
     generation: int | None = None
     pid: int | None = None
 
@@ -201,4 +334,20 @@ class Finish:
     code: int
 
 
-Action = Fork | Drain | Kill | Steer | HoldConnections | RefuseConnections | Report | Finish
+Action = (
+    Fork
+    | ForkZygote
+    | CallOff
+    | Drain
+    | Dump
+    | Abort
+    | Kill
+    | Steer
+    | Adopt
+    | HoldConnections
+    | RefuseConnections
+    | StartSuccessor
+    | EndSuccessor
+    | Report
+    | Finish
+)

@@ -1,40 +1,69 @@
-"""The SO_REUSEPORT group of one TCP or UDP address: one listening socket per slot, opened in the order of slots.
+"""The SO_REUSEPORT group of one TCP or UDP address: one listening socket per slot, in the order of slots.
 
 The kernel gives each member its own accept queue. The members stay open for the supervisor's life: closing one would
-reset what is queued on it, and move the last member to its index.
+reset what is queued on it, and move the last member to its index. A supervisor that is being replaced shares the group
+with its successor; which connections go where is decided by one of them at a time, the one whose group it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
-from typing import Any
+from collections.abc import Sequence
+from typing import Final
 
-from hybrid.supervisor import handshakes, steering
-from hybrid.supervisor.addresses import TcpBind, UdpBind, join_host_port
-from hybrid.supervisor.binding import explain
+from hybrid.supervisor import handshakes, members, steering
+from hybrid.supervisor.addresses import Bind, FdBind, TcpBind, UdpBind, join_host_port
+from hybrid.supervisor.binding import BindError, cannot_bind, explain
 from hybrid.workers.contract.seat import Listener, ListenerKind
 
-Where = tuple[socket.AddressFamily, tuple[Any, ...]]
-"""Address family and socket address."""
+_UNKNOWN: Final = (-1,)  # for `_pinned`: what somebody else has attached
 
 
 class Group:
     """One address and its members."""
 
-    def __init__(self, bind: TcpBind | UdpBind, backlog: int) -> None:
+    def __init__(self, bind: Bind, backlog: int) -> None:
+        """Begin a group without members; `grow` opens them."""
         self._bind = bind
         self._backlog = backlog
-        self._kind = ListenerKind.STREAM if isinstance(bind, TcpBind) else ListenerKind.DATAGRAM
-        self._where: Where | None = None  # the real address, known once the first member is bound
+        self._kind = ListenerKind.DATAGRAM if isinstance(bind, UdpBind) else ListenerKind.STREAM
         self._members: list[socket.socket] = []  # its index is its slot
+        # The first ones were opened by somebody who holds them longer than we do, and in an unknown order: of them the
+        # group's indexes are known only together.
+        self._passed = 0
+        self._by_slot: int | None = None  # how many of the passed ones are polled by one slot only; None: all
+        self._is_ours = True
         self._pinned: tuple[int, ...] | None = None  # the slots that the attached program names; None: no program
+        self._wanted: tuple[int, ...] = ()  # what `steer` was last told; empty: all
 
-    @property
+    @classmethod
+    def handed(cls, bind: TcpBind | UdpBind, backlog: int, sockets: Sequence[socket.socket]) -> Group:
+        """Return the group of a predecessor, with its members in order of slots; `take_over` makes it ours."""
+        group = cls(bind, backlog)
+        group._members += sockets
+        group._is_ours, group._pinned = False, _UNKNOWN
+        return group
+
+    @classmethod
+    def passed(
+        cls, bind: FdBind, backlog: int, sockets: Sequence[socket.socket], slots: int, *, is_ours: bool = True
+    ) -> Group:
+        """Return the group of listening TCP sockets that were passed to this process.
+
+        Those that `slots` slots have no use for are polled by all. `is_ours`: no predecessor holds them too.
+        """
+        group = cls(bind, backlog)
+        group._members += sockets
+        group._passed, group._by_slot = len(sockets), slots
+        group._is_ours, group._pinned = is_ours, _UNKNOWN
+        return group
+
+    @functools.cached_property
     def address(self) -> str:
-        """The real address, as a person types it; of a group that has been grown."""
-        assert self._where is not None, "a group has an address once it has a member"
-        host, port, *rest = self._where[1]
+        """The real address, as a person types it; of a group that has members."""
+        host, port, *rest = self._members[0].getsockname()
         scope = f"%{socket.if_indextoname(int(rest[1]))}" if len(rest) == 2 and rest[1] else ""
         text = join_host_port(f"{host}{scope}", int(port))
         return text if self._kind is ListenerKind.STREAM else f"udp://{text}"
@@ -42,47 +71,121 @@ class Group:
     @property
     def listeners(self) -> list[Listener]:
         """All members, in order of slots."""
-        return [Listener(self.address, self._kind, sock, slot) for slot, sock in enumerate(self._members)]
+        return [
+            Listener(self.address, self._kind, sock, None if self._is_for_all(index) else index)
+            for index, sock in enumerate(self._members)
+        ]
+
+    def _is_for_all(self, index: int) -> bool:
+        return self._by_slot is not None and self._by_slot <= index < self._passed
+
+    @property
+    def kind(self) -> ListenerKind:
+        """What comes out of the sockets."""
+        return self._kind
+
+    @property
+    def passed_count(self) -> int:
+        """How many of the members, the first ones, were passed to this process by somebody else."""
+        return self._passed
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The members, in order of slots."""
+        return tuple(self._members)
+
+    def add(self, sockets: Sequence[socket.socket]) -> None:
+        """Enter further members that the predecessor has opened."""
+        self._members += sockets
 
     def grow(self, slots: int) -> None:
         """Open members until there are `slots`; a new one gets no connections until it is steered to.
 
         Raises `BindError`. Blocks while a host name is resolved, at the first member.
         """
-        if 0 < len(self._members) < slots and self._pinned is None:
-            # the kernel counts a member in as soon as it listens, and nobody polls it yet
+        if 0 < len(self._members) < slots:
             with contextlib.suppress(steering.SteeringError):
-                self._pin(tuple(range(len(self._members))))
+                self._keep_to_present()
+        self._open_until(slots)
+
+    def reserve(self, slots: int) -> None:
+        """Open members for the workers of a successor: here they surely get no connections, for nobody polls them.
+
+        Raises `BindError`, also where the kernel cannot be told.
+        """
+        if len(self._members) < slots:
+            try:
+                self._keep_to_present()
+            except steering.SteeringError as error:
+                raise cannot_bind(self._bind, str(error)) from error
+        self._open_until(slots)
+
+    def _keep_to_present(self) -> None:
+        """Have a program that names members; the kernel counts a new one in as soon as it listens."""
+        if self._is_ours and self._pinned in (None, _UNKNOWN):
+            present = tuple(range(len(self._members)))
+            self._pin(present)
+            self._wanted = self._wanted or present
+
+    def _open_until(self, slots: int) -> None:
         while len(self._members) < slots:
+            if not self._is_ours:
+                raise cannot_bind(self._bind, "the sockets still belong to the supervisor that this one replaces")
             try:
                 self._members.append(self._open_member())
             except OSError as error:
-                raise explain(self._bind, error) from error
+                raise self._explain(error, slots) from error
 
     def steer(self, slots: tuple[int, ...]) -> None:
-        """Let new connections go to the members of these slots only. Raises `SteeringError`."""
-        present = tuple(slot for slot in slots if slot < len(self._members))
+        """Let new connections go to the members of these slots only; once the group is ours. Raises `SteeringError`."""
+        self._wanted = slots
+        if not self._is_ours:
+            return
+        present = {slot for slot in slots if slot < len(self._members)}
+        if any(slot < self._passed for slot in present):
+            present |= set(range(self._passed))
         if len(present) in (0, len(self._members)):
             self._spread()
         else:
-            self._pin(present)
+            self._pin(tuple(sorted(present)))
+
+    def lend(self) -> None:
+        """Leave steering to a successor, which may give it back by failing: then `take_over`."""
+        self._is_ours = False
+
+    def take_over(self) -> None:
+        """Steer from now on, as was last told; listen with our backlog. Raises `SteeringError`. Never blocks."""
+        if self._is_ours:
+            return
+        self._is_ours, self._pinned = True, _UNKNOWN
+        if self._kind is ListenerKind.STREAM:
+            for sock in self._members[self._passed :]:
+                with contextlib.suppress(OSError):  # only the length of its queue: it listens already
+                    sock.listen(self._backlog)
+        self.steer(self._wanted)
 
     def hold(self) -> None:
         """Let no further TCP handshake begin; those under way are completed. Nothing is held if the kernel cannot."""
-        if self._kind is ListenerKind.STREAM:
-            for sock in self._members:
-                with contextlib.suppress(handshakes.HandshakesError):
-                    handshakes.ignore(sock)
+        for sock in self._ending():
+            with contextlib.suppress(handshakes.HandshakesError):
+                handshakes.ignore(sock)
 
     def refuse(self) -> None:
         """Refuse new TCP connections: the sockets stop listening, in all processes that share them (shutdown(2))."""
-        if self._kind is ListenerKind.STREAM:
-            for sock in self._members:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+        for sock in self._ending():
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _ending(self) -> list[socket.socket]:
+        """Return the TCP sockets that end with this supervisor."""
+        is_stream = self._kind is ListenerKind.STREAM
+        return self._members[self._passed :] if is_stream and self._is_ours else []
 
     def close(self) -> None:
         """Close all members; may be called twice."""
+        if self._passed and self._is_ours and self._members:
+            with contextlib.suppress(steering.SteeringError):  # whoever opened them goes on without our program
+                self._spread()
         for sock in self._members:
             sock.close()
         self._members.clear()
@@ -98,63 +201,18 @@ class Group:
             self._pinned = None
 
     def _open_member(self) -> socket.socket:
-        if self._where is not None:
-            return self._open(self._where, shared=True)
-        where = self._resolve()
-        first = (
-            self._open_first_stream(where) if self._kind is ListenerKind.STREAM else self._open_first_datagram(where)
+        if self._members:
+            return members.open_beside(self._members[0], self._backlog)
+        assert isinstance(self._bind, TcpBind | UdpBind), "a passed group has members"
+        return members.open_first(self._bind, self._backlog)
+
+    def _explain(self, error: OSError, slots: int) -> BindError:
+        if not self._passed:
+            return explain(self._bind, error)
+        count = len(self._members)
+        return cannot_bind(
+            self._bind,
+            f"{self._passed} sockets of {self.address} were passed, and one for worker {count + 1} of {slots} cannot "
+            f"be opened beside them ({(error.strerror or str(error)).lower()}); pass one for each worker, or use fewer "
+            f"workers, or run as the user who opened them",
         )
-        self._where = (where[0], first.getsockname())
-        return first
-
-    def _open_first_stream(self, where: Where) -> socket.socket:
-        """Open the first member, unless somebody listens there.
-
-        With SO_REUSEPORT set, bind(2) succeeds beside any other group of the same user: two services would share the
-        port and nobody would know. A socket without it is refused, so one is tried first. Two services that start
-        within the same millisecond refuse each other at worst. For port 0 the kernel looks for a free port, and a port
-        with a group is not free (`inet_csk_find_open_port`).
-        """
-        if where[1][1] != 0:
-            self._open(where, shared=False).close()
-        return self._open(where, shared=True)
-
-    def _open_first_datagram(self, where: Where) -> socket.socket:
-        """Open the first member, unless somebody receives there.
-
-        Here the one that is tried first stays until the member has joined it, so that no moment remains in which two
-        services could get the same port. (TCP needs SO_REUSEADDR too, which would make this useless there; and for
-        port 0 `udp_lib_get_port` does count a port with a group as free.)
-        """
-        with self._open(where, shared=False) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            return self._open((where[0], probe.getsockname()), shared=True)
-
-    def _resolve(self) -> Where:
-        kind = socket.SOCK_STREAM if self._kind is ListenerKind.STREAM else socket.SOCK_DGRAM
-        try:
-            found = socket.getaddrinfo(self._bind.host, self._bind.port, type=kind, flags=socket.AI_PASSIVE)
-        except UnicodeError:  # a label that is empty or too long: the codec "idna" refuses it before any look-up
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
-        return found[0][0], found[0][4]
-
-    def _open(self, where: Where, *, shared: bool) -> socket.socket:
-        family, address = where
-        is_stream = self._kind is ListenerKind.STREAM
-        sock = socket.socket(family, socket.SOCK_STREAM if is_stream else socket.SOCK_DGRAM)
-        try:
-            sock.setblocking(False)
-            if family == socket.AF_INET6:  # [::] and 0.0.0.0 are two addresses here, whatever the system's default
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if is_stream:
-                # connections of an earlier service in TIME_WAIT do not count
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind(address)
-            if is_stream:
-                sock.listen(self._backlog)
-        except BaseException:
-            sock.close()
-            raise
-        return sock

@@ -9,16 +9,21 @@ The contract; each clause has a test of the same number that runs over `LinuxKer
     3. A child's death is the EOF of its channel, unless it has children that hold the other end.
     4. `reap(pids)` returns the deaths among `pids`, and never waits. A pid that was returned is free for others, and
        must not be asked for again. Children that are not in `pids` belong to somebody else and are left alone - unless
-       this process is PID 1: then every orphan's parent is we, and all are reaped, but only those in `pids` returned.
+       they were adopted (clause 11), or this process is PID 1: then every orphan's parent is we, and all are reaped,
+       but only those in `pids` returned.
     5. A child that somebody else has reaped is returned too, as ended unseen.
-    6. `terminate(pid)` and `kill(pid)` send SIGTERM and SIGKILL; a pid that is gone is not an error.
+    6. `terminate(pid)`, `abort(pid)`, `kill(pid)` send SIGTERM, SIGABRT, SIGKILL, `send(pid, number)` any signal; a pid
+       that is gone is not an error.
     7. `wait(timeout)` sleeps until a watched descriptor is readable, a signal has come, a child has died, or `timeout`
        seconds have passed (None: for ever; 0 or less: not at all). It returns the readable ones and never wakes early
-       by more than the clock's grain; an interrupted system call is not an event.
+       by more than the clock's grain, but after 11 days; an interrupted system call is not an event.
     8. What happened before `wait` began is not lost: it returns at once.
     9. `take_signals()` returns the names of the signals that came since it was last called, in order; a death is none.
    10. `watch` takes a descriptor once; `unwatch` forgets it, before or after it was closed.
-   11. `close()` gives back what was taken: signal handlers, wake-up descriptor, signal mask. It may be called twice.
+   11. `adopt_orphans(True)` makes processes whose parent dies, and that descend from this one, its children, until
+       `adopt_orphans(False)` (PR_SET_CHILD_SUBREAPER, prctl(2)). `is_child(pid)` tells whether a process is a child
+       of this one, alive or not yet reaped; any number may be asked for.
+   12. `close()` gives back what was taken: signal handlers, wake-up descriptor, signal mask. It may be called twice.
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 from hybrid.supervisor.events import How
+from hybrid.supervisor.orphans import Orphans
 from hybrid.workers.contract.channel import Channel
 
 ChildMain = Callable[[Channel], int]
@@ -59,8 +65,20 @@ class Kernel(Protocol):
     def terminate(self, pid: int) -> None:
         """Send SIGTERM (clause 6)."""
 
+    def abort(self, pid: int) -> None:
+        """Send SIGABRT (clause 6)."""
+
     def kill(self, pid: int) -> None:
         """Send SIGKILL (clause 6)."""
+
+    def send(self, pid: int, number: int) -> None:
+        """Send a signal (clause 6)."""
+
+    def adopt_orphans(self, wanted: bool) -> None:
+        """Be the parent of descendants whose own parent dies, or no longer (clause 11)."""
+
+    def is_child(self, pid: int) -> bool:
+        """Whether a process is a child of this one (clause 11)."""
 
     def watch(self, fd: int) -> None:
         """Let `wait` return when `fd` is readable or at EOF (clause 10)."""
@@ -75,7 +93,7 @@ class Kernel(Protocol):
         """Return the names of the signals that came, in order; never waits (clause 9)."""
 
     def close(self) -> None:
-        """Give back what was taken (clause 11)."""
+        """Give back what was taken (clause 12)."""
 
 
 CAUGHT = (
@@ -94,6 +112,7 @@ _GROUP_WIDE = frozenset(CAUGHT) - {signal.SIGCHLD, signal.SIGTERM}
 """Those a terminal or an operator may send to the whole process group: in workers they mean nothing."""
 # number -> name of those that mean something by themselves; an embedding program's signals arrive at the pipe too
 _NAMED = {int(signum): signum.name for signum in CAUGHT if signum is not signal.SIGCHLD}
+_LONGEST_WAIT = 1_000_000.0  # seconds; poll(2) takes at most 2 ** 31 milliseconds
 _PIPE_CHUNK = 65536  # bytes; as much as the wake-up pipe can hold
 
 
@@ -118,6 +137,7 @@ class LinuxKernel:
         # whoever started us may have blocked signals, and a mask outlives fork and exec
         self._old_mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
         self._is_open = True
+        self._orphans = Orphans()
 
     def now(self) -> float:
         """Return the monotonic time in seconds."""
@@ -140,6 +160,7 @@ class LinuxKernel:
                 ours.close()
                 os._exit(self._be_child(main, theirs))
         theirs.close()
+        self._orphans.forked(pid)
         return pid, ours
 
     def _be_child(self, main: ChildMain, channel: Channel) -> int:
@@ -169,17 +190,37 @@ class LinuxKernel:
     def reap(self, pids: Collection[int]) -> list[tuple[int, How]]:
         """Return who of `pids` has died, and how; never waits."""
         found = dict(_reap_everybody()) if os.getpid() == 1 else {}
+        self._orphans.reap(pids)
         return [(pid, how) for pid in pids if (how := found.get(pid) or _reap_one(pid)) is not None]
 
     def terminate(self, pid: int) -> None:
         """Send SIGTERM; a pid that is gone is not an error."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+        self.send(pid, signal.SIGTERM)
+
+    def abort(self, pid: int) -> None:
+        """Send SIGABRT; a pid that is gone is not an error."""
+        self.send(pid, signal.SIGABRT)
 
     def kill(self, pid: int) -> None:
         """Send SIGKILL; a pid that is gone is not an error."""
+        self.send(pid, signal.SIGKILL)
+
+    def send(self, pid: int, number: int) -> None:
+        """Send a signal; a pid that is gone is not an error."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
+
+    def adopt_orphans(self, wanted: bool) -> None:
+        """Be the parent of descendants whose own parent dies, or no longer."""
+        self._orphans.adopt(wanted)
+
+    def is_child(self, pid: int) -> bool:
+        """Whether a process is a child of this one, alive or not yet reaped."""
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except (OSError, OverflowError):  # somebody else's or nobody's; 0 and less; no pid at all
+            return False
+        return True
 
     def watch(self, fd: int) -> None:
         """Let `wait` return when `fd` is readable or at EOF."""
@@ -195,7 +236,7 @@ class LinuxKernel:
 
         poll(2) counts milliseconds: rounded up, or the last one before a deadline would be spent spinning.
         """
-        milliseconds = None if timeout is None else max(0, math.ceil(timeout * 1000))
+        milliseconds = None if timeout is None else math.ceil(min(max(timeout, 0.0), _LONGEST_WAIT) * 1000)
         ready = [fd for fd, _ in self._poll.poll(0 if self._signals else milliseconds)]
         if self._wake_read in ready:
             ready.remove(self._wake_read)
@@ -212,6 +253,7 @@ class LinuxKernel:
         if not self._is_open:
             return
         self._is_open = False
+        self.adopt_orphans(False)
         for signum, handler in self._old_handlers.items():
             # None stands for a handler that was not set from Python, and cannot be set from there either
             signal.signal(signum, handler if handler is not None else signal.SIG_DFL)

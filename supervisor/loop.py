@@ -1,37 +1,54 @@
 """The shell around the machine: wait, translate what happened into events, step, perform the actions.
 
-It decides nothing and waits in one place only, `kernel.wait`. While nothing happens it sleeps for as long as the
-machine's deadline allows; with all workers ready that is for ever.
+It decides nothing and waits in one place only, `kernel.wait`. It sleeps until something happens, until the machine's
+deadline, or until the next look at the workers.
 """
 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import logging
-import os
 import threading
 
 from hybrid.supervisor import events as ev
 from hybrid.supervisor.binding import BindError
 from hybrid.supervisor.control import Control
+from hybrid.supervisor.crew import Crew, Line
 from hybrid.supervisor.desk import Desk
-from hybrid.supervisor.kernel import CannotFork, Kernel, LinuxKernel
-from hybrid.supervisor.machine import Machine
+from hybrid.supervisor.forking import Forking
+from hybrid.supervisor.herald import Herald
+from hybrid.supervisor.inquest import Inquest
+from hybrid.supervisor.kernel import Kernel, LinuxKernel
+from hybrid.supervisor.lookout import Lookout
+from hybrid.supervisor.machine import MAX_WORKERS, Machine
 from hybrid.supervisor.pidfile import Pidfile, PidfileError
 from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.sockets import Listeners, open_listeners
-from hybrid.supervisor.spawn import Body, be_worker, flush_streams, occupy_standard_descriptors
-from hybrid.supervisor.status import Status
+from hybrid.supervisor.spawn import Program, flush_streams, occupy_standard_descriptors
+from hybrid.supervisor.status import Status, with_record
 from hybrid.supervisor.steering import SteeringError
+from hybrid.supervisor.succession import Origin, Succession
+from hybrid.supervisor.table import ZYGOTE
 from hybrid.workers.contract import log
-from hybrid.workers.contract.channel import Channel, ChannelClosed
+from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Draining, Message, MessageError, Ready
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.messages import (
+    Awake,
+    BootFailed,
+    Born,
+    CannotSpawn,
+    Draining,
+    Message,
+    MessageError,
+    Ready,
+    Unfit,
+    Warm,
+    Worn,
+)
 
-_BATCH = 16  # messages of one worker taken in a turn: a worker that talks without end does not keep us from the others
+_BATCH = 16  # messages of one child taken in a turn: one that talks without end does not keep us from the others
 _LAST_WAIT = 5.0  # seconds for killed workers to be reaped after a failure of our own
+_PLACES = 2 * MAX_WORKERS + 64  # processes at a time: each worker and its successor, zygotes, and some that drain
 
 _MEANINGS: dict[str, ev.Event] = {
     "SIGTERM": ev.StopAsked(graceful=True),
@@ -40,17 +57,21 @@ _MEANINGS: dict[str, ev.Event] = {
     "SIGHUP": ev.ReloadAsked(),
     "SIGTTIN": ev.ScaleByAsked(1),
     "SIGTTOU": ev.ScaleByAsked(-1),
+    "SIGUSR2": ev.UpgradeAsked(),
 }
 """What a signal to the supervisor means; others mean nothing."""
 
 logger = logging.getLogger(log.LOGGER_NAME)
 
 
-def supervise(settings: Settings, body: Body, *, control: Control | None = None) -> Exit:
-    """Be the supervisor: open the sockets, run `body` in workers, and return the exit code when all is over.
+def supervise(
+    settings: Settings, program: Program, *, control: Control | None = None, origin: Origin | None = None
+) -> Exit:
+    """Be the supervisor: open the sockets, run `program` in workers, and return the exit code when all is over.
 
     Blocks for the life of the service. To be called in the main thread of a process without other threads (it forks);
     `RuntimeError` otherwise. Signal handlers, wake-up descriptor and mask are put back at the end. `control` is closed.
+    `origin` tells how this process was started; without it, it cannot be upgraded.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("a supervisor must run in the main thread: only there can Python handle signals")
@@ -59,24 +80,29 @@ def supervise(settings: Settings, body: Body, *, control: Control | None = None)
     flush_streams()  # or each worker would write what is buffered once more
     kernel = LinuxKernel()
     try:
-        return run(settings, body, kernel, control)
+        return run(settings, program, kernel, control, origin)
     finally:
         kernel.close()
         if control is not None:
             control.close()
 
 
-def run(settings: Settings, body: Body, kernel: Kernel, control: Control | None) -> Exit:
+def run(
+    settings: Settings, program: Program, kernel: Kernel, control: Control | None, origin: Origin | None = None
+) -> Exit:
     """Do what `supervise` does, over any kernel."""
+    inheritance = None if origin is None else origin.inheritance
+    predecessor = None if inheritance is None else inheritance.predecessor_pid
     try:
-        pidfile = Pidfile(settings.pidfile) if settings.pidfile is not None else None
+        pidfile = None if settings.pidfile is None else Pidfile(settings.pidfile, predecessor)
     except PidfileError as error:
         return _refuse(Exit.ERROR, str(error), control)
     try:
-        with open_listeners(settings) as listeners:
+        with open_listeners(settings, inheritance) as listeners:
             for address in listeners.addresses:
                 logger.info("listening on %s", address)
-            return Shell(settings, body, kernel, listeners, control).run()
+            succession = Succession(origin or Origin(), listeners, pidfile)
+            return Shell(settings, program, kernel, listeners, succession, control).run()
     except BindError as error:
         return _refuse(error.code, str(error), control)
     finally:
@@ -91,40 +117,44 @@ def _refuse(code: Exit, reason: str, control: Control | None) -> Exit:
     return code
 
 
-@dataclasses.dataclass(slots=True)
-class Line:
-    """What the shell keeps of a living worker: our end of its channel."""
-
-    slot: int
-    channel: Channel
-    has_babbled: bool = False
-    """It has sent something that is no message, and that was logged."""
-
-
 class Shell:
     """The imperative part: one per run."""
 
     def __init__(
-        self, settings: Settings, body: Body, kernel: Kernel, listeners: Listeners, control: Control | None
+        self,
+        settings: Settings,
+        program: Program,
+        kernel: Kernel,
+        listeners: Listeners,
+        succession: Succession,
+        control: Control | None,
     ) -> None:
         self._settings = settings
-        self._body = body
         self._kernel = kernel
         self._listeners = listeners
-        self._machine = Machine(settings.policy, settings.workers)
+        self._succession = succession
+        self._machine = Machine(settings.policy, settings.workers, preload=settings.preload != "off")
+        self._crew = Crew(_PLACES)
+        self._forking = Forking(settings, program, kernel, listeners, self._crew)
+        self._lookout = Lookout(self._crew.board, settings.stall_threshold, settings.slowest)
+        self._inquest = Inquest(kernel, self._crew)
+        self._herald = Herald(succession.notifier, self._machine)
         self._desk = None if control is None else Desk(control, self._machine, self._status)
-        self._lines: dict[int, Line] = {}  # pid -> line of a worker that is not yet reaped
-        self._pids: dict[int, int] = {}  # descriptor of a watched channel -> pid
         self._has_told_steering = False
         self._reason = ""  # the newest error, in words
-        self._supervisor_pid = os.getpid()
         self._code: Exit | None = None  # once the machine has finished
+        self._forking.foreign.append(succession.close)
 
     def run(self) -> Exit:
         """Run until the machine finishes; return its exit code. Blocks. No worker is left when it returns."""
         if self._desk is not None:
             self._kernel.watch(self._desk.fileno())
+            self._forking.foreign.append(self._desk.close)
         try:
+            for fd in self._succession.descriptors:
+                self._kernel.watch(fd)
+            if self._listeners.slots > self._settings.workers:
+                self._feed(ev.SlotsInherited(self._listeners.slots))
             self._feed(ev.Started())
             while self._code is None:
                 self._turn()
@@ -136,30 +166,52 @@ class Shell:
 
     def _turn(self) -> None:
         deadline = self._machine.deadline()
-        ready = self._kernel.wait(None if deadline is None else deadline - self._kernel.now())
+        wakes = (deadline, self._next_look(), self._inquest.due, self._herald.due)
+        wake = min((when for when in wakes if when is not None), default=None)
+        ready = self._kernel.wait(None if wake is None else wake - self._kernel.now())
         for name in self._kernel.take_signals():
             self._on_signal(name)
         for fd in ready:
-            if fd in self._pids:
-                self._hear(self._pids[fd], self._lines[self._pids[fd]])
-            elif self._desk is not None and fd == self._desk.fileno():
-                self._on_request(self._desk)
+            self._on_readable(fd)
         self._reap()
-        if deadline is not None and deadline <= self._kernel.now():
+        now = self._kernel.now()
+        if deadline is not None and deadline <= now:
             self._feed(ev.Tick())
+        if self._lookout.next_look <= now:
+            self._look(now)
+        self._inquest.advance(now)
+        self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        """Tell the others how it goes: the embedding process, the service manager, the other supervisor."""
         if self._desk is not None:
             self._desk.tell()
+        if self._machine.has_started and self._succession.is_waiting:
+            self._succession.claim()
+        self._herald.tell(now)
 
     # --- what happened
 
     def _on_signal(self, name: str) -> None:
+        if name == "SIGHUP":
+            self._herald.reload_asked()
         if name in _MEANINGS:
             self._feed(_MEANINGS[name])
         else:
             logger.info("%s has no meaning here", name)
 
+    def _on_readable(self, fd: int) -> None:
+        if (pid := self._crew.pid_at(fd)) is not None:
+            self._hear(pid, self._crew[pid])
+        elif (slot := self._crew.slot_at(fd)) is not None:
+            self._hear_of_birth(slot)
+        elif self._desk is not None and fd == self._desk.fileno():
+            self._on_request(self._desk)
+        elif fd in self._succession.descriptors:
+            self._on_succession(fd)
+
     def _hear(self, pid: int, line: Line) -> None:
-        """Take in what a worker has said, as far as a turn allows."""
+        """Take in what a child has said, as far as a turn allows."""
         for _ in range(_BATCH):
             try:
                 message = line.channel.receive_nowait()
@@ -171,7 +223,50 @@ class Shell:
                 continue
             if message is None:
                 return
-            self._feed(_event_of(pid, message))
+            if isinstance(message, Awake):
+                self._lookout.wake(self._kernel.now())
+            elif isinstance(message, CannotSpawn):
+                self._on_refusal(line, message)
+            elif (event := _event_of(pid, message)) is not None:
+                self._feed(event)
+
+    def _hear_of_birth(self, slot: int) -> None:
+        """Take in the first word of a worker that a zygote was asked for, or that there is none."""
+        line = self._crew.birth(slot)
+        if line is None:
+            return
+        try:
+            message = line.channel.receive_nowait()
+        except ChannelClosed:
+            self._on_miscarriage(slot, "the zygote has not forked it, or it died at once")
+            return
+        except MessageError as error:
+            self._on_miscarriage(slot, f"its first word is {error}")
+            return
+        if message is None:
+            return
+        if not isinstance(message, Born) or not self._is_newborn(message.pid):
+            self._on_miscarriage(slot, f"its first word is {message}, which no new child of this process would say")
+            return
+        self._forking.born(slot, message.pid)
+        self._feed(ev.Spawned(slot, message.pid))
+        if message.pid in self._crew:
+            self._hear(message.pid, self._crew[message.pid])
+
+    def _is_newborn(self, pid: int) -> bool:
+        """Whether a process may be the worker that says so: it will be sent signals, so it must be no other one."""
+        return pid not in self._crew and self._kernel.is_child(pid)
+
+    def _on_refusal(self, zygote: Line, message: CannotSpawn) -> None:
+        """A zygote has not forked the worker that it was asked for; it may have been another one since."""
+        expected = self._crew.birth(message.slot)
+        if zygote.slot == ZYGOTE and expected is not None and expected.generation == zygote.generation:
+            self._on_miscarriage(message.slot, message.reason)
+
+    def _on_miscarriage(self, slot: int, reason: str) -> None:
+        if self._crew.birth(slot) is not None:
+            self._forking.call_off(slot)
+            self._feed(ev.ForkFailed(slot, reason))
 
     def _on_babble(self, pid: int, line: Line, error: MessageError) -> None:
         if not line.has_babbled:
@@ -179,18 +274,20 @@ class Shell:
         line.has_babbled = True
 
     def _hang_up(self, line: Line) -> None:
-        fd = line.channel.fileno()
-        if self._pids.pop(fd, None) is not None:
+        fd = self._crew.hang_up(line)
+        if fd is not None:
             self._kernel.unwatch(fd)
-            line.channel.close()
 
     def _reap(self) -> None:
         """Take note of deaths: all of them before the first is acted on, lest a signal goes to a pid that is free."""
-        deaths = self._kernel.reap(tuple(self._lines))
-        lines = {pid: self._lines.pop(pid) for pid, _ in deaths}
+        deaths = self._kernel.reap(self._crew.pids)
+        lines = {pid: self._crew.remove(pid) for pid, _ in deaths}
         for pid, how in deaths:
-            self._hear(pid, lines[pid])  # it may have said, in its last moment, why it cannot start
-            self._hang_up(lines[pid])
+            line = lines[pid]
+            self._inquest.close(pid)
+            self._hear(pid, line)  # it may have said, in its last moment, why it cannot start
+            self._hang_up(line)
+            self._crew.bury(line)
             self._feed(ev.Exited(pid, how))
 
     def _on_request(self, desk: Desk) -> None:
@@ -201,6 +298,33 @@ class Shell:
             self._desk = None
         if event is not None:
             self._feed(event)
+
+    def _on_succession(self, fd: int) -> None:
+        was_waiting = self._succession.is_waiting
+        event = self._succession.hear(fd)
+        if was_waiting and not self._succession.is_waiting:
+            self._crew.teach_all(self._listeners.all())
+            self._feed(ev.SlotsInherited(self._listeners.slots))
+            self._steer(self._machine.steering)
+        if fd not in self._succession.descriptors:
+            self._kernel.unwatch(fd)
+        if event is not None:
+            self._feed(event)
+
+    # --- looking
+
+    def _next_look(self) -> float | None:
+        return self._lookout.next_look if self._machine.serving() else None
+
+    def _look(self, now: float) -> None:
+        """Look whose loop stands still, and have the workers show that theirs turn."""
+        self._crew.flush()
+        records = {pid: self._crew[pid].record for pid in self._machine.serving() if pid in self._crew}
+        sight = self._lookout.look(now, records)
+        for event in sight.news:
+            self._feed(event)
+        for pid in sight.ping:
+            self._crew.ping(pid)
 
     # --- what to do about it
 
@@ -215,14 +339,18 @@ class Shell:
 
     def _perform(self, action: ev.Action) -> ev.Event | None:
         match action:
-            case ev.Fork(slot, generation):
-                return self._fork(slot, generation)
-            case ev.Drain(pid) if pid in self._lines:
-                self._kernel.terminate(pid)
-            case ev.Kill(pid) if pid in self._lines:
-                self._kernel.kill(pid)
-            case ev.Steer(slots):
-                self._steer(slots)
+            case ev.Fork(slot, generation, zygote):
+                return self._forking.fork(slot, generation, zygote)
+            case ev.ForkZygote(generation):
+                return self._forking.fork_zygote(generation)
+            case ev.CallOff(slot):
+                self._forking.call_off(slot)
+            case ev.StartSuccessor():
+                return self._start_successor()
+            case ev.EndSuccessor():
+                self._end_successor()
+            case ev.Steer():
+                self._steer(action)
             case ev.HoldConnections():
                 self._listeners.hold()
             case ev.RefuseConnections():
@@ -231,39 +359,41 @@ class Shell:
                 self._report(action)
             case ev.Finish(code):
                 self._code = Exit(code)
-            case _:  # a signal for a worker that is reaped: its Exited is on the way
-                pass
+            case _ if action.pid in self._crew:  # else it is reaped: its Exited is on the way
+                self._perform_on(action)
         return None
 
-    def _fork(self, slot: int, generation: int) -> ev.Event:
-        try:
-            self._listeners.grow(slot + 1)
-            pid, channel = self._kernel.fork(lambda theirs: self._be_child(slot, generation, theirs))
-        except (BindError, CannotFork) as error:
-            return ev.ForkFailed(slot, str(error))
-        self._lines[pid] = Line(slot, channel)
-        self._pids[channel.fileno()] = pid
-        self._kernel.watch(channel.fileno())
-        return ev.Spawned(slot, pid)
+    def _perform_on(self, action: ev.Drain | ev.Dump | ev.Abort | ev.Kill | ev.Adopt) -> None:
+        match action:
+            case ev.Drain(pid):
+                self._kernel.terminate(pid)
+            case ev.Dump(pid, since):
+                self._inquest.open(pid, since, self._kernel.now(), aborts=False)
+            case ev.Abort(pid, since):
+                self._inquest.open(pid, since, self._kernel.now(), aborts=True)
+            case ev.Kill(pid):
+                self._kernel.kill(pid)
+            case ev.Adopt(pid, slots):
+                self._crew.adopt(pid, slots, self._listeners.all())
 
-    def _be_child(self, slot: int, generation: int, channel: Channel) -> int:
-        seat = Seat(
-            service=self._settings.service,
-            slot=slot,
-            generation=generation,
-            supervisor_pid=self._supervisor_pid,
-            listeners=self._listeners.all(),
-            channel=channel,
-            graceful_timeout=self._settings.graceful_timeout,
-        )
-        foreign = [line.channel.close for line in self._lines.values()]
-        if self._desk is not None:
-            foreign.append(self._desk.close)
-        return be_worker(seat, self._settings, self._body, foreign)
+    def _start_successor(self) -> ev.Event:
+        event = self._succession.start()
+        for fd in self._succession.descriptors:
+            self._kernel.watch(fd)
+        return event
 
-    def _steer(self, slots: tuple[int, ...]) -> None:
+    def _end_successor(self) -> None:
+        before = self._succession.descriptors
+        self._succession.withdraw(self._kernel.terminate)
+        for fd in before:
+            if fd not in self._succession.descriptors:
+                self._kernel.unwatch(fd)
+
+    def _steer(self, steer: ev.Steer) -> None:
+        if self._succession.is_waiting:
+            return  # the sockets are another supervisor's until we serve
         try:
-            self._listeners.steer(slots)
+            self._listeners.steer(steer.slots, steer.datagrams)
         except SteeringError as error:
             if not self._has_told_steering:
                 logger.warning("%s; a connection may wait for a worker that is booting or gone", error)
@@ -277,24 +407,35 @@ class Shell:
         logger.log(level, "%s", report.text, extra=extra)
 
     def _status(self) -> Status:
-        workers = self._machine.workers(self._kernel.now())
-        return Status(self._settings.service, self._listeners.addresses, workers)
+        rows = (
+            with_record(row, line.record.snapshot()) if (line := self._crew.get(row.pid)) is not None else row
+            for row in self._machine.workers(self._kernel.now())
+        )
+        return Status(self._settings.service, self._listeners.addresses, tuple(rows))
 
     def _clear(self) -> None:
         """Leave nothing behind: after a failure of our own there may be workers."""
         if self._desk is not None:
             self._kernel.unwatch(self._desk.fileno())
-        for pid, line in self._lines.items():
+        for fd in self._succession.descriptors:
+            self._kernel.unwatch(fd)
+        for pid, line in self._crew:
             self._kernel.kill(pid)
             self._hang_up(line)
+        for slot in self._crew.slots_expected():
+            self._forking.call_off(slot)
         deadline = self._kernel.now() + _LAST_WAIT
-        while self._lines and (remaining := deadline - self._kernel.now()) > 0:
+        while self._crew.pids and (remaining := deadline - self._kernel.now()) > 0:
             self._kernel.wait(remaining)
-            for pid, _ in self._kernel.reap(tuple(self._lines)):
-                del self._lines[pid]
+            self._kernel.take_signals()  # or it would wait no more
+            for pid, _ in self._kernel.reap(self._crew.pids):
+                self._crew.bury(self._crew.remove(pid))
+        for pid in self._crew.pids:  # the kernel holds them
+            self._crew.bury(self._crew.remove(pid))
+        self._succession.close()
 
 
-def _event_of(pid: int, message: Message) -> ev.Event:
+def _event_of(pid: int, message: Message) -> ev.Event | None:
     match message:
         case Ready():
             return ev.WorkerReady(pid)
@@ -302,3 +443,11 @@ def _event_of(pid: int, message: Message) -> ev.Event:
             return ev.WorkerDraining(pid)
         case BootFailed(code, reason):
             return ev.WorkerFailed(pid, code, reason)
+        case Worn(why):
+            return ev.WorkerWorn(pid, why)
+        case Warm():
+            return ev.ZygoteWarm(pid)
+        case Unfit(findings):
+            return ev.ZygoteUnfit(pid, findings)
+        case _:  # an order, which nobody gives to a supervisor
+            return None

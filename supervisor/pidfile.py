@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -12,22 +13,36 @@ class PidfileError(Exception):
 
 
 class Pidfile:
-    """A pidfile held by this process."""
+    """A pidfile held by this process, or to be held once a predecessor has gone."""
 
-    def __init__(self, path: Path) -> None:
-        """Take it. Raises `PidfileError` if a living process holds it or it cannot be written."""
+    def __init__(self, path: Path, predecessor: int | None = None) -> None:
+        """Take it. Raises `PidfileError` if a living process holds it or it cannot be written.
+
+        `predecessor`: the pid of the supervisor that this process is to replace. It may hold the file, and keeps it
+        until `take_over`.
+        """
         self._path = path.absolute()  # a later chdir must not lose it
         self._pid = os.getpid()
         holder = _holder(self._path)
-        if holder is not None and holder != self._pid and _is_alive(holder):
+        if holder not in (None, self._pid, predecessor) and _is_alive(holder):
             raise PidfileError(
                 f"the pidfile {path} is held by the living process {holder}: stop it first, "
                 f"or remove the file if that process is something else"
             )
+        if predecessor is None:
+            self.take_over()
+        elif not os.access(self._path.parent, os.W_OK | os.X_OK):  # while there still is somebody who can go on
+            raise self._cannot_write(os.strerror(errno.EACCES if self._path.parent.is_dir() else errno.ENOENT))
+
+    def take_over(self) -> None:
+        """Write our pid into it; of no effect if it holds it. Raises `PidfileError` if it cannot be written."""
         try:
             self._write()
         except OSError as error:
-            raise PidfileError(f"cannot write the pidfile {path}: {(error.strerror or str(error)).lower()}") from error
+            raise self._cannot_write(error.strerror or str(error)) from error
+
+    def _cannot_write(self, why: str) -> PidfileError:
+        return PidfileError(f"cannot write the pidfile {self._path}: {why.lower()}")
 
     def _write(self) -> None:
         """Write beside it and rename: a reader sees the old pid, none or the new one, but never half of one."""

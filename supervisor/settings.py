@@ -6,7 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from hybrid.supervisor.addresses import Bind
-from hybrid.supervisor.policy import Policy
+from hybrid.supervisor.policy import Intensity, Policy
+
+_UPGRADE_MARGIN = 30.0  # seconds for another interpreter to start, beside two boots: a zygote's and its workers'
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,19 @@ class Settings:
     """Permission bits of UNIX sockets."""
     backlog: int = 2048
     """Connections that may wait at one listening socket; the kernel cuts it to net.core.somaxconn."""
+    preload: str = "auto"
+    """`on`: a zygote imports the application and forks the workers; `auto`: unless that has left what must not be
+    forked; `off`: each worker imports for itself."""
+    surge: int = 1
+    """How many successors of workers may be on their way at a time."""
+    stall_threshold: float = 0.01
+    """A worker whose loop has not turned for so long gets no new connections; 0: nobody looks."""
+    stall_report: float = 1.0
+    """After so long the stack of its loop is logged; 0: never."""
+    stall_timeout: float = 0.0
+    """After so long it is killed; 0: never."""
+    intensity: Intensity | None = None
+    """How many worker deaths end the service; None: none do."""
     pidfile: Path | None = None
     """A file to keep the supervisor's pid in."""
     uid: int | None = None
@@ -49,6 +64,11 @@ class Settings:
     """The least level that is logged, as `logging` names it."""
 
     @property
+    def slowest(self) -> float:
+        """After how many seconds somebody wants to know of a turn of a loop; 0: never."""
+        return min((limit for limit in (self.stall_report, self.stall_timeout) if limit), default=0.0)
+
+    @property
     def policy(self) -> Policy:
         """What the machine needs of it."""
         return Policy(
@@ -58,4 +78,10 @@ class Settings:
             backoff_max=self.backoff_max,
             healthy_after=self.healthy_after,
             boot_attempts=self.boot_attempts,
+            surge=self.surge,
+            avoids_stalled=self.stall_threshold > 0,
+            stall_report=self.stall_report,
+            stall_timeout=self.stall_timeout,
+            upgrade_timeout=self.boot_timeout * 2 + _UPGRADE_MARGIN,
+            intensity=self.intensity,
         )

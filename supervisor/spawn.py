@@ -1,4 +1,4 @@
-"""What a child does between the fork and its body: fork hygiene, as a checklist.
+"""What a child does between the fork and its body: fork hygiene, as checklists.
 
  The kernel seam has done, with all signals blocked (`LinuxKernel.fork`):
   1. close the supervisor's end of this child's channel, else its EOF would never come
@@ -16,6 +16,16 @@
  12. run the exit handlers that the application added, flush the standard streams
  And the seam ends the process with `os._exit`, so that no frame of the supervisor below is ever returned to.
 
+A zygote goes through 1 to 10 but 5 (`settle`, `start_log`), loads the application and forks (`zygote`). A worker that a
+zygote has forked is settled already. It waits until it is the supervisor's child, then `be_born`:
+  5. keep to one core, if pinned
+  7. ask for SIGTERM when the supervisor dies: a fork clears that (prctl(2))
+  8. look whether the supervisor still lives
+ 10. log under this worker's name; what the application has changed about the log stays
+     say `Born`
+ 11. run the body
+ 12. run the exit handlers that the application added when the zygote imported it, or later
+
 Kept on purpose: all listeners, standard input, output and error, the environment, the working directory, the umask.
 """
 
@@ -29,20 +39,38 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract import log
-from hybrid.workers.contract.channel import ChannelClosed
+from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed
+from hybrid.workers.contract.messages import BootFailed, Born
 from hybrid.workers.contract.seat import Seat
 
 Body = Callable[[Seat], int]
 """The worker's program: takes its seat, returns an exit code."""
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+class Program(Protocol):
+    """What runs in the supervisor's children."""
+
+    def body(self, seat: Seat) -> int:
+        """Be the worker of `seat`; return its exit code. Serves what an ancestor has warmed, else loads it first."""
+
+    def warm(self, *, audit: bool, evidence: int) -> None:
+        """Load the application, so that a later `body` in a fork of this process serves what is loaded. May block.
+
+        Where it hangs is written to the descriptor `evidence` when the supervisor asks.
+
+        Raises `CannotWarm` if it cannot be loaded, and with `audit` `NotForkable` if it has left something in the
+        process that does not survive a fork.
+        """
+
+
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_GET_NAME = 1, 15, 16  # linux/prctl.h
+_LONGEST_NAME = 16  # bytes, the final zero among them
 _libc = ctypes.CDLL(None, use_errno=True)  # looked up before the fork: a child should not search for libraries
 
 logger = logging.getLogger(log.LOGGER_NAME)
@@ -57,28 +85,77 @@ def be_worker(seat: Seat, settings: Settings, body: Body, foreign: Iterable[Call
 
     `foreign` closes what is not the child's.
     """
-    for close in foreign:
-        close()
+    code = settle(seat.channel, seat.supervisor_pid, settings, foreign, seat.slot if settings.pin else None)
+    if code is not None:
+        return code
+    start_log(settings, seat.labels)
+    return _run(body, seat)
+
+
+def be_born(seat: Seat, settings: Settings, body: Body) -> int:
+    """Be the worker of `seat`, forked by a zygote and adopted by the supervisor. As `be_worker`, but for what is done.
+
+    Returns the exit code.
+    """
     if settings.pin:
         _pin(seat.slot)
+    if not is_child_of(seat.supervisor_pid):
+        return Exit.ORPHANED
+    log.relabel(settings.log_format, seat.labels)
+    try:
+        seat.channel.send_nowait(Born(os.getpid()))
+    except ChannelClosed:
+        return Exit.ORPHANED
+    return _run(body, seat)
+
+
+def settle(
+    channel: Channel, supervisor_pid: int, settings: Settings, foreign: Iterable[Callable[[], None]], slot: int | None
+) -> int | None:
+    """Go through the checklist from 4 to 8, in a fork of the supervisor; pin it if a `slot` is given.
+
+    Returns None, or the exit code of a process that cannot go on; the supervisor has been told why.
+    """
+    for close in foreign:
+        close()
+    if slot is not None:
+        _pin(slot)
     try:
         drop_privileges(settings.uid, settings.gid)
     except CannotDrop as error:
         with contextlib.suppress(ChannelClosed):
-            seat.channel.send_nowait(BootFailed(Exit.USAGE, str(error)))
+            channel.send_nowait(BootFailed(Exit.USAGE, str(error)))
         return Exit.USAGE
-    die_with_parent()
-    if os.getppid() != seat.supervisor_pid:
-        return Exit.ORPHANED
+    return None if is_child_of(supervisor_pid) else Exit.ORPHANED
+
+
+def start_log(settings: Settings, labels: Mapping[str, object]) -> None:
+    """Forget the supervisor's exit handlers, and log under a name of this process's own."""
     atexit._clear()
     atexit.register(logging.shutdown)  # it was among them, and is the application's too
-    log.configure(settings.log_format, settings.log_level, seat.labels)
-    return _run(body, seat)
+    log.configure(settings.log_format, settings.log_level, labels)
 
 
-def die_with_parent() -> None:
-    """Have this process sent SIGTERM when its parent dies (PR_SET_PDEATHSIG, prctl(2))."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def is_child_of(supervisor_pid: int) -> bool:
+    """Have this process die with its parent, and tell whether that is the supervisor: it may have died before."""
+    die_with_parent()
+    return os.getppid() == supervisor_pid
+
+
+def die_with_parent(number: int = signal.SIGTERM) -> None:
+    """Have this process sent a signal when its parent dies (PR_SET_PDEATHSIG, prctl(2))."""
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def take_name(name: bytes) -> bytes:
+    """Be called `name` in the process table, of which 15 bytes count; return the name before.
+
+    PR_SET_NAME, prctl(2).
+    """
+    before = ctypes.create_string_buffer(_LONGEST_NAME)
+    _libc.prctl(_PR_GET_NAME, before, 0, 0, 0)
+    _libc.prctl(_PR_SET_NAME, ctypes.create_string_buffer(name), 0, 0, 0)
+    return before.value
 
 
 def _pin(slot: int) -> None:

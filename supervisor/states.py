@@ -1,7 +1,8 @@
 """The states of a child process, the named sets of them, and the total transition table.
 
     BOOTING --READY--> READY --DRAIN--> DRAINING --KILL--> KILLED --EXIT--> GONE
-       \\--FAILED--> FAILED (it said that it cannot start, and is about to exit)
+       \\                  \\--ABORT--> ABORTED --KILL--/
+        \\--FAILED--> FAILED (it said that it cannot start, and is about to exit)
 
 Every pair of state and news stands in the table, also where the news changes nothing: a message may arrive late.
 """
@@ -24,6 +25,8 @@ class State(enum.Enum):
     """It serves. The only state without a deadline."""
     DRAINING = "draining"
     """Told to finish what it has; the drain deadline runs."""
+    ABORTED = "aborted"
+    """It hangs: asked for its stacks, then SIGABRT; its death is due within seconds."""
     KILLED = "killed"
     """SIGKILL sent; its death is due within milliseconds."""
     GONE = "gone"
@@ -36,13 +39,14 @@ class News(enum.Enum):
     READY = "ready"
     FAILED = "failed"
     DRAIN = "drain"
+    ABORT = "abort"
     KILL = "kill"
     EXIT = "exit"
 
 
 SEATED = frozenset({State.BOOTING, State.FAILED, State.READY})
 """The child holds its slot: no other is started there."""
-LEAVING = frozenset({State.DRAINING, State.KILLED})
+LEAVING = frozenset({State.DRAINING, State.ABORTED, State.KILLED})
 """The child's end was asked for: its slot is free for a successor, and its death is no failure."""
 ALIVE = SEATED | LEAVING
 """There is a process."""
@@ -55,6 +59,19 @@ UNPROVEN = frozenset({State.BOOTING, State.FAILED})
 def _table() -> dict[tuple[State, News], State]:
     s, n = State, News
     return {
+        (s.BOOTING, n.ABORT): s.ABORTED,
+        (s.FAILED, n.ABORT): s.ABORTED,
+        (s.READY, n.ABORT): s.ABORTED,
+        (s.DRAINING, n.ABORT): s.ABORTED,
+        (s.KILLED, n.ABORT): s.KILLED,
+        (s.GONE, n.ABORT): s.GONE,
+        # whatever it says now, its end is decided
+        (s.ABORTED, n.READY): s.ABORTED,
+        (s.ABORTED, n.FAILED): s.ABORTED,
+        (s.ABORTED, n.DRAIN): s.ABORTED,
+        (s.ABORTED, n.ABORT): s.ABORTED,
+        (s.ABORTED, n.KILL): s.KILLED,
+        (s.ABORTED, n.EXIT): s.GONE,
         (s.BOOTING, n.READY): s.READY,
         (s.BOOTING, n.FAILED): s.FAILED,
         (s.BOOTING, n.DRAIN): s.DRAINING,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from hybrid.workers.contract.scoreboard import Snapshot
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerStatus:
@@ -20,6 +22,18 @@ class WorkerStatus:
     """For how long it has been ready; None if it is not, or never was."""
     restarts: int
     """How often a worker of this slot died and had to be replaced."""
+    stalled_seconds: float | None = None
+    """For how long its loop has stood still, once that is longer than `stall_threshold`; None: it turns."""
+    accepted: int = 0
+    """Connections it has taken, ever."""
+    active: int = 0
+    """Connections it has open."""
+    requests: int = 0
+    """Requests it has begun, ever; datagrams or connections where there are no requests."""
+    lag_max: float = 0.0
+    """The longest turn of its loop, seconds; 0 on uvloop, which does not tell."""
+    memory: int = 0
+    """Resident bytes, as last looked at."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +45,18 @@ class Status:
     """The real addresses, as a person types them."""
     workers: tuple[WorkerStatus, ...]
     """In order of slots."""
+
+
+def with_record(worker: WorkerStatus, record: Snapshot) -> WorkerStatus:
+    """Return `worker` with what its record on the scoreboard says."""
+    return dataclasses.replace(
+        worker,
+        accepted=record.accepted,
+        active=record.active,
+        requests=record.requests,
+        lag_max=record.lag_max,
+        memory=record.memory,
+    )
 
 
 def pack(status: Status) -> dict[str, Any]:

@@ -29,8 +29,18 @@ FROM_THE_SIDES = {
     "hybrid.restarting": {"hybrid.workers.contract.exits", "hybrid.workers.contract.log"},
 }
 
-PURE = {f"hybrid.supervisor.{name}" for name in ("states", "events", "table", "policy", "rollout", "machine", "status")}
-PURE_OF_THE_SEAM = {"hybrid.workers.contract.exits", "hybrid.workers.contract.messages"}
+PURE = {
+    f"hybrid.supervisor.{name}"
+    for name in (
+        *("states", "events", "table", "policy", "rollout", "core", "lives", "generations", "stalls", "upgrades"),
+        *("machine", "status"),
+    )
+}
+PURE_OF_THE_SEAM = {
+    "hybrid.workers.contract.exits",
+    "hybrid.workers.contract.messages",
+    "hybrid.workers.contract.scoreboard",
+}
 IMPURE = {"os", "signal", "socket", "select", "selectors", "time", "logging", "threading", "subprocess", "random"}
 
 SEAM = "hybrid.workers.contract"

@@ -2,6 +2,8 @@
 
     contract/      what the supervisor and a worker share (the only part the supervisor may import)
     entry          the body of a worker: take the seat, load the application, serve, drain, exit code
+    preload        loads the application in a process that will be forked into workers
+    audit          what an import has left in a process that does not survive a fork
     pollers/       select, poll and epoll behind one contract
     hub/           the event loop of ours: asyncio and greenlets on one thread
     loops/         the closed registry of the six loops
@@ -9,8 +11,11 @@
     http/          HTTP/1.1 and WebSocket
     serving        a worker while its loop runs: listeners, the supervisor, draining
     accept         when a connection is taken from a listener, and when not
+    adoption       the listeners of other slots: accepts from those that the supervisor names
     connections    the connections that are open: counted, told when they end, ended when they must
     errors         why a worker cannot start, with its exit code
+    scoreboard     tells in shared memory what this worker is doing: the heartbeat
+    wear           when a worker has served, lived or grown so much that another should take its place
     application    what is to be served, as plain data
     target         loads it
     identity       who serves it
@@ -21,6 +26,7 @@
     tls            the context of TLS connections
     server_names   chooses a certificate by the name of the host
     crash          leaves evidence of a crash in C code
+    stall          leaves the stack of a stalled loop for the supervisor
     heap           a setting of the C library's memory that a server needs
 
 Nothing here imports ``hybrid`` (the public package) or ``hybrid.supervisor``.

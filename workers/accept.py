@@ -45,25 +45,33 @@ class Acceptor:
         self._nodelay = listener.family in (socket.AF_INET, socket.AF_INET6)
         self._accept: Callable[[], tuple[int, Any]] = listener._accept  # type: ignore[attr-defined]
         # ^ the C method under `accept`: it returns a descriptor, and the runtime makes the one object it needs of it
-        connections.on_discard.append(self._room)
+        self._counts = connections.heartbeat.accepts
 
     def start(self) -> None:
-        """Begin to accept."""
-        self._wanted = True
+        """Begin to accept, or go on after a pause. Raises `OSError` where the loop cannot poll the listener."""
+        if not self._wanted:
+            self._wanted = True
+            self._connections.on_discard.append(self._room)
         self._poll()
+
+    def pause(self) -> None:
+        """Accept no more until `start`; what is queued is left to those who poll the listener meanwhile."""
+        if self._wanted:
+            self._wanted = False
+            self._connections.on_discard.remove(self._room)
+        self._rest()
 
     def stop(self) -> None:
         """Accept what the kernel has completed already, then no more: a queued connection is never left unanswered."""
-        self._wanted = False
-        self._rest()
+        self.pause()
         for _ in range(socket.SOMAXCONN):
             if not self._accept_one():
                 return
 
     def _poll(self) -> None:
         if self._wanted and not self._polling and not self._full():
-            self._polling = True
             self._loop.add_reader(self._listener.fileno(), self._accept_one)
+            self._polling = True
 
     def _rest(self) -> None:
         if self._retry is not None:
@@ -95,6 +103,7 @@ class Acceptor:
         if self._exhausted:
             self._exhausted = False
             _log.warning("accepting connections again")
+        self._counts()
         if self._nodelay:
             _set_nodelay(fd)
         self._connected(Accepted(fd, address, self._listener))
@@ -107,8 +116,7 @@ class Acceptor:
         if error.errno in _BROKEN:
             if self._wanted:  # else the supervisor refuses connections by now
                 _log.error("cannot accept any more: the listening socket is broken: %s", error.strerror)
-            self._wanted = False
-            self._rest()
+            self.pause()
             return False
         if error.errno not in _EXHAUSTED:
             _log.debug("accept: %s", error)

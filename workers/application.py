@@ -10,6 +10,20 @@ from hybrid.workers.http.settings import HttpSettings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Wear:
+    """After how much a worker is to be replaced; 0 stands for no limit."""
+
+    max_requests: int = 0
+    """Requests; datagrams and connections where there are no requests."""
+    max_lifetime: float = 0.0
+    """Seconds."""
+    max_memory: int = 0
+    """Resident bytes."""
+    jitter: float = 0.1
+    """Each worker draws its own limits, up to this fraction above those here, so that not all are replaced at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Application:
     """The target and how to run it. Exactly one of `reference`, `factory` and `pickled` is set.
 
@@ -33,6 +47,8 @@ class Application:
     """How a WSGI or ASGI application is served."""
     max_connections: int = 0
     """Connections a worker serves at a time before it stops accepting; 0: as many as it has descriptors for."""
+    wear: Wear = dataclasses.field(default_factory=Wear)
+    """When a worker asks to be replaced."""
 
     @property
     def name(self) -> str:

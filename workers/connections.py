@@ -10,6 +10,9 @@ from typing import Any
 
 import greenlet
 
+from hybrid.workers.contract.scoreboard import ACTIVE
+from hybrid.workers.scoreboard import Heartbeat
+
 _log = logging.getLogger("hybrid")
 
 
@@ -36,7 +39,9 @@ class Connection:
 class Connections:
     """All connections of a worker. Belongs to the loop's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, heartbeat: Heartbeat | None = None) -> None:
+        self.heartbeat = heartbeat or Heartbeat()
+        """Where connections and requests are counted."""
         self._open: set[Connection] = set()
         self._emptied: asyncio.Event | None = None
         self.on_discard: list[Callable[[], object]] = []
@@ -51,12 +56,14 @@ class Connections:
         """Enter a connection from `address`."""
         connection = Connection(self, address)
         self._open.add(connection)
+        self.heartbeat.numbers[ACTIVE] = len(self._open)
         return connection
 
     def discard(self, connection: Connection) -> None:
         """Take a connection out."""
         if connection in self._open:
             self._open.discard(connection)
+            self.heartbeat.numbers[ACTIVE] = len(self._open)
             if self._emptied is not None and not self._open:
                 self._emptied.set()
             for callback in self.on_discard:

@@ -1,30 +1,33 @@
 """The body of a worker: prepare the loop, load the application, serve, drain, exit code.
 
-No loop library and no asyncio is imported here before the loop's driver has prepared the process: gevent must come
-first.
+Loading and serving are two steps. A worker does both; one that a zygote forked does the second with what its zygote has
+loaded (`preload`). No loop library and no asyncio is imported here before the loop's driver has prepared the process:
+gevent must come first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
 import sys
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from hybrid.workers import crash, heap, identity, target
+from hybrid.workers import crash, heap, identity, stall, target
 from hybrid.workers.application import Application
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed
 from hybrid.workers.contract.seat import ListenerKind, Seat
 from hybrid.workers.errors import BootError
-from hybrid.workers.interfaces.detect import Kind, check_http, kind_of
+from hybrid.workers.interfaces.detect import Kind, check_http, check_listeners, kind_of
 from hybrid.workers.interfaces.effects import without_effect
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import Driver, run
+from hybrid.workers.scoreboard import Heartbeat
 
 if TYPE_CHECKING:
     from hybrid.workers.runtime import Runtime
@@ -44,26 +47,71 @@ _FOR_THE_SUPERVISOR = (
 )
 
 
-def main(seat: Seat, application: Application) -> int:
-    """Be a worker, from the fork to its exit code. Blocks for its life; no application can make it raise."""
-    _set_signals()
-    crash.leave_evidence(2)  # the descriptor: sys.stderr is None where it was closed at the start
-    heap.keep_room()
+@dataclasses.dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is the same for every worker of a service, and lives on in the forks of the process that loaded it."""
+
+    driver: Driver
+    target: Any
+    kind: Kind
+
+
+def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> int:
+    """Be a worker, from the fork to its exit code. Blocks for its life; no application can make it raise.
+
+    `loaded` is what an ancestor of this process has loaded, after `prepare`; None: this process does both itself.
+    """
+    if loaded is None:
+        prepare(seat.evidence)
+    else:
+        stall.leave_word(seat.evidence)
+    _take_seat(seat, application.loop)
     try:
-        driver = _driver(application.loop)
-        identity.take(identity.Identity(seat.service, seat.slot, seat.generation, os.getpid(), driver.name))
-        kinds = frozenset(listener.kind for listener in seat.own_listeners)
-        served, kind = _load(application, driver, kinds)
+        if loaded is None:
+            loaded = load(application)
+        check_listeners(loaded.kind, frozenset(listener.kind for listener in seat.own_listeners))
     except BootError as error:
         _tell(seat, error)
         return int(error.code)
     if seat.slot == 0:  # the others have the same to say
-        _warn(without_effect(kind, application), kind)
+        _warn(application, loaded.kind)
+    return _serve(seat, application, loaded)
+
+
+def prepare(evidence: int) -> None:
+    """Set what an application finds in its process: signals, evidence of crashes and stalls, room in the heap.
+
+    Once, in the main thread. All of it survives a fork, the alternate signal stack too (sigaltstack(2)).
+    """
+    _set_signals()
+    crash.leave_evidence(2)  # the descriptor: sys.stderr is None where it was closed at the start
+    stall.leave_word(evidence)
+    heap.keep_room()
+
+
+def load(application: Application) -> Loaded:
+    """Prepare the process for the loop and import the target; refuse what would fail in every worker alike.
+
+    Runs code of the application. Raises `BootError`.
+    """
+    driver = _driver(application.loop)
+    found = _import(application, driver)
+    kind = kind_of(found, application.interface, frozenset())
+    check_http(kind, application.http)
+    return Loaded(driver, found, kind)
+
+
+def _take_seat(seat: Seat, loop: str) -> None:
+    Heartbeat(seat.record).takes_place(seat.generation)
+    identity.take(identity.Identity(seat.service, seat.slot, seat.generation, os.getpid(), loop))
+
+
+def _serve(seat: Seat, application: Application, loaded: Loaded) -> int:
     from hybrid.workers.serving import Worker  # imports asyncio
 
     def serve(runtime: Runtime) -> Coroutine[Any, Any, Exit]:
         try:
-            worker = Worker(seat, application, served, kind, runtime)
+            worker = Worker(seat, application, loaded.target, loaded.kind, runtime)
         except BootError as error:  # of TLS, whose SNI hook is code of the application
             _tell(seat, error)
             raise
@@ -71,7 +119,7 @@ def main(seat: Seat, application: Application) -> int:
 
     _restore_policy()
     try:
-        return int(run(driver, serve, _survive))
+        return int(run(loaded.driver, serve, _survive))
     except BootError as error:  # the supervisor has been told, also of one in the application's start-up
         return int(error.code)
 
@@ -81,8 +129,8 @@ def _tell(seat: Seat, error: BootError) -> None:
         seat.channel.send_nowait(BootFailed(code=int(error.code), reason=error.reason))
 
 
-def _warn(options: list[str], kind: Kind) -> None:
-    for option in options:
+def _warn(application: Application, kind: Kind) -> None:
+    for option in without_effect(kind, application):
         _log.warning("%s has no effect for %s", option, kind.with_article)
 
 
@@ -109,19 +157,24 @@ def check(application: Application, kinds: frozenset[ListenerKind]) -> str:
 
     Runs code of the application and, for gevent, patches the process: call it in a child. Raises `BootError`.
     """
-    driver = _driver(application.loop)
-    _, kind = _load(application, driver, kinds)
-    _warn(without_effect(kind, application), kind)
+    loaded = load(application)
+    check_listeners(loaded.kind, kinds)
+    _warn(application, loaded.kind)
     if application.http.tls is not None:
         from hybrid.workers import tls  # imports ssl, which the driver may have had to prepare
 
         tls.server_context(application.http.tls)
-    return f"{kind.noun} on {driver.name}"
+    return f"{loaded.kind.noun} on {loaded.driver.name}"
 
 
-def _load(application: Application, driver: Driver, kinds: frozenset[ListenerKind]) -> tuple[Any, Kind]:
-    """Return the target and its kind; refuse one whose import has changed the process under the loop."""
-    found = target.load(application)
+def _import(application: Application, driver: Driver) -> Any:
+    """Return the target; refuse one whose import has changed the process under the loop."""
+    owner = os.getpid()
+    try:
+        found = target.load(application)
+    finally:
+        if os.getpid() != owner:
+            _leave()
     _log.disabled = False  # dictConfig of `logging`, which Django calls, silences every logger that it is not told of
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and driver.name != "gevent" and monkey.is_module_patched("socket"):
@@ -130,9 +183,13 @@ def _load(application: Application, driver: Driver, kinds: frozenset[ListenerKin
             f"{application.name} patches the standard library for gevent, which only gevent's loop can serve: "
             "write --loop gevent, or leave monkey.patch_all() out",
         )
-    kind = kind_of(found, application.interface, kinds)
-    check_http(kind, application.http)
-    return found, kind
+    return found
+
+
+def _leave() -> NoReturn:
+    """End a process that the application forked while it was imported: there must not be two in one seat."""
+    _log.error("a process that was forked while the target was imported came to the end of it: leave it by os._exit")
+    os._exit(1)
 
 
 def _driver(name: str) -> Driver:

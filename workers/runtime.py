@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import greenlet
 
 from hybrid.workers.hub.pool import Job
+from hybrid.workers.scoreboard import Heartbeat
 
 T = TypeVar("T")
 WOULD_BLOCK = (
@@ -195,7 +196,11 @@ class Runtime(Protocol):
         ...
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Return a task for a connection's coroutine. Called from the loop."""
+        """Return a task for a connection's coroutine, which may have begun, or be done. Called from the loop."""
+        ...
+
+    def observe(self, heartbeat: Heartbeat) -> None:
+        """From now on tell `heartbeat` of the loop's turns, where they can be observed. Called in a turn, once."""
         ...
 
     def abandon(self) -> None:

@@ -11,11 +11,23 @@ from typing import Any
 
 from hybrid.workers import forks
 from hybrid.workers.accept import Acceptor
+from hybrid.workers.adoption import Adoption, close_all
 from hybrid.workers.application import Application
 from hybrid.workers.connections import Connections
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Draining, Message, MessageError, Ready
+from hybrid.workers.contract.messages import (
+    Adopt,
+    Awake,
+    BootFailed,
+    Draining,
+    Learn,
+    Message,
+    Ping,
+    Ready,
+    Worn,
+)
+from hybrid.workers.contract.scoreboard import Activity
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
 from hybrid.workers.errors import BootError
 from hybrid.workers.interfaces.adapter import Adapter
@@ -24,6 +36,8 @@ from hybrid.workers.interfaces.detect import Kind
 from hybrid.workers.interfaces.protocol import ProtocolFactory
 from hybrid.workers.interfaces.stream import AsyncStream, SyncStream
 from hybrid.workers.runtime import Runtime
+from hybrid.workers.scoreboard import Heartbeat
+from hybrid.workers.wear import Endurance
 
 _log = logging.getLogger("hybrid")
 CLEAN_UP = 1.0  # seconds that ended handlers get for their `finally` blocks, within the drain deadline
@@ -46,7 +60,12 @@ class Worker:
         self._kind = kind
         self._runtime = runtime
         self._loop = runtime.loop
-        self._connections = Connections()
+        self._heartbeat = Heartbeat(seat.record)
+        self._heartbeat.on_awake = self._awakes
+        self._connections = Connections(self._heartbeat)
+        self._adoption = Adoption(seat, self._acceptor)
+        self._endurance = Endurance(application.wear, self._heartbeat, self._is_worn)
+        self._misunderstood = False  # an order was, and it was logged
         self._draining = asyncio.Event()
         self._exit = Exit.OK
         self._adapter = self._make_adapter()
@@ -70,7 +89,8 @@ class Worker:
         # asyncio's handler only writes to the loop's wake-up descriptor, which goes on; ours also runs where the loop
         # is stuck
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        forks.guard(self._seat.channel, self._runtime.abandon)
+        forks.guard(self._seat.channel, self._abandon)
+        self._runtime.observe(self._heartbeat)
         self._loop.add_reader(self._seat.channel.fileno(), self._supervisor_spoke)
         await self._start_up()
         gc.collect()
@@ -78,6 +98,7 @@ class Worker:
         servers = [self._serve(listener) for listener in self._seat.own_listeners]
         for server in servers:
             server.start()
+        self._heartbeat.tells(Activity.READY)
         self._tell(Ready(loop=self._runtime.name, interface=self._kind.value))
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
         await self._draining.wait()
@@ -89,8 +110,16 @@ class Worker:
         if listener.kind is ListenerKind.DATAGRAM:
             is_async = self._kind is Kind.ASYNC_DATAGRAM
             return Datagrams(self._target, is_async, self._runtime, self._connections, listener.sock)
+        return self._acceptor(listener)
+
+    def _acceptor(self, listener: Listener) -> Acceptor:
         capacity = self._application.max_connections
         return Acceptor(self._loop, listener.sock, self._adapter.connected, self._connections, capacity)
+
+    def _abandon(self) -> None:
+        """Called in a process that a handler forked."""
+        self._heartbeat.abandon()
+        self._runtime.abandon()
 
     async def _start_up(self) -> None:
         try:
@@ -118,14 +147,44 @@ class Worker:
         self._loop.remove_writer(self._seat.channel.fileno())
 
     def _supervisor_spoke(self) -> None:
-        """The supervisor says nothing on the channel: what can be read is its end."""
+        """What can be read of the channel is an order, or the supervisor's end."""
         try:
-            self._seat.channel.receive_nowait()
-        except MessageError:
-            return
+            taken = self._seat.channel.take_over_nowait()
+            if taken is not None:
+                self._obey(*taken)
+        except ValueError as error:  # `MessageError` among them
+            if not self._misunderstood:
+                self._misunderstood = True
+                _log.error("ignoring an order of the supervisor: %s", error)
         except ChannelClosed:
             self._loop.remove_reader(self._seat.channel.fileno())
             self._orphaned()
+
+    def _obey(self, order: Message, descriptors: list[int]) -> None:
+        """Do what the supervisor says. Raises `ValueError` where that cannot be."""
+        match order:
+            case Learn():
+                self._adoption.learn(order, descriptors)
+                return
+            case Ping():
+                self._heartbeat.answers()
+                self._endurance.look()
+            case Adopt():
+                self._adoption.adopt(order.slots)
+            case _:
+                close_all(descriptors)
+                raise ValueError(f"{order} is not for a worker")
+        close_all(descriptors)
+
+    def _awakes(self) -> None:
+        self._tell(Awake())
+
+    def _is_worn(self, why: str) -> None:
+        self._loop.call_soon(self._tell_worn, why)  # not here: a request is being parsed
+
+    def _tell_worn(self, why: str) -> None:
+        if not self._draining.is_set():
+            self._tell(Worn(why))
 
     def _on_sigterm(self, number: int, frame: object) -> None:
         """Run by Python between two bytecodes, also in a handler that never waits."""
@@ -147,6 +206,8 @@ class Worker:
     def _drain_asked(self, why: str) -> None:
         if not self._draining.is_set():
             _log.info("draining %d connections (%s)", len(self._connections), why)
+            self._heartbeat.tells(Activity.DRAINING)
+            self._adoption.end()
             self._draining.set()
 
     async def _drain(self, servers: list[Acceptor | Datagrams]) -> None:

@@ -1,1 +1,1 @@
-"""The applications that the HTTP suites serve, one per file: small, plain, and the same for every server."""
+"""The applications that are served to HTTP clients, one per file: small, plain, and the same for every server."""

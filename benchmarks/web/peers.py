@@ -1,4 +1,4 @@
-"""The commands that start the servers we compare with: one worker, no access log, else their defaults.
+"""The commands that start the servers we compare with: one worker if not said otherwise, no access log, else defaults.
 
 Each is the program that `pip install` put beside this Python; where a server has a choice of event loops or parsers, it
 gets its fastest. Their "listening" lines tell the port; granian's does not know it, so it is told a free one.
@@ -15,9 +15,9 @@ from benchmarks.servers import FREE_PORT, Command
 _ANY = f"{HOST}:0"
 
 
-def gunicorn(name: str, target: str, worker: str, *options: str) -> Command:
+def gunicorn(name: str, target: str, worker: str, *options: str, workers: int = 1) -> Command:
     """Return gunicorn with a worker class: `sync`, `gevent`, `asgi`."""
-    fixed = ("--bind", _ANY, "--workers", "1", "--worker-class", worker, "--no-control-socket")
+    fixed = ("--bind", _ANY, "--workers", str(workers), "--worker-class", worker, "--no-control-socket")
     listening = r"Listening at: https?://127\.0\.0\.1:(\d+)"
     return Command(name, (_tool("gunicorn"), *fixed, *options, target), listening, serving=r"Booting worker with pid")
 
@@ -28,10 +28,20 @@ def uvicorn(name: str, target: str, *options: str) -> Command:
     return Command(name, (_tool("uvicorn"), *fixed, *options, target), r"running on https?://127\.0\.0\.1:(\d+)")
 
 
-def granian(name: str, target: str, interface: str, *options: str) -> Command:
+def granian(name: str, target: str, interface: str, *options: str, workers: int = 1) -> Command:
     """Return granian, for `wsgi` or `asgi`."""
-    fixed = ("--host", HOST, "--port", FREE_PORT, "--interface", interface, "--workers", "1", "--no-access-log")
-    return Command(name, (_tool("granian"), *fixed, *options, target), serving=r"Started worker-1")
+    fixed = (
+        "--host",
+        HOST,
+        "--port",
+        FREE_PORT,
+        "--interface",
+        interface,
+        "--workers",
+        str(workers),
+        "--no-access-log",
+    )
+    return Command(name, (_tool("granian"), *fixed, *options, target), serving=rf"Started worker-{workers}")
 
 
 def hypercorn(name: str, target: str, *options: str) -> Command:

@@ -95,7 +95,7 @@ def _fork_for(path: str) -> str:
     if way == "exit":
         sys.exit(7)
     if way == "park":
-        hybrid.sleep(0.01)
+        hybrid.sleep(10)  # it never wakes: on a busy machine a short sleep could end within the turn that began it
     return way
 
 

@@ -15,7 +15,7 @@ from support.service import eventually, serving
 
 from hybrid.workers.contract.exits import Exit
 
-QUICK = ("--backoff", "10ms", "--backoff-max", "50ms")
+QUICK = ("--preload", "off", "--backoff", "10ms", "--backoff-max", "50ms")
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_start_in_which_no_worker_gets_ready_ends(tmp_path: Path, gate: Path) 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_during_the_boot_is_obeyed_at_once(number: int, tmp_path: Path, gate: Path) -> None:
     with serving(
-        "gated_import:handle", "--workers", "2", cwd=tmp_path, ready=False, env={"GATE": str(gate)}
+        "gated_import:handle", "--workers", "2", *QUICK, cwd=tmp_path, ready=False, env={"GATE": str(gate)}
     ) as process:
         process.wait_for_log("at the gate", count=2)
         process.signal(number)
@@ -101,7 +101,10 @@ def test_a_stop_during_the_boot_is_obeyed_at_once(number: int, tmp_path: Path, g
 @pytest.mark.parametrize("what", ["some", "full"])
 def test_garbage_on_the_channel_is_noted_once_and_costs_nothing(what: str, tmp_path: Path, gate: Path) -> None:
     env = {"GATE": str(gate), "BABBLE": what}
-    with opened(gate), serving("babbling:handle", "--workers", "2", cwd=tmp_path, ready=False, env=env) as process:
+    with (
+        opened(gate),
+        serving("babbling:handle", "--workers", "2", "--preload", "off", cwd=tmp_path, ready=False, env=env) as process,
+    ):
         assert_serving(process, 2)
         process.wait_for_log("ignoring what is not a control message", count=2)
         assert process.stderr.count("ignoring what is") == 2  # one line for each worker

@@ -57,7 +57,8 @@ def test_a_worker_stuck_in_a_handler_ends_when_the_supervisor_is_killed(loop: st
 
 @pytest.mark.parametrize("target", ["gated:handle", "gated_import:handle"])
 def test_a_worker_that_is_booting_ends_when_the_supervisor_is_killed(target: str, tmp_path: Path, gate: Path) -> None:
-    with serving(target, "--workers", "2", cwd=tmp_path, ready=False, env={"GATE": str(gate)}) as process:
+    arguments = ("--workers", "2", "--preload", "off")
+    with serving(target, *arguments, cwd=tmp_path, ready=False, env={"GATE": str(gate)}) as process:
         process.wait_for_log("at the gate", count=2)
         process.signal(signal.SIGKILL)
         eventually(lambda: not process.survivors(), "the workers have ended")
@@ -85,7 +86,7 @@ def test_workers_begin_to_serve_while_the_supervisor_is_stopped(
     target: str, env: dict[str, str], loop: str, tmp_path: Path, gate: Path
 ) -> None:
     """What they have to tell waits, in the channel or before it, until the supervisor goes on."""
-    arguments = ("--workers", "2", "--loop", loop)
+    arguments = ("--workers", "2", "--loop", loop, "--preload", "off")
     env = {**env, "GATE": str(gate)}
     with serving(target, *arguments, cwd=tmp_path, ready=False, env=env) as process:
         process.wait_for_log("at the gate", count=2)

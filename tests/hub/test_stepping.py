@@ -16,7 +16,7 @@ from support.hub import outcome_of, run_on, tcp_pair, turns, until
 from support.streams import Ends, on_streams, open_ends
 
 from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.hub.stepping import Stepper, create_task
+from hybrid.workers.hub.stepping import Stepper, begin_task, create_task
 
 BOTH = [("epoll", "stepped"), ("epoll", "plain"), ("select", "stepped")]
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -595,3 +595,77 @@ def test_eager_tasks_step_their_handler_too() -> None:
             ends.writer.close()
 
     run_on("epoll", main)
+
+
+# --- tasks that begin at once
+
+
+def begun_in_callback(*handlers: Callable[[], Any]) -> tuple[list[bool], list[Any]]:
+    """Begin tasks in one callback of the hub; return which were done by then, and how they ended."""
+
+    async def main(runtime: HubRuntime) -> tuple[list[bool], list[Any]]:
+        tasks: list[asyncio.Task[Any]] = []
+        were_done: list[bool] = []
+
+        def begin() -> None:
+            tasks.extend(begin_task(runtime.loop, handler()) for handler in handlers)
+            were_done.extend(task.done() for task in tasks)
+
+        runtime.loop.call_soon(begin)
+        await until(lambda: were_done)
+        return were_done, [await outcome_of(task) for task in tasks]
+
+    return run_on("epoll", main)
+
+
+def test_a_task_of_a_new_connection_has_its_first_turn_at_once() -> None:
+    order: list[str] = []
+
+    async def short() -> str:
+        order.append("short")
+        return "done"
+
+    async def long() -> str:
+        order.append("long")
+        await asyncio.sleep(0)
+        return "later"
+
+    async def failing() -> None:
+        assert asyncio.current_task() is not None
+        raise LookupError
+
+    assert begun_in_callback(short, long, failing) == ([True, False, True], ["done", "later", LookupError])
+    assert order == ["short", "long"]
+
+
+def test_within_a_task_it_begins_in_the_next_turn() -> None:
+    async def main(runtime: HubRuntime) -> str:
+        async def handler() -> str:
+            return "done"
+
+        task = begin_task(runtime.loop, handler())
+        assert not task.done()
+        return await task
+
+    assert run_on("epoll", main) == "done"
+
+
+def test_what_was_due_before_it_stays_due_and_in_order() -> None:
+    async def main(runtime: HubRuntime) -> list[str]:
+        order: list[str] = []
+
+        async def handler() -> None:
+            order.append("task")
+            await asyncio.sleep(0)
+            order.append("task again")
+
+        def begin() -> None:
+            runtime.loop.call_soon(order.append, "before")
+            begin_task(runtime.loop, handler())
+            runtime.loop.call_soon(order.append, "after")
+
+        runtime.loop.call_soon(begin)
+        await until(lambda: len(order) == 4)
+        return order
+
+    assert run_on("epoll", main) == ["task", "before", "task again", "after"]

@@ -8,11 +8,13 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import websockets
@@ -26,6 +28,7 @@ needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not insta
 needs_uvicorn = pytest.mark.skipif(not importlib.util.find_spec("uvicorn"), reason="uvicorn is not installed")
 
 HTTP_SUITES = ("wsgi", "asgi", "fastapi", "upload", "download", "websocket", "https")
+SERVICE_SUITES = ("fairness", "lifecycle", "footprint")
 UPGRADED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
@@ -46,10 +49,13 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def answering(*answers: bytes) -> Iterator[int]:
-    """A server whose connections each give these answers, one for each piece that comes; its port."""
+def answering(*answers: bytes, ending: Literal["waits", "closes", "resets"] = "waits") -> Iterator[int]:
+    """A server whose connections each give these answers, one for each piece that comes; its port.
+
+    Then it reads once more, unless it closes at once; it resets the connection when it has read.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_answer, args=(listener, answers))
+        thread = threading.Thread(target=_answer, args=(listener, answers, ending))
         thread.start()
         try:
             yield int(listener.getsockname()[1])
@@ -58,7 +64,7 @@ def answering(*answers: bytes) -> Iterator[int]:
             thread.join(DEADLINE)
 
 
-def _answer(listener: socket.socket, answers: tuple[bytes, ...]) -> None:
+def _answer(listener: socket.socket, answers: tuple[bytes, ...], ending: str) -> None:
     with contextlib.suppress(OSError):  # the listener was shut down, or the client has left
         while True:
             sock, _ = listener.accept()
@@ -66,13 +72,19 @@ def _answer(listener: socket.socket, answers: tuple[bytes, ...]) -> None:
                 for answer in answers:
                     sock.recv(65536)
                     sock.sendall(answer)
-                sock.recv(65536)
+                if ending != "closes":
+                    sock.recv(65536)
+                if ending == "resets":
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def test_the_help_names_every_suite() -> None:
     done = benchmarks("--help")
     assert done.returncode == 0
-    assert all(f"\n  {suite} " in done.stdout for suite in ("echo", "cpu", "memory", "boot", "slowloris", *HTTP_SUITES))
+    assert all(
+        f"\n  {suite} " in done.stdout
+        for suite in ("echo", "cpu", "memory", "boot", "slowloris", *HTTP_SUITES, *SERVICE_SUITES)
+    )
 
 
 @pytest.mark.parametrize("arguments", [["ehco"], ["--runs", "0"], ["--seconds", "-1"]])
@@ -157,6 +169,102 @@ def test_the_websocket_table_shows_both_protocols_of_uvicorn() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\nuvicorn websockets " in done.stdout
     assert "\nuvicorn websockets-sansio " in done.stdout
+
+
+@needs_compiler
+def test_the_fairness_tables_show_short_requests_beside_busy_ones_and_alone() -> None:
+    only = ["--only", "stays hybrid epoll wsgi", "--only", "uniform hybrid epoll wsgi kept"]
+    done = benchmarks("fairness", "--runs", "1", "--seconds", "0.3", "--retries", "0", *only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Fairness, stays" in done.stdout
+    assert "Fairness, moves" not in done.stdout
+    assert "\nhybrid epoll wsgi kept " in done.stdout
+
+
+@needs_compiler
+def test_the_lifecycle_tables_tell_what_happened_to_each_kind_of_clients(tmp_path: Path) -> None:
+    raw = tmp_path / "figures.json"
+    only = [word for part in ("reload", "kill", "stop") for word in ("--only", f"{part} hybrid epoll asgi")]
+    done = benchmarks("lifecycle", "--runs", "1", "--seconds", "0.4", "--json", str(raw), *only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(raw.read_text())["suites"]["lifecycle"]["servers"]
+    assert set(found) == {
+        f"{part} hybrid epoll asgi {how}" for part in ("reload", "kill", "stop") for how in ("kept", "anew")
+    }
+    assert len(found["kill hybrid epoll asgi kept"]["rounds"][0]["kills"]) == 1
+
+
+@needs_compiler
+@needs_uvicorn
+def test_the_footprint_table_adds_up_all_processes(tmp_path: Path) -> None:
+    raw = tmp_path / "figures.json"
+    done = benchmarks("footprint", "--runs", "1", "--seconds", "0.3", "--json", str(raw), "--only", "small uvicorn")
+    assert done.returncode == 0, done.stdout + done.stderr
+    sample = json.loads(raw.read_text())["suites"]["footprint"]["servers"]["small uvicorn"]["rounds"]["0"]
+    assert sample["processes"] >= 5
+    assert sample["pss"] > sample["largest"] > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ((), "closed"),
+        ((b"HTTP/1.1 500 Broken\r\nContent-Length: 3\r\n\r\nhi!",), "wrong"),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello, Venus!",), "wrong"),
+        ((b"HTTP/1.1 200 OK\r\n\r\nHello, World!",), "wrong"),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello",), "timeout"),
+    ],
+)
+def test_the_http_client_counts_failures_by_kind_and_goes_on(answers: tuple[bytes, ...], kind: str) -> None:
+    with answering(*answers) as port:
+        failed = _failures_on(port)
+    assert set(failed) == {kind}
+    assert failed[kind] > 1
+
+
+@needs_compiler
+def test_the_http_client_tells_a_reset_from_an_answer_that_is_cut() -> None:
+    with answering(ending="resets") as port:
+        assert set(_failures_on(port)) == {"reset"}
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello", ending="closes") as port:
+        assert set(_failures_on(port)) == {"cut"}
+
+
+@needs_compiler
+def test_the_http_client_opens_another_connection_where_the_server_announces_the_close() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\nHello, World!"
+    with answering(answer, ending="closes") as port:
+        assert _failures_on(port, anew=False) == {}
+
+
+@needs_compiler
+def test_a_request_that_crosses_an_unannounced_close_has_failed() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello, World!"
+    with answering(answer, ending="closes") as port:
+        failed = _failures_on(port, anew=False)
+    assert failed
+    assert set(failed) <= {"closed", "reset"}
+
+
+@needs_compiler
+def test_the_http_client_counts_who_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+    assert set(_failures_on(port)) == {"refused"}
+
+
+def _failures_on(port: int, *, anew: bool = True) -> dict[str, int]:
+    """What one client of `httpload` sees: kind of failure -> how many."""
+    code = (
+        "import json, sys; from benchmarks.service.httpload import Clients, run;"
+        "found = run(Clients(connections=1, anew=sys.argv[2] == 'True', timeout=0.1), int(sys.argv[1]), 0.5);"
+        "print(json.dumps(found.failed))"
+    )
+    done = python(code, str(port), str(anew))
+    assert done.returncode == 0, done.stderr
+    failed: dict[str, int] = json.loads(done.stdout)
+    return failed
 
 
 @needs_wrk

@@ -412,10 +412,11 @@ def test_the_end_of_the_embedder_is_the_end_of_the_service(embedded: Embedded) -
 # --- rest
 
 
-def test_a_service_at_rest_is_not_woken(start: Start) -> None:
-    """Over a second, the supervisor and its workers give up the processor no more often than a look at them costs."""
+def test_a_service_at_rest_wakes_less_than_five_times_a_second(start: Start) -> None:
+    """Supervisor and workers alike give up the processor no more often than looks and pings cost."""
     process = start()
     everybody = [psutil.Process(pid) for pid in (process.pid, *process.worker_pids())]
-    before = sum(one.num_ctx_switches().voluntary for one in everybody)
-    select.select([], [], [], 1.0)
-    assert sum(one.num_ctx_switches().voluntary for one in everybody) - before <= 3
+    before = [one.num_ctx_switches().voluntary for one in everybody]
+    select.select([], [], [], 2.0)
+    woken = [one.num_ctx_switches().voluntary - count for one, count in zip(everybody, before, strict=True)]
+    assert max(woken) < 10

@@ -1,7 +1,7 @@
 """A kernel without processes: children are numbers, time passes only in `wait`, verbs make things happen.
 
 It keeps the contract of `hybrid.supervisor.kernel`; the same suite runs over it and over the real one. Channels are
-real socket pairs within this process.
+real socket pairs within this process. Zygotes are played by `support.fake_zygote`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class FakeKernel:
         self.sent: list[tuple[int, str]] = []  # (pid, signal name) in order
         self.alive: dict[int, Channel] = {}  # pid -> the child's end of its channel
         self.is_open = True
+        self.adopts_orphans = False
         self._now = 1000.0
         self._pids = itertools.count(_FIRST_PID)
         self._dead: dict[int, How] = {}  # pid -> how; not reaped yet
@@ -40,7 +41,10 @@ class FakeKernel:
         self._woken = False  # a death has happened since the last wait
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []  # (when, order, what): what others will do
         self._order = itertools.count()
+        self._habits: list[Callable[[], object]] = []  # what happens whenever somebody waits
         self._is_pid_one = False
+        self._adopted: set[int] = set()  # pids of children that we have not forked
+        self._foreign: set[int] = set()  # pids of processes that are no children of ours
         self._poll = select.poll()
 
     # --- verbs
@@ -48,6 +52,10 @@ class FakeKernel:
     def at(self, seconds: float, what: Callable[[], object]) -> None:
         """Let something happen `seconds` from now, while somebody waits."""
         heapq.heappush(self._agenda, (self._now + seconds, next(self._order), what))
+
+    def always(self, what: Callable[[], object]) -> None:
+        """Let something happen whenever somebody begins to wait."""
+        self._habits.append(what)
 
     def on_fork(self, what: Callable[[int], object]) -> None:
         """Let something happen to each new child."""
@@ -87,8 +95,9 @@ class FakeKernel:
     def dies(self, pid: int, how: How) -> None:
         """Let a child die."""
         self.alive.pop(pid).close()
-        self._dead[pid] = how
-        self._woken = True
+        if pid not in self._foreign:
+            self._dead[pid] = how
+            self._woken = True
 
     def is_stolen(self, pid: int, how: How) -> None:
         """Let a child die and somebody else reap it."""
@@ -98,6 +107,16 @@ class FakeKernel:
     def receives(self, name: str) -> None:
         """Let this process get a signal."""
         self._signals.append(name)
+
+    def bears(self, channel: Channel, *, is_ours: bool = True) -> int:
+        """Let a process appear that we have not forked, with this end of a channel; return its pid.
+
+        It is a child of ours only if we adopt orphans.
+        """
+        pid = next(self._pids)
+        self.alive[pid] = channel
+        (self._adopted if is_ours and self.adopts_orphans else self._foreign).add(pid)
+        return pid
 
     def fail_next_fork(self, number: int) -> None:
         """Let the next fork fail with this errno."""
@@ -135,8 +154,8 @@ class FakeKernel:
     def reap(self, pids: Collection[int]) -> list[tuple[int, How]]:
         mine = [pid for pid in pids if pid in self._dead]
         found = [(pid, self._dead.pop(pid)) for pid in mine]
-        if self._is_pid_one:
-            self._dead.clear()
+        for pid in [pid for pid in self._dead if pid in self._adopted or self._is_pid_one]:
+            del self._dead[pid]
         return found
 
     def terminate(self, pid: int) -> None:
@@ -149,6 +168,28 @@ class FakeKernel:
         if pid in self.alive and pid not in self._immortal:
             self.dies(pid, How(signal="SIGKILL"))
 
+    def abort(self, pid: int) -> None:
+        self.sent.append((pid, "SIGABRT"))
+        if pid in self.alive and pid not in self._immortal:
+            self.dies(pid, How(signal="SIGABRT"))
+
+    def send(self, pid: int, number: int) -> None:
+        match number:
+            case signal.SIGTERM:
+                self.terminate(pid)
+            case signal.SIGABRT:
+                self.abort(pid)
+            case signal.SIGKILL:
+                self.kill(pid)
+            case _:  # workers ignore those that mean something to a supervisor
+                self.sent.append((pid, f"signal {number}"))
+
+    def adopt_orphans(self, wanted: bool) -> None:
+        self.adopts_orphans = wanted
+
+    def is_child(self, pid: int) -> bool:
+        return pid not in self._foreign and (pid in self.alive or pid in self._dead)
+
     def watch(self, fd: int) -> None:
         self._poll.register(fd, select.POLLIN)
 
@@ -157,7 +198,9 @@ class FakeKernel:
             self._poll.unregister(fd)
 
     def wait(self, timeout: float | None) -> list[int]:
-        end = None if timeout is None else self._now + max(0.0, timeout)
+        end = None if timeout is None else self._now + min(max(0.0, timeout), 1e6)
+        for what in self._habits:
+            what()
         while True:
             ready = [fd for fd, _ in self._poll.poll(0)]
             if ready or self._signals or self._woken:

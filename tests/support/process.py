@@ -137,12 +137,19 @@ class HybridProcess:
         return self
 
     def worker_pids(self) -> list[int]:
-        """Return the pids of the supervisor's living children, oldest first."""
+        """Return the pids of the supervisor's living workers, oldest first."""
+        return [child.pid for child in self._children() if not _is_zygote(child)]
+
+    def zygote_pids(self) -> list[int]:
+        """Return the pids of the supervisor's living zygotes, oldest first."""
+        return [child.pid for child in self._children() if _is_zygote(child)]
+
+    def _children(self) -> list[psutil.Process]:
         try:
             found = psutil.Process(self.pid).children()
         except psutil.NoSuchProcess:
             return []
-        return [child.pid for child in sorted(found, key=lambda child: child.create_time()) if _is_alive(child)]
+        return [child for child in sorted(found, key=lambda child: child.create_time()) if _is_alive(child)]
 
     def signal(self, number: int) -> None:
         """Send a signal to the supervisor alone."""
@@ -216,6 +223,13 @@ def _group_of(process: psutil.Process) -> int | None:
         return os.getpgid(process.pid)
     except OSError:
         return None
+
+
+def _is_zygote(process: psutil.Process) -> bool:
+    try:
+        return process.name() == "hybrid-zygote"
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _is_alive(process: psutil.Process) -> bool:

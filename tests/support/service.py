@@ -33,8 +33,8 @@ def serving(
 
     With `inherited` no address is given: its sockets are the test's, who passes them.
     At the end, unless the test has ended it: the supervisor holds no more descriptors than at the start (`growth` more
-    where slots were added: a listener each, for good, and a channel for each worker more), stops with one of
-    `ends_with`, leaves no process behind, and its TCP addresses are free.
+    where slots were added: a listener each, for good, and a channel and memory for its stacks for each worker more),
+    stops with one of `ends_with`, leaves no process behind, and its TCP addresses are free.
     """
     bind = () if inherited or "--bind" in arguments else ("--bind", "127.0.0.1:0")
     env = {"PYTHONPATH": str(APPLICATIONS), "NOTES": str(cwd / "notes"), **options.pop("env", {})}

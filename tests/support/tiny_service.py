@@ -17,14 +17,17 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from hybrid.supervisor.addresses import parse_bind
 from hybrid.supervisor.control import Control
 from hybrid.supervisor.loop import supervise
 from hybrid.supervisor.settings import Settings
+from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Ready
+from hybrid.workers.contract.scoreboard import ANSWERED, ASKED
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
 
 
@@ -42,8 +45,18 @@ def answer(seat: Seat) -> int:
         ready = {fd for fd, _ in poll.poll()}
         for fd in listeners if wake in ready else ready & listeners.keys():
             _serve_queue(seat, listeners[fd])
-        if wake in ready or seat.channel.fileno() in ready:  # nothing is ever sent to us: it is EOF
+        if wake in ready or (seat.channel.fileno() in ready and not _obey(seat)):
             return Exit.OK
+
+
+def _obey(seat: Seat) -> bool:
+    """Answer pings; False at the end of the channel."""
+    try:
+        while seat.channel.receive_nowait() is not None:
+            seat.record.times[ANSWERED] = seat.record.times[ASKED]
+    except ChannelClosed:
+        return False
+    return True
 
 
 def _serve_queue(seat: Seat, listener: Listener) -> None:
@@ -135,6 +148,16 @@ _ALL = (answer, deaf, fail, crash, hang, throw, leave, leave_silently, leave_wit
 BODIES = {body.__name__: body for body in _ALL}
 
 
+class Bare:
+    """A program of a body alone, that has nothing to import."""
+
+    def __init__(self, body: Callable[[Seat], int]) -> None:
+        self.body = body
+
+    def warm(self, *, audit: bool, evidence: int) -> None:
+        """Do nothing."""
+
+
 def main() -> int:
     fields = json.loads(sys.argv[1])
     body = BODIES[fields.pop("body", "answer")]
@@ -142,7 +165,7 @@ def main() -> int:
     fields["binds"] = tuple(map(parse_bind, fields.get("binds", ["127.0.0.1:0"])))
     fields["pidfile"] = Path(fields["pidfile"]) if "pidfile" in fields else None
     control = None if fd is None else Control(socket.socket(fileno=fd))
-    return supervise(Settings(**{"workers": 2, **fields}), body, control=control)
+    return supervise(Settings(**{"workers": 2, "preload": "off", **fields}), Bare(body), control=control)
 
 
 if __name__ == "__main__":

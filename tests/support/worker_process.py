@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mmap
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
-from hybrid.workers import identity
-from hybrid.workers.application import Application
+from hybrid.workers import green, identity
+from hybrid.workers.application import Application, Wear
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel
+from hybrid.workers.contract.scoreboard import LINE, RECORD, Record, Scoreboard
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
 from hybrid.workers.entry import main
 
@@ -21,6 +24,51 @@ def handle(sock: Any, address: Any) -> None:
     """Answer in capitals until the peer ends; `who` is answered with the loop's name."""
     while data := sock.recv(1000):
         sock.sendall(identity.current().loop.encode() if data == b"who" else data.upper())
+
+
+def keep_busy(sock: Any, address: Any) -> None:
+    """As `handle`, but `spin PATH` computes until there is a file, `block PATH` sleeps in C until a FIFO is opened.
+
+    Once they are at it there is a file PATH.begun.
+    """
+    while data := sock.recv(1000):
+        match data.split():
+            case [b"spin", path]:
+                Path(os.fsdecode(path + b".begun")).touch()
+                while not Path(os.fsdecode(path)).exists():
+                    sum(range(1000))
+            case [b"block", path]:
+                Path(os.fsdecode(path + b".begun")).touch()
+                os.close(os.open(path, os.O_RDONLY))  # fifo(7)
+            case [b"fork"]:
+                _fork_and_wait()
+        sock.sendall(data.upper())
+
+
+def _fork_and_wait() -> None:
+    """Fork a child that waits on the loop it has inherited, and let the loop stand until it has ended."""
+    pid = os.fork()
+    if pid == 0:
+        green.sleep(0.1)
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED)
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answer with the path."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [environ["PATH_INFO"].encode("latin-1")]
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the path, or speak WebSocket until the client ends."""
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+    elif scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
 
 
 async def handle_async(reader: Any, writer: Any) -> None:
@@ -65,11 +113,20 @@ async def fail_in_a_callback(reader: Any, writer: Any) -> None:
     writer.close()
 
 
+def record_in(fd: int) -> Record:
+    """Return the record on a scoreboard with one place in a shared file."""
+    board = Scoreboard(1)
+    board.memory = mmap.mmap(fd, LINE + RECORD)
+    return board.record(0)
+
+
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     listeners = tuple(
         Listener("given", ListenerKind(kind), socket.socket(fileno=fd), slot) for fd, kind, slot in given["listeners"]
     )
-    seat = Seat("web", 1, 0, os.getppid(), listeners, Channel(socket.socket(fileno=given["channel"])), given["grace"])
+    channel, record = Channel(socket.socket(fileno=given["channel"])), record_in(given["board"])
+    seat = Seat("web", 1, 3, os.getppid(), listeners, channel, given["grace"], record)
     log.configure("text", "info", seat.labels)
-    os._exit(main(seat, Application(**given["application"])))
+    wear = Wear(**given["application"].pop("wear", {}))
+    os._exit(main(seat, Application(**given["application"], wear=wear)))

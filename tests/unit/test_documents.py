@@ -36,7 +36,7 @@ FOREIGN = {
     "gunicorn": {
         "--access-logfile", "--access-logformat", "--asgi-lifespan", "--cert-reqs", "--check-config", "--daemon",
         "--header-map", "--http-protocols", "--keep-alive", "--limit-request-field", "--limit-request-fields",
-        "--limit-request-line", "--max-requests", "--pid", "--preload", "--proxy-allow-from", "--reload-extra-file",
+        "--limit-request-line", "--max-requests-jitter", "--pid", "--proxy-allow-from", "--reload-extra-file",
         "--reuse-port", "--statsd-host", "--timeout", "--umask", "--websocket-max-message-size", "--worker-class",
         "--worker-connections",
     },
@@ -172,7 +172,7 @@ def test_the_table_of_states_is_the_machines() -> None:
     told = {
         (State(state), news): State(after)
         for state, *cells in _table(ROOT / "docs/architecture.md", "state")
-        for news, after in zip((News.READY, News.FAILED, News.DRAIN, News.KILL, News.EXIT), cells, strict=True)
+        for news, after in zip((*News,), cells, strict=True)
     }
     assert told == dict(TRANSITIONS)
 

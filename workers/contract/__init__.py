@@ -1,10 +1,13 @@
 """What the supervisor and its workers share, and nothing else.
 
-    seat       what is handed to a worker: who it is, its listeners, its channel, its deadlines
-    messages   what a worker tells the supervisor
-    channel    the socket pair that carries the messages; its EOF is the news of a death
-    exits      exit codes of workers and of the command
-    log        the one log format and a stderr that never blocks
+    seat        what is handed to a worker: who it is, its listeners, its channel, its deadlines
+    messages    what the supervisor and its children tell each other
+    scoreboard  what each worker is doing, in shared memory
+    channel     the socket pair that carries the messages; its EOF is the news of a death
+    signals     those by which the supervisor asks a stalled worker for its stack
+    warming     why a process that has imported the application cannot be forked
+    exits       exit codes of workers and of the command
+    log         the one log format and a stderr that never blocks
 
 This package imports the standard library only: no event loop, no application code.
 """

@@ -6,11 +6,17 @@ EOF of its end, the supervisor's death the EOF of the other: each process must h
 
 from __future__ import annotations
 
+import array
 import collections
+import errno
+import os
 import socket
+from collections.abc import Sequence
 
-from hybrid.workers.contract.messages import MAX_MESSAGE, Message, decode, encode
+from hybrid.workers.contract.messages import MAX_MESSAGE, Message, MessageError, decode, encode
 
+_SPACE = socket.CMSG_LEN(253 * array.array("i").itemsize)  # bytes for SCM_MAX_FD descriptors, linux/net/scm.h
+_NO_ROOM = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})  # later there may be some
 _MAX_PENDING = 64  # messages; a supervisor that is stopped for long must not make a worker grow
 
 
@@ -60,12 +66,32 @@ class Channel:
             except BlockingIOError:
                 return False
             except OSError as error:
+                if error.errno in _NO_ROOM:
+                    return False
                 raise ChannelClosed(str(error)) from error
             self._pending.popleft()
         return True
 
+    def hand_over_nowait(self, message: Message, descriptors: Sequence[int]) -> bool:
+        """Send `message` with `descriptors` beside it; False, and nothing sent, if there is no room.
+
+        The receiver gets duplicates. At most 253 descriptors (SCM_MAX_FD). Raises `ChannelClosed`.
+        """
+        if self._pending:
+            return False
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        try:
+            self._sock.sendmsg([encode(message)], rights, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                return False
+            raise ChannelClosed(str(error)) from error
+        return True
+
     def receive_nowait(self) -> Message | None:
-        """Return the next message, or None if none has arrived.
+        """Return the next message, or None if none has arrived. Descriptors beside it are not taken: they are closed.
 
         Raises `ChannelClosed` at EOF and `MessageError` for a datagram that is no message (the next one may be).
         """
@@ -79,6 +105,44 @@ class Channel:
             raise ChannelClosed("the other side is gone")
         return decode(datagram)
 
+    def take_over_nowait(self) -> tuple[Message, list[int]] | None:
+        """Return the next message and the descriptors beside it, which are the caller's to close; else as above.
+
+        There are fewer than were sent if this process may hold no more (EMFILE). For those who trust the other side:
+        only the supervisor hands descriptors over.
+        """
+        try:  # not by socket.recv_fds, which does not pass flags on (CPython 3.11): a program could inherit them
+            datagram, ancillary, _, _ = self._sock.recvmsg(MAX_MESSAGE, _SPACE, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+        descriptors = _descriptors(ancillary)
+        if not datagram:
+            raise ChannelClosed("the other side is gone")
+        try:
+            return decode(datagram), descriptors
+        except MessageError:
+            for fd in descriptors:
+                os.close(fd)
+            raise
+
+    def set_blocking(self, blocking: bool) -> None:
+        """Let the methods above wait, in a process that has nothing else to do: a zygote's receiving, say."""
+        self._sock.setblocking(blocking)
+
+    def detach(self) -> int:
+        """Give the descriptor away; this object is closed then."""
+        return self._sock.detach()
+
     def close(self) -> None:
         """Close this end; may be called twice."""
         self._sock.close()
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)

@@ -29,3 +29,5 @@ class Exit(enum.IntEnum):
     """Something had to be killed: the drain deadline passed, or the stop was asked to be immediate."""
     ORPHANED = 8
     """A worker found its supervisor gone."""
+    RESTARTS = 9
+    """Workers died more often than was allowed."""

@@ -116,24 +116,36 @@ def unpatched(name: str) -> Callable[[], Any]:
     return found
 
 
+_FORMATTERS: dict[str, Callable[[Mapping[str, object]], logging.Formatter]] = {
+    "text": TextFormatter,
+    "json": JsonFormatter,
+}
+
+
 def configure(form: str, level: str, labels: Mapping[str, object], fd: int = 2) -> logging.Logger:
     """Make the logger `hybrid` write to `fd` in `form` (`text` or `json`) with `labels` on every line.
 
     Called once per process: by the supervisor, and by each worker after its fork. Leaves the root logger, which
     belongs to the application, as it is. Raises `ValueError` for an unknown form or level.
     """
-    formatters: dict[str, Callable[[Mapping[str, object]], logging.Formatter]] = {
-        "text": TextFormatter,
-        "json": JsonFormatter,
-    }
-    if form not in formatters:
-        raise ValueError(f"unknown log format {form!r}: use one of {', '.join(formatters)}")
+    if form not in _FORMATTERS:
+        raise ValueError(f"unknown log format {form!r}: use one of {', '.join(_FORMATTERS)}")
     logger = logging.getLogger(LOGGER_NAME)
     for old in list(logger.handlers):
         logger.removeHandler(old)
     handler = StderrHandler(fd)
-    handler.setFormatter(formatters[form](labels))
+    handler.setFormatter(_FORMATTERS[form](labels))
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
     return logger
+
+
+def relabel(form: str, labels: Mapping[str, object]) -> None:
+    """Put `labels` on the lines of a process that was forked after `configure`, and after the application's import.
+
+    What the application has changed about the logger, its handlers or its level, stays.
+    """
+    for handler in logging.getLogger(LOGGER_NAME).handlers:
+        if isinstance(handler, StderrHandler):
+            handler.setFormatter(_FORMATTERS[form](labels))

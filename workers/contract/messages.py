@@ -1,7 +1,8 @@
-"""What a worker tells its supervisor, as types, and their form on the wire.
+"""What supervisor, workers and zygotes tell each other, as types, and their form on the wire.
 
 A message is one datagram of JSON: ``{"type": "Ready", ...fields}``. JSON and not pickle, because the other side of the
-channel runs application code and must not be able to make the supervisor run any.
+channel runs application code and must not be able to make the supervisor run any. `News` goes up, `Order` goes down;
+descriptors that belong to an order travel beside it (SCM_RIGHTS, unix(7)).
 """
 
 from __future__ import annotations
@@ -43,8 +44,92 @@ class BootFailed:
     """One or a few lines for a person: what happened, where, what to type next."""
 
 
-Message = Ready | Draining | BootFailed
-_TYPES: dict[str, type[Message]] = {kind.__name__: kind for kind in (Ready, Draining, BootFailed)}
+@dataclasses.dataclass(frozen=True, slots=True)
+class Born:
+    """The first word of a worker that a zygote has forked: it is the supervisor's child now, and has this pid."""
+
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Awake:
+    """A connection was accepted while the supervisor did not watch for stalls."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Worn:
+    """The worker has reached one of its limits: it serves on until its successor does."""
+
+    why: str
+    """For a log line, e.g. `served 500 requests`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Warm:
+    """A zygote has imported the application and can fork workers."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unfit:
+    """A zygote has imported the application, and found that its memory must not be forked; it ends."""
+
+    findings: str
+    """For a log line, e.g. `2 live threads (Thread-1, Thread-2)`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CannotSpawn:
+    """A zygote could not fork the worker of a slot."""
+
+    slot: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ping:
+    """Note in your record that your loop turns."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Adopt:
+    """Accept what waits at the listeners of these slots too, and of no others but your own."""
+
+    slots: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Learn:
+    """A slot was added; its listeners travel beside this, in the order of `addresses`."""
+
+    slot: int
+    addresses: tuple[str, ...]
+    """As in `Listener.address`."""
+    kinds: tuple[str, ...]
+    """Values of `ListenerKind`, one for each address."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spawn:
+    """To a zygote: fork the worker of a slot; its end of the channel and its evidence file travel beside this."""
+
+    slot: int
+    generation: int
+    place: int
+    """Of its record on the scoreboard."""
+
+
+News = Ready | Draining | BootFailed | Born | Awake | Worn | Warm | Unfit | CannotSpawn
+"""What a worker or a zygote tells the supervisor."""
+Order = Ping | Adopt | Learn | Spawn
+"""What the supervisor tells a worker or a zygote."""
+Message = News | Order
+_TYPES: dict[str, type[Message]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Ready, Draining, BootFailed, Born, Awake, Worn, Warm, Unfit, CannotSpawn),
+        *(Ping, Adopt, Learn, Spawn),
+    )
+}
 
 
 def encode(message: Message) -> bytes:
@@ -74,6 +159,18 @@ def decode(datagram: bytes) -> Message:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MessageError(f"not a control message: {datagram[:80]!r}") from error
     for field in dataclasses.fields(message):
-        if type(getattr(message, field.name)).__name__ != field.type:
+        value = getattr(message, field.name)
+        if type(value) is list:  # JSON has no tuples
+            value = tuple(value)
+            object.__setattr__(message, field.name, value)
+        if not _is_of(value, str(field.type)):
             raise MessageError(f"{kind.__name__}.{field.name} is not {field.type}: {datagram[:80]!r}")
     return message
+
+
+def _is_of(value: object, annotation: str) -> bool:
+    """Whether `value` has the type that an annotation names: `int`, `str`, or a tuple of many of one of them."""
+    if annotation.startswith("tuple["):
+        item = annotation.removeprefix("tuple[").removesuffix(", ...]")
+        return type(value) is tuple and all(type(one).__name__ == item for one in value)
+    return type(value).__name__ == annotation

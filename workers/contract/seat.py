@@ -9,6 +9,7 @@ import types
 from collections.abc import Mapping
 
 from hybrid.workers.contract.channel import Channel
+from hybrid.workers.contract.scoreboard import Record, Scoreboard
 
 
 class ListenerKind(enum.Enum):
@@ -33,6 +34,10 @@ class Listener:
     """The slot that polls it; None: one socket, polled by all (UNIX, `fd://`)."""
 
 
+def _own_record() -> Record:
+    return Scoreboard(1).record(0)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Seat:
     """Everything a worker needs to know of the process tree it is born into."""
@@ -46,6 +51,10 @@ class Seat:
     channel: Channel
     graceful_timeout: float
     """Seconds between the request to drain (SIGTERM) and the supervisor's SIGKILL."""
+    record: Record = dataclasses.field(default_factory=_own_record)
+    """What it tells by shared memory; by default memory that nobody reads."""
+    evidence: int = 2
+    """Descriptor that the stacks of a stalled loop are written to; standard error by default."""
 
     @property
     def own_listeners(self) -> tuple[Listener, ...]:

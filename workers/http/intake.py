@@ -100,6 +100,10 @@ class Intake(State):
             self._last_method = method
             self._last_simple = method != "HEAD"
         self.repeats = True
+        try:
+            next(site.heartbeat.tally)
+        except StopIteration:
+            site.heartbeat.counts_last_request()
         self._served = served = self._served + 1
         if served >= site.max_requests:
             self.persistent = False
@@ -178,6 +182,10 @@ class Intake(State):
             raise Refused(414, "the request target is too long")
         if length > site.max_body_size > 0:
             raise Refused(413, f"the body is larger than {site.max_body_size} bytes")
+        try:
+            next(site.heartbeat.tally)
+        except StopIteration:
+            site.heartbeat.counts_last_request()
         self._served = served = self._served + 1
         if served >= site.max_requests:
             self.persistent = False

@@ -13,6 +13,7 @@ from hybrid.workers.http import refusals
 from hybrid.workers.http.clock import NEVER, Clock
 from hybrid.workers.http.refusals import Refused
 from hybrid.workers.http.settings import HttpSettings
+from hybrid.workers.scoreboard import Heartbeat
 
 if TYPE_CHECKING:
     from hybrid.workers.http.access_journal import Journal
@@ -36,8 +37,11 @@ class Site:
         make_exchange: Callable[..., Exchange],
         make_websocket: Callable[..., Exchange] | None = None,
         interface: Any = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         limits = settings.limits
+        self.heartbeat = heartbeat or Heartbeat()
+        """Where requests are counted."""
         self.loop = loop
         self.settings = settings
         self.interface = interface

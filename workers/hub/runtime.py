@@ -19,6 +19,7 @@ from hybrid.workers.hub.pool import Job, Pool
 from hybrid.workers.hub.selector import HubSelector
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.runtime import Accepted, run_handler
+from hybrid.workers.scoreboard import Heartbeat
 
 T = TypeVar("T")
 OpenStreams = Callable[["HubRuntime", Accepted, Callable[[], None]], Awaitable[tuple[Any, Any]]]
@@ -27,6 +28,8 @@ CreateTask = Callable[[asyncio.AbstractEventLoop, Coroutine[Any, Any, Any]], "as
 """Makes the task of a connection: stepped by the poller on the hub, the loop's own elsewhere."""
 OpenTransport = Callable[["HubRuntime", Any, Accepted, Callable[[], None], Any, float], Callable[[], object]]
 """Gives a connection to a protocol: over a lean transport on the hub, over the loop's own elsewhere."""
+Observe = Callable[[Heartbeat], object]
+"""Has a heartbeat told of the loop's turns, where they can be observed."""
 
 
 class HubRuntime:
@@ -43,6 +46,7 @@ class HubRuntime:
         open_streams: OpenStreams,
         create_task: CreateTask,
         open_transport: OpenTransport,
+        observe: Observe,
     ) -> None:
         from hybrid.workers.hub.sockets import Socket  # which imports this file
 
@@ -56,6 +60,7 @@ class HubRuntime:
         self._open_streams = open_streams
         self._create_task = create_task
         self._open_transport = open_transport
+        self._observe = observe
         self._pool = Pool(self.home, loop)
         self.run_job: Callable[[Job], None] = self._carry_one
         """Runs a job in a greenlet that does not see the running loop; see `pool`. Needs `hide_loop`."""
@@ -208,8 +213,12 @@ class HubRuntime:
         return self._open_transport(self, protocol, accepted, closed, tls, tls_timeout)
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Return a task for a connection's coroutine; on the hub it is stepped by the poller."""
+        """Return a task for a connection's coroutine; on the hub it begins at once, and is stepped by the poller."""
         return self._create_task(self.loop, coroutine)
+
+    def observe(self, heartbeat: Heartbeat) -> None:
+        """Tell the heartbeat of the loop's turns from now on."""
+        self._observe(heartbeat)
 
     def abandon(self) -> None:
         """Let go of the loop in a process that a handler forked."""

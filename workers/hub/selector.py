@@ -19,6 +19,7 @@ from hybrid.workers.hub.pool import Job
 from hybrid.workers.hub.watch import READABLE, WRITABLE, Watch
 from hybrid.workers.pollers.contract import READ, WRITE, Poller
 from hybrid.workers.registrations import Registrations
+from hybrid.workers.scoreboard import Heartbeat
 
 _log = logging.getLogger("hybrid")
 _MOST_JOBS = 64  # that wait for the events before them to be parsed
@@ -36,6 +37,7 @@ class HubSelector(Registrations):
     def __init__(self, poller: Poller) -> None:
         super().__init__()
         self._poller = poller
+        self._wait: Callable[[float | None], list[tuple[int, int]]] = poller.wait
         self._watches: dict[int, Watch] = {}  # fd -> watch of ours that is known to the poller
         self._closed = False
         self.outbox = Outbox()
@@ -51,7 +53,7 @@ class HubSelector(Registrations):
         """Poll for at most `timeout` seconds (None: no limit), call our waiters, return asyncio's keys."""
         foreign: list[tuple[selectors.SelectorKey, int]] = []
         watches = self._watches
-        ready = self._poller.wait(timeout)
+        ready = self._wait(timeout)
         if len(ready) > 1:
             self.outbox.begin()
         jobs = self._jobs
@@ -174,6 +176,10 @@ class HubSelector(Registrations):
             del self._watches[watch.fd]
             self._poller.remove(watch.fd)
         watch.armed = 0
+
+    def observe(self, heartbeat: Heartbeat) -> None:
+        """From now on, within a turn, tell the heartbeat of the loop's turns."""
+        self._wait = heartbeat.watching(self._wait)
 
     # -- what asyncio asks for -----------------------------------------------------------------------------------
 

@@ -41,6 +41,18 @@ def create_task(
     return task
 
 
+def begin_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """As `create_task`, and where no task is running, give it its first turn now: it may be done when this returns.
+
+    A connection that has just been accepted is read before the loop turns to others, who may take long.
+    """
+    task = create_task(loop, coroutine)
+    if asyncio.current_task(loop) is None:
+        hub: Any = loop
+        hub._ready.pop()._run()  # the task's first step, which it has put there just now (asyncio.BaseEventLoop)
+    return task
+
+
 class Stepper(Coroutine[Any, Any, Any]):
     """Two roles that share their state: the coroutine of the task, and the gate that the task waits at."""
 

@@ -154,6 +154,7 @@ class Datagrams:
             self._handle(data, address)
 
     def _handle(self, data: bytes, address: Any) -> None:
+        self._connections.heartbeat.counts_request()
         connection = self._connections.add(address)
         if self._is_async:
             task = self._runtime.loop.create_task(self._serve(connection, data, address))

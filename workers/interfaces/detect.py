@@ -102,7 +102,7 @@ def kind_of(target: Any, interface: str, listeners: frozenset[ListenerKind]) -> 
     if not callable(target):
         raise BootError(Exit.TARGET, f"the target is a {type(target).__name__}, not something to call: {target!r:.80}")
     kind = _guess(target) if interface == "auto" else _named(target, interface)
-    _check_listeners(kind, listeners)
+    check_listeners(kind, listeners)
     return kind
 
 
@@ -212,7 +212,8 @@ def _async_wsgi(target: Any) -> str:
     )
 
 
-def _check_listeners(kind: Kind, listeners: frozenset[ListenerKind]) -> None:
+def check_listeners(kind: Kind, listeners: frozenset[ListenerKind]) -> None:
+    """Refuse addresses that a target of this kind cannot serve. Raises `BootError` (TARGET)."""
     needed = ListenerKind.DATAGRAM if kind in DATAGRAM_KINDS else ListenerKind.STREAM
     if not listeners - {needed}:
         return

@@ -21,6 +21,7 @@ class ProtocolFactory(Adapter):
 
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""
+        self._connections.heartbeat.counts_request()
         connection = self._connections.add(accepted.address)
         task = self._loop.create_task(self._serve(connection, accepted))
         # soon: a task that is cancelled before its first step would leave the descriptor open

@@ -29,6 +29,7 @@ class SyncStream(Adapter):
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop; runs the handler until it first waits."""
         runtime = self._runtime
+        self._connections.heartbeat.counts_request()
         connection = self._connections.add(accepted.address)
 
         def ended(error: BaseException | None) -> None:
@@ -68,10 +69,12 @@ class AsyncStream(Adapter):
 
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""
+        self._connections.heartbeat.counts_request()
         connection = self._connections.add(accepted.address)
         task = self._runtime.create_task(self._serve(connection, accepted))
-        # soon: a task that is cancelled before its first step would leave the descriptor open
-        connection.end = lambda: self._loop.call_soon(task.cancel)
+        if not task.done():
+            # soon: a task that is cancelled before its first step would leave the descriptor open
+            connection.end = lambda: self._loop.call_soon(task.cancel)
 
     async def _serve(self, connection: Connection, accepted: Accepted) -> None:
         try:

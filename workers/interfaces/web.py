@@ -63,7 +63,8 @@ class Web(Adapter):
             from hybrid.workers.interfaces import logged
 
             exchange, websocket = logged.LOGGED[exchange], websocket and logged.LOGGED[websocket]
-        site = Site(self._runtime.loop, self._settings, exchange, websocket, self)
+        heartbeat = self._connections.heartbeat
+        site = Site(self._runtime.loop, self._settings, exchange, websocket, self, heartbeat)
         if form is not None:
             self._open_access_log(site, form)
         return site

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import selectors
+from collections.abc import Callable
+from typing import Any
 
 from hybrid.workers import forks
 from hybrid.workers.hub.reactor import LoopWatches
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.loops.native_transport import open_transport
+from hybrid.workers.scoreboard import Heartbeat
 
 
 class AsyncioDriver:
@@ -30,7 +33,12 @@ class AsyncioDriver:
     def runtime(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
         """Return greenlets over `add_reader` and asyncio's own streams."""
         watches = LoopWatches(loop, self._abandon)
-        return HubRuntime(self.name, loop, watches, open_streams, type(loop).create_task, open_transport)
+        make_task = type(loop).create_task
+        return HubRuntime(self.name, loop, watches, open_streams, make_task, open_transport, self._observe)
+
+    def _observe(self, heartbeat: Heartbeat) -> None:
+        select: Callable[[float | None], Any] = heartbeat.watching(self._selector.select)
+        self._selector.select = select  # type: ignore[method-assign, assignment]
 
     def _abandon(self) -> None:
         """In a forked child, put /dev/null in the place of the epoll set that it shares with the worker."""

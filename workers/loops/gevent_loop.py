@@ -26,12 +26,7 @@ class GeventDriver:
 
         if not monkey.is_module_patched("socket"):
             monkey.patch_all()
-            from gevent import get_hub
-
-            # Before the first fork: gevent listens to SIGCHLD only after it, and a child that had ended by then would
-            # never be reported (seen in one first fork of twenty on a busy machine). Not sooner, for libev then waits
-            # for all children, also those of code that knows nothing of gevent.
-            os.register_at_fork(before=get_hub().loop.install_sigchld)
+            os.register_at_fork(before=_listen_for_children)
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
         """Return an asyncio loop whose waiting lets gevent's greenlets run."""
@@ -44,6 +39,23 @@ class GeventDriver:
         from hybrid.workers.loops.gevent_runtime import GeventRuntime
 
         return GeventRuntime(self.name, cast("GeventLoop", loop))
+
+
+def _listen_for_children() -> None:
+    """Have gevent listen to SIGCHLD before the first fork and not after it, as it would by itself.
+
+    A child that had ended by then would never be reported (seen in one first fork of twenty on a busy machine). Not
+    sooner, for libev then waits for all children, also those of code that knows nothing of gevent.
+    """
+    from gevent._hub_local import get_hub_if_exists
+
+    from hybrid.workers import preload
+
+    # a zygote forks without gevent, and must not have a hub: its forks would share what the hub waits with
+    if get_hub_if_exists() is not None or not preload.is_warm():
+        from gevent import get_hub
+
+        get_hub().loop.install_sigchld()
 
 
 driver = GeventDriver

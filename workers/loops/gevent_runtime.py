@@ -28,7 +28,9 @@ from hybrid.workers.loops import gevent_transport, native_transport
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.registrations import Registrations
 from hybrid.workers.runtime import WOULD_BLOCK, Accepted, run_handler
+from hybrid.workers.scoreboard import Heartbeat
 
+_FIRST, _LAST = 2, -2  # EV_MAXPRI and EV_MINPRI of libev
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -177,6 +179,7 @@ class GeventRuntime:
         self.watches = gevent_transport.GeventWatches()
         self._hub = gevent.get_hub()
         self._pool = Pool(self._hub, None)
+        self._observing: tuple[Any, ...] = ()  # watchers of libev's, once the turns are observed
 
     def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> gevent.Greenlet[..., Any]:
         """`gevent.spawn`; a coroutine function, which it would call and forget, raises `TypeError`."""
@@ -317,6 +320,21 @@ class GeventRuntime:
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Return a task of the asyncio loop."""
         return self.loop.create_task(coroutine)
+
+    def observe(self, heartbeat: Heartbeat) -> None:
+        """Tell the heartbeat of the turns of gevent's hub, if that is libev's in C; costs 0.6 us a turn (measured).
+
+        libev calls check watchers of the highest priority before all others that became ready, prepare watchers of the
+        lowest after gevent's own, in which it runs the greenlets that are due. (The other loops of gevent run them
+        elsewhere, or know no such watchers.)
+        """
+        loop = self._hub.loop
+        if type(loop).__module__ == "gevent.libev.corecext":
+            heartbeat.observes_turns()
+            check, prepare = loop.check(ref=False, priority=_FIRST), loop.prepare(ref=False, priority=_LAST)
+            check.start(heartbeat.wakes)
+            prepare.start(heartbeat.rests)
+            self._observing = check, prepare
 
     def abandon(self) -> None:
         """Let go of the asyncio loop and the connections in a process that a handler forked."""

@@ -8,7 +8,7 @@ from typing import cast
 
 from hybrid.workers.hub.loop import HubLoop
 from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.hub.stepping import create_task
+from hybrid.workers.hub.stepping import begin_task
 from hybrid.workers.hub.streams import open_streams
 from hybrid.workers.hub.tls_transport import open_transport
 from hybrid.workers.pollers.select import FD_SETSIZE
@@ -34,7 +34,8 @@ class HubDriver:
     def runtime(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
         """Return greenlets, sockets and lean streams over the hub."""
         hub = cast(HubLoop, loop)
-        return HubRuntime(self.name, hub, hub.watches, open_streams, create_task, open_transport)
+        watches = hub.watches
+        return HubRuntime(self.name, hub, watches, open_streams, begin_task, open_transport, watches.observe)
 
 
 driver = HubDriver

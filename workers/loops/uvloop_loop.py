@@ -7,6 +7,7 @@ import asyncio
 import uvloop
 
 from hybrid.workers.loops.asyncio_loop import AsyncioDriver
+from hybrid.workers.scoreboard import Heartbeat
 
 
 class UvloopDriver(AsyncioDriver):
@@ -15,6 +16,9 @@ class UvloopDriver(AsyncioDriver):
     def new_loop(self) -> asyncio.AbstractEventLoop:
         """Return a uvloop loop."""
         return uvloop.new_event_loop()
+
+    def _observe(self, heartbeat: Heartbeat) -> None:
+        """Do nothing: libuv does not tell when it waits, so only the answers to pings show that the loop turns."""
 
     def _abandon(self) -> None:
         """Do nothing: libuv gives a forked child an epoll set of its own (uv_loop_fork)."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
+import faulthandler
+import math
 import os
 import resource
 import select
@@ -15,11 +19,12 @@ from typing import Protocol
 
 import pytest
 from support.fake_kernel import FakeKernel
+from support.limits import scarce_descriptors
 
 from hybrid.supervisor.events import How
 from hybrid.supervisor.kernel import CAUGHT, CannotFork, Kernel, LinuxKernel
 from hybrid.workers.contract.channel import Channel, ChannelClosed
-from hybrid.workers.contract.messages import Ready
+from hybrid.workers.contract.messages import Born, Ready
 
 # CPython 3.12 warns of a fork beside threads, which test runners have; our children touch nothing those could hold
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -33,6 +38,8 @@ class World(Protocol):
     kernel: Kernel
 
     def start(self, *, deaf: bool = False) -> tuple[int, Channel]: ...
+    def start_orphan(self) -> int: ...
+    def end_orphan(self, pid: int) -> None: ...
     def end(self, pid: int, channel: Channel, code: int) -> None: ...
     def steal(self, pid: int, channel: Channel) -> None: ...
     def stranger(self) -> int: ...
@@ -51,16 +58,28 @@ def _obey(channel: Channel) -> int:
 
 
 def _obey_deafly(channel: Channel) -> int:
+    faulthandler.disable()  # the test runner's: an abort is meant
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     channel.send_nowait(Ready("deaf", ""))
     return _obey(channel)
+
+
+def _leave_orphan(channel: Channel) -> int:
+    """Be a child: leave a process behind that obeys in its place, and say its pid."""
+    if (pid := os.fork()) == 0:
+        _obey(channel)
+        os._exit(0)
+    channel.send_nowait(Born(pid))
+    return 0
 
 
 class RealWorld:
     def __init__(self) -> None:
         self.kernel = LinuxKernel()
         self._strangers: list[int] = []
-        self._limit: tuple[int, int] | None = None
+        self._orphans: dict[int, Channel] = {}  # pid -> our end of its channel
+        self._scarcity = contextlib.ExitStack()
 
     def start(self, *, deaf: bool = False) -> tuple[int, Channel]:
         pid, channel = self.kernel.fork(_obey_deafly if deaf else _obey)
@@ -68,6 +87,20 @@ class RealWorld:
             _wait_readable(channel)
             channel.receive_nowait()
         return pid, channel
+
+    def start_orphan(self) -> int:
+        pid, channel = self.kernel.fork(_leave_orphan)
+        _wait_dead(pid)
+        assert self.kernel.reap([pid]) == [(pid, How(code=0))]
+        born = channel.receive_nowait()
+        assert isinstance(born, Born)
+        self._orphans[born.pid] = channel
+        return born.pid
+
+    def end_orphan(self, pid: int) -> None:
+        self._orphans[pid].send_nowait(Ready("0", ""))
+        _wait_dead(pid)
+        self._orphans.pop(pid).close()
 
     def end(self, pid: int, channel: Channel, code: int) -> None:
         channel.send_nowait(Ready(str(code), ""))
@@ -90,16 +123,14 @@ class RealWorld:
         os.kill(os.getpid(), signal.Signals[name])
 
     def no_more_processes(self) -> None:
-        self._limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-        free = os.dup(0)  # the least free number: nothing above it can be opened
-        os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free, self._limit[1]))
+        self._scarcity.enter_context(scarce_descriptors(0))
 
     def close(self) -> None:
-        if self._limit is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, self._limit)
+        self._scarcity.close()
         for pid in self._strangers:
             os.waitpid(pid, 0)
+        for channel in self._orphans.values():
+            channel.close()
         self.kernel.close()
 
 
@@ -112,6 +143,14 @@ class FakeWorld:
         if deaf:
             self.kernel.ignores_terminate(pid)
         return pid, channel
+
+    def start_orphan(self) -> int:
+        ours, theirs = Channel.pair()
+        ours.close()
+        return self.kernel.bears(theirs)
+
+    def end_orphan(self, pid: int) -> None:
+        self.kernel.dies(pid, How(code=0))
 
     def end(self, pid: int, channel: Channel, code: int) -> None:
         self.kernel.dies(pid, How(code=code))
@@ -249,6 +288,12 @@ def test_6_terminate_lets_a_child_decide(world: World, start: Start) -> None:
     assert world.kernel.reap([pid]) == []
 
 
+def test_6_abort_does_not(world: World, start: Start) -> None:
+    pid, _ = start(deaf=True)
+    world.kernel.abort(pid)
+    assert _reap_until(world, pid) == How(signal="SIGABRT")
+
+
 def test_6_kill_does_not(world: World, start: Start) -> None:
     pid, _ = start(deaf=True)
     world.kernel.kill(pid)
@@ -260,14 +305,37 @@ def test_6_a_signal_for_somebody_who_is_gone_is_no_error(world: World, start: St
     world.end(pid, channel, 0)
     world.kernel.reap([pid])
     world.kernel.terminate(pid)
+    world.kernel.abort(pid)
     world.kernel.kill(pid)
+    world.kernel.send(pid, signal.SIGUSR1)
 
 
-@pytest.mark.parametrize("timeout", [0.0, -1.0, 0.05])
+def test_6_a_signal_that_a_child_ignores_leaves_it_alone(world: World, start: Start) -> None:
+    pid, channel = start(deaf=True)
+    world.kernel.send(pid, signal.SIGUSR1)
+    world.kernel.send(pid, signal.SIGTERM)
+    world.end(pid, channel, 3)
+    assert world.kernel.reap([pid]) == [(pid, How(code=3))]
+
+
+def test_6_any_signal_can_be_sent(world: World, start: Start) -> None:
+    pid, _ = start()
+    world.kernel.send(pid, signal.SIGKILL)
+    assert _reap_until(world, pid) == How(signal="SIGKILL")
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, -math.inf, 0.05])
 def test_7_a_wait_lasts_as_long_as_asked(world: World, timeout: float) -> None:
     before = world.kernel.now()
     assert world.kernel.wait(timeout) == []
     assert max(timeout, 0.0) - 1e-6 <= world.kernel.now() - before < DEADLINE
+
+
+@pytest.mark.parametrize("timeout", [1e7, 1e300, math.inf])
+def test_7_a_wait_may_be_asked_to_last_for_very_long(world: World, timeout: float) -> None:
+    world.signal_us("SIGUSR1")
+    assert world.kernel.wait(timeout) == []
+    assert world.kernel.take_signals() == ["SIGUSR1"]
 
 
 def test_7_a_readable_descriptor_ends_a_wait(world: World) -> None:
@@ -332,7 +400,78 @@ def test_10_a_descriptor_may_be_forgotten_after_it_was_closed(world: World) -> N
     assert world.kernel.wait(0) == []
 
 
-def test_11_closing_twice_is_fine(world: World) -> None:
+def test_11_who_adopts_orphans_is_their_parent_and_then_no_longer(world: World) -> None:
+    world.kernel.adopt_orphans(True)
+    ours = world.start_orphan()
+    world.kernel.adopt_orphans(False)
+    others = world.start_orphan()
+    assert (world.kernel.is_child(ours), world.kernel.is_child(others)) == (True, False)
+    world.end_orphan(ours)
+    world.end_orphan(others)
+    world.kernel.reap([])
+
+
+def test_11_an_orphan_that_is_asked_for_is_reaped_as_any_child(world: World) -> None:
+    world.kernel.adopt_orphans(True)
+    pid = world.start_orphan()
+    world.kernel.adopt_orphans(False)
+    assert world.kernel.reap([pid]) == []
+    world.end_orphan(pid)
+    assert world.kernel.reap([pid]) == [(pid, How(code=0))]
+
+
+def test_11_an_orphan_that_nobody_asks_for_is_reaped_and_not_told(world: World) -> None:
+    world.kernel.adopt_orphans(True)
+    pid = world.start_orphan()
+    world.kernel.adopt_orphans(False)
+    world.kernel.reap([])
+    assert world.kernel.is_child(pid)
+    world.end_orphan(pid)
+    assert world.kernel.reap([]) == []
+    assert not world.kernel.is_child(pid)
+
+
+def test_11_other_peoples_children_are_left_alone_by_who_has_adopted(world: World, start: Start) -> None:
+    stranger = world.stranger()
+    world.kernel.adopt_orphans(True)
+    pid, channel = start()
+    orphan = world.start_orphan()
+    world.kernel.adopt_orphans(False)
+    world.end_orphan(orphan)
+    world.end(pid, channel, 0)
+    assert world.kernel.reap([]) == []
+    assert world.is_zombie(stranger)
+    assert world.kernel.reap([pid]) == [(pid, How(code=0))]
+
+
+def test_11_adopting_twice_is_adopting_once(world: World) -> None:
+    for wanted in (True, True, False, False):
+        world.kernel.adopt_orphans(wanted)
+    pid = world.start_orphan()
+    assert not world.kernel.is_child(pid)
+    world.end_orphan(pid)
+
+
+def test_11_a_child_is_one_from_its_fork_until_it_is_reaped(world: World, start: Start) -> None:
+    pid, channel = start()
+    assert world.kernel.is_child(pid)
+    world.end(pid, channel, 0)
+    assert world.kernel.is_child(pid)
+    world.kernel.reap([pid])
+    assert not world.kernel.is_child(pid)
+
+
+@pytest.mark.parametrize("number", [-(2**70), -1, 0, 1, 2**31, 2**70])
+def test_11_what_is_no_child_is_none(world: World, start: Start, number: int) -> None:
+    start()  # waitid(2) takes 0 and -1 for any child
+    assert not world.kernel.is_child(number)
+
+
+def test_11_this_process_is_no_child_of_its_own(world: World) -> None:
+    assert not world.kernel.is_child(os.getpid())
+
+
+def test_12_closing_twice_is_fine(world: World) -> None:
     world.kernel.close()
     world.kernel.close()
 
@@ -340,7 +479,7 @@ def test_11_closing_twice_is_fine(world: World) -> None:
 # --- what only the real one can show
 
 
-def test_11_signal_handlers_wakeup_descriptor_and_mask_are_given_back() -> None:
+def test_12_signal_handlers_wakeup_descriptor_and_mask_are_given_back() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     try:
         before = ([signal.getsignal(s) for s in CAUGHT], signal.pthread_sigmask(signal.SIG_BLOCK, ()))
@@ -351,6 +490,15 @@ def test_11_signal_handlers_wakeup_descriptor_and_mask_are_given_back() -> None:
         assert signal.set_wakeup_fd(-1) == -1
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+
+
+def test_12_nobody_adopts_any_longer() -> None:
+    kernel = LinuxKernel()
+    kernel.adopt_orphans(True)
+    kernel.close()
+    wanted = ctypes.c_int(7)
+    ctypes.CDLL(None).prctl(37, ctypes.byref(wanted), 0, 0, 0)  # PR_GET_CHILD_SUBREAPER, linux/prctl.h
+    assert wanted.value == 0
 
 
 @pytest.fixture

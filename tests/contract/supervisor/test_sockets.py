@@ -151,8 +151,8 @@ def test_listeners_are_closed_by_with(opened: Open) -> None:
 # --- steering
 
 
-def connect(port: int, times: int) -> list[socket.socket]:
-    return [socket.create_connection(("127.0.0.1", port)) for _ in range(times)]
+def connect(port: int, times: int, host: str = "127.0.0.1") -> list[socket.socket]:
+    return [socket.create_connection((host, port)) for _ in range(times)]
 
 
 def queued(listeners: Listeners) -> dict[int | None, int]:
@@ -173,7 +173,8 @@ def queued(listeners: Listeners) -> dict[int | None, int]:
 
 
 def spread(listeners: Listeners, times: int = 60) -> dict[int | None, int]:
-    clients = connect(port_of(listeners), times)
+    family = listeners.all()[0].sock.family
+    clients = connect(port_of(listeners), times, "::1" if family == socket.AF_INET6 else "127.0.0.1")
     counts = queued(listeners)
     for client in clients:
         client.close()
@@ -444,6 +445,128 @@ def test_a_datagram_socket_that_is_not_bound_is_refused(opened: Open, inherited:
 def test_a_socket_of_another_kind_is_refused(opened: Open, inherited: Inherit) -> None:
     with pytest.raises(BindError, match="neither a TCP, UDP nor UNIX"):
         opened(str(inherited(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))))
+
+
+# --- inherited groups
+
+
+@pytest.fixture
+def group(inherited: Inherit) -> Callable[..., list[str]]:
+    """Make sockets of one address with SO_REUSEPORT, as systemd does with ReusePort=yes, and pass them on."""
+
+    def make(count: int, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, **options: int) -> list[str]:
+        port, binds = 0, []
+        for _ in range(count):
+            sock = socket.socket(family, kind)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, options.get("shared", 1))
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, options.get("only", 1))
+            sock.bind(("::" if family == socket.AF_INET6 else "127.0.0.1", port))
+            if kind == socket.SOCK_STREAM:
+                sock.listen()
+            port = sock.getsockname()[1]
+            binds.append(str(inherited(sock)))
+        return binds
+
+    return make
+
+
+Passed = Callable[..., list[str]]
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_inherited_listeners_of_one_address_are_one_for_each_slot(opened: Open, group: Passed, family: int) -> None:
+    binds = group(3, family)
+    listeners = opened(*binds, workers=3)
+    assert [listener.slot for listener in listeners.all()] == [0, 1, 2]
+    assert [f"fd://{listener.sock.fileno()}" for listener in listeners.all()] == binds
+    assert len(listeners.addresses) == 1
+    assert all(spread(listeners).values())
+
+
+def test_two_inherited_groups_are_two(opened: Open, group: Passed) -> None:
+    first, second = group(2), group(2)
+    listeners = opened(first[0], second[0], first[1], second[1], workers=2)
+    assert [listener.slot for listener in listeners.all()] == [0, 1, 0, 1]
+    assert len(listeners.addresses) == 2
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_workers_without_an_inherited_listener_get_one_beside_the_others(
+    opened: Open, group: Passed, only: int
+) -> None:
+    """With IPV6_V6ONLY as they have it: two sockets that differ in it are not of one group."""
+    listeners = opened(*group(2, socket.AF_INET6, only=only), workers=4)
+    assert [listener.slot for listener in listeners.all()] == [0, 1, 2, 3]
+    counts = spread(listeners)
+    assert counts[2] + counts[3] == 0
+    listeners.steer((0, 1, 2, 3))
+    assert all(spread(listeners, 200).values())
+
+
+def test_inherited_listeners_without_a_worker_are_shared_by_all(opened: Open, group: Passed) -> None:
+    listeners = opened(*group(3), workers=2)
+    assert [listener.slot for listener in listeners.all()] == [0, 1, None]
+
+
+def test_of_inherited_listeners_all_or_none_are_steered_to(opened: Open, group: Passed) -> None:
+    """In which order they joined the group is not known, so nobody can tell the index of one."""
+    listeners = opened(*group(2), workers=3)
+    listeners.steer((0,))
+    counts = spread(listeners)
+    assert (bool(counts[0]), bool(counts[1]), bool(counts[2])) == (True, True, False)
+    listeners.steer((2,))
+    assert spread(listeners) == {0: 0, 1: 0, 2: 60}
+
+
+def test_inherited_listeners_are_neither_held_nor_refused_and_lose_our_program(opened: Open, group: Passed) -> None:
+    binds = group(2)
+    copies = [os.dup(int(bind.removeprefix("fd://"))) for bind in binds]
+    listeners = opened(*binds, workers=3)
+    listeners.steer((2,))
+    listeners.hold()
+    listeners.refuse()
+    port = port_of(listeners)
+    listeners.close()
+    clients = connect(port, 40)
+    for fd in copies:
+        with socket.socket(fileno=fd) as sock:
+            sock.setblocking(False)
+            assert sock.accept()[0].close() is None
+    for client in clients:
+        client.close()
+
+
+def test_inherited_datagram_sockets_of_one_address_are_all_shared(opened: Open, group: Passed) -> None:
+    listeners = opened(*group(2, kind=socket.SOCK_DGRAM), workers=2)
+    assert [listener.slot for listener in listeners.all()] == [None, None]
+
+
+def test_one_listener_that_is_inherited_twice_is_shared(opened: Open, group: Passed) -> None:
+    (bind,) = group(1)
+    copy = os.dup(int(bind.removeprefix("fd://")))
+    assert [listener.slot for listener in opened(bind, f"fd://{copy}", workers=2).all()] == [None, None]
+
+
+def test_a_lone_inherited_listener_is_shared_though_others_could_join_it(opened: Open, group: Passed) -> None:
+    assert [listener.slot for listener in opened(*group(1), workers=2).all()] == [None]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs sockets of another user")
+def test_too_few_inherited_listeners_of_another_user_are_refused_with_advice(opened: Open, group: Passed) -> None:
+    os.seteuid(65534)
+    try:
+        binds = group(2)
+    finally:
+        os.seteuid(0)
+    assert len(opened(*binds, workers=2).all()) == 2
+    os.seteuid(65534)
+    try:
+        binds = group(2)
+    finally:
+        os.seteuid(0)
+    with pytest.raises(BindError, match=r"2 sockets of .* were passed, and one for worker 3 of 4 cannot be .*fewer"):
+        opened(*binds, workers=4)
 
 
 # --- systemd

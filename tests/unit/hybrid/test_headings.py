@@ -14,11 +14,12 @@ from hybrid.cli import command, run
 from hybrid.config import Service
 from hybrid.headings import HeadedCommand, HeadedOption, Heading
 from hybrid.options_http import OPTIONS as HTTP
+from hybrid.options_life import OPTIONS as LIFE
 from hybrid.options_process import OPTIONS as PROCESS
 
 assert isinstance(run, HeadedCommand)
 RUN: HeadedCommand = run
-OPTIONS: list[HeadedOption] = [*PROCESS, *HTTP]
+OPTIONS: list[HeadedOption] = [*PROCESS, *LIFE, *HTTP]
 NOT_FIELDS = {"check"}  # options that are the command's own business
 RENAMED = {"service": "name"}  # option -> field of Service
 
@@ -63,13 +64,15 @@ def test_every_option_has_a_text_and_a_variable_of_its_name(option: HeadedOption
 def test_the_help_has_the_headings_in_their_order() -> None:
     lines = RUN.get_help(click.Context(RUN, info_name="run", **RUN.context_settings)).splitlines()
     headings = [line.removesuffix(":") for line in lines if line.removesuffix(":") in {item.value for item in Heading}]
-    assert headings == ["Process", "HTTP", "Limits", "TLS", "Proxies", "Log", "Other"]
+    assert headings == ["Process", "Renewal", "Stalls", "HTTP", "Limits", "TLS", "Proxies", "Log", "Other"]
 
 
 @pytest.mark.parametrize(
     ("heading", "options"),
     [
         (Heading.PROCESS, {"--bind", "--workers", "--interface", "--factory"}),
+        (Heading.RENEWAL, {"--preload", "--max-requests", "--max-restarts"}),
+        (Heading.STALLS, {"--stall-threshold", "--stall-report", "--stall-timeout"}),
         (Heading.HTTP, {"--threads", "--lifespan", "--root-path"}),
         (Heading.LIMITS, {"--max-connections", "--max-body-size", "--keep-alive-timeout"}),
         (Heading.TLS, {"--certfile", "--tls-handshake-timeout"}),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 import pytest
 
-from hybrid.options import ByteSize, Duration, FileMode, WorkerCount, duration_text, size_text
+from hybrid.config import ConfigError
+from hybrid.options import ByteSize, Duration, FileMode, MaxRestarts, WorkerCount, duration_text, size_text
+from hybrid.restart_limit import RestartLimit
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,69 @@ def test_a_file_mode_is_octal(text: str | int, mode: int) -> None:
 def test_what_is_not_octal_is_refused(text: str) -> None:
     with pytest.raises(click.UsageError, match="octal"):
         FileMode().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("5/10", RestartLimit(5, 10.0)),
+        ("5/10s", RestartLimit(5, 10.0)),
+        ("20/1m", RestartLimit(20, 60.0)),
+        ("1/500ms", RestartLimit(1, 0.5)),
+        (" 5 / 1.5 H ", RestartLimit(5, 5400.0)),
+        ("0", None),
+        (0, None),
+        (RestartLimit(5, 10.0), RestartLimit(5, 10.0)),
+    ],
+)
+def test_a_limit_of_restarts_is_a_number_and_a_time_or_0(text: object, limit: RestartLimit | None) -> None:
+    assert MaxRestarts().convert(text, None, None) == limit
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "5",
+        "/",
+        "5/",
+        "/10",
+        "5/10/2",
+        "-5/10",
+        "5/-10",
+        "5/soon",
+        "five/10",
+        "5/1d",
+        "off",
+        "\u0665/10",
+        "9" * 5000,
+    ],
+)
+def test_what_is_no_limit_of_restarts_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(click.UsageError, match=r"write N/SECONDS, e\.g\. 5/10, 5/10s or 20/1m, or 0 for none"):
+        MaxRestarts().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [("0/10", "from 1 to 10000"), ("10001/10", "from 1 to 10000"), ("5/0", "from 0.001"), ("5/25h", "to 86400")],
+)
+def test_a_limit_of_restarts_out_of_its_range_is_refused_with_the_range(text: str, allowed: str) -> None:
+    with pytest.raises(click.UsageError, match=rf"{allowed}.*, e\.g\. 5/10, or 0 alone for no limit"):
+        MaxRestarts().convert(text, None, None)
+
+
+@pytest.mark.parametrize(("restarts", "seconds"), [(0, 10.0), (True, 10.0), (1.5, 10.0), (5, 0.0), (5, float("nan"))])
+def test_a_limit_of_restarts_made_in_python_is_checked_too(restarts: int, seconds: float) -> None:
+    with pytest.raises(ConfigError) as raised:
+        RestartLimit(restarts, seconds)
+    assert raised.value.field == "max_restarts"
+
+
+def test_an_option_with_a_limit_of_restarts_can_be_off_by_default() -> None:
+    seen: list[RestartLimit | None] = []
+    option = click.Option(["--max-restarts"], type=MaxRestarts(), default="0", envvar="HYBRID_MAX_RESTARTS")
+    command = click.Command("run", params=[option], callback=lambda max_restarts: seen.append(max_restarts))
+    command.main([], standalone_mode=False)
+    command.main(["--max-restarts", "5/10"], standalone_mode=False)
+    assert seen == [None, RestartLimit(5, 10.0)]

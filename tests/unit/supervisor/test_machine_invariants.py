@@ -1,188 +1,130 @@
-"""What holds for the machine whatever happens, found out by random worlds."""
+"""What holds for the machine whatever happens, found out by random worlds over a model of the kernel."""
 
 from __future__ import annotations
 
-import dataclasses
-
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.world import KILLED, World
 
 from hybrid.supervisor import events as ev
-from hybrid.supervisor.machine import Machine, Phase
-from hybrid.supervisor.policy import Policy
+from hybrid.supervisor.machine import Phase
 from hybrid.workers.contract.exits import Exit
 
-POLICY = Policy(graceful_timeout=3, boot_timeout=5, backoff=0.5, backoff_max=4, healthy_after=1, boot_attempts=4)
-HOWS = st.sampled_from([ev.How(code=0), ev.How(code=3), ev.How(signal="SIGKILL"), ev.How(signal="SIGSEGV"), ev.How()])
 
+class AnyWorld(World):
+    """See `World` for what happens in it."""
 
-@dataclasses.dataclass
-class Process:
-    """A child as the world sees it."""
+    def all_is_as_it_should_be(self) -> None:
+        kernel, wanted = self.kernel, tuple(range(self.kernel.wanted))
+        assert self.machine.is_settled()
+        assert not self.machine.is_reloading
+        assert kernel.ready_slots() == wanted
+        assert len(kernel.workers()) == len(wanted)
+        assert kernel.steered == ev.Steer(wanted, wanted), "a slot stays unsteered"
+        unwanted = tuple(range(kernel.wanted, kernel.existing))
+        assert {one.adopted for one in kernel.workers()} == {unwanted}
+        assert {one.generation for one in kernel.processes.values()} == {self.table.generation}
+        assert self.machine.has_started
 
-    slot: int
-    told_to_leave: bool = False
+    # --- what holds after each step
 
+    def all_invariants_hold(self) -> None:
+        self.the_table_is_what_the_kernel_knows()
+        self.nobody_shares_a_slot_but_one_who_comes_and_one_who_serves()
+        self.successors_are_few_while_all_slots_are_served()
+        self.at_most_one_worker_tries_a_generation_out()
+        self.every_queue_has_somebody_unless_nobody_turns()
+        self.nothing_waits_without_a_deadline()
+        self.no_slot_waits_for_nothing()
+        self.a_reload_fails_at_most_once()
+        self.the_end_comes_once_and_leaves_nobody_behind_who_can_die()
 
-class AnyWorld(RuleBasedStateMachine):
-    """Forks succeed or fail, now or later; children speak, die or hang; people scale and stop; time passes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-        self.forks: list[int] = []  # slots whose fork is under way
-        self.processes: dict[int, Process] = {}  # pid -> living child
-        self.killed: set[int] = set()  # pids that were sent SIGKILL and are not reported dead yet
-        self.pids = 0
-        self.codes: list[int] = []  # of every Finish
-        self.steered: tuple[int, ...] = ()
-
-    @initialize(workers=st.integers(1, 4))
-    def begin(self, workers: int) -> None:
-        self.machine = Machine(POLICY, workers)
-        self.steered = tuple(range(workers))
-        self.feed(ev.Started())
-
-    def feed(self, event: ev.Event) -> None:
-        for action in self.machine.step(event, self.now):
-            self.perform(action)
-
-    def perform(self, action: ev.Action) -> None:
-        assert not self.codes, "an action after the end"
-        match action:
-            case ev.Fork(slot):
-                assert slot not in self.forks, "two forks into one slot"
-                self.forks.append(slot)
-            case ev.Drain(pid):
-                self.processes[pid].told_to_leave = True
-            case ev.Kill(pid):
-                self.processes[pid].told_to_leave = True
-                self.killed.add(pid)
-            case ev.Steer(slots):
-                assert slots, "connections sent nowhere"
-                self.steered = slots
-            case ev.Finish(code):
-                self.codes.append(code)
-
-    # --- what may happen
-
-    @precondition(lambda self: self.forks)
-    @rule(succeeds=st.booleans())
-    def fork_is_answered(self, succeeds: bool) -> None:
-        slot = self.forks.pop(0)
-        if not succeeds:
-            self.feed(ev.ForkFailed(slot, "no room"))
-            return
-        self.pids += 1
-        self.processes[self.pids] = Process(slot)
-        self.feed(ev.Spawned(slot, self.pids))
-
-    @precondition(lambda self: self.processes)
-    @rule(data=st.data())
-    def child_says_ready(self, data: st.DataObject) -> None:
-        self.feed(ev.WorkerReady(data.draw(st.sampled_from(sorted(self.processes)))))
-
-    @precondition(lambda self: self.processes)
-    @rule(data=st.data(), reason=st.sampled_from(["no module", "no loop"]))
-    def child_says_failed(self, data: st.DataObject, reason: str) -> None:
-        self.feed(ev.WorkerFailed(data.draw(st.sampled_from(sorted(self.processes))), Exit.TARGET, reason))
-
-    @precondition(lambda self: self.processes)
-    @rule(data=st.data(), how=HOWS)
-    def child_dies(self, data: st.DataObject, how: ev.How) -> None:
-        self.bury(data.draw(st.sampled_from(sorted(self.processes))), how)
-
-    def bury(self, pid: int, how: ev.How) -> None:
-        del self.processes[pid]
-        self.killed.discard(pid)
-        self.feed(ev.Exited(pid, how))
-
-    @rule(seconds=st.floats(0, 8))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-        self.feed(ev.Tick())
-
-    @precondition(lambda self: self.machine.deadline() is not None)
-    @rule()
-    def deadline_passes(self) -> None:
-        deadline = self.machine.deadline()
-        assert deadline is not None
-        self.now = max(self.now, deadline)
-        self.feed(ev.Tick())
-        after = self.machine.deadline()
-        assert after is None or after > self.now, "the deadline has passed and is still due: the shell would spin"
-
-    @rule(workers=st.integers(-1, 5))
-    def scale(self, workers: int) -> None:
-        self.feed(ev.ScaleAsked(workers))
-
-    @rule(step=st.sampled_from([-1, 1]))
-    def scale_by(self, step: int) -> None:
-        self.feed(ev.ScaleByAsked(step))
-
-    @rule(event=st.sampled_from([ev.ReloadAsked(), ev.WorkerReady(999), ev.Exited(999, ev.How(code=0))]))
-    def something_without_effect(self, event: ev.Event) -> None:
-        self.feed(event)
-
-    @rule(event=st.sampled_from([ev.StopAsked(True), ev.StopAsked(False), ev.Interrupted()]))
-    def stop(self, event: ev.Event) -> None:
-        self.feed(event)
-
-    # --- what always holds
-
-    @invariant()
-    def at_most_one_child_that_is_to_stay_sits_in_a_slot(self) -> None:
-        slots = [process.slot for process in self.processes.values() if not process.told_to_leave] + self.forks
-        assert len(slots) == len(set(slots))
-
-    @invariant()
-    def nothing_waits_without_a_deadline(self) -> None:
+    def the_table_is_what_the_kernel_knows(self) -> None:
         if self.machine.phase is Phase.ENDED:
             return
-        waiting = [row for row in self.machine.workers(self.now) if row.state != "ready"]
-        assert not waiting or self.machine.deadline() is not None
+        known = {(child.pid, child.slot, child.generation) for child in self.table.children()}
+        real = {(one.pid, one.slot, one.generation) for one in self.kernel.processes.values()}
+        assert known <= real
+        left_behind = {pid for pid, _, _ in real - known}
+        assert all(self.kernel.processes[pid].killed_at is not None for pid in left_behind)
+        assert not left_behind or self.kernel.is_stopping
+        assert set(self.table.forks()) == set(self.kernel.forks)
 
-    @invariant()
-    def nobody_is_forgotten_who_was_not_killed_first(self) -> None:
-        known = {row.pid for row in self.machine.workers(self.now)}
-        assert set(self.processes) - known <= self.killed
+    def nobody_shares_a_slot_but_one_who_comes_and_one_who_serves(self) -> None:
+        for slot in range(self.kernel.existing):
+            assert self.kernel.booting(slot) <= 1
+            assert len(self.kernel.serving(slot)) <= 1
 
-    @invariant()
-    def connections_go_to_wanted_slots(self) -> None:
-        if self.machine.phase in (Phase.STARTING, Phase.SERVING):
-            rows = self.machine.workers(self.now)
-            staying = {row.slot for row in rows if row.state not in ("draining", "killed")} | set(self.forks)
-            assert set(self.steered) <= staying
+    def successors_are_few_while_all_slots_are_served(self) -> None:
+        kernel = self.kernel
+        if kernel.ready_slots() == tuple(range(kernel.wanted)):
+            assert sum(kernel.booting(slot) for slot in range(kernel.wanted)) <= self.policy.surge
 
-    @invariant()
-    def the_end_comes_once(self) -> None:
-        assert len(self.codes) == (self.machine.phase is Phase.ENDED)
+    def at_most_one_worker_tries_a_generation_out(self) -> None:
+        tried = [one for one in self.kernel.workers() if one.boots and one.generation == self.table.next]
+        forks = [fork for slot, fork in self.kernel.forks.items() if slot >= 0 and fork.generation == self.table.next]
+        assert len(tried) + len(forks) <= 1
+
+    def every_queue_has_somebody_unless_nobody_turns(self) -> None:
+        """Connections go to who turns; what waits elsewhere is served by each of them; neither less nor more."""
+        kernel = self.kernel
+        if self.machine.phase not in (Phase.STARTING, Phase.SERVING):
+            return
+        healthy = kernel.healthy(avoids_stalled=self.policy.avoids_stalled)
+        own = {one.slot for one in healthy}
+        ready = kernel.ready_slots() or tuple(range(kernel.wanted))
+        assert kernel.steered == ev.Steer(tuple(sorted(own)) or ready, ready)
+        orphaned = tuple(slot for slot in range(kernel.existing) if slot not in own)
+        assert all(one.adopted == orphaned for one in healthy)
+
+    def nothing_waits_without_a_deadline(self) -> None:
+        if self.machine.phase in (Phase.NEW, Phase.ENDED):
+            return
+        waits = any(not one.is_up or one.is_leaving for one in self.kernel.processes.values()) or self.kernel.forks
+        vacant = [row for row in self.machine.workers(self.kernel.now) if row.pid is None]
+        assert not (waits or vacant or self.kernel.has_successor_starting) or self.machine.deadline() is not None
+
+    def no_slot_waits_for_nothing(self) -> None:
+        """A slot is vacant while it pauses, or while its zygote imports; otherwise somebody is on the way."""
+        if self.preload or self.machine.phase not in (Phase.STARTING, Phase.SERVING):
+            return
+        assert all(slot.not_before > self.kernel.now for slot in self.table.vacant())
+
+    def a_reload_fails_at_most_once(self) -> None:
+        assert self.kernel.failed_reloads <= self.kernel.reloads
+
+    def the_end_comes_once_and_leaves_nobody_behind_who_can_die(self) -> None:
+        kernel = self.kernel
+        assert (kernel.code is not None) == (self.machine.phase is Phase.ENDED)
+        if kernel.code is not None:
+            assert all(one.killed_at is not None for one in kernel.processes.values())
+            assert not kernel.forks
+            assert kernel.code != Exit.KILLED or kernel.has_killed_worker_while_stopping
 
     def teardown(self) -> None:
-        """After a stop every child is gone in the end, or the kernel has not done its part."""
+        """After a stop the end comes, in the middle of whatever, though everybody hangs that is not killed."""
         if not hasattr(self, "machine"):
             return
+        if self.ends_calmly:
+            self.everything_calms_down()
+        self.answers_at_once = False
         self.feed(ev.StopAsked(graceful=True))
         for _ in range(1000):
-            if self.codes:
+            if self.kernel.code is not None:
                 break
-            self.advance()
-        assert len(self.codes) == 1
-        assert set(self.processes) <= self.killed
-        assert not self.forks
+            self.something_must_happen()
+        assert self.kernel.code is not None, "the end does not come"
+        self.the_end_comes_once_and_leaves_nobody_behind_who_can_die()
 
-    def advance(self) -> None:
-        """Let happen what must: forks return, the killed die, deadlines pass."""
-        if self.forks:
-            self.fork_is_answered(succeeds=True)
-        elif self.killed:
-            self.bury(min(self.killed), ev.How(signal="SIGKILL"))
-        else:
-            self.deadline_passes()
+    def something_must_happen(self) -> None:
+        """Let happen what must also if everybody hangs: the killed die, deadlines pass."""
+        for one in self.kernel.processes.values():
+            if one.killed_at is not None:
+                self.bury(one.pid, KILLED)
+                return
+        self.deadlines_pass(1)
 
 
 class TestAnyWorld(AnyWorld.TestCase):  # type: ignore[name-defined,misc]
     """Runs it."""
 
-    settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

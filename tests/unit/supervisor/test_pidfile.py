@@ -95,3 +95,32 @@ def test_a_change_of_directory_does_not_lose_it(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir("/")
     pidfile.release()
     assert not (tmp_path / "service.pid").exists()
+
+
+def test_a_predecessor_keeps_it_until_it_is_taken_over(path: Path, living_pid: int) -> None:
+    path.write_text(f"{living_pid}\n")
+    pidfile = Pidfile(path, living_pid)
+    pidfile.release()
+    assert path.read_text() == f"{living_pid}\n"
+    pidfile.take_over()
+    assert path.read_text() == f"{os.getpid()}\n"
+    pidfile.release()
+    assert not path.exists()
+
+
+def test_a_living_holder_who_is_not_the_predecessor_is_refused(path: Path, living_pid: int) -> None:
+    path.write_text(f"{living_pid}\n")
+    with pytest.raises(PidfileError, match=f"held by the living process {living_pid}"):
+        Pidfile(path, os.getppid())
+
+
+def test_a_successor_may_be_the_first_to_have_one(path: Path, living_pid: int) -> None:
+    pidfile = Pidfile(path, living_pid)
+    assert not path.exists()
+    pidfile.take_over()
+    assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_place_that_cannot_be_written_is_said_before_it_is_taken_over(tmp_path: Path, living_pid: int) -> None:
+    with pytest.raises(PidfileError, match="no such file or directory"):
+        Pidfile(tmp_path / "missing" / "service.pid", living_pid)

@@ -23,7 +23,7 @@ def test_an_exit_ends_every_state(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", sorted(LEAVING, key=str))
-@pytest.mark.parametrize("news", [News.READY, News.FAILED, News.DRAIN])
+@pytest.mark.parametrize("news", [News.READY, News.FAILED, News.DRAIN, News.ABORT])
 def test_who_is_leaving_never_takes_a_seat_again(state: State, news: News) -> None:
     assert TRANSITIONS[state, news] in LEAVING
 
@@ -31,6 +31,16 @@ def test_who_is_leaving_never_takes_a_seat_again(state: State, news: News) -> No
 @pytest.mark.parametrize("state", sorted(KILLABLE, key=str))
 def test_everybody_alive_can_be_killed(state: State) -> None:
     assert TRANSITIONS[state, News.KILL] is State.KILLED
+
+
+@pytest.mark.parametrize("state", sorted(KILLABLE, key=str))
+def test_everybody_alive_can_be_made_to_say_where_it_hangs(state: State) -> None:
+    assert TRANSITIONS[state, News.ABORT] is State.ABORTED
+
+
+@pytest.mark.parametrize("news", [news for news in News if news is not News.EXIT])
+def test_who_was_killed_is_never_asked_for_anything_again(news: News) -> None:
+    assert TRANSITIONS[State.KILLED, news] is State.KILLED
 
 
 def test_the_named_sets_divide_the_states() -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from hybrid.workers.accept import RETRY, Acceptor
 from hybrid.workers.connections import Connection, Connections
+from hybrid.workers.contract.scoreboard import Scoreboard
 from hybrid.workers.runtime import Accepted
+from hybrid.workers.scoreboard import Heartbeat
 
 
 class FakeLoop:
@@ -266,3 +268,53 @@ def test_a_real_limit_of_descriptors_is_survived(log: pytest.LogCaptureFixture) 
         finally:
             os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_pause_leaves_what_is_queued_to_others_and_ends_with_the_next_start() -> None:
+    served = Served(None, None, None)
+    served.acceptor.start()
+    served.turn()
+    served.acceptor.pause()
+    served.turn()
+    served.entries[0].closed()
+    assert (len(served.accepted), served.polls) == (1, False)
+    served.acceptor.start()
+    served.turn()
+    assert (len(served.accepted), served.polls) == (2, True)
+    served.acceptor.start()
+    served.turn()
+    assert len(served.accepted) == 3
+
+
+def test_a_pause_while_out_of_descriptors_ends_the_retries() -> None:
+    served = Served(errno.EMFILE, None)
+    served.acceptor.start()
+    served.turn()
+    served.acceptor.pause()
+    assert (served.loop.timers, served.polls) == ([], False)
+    served.acceptor.start()
+    served.turn()
+    assert len(served.accepted) == 1
+
+
+def test_what_is_paused_costs_nothing_when_connections_end() -> None:
+    served = Served()
+    for _ in range(3):
+        served.acceptor.start()
+        served.acceptor.start()
+        assert len(served.connections.on_discard) == 1
+        served.acceptor.pause()
+        served.acceptor.pause()
+        assert served.connections.on_discard == []
+
+
+def test_it_tells_of_a_connection_before_it_is_served() -> None:
+    served = Served(None)
+    told: list[int] = []
+    heartbeat = Heartbeat(Scoreboard(1).record(0))
+    heartbeat.on_awake = lambda: told.append(len(served.accepted))
+    served.connections = Connections(heartbeat)
+    acceptor = served.another(served.listener, 0)
+    acceptor.start()
+    served.turn()
+    assert (told, len(served.accepted)) == ([0], 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import socket
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from hybrid.workers.contract.channel import Channel, ChannelClosed
-from hybrid.workers.contract.messages import BootFailed, MessageError, Ready
+from hybrid.workers.contract.messages import BootFailed, MessageError, Ping, Ready
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
 
 
@@ -92,6 +94,28 @@ def test_garbage_is_refused_and_the_next_message_arrives() -> None:
     assert channel.receive_nowait() == Ready("epoll", "x")
     left.close()
     channel.close()
+
+
+def test_want_of_memory_for_a_message_is_no_end_of_the_channel() -> None:
+    class Short(socket.socket):
+        """A socket of a system that has no memory, once."""
+
+        def send(self, *arguments: object) -> int:
+            if errors:
+                raise OSError(errors[0], os.strerror(errors.pop()))
+            return super().send(*arguments)  # type: ignore[call-overload, no-any-return]
+
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for number in (errno.ENOBUFS, errno.ENOMEM):
+        errors = [number]
+        channel = Channel(Short(fileno=os.dup(left.fileno())))
+        assert not channel.send_nowait(Ping())
+        assert channel.flush()
+        channel.close()
+    theirs = Channel(right)
+    assert drained(theirs) == [Ping(), Ping()]
+    left.close()
+    theirs.close()
 
 
 def test_a_seat_knows_its_own_listeners_and_labels(pair: tuple[Channel, Channel]) -> None:

@@ -2,88 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support.lone_worker import DEADLINE, Start
 from support.loops import LOOPS
 
-from hybrid.workers.contract.channel import Channel, ChannelClosed
+from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Message, Ready
-
-DEADLINE = 20.0  # seconds
-TESTS = Path(__file__).parents[2]
-
-
-class Worker:
-    """A worker, its supervisor's end of the channel, and its listener."""
-
-    def __init__(self, listener: socket.socket, kind: str, application: dict[str, Any], grace: float) -> None:
-        self.channel, theirs = Channel.pair()
-        listeners = [[listener.fileno(), kind, 1]]
-        given = {"listeners": listeners, "channel": theirs.fileno(), "application": application, "grace": grace}
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", str(TESTS / "support" / "worker_process.py"), json.dumps(given)],
-            pass_fds=[listener.fileno(), theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        theirs.close()
-
-    def says(self) -> Message:
-        """Wait for its next message."""
-        poll = select.poll()
-        poll.register(self.channel.fileno(), select.POLLIN)
-        assert poll.poll(DEADLINE * 1000), "it says nothing"
-        message = self.channel.receive_nowait()
-        assert message is not None
-        return message
-
-    def ends(self) -> tuple[int, str]:
-        """Wait for its end; return exit code and log."""
-        _, log = self.process.communicate(timeout=DEADLINE)
-        return self.process.returncode, log
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
-        self.channel.close()
-
-
-class Start:
-    def __init__(self) -> None:
-        self.tcp = socket.create_server(("127.0.0.1", 0))
-        self.udp = socket.socket(type=socket.SOCK_DGRAM)
-        self.udp.bind(("127.0.0.1", 0))
-        for sock in (self.tcp, self.udp):
-            sock.setblocking(False)
-        self._workers: list[Worker] = []
-
-    def __call__(self, loop: str, target: str, kind: str = "stream", grace: float = 5.0, **application: Any) -> Worker:
-        reference = f"support.worker_process:{target}"
-        listener = self.tcp if kind == "stream" else self.udp
-        self._workers.append(Worker(listener, kind, {"reference": reference, "loop": loop, **application}, grace))
-        return self._workers[-1]
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(self.tcp.getsockname(), DEADLINE)
-
-    def close(self) -> None:
-        for worker in self._workers:
-            worker.close()
-        self.tcp.close()
-        self.udp.close()
+from hybrid.workers.contract.messages import BootFailed, Ready
 
 
 @pytest.fixture

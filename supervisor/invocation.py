@@ -1,0 +1,62 @@
+"""How this program was started: what it takes to start it once more."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+HANDOVER_VARIABLE: Final = "HYBRID_HANDOVER"
+"""Names what a successor inherits; see `inheritance`."""
+_OF_ONE_PROCESS: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Invocation:
+    """A command, and where it is typed."""
+
+    executable: str
+    """Path of the Python interpreter; empty if it is not known."""
+    arguments: tuple[str, ...]
+    """What follows it: options of the interpreter, the program, its arguments."""
+    directory: str
+    environment: Mapping[str, str] = dataclasses.field(repr=False)
+    """Without what was meant for one process only: descriptors of systemd's and of a predecessor's."""
+
+    @classmethod
+    def current(cls) -> Invocation:
+        """Return how this process was started.
+
+        The directory and the environment are those of the moment in which this module was imported: before the service
+        changes its directory, and before variables are taken out.
+        """
+        return _AT_IMPORT
+
+
+def _read() -> Invocation:
+    environment = dict(os.environ)
+    environment.pop(HANDOVER_VARIABLE, None)
+    if environment.get("LISTEN_PID") == str(os.getpid()):
+        for name in _OF_ONE_PROCESS:
+            environment.pop(name, None)
+    # None in an interpreter that is embedded in another program
+    return Invocation(sys.executable or "", tuple(sys.orig_argv[1:]), _directory(environment), environment)
+
+
+def _directory(environment: Mapping[str, str]) -> str:
+    """Return the working directory as the shell knows it: by the name of a link, which a new release may have moved."""
+    try:
+        here = os.getcwd()  # noqa: PTH109 - as text
+    except FileNotFoundError:  # removed since; said by whoever needs it
+        return environment.get("PWD", "/")
+    named = environment.get("PWD", "")
+    try:
+        is_same = os.path.isabs(named) and os.path.samefile(named, here)  # noqa: PTH117, PTH121
+    except (OSError, ValueError):
+        is_same = False
+    return named if is_same else here
+
+
+_AT_IMPORT: Final = _read()

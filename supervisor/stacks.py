@@ -1,0 +1,158 @@
+"""What the stacks of a stalled worker say, for a person: which lines of the application its loop stands in.
+
+Pure: text in, text out. The format is that of faulthandler (`dump_frame`, Python/traceback.c), innermost call first:
+
+    Current thread 0x00007f24957bfb80 (most recent call first):
+      File "/srv/app.py", line 12 in handler
+      ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection, Sequence
+
+SHOWN = 8
+"""Frames in a log record, at most."""
+
+_LONGEST = 2048  # characters; names are cut at 500 by who writes them, which escapes make at most 4 times as long
+_HEADING = re.compile(r"(Current thread|Thread|Stack)\b.*\(most recent call first\):$")
+_FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)$')
+_UNKNOWN = re.compile(r"  File (\?\?\?), line (\d+|\?\?\?) in (.*)$")  # as written for what is no text
+_COLLECTING = "  Garbage-collecting"
+_PACKAGES = re.compile(r"/(?:site|dist)-packages/")
+_LOOPS = re.compile(r"/(?:site|dist)-packages/(?:gevent|greenlet|uvloop)/")
+_STANDARD = re.compile(r"/lib(?:64)?/python3\.\d+t?/|^<frozen ")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frame:
+    """One call."""
+
+    file: str
+    line: str
+    """A number, or `???`."""
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stack:
+    """Where a loop stands, innermost call first."""
+
+    frames: tuple[Frame, ...] = ()
+    """Of the application; of packages if there are none; at most `SHOWN`."""
+    leaf: Frame | None = None
+    """The innermost call of all, if it is none of `frames`: what the application has called."""
+    is_collecting: bool = False
+    """Whether the garbage collector was running."""
+    others: tuple[Frame, ...] | None = None
+    """The application's innermost call in each other thread, at most `SHOWN`; None: not known."""
+
+    def __str__(self) -> str:
+        """Return the frames, a line each."""
+        shown = self.frames if self.leaf is None else (self.leaf, *self.frames)
+        return "\n".join(f"  {frame}" for frame in shown)
+
+
+@dataclasses.dataclass(slots=True)
+class _Thread:
+    is_loop: bool = False
+    is_alone: bool = False  # a dump of one thread shows no other
+    is_collecting: bool = False
+    frames: list[Frame] = dataclasses.field(default_factory=list)
+
+
+def innermost(dump: str, ours: Collection[str], parent: str = "", base: str = "") -> Stack:
+    """Return where the loop stands that `dump` shows; an empty `Stack` if it shows none. Any text is taken.
+
+    `ours` are the folders of this package, `parent` that of the code that forks workers: what has called it does not
+    concern them. Files below the folder `base` are shown relative to it. The loop is in the thread that wrote the dump:
+    the main thread, where Python runs handlers, and which the kernel prefers for a signal to a process
+    (`complete_signal`, kernel/signal.c).
+    """
+    threads = _threads(dump)
+    loop = next((thread for thread in threads if thread.is_loop), None)
+    if loop is None:
+        return Stack()
+    folders = tuple(_prefix(folder) for folder in ours)
+    foreign = _foreign(_without_launcher(loop.frames, parent), folders)
+    chosen = _best(foreign)
+    inner = [*(foreign if chosen else foreign or loop.frames)][:1]
+    rest = [thread for thread in threads if not thread.is_loop]  # the loop itself may have been asked twice
+    others = [best[0] for thread in rest if (best := _best(_foreign(thread.frames, folders), packages=False))]
+    return Stack(
+        frames=tuple(_relative(frame, base) for frame in chosen[:SHOWN]),
+        leaf=_relative(inner[0], base) if inner and inner != chosen[:1] else None,
+        is_collecting=loop.is_collecting,
+        others=None if loop.is_alone else tuple(_relative(frame, base) for frame in others[:SHOWN]),
+    )
+
+
+def _threads(dump: str) -> list[_Thread]:
+    found: list[_Thread] = []
+    for line in dump.split("\n"):
+        if len(line) > _LONGEST or not line.isprintable():  # written by nobody we know
+            continue
+        if heading := _HEADING.match(line):
+            found.append(_Thread(is_loop=heading[1] != "Thread", is_alone=heading[1] == "Stack"))
+        elif found and (match := _FRAME.match(line) or _UNKNOWN.match(line)):
+            found[-1].frames.append(Frame(match[1], match[2], match[3]))
+        elif found and line == _COLLECTING:
+            found[-1].is_collecting = True
+    return found
+
+
+def _without_launcher(frames: Sequence[Frame], parent: str) -> Sequence[Frame]:
+    """Leave out what the worker was forked in: the command's own calls, or those of an embedding program."""
+    for index, frame in enumerate(frames):
+        if parent and frame.file.startswith(_prefix(parent)):
+            return frames[:index]
+    return frames
+
+
+def _best(frames: Sequence[Frame], *, packages: bool = True) -> list[Frame]:
+    """Return the application's frames; with `packages`, those of installed packages if there are none."""
+    own = [frame for frame in frames if not _is_package(frame) and not _is_standard(frame)]
+    return own or [frame for frame in frames if packages and _is_package(frame) and not _LOOPS.search(frame.file)]
+
+
+def _foreign(frames: Sequence[Frame], ours: tuple[str, ...]) -> list[Frame]:
+    return [frame for frame in frames if not frame.file.startswith(ours)]
+
+
+def _prefix(folder: str) -> str:
+    return f"{folder.rstrip('/')}/"
+
+
+def _relative(frame: Frame, base: str) -> Frame:
+    return dataclasses.replace(frame, file=frame.file.removeprefix(_prefix(base))) if base else frame
+
+
+def _is_package(frame: Frame) -> bool:
+    return _PACKAGES.search(frame.file) is not None
+
+
+def _is_standard(frame: Frame) -> bool:
+    return _STANDARD.search(frame.file) is not None and not _is_package(frame)
+
+
+def describe(stack: Stack, seconds: float, missing: str = "") -> str:
+    """Return the text of a log record about a worker that has been stalled for `seconds`; `missing`: why no stack."""
+    stalled = f"worker stalled for {seconds:.1f} s"
+    if missing:
+        return f"{stalled}: no stack: {missing}"
+    while_collecting = " while it collects garbage" if stack.is_collecting else ""
+    if stack.frames:
+        return f"{stalled}: its loop stands in {stack.frames[0]}{while_collecting}\n{stack}"
+    where = f"its loop stands in no code of the application{while_collecting}"
+    if stack.leaf is not None:
+        where += f", but in {stack.leaf}"
+    if stack.others:
+        return f"{stalled}: {where}; other threads stand in\n" + "\n".join(f"  {frame}" for frame in stack.others)
+    if stack.others is None:
+        where += "; another thread may be in C code that holds the interpreter"
+    return f"{stalled}: {where}"

@@ -1,0 +1,318 @@
+"""The zygote: a process that has imported the application once, and forks the workers of its generation.
+
+    supervisor ── zygote ── intermediate ── worker       the intermediate ends at once,
+    supervisor ─┬ zygote                                 and the kernel gives the worker to the supervisor,
+                └ worker                                 which is its subreaper (PR_SET_CHILD_SUBREAPER, prctl(2))
+
+It takes orders one after another, and after each either the worker has said `Born`, or it is dead. `posix` and not `os`
+for what gevent replaces when the application is imported: its `os.fork` makes a hub, its `os.close` waits for one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import posix
+import select
+import signal
+import socket
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+from hybrid.supervisor import spawn
+from hybrid.supervisor.settings import Settings
+from hybrid.workers.contract import log
+from hybrid.workers.contract.channel import Channel, ChannelClosed
+from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import (
+    BootFailed,
+    CannotSpawn,
+    Learn,
+    Message,
+    MessageError,
+    Spawn,
+    Unfit,
+    Warm,
+)
+from hybrid.workers.contract.scoreboard import Scoreboard
+from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.contract.warming import CannotWarm, NotForkable
+
+_ADOPTION = 5.0  # seconds a worker waits to become the supervisor's child; it takes well under a millisecond
+NAME = b"hybrid-zygote"
+"""Of a zygote in the process table (`ps -o comm`), where its workers have the supervisor's."""
+_BIRTH = 10.0  # seconds from the first fork to the worker's first word; what libraries do after a fork comes between
+_NO_DESCRIPTORS = "no descriptors came with the order: this process may hold no more (ulimit -n)"
+_Socket = socket.socket  # as it was before the import
+# Whatever handlers the application sets must not run in the zygote. SIGTERM ends it, and a fault must be seen
+_HEARD = frozenset(
+    {signal.SIGTERM, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGSYS}
+)
+
+logger = logging.getLogger(log.LOGGER_NAME)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nursery:
+    """Everything a zygote needs to know of the process tree it is born into."""
+
+    service: str
+    generation: int
+    supervisor_pid: int
+    listeners: tuple[Listener, ...]
+    """All listeners of all slots that existed at the fork; `Learn` adds to them."""
+    channel: Channel
+    graceful_timeout: float
+    """Seconds; see `Seat`."""
+    scoreboard: Scoreboard
+    audit: bool
+    """Whether to refuse to fork what does not survive it."""
+    evidence: int = 2
+    """Descriptor that the stacks of an import that hangs are written to; standard error by default."""
+
+
+def be_zygote(
+    nursery: Nursery, settings: Settings, program: spawn.Program, foreign: Iterable[Callable[[], None]]
+) -> int:
+    """Be a zygote, in a fork of the supervisor: load, say so, fork workers until the channel's end.
+
+    Returns the exit code; in the workers it does not return. `foreign` closes what is not the zygote's. Blocks for the
+    zygote's life.
+    """
+    code = spawn.settle(nursery.channel, nursery.supervisor_pid, settings, foreign, slot=None)
+    if code is not None:
+        return code
+    labels = {"service": nursery.service, "slot": "zygote", "generation": nursery.generation}
+    spawn.start_log(settings, labels)
+    name = spawn.take_name(NAME)
+    try:
+        code = _load(nursery, program)
+        return _Zygote(nursery, settings, program, name).serve() if code is None else code
+    except ChannelClosed:  # the supervisor is gone, or wants this zygote no more
+        return Exit.OK
+    except BaseException:  # whatever it is, it ends this process and must be read by somebody
+        logger.critical("zygote failed", exc_info=True)
+        return Exit.ERROR
+
+
+def _load(nursery: Nursery, program: spawn.Program) -> int | None:
+    """Load the application and say how that went; return the exit code where workers cannot be forked, else None."""
+    try:
+        program.warm(audit=nursery.audit, evidence=nursery.evidence)
+    except CannotWarm as error:
+        nursery.channel.send_nowait(BootFailed(error.code, error.reason))
+        return error.code
+    except NotForkable as error:
+        nursery.channel.send_nowait(Unfit(error.findings))
+        return Exit.OK
+    finally:
+        spawn.flush_streams()  # what the import has printed
+    gc.collect()
+    gc.freeze()  # or a worker's first collection would write to, and so copy, every page with an object on it
+    nursery.channel.send_nowait(Warm())
+    return None
+
+
+class _Zygote:
+    """A zygote that is warm. `serve` once."""
+
+    def __init__(self, nursery: Nursery, settings: Settings, program: spawn.Program, name: bytes) -> None:
+        """`name`: what workers are called in the process table."""
+        self._nursery = nursery
+        self._name = name
+        self._channel = nursery.channel
+        self._settings = settings
+        self._program = program
+        self._listeners = nursery.listeners
+        # the application may have changed what SIGTERM does
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _HEARD)  # the workers' mask
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+
+    def serve(self) -> int:
+        """Obey orders. Raises `ChannelClosed` at the channel's end; returns an exit code if it cannot go on."""
+        poll = log.unpatched("poll")()
+        while True:
+            poll.register(self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._channel.pending else 0))
+            poll.poll()  # for ever: the supervisor's death is the channel's end
+            self._channel.flush()
+            try:
+                arrived = self._channel.take_over_nowait()
+            except MessageError as error:
+                logger.error("zygote: %s", error)
+                return Exit.ERROR
+            if arrived is not None:
+                order, descriptors = arrived
+                if not self._obey(order, descriptors):
+                    return Exit.ERROR
+
+    def _obey(self, order: Message, descriptors: list[int]) -> bool:
+        """Do what is ordered; False if this process must end, so that the supervisor makes another one."""
+        match order, descriptors:
+            case Spawn(), [channel, evidence]:
+                reason = self._spawn(order, channel, evidence)
+                _close_all(descriptors)
+                if reason is not None:
+                    self._channel.send_nowait(CannotSpawn(order.slot, reason))
+            case Spawn(), _:
+                _close_all(descriptors)
+                self._channel.send_nowait(CannotSpawn(order.slot, _NO_DESCRIPTORS))
+            case Learn(addresses=addresses), _ if len(addresses) == len(descriptors):
+                self._learn(order, descriptors)
+            case Learn(), _:
+                logger.error("a new slot cannot be served: %s", _NO_DESCRIPTORS)
+                return False
+            case _:  # for workers
+                _close_all(descriptors)
+        return True
+
+    def _learn(self, order: Learn, descriptors: list[int]) -> None:
+        for address, kind, fd in zip(order.addresses, order.kinds, descriptors, strict=True):
+            sock = _Socket(fileno=fd)
+            sock.setblocking(False)
+            self._listeners += (Listener(address, ListenerKind(kind), sock, order.slot),)
+
+    def _spawn(self, order: Spawn, channel: int, evidence: int) -> str | None:
+        """Fork the worker; return None once it has said `Born`, or why there is none. Waits a few seconds at most.
+
+        The end of `life` is held by the intermediate and by the worker until it is born: its EOF is the news.
+        """
+        try:
+            news, life = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            return _cannot_fork(error.errno)
+        spawn.flush_streams()  # or each worker would write what is buffered once more
+        try:
+            pid = _fork_quietly()
+        except OSError as error:
+            _close_all((news, life))
+            return _cannot_fork(error.errno)
+        if pid == 0:
+            self._be_intermediate(order, channel, evidence, news, life)
+        posix.close(life)
+        try:
+            return _await_birth(pid, news)
+        finally:
+            posix.close(news)
+
+    def _be_intermediate(self, order: Spawn, channel: int, evidence: int, news: int, life: int) -> NoReturn:
+        """Fork the worker, tell its pid or, negative, the number of the error that kept us from it; and end."""
+        try:
+            own = os.getpid()
+            try:
+                said = _fork_quietly()
+            except OSError as error:
+                said = -(error.errno or 1)
+            if said == 0:
+                self._be_worker(order, channel, evidence, own, (news, life))
+            os.write(life, b"%d" % said)
+        finally:
+            os._exit(0)
+
+    def _be_worker(self, order: Spawn, channel: int, evidence: int, parent: int, life: tuple[int, int]) -> NoReturn:
+        """Be a worker, once the supervisor has adopted this process. No frame of the zygote is ever returned to."""
+        code: int = Exit.ERROR
+        try:
+            self._channel.close()
+            posix.close(life[0])
+            _await_adoption(parent)
+            spawn.take_name(self._name)
+            seat = self._seat(order, channel, evidence)
+            code = spawn.be_born(seat, self._settings, lambda seat: self._enter(seat, life[1]))
+        except BaseException:  # noqa: BLE001 - nothing may return into the zygote's code from here
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _seat(self, order: Spawn, channel: int, evidence: int) -> Seat:
+        return Seat(
+            service=self._nursery.service,
+            slot=order.slot,
+            generation=order.generation,
+            supervisor_pid=self._nursery.supervisor_pid,
+            listeners=self._listeners,
+            channel=Channel(_Socket(fileno=channel)),
+            graceful_timeout=self._nursery.graceful_timeout,
+            record=self._nursery.scoreboard.record(order.place),
+            evidence=evidence,
+        )
+
+    def _enter(self, seat: Seat, life: int) -> int:
+        """Run the program of a worker that has said `Born`."""
+        posix.close(life)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        return self._program.body(seat)
+
+
+def _fork_quietly() -> int:
+    """Fork. Raises `OSError` (EAGAIN, ENOMEM).
+
+    Python 3.12 warns where there are other threads. That is for the audit to say, and a warning that is made an error
+    would leave a child that nobody knows.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return posix.fork()
+
+
+def _await_adoption(parent: int) -> None:
+    """Wait until this process is no more a child of `parent`, a few seconds at most.
+
+    The kernel sends the signal of PR_SET_PDEATHSIG when it has given the child away (`forget_original_parent`,
+    kernel/exit.c). It is blocked, and so can be waited for.
+    """
+    spawn.die_with_parent(signal.SIGCHLD)
+    if os.getppid() == parent:
+        signal.sigtimedwait((signal.SIGCHLD,), _ADOPTION)
+
+
+def _await_birth(pid: int, news: int) -> str | None:
+    """Wait for the worker's birth or death and reap the intermediate; return why there is no worker, if so."""
+    said = b""
+    poll = log.unpatched("poll")()
+    poll.register(news, select.POLLIN)
+    until = time.monotonic() + _BIRTH
+    while poll.poll(max(0, until - time.monotonic()) * 1000):
+        piece = os.read(news, 32)
+        if not piece:
+            _reap(pid)
+            return _outcome(said)
+        said += piece
+    _kill(pid)
+    if said and int(said) > 0:
+        _kill(int(said))
+    _reap(pid)
+    return f"the new process was not there within {_BIRTH:g} s"
+
+
+def _outcome(said: bytes) -> str | None:
+    """Return what the word of an intermediate means: None if there is, or was, a worker."""
+    if not said:
+        return "the process between zygote and worker was killed"
+    return None if int(said) > 0 else _cannot_fork(-int(said))
+
+
+def _cannot_fork(number: int | None) -> str:
+    return f"cannot fork: {os.strerror(number or 0)}"
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _reap(pid: int) -> None:
+    """Reap an intermediate that is ending; nothing is left of it if the application has SIGCHLD ignored."""
+    with contextlib.suppress(ChildProcessError):
+        posix.waitpid(pid, 0)
+
+
+def _close_all(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        posix.close(fd)

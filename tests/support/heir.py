@@ -1,0 +1,52 @@
+"""A program that a supervisor executes as its successor, which serves nobody: its argument says what becomes of it.
+
+serves   says that it serves, is given the sockets, says that it has taken them, and ends with its predecessor's word
+fails    ends at once
+hangs    says nothing; ends when it is told that it is not wanted
+deaf     says nothing and hears nothing; a signal ends it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+
+from hybrid.supervisor.invocation import HANDOVER_VARIABLE
+from hybrid.supervisor.wire import Line, Serving, Taken, WireError, Yours
+
+
+def hear(line: Line) -> object:
+    """Wait for a word."""
+    poll = select.poll()
+    poll.register(line.fileno(), select.POLLIN)
+    while True:
+        poll.poll()
+        heard = line.hear_nowait()
+        if heard is not None:
+            return heard[0]
+
+
+def main() -> None:
+    estate = json.loads(os.pread(int(os.environ[HANDOVER_VARIABLE]), 1 << 20, 0))
+    line = Line(socket.socket(fileno=estate["line"]))
+    match sys.argv[1]:
+        case "serves":
+            line.say(Serving(tuple(range(len(estate["entries"])))))
+            assert hear(line) == Yours()
+            line.say(Taken())
+        case "fails":
+            sys.exit(3)
+        case "deaf":
+            signal.pause()
+    try:
+        hear(line)
+    except WireError:
+        return
+
+
+if __name__ == "__main__":
+    main()

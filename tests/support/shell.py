@@ -1,0 +1,38 @@
+"""What tests of the supervisor's shell begin with: settings, and a program that a fake kernel never runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hybrid.supervisor import loop
+from hybrid.supervisor.addresses import parse_bind
+from hybrid.supervisor.control import Control
+from hybrid.supervisor.settings import Settings
+from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.seat import Seat
+from support.fake_kernel import FakeKernel
+
+Log = Callable[[], list[str]]
+"""Gives the lines that the supervisor has logged."""
+
+
+class NoProgram:
+    """A program that must not run: a fake kernel runs no child."""
+
+    def body(self, seat: Seat) -> int:
+        raise AssertionError
+
+    def warm(self, *, audit: bool, evidence: int) -> None:
+        raise AssertionError
+
+
+def settings(**fields: object) -> Settings:
+    """Return settings of two workers at a free port; nobody looks whether they stall, for a fake answers no ping."""
+    unwatched = {"preload": "off", "stall_threshold": 0.0, "stall_report": 0.0}
+    usual = {"binds": (parse_bind("127.0.0.1:0"),), "workers": 2, **unwatched}
+    return Settings(**{**usual, **fields})  # type: ignore[arg-type]
+
+
+def run(kernel: FakeKernel, control: Control | None = None, **fields: object) -> Exit:
+    """Be the supervisor over a fake kernel."""
+    return loop.run(settings(**fields), NoProgram(), kernel, control)

@@ -1,0 +1,241 @@
+"""What the audit of an import finds: each kind of thing that does not survive a fork, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+
+import greenlet
+import pytest
+
+from hybrid.workers import audit
+
+
+@pytest.fixture
+def before() -> audit.Census:
+    return audit.census()
+
+
+@contextlib.contextmanager
+def thread(name: str) -> Iterator[None]:
+    """A thread that lives as long as the block."""
+    ended = threading.Event()
+    made = threading.Thread(target=ended.wait, name=name)
+    made.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        made.join()
+
+
+def test_where_nothing_came_nothing_is_found(before: audit.Census) -> None:
+    assert audit.findings(before) == []
+
+
+# --- threads and greenlets
+
+
+def test_threads_are_named(before: audit.Census) -> None:
+    with thread("ticker"), thread("flusher"):
+        assert audit.findings(before) == ["2 live threads (flusher, ticker)"]
+
+
+def test_threads_that_were_there_before_are_not_the_imports() -> None:
+    with thread("older"):
+        assert audit.findings(audit.census()) == []
+
+
+def test_a_thread_that_has_been_joined_is_gone(before: audit.Census) -> None:
+    for _ in range(100):
+        with thread("short"):
+            pass
+        assert audit.findings(before) == []
+
+
+def test_a_thread_that_only_the_kernel_knows_is_found(before: audit.Census) -> None:
+    with thread("library"):
+        made = next(item for item in threading.enumerate() if item.name == "library")
+        del threading._active[made.ident]  # type: ignore[attr-defined]
+        try:
+            (found,) = audit.findings(before)
+            assert found.startswith("1 live thread of C code (")
+        finally:
+            threading._active[made.ident] = made  # type: ignore[attr-defined]
+
+
+def test_greenlets_that_have_begun_are_found_and_others_not(before: audit.Census) -> None:
+    main = greenlet.getcurrent()
+    made = greenlet.greenlet(main.switch)
+    assert audit.findings(before) == []
+    made.switch()
+    assert audit.findings(before) == ["1 started greenlet"]
+    made.switch()
+    assert audit.findings(before) == []
+
+
+# --- descriptors
+
+
+def test_connected_and_listening_sockets_are_found_with_their_addresses(before: audit.Census) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        served, listening = (f"127.0.0.1:{sock.getsockname()[1]}" for sock in (client, server))
+        peer, _ = server.accept()
+        with peer:
+            expected = f"3 new sockets ({', '.join(sorted({served, listening}))})"
+            assert audit.findings(before) == [expected]
+
+
+def test_a_pair_of_sockets_is_found(before: audit.Census) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert audit.findings(before) == ["2 new sockets (a pair)"]
+
+
+def test_a_unix_socket_is_found_by_its_path(before: audit.Census) -> None:
+    with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{name}/sock")
+        server.listen()
+        assert audit.findings(before) == [f"1 new socket ({name}/sock)"]
+
+
+def test_sockets_to_which_nothing_can_come_are_not_found(before: audit.Census) -> None:
+    """As a logger's line to syslog, and a socket for statistics that has not sent yet."""
+    with (
+        tempfile.TemporaryDirectory() as name,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        socket.socket(),
+    ):
+        server.bind(f"{name}/log")
+        line.connect(f"{name}/log")
+        assert audit.findings(before) == [f"1 new socket ({name}/log)"], "the server of this test alone"
+
+
+def test_looking_at_a_socket_leaves_it_as_it_is(before: audit.Census) -> None:
+    socket.setdefaulttimeout(7)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            os.set_blocking(server.fileno(), True)
+            assert len(audit.findings(before)) == 1
+            assert os.get_blocking(server.fileno())
+            assert socket.getdefaulttimeout() == 7
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def test_epoll_and_the_like_are_found(before: audit.Census) -> None:
+    first, second, eventfd = select.epoll(), select.epoll(), os.eventfd(0)
+    try:
+        assert audit.findings(before) == ["2 epoll descriptors", "an eventfd descriptor"]
+    finally:
+        first.close()
+        second.close()
+        os.close(eventfd)
+
+
+def test_an_event_loop_is_found(before: audit.Census) -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        assert "an epoll descriptor" in audit.findings(before)
+    finally:
+        loop.close()
+
+
+def test_files_and_pipes_are_fine(before: audit.Census) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb"), tempfile.TemporaryFile():  # noqa: PTH123 - descriptors
+        assert audit.findings(before) == []
+
+
+def test_what_nobody_holds_is_closed_and_not_found(before: audit.Census) -> None:
+    class Client:
+        """Closes what it has when it is collected, which a cycle puts off."""
+
+        def __init__(self) -> None:
+            self.sock = socket.create_server(("127.0.0.1", 0))
+            self.me = self
+
+        def __del__(self) -> None:
+            self.sock.close()
+
+    gc.disable()
+    try:
+        Client()
+        assert audit.findings(before) == []
+    finally:
+        gc.enable()
+
+
+# --- children and timers
+
+
+def test_a_child_is_found_until_it_is_waited_for() -> None:
+    program = "import sys; from hybrid.workers import audit; import subprocess; before = audit.census()\n"
+    program += "child = subprocess.Popen([sys.executable, '-c', ''], stdin=subprocess.PIPE)\n"
+    program += "print(audit.findings(before)); child.communicate(); print(audit.findings(before))"
+    assert run(program) == ["['a child process']", "[]"]
+
+
+def test_a_running_timer_is_found(before: audit.Census) -> None:
+    signal.setitimer(signal.ITIMER_VIRTUAL, 3600)
+    try:
+        assert audit.findings(before) == ["a running timer"]
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+# --- gevent, in a process of its own
+
+PATCHED = "from gevent import monkey; monkey.patch_all()\nfrom hybrid.workers import audit; before = audit.census()\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("", []),
+        ("import time; time.sleep(0.001)", []),
+        ("from concurrent.futures import ThreadPoolExecutor as P; pool = P(1)", []),
+        ("import threading; t = threading.Thread(target=print, args=('',)); t.start(); t.join()", []),
+        ("import gevent; let = gevent.spawn(len, '')", ["1 started greenlet (Greenlet-0)"]),
+        ("import gevent; let = gevent.spawn(gevent.sleep, 9); gevent.sleep(0)", ["1 started greenlet (Greenlet-0)"]),
+    ],
+)
+def test_an_idle_hub_of_gevent_is_no_finding_but_its_greenlets_are(code: str, expected: list[str]) -> None:
+    assert run(f"{PATCHED}{code}\nprint(audit.findings(before))")[-1] == repr(expected)
+
+
+def test_a_live_thread_of_a_patched_process_is_found() -> None:
+    code = (
+        "import threading; t = threading.Thread(target=threading.Event().wait, name='ticker', daemon=True); t.start()"
+    )
+    found = run(f"{PATCHED}{code}\nprint(audit.findings(before))")[-1]
+    assert "1 live thread (ticker)" in found
+
+
+def test_gevents_own_threads_are_found() -> None:
+    code = "import gevent; gevent.get_hub().threadpool.apply(print, ('',))"
+    assert "1 live thread of C code" in run(f"{PATCHED}{code}\nprint(audit.findings(before))")[-1]
+
+
+def run(program: str) -> list[str]:
+    """Run a program and return the lines it prints."""
+    command = [sys.executable, "-P", "-c", program]
+    with tempfile.TemporaryDirectory() as cwd:
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=cwd)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.splitlines()

@@ -1,0 +1,106 @@
+"""When a worker is worn: each limit, its jitter, and that it is said once."""
+
+from __future__ import annotations
+
+import pytest
+
+from hybrid.workers.application import Wear
+from hybrid.workers.contract.scoreboard import MEMORY, Record, Scoreboard
+from hybrid.workers.scoreboard import Heartbeat
+from hybrid.workers.wear import Endurance
+
+
+class Life:
+    """A worker with an endurance, and what it said."""
+
+    def __init__(self, wear: Wear, draw: float = 0.0) -> None:
+        self.record: Record = Scoreboard(1).record(0)
+        self.heartbeat = Heartbeat(self.record)
+        self.said: list[str] = []
+        self.now = 50.0
+        self.endurance = Endurance(wear, self.heartbeat, self.said.append, lambda: self.now, lambda: draw)
+
+    def serves(self, count: int) -> None:
+        for _ in range(count):
+            self.heartbeat.counts_request()
+
+    def holds(self, memory: int) -> None:
+        self.record.numbers[MEMORY] = memory
+        self.endurance.look()
+
+    def lives(self, seconds: float) -> None:
+        self.now += seconds
+        self.endurance.look()
+
+
+def test_without_limits_it_is_never_worn() -> None:
+    life = Life(Wear())
+    life.serves(1000)
+    life.lives(1e9)
+    life.holds(2**50)
+    assert life.said == []
+
+
+def test_requests_are_counted_exactly() -> None:
+    life = Life(Wear(max_requests=500))
+    life.serves(499)
+    assert life.said == []
+    life.serves(1)
+    assert life.said == ["served 500 requests"]
+    life.serves(1000)
+    assert len(life.said) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "why"), [(90, "lived for 90 s"), (4500, "lived for 75 min"), (26 * 3600, "lived for 26 h")]
+)
+def test_it_lives_for_so_long(limit: float, why: str) -> None:
+    life = Life(Wear(max_lifetime=limit))
+    life.lives(limit - 1)
+    assert life.said == []
+    life.lives(1)
+    life.lives(1)
+    assert life.said == [why]
+
+
+def test_it_may_hold_so_much_memory() -> None:
+    life = Life(Wear(max_memory=512 * 2**20))
+    life.holds(512 * 2**20 - 1)
+    assert life.said == []
+    life.holds(512 * 2**20)
+    life.holds(600 * 2**20)
+    assert life.said == ["holds 512 MiB of memory"]
+
+
+def test_it_is_worn_once_whatever_limits_it_reaches() -> None:
+    life = Life(Wear(max_requests=1, max_lifetime=1, max_memory=1))
+    life.holds(1)
+    life.serves(1)
+    life.lives(1)
+    assert len(life.said) == 1
+
+
+def test_jitter_is_added_to_each_limit() -> None:
+    wear = Wear(max_requests=100, max_lifetime=100, max_memory=1000, jitter=0.5)
+    life = Life(wear, draw=1.0)
+    life.serves(149)
+    life.lives(149)
+    life.holds(1499)
+    assert life.said == []
+    life.serves(1)
+    assert life.said == ["served 150 requests"]
+    for reach in (lambda life: life.lives(150), lambda life: life.holds(1500)):
+        life = Life(wear, draw=1.0)
+        reach(life)
+        assert len(life.said) == 1
+
+
+def test_workers_draw_limits_of_their_own() -> None:
+    said: list[str] = []
+    for _ in range(5):
+        heartbeat = Heartbeat()
+        Endurance(Wear(max_requests=10_000), heartbeat, said.append)
+        for _ in range(11_000):
+            heartbeat.counts_request()
+    assert len(said) == 5
+    assert len(set(said)) > 1

@@ -1,0 +1,139 @@
+"""The scoreboard: what each worker is doing, in memory that it shares with its supervisor and that outlives it.
+
+    line 0                  of the board: whether the supervisor watches for stalls
+    then 512 bytes a place  the record of one process: 4 cache lines that only it writes, 1 for the supervisor
+
+A process gets a place when it is forked and gives it back when it is reaped. No locks: each number has one writer and
+is 8 bytes at an address that is a multiple of 8, which x86-64 and AArch64 read and write whole. Different numbers of a
+record need not be of the same instant.
+
+Times are seconds of CLOCK_MONOTONIC, the same in all processes of a machine (clock_gettime(2)).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import mmap
+
+LINE = 64
+RECORD = 512
+"""Bytes."""
+
+# indices of 8 bytes within a record, for `Record.numbers` and `Record.times`
+STATE, GENERATION, PID, PULSE, BUSY_SINCE, ACCEPTED, ACTIVE, REQUESTS = range(8)
+TURNS, LAG_MAX, ANSWERED, MEMORY = range(8, 12)
+LAGS = 16
+"""The first of the counts of turns that were longer than each of `LAG_BOUNDS`, and not longer than the next."""
+LAG_BOUNDS = (0.001, 0.005, 0.010, 0.025, 0.050, 0.100, 1.0, 10.0)
+"""Seconds."""
+ASKED = 32
+"""The supervisor's own line."""
+
+
+class Activity(enum.IntEnum):
+    """What a process of the service does with its life, as it says itself (`STATE`)."""
+
+    NOTHING = 0
+    BOOTING = 1
+    READY = 2
+    DRAINING = 3
+
+
+class Pulse(enum.IntEnum):
+    """How a loop shows that it turns (`PULSE`)."""
+
+    TURNS = 0
+    """`BUSY_SINCE` is set when the loop wakes and 0 while it waits."""
+    PINGS = 1
+    """The loop cannot be observed: only the time that a `Ping` stays unanswered tells."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A record at one moment."""
+
+    busy_since: float
+    """When the turn of the loop that is under way began; 0: the loop waits for events."""
+    accepted: int
+    """Connections taken, ever."""
+    active: int
+    """Connections open now."""
+    requests: int
+    """Requests begun, ever; datagrams and connections where there are no requests."""
+    turns: int
+    """Turns of the loop, ever; 0 where they cannot be observed."""
+    lag_max: float
+    """The longest turn, seconds."""
+    lags: tuple[int, ...]
+    """Turns longer than each of `LAG_BOUNDS`, and not longer than the next."""
+    memory: int
+    """Resident bytes, as last looked at."""
+
+
+class Record:
+    """The record of one process. Reading and writing it never blocks."""
+
+    __slots__ = ("_board", "numbers", "place", "times")
+
+    def __init__(self, board: Scoreboard, place: int) -> None:
+        begin = LINE + place * RECORD
+        view = memoryview(board.memory)[begin : begin + RECORD]
+        self._board = board
+        self.place = place
+        self.numbers = view.cast("Q")
+        """The record as counts."""
+        self.times = view.cast("d")
+        """The same memory as seconds."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether the supervisor watches for stalls, or somebody has asked it to."""
+        return self._board.watched
+
+    @watched.setter
+    def watched(self, value: bool) -> None:
+        self._board.watched = value
+
+    def clear(self) -> None:
+        """Empty it for the next process."""
+        for index in range(RECORD // 8):
+            self.numbers[index] = 0
+
+    def snapshot(self) -> Snapshot:
+        """Return what it says now."""
+        numbers, times = self.numbers, self.times
+        return Snapshot(
+            busy_since=times[BUSY_SINCE],
+            accepted=numbers[ACCEPTED],
+            active=numbers[ACTIVE],
+            requests=numbers[REQUESTS],
+            turns=numbers[TURNS],
+            lag_max=times[LAG_MAX],
+            lags=tuple(numbers[LAGS : LAGS + len(LAG_BOUNDS)]),
+            memory=numbers[MEMORY],
+        )
+
+
+class Scoreboard:
+    """The memory, made by the supervisor before its first fork. Pages that no record uses take no memory."""
+
+    def __init__(self, places: int) -> None:
+        """Raises `OSError` (ENOMEM)."""
+        self.places = places
+        self.memory = mmap.mmap(-1, LINE + places * RECORD, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+
+    @property
+    def watched(self) -> bool:
+        """See `Record.watched`."""
+        return self.memory[0] != 0
+
+    @watched.setter
+    def watched(self, value: bool) -> None:
+        self.memory[0] = 1 if value else 0
+
+    def record(self, place: int) -> Record:
+        """Return the record at `place`, 0 to `places` - 1."""
+        if not 0 <= place < self.places:
+            raise IndexError(f"place {place} of {self.places}")
+        return Record(self, place)

@@ -1,0 +1,87 @@
+"""Load the application in a process that will be forked into workers, and find it again in the forks.
+
+A module's variable is what survives the fork: the plan that a worker is started with knows nothing of its zygote.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from hybrid.workers import audit, entry
+from hybrid.workers.application import Application
+from hybrid.workers.contract.warming import CannotWarm, NotForkable
+from hybrid.workers.errors import BootError
+from hybrid.workers.interfaces.detect import HTTP_KINDS, Kind
+
+T = TypeVar("T")
+_warm: tuple[Application, entry.Loaded] | None = None  # what this process, or the one it was forked from, has loaded
+
+
+def warm(application: Application, *, audit_import: bool, evidence: int = 2) -> None:
+    """Import the target and what serves it. Runs code of the application; blocks for as long as that takes.
+
+    Where it hangs is written to the descriptor `evidence` when the supervisor asks.
+
+    Raises `CannotWarm` if it cannot be loaded, and with `audit_import` `NotForkable` if it has left something that does
+    not survive a fork.
+    """
+    global _warm
+    before = _looking(audit.census) if audit_import else None
+    entry.prepare(evidence)
+    try:
+        loaded = entry.load(application)
+    except BootError as error:
+        raise CannotWarm(int(error.code), error.reason) from None
+    for name in _needed(application, loaded):
+        importlib.import_module(name)
+    if before is not None and (found := _looking(lambda: audit.findings(before))):
+        raise NotForkable(", ".join(found))
+    _warm = application, loaded
+
+
+def _looking(look: Callable[[], T]) -> T:
+    """Return what `look` sees; what cannot be looked at (no /proc, EMFILE) is not to be forked."""
+    try:
+        return look()
+    except OSError as error:
+        raise NotForkable(f"nobody can tell, for the process cannot be looked at: {error}") from None
+
+
+def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:
+    """What workers import before they serve: once here, instead of once in each. Only now is the process prepared."""
+    yield "hybrid.workers.serving"
+    match loaded.driver.name:
+        case "gevent":
+            yield "hybrid.workers.loops.gevent_runtime"
+        case name:
+            yield "hybrid.workers.hub.sockets"
+            if name in ("select", "poll", "epoll"):
+                yield f"hybrid.workers.pollers.{name}"
+    if loaded.kind in HTTP_KINDS:
+        yield "hybrid.workers.interfaces.web"
+        if loaded.kind is Kind.ASGI:
+            yield "hybrid.workers.interfaces.asgi_websocket"
+        if application.http.access_log is not None:
+            yield "hybrid.workers.interfaces.logged"
+
+
+def is_warm() -> bool:
+    """Whether this process has loaded an application to be forked, or was forked from one that has."""
+    return _warm is not None
+
+
+def loaded_for(application: Application) -> entry.Loaded | None:
+    """Return what was loaded for `application` in this process or an ancestor of it; None: nothing was."""
+    if _warm is None or _warm[0] is not application:
+        return None
+    _renew_hub()
+    return _warm[1]
+
+
+def _renew_hub() -> None:
+    """Give a hub of gevent that the import has started an epoll set of its own, in the forked process."""
+    if audit.idle_hub() is not None:
+        sys.modules["gevent.hub"].reinit()
