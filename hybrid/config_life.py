@@ -15,6 +15,7 @@ _RANGES: Final = {
     "stall_threshold": Range(0, 60.0, False, _SECONDS),
     "stall_report": Range(0, DAY, False, _SECONDS),
     "stall_timeout": Range(0, DAY, False, _SECONDS),
+    "refork_after": Range(0, 10**12, True),
     "max_requests": Range(0, 10**12, True),
     "max_lifetime": Range(0, 365 * DAY, False, _SECONDS),
     "max_memory": Range(0, 2**50, True, " (bytes)"),
@@ -38,6 +39,9 @@ class LifeFields:
     """After so long the stack of a stalled worker is logged."""
     stall_timeout: float = 0.0
     """After so long a stalled worker is killed and replaced."""
+    refork_after: int = 0
+    """Requests after which a worker becomes the process from which others are forked, so that they share what it has
+    warmed up; connections or datagrams for handlers. Once in each generation; not with `preload` `off`."""
     max_requests: int = 0
     """Requests after which a worker is replaced; connections or datagrams for handlers."""
     max_lifetime: float = 0.0

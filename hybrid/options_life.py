@@ -26,6 +26,12 @@ OPTIONS = [
         "limits below.",
     ),
     _renewal.count(
+        "--refork-after",
+        "Make the process from which workers are forked anew, of the first worker that has served so many requests "
+        "(connections or datagrams of handlers): caches that it has filled and modules that it has imported meanwhile "
+        "are shared by all workers then. Again in each generation. 0: never. No effect with --preload off.",
+    ),
+    _renewal.count(
         "--max-requests",
         "Replace a worker that has served so many requests; connections or datagrams of handlers. 0: never.",
     ),

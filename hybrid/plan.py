@@ -21,6 +21,7 @@ from hybrid.supervisor.settings import Settings
 from hybrid.targets import TargetError, home_of, pickled
 from hybrid.workers.application import Application, Wear
 from hybrid.workers.contract import log
+from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.seat import ListenerKind, Seat
 from hybrid.workers.http.access_line import check_format
 from hybrid.workers.http.settings import HttpSettings, Limits, Tls
@@ -52,10 +53,11 @@ class Plan:
         except OSError as error:
             raise ConfigError("chdir", f"cannot work in {self.directory}: {error.strerror}") from None
 
-    def body(self, seat: Seat) -> int:
+    def body(self, seat: Seat) -> int | Promotion:
         """Be a worker until it has drained; return its exit code. Called in the forked child.
 
-        What `warm` has loaded in an ancestor of this process is served; else the target is imported here.
+        What `warm` has loaded in an ancestor of this process is served; else the target is imported here. Returns a
+        `Promotion` where this process is to be a zygote from now on.
         """
         self._make_importable()
         from hybrid.workers import entry, preload  # import event loops: never in the supervisor
@@ -98,6 +100,8 @@ def plan(service: Service, *, travels: bool) -> Plan:
     `Service` could not check: addresses, the loop's name, accounts, certificates, the access log, the target.
     """
     remarks: list[str] = []
+    if service.refork_after and service.preload == "off":
+        remarks.append("--refork-after has no effect with --preload off: there is no zygote")
     return Plan(
         settings=_settings(service),
         application=_application(service, remarks, travels=travels),
@@ -121,6 +125,7 @@ def _settings(service: Service) -> Settings:
         backoff=float(service.backoff),
         backoff_max=float(service.backoff_max),
         preload=service.preload,
+        reforks=service.refork_after > 0,
         surge=service.surge,
         stall_threshold=float(service.stall_threshold),
         stall_report=float(service.stall_report),
@@ -164,6 +169,7 @@ def _application(service: Service, remarks: list[str], *, travels: bool) -> Appl
             max_requests=service.max_requests,
             max_lifetime=float(service.max_lifetime),
             max_memory=service.max_memory,
+            refork_after=0 if service.preload == "off" else service.refork_after,
             jitter=float(service.recycle_jitter),
         ),
     )

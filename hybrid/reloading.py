@@ -31,7 +31,7 @@ from hybrid.supervisor.spawn import occupy_standard_descriptors
 from hybrid.workers.contract import log
 from hybrid.workers.contract.exits import Exit
 
-_PASSED_ON = STOPS | {signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU}
+_PASSED_ON = STOPS | {signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2}
 
 logger = logging.getLogger(log.LOGGER_NAME)
 

@@ -12,6 +12,7 @@ A sans-IO core decides, a thin shell acts:
     generations  zygotes and reloads
     stalls       loops that stand still
     upgrades     another supervisor takes over
+    promotion    a warm worker becomes the next zygote
     machine      `step(event, now) -> actions`, with its parts the only writer of the table
     status       what is told to whoever asks
 

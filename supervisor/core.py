@@ -59,8 +59,9 @@ class Core:
         return None if patience is None else now + patience
 
     def drain(self, child: Child, now: float) -> ev.Action:
-        """Move a child on its way out; return what tells it."""
-        self.table.move(child.pid, News.DRAIN, self.due(State.DRAINING, now))
+        """Move a child on its way out; return what tells it. A zygote has nothing to drain."""
+        due = now + rules.ABORT_PATIENCE if child.is_zygote else self.due(State.DRAINING, now)
+        self.table.move(child.pid, News.DRAIN, due)
         return ev.Drain(child.pid)
 
     def abort(self, child: Child, since: float, now: float) -> None:

@@ -12,9 +12,12 @@ from collections.abc import Iterator, Sequence
 
 from hybrid.supervisor.evidence import Evidence
 from hybrid.workers.contract.channel import Channel, ChannelClosed
-from hybrid.workers.contract.messages import Adopt, Learn, Message, Ping
+from hybrid.workers.contract.messages import Adopt, Learn, Message, Ping, Promote
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
 from hybrid.workers.contract.seat import Listener
+
+STICKS = 0.1
+"""Seconds for which a queue is served on by siblings after its own worker does again."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -28,8 +31,20 @@ class Line:
     evidence: Evidence
     knows: int
     """It has the listeners of the slots below this."""
+    adopts: frozenset[int] = frozenset()
+    """The foreign slots that it was last told to serve."""
+    wants: frozenset[int] = frozenset()
+    """Those that it should serve; a part of the former for a moment."""
+    shrinks_at: float | None = None
+    """When it is told so, seconds."""
     has_babbled: bool = False
     """It has sent something that is no message, and that was logged."""
+    born_with: int = dataclasses.field(init=False)
+    """It has had the listeners of the slots below this since its fork."""
+
+    def __post_init__(self) -> None:
+        """It begins with what it knows."""
+        self.born_with = self.knows
 
 
 class Crew:
@@ -158,11 +173,52 @@ class Crew:
         """Have a worker show that its loop turns."""
         self.tell(pid, Ping())
 
-    def adopt(self, pid: int, slots: Sequence[int], listeners: Sequence[Listener]) -> None:
-        """Have a worker serve the queues of `slots` too; `listeners` are all of them."""
+    def adopt(self, pid: int, slots: Sequence[int], listeners: Sequence[Listener], now: float = 0.0) -> None:
+        """Have a worker serve the queues of `slots` too; `listeners` are those it may not know yet.
+
+        It begins with those when it has learned of them. What is no longer to be served is so for another moment:
+        where requests block for some milliseconds each, workers would be told at each of them.
+        """
         line = self._lines[pid]
         teach(line, listeners)
-        self.tell(pid, Adopt(tuple(slot for slot in slots if slot < line.knows)))
+        line.wants = frozenset(slots)
+        if not line.wants <= line.adopts:
+            self._tell_adopted(pid, line, line.adopts | line.wants)
+        if line.wants == line.adopts:
+            line.shrinks_at = None
+        elif line.shrinks_at is None:
+            line.shrinks_at = now + STICKS
+
+    def settle(self, now: float) -> None:
+        """Tell those that serve more than they should."""
+        for pid, line in self._lines.items():
+            if line.shrinks_at is not None and line.shrinks_at <= now:
+                line.shrinks_at = None
+                self._tell_adopted(pid, line, line.wants)
+
+    @property
+    def due(self) -> float | None:
+        """When `settle` has something to do; None: nothing."""
+        return min((line.shrinks_at for line in self._lines.values() if line.shrinks_at is not None), default=None)
+
+    def _tell_adopted(self, pid: int, line: Line, slots: frozenset[int]) -> None:
+        line.adopts = slots
+        self.tell(pid, Adopt(tuple(sorted(slots))))
+
+    def promote(self, pid: int, slot: int, generation: int) -> None:
+        """Have a worker become the zygote of a generation, in the place `slot`.
+
+        It forgets the listeners that it has learned, and is taught them anew.
+        """
+        line = self._lines[pid]
+        self.tell(pid, Promote(generation))
+        line.slot, line.generation, line.knows = slot, generation, line.born_with
+        line.adopts = line.wants = frozenset()
+        line.shrinks_at = None
+
+    def is_behind(self, slots: int) -> bool:
+        """Whether some child does not know the listeners of all `slots` slots: `teach_all` once more."""
+        return any(line.knows < slots for line in self._lines.values())
 
     def teach_all(self, listeners: Sequence[Listener]) -> None:
         """Tell all children of listeners that were made after their fork; those with a full line learn it later."""

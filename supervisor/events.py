@@ -75,17 +75,24 @@ class WorkerFailed:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ZygoteWarm:
-    """A zygote said that it has imported the application and can fork workers."""
+    """A zygote said that it can fork workers; so does a worker that has become one."""
 
     pid: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ZygoteUnfit:
-    """A zygote said that its memory must not be forked, because of what it found."""
+    """A zygote, or a worker that was to become one, said that its memory must not be forked; it ends."""
 
     pid: int
     findings: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerSeasoned:
+    """A worker said that it may become the next zygote."""
+
+    pid: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,6 +116,13 @@ class Recovered:
     """The loop of a worker turns again."""
 
     pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Looked:
+    """What one look at the workers has shown; many of them may stall and recover at a time."""
+
+    news: tuple[Stalled | Recovered, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,11 +207,13 @@ Event = (
     | WorkerReady
     | WorkerDraining
     | WorkerFailed
+    | WorkerSeasoned
     | WorkerWorn
     | ZygoteWarm
     | ZygoteUnfit
     | Stalled
     | Recovered
+    | Looked
     | Exited
     | Tick
     | ScaleAsked
@@ -252,6 +268,14 @@ class Drain:
     """Ask a child to finish what it has and exit (SIGTERM)."""
 
     pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Promote:
+    """Ask a worker to finish what it has, as `Drain` does, and to become the zygote of a generation then."""
+
+    pid: int
+    generation: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -339,6 +363,7 @@ Action = (
     | ForkZygote
     | CallOff
     | Drain
+    | Promote
     | Dump
     | Abort
     | Kill

@@ -16,7 +16,7 @@ from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.sockets import Listeners
 from hybrid.supervisor.spawn import Program, be_worker
 from hybrid.supervisor.table import ZYGOTE
-from hybrid.supervisor.zygote import Nursery, be_zygote
+from hybrid.supervisor.zygote import Nursery, be_zygote, live_on
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Spawn
@@ -132,7 +132,8 @@ class Forking:
     # --- in the child
 
     def _be_worker(self, seat: Seat) -> int:
-        return be_worker(seat, self._settings, self._program.body, self._not_theirs(seat.evidence))
+        outcome = be_worker(seat, self._settings, self._program.body, self._not_theirs(seat.evidence))
+        return live_on(outcome, seat, self._settings, self._program)
 
     def _be_zygote(self, generation: int, channel: Channel, evidence: Evidence) -> int:
         nursery = Nursery(

@@ -4,7 +4,7 @@
                  -> it is the generation that serves, and the workers of older ones are replaced (see `rollout`)
 
 Whatever fails before that worker is ready ends the reload: it is said once, and the old generation goes on as if
-nothing had been asked.
+nothing had been asked. A refork goes the same way, from a zygote on that was a worker before (see `promotion`).
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ class Generations:
         self._not_before = NEVER  # when the next zygote may be started, seconds
         self._replacing: int | None = None  # the generation that a reload has proved and that replaces the others
         self._is_asked = False  # a reload was asked for before the first worker was ready
+        self._attempt = "reload"  # what tries a generation out, or has: a reload or a refork
 
     # --- questions
 
     @property
     def is_reloading(self) -> bool:
-        """Whether a reload is under way."""
+        """Whether a generation is tried out, or replaces the workers of others."""
         return self._core.table.next is not None or self._replacing is not None
 
     def readiness(self) -> Readiness:
@@ -91,10 +92,14 @@ class Generations:
     def conclude(self) -> None:
         """Say when a reload is complete."""
         core, table = self._core, self._core.table
-        if self._replacing is not None and core.phase not in OVER and not rollout.outdated(table):
-            if table.next is None and rollout.is_complete(table):
-                core.say(Level.INFO, f"reload complete: {count_of(len(table.wanted))} of generation {self._replacing}")
-            self._replacing = None
+        if self._replacing is None or core.phase in OVER or rollout.outdated(table):
+            return
+        if table.next is None and rollout.is_complete(table):
+            workers = count_of(len(table.wanted))
+            core.say(Level.INFO, f"{self._attempt} complete: {workers} of generation {self._replacing}")
+        elif table.next is None and not rollout.is_failing(table):
+            return  # slots that were vacant before have their first worker on its way
+        self._replacing = None
 
     def on_reload_asked(self) -> None:
         """Try new code."""
@@ -106,15 +111,25 @@ class Generations:
             core.say(Level.INFO, "reload asked for before any worker is ready: it follows")
         else:
             if table.next is not None:
-                core.say(Level.INFO, f"reload asked for anew: giving up generation {table.next}")
+                anew = " anew" if self._attempt == "reload" else ""
+                core.say(Level.INFO, f"reload asked for{anew}: giving up generation {table.next}")
                 table.give_up_next()
             self._begin()
 
     def _begin(self) -> None:
         table = self._core.table
+        self._attempt = "reload"
         self._failures, self._not_before = 0, NEVER
         before, after = table.generation, table.try_next()
         self._core.say(Level.INFO, f"reloading: starting generation {after} beside generation {before}")
+
+    def try_heir(self, child: Child, generation: int, now: float) -> None:
+        """Try a generation out whose zygote was a worker until now, and can fork."""
+        core, table = self._core, self._core.table
+        self._attempt = "refork"
+        table.promote(child.pid, generation, now)
+        before, after = table.generation, table.try_next(generation)
+        core.say(Level.INFO, f"reforking: starting generation {after} from a warm worker beside generation {before}")
 
     # --- workers
 
@@ -152,11 +167,11 @@ class Generations:
 
     def _give_up(self, reason: str) -> None:
         core, table = self._core, self._core.table
-        failed = table.next
+        failed, before = table.next, table.generation
         table.give_up_next()
         core.say(
             Level.ERROR,
-            f"reload failed, generation {table.generation} goes on: generation {failed} cannot start: {reason}",
+            f"{self._attempt} failed, generation {before} goes on: generation {failed} cannot start: {reason}",
         )
 
     # --- zygotes
@@ -199,7 +214,8 @@ class Generations:
         if child is None or child.state is not State.BOOTING:
             return
         self._alone.add(child.generation)
-        core.say_of(child, Level.INFO, f"not preloading: the import left {findings}; each worker imports for itself")
+        alone = f"each worker imports for itself{', and --refork-after has no effect' if core.policy.reforks else ''}"
+        core.say_of(child, Level.INFO, f"not preloading: the import left {findings}; {alone}")
         core.do(core.drain(child, now))
 
     def on_zygote_failed(self, child: Child, code: Exit, reason: str) -> None:
@@ -232,6 +248,8 @@ class Generations:
         elif core.phase is Phase.STOPPING and child.state is State.KILLED:
             core.table.remove(child.pid)
         else:
+            if child.state is State.DRAINING:
+                core.say_of(child, Level.WARNING, "zygote does not end: killing it")
             core.kill(child, now)
 
     def on_mute(self, child: Child, now: float) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 
 from hybrid.supervisor.core import OVER
+from hybrid.supervisor.kernel import Kernel
 from hybrid.supervisor.machine import Machine
 from hybrid.supervisor.notify import Notifier
 
+_LAST_WORDS = 1.0  # seconds for a manager whose queue is full, at the end
 _RETRY = 0.2  # seconds until what the manager had no room for is sent again, or a worker may turn again
 
 
 class Herald:
-    """Compares the machine with what was said, once a turn of the shell. No method blocks."""
+    """Compares the machine with what was said, once a turn of the shell. Only `finish` blocks."""
 
     def __init__(self, notifier: Notifier, machine: Machine) -> None:
         self._notifier = notifier
@@ -36,19 +38,30 @@ class Herald:
     def tell(self, now: float) -> None:
         """Say what has changed; `now` in monotonic seconds."""
         machine, notifier = self._machine, self._notifier
-        if machine.has_successor:  # the other one speaks
-            self._feeds_at = self._retries_at = math.inf
-            return
-        if machine.phase in OVER:
-            self._tell_stopping()
+        if machine.has_successor:  # the other one speaks; but what was said before may still be on its way
+            self._feeds_at = math.inf
         else:
-            self._tell_reloads()
-        notifier.status(machine.summary())
-        self._feed(now)
+            if machine.phase in OVER:
+                self._tell_stopping()
+            else:
+                self._tell_reloads()
+            notifier.status(machine.summary())
+            self._feed(now)
         if notifier.has_unsent and now >= self._retries_at:
             notifier.retry()
             self._retries_at = now + _RETRY
         self._retries_at = min(self._retries_at, now + _RETRY) if notifier.has_unsent else math.inf
+
+    def finish(self, kernel: Kernel) -> None:
+        """Before the end: give the manager a moment to take what it had no room for. Blocks so long.
+
+        It may be the word that another process is the main one, without which our end is the service's for systemd.
+        """
+        deadline = kernel.now() + _LAST_WORDS
+        while self._notifier.has_unsent and kernel.now() < deadline:
+            kernel.wait(_RETRY / 4)
+            kernel.take_signals()  # or it would wait no more
+            self._notifier.retry()
 
     def _tell_stopping(self) -> None:
         if not self._is_stopping:

@@ -199,10 +199,6 @@ class Inheritance:
             return "released" if self._is_ours else "withdrawn"
         return "pending"
 
-    def is_withdrawn_nowait(self) -> bool:
-        """Whether the predecessor is gone or wants us no more, while the sockets are its own."""
-        return not self._is_ours and self.poll_nowait() == "withdrawn"
-
     def close(self) -> None:
         """Close the line and what nobody has taken; may be called twice. Called in forked children too."""
         self._line.close()

@@ -65,7 +65,7 @@ class Lives:
         """A worker leaves without being asked: let a successor take its slot."""
         core = self._core
         child = core.table.child(pid)
-        if child is None or child.state is not State.READY:
+        if child is None or child.state is not State.READY or child.is_zygote:
             return
         core.table.move(pid, News.DRAIN, core.due(State.DRAINING, now))
         core.say_of(child, Level.WARNING, "worker was told to drain by somebody else; starting its successor")

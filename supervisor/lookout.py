@@ -46,6 +46,7 @@ class Lookout:
         self._accepted = 0  # connections of all workers, at the last look
         self._calm_at = 0.0  # when it is calm, unless a connection comes in before
         self._next = 0.0
+        self._floor = 0.0  # stalls are counted from then on at the earliest
         self._asks_all_at = 0.0  # when all are to be sent a ping again
         board.watched = True  # until the first look
 
@@ -59,6 +60,10 @@ class Lookout:
         if self._watches:
             self._calm_at = now + _LINGER
             self._next = min(self._next, now + self._interval)
+
+    def forgive(self, now: float) -> None:
+        """Nobody has run for a while, as in a container that was stopped: no stall began before now."""
+        self._floor = now
 
     def look(self, now: float, records: Mapping[int, Record]) -> Sight:
         """Look at the records of those that serve: pid -> record."""
@@ -106,6 +111,7 @@ class Lookout:
         return tuple(asked)
 
     def _judge(self, pid: int, since: float | None, now: float, news: list[ev.Stalled | ev.Recovered]) -> None:
+        since = None if since is None else max(since, self._floor)
         before = self._stalled.get(pid)
         if before is not None and (since is None or since > before):  # another turn
             del self._stalled[pid]

@@ -7,6 +7,7 @@ deadline, or until the next look at the workers.
 from __future__ import annotations
 
 import collections
+import gc
 import logging
 import threading
 
@@ -41,12 +42,14 @@ from hybrid.workers.contract.messages import (
     Message,
     MessageError,
     Ready,
+    Seasoned,
     Unfit,
     Warm,
     Worn,
 )
 
 _BATCH = 16  # messages of one child taken in a turn: one that talks without end does not keep us from the others
+_ASLEEP = 0.5  # seconds that we wake too late when it was not only this process that did not run
 _LAST_WAIT = 5.0  # seconds for killed workers to be reaped after a failure of our own
 _PLACES = 2 * MAX_WORKERS + 64  # processes at a time: each worker and its successor, zygotes, and some that drain
 
@@ -79,9 +82,12 @@ def supervise(
     log.configure(settings.log_format, settings.log_level, {"service": settings.service})
     flush_streams()  # or each worker would write what is buffered once more
     kernel = LinuxKernel()
+    gc.collect()
+    gc.freeze()  # or a zygote's first collection would write to, and so copy, every page with an object of ours
     try:
         return run(settings, program, kernel, control, origin)
     finally:
+        gc.unfreeze()
         kernel.close()
         if control is not None:
             control.close()
@@ -158,6 +164,7 @@ class Shell:
             self._feed(ev.Started())
             while self._code is None:
                 self._turn()
+            self._herald.finish(self._kernel)
             if self._desk is not None:
                 self._desk.tell_end(self._code, self._reason)
             return self._code
@@ -166,9 +173,11 @@ class Shell:
 
     def _turn(self) -> None:
         deadline = self._machine.deadline()
-        wakes = (deadline, self._next_look(), self._inquest.due, self._herald.due)
+        wakes = (deadline, self._next_look(), self._inquest.due, self._herald.due, self._crew.due)
         wake = min((when for when in wakes if when is not None), default=None)
         ready = self._kernel.wait(None if wake is None else wake - self._kernel.now())
+        if wake is not None and self._kernel.now() - wake > _ASLEEP:
+            self._lookout.forgive(self._kernel.now())
         for name in self._kernel.take_signals():
             self._on_signal(name)
         for fd in ready:
@@ -179,6 +188,7 @@ class Shell:
             self._feed(ev.Tick())
         if self._lookout.next_look <= now:
             self._look(now)
+        self._crew.settle(now)
         self._inquest.advance(now)
         self._tell(now)
 
@@ -319,10 +329,12 @@ class Shell:
     def _look(self, now: float) -> None:
         """Look whose loop stands still, and have the workers show that theirs turn."""
         self._crew.flush()
+        if self._crew.is_behind(self._listeners.slots):
+            self._crew.teach_all(self._listeners.all())
         records = {pid: self._crew[pid].record for pid in self._machine.serving() if pid in self._crew}
         sight = self._lookout.look(now, records)
-        for event in sight.news:
-            self._feed(event)
+        if sight.news:
+            self._feed(ev.Looked(sight.news))
         for pid in sight.ping:
             self._crew.ping(pid)
 
@@ -363,10 +375,12 @@ class Shell:
                 self._perform_on(action)
         return None
 
-    def _perform_on(self, action: ev.Drain | ev.Dump | ev.Abort | ev.Kill | ev.Adopt) -> None:
+    def _perform_on(self, action: ev.Drain | ev.Promote | ev.Dump | ev.Abort | ev.Kill | ev.Adopt) -> None:
         match action:
             case ev.Drain(pid):
                 self._kernel.terminate(pid)
+            case ev.Promote(pid, generation):
+                self._crew.promote(pid, ZYGOTE, generation)
             case ev.Dump(pid, since):
                 self._inquest.open(pid, since, self._kernel.now(), aborts=False)
             case ev.Abort(pid, since):
@@ -374,7 +388,9 @@ class Shell:
             case ev.Kill(pid):
                 self._kernel.kill(pid)
             case ev.Adopt(pid, slots):
-                self._crew.adopt(pid, slots, self._listeners.all())
+                knows_all = self._crew[pid].knows >= self._listeners.slots
+                listeners = () if knows_all else self._listeners.all()
+                self._crew.adopt(pid, slots, listeners, self._kernel.now())
 
     def _start_successor(self) -> ev.Event:
         event = self._succession.start()
@@ -445,6 +461,8 @@ def _event_of(pid: int, message: Message) -> ev.Event | None:
             return ev.WorkerFailed(pid, code, reason)
         case Worn(why):
             return ev.WorkerWorn(pid, why)
+        case Seasoned():
+            return ev.WorkerSeasoned(pid)
         case Warm():
             return ev.ZygoteWarm(pid)
         case Unfit(findings):

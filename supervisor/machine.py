@@ -6,7 +6,7 @@ later than `deadline()`.
 
     lives        what happens to a worker        generations  zygotes and reloads
     stalls       loops that stand still          upgrades     another supervisor
-    rollout      what is to be started and retired
+    promotion    warm workers become zygotes     rollout      what is to be started and retired
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hybrid.supervisor.events import Level
 from hybrid.supervisor.generations import Generations
 from hybrid.supervisor.lives import Lives, exit_of
 from hybrid.supervisor.policy import Policy
+from hybrid.supervisor.promotion import Promotion
 from hybrid.supervisor.stalls import Stalls
 from hybrid.supervisor.states import KILLABLE, State
 from hybrid.supervisor.status import WorkerStatus
@@ -45,6 +46,7 @@ class Machine:
         self._lives = Lives(self._core, self._generations)
         self._stalls = Stalls(self._core, self._lives)
         self._upgrades = Upgrades(self._core)
+        self._promotion = Promotion(self._core, self._generations)
         self._steered = self._receiving()  # where new connections and datagrams go, as last said
         self._announced = False  # whether "serving with N workers" was said
         self._in_haste = False  # a stop at once was asked for
@@ -65,7 +67,7 @@ class Machine:
 
     @property
     def is_reloading(self) -> bool:
-        """Whether a reload is under way."""
+        """Whether a generation is tried out, or replaces the workers of others."""
         return self._generations.is_reloading
 
     @property
@@ -151,14 +153,19 @@ class Machine:
                 self._on_failed(pid, exit_of(code), reason)
             case ev.WorkerWorn(pid, why):
                 self._lives.on_worn(pid, why)
+            case ev.WorkerSeasoned(pid):
+                self._promotion.on_seasoned(pid)
             case ev.ZygoteWarm(pid):
-                self._generations.on_warm(pid, now)
+                if not self._promotion.on_warm(pid, now):
+                    self._generations.on_warm(pid, now)
             case ev.ZygoteUnfit(pid, findings):
-                self._generations.on_unfit(pid, findings, now)
-            case ev.Stalled(pid, since):
-                self._stalls.on_stalled(pid, since)
-            case ev.Recovered(pid):
-                self._stalls.on_recovered(pid, now)
+                if not self._promotion.on_unfit(pid, findings):
+                    self._generations.on_unfit(pid, findings, now)
+            case ev.Stalled() | ev.Recovered():
+                self._stalls.on_news(event, now)
+            case ev.Looked(news):
+                for item in news:
+                    self._stalls.on_news(item, now)
             case ev.Exited(pid, how):
                 self._on_exited(pid, how, now)
             case _:
@@ -215,8 +222,9 @@ class Machine:
         if core.phase is Phase.STOPPING:
             self._upgrades.give_up()
         self._generations.pursue(now)
+        self._promotion.pursue()
         plan = self._plan(now)
-        retired = [core.drain(child, now) for child in plan.retire]
+        retired = [self._promotion.retire(child, now) for child in plan.retire]
         plan = self._plan(now) if retired else plan  # the slots they leave do not wait for the next event
         self._steer()  # before the signals: a retiring worker serves what its queue holds, and nothing may follow
         self._announce()  # what is said to serve gets connections
@@ -227,6 +235,8 @@ class Machine:
         self._adopt()
         for start in plan.start:
             zygote = self._generations.zygote_of(start.generation)
+            if zygote is not None and self._table.orders_of(zygote) >= rules.MOST_ORDERS:
+                continue  # planned again at the next birth
             self._table.reserve(start.slot, Fork(start.generation, now + rules.FORK_PATIENCE, zygote))
             core.do(ev.Fork(start.slot, start.generation, zygote))
         self._generations.conclude()
@@ -256,6 +266,8 @@ class Machine:
         child = self._table.child(pid)
         if child is not None and child.is_zygote:
             self._generations.on_zygote_exited(child, how, now)
+        elif child is not None and self._promotion.on_exited(child, how):
+            self._table.remove(pid)
         elif child is not None:
             self._lives.on_exited(child, how, now)
 

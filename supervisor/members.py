@@ -102,6 +102,8 @@ def _bind(sock: socket.socket, address: Any, backlog: int) -> None:
     is_stream = sock.type == socket.SOCK_STREAM
     if is_stream:  # connections of an earlier service in TIME_WAIT do not count
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # for the connections, which inherit it (`sk_clone_lock`, net/core/sock.c): a system call less for each
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.bind(address)
     if is_stream:
         sock.listen(backlog)

@@ -15,6 +15,8 @@ KILL_PATIENCE = 10.0
 """Seconds between SIGKILL and the conclusion that the kernel cannot end the process (uninterruptible sleep)."""
 ABORT_PATIENCE = 2.0
 """Seconds between the request for the stacks of a process that hangs, which SIGABRT follows, and SIGKILL."""
+MOST_ORDERS = 4
+"""How many workers a zygote is asked for at a time: it forks them one after another, and each has its deadline."""
 FORK_PATIENCE = 10.0
 """Seconds in which a zygote must have forked; it does nothing else."""
 
@@ -39,6 +41,8 @@ class Policy:
     stall_timeout: float = 0.0
     """0: a stalled worker is never killed."""
     upgrade_timeout: float = 150.0
+    reforks: bool = False
+    """Whether workers become zygotes that say they have served enough."""
     intensity: Intensity | None = None
     """How many worker deaths are too many; None: none are."""
 

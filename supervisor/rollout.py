@@ -15,10 +15,14 @@ pile up.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 
 from hybrid.supervisor.states import State
 from hybrid.supervisor.table import Child, Table
+
+MOST_DRAINING = 3
+"""Workers of one slot that may drain when another is started there: so many does a slot leave that comes and goes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ def outdated(table: Table) -> list[Child]:
 
 
 def _vacancies(table: Table, now: float, readiness: Readiness) -> tuple[Start, ...]:
-    due = [slot for slot in table.vacant() if slot.not_before <= now]
+    draining = collections.Counter(child.slot for child in table.leaving())
+    due = [slot for slot in table.vacant() if slot.not_before <= now and draining[slot.index] < MOST_DRAINING]
     if table.next is not None and readiness.next and not _trials(table):
         # what crashes may be what the reload is to mend: the first vacant slot tries the new code, also in a pause
         for slot in table.vacant():
@@ -160,6 +165,12 @@ def orphaned(table: Table) -> tuple[int, ...]:
 def is_complete(table: Table) -> bool:
     """Whether every wanted slot is served."""
     return table.ready_slots() == tuple(table.wanted)
+
+
+def is_failing(table: Table) -> bool:
+    """Whether there is a wanted slot without a worker that serves, whose last ones have failed."""
+    ready = table.ready_slots()
+    return any(table.slot(slot).failures for slot in table.wanted if slot not in ready)
 
 
 def is_settled(table: Table) -> bool:

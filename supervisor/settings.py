@@ -40,6 +40,8 @@ class Settings:
     preload: str = "auto"
     """`on`: a zygote imports the application and forks the workers; `auto`: unless that has left what must not be
     forked; `off`: each worker imports for itself."""
+    reforks: bool = False
+    """Whether a worker becomes the next zygote that says it has served enough."""
     surge: int = 1
     """How many successors of workers may be on their way at a time."""
     stall_threshold: float = 0.01
@@ -82,6 +84,7 @@ class Settings:
             avoids_stalled=self.stall_threshold > 0,
             stall_report=self.stall_report,
             stall_timeout=self.stall_timeout,
+            reforks=self.reforks and self.preload != "off",
             upgrade_timeout=self.boot_timeout * 2 + _UPGRADE_MARGIN,
             intensity=self.intensity,
         )

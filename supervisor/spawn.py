@@ -26,6 +26,8 @@ zygote has forked is settled already. It waits until it is the supervisor's chil
  11. run the body
  12. run the exit handlers that the application added when the zygote imported it, or later
 
+A body may end with a `Promotion`: the process becomes a zygote (`zygote.live_on`) instead of 12.
+
 Kept on purpose: all listeners, standard input, output and error, the environment, the working directory, the umask.
 """
 
@@ -47,17 +49,22 @@ from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Born
+from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.seat import Seat
 
-Body = Callable[[Seat], int]
-"""The worker's program: takes its seat, returns an exit code."""
+Body = Callable[[Seat], "int | Promotion"]
+"""The worker's program: takes its seat, returns an exit code, or that this process is to be a zygote."""
 
 
 class Program(Protocol):
     """What runs in the supervisor's children."""
 
-    def body(self, seat: Seat) -> int:
-        """Be the worker of `seat`; return its exit code. Serves what an ancestor has warmed, else loads it first."""
+    def body(self, seat: Seat) -> int | Promotion:
+        """Be the worker of `seat`; return its exit code. Serves what an ancestor has warmed, else loads it first.
+
+        Returns a `Promotion` if the supervisor has ordered one and nothing speaks against it: a later `body` in a fork
+        of this process serves what this one leaves.
+        """
 
     def warm(self, *, audit: bool, evidence: int) -> None:
         """Load the application, so that a later `body` in a fork of this process serves what is loaded. May block.
@@ -80,8 +87,8 @@ class CannotDrop(Exception):  # noqa: N818 - the environment's fault
     """The worker may not become the user it should run as."""
 
 
-def be_worker(seat: Seat, settings: Settings, body: Body, foreign: Iterable[Callable[[], None]]) -> int:
-    """Be the worker of `seat`: the checklist from 4 on. Returns the exit code; returns late, for it runs `body`.
+def be_worker(seat: Seat, settings: Settings, body: Body, foreign: Iterable[Callable[[], None]]) -> int | Promotion:
+    """Be the worker of `seat`: the checklist from 4 on. Returns what `body` does; returns late, for it runs that.
 
     `foreign` closes what is not the child's.
     """
@@ -92,11 +99,8 @@ def be_worker(seat: Seat, settings: Settings, body: Body, foreign: Iterable[Call
     return _run(body, seat)
 
 
-def be_born(seat: Seat, settings: Settings, body: Body) -> int:
-    """Be the worker of `seat`, forked by a zygote and adopted by the supervisor. As `be_worker`, but for what is done.
-
-    Returns the exit code.
-    """
+def be_born(seat: Seat, settings: Settings, body: Body) -> int | Promotion:
+    """Be the worker of `seat`, forked by a zygote, adopted by the supervisor. As `be_worker`, without what is done."""
     if settings.pin:
         _pin(seat.slot)
     if not is_child_of(seat.supervisor_pid):
@@ -158,10 +162,24 @@ def take_name(name: bytes) -> bytes:
     return before.value
 
 
+_cores: set[int] | None = None  # what this process may run on, while it keeps to one of them
+
+
 def _pin(slot: int) -> None:
-    cpus = sorted(os.sched_getaffinity(0))
+    global _cores
+    _cores = os.sched_getaffinity(0)
+    cpus = sorted(_cores)
     with contextlib.suppress(OSError):  # a cpuset that shrank meanwhile: unpinned is slower, not wrong
         os.sched_setaffinity(0, {cpus[slot % len(cpus)]})
+
+
+def unpin() -> None:
+    """Keep to one core no longer: this process's forks are to choose theirs among all."""
+    global _cores
+    if _cores is not None:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, _cores)
+        _cores = None
 
 
 class _Ids(Protocol):
@@ -204,17 +222,19 @@ def _account(uid: int | None) -> tuple[str | None, int | None]:
     return entry.pw_name, entry.pw_gid
 
 
-def _run(body: Body, seat: Seat) -> int:
+def _run(body: Body, seat: Seat) -> int | Promotion:
+    outcome: int | Promotion = Exit.ERROR
     try:
-        return body(seat)
+        outcome = body(seat)
     except SystemExit as error:
-        return _code_of(error)
+        outcome = _code_of(error)
     except BaseException:  # whatever it is, it ends this process and must be read by somebody
         logger.critical("worker failed", exc_info=True)
-        return Exit.ERROR
     finally:
-        atexit._run_exitfuncs()
+        if not isinstance(outcome, Promotion):  # the exit handlers are for the workers that follow
+            atexit._run_exitfuncs()
         flush_streams()
+    return outcome
 
 
 def occupy_standard_descriptors() -> None:

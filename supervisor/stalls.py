@@ -21,6 +21,14 @@ class Stalls:
         self._core = core
         self._lives = lives
 
+    def on_news(self, news: ev.Stalled | ev.Recovered, now: float) -> None:
+        """A look at a worker has shown a change."""
+        match news:
+            case ev.Stalled(pid, since):
+                self.on_stalled(pid, since)
+            case ev.Recovered(pid):
+                self.on_recovered(pid, now)
+
     def on_stalled(self, pid: int, since: float) -> None:
         """The loop of a worker does not turn."""
         child = self._core.table.child(pid)

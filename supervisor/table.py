@@ -32,7 +32,9 @@ class Child:
     failure: str | None = None
     """Why it cannot start, as it said."""
     worn: str | None = None
-    """Which of its limits it has reached, as it said."""
+    """Which of its limits it has reached, as it said; or why else it is to be replaced."""
+    is_seasoned: bool = False
+    """Whether it has served so much that it may become the next zygote."""
     stalled_since: float | None = None
     """Since when its loop does not turn, seconds; None: it turns."""
     is_avoided: bool = False
@@ -110,16 +112,27 @@ class Table:
         """There are listeners for at least so many slots."""
         self._existing = max(self._existing, slots)
 
-    def try_next(self) -> int:
-        """Begin to try out a new generation; return its number."""
+    def number(self) -> int:
+        """Return a number for a generation that may be tried out: it is no other's, ever."""
         self._newest += 1
-        self.next = self._newest
         return self._newest
 
+    def try_next(self, number: int | None = None) -> int:
+        """Begin to try out a new generation, of a number that was given before; return its number."""
+        self.next = self.number() if number is None else number
+        return self.next
+
+    def promote(self, pid: int, generation: int, now: float) -> None:
+        """A worker has become the zygote of a generation, and can fork: its life as a worker is over."""
+        self._put(Child(pid, ZYGOTE, generation, State.READY, born=now, deadline=None, ready_at=now))
+        self._adopted.pop(pid, None)
+
     def commit(self) -> None:
-        """The generation that was tried out serves from now on."""
+        """The generation that was tried out serves from now on; that older ones failed is no reason to wait."""
         assert self.next is not None, "only what is tried out can prove itself"
         self.generation, self.next = self.next, None
+        for slot in tuple(self._slots):
+            self.pardon(slot)
 
     def give_up_next(self) -> None:
         """The generation that was tried out is no longer wanted."""
@@ -150,6 +163,10 @@ class Table:
     def wear(self, pid: int, why: str) -> None:
         """Note that a child has reached one of its limits."""
         self._put(dataclasses.replace(self._children[pid], worn=why))
+
+    def season(self, pid: int) -> None:
+        """Note that a child may become a zygote."""
+        self._put(dataclasses.replace(self._children[pid], is_seasoned=True))
 
     def stall(self, pid: int, since: float | None, *, avoid: bool = False) -> None:
         """Note since when the loop of a child does not turn (None: it does), and whether connections avoid it then."""
@@ -274,6 +291,10 @@ class Table:
     def forks(self) -> dict[int, Fork]:
         """Return the forks that are under way: slot -> fork."""
         return {slot.index: slot.fork for slot in self._slots.values() if slot.fork is not None}
+
+    def orders_of(self, zygote: int) -> int:
+        """Return how many forks a zygote was asked for that are under way."""
+        return sum(fork.zygote == zygote for fork in self.forks().values())
 
     def vacant(self) -> list[Slot]:
         """Return the wanted slots with neither a child nor a fork under way."""

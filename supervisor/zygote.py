@@ -6,6 +6,9 @@
 
 It takes orders one after another, and after each either the worker has said `Born`, or it is dead. `posix` and not `os`
 for what gevent replaces when the application is imported: its `os.fork` makes a hub, its `os.close` waits for one.
+
+A worker may become a zygote after it has drained (`live_on`). It leaves the code of the zygote that it was forked by,
+frame by frame (`_Promoted`): however many generations follow one another, the stack does not grow.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import socket
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 from hybrid.supervisor import spawn
@@ -40,6 +43,7 @@ from hybrid.workers.contract.messages import (
     Unfit,
     Warm,
 )
+from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.scoreboard import Scoreboard
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
 from hybrid.workers.contract.warming import CannotWarm, NotForkable
@@ -47,7 +51,7 @@ from hybrid.workers.contract.warming import CannotWarm, NotForkable
 _ADOPTION = 5.0  # seconds a worker waits to become the supervisor's child; it takes well under a millisecond
 NAME = b"hybrid-zygote"
 """Of a zygote in the process table (`ps -o comm`), where its workers have the supervisor's."""
-_BIRTH = 10.0  # seconds from the first fork to the worker's first word; what libraries do after a fork comes between
+_BIRTH = 5.0  # seconds from the first fork to the worker's first word; what libraries do after a fork comes between
 _NO_DESCRIPTORS = "no descriptors came with the order: this process may hold no more (ulimit -n)"
 _Socket = socket.socket  # as it was before the import
 # Whatever handlers the application sets must not run in the zygote. SIGTERM ends it, and a fault must be seen
@@ -76,6 +80,20 @@ class Nursery:
     evidence: int = 2
     """Descriptor that the stacks of an import that hangs are written to; standard error by default."""
 
+    @property
+    def labels(self) -> Mapping[str, object]:
+        """What every log line of the zygote carries."""
+        return {"service": self.service, "slot": "zygote", "generation": self.generation}
+
+
+class _Promoted(BaseException):
+    """A worker, forked by a zygote, that is to be a zygote itself: its way out of the code of the other one."""
+
+    def __init__(self, promotion: Promotion, seat: Seat) -> None:
+        super().__init__()
+        self.promotion = promotion
+        self.seat = seat
+
 
 def be_zygote(
     nursery: Nursery, settings: Settings, program: spawn.Program, foreign: Iterable[Callable[[], None]]
@@ -88,17 +106,66 @@ def be_zygote(
     code = spawn.settle(nursery.channel, nursery.supervisor_pid, settings, foreign, slot=None)
     if code is not None:
         return code
-    labels = {"service": nursery.service, "slot": "zygote", "generation": nursery.generation}
-    spawn.start_log(settings, labels)
-    name = spawn.take_name(NAME)
-    try:
-        code = _load(nursery, program)
-        return _Zygote(nursery, settings, program, name).serve() if code is None else code
-    except ChannelClosed:  # the supervisor is gone, or wants this zygote no more
-        return Exit.OK
-    except BaseException:  # whatever it is, it ends this process and must be read by somebody
-        logger.critical("zygote failed", exc_info=True)
-        return Exit.ERROR
+    spawn.start_log(settings, nursery.labels)
+    return _live(nursery, settings, program, spawn.take_name(NAME), is_loaded=False)
+
+
+def live_on(outcome: int | Promotion, seat: Seat, settings: Settings, program: spawn.Program) -> int:
+    """Go on with what the worker of `seat` has ended with: be a zygote, if that is it. Returns an exit code.
+
+    Blocks for the zygote's life; in the workers it forks it does not return.
+    """
+    if not isinstance(outcome, Promotion):
+        return outcome
+    nursery = _nursery_of(seat, outcome.generation)
+    return _live(nursery, settings, program, _change(nursery, settings), is_loaded=True)
+
+
+def _nursery_of(seat: Seat, generation: int) -> Nursery:
+    return Nursery(
+        service=seat.service,
+        generation=generation,
+        supervisor_pid=seat.supervisor_pid,
+        listeners=seat.listeners,
+        channel=seat.channel,
+        graceful_timeout=seat.graceful_timeout,
+        scoreboard=seat.record.board,
+        audit=False,
+        evidence=seat.evidence,
+    )
+
+
+def _change(nursery: Nursery, settings: Settings) -> bytes:
+    """Put off what is a worker's; return its name in the process table."""
+    spawn.unpin()
+    log.relabel(settings.log_format, nursery.labels)
+    return spawn.take_name(NAME)
+
+
+def _live(nursery: Nursery, settings: Settings, program: spawn.Program, name: bytes, *, is_loaded: bool) -> int:
+    """Be a zygote; in a worker that becomes one, be the next. Returns the exit code."""
+    while True:
+        try:
+            if not is_loaded and (code := _load(nursery, program)) is not None:
+                return code
+            is_loaded = True
+            _share(nursery)
+            return _Zygote(nursery, settings, program, name).serve()
+        except _Promoted as promoted:
+            nursery = _nursery_of(promoted.seat, promoted.promotion.generation)
+        except ChannelClosed:  # the supervisor is gone, or wants this zygote no more
+            return Exit.OK
+        except BaseException:  # whatever it is, it ends this process and must be read by somebody
+            logger.critical("zygote failed", exc_info=True)
+            return Exit.ERROR
+        name = _change(nursery, settings)
+
+
+def _share(nursery: Nursery) -> None:
+    """Make the memory fit to be shared, and say so. Raises `ChannelClosed`."""
+    gc.collect()
+    gc.freeze()  # or a worker's first collection would write to, and so copy, every page with an object on it
+    nursery.channel.send_nowait(Warm())
 
 
 def _load(nursery: Nursery, program: spawn.Program) -> int | None:
@@ -113,9 +180,6 @@ def _load(nursery: Nursery, program: spawn.Program) -> int | None:
         return Exit.OK
     finally:
         spawn.flush_streams()  # what the import has printed
-    gc.collect()
-    gc.freeze()  # or a worker's first collection would write to, and so copy, every page with an object on it
-    nursery.channel.send_nowait(Warm())
     return None
 
 
@@ -157,9 +221,9 @@ class _Zygote:
         match order, descriptors:
             case Spawn(), [channel, evidence]:
                 reason = self._spawn(order, channel, evidence)
-                _close_all(descriptors)
-                if reason is not None:
+                if reason is not None:  # before the worker's channel ends, which says less
                     self._channel.send_nowait(CannotSpawn(order.slot, reason))
+                _close_all(descriptors)
             case Spawn(), _:
                 _close_all(descriptors)
                 self._channel.send_nowait(CannotSpawn(order.slot, _NO_DESCRIPTORS))
@@ -202,7 +266,11 @@ class _Zygote:
             posix.close(news)
 
     def _be_intermediate(self, order: Spawn, channel: int, evidence: int, news: int, life: int) -> NoReturn:
-        """Fork the worker, tell its pid or, negative, the number of the error that kept us from it; and end."""
+        """Fork the worker, tell its pid or, negative, the number of the error that kept us from it; and end.
+
+        In the worker this raises `_Promoted`, or does not return.
+        """
+        promoted: _Promoted | None = None
         try:
             own = os.getpid()
             try:
@@ -212,23 +280,42 @@ class _Zygote:
             if said == 0:
                 self._be_worker(order, channel, evidence, own, (news, life))
             os.write(life, b"%d" % said)
+        except _Promoted as raised:
+            promoted = raised
         finally:
-            os._exit(0)
+            if promoted is None:
+                os._exit(0)
+        raise promoted
 
     def _be_worker(self, order: Spawn, channel: int, evidence: int, parent: int, life: tuple[int, int]) -> NoReturn:
-        """Be a worker, once the supervisor has adopted this process. No frame of the zygote is ever returned to."""
-        code: int = Exit.ERROR
+        """Be a worker, once the supervisor has adopted this process. No frame of the zygote is ever returned to.
+
+        Raises `_Promoted` if it is to be a zygote itself.
+        """
+        outcome: int | Promotion = Exit.ERROR
         try:
             self._channel.close()
             posix.close(life[0])
+            evidence = self._take_evidence(evidence)
             _await_adoption(parent)
             spawn.take_name(self._name)
             seat = self._seat(order, channel, evidence)
-            code = spawn.be_born(seat, self._settings, lambda seat: self._enter(seat, life[1]))
+            outcome = spawn.be_born(seat, self._settings, lambda seat: self._enter(seat, life[1]))
         except BaseException:  # noqa: BLE001 - nothing may return into the zygote's code from here
             traceback.print_exc()
         finally:
-            os._exit(code)
+            if not isinstance(outcome, Promotion):
+                os._exit(outcome)
+        raise _Promoted(outcome, seat)
+
+    def _take_evidence(self, evidence: int) -> int:
+        """Put the worker's evidence in the place of the zygote's, that is nothing to it; return its descriptor."""
+        own = self._nursery.evidence
+        if own <= 2:  # a standard stream
+            return evidence
+        posix.dup2(evidence, own, inheritable=False)
+        posix.close(evidence)
+        return own
 
     def _seat(self, order: Spawn, channel: int, evidence: int) -> Seat:
         return Seat(
@@ -243,7 +330,7 @@ class _Zygote:
             evidence=evidence,
         )
 
-    def _enter(self, seat: Seat, life: int) -> int:
+    def _enter(self, seat: Seat, life: int) -> int | Promotion:
         """Run the program of a worker that has said `Born`."""
         posix.close(life)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)

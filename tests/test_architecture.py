@@ -33,7 +33,7 @@ PURE = {
     f"hybrid.supervisor.{name}"
     for name in (
         *("states", "events", "table", "policy", "rollout", "core", "lives", "generations", "stalls", "upgrades"),
-        *("machine", "status"),
+        *("promotion", "machine", "status"),
     )
 }
 PURE_OF_THE_SEAM = {

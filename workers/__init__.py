@@ -3,6 +3,7 @@
     contract/      what the supervisor and a worker share (the only part the supervisor may import)
     entry          the body of a worker: take the seat, load the application, serve, drain, exit code
     preload        loads the application in a process that will be forked into workers
+    refork         a worker that has drained becomes such a process
     audit          what an import has left in a process that does not survive a fork
     pollers/       select, poll and epoll behind one contract
     hub/           the event loop of ours: asyncio and greenlets on one thread

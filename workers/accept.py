@@ -42,7 +42,7 @@ class Acceptor:
         self._polling = False
         self._exhausted = False  # out of descriptors or memory, and logged
         self._retry: asyncio.TimerHandle | None = None
-        self._nodelay = listener.family in (socket.AF_INET, socket.AF_INET6)
+        self._nodelay = listener.family in (socket.AF_INET, socket.AF_INET6) and not _has_nodelay(listener)
         self._accept: Callable[[], tuple[int, Any]] = listener._accept  # type: ignore[attr-defined]
         # ^ the C method under `accept`: it returns a descriptor, and the runtime makes the one object it needs of it
         self._counts = connections.heartbeat.accepts
@@ -136,6 +136,14 @@ class Acceptor:
     def _again(self) -> None:
         self._retry = None
         self._poll()
+
+
+def _has_nodelay(listener: socket.socket) -> bool:
+    """Whether connections come with TCP_NODELAY: on Linux they have it from their listener (`sk_clone_lock`)."""
+    try:
+        return bool(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+    except OSError:  # closed, or of another kind
+        return False
 
 
 def _set_nodelay(fd: int) -> None:

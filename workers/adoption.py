@@ -30,6 +30,7 @@ class Adoption:
         self._acceptors: dict[int, list[Acceptor]] = {}  # foreign slot that was adopted once -> all of its acceptors
         self._wanted: frozenset[int] = frozenset()  # slots that are adopted
         self._is_over = False
+        self._learned: list[Any] = []  # sockets of listeners that were made after the fork
         for listener in seat.listeners:
             if listener.slot is not None:
                 self._know(listener.slot, listener)
@@ -68,15 +69,28 @@ class Adoption:
             raise
         for address, kind, sock in zip(order.addresses, kinds, socks, strict=True):
             sock.setblocking(False)
-            if not self._know(order.slot, Listener(address, kind, sock, order.slot)):
+            if self._know(order.slot, Listener(address, kind, sock, order.slot)):
+                self._learned.append(sock)
+            else:
                 sock.close()
         if order.slot in self._wanted:
             self._start(order.slot)
 
-    def end(self) -> None:
-        """The worker stops: what is queued at other slots is left to siblings, for good."""
+    def end(self) -> list[Acceptor]:
+        """The worker stops: adopt no more; return the acceptors that were at work, for them to be stopped.
+
+        What waits there now may have nobody else: at the end of the service all siblings stop too.
+        """
+        ended = [acceptor for slot in self._wanted for acceptor in self._acceptors.get(slot, ())]
         self.adopt(())
         self._is_over = True
+        return ended
+
+    def forget(self) -> None:
+        """Close what was learned: this process is to be a zygote, and is taught all of it anew."""
+        for sock in self._learned:
+            sock.close()
+        self._learned.clear()
 
     def _start(self, slot: int) -> None:
         """Accept at the listeners of a slot that are known by now."""

@@ -19,6 +19,8 @@ class Wear:
     """Seconds."""
     max_memory: int = 0
     """Resident bytes."""
+    refork_after: int = 0
+    """Requests after which a worker offers to become the next zygote; counted as `max_requests` is, without jitter."""
     jitter: float = 0.1
     """Each worker draws its own limits, up to this fraction above those here, so that not all are replaced at once."""
 

@@ -21,7 +21,9 @@ from hybrid.workers.application import Application
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed
+from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.seat import ListenerKind, Seat
+from hybrid.workers.contract.signals import DUMP_STACK, TELL_STACKS
 from hybrid.workers.errors import BootError
 from hybrid.workers.interfaces.detect import Kind, check_http, check_listeners, kind_of
 from hybrid.workers.interfaces.effects import without_effect
@@ -56,10 +58,11 @@ class Loaded:
     kind: Kind
 
 
-def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> int:
+def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> int | Promotion:
     """Be a worker, from the fork to its exit code. Blocks for its life; no application can make it raise.
 
     `loaded` is what an ancestor of this process has loaded, after `prepare`; None: this process does both itself.
+    Returns a `Promotion` where the supervisor has ordered one and what is left of the worker may be forked.
     """
     if loaded is None:
         prepare(seat.evidence)
@@ -75,7 +78,15 @@ def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> 
         return int(error.code)
     if seat.slot == 0:  # the others have the same to say
         _warn(application, loaded.kind)
-    return _serve(seat, application, loaded)
+    if not application.wear.refork_after:
+        return _serve(seat, application, loaded)
+    from hybrid.workers import refork  # imports `preload`, which imports this
+
+    before = refork.census()
+    outcome = _serve(seat, application, loaded)
+    if isinstance(outcome, Promotion):
+        return refork.become(seat, application, loaded, before, outcome)
+    return outcome
 
 
 def prepare(evidence: int) -> None:
@@ -106,10 +117,10 @@ def _take_seat(seat: Seat, loop: str) -> None:
     identity.take(identity.Identity(seat.service, seat.slot, seat.generation, os.getpid(), loop))
 
 
-def _serve(seat: Seat, application: Application, loaded: Loaded) -> int:
+def _serve(seat: Seat, application: Application, loaded: Loaded) -> int | Promotion:
     from hybrid.workers.serving import Worker  # imports asyncio
 
-    def serve(runtime: Runtime) -> Coroutine[Any, Any, Exit]:
+    def serve(runtime: Runtime) -> Coroutine[Any, Any, Exit | Promotion]:
         try:
             worker = Worker(seat, application, loaded.target, loaded.kind, runtime)
         except BootError as error:  # of TLS, whose SNI hook is code of the application
@@ -118,8 +129,11 @@ def _serve(seat: Seat, application: Application, loaded: Loaded) -> int:
         return worker.run()
 
     _restore_policy()
+    # a program whose own thread waits for signals blocks them at import; what is blocked cannot drain a worker
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, TELL_STACKS, DUMP_STACK})
     try:
-        return int(run(loaded.driver, serve, _survive))
+        outcome = run(loaded.driver, serve, _survive)
+        return outcome if isinstance(outcome, Promotion) else int(outcome)
     except BootError as error:  # the supervisor has been told, also of one in the application's start-up
         return int(error.code)
 

@@ -27,34 +27,53 @@ from hybrid.workers.contract.channel import Channel
 _log = logging.getLogger("hybrid")
 forked = False
 """Whether this process was forked by the application of a worker. A flag because requests look at it: no getpid(2)."""
+_guarded: tuple[Channel, Callable[[], None]] | None = None  # of the worker that this process is
+_is_registered = False  # the hooks are, in this process or an ancestor: they cannot be taken back
+_masks: dict[int, set[int]] = {}  # thread that forks -> what it had blocked before
 _RESET = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def guard(channel: Channel, abandon: Callable[[], None]) -> None:
     """From now on have every forked child give up `channel`, the worker's signals, and by `abandon()` its loop."""
-    global forked
+    global forked, _guarded, _is_registered
     forked = False  # a worker may stand below such a process
-    masks: dict[int, set[int]] = {}  # thread that forks -> what it had blocked before
+    _guarded = channel, abandon
+    if not _is_registered:
+        _is_registered = True
+        os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
 
-    def before() -> None:
+
+def disarm() -> None:
+    """From now on a forked child has nothing to give up: this process is a worker no more."""
+    global _guarded
+    _guarded = None
+
+
+def _before() -> None:
+    if _guarded is not None:
         # until the child has handlers of its own: a signal for it would be written to the descriptor it shares
-        masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
+        _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
 
-    def in_parent() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(threading.get_ident()))
 
-    def in_child() -> None:
-        global forked
-        forked = True
-        signal.set_wakeup_fd(-1)
-        for number in _RESET:
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        channel.close()
-        abandon()
-        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(threading.get_ident()))
+def _in_parent() -> None:
+    mask = _masks.pop(threading.get_ident(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
+
+def _in_child() -> None:
+    global forked
+    if _guarded is None:
+        return
+    channel, abandon = _guarded
+    forked = True
+    signal.set_wakeup_fd(-1)
+    for number in _RESET:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    channel.close()
+    abandon()
+    _in_parent()
 
 
 def abandon_turn(loop: asyncio.AbstractEventLoop) -> None:

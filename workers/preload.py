@@ -68,6 +68,12 @@ def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:
             yield "hybrid.workers.interfaces.logged"
 
 
+def keep(application: Application, loaded: entry.Loaded) -> None:
+    """Have the forks of this process, which has served `application`, serve what it has loaded."""
+    global _warm
+    _warm = application, loaded
+
+
 def is_warm() -> bool:
     """Whether this process has loaded an application to be forked, or was forked from one that has."""
     return _warm is not None

@@ -207,6 +207,10 @@ class Runtime(Protocol):
         """Let go of the loop in a process that a handler forked; see `hybrid.workers.forks`."""
         ...
 
+    def close(self) -> None:
+        """Let go of what is kept for later: the loop has ended."""
+        ...
+
     def kill(self, started: Any) -> None:
         """Raise GreenletExit in a greenlet that `start_handler` or `spawn` returned. Does not block."""
         ...

@@ -6,7 +6,6 @@ sees a turn that does not end, whatever the loop is stuck in. Nothing is sent, a
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import operator
 import os
@@ -156,7 +155,7 @@ class Heartbeat:
         self.numbers[PULSE] = Pulse.TURNS
 
     def _note_long_turn(self, lag: float) -> None:
-        self.numbers[LAGS + bisect.bisect_left(LAG_BOUNDS, lag) - 1] += 1
+        self.numbers[LAGS + sum(bound < lag for bound in LAG_BOUNDS) - 1] += 1
         self.times[LAG_MAX] = max(self.times[LAG_MAX], lag)
 
     # -- counts --------------------------------------------------------------------------------------------------------
@@ -181,7 +180,10 @@ class Heartbeat:
         self.numbers[REQUESTS] = self.requests
 
     def expects_last_request(self, number: int, called: Callable[[], object]) -> None:
-        """Have `called` at the request of that number, from 1 on. To be said before any has come."""
+        """Have `called` at the request of that number, from 1 on.
+
+        To be said before any has come, or in `called`, and counts from there.
+        """
         self._given = number - 1
         self.tally = itertools.repeat(None, self._given)
         self._on_last_request = called

@@ -24,9 +24,12 @@ from hybrid.workers.contract.messages import (
     Learn,
     Message,
     Ping,
+    Promote,
     Ready,
+    Seasoned,
     Worn,
 )
+from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.scoreboard import Activity
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
 from hybrid.workers.errors import BootError
@@ -64,8 +67,10 @@ class Worker:
         self._heartbeat.on_awake = self._awakes
         self._connections = Connections(self._heartbeat)
         self._adoption = Adoption(seat, self._acceptor)
-        self._endurance = Endurance(application.wear, self._heartbeat, self._is_worn)
+        self._endurance = Endurance(application.wear, self._heartbeat, self._is_worn, seasoned=self._is_seasoned)
+        self._promotion: Promotion | None = None  # what this process is to be once it has drained
         self._misunderstood = False  # an order was, and it was logged
+        self._adopted: list[Acceptor] = []  # acceptors of other slots' queues, once draining
         self._draining = asyncio.Event()
         self._exit = Exit.OK
         self._adapter = self._make_adapter()
@@ -82,8 +87,11 @@ class Worker:
         adapter.guessed = self._application.interface == "auto"
         return adapter
 
-    async def run(self) -> Exit:
-        """Serve until drained; return the exit code. Raises `BootError` if the application's start-up fails."""
+    async def run(self) -> Exit | Promotion:
+        """Serve until drained; return the exit code, or what this process is to be then.
+
+        Raises `BootError` if the application's start-up fails.
+        """
         self._loop.set_exception_handler(_log_loop_error)
         self._loop.add_signal_handler(signal.SIGTERM, self._drain_asked, "SIGTERM")
         # asyncio's handler only writes to the loop's wake-up descriptor, which goes on; ours also runs where the loop
@@ -103,7 +111,10 @@ class Worker:
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
         await self._draining.wait()
         self._tell(Draining())  # SIGTERM may have come from somebody else, and new connections must not come here
-        await self._drain(servers)
+        await self._drain([*servers, *self._adopted])
+        if self._promotion is not None:
+            self._adoption.forget()
+            return self._promotion
         return self._exit
 
     def _serve(self, listener: Listener) -> Acceptor | Datagrams:
@@ -171,6 +182,8 @@ class Worker:
                 self._endurance.look()
             case Adopt():
                 self._adoption.adopt(order.slots)
+            case Promote(generation):
+                self._become_zygote(generation)
             case _:
                 close_all(descriptors)
                 raise ValueError(f"{order} is not for a worker")
@@ -185,6 +198,20 @@ class Worker:
     def _tell_worn(self, why: str) -> None:
         if not self._draining.is_set():
             self._tell(Worn(why))
+
+    def _is_seasoned(self) -> None:
+        self._loop.call_soon(self._tell_seasoned)
+
+    def _tell_seasoned(self) -> None:
+        if not self._draining.is_set():
+            self._tell(Seasoned())
+
+    def _become_zygote(self, generation: int) -> None:
+        """Drain. What the supervisor says from now on is left in the channel: it is for the zygote."""
+        if not self._draining.is_set():
+            self._loop.remove_reader(self._seat.channel.fileno())
+            self._drain_asked("to become the zygote")
+            self._promotion = Promotion(generation)
 
     def _on_sigterm(self, number: int, frame: object) -> None:
         """Run by Python between two bytecodes, also in a handler that never waits."""
@@ -204,10 +231,11 @@ class Worker:
     # -- draining ----------------------------------------------------------------------------------------------------
 
     def _drain_asked(self, why: str) -> None:
+        self._promotion = None  # an end was asked for
         if not self._draining.is_set():
             _log.info("draining %d connections (%s)", len(self._connections), why)
             self._heartbeat.tells(Activity.DRAINING)
-            self._adoption.end()
+            self._adopted = self._adoption.end()
             self._draining.set()
 
     async def _drain(self, servers: list[Acceptor | Datagrams]) -> None:

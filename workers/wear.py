@@ -1,5 +1,7 @@
 """When a worker is worn: it has served, lived or grown as much as it may, and another should take its place.
 
+And when it is seasoned: it has served enough for its memory to be worth sharing.
+
 Each worker draws its own limits, a little above those that were set, so that workers that start together do not end
 together. A worn worker says so and serves on.
 """
@@ -27,8 +29,12 @@ class Endurance:
         worn: Callable[[str], object],
         clock: Callable[[], float] = monotonic,
         draw: Callable[[], float] = _draw,
+        seasoned: Callable[[], object] = lambda: None,
     ) -> None:
-        """`worn(why)` is called once, whatever limit is reached first; `draw` returns a number from 0 to 1."""
+        """`worn(why)` is called once, whatever limit is reached first; `draw` returns a number from 0 to 1.
+
+        `seasoned()` is called once, too.
+        """
         self._heartbeat = heartbeat
         self._tell = worn
         self._clock = clock
@@ -36,9 +42,10 @@ class Endurance:
         self._worn = False
         self._lifetime = wear.max_lifetime * (1 + wear.jitter * draw())
         self._memory = wear.max_memory * (1 + wear.jitter * draw())
-        if wear.max_requests:
-            self._requests = int(wear.max_requests * (1 + wear.jitter * draw()))
-            heartbeat.expects_last_request(self._requests, self._served_all)
+        self._requests = int(wear.max_requests * (1 + wear.jitter * draw()))
+        marks = [(self._requests, self._served_all), (wear.refork_after, seasoned)]
+        self._marks = sorted((mark for mark in marks if mark[0]), key=lambda mark: mark[0])  # those still to come
+        self._expect(0)
 
     def look(self) -> None:
         """Compare the worker's age and memory with its limits."""
@@ -47,6 +54,17 @@ class Endurance:
             self._is_worn(f"holds {self._heartbeat.memory / _MIB:.0f} MiB of memory")
         elif 0 < self._lifetime <= age:
             self._is_worn(f"lived for {_spoken(age)}")
+
+    def _expect(self, served: int) -> None:
+        """Have the request counted that comes to the next mark."""
+        if self._marks:
+            self._heartbeat.expects_last_request(self._marks[0][0] - served, self._has_served)
+
+    def _has_served(self) -> None:
+        served = self._marks[0][0]
+        while self._marks and self._marks[0][0] == served:
+            self._marks.pop(0)[1]()
+        self._expect(served)
 
     def _served_all(self) -> None:
         self._is_worn(f"served {self._requests} requests")

@@ -393,18 +393,33 @@ def test_its_capacity_holds_over_all_it_has_adopted(loop: str, start: Start) -> 
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_worker_that_drains_leaves_adopted_queues_alone_and_serves_its_own(loop: str, start: Start) -> None:
+def test_a_worker_that_drains_serves_what_waits_at_its_own_and_at_adopted_queues(loop: str, start: Start) -> None:
+    """At the end of the service there is no sibling left to do it."""
     worker = watched(start(loop, "handle", max_connections=1))
     worker.is_told(Adopt((0,)))
     with start.connect(start.foreign) as served:
         assert answer(served, b"x", b"X")
         with start.connect() as own, start.connect(start.foreign) as foreign:
             own.sendall(b"own")
+            foreign.sendall(b"foreign")
             os.kill(worker.process.pid, signal.SIGTERM)
             assert worker.says() == Draining()
             assert own.recv(100) == b"OWN"
-            worker.is_told(Adopt((0,)))
+            assert foreign.recv(100) == b"FOREIGN"
             assert answer(served, b"drained", b"D")
+    assert worker.ends()[0] == Exit.OK
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_worker_that_drains_adopts_no_more(loop: str, start: Start) -> None:
+    worker = watched(start(loop, "handle"))
+    with start.connect() as held:
+        assert answer(held, b"x", b"X")
+        os.kill(worker.process.pid, signal.SIGTERM)
+        assert worker.says() == Draining()
+        worker.is_told(Adopt((0,)))
+        assert answer(held, b"y", b"Y")
+        with start.connect(start.foreign) as foreign:
             foreign.sendall(b"x")
             assert is_silent(foreign)
             start.foreign.accept()[0].close()

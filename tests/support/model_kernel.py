@@ -32,6 +32,14 @@ class Process:
     is_aborted: bool = False
     killed_at: float | None = None
     adopted: tuple[int, ...] = ()
+    heir_of: int | None = None
+    """The generation whose zygote it is to become once it has drained."""
+
+    def becomes_zygote(self) -> None:
+        """Do what it was told to."""
+        assert self.heir_of is not None
+        self.slot, self.generation, self.heir_of = ZYGOTE, self.heir_of, None
+        self.is_up, self.is_leaving, self.stalled_since, self.adopted = True, False, None, ()
 
     @property
     def is_zygote(self) -> bool:
@@ -119,6 +127,8 @@ class ModelKernel:
                 del self.forks[slot]
             case ev.Drain(pid):
                 self._drain(self.processes[pid])
+            case ev.Promote(pid, generation):
+                self._promote(self.processes[pid], generation)
             case ev.Dump(pid, since):
                 self._dump(self.processes[pid], since)
             case ev.Abort(pid):
@@ -164,7 +174,18 @@ class ModelKernel:
             assert zygote.generation == fork.generation
         self.forks[slot] = fork
 
+    def _promote(self, process: Process, generation: int) -> None:
+        assert not self.is_stopping, "promoted while stopping"
+        assert process.serves, "promoted, but does not serve"
+        assert all(generation > one.generation for one in self.processes.values()), "a number that is taken"
+        assert all(one.heir_of is None for one in self.processes.values()), "two heirs"
+        self._drain(process)
+        process.heir_of = generation
+
     def _drain(self, process: Process) -> None:
+        if process.heir_of is not None:
+            process.heir_of = None  # it is to end after all
+            return
         assert not process.is_leaving, "told to leave twice"
         process.is_leaving = True
         if process.is_zygote or not process.is_up or self.is_stopping:
@@ -184,12 +205,14 @@ class ModelKernel:
         assert not process.is_aborted, "aborted twice"
         assert process.killed_at is None, "aborted after it was killed"
         process.is_aborted = process.is_leaving = True
+        process.heir_of = None
 
     def _kill(self, process: Process) -> None:
         patient = process.killed_at is None or self.now >= process.killed_at + KILL_PATIENCE
         assert patient, "killed again without patience"
         process.killed_at = self.now
         process.is_leaving = True
+        process.heir_of = None
         if self.is_stopping and not process.is_zygote:
             self.has_killed_worker_while_stopping = True
 

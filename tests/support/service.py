@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -89,6 +90,15 @@ def eventually(condition: Callable[[], T], what: str, deadline: float = DEADLINE
 def descriptors(pid: int) -> int:
     """How many descriptors the process holds."""
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names only: the entries may vanish
+
+
+def sockets(pid: int) -> int:
+    """How many of the descriptors of the process are sockets."""
+    found = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found += str(entry.readlink()).startswith("socket:")
+    return found
 
 
 def wake_ups(pid: int) -> int:

@@ -6,8 +6,11 @@ import asyncio
 import json
 import mmap
 import os
+import signal
 import socket
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,10 @@ from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.scoreboard import LINE, RECORD, Record, Scoreboard
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
 from hybrid.workers.entry import main
+
+_left: list[Any] = []
+PROMOTED = 99
+"""The exit code here where a worker would go on as a zygote."""
 
 
 def handle(sock: Any, address: Any) -> None:
@@ -43,6 +50,21 @@ def keep_busy(sock: Any, address: Any) -> None:
             case [b"fork"]:
                 _fork_and_wait()
         sock.sendall(data.upper())
+
+
+def leave(sock: Any, address: Any) -> None:
+    """Leave behind what is asked for and no fork survives."""
+    match sock.recv(100):
+        case b"thread":
+            threading.Thread(target=threading.Event().wait, name="exporter", daemon=True).start()
+        case b"socket":
+            _left.append(socket.create_server(("127.0.0.1", 0)))
+        case b"child":
+            quiet = subprocess.DEVNULL
+            _left.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=quiet, stderr=quiet))  # ends with us
+        case b"timer":
+            signal.setitimer(signal.ITIMER_REAL, 1000)
+    sock.sendall(b"left")
 
 
 def _fork_and_wait() -> None:
@@ -129,4 +151,5 @@ if __name__ == "__main__":
     seat = Seat("web", 1, 3, os.getppid(), listeners, channel, given["grace"], record)
     log.configure("text", "info", seat.labels)
     wear = Wear(**given["application"].pop("wear", {}))
-    os._exit(main(seat, Application(**given["application"], wear=wear)))
+    outcome = main(seat, Application(**given["application"], wear=wear))
+    os._exit(outcome if isinstance(outcome, int) else PROMOTED)

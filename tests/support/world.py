@@ -26,6 +26,7 @@ KINDS: dict[str, Callable[[ModelKernel], list[Process]]] = {
     "worker": lambda kernel: kernel.workers(),
     "serving": lambda kernel: [one for one in kernel.workers() if one.serves],
     "zygote": lambda kernel: [one for one in kernel.processes.values() if one.is_zygote],
+    "heir": lambda kernel: [one for one in kernel.processes.values() if one.heir_of is not None],
     "new": lambda kernel: [one for one in kernel.processes.values() if not one.is_up and not one.is_leaving],
 }
 
@@ -48,6 +49,7 @@ policies = st.builds(
     stall_report=st.sampled_from([0.0, 1.0]),
     stall_timeout=st.sampled_from([0.0, 0.5, 4.0]),
     upgrade_timeout=st.just(6.0),
+    reforks=st.booleans(),
     intensity=st.sampled_from([None, None, Intensity(5, 10.0)]),
 )
 
@@ -117,6 +119,27 @@ class World(RuleBasedStateMachine):
 
     # --- children
 
+    @there_is("serving")
+    @rule(data=st.data())
+    def worker_is_seasoned(self, data: st.DataObject) -> None:
+        self.feed(ev.WorkerSeasoned(self.draw(data, "serving").pid))
+
+    @there_is("heir")
+    @rule(data=st.data())
+    def heir_can_fork(self, data: st.DataObject) -> None:
+        self.inherits(self.draw(data, "heir"))
+
+    def inherits(self, one: Process) -> None:
+        one.becomes_zygote()
+        self.feed(ev.ZygoteWarm(one.pid))
+
+    @there_is("heir")
+    @rule(data=st.data())
+    def heir_is_unfit(self, data: st.DataObject) -> None:
+        one = self.draw(data, "heir")
+        one.heir_of = None
+        self.feed(ev.ZygoteUnfit(one.pid, "a live thread"))
+
     def becomes_ready(self, one: Process) -> None:
         if not one.is_leaving and not one.has_failed:
             one.is_up = True
@@ -184,7 +207,8 @@ class World(RuleBasedStateMachine):
         """What a child says may cross what it is told, or be nonsense."""
         one = self.draw(data, "any")
         if not one.is_zygote and not one.serves:
-            self.feed(data.draw(st.sampled_from([ev.Stalled(one.pid, self.kernel.now), ev.WorkerWorn(one.pid, "old")])))
+            nonsense = [ev.Stalled(one.pid, self.kernel.now), ev.WorkerWorn(one.pid, "old"), ev.WorkerSeasoned(one.pid)]
+            self.feed(data.draw(st.sampled_from(nonsense)))
         elif one.is_up or one.is_leaving:
             self.becomes_ready(one)
             self.feed(ev.WorkerFailed(one.pid, Exit.TARGET, "confused"))
@@ -200,7 +224,7 @@ class World(RuleBasedStateMachine):
     def somebody_unknown_speaks(self, data: st.DataObject) -> None:
         strangers = [
             *(ev.WorkerReady(999), ev.WorkerDraining(999), ev.WorkerFailed(999, 3, "who?"), ev.WorkerWorn(999, "who?")),
-            *(ev.ZygoteWarm(999), ev.ZygoteUnfit(999, "who?"), ev.Exited(999, ev.How(code=0))),
+            *(ev.WorkerSeasoned(999), ev.ZygoteWarm(999), ev.ZygoteUnfit(999, "who?"), ev.Exited(999, ev.How(code=0))),
             *(ev.Stalled(999, self.kernel.now), ev.Recovered(999)),
         ]
         self.feed(data.draw(st.sampled_from(strangers)))
@@ -288,7 +312,9 @@ class World(RuleBasedStateMachine):
             self.feed(kernel.answer(slot, succeeds=True))
             return True
         for one in kernel.processes.values():
-            if one.is_leaving or one.has_failed:
+            if one.heir_of is not None:
+                self.inherits(one)
+            elif one.is_leaving or one.has_failed:
                 self.bury(one.pid, ev.How(code=0) if one.killed_at is None else KILLED)
             elif not one.is_up:
                 self.becomes_ready(one)

@@ -6,6 +6,7 @@
     channel     the socket pair that carries the messages; its EOF is the news of a death
     signals     those by which the supervisor asks a stalled worker for its stack
     warming     why a process that has imported the application cannot be forked
+    promotion   what a worker ends with that is to be a zygote from now on
     exits       exit codes of workers and of the command
     log         the one log format and a stderr that never blocks
 

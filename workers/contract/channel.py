@@ -127,10 +127,6 @@ class Channel:
                 os.close(fd)
             raise
 
-    def set_blocking(self, blocking: bool) -> None:
-        """Let the methods above wait, in a process that has nothing else to do: a zygote's receiving, say."""
-        self._sock.setblocking(blocking)
-
     def detach(self) -> int:
         """Give the descriptor away; this object is closed then."""
         return self._sock.detach()

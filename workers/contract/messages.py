@@ -65,13 +65,18 @@ class Worn:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Seasoned:
+    """The worker has served so much that its memory is worth sharing: it may become the next zygote."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Warm:
-    """A zygote has imported the application and can fork workers."""
+    """A zygote has imported the application, or a worker has become one: it can fork workers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unfit:
-    """A zygote has imported the application, and found that its memory must not be forked; it ends."""
+    """A zygote has imported the application, or a worker was to become one: its memory must not be forked; it ends."""
 
     findings: str
     """For a log line, e.g. `2 live threads (Thread-1, Thread-2)`."""
@@ -88,6 +93,13 @@ class CannotSpawn:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ping:
     """Note in your record that your loop turns."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Promote:
+    """To a worker: drain, and become the zygote of a generation. What follows on the channel is for the zygote."""
+
+    generation: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,16 +130,16 @@ class Spawn:
     """Of its record on the scoreboard."""
 
 
-News = Ready | Draining | BootFailed | Born | Awake | Worn | Warm | Unfit | CannotSpawn
+News = Ready | Draining | BootFailed | Born | Awake | Worn | Seasoned | Warm | Unfit | CannotSpawn
 """What a worker or a zygote tells the supervisor."""
-Order = Ping | Adopt | Learn | Spawn
+Order = Ping | Promote | Adopt | Learn | Spawn
 """What the supervisor tells a worker or a zygote."""
 Message = News | Order
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Ready, Draining, BootFailed, Born, Awake, Worn, Warm, Unfit, CannotSpawn),
-        *(Ping, Adopt, Learn, Spawn),
+        *(Ready, Draining, BootFailed, Born, Awake, Worn, Seasoned, Warm, Unfit, CannotSpawn),
+        *(Ping, Promote, Adopt, Learn, Spawn),
     )
 }
 

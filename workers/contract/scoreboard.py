@@ -74,12 +74,12 @@ class Snapshot:
 class Record:
     """The record of one process. Reading and writing it never blocks."""
 
-    __slots__ = ("_board", "numbers", "place", "times")
+    __slots__ = ("board", "numbers", "place", "times")
 
     def __init__(self, board: Scoreboard, place: int) -> None:
         begin = LINE + place * RECORD
         view = memoryview(board.memory)[begin : begin + RECORD]
-        self._board = board
+        self.board = board
         self.place = place
         self.numbers = view.cast("Q")
         """The record as counts."""
@@ -89,11 +89,11 @@ class Record:
     @property
     def watched(self) -> bool:
         """Whether the supervisor watches for stalls, or somebody has asked it to."""
-        return self._board.watched
+        return self.board.watched
 
     @watched.setter
     def watched(self, value: bool) -> None:
-        self._board.watched = value
+        self.board.watched = value
 
     def clear(self) -> None:
         """Empty it for the next process."""

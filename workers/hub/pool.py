@@ -70,6 +70,14 @@ class Pool:
         """Begin no further job: this is a process that the job under way has forked, and they are the worker's."""
         collections.deque(self._rest, maxlen=0)
 
+    def close(self) -> None:
+        """End the carriers that are idle, once the loop has ended: a greenlet that is parked is never garbage."""
+        while self._idle:
+            carrier = self._idle.pop()
+            if not carrier.dead:
+                carrier.parent = greenlet.getcurrent()  # where it goes when it ends; gevent's hub would not come back
+                carrier.throw(greenlet.GreenletExit)
+
     def _work(self, rest: Iterator[Job]) -> object:
         me = greenlet.getcurrent()
         idle = self._idle

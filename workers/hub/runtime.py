@@ -226,6 +226,10 @@ class HubRuntime:
         self.watches.abandon()
         forks.abandon_turn(self.loop)
 
+    def close(self) -> None:
+        """End what is kept for later requests."""
+        self._pool.close()
+
     def kill(self, started: greenlet.greenlet) -> None:
         """Raise GreenletExit in a greenlet in the loop's next turn."""
         self.loop.call_soon(_throw_exit, started)

@@ -63,6 +63,7 @@ def run(
             finally:
                 _cancel_all(loop)
                 loop.run_until_complete(loop.shutdown_asyncgens())
+                runtime.close()
     finally:
         asyncio.set_event_loop(None)
         loop.close()

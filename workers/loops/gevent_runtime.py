@@ -343,6 +343,14 @@ class GeventRuntime:
         self._abandon_loop()
         self.watches.abandon()
 
+    def close(self) -> None:
+        """End what is kept for later requests, and observe the hub no longer."""
+        self._pool.close()
+        for watcher in self._observing:
+            watcher.stop()
+            watcher.close()
+        self._observing = ()
+
     def kill(self, started: greenlet.greenlet) -> None:
         """Raise GreenletExit in a greenlet."""
         gevent.kill(started)

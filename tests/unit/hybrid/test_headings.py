@@ -71,7 +71,7 @@ def test_the_help_has_the_headings_in_their_order() -> None:
     ("heading", "options"),
     [
         (Heading.PROCESS, {"--bind", "--workers", "--interface", "--factory"}),
-        (Heading.RENEWAL, {"--preload", "--max-requests", "--max-restarts"}),
+        (Heading.RENEWAL, {"--preload", "--refork-after", "--max-requests", "--max-restarts"}),
         (Heading.STALLS, {"--stall-threshold", "--stall-report", "--stall-timeout"}),
         (Heading.HTTP, {"--threads", "--lifespan", "--root-path"}),
         (Heading.LIMITS, {"--max-connections", "--max-body-size", "--keep-alive-timeout"}),

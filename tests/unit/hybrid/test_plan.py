@@ -139,6 +139,17 @@ def test_remarks_are_logged_where_the_process_becomes_the_supervisor(
     assert re.search(r" WARNING .*past\.pem: .*2020", capfd.readouterr().err)
 
 
+def test_both_sides_are_told_of_reforks() -> None:
+    made = plan_of(refork_after=500)
+    assert (made.settings.policy.reforks, made.application.wear.refork_after, made.remarks) == (True, 500, ())
+
+
+def test_reforks_have_no_effect_without_a_zygote() -> None:
+    made = plan_of(refork_after=500, preload="off")
+    assert not made.settings.policy.reforks
+    assert made.remarks == ("--refork-after has no effect with --preload off: there is no zygote",)
+
+
 def test_a_reference_stays_a_reference() -> None:
     assert plan_of("app:handle", travels=True).application.reference == "app:handle"
 

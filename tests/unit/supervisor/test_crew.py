@@ -12,8 +12,9 @@ from support.leaks import Census
 
 from hybrid.supervisor.crew import Crew, Line
 from hybrid.supervisor.evidence import Evidence
+from hybrid.supervisor.table import ZYGOTE
 from hybrid.workers.contract.channel import Channel
-from hybrid.workers.contract.messages import Adopt, Learn, Message, Ping
+from hybrid.workers.contract.messages import Adopt, Learn, Message, Ping, Promote
 from hybrid.workers.contract.scoreboard import REQUESTS
 from hybrid.workers.contract.seat import Listener, ListenerKind
 
@@ -258,16 +259,28 @@ def test_it_learns_before_it_adopts(company: Company) -> None:
     assert [type(item) for item in company.heard(7)] == [Learn, Learn, Adopt]
 
 
-def test_it_adopts_only_what_it_knows(company: Company) -> None:
+def test_a_child_without_room_learns_later_what_it_was_told_to_adopt(company: Company) -> None:
     company.employ(7, knows=1)
     company.open(3)
     company.fill(7)
     company.crew.adopt(7, (0, 1, 2), company.listeners)
     company.heard(7)
     company.crew.flush()
-    assert company.heard(7)[-1] == Adopt((0,))
-    company.crew.adopt(7, (0, 1, 2), company.listeners)
     assert company.heard(7)[-1] == Adopt((0, 1, 2))
+    assert company.crew.is_behind(3)
+    company.crew.teach_all(company.listeners)
+    assert [type(item) for item in company.heard(7)] == [Learn, Learn]
+    assert not company.crew.is_behind(3)
+
+
+def test_a_worker_that_becomes_a_zygote_is_taught_anew_what_it_has_learned(company: Company) -> None:
+    line = company.employ(7, slot=0, knows=1)
+    company.open(3)
+    company.crew.teach_all(company.listeners)
+    company.crew.promote(7, ZYGOTE, 5)
+    assert (line.slot, line.generation) == (ZYGOTE, 5)
+    company.crew.teach_all(company.listeners)
+    assert [type(item) for item in company.heard(7)] == [Learn, Learn, Promote, Learn, Learn]
 
 
 def test_all_slots_that_can_be_fit_one_adoption(company: Company) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.fake_kernel import FakeKernel
 from support.play import ENDED, KILLED, Play
 from support.play import serving as serving_play
 
@@ -254,6 +255,36 @@ def test_after_a_handover_only_the_successor_speaks(fed: Scene) -> None:
     assert fed.step(ev.SuccessorServes()) == []
     assert fed.herald.due is None
     assert fed.at(100, ev.Exited(1, ENDED), ev.Exited(2, ENDED)) == []
+
+
+def test_after_a_handover_what_had_no_room_is_sent_again(fed: Scene) -> None:
+    """The word that another process is the main one may be among it."""
+    fed.notifier.takes_nothing()
+    fed.step(ev.UpgradeAsked(), ev.SuccessorStarted(500), ev.SuccessorServes())
+    assert fed.herald.due == pytest.approx(0.2)
+    assert fed.at(0.2) == []
+    assert fed.notifier.retries == 1
+
+
+def test_the_end_waits_until_a_manager_reads_whose_queue_is_full(ready: Scene) -> None:
+    kernel = FakeKernel()
+    ready.notifier.takes_nothing()
+    kernel.at(0.3, ready.notifier.takes_all)
+    ready.herald.finish(kernel)
+    assert kernel.now() == pytest.approx(0.3, abs=0.06)
+
+
+def test_the_end_does_not_wait_for_ever_for_a_manager(ready: Scene) -> None:
+    kernel = FakeKernel()
+    ready.notifier.takes_nothing()
+    ready.herald.finish(kernel)
+    assert kernel.now() == pytest.approx(1.0, abs=0.06)
+
+
+def test_the_end_does_not_wait_if_all_was_said(ready: Scene) -> None:
+    kernel = FakeKernel()
+    ready.herald.finish(kernel)
+    assert kernel.now() == 0
 
 
 def test_while_a_successor_starts_this_one_speaks(fed: Scene) -> None:

@@ -61,6 +61,23 @@ def test_a_worker_that_crashes_at_every_start_is_mended_by_a_reload_without_a_pa
     assert moves(serving.step(ev.WorkerReady(7))) == [Fork(1, 2)]
 
 
+def test_all_slots_that_back_off_are_filled_once_new_code_has_proved_itself(serving: Play) -> None:
+    serving.step(ev.Exited(1, KILLED), ev.Exited(2, KILLED), ev.Exited(3, KILLED), ev.Exited(4, KILLED))
+    assert serving.states() == {None: "waiting"}
+    assert moves(serving.step(ev.ReloadAsked())) == [Fork(0, 2)]
+    assert moves(serving.step(ev.WorkerReady(5))) == [Fork(1, 2)]
+    assert serving.machine.is_reloading
+    assert texts(serving.step(ev.WorkerReady(6))) == ["reload complete: 2 workers of generation 2"]
+
+
+def test_a_reload_does_not_wait_for_a_slot_whose_new_worker_dies(serving: Play) -> None:
+    serving.step(ev.Exited(1, KILLED), ev.Exited(2, KILLED), ev.Exited(3, KILLED), ev.Exited(4, KILLED))
+    serving.step(ev.ReloadAsked(), ev.WorkerReady(5))
+    assert serving.machine.is_reloading
+    serving.step(ev.Exited(6, KILLED))
+    assert not serving.machine.is_reloading
+
+
 def test_a_reload_that_fails_in_a_slot_that_backs_off_leaves_its_pause_as_it_was(serving: Play) -> None:
     serving.step(ev.Exited(1, KILLED), ev.Exited(3, KILLED))
     pause_ends = serving.machine.deadline()

@@ -40,7 +40,7 @@ def test_when_the_new_code_has_proved_itself_the_old_zygote_goes(reloading: Play
 
 def test_an_old_zygote_that_does_not_go_is_killed_and_then_killed_again(reloading: Play) -> None:
     reloading.step(ev.ZygoteWarm(4), ev.WorkerReady(5), ev.WorkerReady(6), ev.Exited(2, ENDED), ev.Exited(3, ENDED))
-    assert reloading.at(35, ev.Tick()) == [Kill(1)]
+    assert deeds(reloading.at(35, ev.Tick())) == [Kill(1)]
     assert reloading.at(35 + KILL_PATIENCE, ev.Tick()) == [Kill(1)]
 
 

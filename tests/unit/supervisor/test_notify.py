@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.leaks import descriptors
+from support.manager import Manager, managing
 from support.records import logged
 
 from hybrid.supervisor.notify import Notifier
@@ -19,44 +20,20 @@ from hybrid.supervisor.notify import Notifier
 PID = 4711
 
 
-class Manager:
-    """The receiving end of NOTIFY_SOCKET."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._sock.setblocking(False)
-        self._sock.bind("\0" + address[1:] if address.startswith("@") else address)
-
-    def hears(self) -> list[str]:
-        """Everything that has arrived; sending to a UNIX socket is done when it returns."""
-        heard = []
-        try:
-            while True:
-                heard.append(self._sock.recv(4097).decode())
-        except BlockingIOError:
-            return heard
-
-    def goes_away(self) -> None:
-        self._sock.close()
-        if not self.address.startswith("@"):
-            Path(self.address).unlink(missing_ok=True)
-
-    def is_told(self, *, handed_over: bool = False, **variables: str) -> Notifier:
-        """A notifier that finds the manager in its environment."""
-        environ = {"NOTIFY_SOCKET": self.address, **variables}
-        return Notifier.from_environment(environ, PID, handed_over=handed_over)
+def is_told(manager: Manager, *, handed_over: bool = False, **variables: str) -> Notifier:
+    """A notifier that finds the manager in its environment."""
+    environ = {"NOTIFY_SOCKET": manager.address, **variables}
+    return Notifier.from_environment(environ, PID, handed_over=handed_over)
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
-    manager = Manager(str(tmp_path / "notify"))
-    yield manager
-    manager.goes_away()
+    with managing(str(tmp_path / "notify")) as manager:
+        yield manager
 
 
 def test_each_word_is_one_datagram(manager: Manager) -> None:
-    notifier = manager.is_told(WATCHDOG_USEC="2000000")
+    notifier = is_told(manager, WATCHDOG_USEC="2000000")
     notifier.ready()
     notifier.status("serving with 2 workers")
     notifier.watchdog()
@@ -67,7 +44,7 @@ def test_each_word_is_one_datagram(manager: Manager) -> None:
 
 
 def test_a_reload_carries_the_monotonic_time_in_microseconds(manager: Manager) -> None:
-    notifier = manager.is_told()
+    notifier = is_told(manager)
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     notifier.reloading()
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
@@ -80,7 +57,7 @@ def test_a_reload_carries_the_monotonic_time_in_microseconds(manager: Manager) -
 
 def test_a_name_of_the_abstract_namespace_is_understood() -> None:
     manager = Manager(f"@hybrid-test-{os.getpid()}-{os.urandom(4).hex()}")
-    notifier = manager.is_told()
+    notifier = is_told(manager)
     notifier.ready()
     assert manager.hears() == ["READY=1"]
     notifier.close()
@@ -130,7 +107,7 @@ def test_an_address_of_another_kind_is_told_in_one_line(address: str) -> None:
 
 
 def test_a_status_is_sent_only_when_it_has_changed(manager: Manager) -> None:
-    notifier = manager.is_told()
+    notifier = is_told(manager)
     for text in ("a", "a", "b", "b", "a"):
         notifier.status(text)
     assert manager.hears() == ["STATUS=a", "STATUS=b", "STATUS=a"]
@@ -138,14 +115,14 @@ def test_a_status_is_sent_only_when_it_has_changed(manager: Manager) -> None:
 
 
 def test_a_status_cannot_smuggle_in_another_variable(manager: Manager) -> None:
-    notifier = manager.is_told()
+    notifier = is_told(manager)
     notifier.status("a\nMAINPID=1\r\n b")
     assert manager.hears() == ["STATUS=a MAINPID=1 b"]
     notifier.close()
 
 
 def test_a_status_is_never_longer_than_systemd_reads_and_always_utf_8(manager: Manager) -> None:
-    notifier = manager.is_told()
+    notifier = is_told(manager)
     notifier.status("\N{GRINNING FACE}" * 5000)
     notifier.status("\udcff" * 5000)
     assert [len(text.encode()) < 4096 for text in manager.hears()] == [True, True]
@@ -174,7 +151,7 @@ def test_a_status_is_never_longer_than_systemd_reads_and_always_utf_8(manager: M
 def test_the_watchdog_is_fed_at_half_its_time_if_it_watches_this_process(
     manager: Manager, variables: dict[str, str], interval: float | None
 ) -> None:
-    notifier = manager.is_told(**variables)
+    notifier = is_told(manager, **variables)
     assert notifier.watchdog_interval == interval
     notifier.watchdog()
     assert manager.hears() == ([] if interval is None else ["WATCHDOG=1"])
@@ -185,7 +162,7 @@ def test_the_watchdog_is_fed_at_half_its_time_if_it_watches_this_process(
 
 
 def test_who_has_named_another_main_process_says_no_more(manager: Manager) -> None:
-    notifier = manager.is_told(WATCHDOG_USEC="2000000")
+    notifier = is_told(manager, WATCHDOG_USEC="2000000")
     notifier.main_pid(PID + 1)
     _says_everything(notifier)
     assert manager.hears() == [f"MAINPID={PID + 1}"]
@@ -195,7 +172,7 @@ def test_who_has_named_another_main_process_says_no_more(manager: Manager) -> No
 
 def test_a_successor_is_silent_until_it_was_named(manager: Manager) -> None:
     """The main process is the only one that systemd listens to; it complains of others in its journal."""
-    notifier = manager.is_told(handed_over=True)
+    notifier = is_told(manager, handed_over=True)
     notifier.status("booting")
     notifier.status("serving with 2 workers")
     notifier.ready()
@@ -209,7 +186,7 @@ def test_a_successor_is_silent_until_it_was_named(manager: Manager) -> None:
 
 
 def test_a_successor_feeds_the_watchdog_of_the_process_before_it(manager: Manager) -> None:
-    notifier = manager.is_told(handed_over=True, WATCHDOG_USEC="2000000", WATCHDOG_PID="1")
+    notifier = is_told(manager, handed_over=True, WATCHDOG_USEC="2000000", WATCHDOG_PID="1")
     assert notifier.watchdog_interval == 1.0
     notifier.take_over()
     notifier.watchdog()
@@ -221,7 +198,7 @@ def test_a_successor_feeds_the_watchdog_of_the_process_before_it(manager: Manage
 
 
 def test_a_manager_that_is_gone_costs_one_warning(manager: Manager) -> None:
-    notifier = manager.is_told(WATCHDOG_USEC="2000000")
+    notifier = is_told(manager, WATCHDOG_USEC="2000000")
     manager.goes_away()
     with logged() as lines:
         _says_everything(notifier)
@@ -234,7 +211,7 @@ def test_a_manager_that_is_gone_costs_one_warning(manager: Manager) -> None:
 
 
 def test_a_manager_that_comes_back_at_the_same_place_is_told_again(manager: Manager) -> None:
-    notifier = manager.is_told()
+    notifier = is_told(manager)
     manager.goes_away()
     with logged():
         notifier.ready()
@@ -263,7 +240,7 @@ def _fill_the_queue(manager: Manager) -> None:
 
 def test_what_a_busy_manager_does_not_take_is_kept_in_its_order(manager: Manager) -> None:
     """A lost READY=1 would let the start of a unit time out."""
-    notifier = manager.is_told(WATCHDOG_USEC="2000000")
+    notifier = is_told(manager, WATCHDOG_USEC="2000000")
     _fill_the_queue(manager)
     with logged() as lines:
         for _ in range(100):
@@ -286,7 +263,7 @@ def test_what_a_busy_manager_does_not_take_is_kept_in_its_order(manager: Manager
 
 
 def test_the_last_word_is_kept_too(manager: Manager) -> None:
-    notifier = manager.is_told()
+    notifier = is_told(manager)
     _fill_the_queue(manager)
     with logged():
         notifier.main_pid(PID + 1)
@@ -312,7 +289,7 @@ def _no_descriptor_left() -> Iterator[None]:
 
 
 def test_where_descriptors_run_out_the_watchdog_is_fed_all_the_same(manager: Manager) -> None:
-    notifier = manager.is_told(WATCHDOG_USEC="2000000")
+    notifier = is_told(manager, WATCHDOG_USEC="2000000")
     with _no_descriptor_left():
         notifier.watchdog()
     assert manager.hears() == ["WATCHDOG=1"]
@@ -321,7 +298,7 @@ def test_where_descriptors_run_out_the_watchdog_is_fed_all_the_same(manager: Man
 
 def test_where_no_descriptor_can_be_had_at_the_start_the_word_is_kept(manager: Manager) -> None:
     with logged() as lines, _no_descriptor_left():
-        notifier = manager.is_told()
+        notifier = is_told(manager)
         notifier.ready()
     assert len(lines) == 1
     assert "too many open files" in lines[0]
@@ -332,7 +309,7 @@ def test_where_no_descriptor_can_be_had_at_the_start_the_word_is_kept(manager: M
 
 def test_a_closed_one_is_silent_and_keeps_no_descriptor(manager: Manager) -> None:
     before = descriptors()
-    notifier = manager.is_told(WATCHDOG_USEC="2000000")
+    notifier = is_told(manager, WATCHDOG_USEC="2000000")
     notifier.close()
     notifier.close()
     assert descriptors() == before

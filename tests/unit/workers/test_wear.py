@@ -18,7 +18,9 @@ class Life:
         self.heartbeat = Heartbeat(self.record)
         self.said: list[str] = []
         self.now = 50.0
-        self.endurance = Endurance(wear, self.heartbeat, self.said.append, lambda: self.now, lambda: draw)
+        self.endurance = Endurance(
+            wear, self.heartbeat, self.said.append, lambda: self.now, lambda: draw, lambda: self.said.append("seasoned")
+        )
 
     def serves(self, count: int) -> None:
         for _ in range(count):
@@ -104,3 +106,30 @@ def test_workers_draw_limits_of_their_own() -> None:
             heartbeat.counts_request()
     assert len(said) == 5
     assert len(set(said)) > 1
+
+
+def test_it_is_seasoned_once_at_exactly_so_many_requests_without_jitter() -> None:
+    life = Life(Wear(refork_after=10, jitter=1.0), draw=1.0)
+    life.serves(9)
+    assert life.said == []
+    life.serves(1)
+    assert life.said == ["seasoned"]
+    life.serves(100)
+    assert life.said == ["seasoned"]
+    assert life.heartbeat.requests == 110
+
+
+@pytest.mark.parametrize(
+    ("refork_after", "max_requests", "said"),
+    [
+        (3, 5, {3: ["seasoned"], 4: ["seasoned"], 5: ["seasoned", "served 5 requests"]}),
+        (5, 3, {3: ["served 3 requests"], 4: ["served 3 requests"], 5: ["served 3 requests", "seasoned"]}),
+        (4, 4, {3: [], 4: ["served 4 requests", "seasoned"]}),
+    ],
+)
+def test_both_counts_are_exact(refork_after: int, max_requests: int, said: dict[int, list[str]]) -> None:
+    life = Life(Wear(refork_after=refork_after, max_requests=max_requests, jitter=0))
+    for served in range(1, 10):
+        life.serves(1)
+        assert life.heartbeat.requests == served
+        assert life.said == said.get(served, life.said)
