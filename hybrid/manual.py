@@ -45,7 +45,8 @@ Signals to the supervisor:
   TERM, first INT     stop: let the workers finish their connections
   QUIT, second INT    stop at once
   TTIN, TTOU          one worker more, one worker less
-  HUP                 answered with a warning: restart to load new code
+  HUP                 reload: new code, one worker after the other
+  USR2                upgrade: this program anew, on the same sockets
 
 \b
 Exit codes:
@@ -57,4 +58,5 @@ Exit codes:
   5  the event loop is not usable here
   6  workers kept dying or hanging before any was ready
   7  something had to be killed at the stop
+  9  more workers died than --max-restarts allows
 """
