@@ -149,7 +149,7 @@ def test_a_body_has_to_come_at_some_rate(interface: str, tmp_path: Path) -> None
                 with contextlib.suppress(OSError):  # it may be refused by now: then its answer is read next
                     sock.sendall(b"a")
             for sock in good:
-                sock.sendall(b"a" * rate)
+                sock.sendall(b"a" * rate * 10)  # enough for seconds in which this process does not run
         assert not waiting
         assert not select.select(good, [], [], 0)[0]
 

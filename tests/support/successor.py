@@ -96,7 +96,7 @@ class Successor:
 
     def news_nowait(self) -> dict[str, Any]:
         assert self.inheritance is not None
-        return {"withdrawn": self.inheritance.is_withdrawn_nowait(), "news": self.inheritance.poll_nowait()}
+        return {"news": self.inheritance.poll_nowait()}
 
     def take_over(self) -> dict[str, Any]:
         assert self.inheritance is not None

@@ -332,7 +332,7 @@ def test_only_the_word_taken_ends_it(opened: Open, begin: Begin) -> None:
     play = begin(opened(LOCAL))
     play.asks("take")
     play.asks("open", binds=[LOCAL], workers=2)
-    assert play.asks("news_nowait") == {"withdrawn": False, "news": "pending"}
+    assert play.asks("news_nowait") == {"news": "pending"}
     play.asks("serving")
     assert play.asks("wait_news") == {"news": "ours"}
     assert not play.has_heard
@@ -667,7 +667,7 @@ def test_a_successor_that_does_not_serve_yet_hears_that_it_is_not_wanted(opened:
     play.asks("take")
     play.asks("open", binds=[LOCAL], workers=2)
     assert play.offer.withdraw()
-    assert play.asks("news_nowait") == {"withdrawn": True, "news": "withdrawn"}
+    assert play.asks("news_nowait") == {"news": "withdrawn"}
 
 
 def test_who_says_that_it_serves_too_late_is_withdrawn_all_the_same(opened: Open, begin: Begin) -> None:
