@@ -66,7 +66,9 @@ def test_a_worker_that_is_booting_ends_when_the_supervisor_is_killed(target: str
 
 
 def test_workers_serve_while_the_supervisor_is_stopped(loop: str, tmp_path: Path) -> None:
-    with serving("coroutines:handle", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
+    """On a busy machine a worker may stall for a moment: no supervisor would then bring its connections back."""
+    arguments = ("--workers", "2", "--loop", loop, "--stall-threshold", "60s")
+    with serving("coroutines:handle", *arguments, cwd=tmp_path) as process:
         workers = set(process.worker_pids())
         stop(process.pid)
         try:
