@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hybrid.api import Supervisor
     from hybrid.config import ConfigError, Service
-    from hybrid.supervisor.control import StartError
+    from hybrid.supervisor.contact.control import StartError
     from hybrid.workers.contract.exits import Exit
     from hybrid.workers.green import await_, connect, green, joinall, run, sleep, spawn
 
@@ -27,7 +27,7 @@ _HOME = {
     "ConfigError": "hybrid.config",
     "Exit": "hybrid.workers.contract.exits",
     "Service": "hybrid.config",
-    "StartError": "hybrid.supervisor.control",
+    "StartError": "hybrid.supervisor.contact.control",
     "Supervisor": "hybrid.api",
     "await_": "hybrid.workers.green",
     "connect": "hybrid.workers.green",

@@ -21,12 +21,12 @@ from hybrid.embedding import EmbeddedSupervisor
 from hybrid.guide import guided
 from hybrid.loops import LoopRow, list_loops
 from hybrid.plan import plan
-from hybrid.supervisor.control import StartError
-from hybrid.supervisor.handover import inherited_binds
+from hybrid.supervisor.contact.control import StartError
+from hybrid.supervisor.core.status import Status
+from hybrid.supervisor.listeners.sockets import BindError, systemd_binds
 from hybrid.supervisor.loop import supervise
-from hybrid.supervisor.sockets import BindError, systemd_binds
-from hybrid.supervisor.status import Status
-from hybrid.supervisor.succession import Origin
+from hybrid.supervisor.upgrade.handover import inherited_binds
+from hybrid.supervisor.upgrade.succession import Origin
 from hybrid.targets import DEMONSTRATION
 from hybrid.workers.contract.exits import Exit
 

@@ -10,7 +10,7 @@ import sys
 
 from hybrid.config import Service
 from hybrid.plan import Plan, plan
-from hybrid.supervisor.sockets import open_listeners
+from hybrid.supervisor.listeners.sockets import open_listeners
 from hybrid.targets import describe
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit

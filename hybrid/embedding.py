@@ -20,10 +20,10 @@ import weakref
 from typing import Any
 
 from hybrid.plan import Plan
-from hybrid.supervisor.addresses import FdBind
-from hybrid.supervisor.control import Control, ControlClient
+from hybrid.supervisor.contact.control import Control, ControlClient
+from hybrid.supervisor.core.status import Status
+from hybrid.supervisor.listeners.addresses import FdBind
 from hybrid.supervisor.loop import supervise
-from hybrid.supervisor.status import Status
 from hybrid.workers.contract.exits import Exit
 
 _PREFIX = "hybrid-supervisor-"  # of the names of our processes

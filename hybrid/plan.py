@@ -15,8 +15,8 @@ from hybrid.certificates import CertificateError, read_tls
 from hybrid.config import ConfigError, Service
 from hybrid.cpus import count_usable
 from hybrid.privileges import UnknownAccountError, resolve
-from hybrid.supervisor.addresses import Bind, BindSyntaxError, parse_bind
-from hybrid.supervisor.policy import Intensity
+from hybrid.supervisor.core.policy import Intensity
+from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, parse_bind
 from hybrid.supervisor.settings import Settings
 from hybrid.targets import TargetError, home_of, pickled
 from hybrid.workers.application import Application, Wear

@@ -24,10 +24,10 @@ from hybrid.config import ConfigError, Service
 from hybrid.plan import plan
 from hybrid.reloaded import Errand
 from hybrid.restarting import RESTART_GRACE, STOPS, Child, Reloader, Signalled
-from hybrid.supervisor.pidfile import Pidfile, PidfileError
+from hybrid.supervisor.children.spawn import occupy_standard_descriptors
+from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
+from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.supervisor.settings import Settings
-from hybrid.supervisor.sockets import Listeners, open_listeners
-from hybrid.supervisor.spawn import occupy_standard_descriptors
 from hybrid.workers.contract import log
 from hybrid.workers.contract.exits import Exit
 

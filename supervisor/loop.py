@@ -11,25 +11,25 @@ import gc
 import logging
 import threading
 
-from hybrid.supervisor import events as ev
-from hybrid.supervisor.binding import BindError
-from hybrid.supervisor.control import Control
-from hybrid.supervisor.crew import Crew, Line
-from hybrid.supervisor.desk import Desk
-from hybrid.supervisor.forking import Forking
-from hybrid.supervisor.herald import Herald
-from hybrid.supervisor.inquest import Inquest
-from hybrid.supervisor.kernel import Kernel, LinuxKernel
-from hybrid.supervisor.lookout import Lookout
-from hybrid.supervisor.machine import MAX_WORKERS, Machine
-from hybrid.supervisor.pidfile import Pidfile, PidfileError
+from hybrid.supervisor.children.crew import Crew, Line
+from hybrid.supervisor.children.forking import Forking
+from hybrid.supervisor.children.kernel import Kernel, LinuxKernel
+from hybrid.supervisor.children.spawn import Program, flush_streams, occupy_standard_descriptors
+from hybrid.supervisor.contact.control import Control
+from hybrid.supervisor.contact.desk import Desk
+from hybrid.supervisor.contact.herald import Herald
+from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.machine import MAX_WORKERS, Machine
+from hybrid.supervisor.core.status import Status, with_record
+from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.listeners.binding import BindError
+from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
+from hybrid.supervisor.listeners.steering import SteeringError
 from hybrid.supervisor.settings import Settings
-from hybrid.supervisor.sockets import Listeners, open_listeners
-from hybrid.supervisor.spawn import Program, flush_streams, occupy_standard_descriptors
-from hybrid.supervisor.status import Status, with_record
-from hybrid.supervisor.steering import SteeringError
-from hybrid.supervisor.succession import Origin, Succession
-from hybrid.supervisor.table import ZYGOTE
+from hybrid.supervisor.upgrade.succession import Origin, Succession
+from hybrid.supervisor.watch.inquest import Inquest
+from hybrid.supervisor.watch.lookout import Lookout
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from hybrid.supervisor.addresses import Bind
-from hybrid.supervisor.policy import Intensity, Policy
+from hybrid.supervisor.core.policy import Intensity, Policy
+from hybrid.supervisor.listeners.addresses import Bind
 
 _UPGRADE_MARGIN = 30.0  # seconds for another interpreter to start, beside two boots: a zygote's and its workers'
 

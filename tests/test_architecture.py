@@ -29,13 +29,7 @@ FROM_THE_SIDES = {
     "hybrid.restarting": {"hybrid.workers.contract.exits", "hybrid.workers.contract.log"},
 }
 
-PURE = {
-    f"hybrid.supervisor.{name}"
-    for name in (
-        *("states", "events", "table", "policy", "rollout", "core", "lives", "generations", "stalls", "upgrades"),
-        *("promotion", "machine", "status"),
-    )
-}
+PURE = "hybrid.supervisor.core"
 PURE_OF_THE_SEAM = {
     "hybrid.workers.contract.exits",
     "hybrid.workers.contract.messages",
@@ -44,6 +38,16 @@ PURE_OF_THE_SEAM = {
 IMPURE = {"os", "signal", "socket", "select", "selectors", "time", "logging", "threading", "subprocess", "random"}
 
 SEAM = "hybrid.workers.contract"
+# a room of the supervisor -> the rooms it may look into besides itself; `loop` alone looks into all
+ROOMS = {
+    "core": set(),
+    "listeners": {"settings"},
+    "children": {"core", "listeners", "settings", "watch"},
+    "watch": {"children", "core"},
+    "upgrade": {"contact", "core", "listeners"},
+    "contact": {"children", "core"},
+    "settings": {"core", "listeners"},
+}
 THIRD_PARTY_OF_WORKERS = {"gevent", "greenlet", "uvloop", "dill", "httptools", "websockets"}
 THIRD_PARTY_OF_PUBLIC = {"click", "dill", "multiprocess", "watchfiles"}
 
@@ -116,25 +120,34 @@ def why_forbidden(item: Import) -> str | None:
     importer, imported = item.importer, item.imported
     if imported.endswith(".(relative)"):
         return "imports are absolute"
-    if importer in PURE and (_top(imported) in IMPURE or _is_impure_of_ours(imported)):
+    if _is_in(importer, PURE) and (_top(imported) in IMPURE or _is_impure_of_ours(imported)):
         return "the pure core of the supervisor does no input or output"
     if _is_in(importer, "hybrid.supervisor"):
-        return _why_not_in_supervisor(imported)
+        return _why_not_in_supervisor(importer, imported)
     if _is_in(importer, "hybrid.workers"):
         return _why_not_in_workers(importer, imported)
     return _why_not_in_public(importer, imported)
 
 
 def _is_impure_of_ours(imported: str) -> bool:
-    return _is_in(imported, "hybrid") and imported not in PURE | PURE_OF_THE_SEAM | {"hybrid.supervisor"}
+    return _is_in(imported, "hybrid") and imported not in PURE_OF_THE_SEAM and not _is_in(imported, PURE)
 
 
-def _why_not_in_supervisor(imported: str) -> str | None:
-    if _is_in(imported, "hybrid.supervisor") or _is_in(imported, SEAM):
+def _why_not_in_supervisor(importer: str, imported: str) -> str | None:
+    if _is_in(imported, "hybrid.supervisor"):
+        here, there = _room(importer), _room(imported)
+        if here == there or there in ROOMS.get(here, {there}):
+            return None
+        return f"{here} does not look into {there}"
+    if _is_in(imported, SEAM):
         return None
     if _top(imported) in sys.stdlib_module_names:
         return "the supervisor runs no event loop" if _top(imported) == "asyncio" else None
     return f"the supervisor imports the standard library, itself and {SEAM}"
+
+
+def _room(module: str) -> str:
+    return module.removeprefix("hybrid.supervisor").lstrip(".").partition(".")[0]
 
 
 def _why_not_in_workers(importer: str, imported: str) -> str | None:
@@ -171,16 +184,20 @@ def test_a_module_imports_only_what_it_may(module: str) -> None:
 def test_the_rules_look_at_modules_of_all_three_packages() -> None:
     """A wrong folder here would make every rule hold."""
     assert all(any(_is_in(name, package) for name in MODULES) for package in PACKAGES)
-    assert PURE | ROOM_WITH_BOTH_SIDES | FROM_THE_SIDES.keys() <= MODULES.keys()
+    assert {PURE} | ROOM_WITH_BOTH_SIDES | FROM_THE_SIDES.keys() <= MODULES.keys()
+    assert {_room(name) for name in MODULES if _is_in(name, "hybrid.supervisor")} == {"", "loop", *ROOMS}
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("hybrid.supervisor.machine", "import time"),
-        ("hybrid.supervisor.machine", "def step():\n    from os import fork"),
-        ("hybrid.supervisor.machine", "from hybrid.supervisor import kernel"),
-        ("hybrid.supervisor.machine", "from hybrid.workers.contract.channel import Channel"),
+        ("hybrid.supervisor.core.machine", "import time"),
+        ("hybrid.supervisor.core.machine", "def step():\n    from os import fork"),
+        ("hybrid.supervisor.core.machine", "from hybrid.supervisor.children import kernel"),
+        ("hybrid.supervisor.core.machine", "from hybrid.workers.contract.channel import Channel"),
+        ("hybrid.supervisor.listeners.group", "from hybrid.supervisor.children import kernel"),
+        ("hybrid.supervisor.core.table", "from hybrid.supervisor.settings import Settings"),
+        ("hybrid.supervisor.children.crew", "from hybrid.supervisor.loop import Shell"),
         ("hybrid.supervisor.loop", "import gevent"),
         ("hybrid.supervisor.loop", "import asyncio.events"),
         ("hybrid.supervisor.loop", "from hybrid.workers import entry"),
@@ -210,7 +227,7 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("hybrid.supervisor.loop", "import os\nfrom hybrid.workers.contract.seat import Seat"),
-        ("hybrid.supervisor.machine", "from hybrid.supervisor import table\nimport heapq"),
+        ("hybrid.supervisor.core.machine", "from hybrid.supervisor.core import table\nimport heapq"),
         ("hybrid.workers.entry", "import asyncio, greenlet"),
         ("hybrid.api", "from hybrid.supervisor.loop import supervise"),
         ("hybrid.cli", "import click\nfrom hybrid import api"),

@@ -22,7 +22,7 @@ from support.clients import connected, read_all
 from support.process import HybridProcess
 from support.service import eventually
 
-from hybrid.supervisor.control import ControlClient, StartError, pair
+from hybrid.supervisor.contact.control import ControlClient, StartError, pair
 from hybrid.workers.contract.exits import Exit
 
 PROGRAM = [sys.executable, "-P", str(Path(support.tiny_service.__file__))]

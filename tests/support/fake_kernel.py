@@ -1,7 +1,7 @@
 """A kernel without processes: children are numbers, time passes only in `wait`, verbs make things happen.
 
-It keeps the contract of `hybrid.supervisor.kernel`; the same suite runs over it and over the real one. Channels are
-real socket pairs within this process. Zygotes are played by `support.fake_zygote`.
+It keeps the contract of `hybrid.supervisor.children.kernel`; the same suite runs over it and over the real one.
+Channels are real socket pairs within this process. Zygotes are played by `support.fake_zygote`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import select
 import signal
 from collections.abc import Callable, Collection
 
-from hybrid.supervisor.events import How
-from hybrid.supervisor.kernel import CannotFork, ChildMain
+from hybrid.supervisor.children.kernel import CannotFork, ChildMain
+from hybrid.supervisor.core.events import How
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import BootFailed, Message, Ready
 

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from hybrid.supervisor.events import How
+from hybrid.supervisor.core.events import How
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Born, CannotSpawn, Learn, Message, Spawn, Warm
 from support.fake_kernel import FakeKernel

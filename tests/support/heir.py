@@ -15,8 +15,8 @@ import signal
 import socket
 import sys
 
-from hybrid.supervisor.invocation import HANDOVER_VARIABLE
-from hybrid.supervisor.wire import Line, Serving, Taken, WireError, Yours
+from hybrid.supervisor.upgrade.invocation import HANDOVER_VARIABLE
+from hybrid.supervisor.upgrade.wire import Line, Serving, Taken, WireError, Yours
 
 
 def hear(line: Line) -> object:

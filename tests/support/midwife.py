@@ -23,10 +23,11 @@ from typing import Any
 
 from hybrid.config import Service
 from hybrid.plan import plan
-from hybrid.supervisor.kernel import LinuxKernel
-from hybrid.supervisor.sockets import Listeners, open_listeners
-from hybrid.supervisor.spawn import be_worker
-from hybrid.supervisor.zygote import Nursery, be_zygote
+from hybrid.supervisor.children.kernel import LinuxKernel
+from hybrid.supervisor.children.nursery import Nursery
+from hybrid.supervisor.children.spawn import be_worker
+from hybrid.supervisor.children.zygote import be_zygote
+from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Learn, Spawn

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from hybrid.supervisor import events as ev
-from hybrid.supervisor.policy import KILL_PATIENCE
-from hybrid.supervisor.table import ZYGOTE
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.policy import KILL_PATIENCE
+from hybrid.supervisor.core.table import ZYGOTE
 
 
 @dataclasses.dataclass

@@ -8,11 +8,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from hybrid.supervisor import events as ev
-from hybrid.supervisor.machine import Machine
-from hybrid.supervisor.policy import Policy
-from hybrid.supervisor.states import State
-from hybrid.supervisor.table import ZYGOTE, Child, Table
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.machine import Machine
+from hybrid.supervisor.core.policy import Policy
+from hybrid.supervisor.core.states import State
+from hybrid.supervisor.core.table import ZYGOTE, Child, Table
 
 POLICY = Policy(
     graceful_timeout=30,

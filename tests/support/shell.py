@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hybrid.supervisor import loop
-from hybrid.supervisor.addresses import parse_bind
-from hybrid.supervisor.control import Control
+from hybrid.supervisor.contact.control import Control
+from hybrid.supervisor.listeners.addresses import parse_bind
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.seat import Seat

@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid.supervisor.addresses import parse_bind
-from hybrid.supervisor.binding import BindError
-from hybrid.supervisor.handover import Inheritance, inherited_binds
-from hybrid.supervisor.pidfile import Pidfile, PidfileError
+from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
+from hybrid.supervisor.listeners.addresses import parse_bind
+from hybrid.supervisor.listeners.binding import BindError
+from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.supervisor.settings import Settings
-from hybrid.supervisor.sockets import Listeners, open_listeners
+from hybrid.supervisor.upgrade.handover import Inheritance, inherited_binds
 from hybrid.workers.contract.seat import ListenerKind
 
 DEADLINE = 20.0  # seconds

@@ -20,8 +20,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hybrid.supervisor.addresses import parse_bind
-from hybrid.supervisor.control import Control
+from hybrid.supervisor.contact.control import Control
+from hybrid.supervisor.listeners.addresses import parse_bind
 from hybrid.supervisor.loop import supervise
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract.channel import ChannelClosed

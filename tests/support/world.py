@@ -10,10 +10,10 @@ from collections.abc import Callable
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from hybrid.supervisor import events as ev
-from hybrid.supervisor.machine import MAX_WORKERS, Machine, Phase
-from hybrid.supervisor.policy import Intensity, Policy
-from hybrid.supervisor.table import Table
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.machine import MAX_WORKERS, Machine, Phase
+from hybrid.supervisor.core.policy import Intensity, Policy
+from hybrid.supervisor.core.table import Table
 from hybrid.workers.contract.exits import Exit
 from support.model_kernel import ModelKernel, Process
 

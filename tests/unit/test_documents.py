@@ -167,7 +167,7 @@ def test_the_table_of_exit_codes_is_the_enum() -> None:
 
 
 def test_the_table_of_states_is_the_machines() -> None:
-    from hybrid.supervisor.states import TRANSITIONS, News, State
+    from hybrid.supervisor.core.states import TRANSITIONS, News, State
 
     told = {
         (State(state), news): State(after)
@@ -180,7 +180,7 @@ def test_the_table_of_states_is_the_machines() -> None:
 def test_the_events_and_actions_named_are_all_there_are() -> None:
     from typing import get_args
 
-    from hybrid.supervisor import events
+    from hybrid.supervisor.core import events
 
     cells = [_SPAN.findall(f"`{cell}`") for row in _table(ROOT / "docs/architecture.md", "events") for cell in row]
     told = {name for names in cells for name in names if name.isidentifier()}

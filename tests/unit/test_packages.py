@@ -12,7 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [
     "supervisor",
     "workers",
-    *sorted(f"workers/{file.parent.name}" for file in ROOT.glob("workers/*/__init__.py")),
+    *sorted(
+        f"{side}/{file.parent.name}"
+        for side in ("supervisor", "workers")
+        for file in ROOT.glob(f"{side}/*/__init__.py")
+    ),
 ]
 LINE = re.compile(r"^ *(\w+/?)  +\S", re.MULTILINE)
 

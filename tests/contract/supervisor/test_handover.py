@@ -24,11 +24,11 @@ import pytest
 from support import successor as program
 from support.leaks import Census
 
-from hybrid.supervisor import handover, inheritance
-from hybrid.supervisor.handover import CannotInherit, CannotOffer, Failed, Inheritance, Invocation, Offer
-from hybrid.supervisor.pidfile import Pidfile
+from hybrid.supervisor.contact.pidfile import Pidfile
+from hybrid.supervisor.listeners.sockets import BindError, FdBind, Listeners, open_listeners, parse_bind
 from hybrid.supervisor.settings import Settings
-from hybrid.supervisor.sockets import BindError, FdBind, Listeners, open_listeners, parse_bind
+from hybrid.supervisor.upgrade import handover, inheritance
+from hybrid.supervisor.upgrade.handover import CannotInherit, CannotOffer, Failed, Inheritance, Invocation, Offer
 
 DEADLINE = 20.0  # seconds
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hybrid.supervisor import handshakes
+from hybrid.supervisor.listeners import handshakes
 
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])

@@ -21,8 +21,8 @@ import pytest
 from support.fake_kernel import FakeKernel
 from support.limits import scarce_descriptors
 
-from hybrid.supervisor.events import How
-from hybrid.supervisor.kernel import CAUGHT, CannotFork, Kernel, LinuxKernel
+from hybrid.supervisor.children.kernel import CAUGHT, CannotFork, Kernel, LinuxKernel
+from hybrid.supervisor.core.events import How
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Born, Ready
 
@@ -569,8 +569,8 @@ def test_2_no_process_left_is_an_error_of_its_own(kernel: LinuxKernel, monkeypat
 
 _AS_PID_ONE = """
 import os
-from hybrid.supervisor.events import How
-from hybrid.supervisor.kernel import LinuxKernel
+from hybrid.supervisor.core.events import How
+from hybrid.supervisor.children.kernel import LinuxKernel
 
 assert os.getpid() == 1
 kernel = LinuxKernel()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from hybrid.supervisor.listeners.sockets import BindError, FdBind, Listeners, open_listeners, parse_bind, systemd_binds
+from hybrid.supervisor.listeners.steering import SteeringError, release
 from hybrid.supervisor.settings import Settings
-from hybrid.supervisor.sockets import BindError, FdBind, Listeners, open_listeners, parse_bind, systemd_binds
-from hybrid.supervisor.steering import SteeringError, release
 from hybrid.workers.contract.seat import Listener, ListenerKind
 
 Open = Callable[..., Listeners]
@@ -595,14 +595,14 @@ def test_without_systemd_there_are_none() -> None:
 
 _AS_ACTIVATED = """
 import os
-from hybrid.supervisor.sockets import systemd_binds
+from hybrid.supervisor.listeners.sockets import systemd_binds
 environ = {"LISTEN_PID": "7", "LISTEN_FDS": "2"}
 binds = systemd_binds(environ, 7)
 assert [bind.fd for bind in binds] == [3, 4] and environ == {}
 assert not os.get_inheritable(3) and not os.get_inheritable(4)
 """
 _AS_CHEATED = """
-from hybrid.supervisor.sockets import BindError, systemd_binds
+from hybrid.supervisor.listeners.sockets import BindError, systemd_binds
 try:
     systemd_binds({"LISTEN_PID": "7", "LISTEN_FDS": "900"}, 7)
 except BindError as error:

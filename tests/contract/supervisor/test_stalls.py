@@ -17,7 +17,7 @@ from support import stalling
 from support.process import DEADLINE
 from support.service import eventually, is_stopped
 
-from hybrid.supervisor.evidence import Evidence, Finding, Inquiry, condition_of
+from hybrid.supervisor.watch.evidence import Evidence, Finding, Inquiry, condition_of
 from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
 
 PROGRAM = Path(stalling.__file__)

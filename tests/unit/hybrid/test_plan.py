@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from hybrid.config import ConfigError, Service
 from hybrid.cpus import count_usable
 from hybrid.plan import Plan, _HomeFinder, plan
-from hybrid.supervisor.addresses import TcpBind, UdpBind, UnixBind
+from hybrid.supervisor.listeners.addresses import TcpBind, UdpBind, UnixBind
 from hybrid.workers.http.settings import HttpSettings
 
 

@@ -11,7 +11,7 @@ from support.play import Play
 from support.play import serving as serving_play
 from support.shell import Log
 
-from hybrid.supervisor import events as ev
+from hybrid.supervisor.core import events as ev
 
 
 @pytest.fixture

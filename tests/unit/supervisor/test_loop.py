@@ -12,10 +12,10 @@ from support.fake_kernel import FakeKernel
 from support.shell import Log, NoProgram, run, settings
 
 from hybrid.supervisor import loop
-from hybrid.supervisor.addresses import parse_bind
-from hybrid.supervisor.events import How
-from hybrid.supervisor.sockets import Listeners
-from hybrid.supervisor.steering import SteeringError
+from hybrid.supervisor.core.events import How
+from hybrid.supervisor.listeners.addresses import parse_bind
+from hybrid.supervisor.listeners.sockets import Listeners
+from hybrid.supervisor.listeners.steering import SteeringError
 from hybrid.workers.contract.exits import Exit
 
 KILLED = How(signal="SIGKILL")

@@ -11,7 +11,7 @@ import pytest
 from support.fake_kernel import FakeKernel
 from support.shell import Log, run
 
-from hybrid.supervisor.events import How
+from hybrid.supervisor.core.events import How
 from hybrid.workers.contract.exits import Exit
 
 KILLED = How(signal="SIGKILL")

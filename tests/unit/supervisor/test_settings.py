@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from hybrid.supervisor.addresses import TcpBind
-from hybrid.supervisor.policy import Intensity, Policy
+from hybrid.supervisor.core.policy import Intensity, Policy
+from hybrid.supervisor.listeners.addresses import TcpBind
 from hybrid.supervisor.settings import Settings
 
 DERIVED = {"avoids_stalled", "upgrade_timeout"}

@@ -1,0 +1,11 @@
+"""The children of a supervisor, its workers and zygotes: how they come to be, what they inherit, how they are reaped.
+
+kernel       the seam to the operating system: fork, reap, kill, wait, signals, time
+orphans      children that it has not forked
+crew         the children as the shell knows them: lines, places, evidence
+forking      who forks a child, this process or a zygote, and what it is given
+spawn        what a child closes, resets and keeps after the fork
+zygote       the process that imports the application once and forks workers
+nursery      what it is told
+births       the double fork that makes its workers the supervisor's children
+"""

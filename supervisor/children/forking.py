@@ -1,0 +1,173 @@
+"""How children come to be: forked from this process, or by a zygote on our order. What they inherit is decided here."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+
+from hybrid.supervisor.children.crew import Crew, Line, teach
+from hybrid.supervisor.children.kernel import CannotFork, Kernel
+from hybrid.supervisor.children.nursery import Nursery
+from hybrid.supervisor.children.spawn import Program, be_worker
+from hybrid.supervisor.children.zygote import be_zygote, live_on
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.listeners.binding import BindError
+from hybrid.supervisor.listeners.sockets import Listeners
+from hybrid.supervisor.settings import Settings
+from hybrid.supervisor.watch.evidence import Evidence
+from hybrid.workers.contract import log
+from hybrid.workers.contract.channel import Channel, ChannelClosed
+from hybrid.workers.contract.messages import Spawn
+from hybrid.workers.contract.scoreboard import Record
+from hybrid.workers.contract.seat import Seat
+
+logger = logging.getLogger(log.LOGGER_NAME)
+
+
+class Forking:
+    """Makes children and enters them into the crew. No method blocks longer than fork(2) does."""
+
+    def __init__(self, settings: Settings, program: Program, kernel: Kernel, listeners: Listeners, crew: Crew) -> None:
+        self._settings = settings
+        self._program = program
+        self._kernel = kernel
+        self._listeners = listeners
+        self._crew = crew
+        self._supervisor_pid = os.getpid()
+        self.foreign: list[Callable[[], None]] = []
+        """What else a child has to close."""
+
+    def fork(self, slot: int, generation: int, zygote: int | None) -> ev.Event | None:
+        """Start a worker; return what came of it, or None where a zygote is to answer later."""
+        try:
+            if slot >= self._listeners.slots:
+                self._listeners.grow(slot + 1)
+                self._crew.teach_all(self._listeners.all())
+            if zygote is not None and zygote in self._crew:
+                self._order(slot, generation, self._crew[zygote])
+                return None
+            return ev.Spawned(slot, self._fork_here(slot, generation))
+        except (BindError, CannotFork) as error:
+            return ev.ForkFailed(slot, str(error))
+
+    def fork_zygote(self, generation: int) -> ev.Event:
+        """Start a zygote; return what came of it."""
+        try:
+            return ev.Spawned(ZYGOTE, self._fork_here(ZYGOTE, generation))
+        except CannotFork as error:
+            return ev.ForkFailed(ZYGOTE, str(error))
+
+    def call_off(self, slot: int) -> None:
+        """Wait no longer for the worker that a zygote was to fork: its line is closed, which ends it."""
+        if self._crew.birth(slot) is not None:
+            self._kernel.unwatch(self._crew.miscarry(slot))
+            self._rest()
+
+    def born(self, slot: int, pid: int) -> None:
+        """A worker that a zygote was asked for is our child."""
+        self._crew.born(slot, pid)
+        self._rest()
+
+    def _fork_here(self, slot: int, generation: int) -> int:
+        record, evidence = self._outfit()
+        knows = self._listeners.slots
+
+        def be(channel: Channel) -> int:
+            if slot == ZYGOTE:
+                return self._be_zygote(generation, channel, evidence)
+            return self._be_worker(self._seat(slot, generation, channel, record, evidence))
+
+        try:
+            pid, channel = self._kernel.fork(be)
+        except BaseException:
+            evidence.close()
+            self._crew.give_back(record)
+            raise
+        self._crew.add(pid, Line(slot, generation, channel, record, evidence, knows))
+        self._kernel.watch(channel.fileno())
+        return pid
+
+    def _order(self, slot: int, generation: int, zygote: Line) -> None:
+        """Have a zygote fork the worker of `slot`. Raises `CannotFork`."""
+        if not teach(zygote, self._listeners.all()):
+            raise CannotFork("the zygote does not listen")
+        record, evidence = self._outfit()
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            evidence.close()
+            self._crew.give_back(record)
+            raise CannotFork(os.strerror(error.errno or 0)) from error
+        order = Spawn(slot, generation, record.place)
+        sent = False
+        with contextlib.suppress(ChannelClosed):
+            self._kernel.adopt_orphans(True)
+            sent = zygote.channel.hand_over_nowait(order, (theirs.fileno(), evidence.fileno()))
+        theirs.close()
+        self._crew.expect(Line(slot, generation, ours, record, evidence, self._listeners.slots))
+        if not sent:
+            self._crew.miscarry(slot)
+            self._rest()
+            raise CannotFork("the zygote does not listen")
+        self._kernel.watch(ours.fileno())
+
+    def _rest(self) -> None:
+        """Adopt orphans only while a zygote forks: those of the applications' own are somebody else's."""
+        if not self._crew.expects:
+            self._kernel.adopt_orphans(False)
+
+    def _outfit(self) -> tuple[Record, Evidence]:
+        try:
+            evidence = Evidence()
+        except OSError as error:
+            raise CannotFork(os.strerror(error.errno or 0)) from error
+        try:
+            return self._crew.take_place(), evidence
+        except LookupError as error:
+            evidence.close()
+            raise CannotFork(str(error)) from error
+
+    # --- in the child
+
+    def _be_worker(self, seat: Seat) -> int:
+        outcome = be_worker(seat, self._settings, self._program.body, self._not_theirs(seat.evidence))
+        return live_on(outcome, seat, self._settings, self._program)
+
+    def _be_zygote(self, generation: int, channel: Channel, evidence: Evidence) -> int:
+        nursery = Nursery(
+            service=self._settings.service,
+            generation=generation,
+            supervisor_pid=self._supervisor_pid,
+            listeners=self._listeners.all(),
+            channel=channel,
+            graceful_timeout=self._settings.graceful_timeout,
+            scoreboard=self._crew.board,
+            audit=self._settings.preload == "auto",
+            evidence=evidence.fileno(),
+        )
+        return be_zygote(nursery, self._settings, self._program, self._not_theirs(evidence.fileno()))
+
+    def _seat(self, slot: int, generation: int, channel: Channel, record: Record, evidence: Evidence) -> Seat:
+        return Seat(
+            service=self._settings.service,
+            slot=slot,
+            generation=generation,
+            supervisor_pid=self._supervisor_pid,
+            listeners=self._listeners.all(),
+            channel=channel,
+            graceful_timeout=self._settings.graceful_timeout,
+            record=record,
+            evidence=evidence.fileno(),
+        )
+
+    def _not_theirs(self, evidence: int) -> list[Callable[[], None]]:
+        """What a child closes: the lines to others and their evidence, and what is the supervisor's alone."""
+        close: list[Callable[[], None]] = list(self.foreign)
+        for line in self._crew.all_lines():
+            close.append(line.channel.close)
+            if line.evidence.fileno() != evidence:
+                close.append(line.evidence.close)
+        return close

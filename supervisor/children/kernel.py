@@ -1,0 +1,296 @@
+"""The seam to the operating system: children, signals, time and waiting. `except OSError` lives here, not above.
+
+The contract; each clause has a test of the same number that runs over `LinuxKernel` and over the fake of the tests:
+
+    1. `now()` is monotonic: seconds that never go back.
+    2. `fork(main)` returns at once with the child's pid and our end of its channel. `main` runs in the child only, with
+       the other end; what it returns is the child's exit code. It raises `CannotFork`, and then no child exists and
+       nothing is left open.
+    3. A child's death is the EOF of its channel, unless it has children that hold the other end.
+    4. `reap(pids)` returns the deaths among `pids`, and never waits. A pid that was returned is free for others, and
+       must not be asked for again. Children that are not in `pids` belong to somebody else and are left alone - unless
+       they were adopted (clause 11), or this process is PID 1: then every orphan's parent is we, and all are reaped,
+       but only those in `pids` returned.
+    5. A child that somebody else has reaped is returned too, as ended unseen.
+    6. `terminate(pid)`, `abort(pid)`, `kill(pid)` send SIGTERM, SIGABRT, SIGKILL, `send(pid, number)` any signal; a pid
+       that is gone is not an error.
+    7. `wait(timeout)` sleeps until a watched descriptor is readable, a signal has come, a child has died, or `timeout`
+       seconds have passed (None: for ever; 0 or less: not at all). It returns the readable ones and never wakes early
+       by more than the clock's grain, but after 11 days; an interrupted system call is not an event.
+    8. What happened before `wait` began is not lost: it returns at once.
+    9. `take_signals()` returns the names of the signals that came since it was last called, in order; a death is none.
+   10. `watch` takes a descriptor once; `unwatch` forgets it, before or after it was closed.
+   11. `adopt_orphans(True)` makes processes whose parent dies, and that descend from this one, its children, until
+       `adopt_orphans(False)` (PR_SET_CHILD_SUBREAPER, prctl(2)). `is_child(pid)` tells whether a process is a child
+       of this one, alive or not yet reaped; any number may be asked for.
+   12. `close()` gives back what was taken: signal handlers, wake-up descriptor, signal mask. It may be called twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import signal
+import time
+import traceback
+import types
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol
+
+from hybrid.supervisor.children.orphans import Orphans
+from hybrid.supervisor.core.events import How
+from hybrid.workers.contract.channel import Channel
+
+ChildMain = Callable[[Channel], int]
+
+
+class CannotFork(Exception):  # noqa: N818 - a state of the machine, not a mistake of anybody's
+    """The kernel gave no process or no descriptor (EAGAIN, ENOMEM, EMFILE); later it may."""
+
+
+class Kernel(Protocol):
+    """What the shell needs of the operating system. See the clauses above."""
+
+    def now(self) -> float:
+        """Return the monotonic time in seconds (clause 1)."""
+
+    def fork(self, main: ChildMain) -> tuple[int, Channel]:
+        """Start a child that runs `main`; return its pid and our end of its channel (clauses 2, 3)."""
+
+    def reap(self, pids: Collection[int]) -> list[tuple[int, How]]:
+        """Return who of `pids` has died, and how; never waits (clauses 4, 5)."""
+
+    def terminate(self, pid: int) -> None:
+        """Send SIGTERM (clause 6)."""
+
+    def abort(self, pid: int) -> None:
+        """Send SIGABRT (clause 6)."""
+
+    def kill(self, pid: int) -> None:
+        """Send SIGKILL (clause 6)."""
+
+    def send(self, pid: int, number: int) -> None:
+        """Send a signal (clause 6)."""
+
+    def adopt_orphans(self, wanted: bool) -> None:
+        """Be the parent of descendants whose own parent dies, or no longer (clause 11)."""
+
+    def is_child(self, pid: int) -> bool:
+        """Whether a process is a child of this one (clause 11)."""
+
+    def watch(self, fd: int) -> None:
+        """Let `wait` return when `fd` is readable or at EOF (clause 10)."""
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd` (clause 10)."""
+
+    def wait(self, timeout: float | None) -> list[int]:
+        """Sleep until something happens; return the watched descriptors that are readable (clauses 7, 8)."""
+
+    def take_signals(self) -> list[str]:
+        """Return the names of the signals that came, in order; never waits (clause 9)."""
+
+    def close(self) -> None:
+        """Give back what was taken (clause 12)."""
+
+
+CAUGHT = (
+    signal.SIGCHLD,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGUSR1,  # no meaning here, but its default would end the service, and other servers' operators send it
+    signal.SIGUSR2,
+)
+"""The signals a supervisor handles."""
+_GROUP_WIDE = frozenset(CAUGHT) - {signal.SIGCHLD, signal.SIGTERM}
+"""Those a terminal or an operator may send to the whole process group: in workers they mean nothing."""
+# number -> name of those that mean something by themselves; an embedding program's signals arrive at the pipe too
+_NAMED = {int(signum): signum.name for signum in CAUGHT if signum is not signal.SIGCHLD}
+_LONGEST_WAIT = 1_000_000.0  # seconds; poll(2) takes at most 2 ** 31 milliseconds
+_PIPE_CHUNK = 65536  # bytes; as much as the wake-up pipe can hold
+
+
+def _on_signal(signum: int, frame: types.FrameType | None) -> None:
+    """Do nothing: that a handler is set makes CPython write the number to the wake-up pipe.
+
+    And unlike SIG_IGN it is not inherited by programs that a worker executes.
+    """
+
+
+class LinuxKernel:
+    """The real one. To be made in the main thread (only there can Python set signal handlers); one at a time."""
+
+    def __init__(self) -> None:
+        # a pipe and not a socket pair: it holds 65536 signals, a socket pair 278 (each byte costs a buffer there)
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._wake_read, select.POLLIN)
+        self._signals: list[str] = []  # names of the signals that came and were not taken yet, oldest first
+        self._old_wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self._old_handlers = {signum: signal.signal(signum, _on_signal) for signum in CAUGHT}
+        # whoever started us may have blocked signals, and a mask outlives fork and exec
+        self._old_mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
+        self._is_open = True
+        self._orphans = Orphans()
+
+    def now(self) -> float:
+        """Return the monotonic time in seconds."""
+        return time.monotonic()
+
+    def fork(self, main: ChildMain) -> tuple[int, Channel]:
+        """Start a child that runs `main`. Raises `CannotFork`."""
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            raise CannotFork(os.strerror(error.errno or 0)) from error
+        with _blocked_signals():
+            try:
+                pid = os.fork()
+            except OSError as error:
+                ours.close()
+                theirs.close()
+                raise CannotFork(os.strerror(error.errno or 0)) from error
+            if pid == 0:
+                ours.close()
+                os._exit(self._be_child(main, theirs))
+        theirs.close()
+        self._orphans.forked(pid)
+        return pid, ours
+
+    def _be_child(self, main: ChildMain, channel: Channel) -> int:
+        try:
+            self._shed()
+            return main(channel)
+        except BaseException:  # noqa: BLE001 - nothing may return into the supervisor's code from here
+            traceback.print_exc()
+            return 1
+
+    def _shed(self) -> None:
+        """Undo in a child what this object did to the process. Signals are blocked until it is done.
+
+        Otherwise a signal for the child would be written into the pipe that it shares with the supervisor, which
+        would take it for its own.
+        """
+        signal.set_wakeup_fd(-1)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        for signum in signal.valid_signals():
+            if callable(signal.getsignal(signum)):  # ours and an embedding program's; what is ignored stays so
+                signal.signal(signum, signal.SIG_DFL)
+        for signum in _GROUP_WIDE:
+            signal.signal(signum, _on_signal)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def reap(self, pids: Collection[int]) -> list[tuple[int, How]]:
+        """Return who of `pids` has died, and how; never waits."""
+        found = dict(_reap_everybody()) if os.getpid() == 1 else {}
+        self._orphans.reap(pids)
+        return [(pid, how) for pid in pids if (how := found.get(pid) or _reap_one(pid)) is not None]
+
+    def terminate(self, pid: int) -> None:
+        """Send SIGTERM; a pid that is gone is not an error."""
+        self.send(pid, signal.SIGTERM)
+
+    def abort(self, pid: int) -> None:
+        """Send SIGABRT; a pid that is gone is not an error."""
+        self.send(pid, signal.SIGABRT)
+
+    def kill(self, pid: int) -> None:
+        """Send SIGKILL; a pid that is gone is not an error."""
+        self.send(pid, signal.SIGKILL)
+
+    def send(self, pid: int, number: int) -> None:
+        """Send a signal; a pid that is gone is not an error."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def adopt_orphans(self, wanted: bool) -> None:
+        """Be the parent of descendants whose own parent dies, or no longer."""
+        self._orphans.adopt(wanted)
+
+    def is_child(self, pid: int) -> bool:
+        """Whether a process is a child of this one, alive or not yet reaped."""
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except (OSError, OverflowError):  # somebody else's or nobody's; 0 and less; no pid at all
+            return False
+        return True
+
+    def watch(self, fd: int) -> None:
+        """Let `wait` return when `fd` is readable or at EOF."""
+        self._poll.register(fd, select.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd`."""
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(fd)
+
+    def wait(self, timeout: float | None) -> list[int]:
+        """Sleep until something happens; return the watched descriptors that are readable.
+
+        poll(2) counts milliseconds: rounded up, or the last one before a deadline would be spent spinning.
+        """
+        milliseconds = None if timeout is None else math.ceil(min(max(timeout, 0.0), _LONGEST_WAIT) * 1000)
+        ready = [fd for fd, _ in self._poll.poll(0 if self._signals else milliseconds)]
+        if self._wake_read in ready:
+            ready.remove(self._wake_read)
+            self._signals += [_NAMED[number] for number in os.read(self._wake_read, _PIPE_CHUNK) if number in _NAMED]
+        return ready
+
+    def take_signals(self) -> list[str]:
+        """Return the names of the signals that came, in order."""
+        taken, self._signals = self._signals, []
+        return taken
+
+    def close(self) -> None:
+        """Give back signal handlers, wake-up descriptor and mask; may be called twice."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self.adopt_orphans(False)
+        for signum, handler in self._old_handlers.items():
+            # None stands for a handler that was not set from Python, and cannot be set from there either
+            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
+        signal.set_wakeup_fd(self._old_wakeup)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+def _reap_one(pid: int) -> How | None:
+    try:
+        reaped, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # an embedding program waits for all its children, or SIGCHLD was ignored
+        return How()
+    return _how(status) if reaped else None
+
+
+def _reap_everybody() -> Iterator[tuple[int, How]]:
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            yield found[0], _how(found[1])
+
+
+def _how(status: int) -> How:
+    if not os.WIFSIGNALED(status):
+        return How(code=os.waitstatus_to_exitcode(status))
+    number = os.WTERMSIG(status)
+    try:
+        return How(signal=signal.Signals(number).name)
+    except ValueError:  # a real-time signal between SIGRTMIN and SIGRTMAX has no name
+        return How(signal=f"signal {number}")

@@ -1,0 +1,49 @@
+"""What a zygote is told when it is born, by the supervisor or by the worker that it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from hybrid.workers.contract.channel import Channel
+from hybrid.workers.contract.scoreboard import Scoreboard
+from hybrid.workers.contract.seat import Listener, Seat
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nursery:
+    """Everything a zygote needs to know of the process tree it is born into."""
+
+    service: str
+    generation: int
+    supervisor_pid: int
+    listeners: tuple[Listener, ...]
+    """All listeners of all slots that existed at the fork; `Learn` adds to them."""
+    channel: Channel
+    graceful_timeout: float
+    """Seconds; see `Seat`."""
+    scoreboard: Scoreboard
+    audit: bool
+    """Whether to refuse to fork what does not survive it."""
+    evidence: int = 2
+    """Descriptor that the stacks of an import that hangs are written to; standard error by default."""
+
+    @property
+    def labels(self) -> Mapping[str, object]:
+        """What every log line of the zygote carries."""
+        return {"service": self.service, "slot": "zygote", "generation": self.generation}
+
+
+def nursery_of(seat: Seat, generation: int) -> Nursery:
+    """Return what a zygote of `generation` is told that the worker of `seat` becomes."""
+    return Nursery(
+        service=seat.service,
+        generation=generation,
+        supervisor_pid=seat.supervisor_pid,
+        listeners=seat.listeners,
+        channel=seat.channel,
+        graceful_timeout=seat.graceful_timeout,
+        scoreboard=seat.record.board,
+        audit=False,
+        evidence=seat.evidence,
+    )

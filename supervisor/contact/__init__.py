@@ -1,0 +1,8 @@
+"""Whom a supervisor talks with: the process that embeds it, the service manager, whoever looks for its pid.
+
+control      the line between an embedding process and its supervisor
+desk         where an embedding process is answered
+pidfile      the file that names the supervisor's pid
+notify       the line to systemd
+herald       what it is told, and when
+"""

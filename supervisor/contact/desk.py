@@ -1,0 +1,89 @@
+"""Where an embedding process is answered: requests become events, promises are kept once the machine has settled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from hybrid.supervisor.contact.control import (
+    Control,
+    ControlClosed,
+    ControlError,
+    Request,
+    ScaleRequest,
+    StatusRequest,
+    StopRequest,
+)
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.machine import MAX_WORKERS, Machine, Phase
+from hybrid.supervisor.core.status import Status
+from hybrid.workers.contract.log import LOGGER_NAME
+
+logger = logging.getLogger(LOGGER_NAME)
+
+
+class Desk:
+    """The talk with one embedding process. No method blocks."""
+
+    def __init__(self, control: Control, machine: Machine, status: Callable[[], Status]) -> None:
+        self._control = control
+        self._machine = machine
+        self._status = status
+        self._scaling: list[int] = []  # ids of the scale requests that wait for the machine to settle
+        self._has_told_start = False
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll; -1 once the embedding process is gone."""
+        return self._control.fileno()
+
+    def take(self) -> ev.Event | None:
+        """Take the next request and return what the machine must hear of it, if anything."""
+        try:
+            request = self._control.receive_nowait()
+        except ControlClosed:
+            self.close()
+            logger.warning("the embedding process is gone")
+            return ev.StopAsked(graceful=True)
+        except ControlError as error:
+            logger.warning("ignoring what is %s", error)
+            return None
+        return None if request is None else self._event_of(request)
+
+    def tell(self) -> None:
+        """Tell what has become true: that all serve for the first time, that a scaling is done."""
+        if self._machine.has_started and not self._has_told_start:
+            self._has_told_start = True
+            self._control.started(self._status().addresses)
+        if self._scaling and self._machine.is_settled():
+            for number in self._scaling:
+                self._control.answer(number)
+            self._scaling.clear()
+
+    def tell_end(self, code: int, reason: str) -> None:
+        """Tell that the supervisor ends, and why."""
+        self._control.ended(code, reason)
+
+    def close(self) -> None:
+        """Close our end; may be called twice."""
+        self._control.close()
+
+    def _event_of(self, request: Request) -> ev.Event | None:
+        match request:
+            case StatusRequest(number):
+                self._control.answer_status(number, self._status())
+                return None
+            case ScaleRequest(number, workers):
+                return self._scale(number, workers)
+            case StopRequest(number, graceful):
+                self._control.answer(number)
+                return ev.StopAsked(graceful)
+
+    def _scale(self, number: int, workers: int) -> ev.Event | None:
+        if not 1 <= workers <= MAX_WORKERS:
+            self._control.refuse(number, f"the number of workers is 1 to {MAX_WORKERS}, not {workers}")
+        elif self._machine.phase in (Phase.STOPPING, Phase.ENDED):
+            self._control.refuse(number, "the supervisor is stopping")
+        else:
+            self._scaling.append(number)
+            return ev.ScaleAsked(workers)
+        return None

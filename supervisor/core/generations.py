@@ -1,0 +1,285 @@
+"""Generations: zygotes, which import the application once for all workers of one, and reloads, which try a new one.
+
+    reload asked -> the zygote of the next generation imports -> one worker of it gets ready
+                 -> it is the generation that serves, and the workers of older ones are replaced (see `rollout`)
+
+Whatever fails before that worker is ready ends the reload: it is said once, and the old generation goes on as if
+nothing had been asked. A refork goes the same way, from a zygote on that was a worker before (see `promotion`).
+"""
+
+from __future__ import annotations
+
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core import policy as rules
+from hybrid.supervisor.core import rollout
+from hybrid.supervisor.core.base import BEFORE_SERVING, OVER, Core, Phase, count_of
+from hybrid.supervisor.core.events import Level
+from hybrid.supervisor.core.rollout import Readiness
+from hybrid.supervisor.core.states import SEATED, UNPROVEN, News, State
+from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork
+from hybrid.workers.contract.exits import Exit
+
+
+class Generations:
+    """Which code is served, and who has imported it."""
+
+    def __init__(self, core: Core, *, preload: bool) -> None:
+        self._core = core
+        self._preload = preload
+        self._alone: set[int] = set()  # generations whose workers import for themselves: their zygote cannot be had
+        self._failures = 0  # of zygotes in a row
+        self._not_before = NEVER  # when the next zygote may be started, seconds
+        self._replacing: int | None = None  # the generation that a reload has proved and that replaces the others
+        self._is_asked = False  # a reload was asked for before the first worker was ready
+        self._attempt = "reload"  # what tries a generation out, or has: a reload or a refork
+
+    # --- questions
+
+    @property
+    def is_reloading(self) -> bool:
+        """Whether a generation is tried out, or replaces the workers of others."""
+        return self._core.table.next is not None or self._replacing is not None
+
+    def readiness(self) -> Readiness:
+        """Return of which generations workers can be started now."""
+        table = self._core.table
+        return Readiness(
+            current=self._is_ready(table.generation), next=table.next is not None and self._is_ready(table.next)
+        )
+
+    def zygote_of(self, generation: int) -> int | None:
+        """Return the pid of the zygote that forks workers of a generation; None: the supervisor does it."""
+        zygote = self._core.table.zygote(generation)
+        return zygote.pid if zygote is not None and zygote.state is State.READY else None
+
+    def next_start(self) -> float | None:
+        """Return when a zygote is to be started that waits for its time; None: none waits."""
+        return self._not_before if self._missing() else None
+
+    def _is_ready(self, generation: int) -> bool:
+        """Whether workers of a generation may be started: its zygote can fork, or cannot be had for now."""
+        if not self._preload or generation in self._alone:
+            return True
+        zygote = self._core.table.zygote(generation)
+        if zygote is not None:
+            return zygote.state is State.READY
+        return generation == self._core.table.generation and self._failures > 0
+
+    def _missing(self) -> list[int]:
+        table = self._core.table
+        if not self._preload or self._core.phase in OVER or table.slot(ZYGOTE).fork is not None:
+            return []
+        wanted = [table.generation] if table.next is None else [table.next, table.generation]
+        return [one for one in wanted if one not in self._alone and table.zygote(one) is None]
+
+    # --- the step
+
+    def pursue(self, now: float) -> None:
+        """Start the zygote that is missing, end those that nobody needs."""
+        core, table = self._core, self._core.table
+        if self._is_asked and core.phase is Phase.SERVING:
+            self._is_asked = False
+            self._begin()
+        needed = () if core.phase in OVER else (table.generation, table.next)
+        for zygote in table.zygotes():
+            if zygote.generation not in needed:
+                core.do(core.drain(zygote, now))
+        missing = self._missing()
+        if missing and self._not_before <= now:
+            table.reserve(ZYGOTE, Fork(missing[0], now + rules.FORK_PATIENCE, None))
+            core.do(ev.ForkZygote(missing[0]))
+
+    def conclude(self) -> None:
+        """Say when a reload is complete."""
+        core, table = self._core, self._core.table
+        if self._replacing is None or core.phase in OVER or rollout.outdated(table):
+            return
+        if table.next is None and rollout.is_complete(table):
+            workers = count_of(len(table.wanted))
+            core.say(Level.INFO, f"{self._attempt} complete: {workers} of generation {self._replacing}")
+        elif table.next is None and not rollout.is_failing(table):
+            return  # slots that were vacant before have their first worker on its way
+        self._replacing = None
+
+    def on_reload_asked(self) -> None:
+        """Try new code."""
+        core, table = self._core, self._core.table
+        if core.phase in OVER:
+            core.say(Level.WARNING, "stopping: not reloading")
+        elif core.phase in BEFORE_SERVING:
+            self._is_asked = True
+            core.say(Level.INFO, "reload asked for before any worker is ready: it follows")
+        else:
+            if table.next is not None:
+                anew = " anew" if self._attempt == "reload" else ""
+                core.say(Level.INFO, f"reload asked for{anew}: giving up generation {table.next}")
+                table.give_up_next()
+            self._begin()
+
+    def _begin(self) -> None:
+        table = self._core.table
+        self._attempt = "reload"
+        self._failures, self._not_before = 0, NEVER
+        before, after = table.generation, table.try_next()
+        self._core.say(Level.INFO, f"reloading: starting generation {after} beside generation {before}")
+
+    def try_heir(self, child: Child, generation: int, now: float) -> None:
+        """Try a generation out whose zygote was a worker until now, and can fork."""
+        core, table = self._core, self._core.table
+        self._attempt = "refork"
+        table.promote(child.pid, generation, now)
+        before, after = table.generation, table.try_next(generation)
+        core.say(Level.INFO, f"reforking: starting generation {after} from a warm worker beside generation {before}")
+
+    # --- workers
+
+    def on_ready(self, child: Child) -> None:
+        """A worker serves: if it tries a generation out, that has proved itself."""
+        core, table = self._core, self._core.table
+        if child.generation == table.next:
+            table.commit()
+            self._alone &= {table.generation}
+            self._replacing = table.generation
+            old = len(rollout.outdated(table))
+            core.say(Level.INFO, f"generation {table.generation} serves; replacing {count_of(old)} of older ones")
+
+    def on_failed(self, child: Child, reason: str) -> None:
+        """A worker cannot start: if it tries a generation out, that is given up."""
+        if child.generation == self._core.table.next:
+            self._give_up(reason)
+
+    def on_fork_failed_of(self, generation: int, reason: str) -> bool:
+        """Take note of a fork of a worker that failed; True if it only ends a reload, and its slot has lost nothing."""
+        table = self._core.table
+        if generation == table.next:
+            self._give_up(f"cannot fork a worker: {reason}")
+            return True
+        return generation > table.generation  # given up meanwhile
+
+    def on_lost(self, child: Child, how: str) -> bool:
+        """Take note of the death of a seated worker; True if it only ends a reload, and its slot has lost nothing."""
+        table = self._core.table
+        if child.generation == table.next:
+            self._give_up(child.failure or f"its worker {how}")
+            return True
+        # one that was tried out and given up meanwhile, by another reload or a failure
+        return child.generation > table.generation
+
+    def _give_up(self, reason: str) -> None:
+        core, table = self._core, self._core.table
+        failed, before = table.next, table.generation
+        table.give_up_next()
+        core.say(
+            Level.ERROR,
+            f"{self._attempt} failed, generation {before} goes on: generation {failed} cannot start: {reason}",
+        )
+
+    # --- zygotes
+
+    def on_spawned(self, pid: int, now: float) -> None:
+        """The fork of a zygote has given a child."""
+        core = self._core
+        fork = core.table.slot(ZYGOTE).fork
+        generation = core.table.generation if fork is None else fork.generation
+        deadline = core.due(State.BOOTING, now)
+        core.table.seat(Child(pid, ZYGOTE, generation, State.BOOTING, born=now, deadline=deadline))
+
+    def on_fork_failed(self, reason: str, now: float) -> None:
+        """The fork of a zygote has given none."""
+        core = self._core
+        fork = core.table.slot(ZYGOTE).fork
+        core.table.miss(ZYGOTE, 0, NEVER)
+        if core.phase in OVER:
+            return
+        if fork is not None and fork.generation == core.table.next:
+            self._give_up(f"cannot fork a zygote: {reason}")
+            return
+        if fork is not None and fork.generation != core.table.generation:
+            return  # nobody needs it any more
+        self._failures += 1
+        delay = rules.fork_delay(core.policy, self._failures)
+        self._not_before = now + delay
+        core.say(Level.WARNING, f"cannot fork a zygote: {reason}; trying again in {delay:.1f} s")
+
+    def on_warm(self, pid: int, now: float) -> None:
+        """A zygote can fork workers."""
+        child = self._core.table.child(pid)
+        if child is not None and child.state is State.BOOTING:
+            self._core.table.move(pid, News.READY, None, ready_at=now)
+
+    def on_unfit(self, pid: int, findings: str, now: float) -> None:
+        """A zygote has found that its memory must not be forked."""
+        core = self._core
+        child = core.table.child(pid)
+        if child is None or child.state is not State.BOOTING:
+            return
+        self._alone.add(child.generation)
+        alone = f"each worker imports for itself{', and --refork-after has no effect' if core.policy.reforks else ''}"
+        core.say_of(child, Level.INFO, f"not preloading: the import left {findings}; {alone}")
+        core.do(core.drain(child, now))
+
+    def on_zygote_failed(self, child: Child, code: Exit, reason: str) -> None:
+        """A zygote cannot import the application, and is about to exit."""
+        core, table = self._core, self._core.table
+        if child.state is not State.BOOTING:
+            return
+        table.move(child.pid, News.FAILED, child.deadline)
+        table.blame(child.pid, reason)
+        if core.phase is Phase.STARTING:
+            core.fail(code, reason)
+        elif child.generation == table.next:
+            self._give_up(reason)
+        else:  # one that replaces a zygote: the code may have changed since
+            self._alone.add(child.generation)
+            core.say_of(child, Level.ERROR, f"zygote cannot start, workers import for themselves: {reason}")
+
+    def on_zygote_exited(self, child: Child, how: ev.How, now: float) -> None:
+        """A zygote is dead."""
+        self._core.table.remove(child.pid)
+        if child.state in SEATED:
+            self._lose(child, f"{how} after {now - child.born:.1f} s", now)
+
+    def on_zygote_overdue(self, child: Child, now: float) -> None:
+        """A zygote has been in its state for too long."""
+        core = self._core
+        if child.state in UNPROVEN:
+            core.abort(child, child.born, now)
+            self._lose(child, f"not ready after {core.policy.boot_timeout:g} s and killed", now)
+        elif core.phase is Phase.STOPPING and child.state is State.KILLED:
+            core.table.remove(child.pid)
+        else:
+            if child.state is State.DRAINING:
+                core.say_of(child, Level.WARNING, "zygote does not end: killing it")
+            core.kill(child, now)
+
+    def on_mute(self, child: Child, now: float) -> None:
+        """A zygote has not forked in time: another one would hang where this one does, so there is none."""
+        core = self._core
+        if child.state not in SEATED:
+            return  # on its way out, with a deadline
+        core.abort(child, now - rules.FORK_PATIENCE, now)
+        if core.phase not in OVER and child.generation == core.table.generation:
+            self._alone.add(child.generation)
+            how = f"it did not fork within {rules.FORK_PATIENCE:g} s and was killed"
+            core.say_of(child, Level.WARNING, f"zygote died: {how}; each worker imports for itself")
+
+    def _lose(self, child: Child, how: str, now: float) -> None:
+        core = self._core
+        if child.failure is not None or core.phase in OVER:
+            return  # said already
+        if child.generation == core.table.next:
+            self._give_up(f"its zygote {how}")
+            return
+        if child.generation != core.table.generation:
+            return
+        if child.state in UNPROVEN:  # the workers will do no better, but they have names, deadlines and pauses
+            self._alone.add(child.generation)
+            core.say_of(child, Level.WARNING, f"zygote died: {how}; each worker imports for itself")
+            return
+        if (child.served(now) or 0) >= core.policy.healthy_after:
+            self._failures = 0
+        self._failures += 1
+        delay = rules.restart_delay(core.policy, self._failures)
+        self._not_before = now + delay
+        when = f"in {delay:.1f} s" if delay else "now"
+        core.say_of(child, Level.WARNING, f"zygote died: {how}; starting another one {when}")

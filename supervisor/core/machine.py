@@ -1,0 +1,349 @@
+"""The decisions of the supervisor: `step(event, now) -> actions`.
+
+Sans-IO: it never waits, never loops, reads no clock and touches no process. It and its parts are the sole writers of
+their table. A caller feeds every event in the order it was seen, performs the actions in order, and comes back no
+later than `deadline()`.
+
+    lives        what happens to a worker        generations  zygotes and reloads
+    stalls       loops that stand still          upgrades     another supervisor
+    promotion    warm workers become zygotes     rollout      what is to be started and retired
+"""
+
+from __future__ import annotations
+
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core import policy as rules
+from hybrid.supervisor.core import rollout
+from hybrid.supervisor.core.base import OVER, Core, Phase, count_of
+from hybrid.supervisor.core.events import Level
+from hybrid.supervisor.core.generations import Generations
+from hybrid.supervisor.core.lives import Lives, exit_of
+from hybrid.supervisor.core.policy import Policy
+from hybrid.supervisor.core.promotion import Promotion
+from hybrid.supervisor.core.stalls import Stalls
+from hybrid.supervisor.core.states import KILLABLE, State
+from hybrid.supervisor.core.status import WorkerStatus
+from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork
+from hybrid.supervisor.core.upgrades import Upgrades
+from hybrid.workers.contract.exits import Exit
+
+__all__ = ["MAX_WORKERS", "Machine", "Phase"]
+
+MAX_WORKERS = 1024
+"""A steering program has two instructions per slot, and 4096 are allowed (linux/bpf_common.h)."""
+_LAST_HANDSHAKES = 0.25
+"""Seconds in which handshakes that were under way at a stop are completed: workers serve what they find queued."""
+
+
+class Machine:
+    """The supervisor's mind. All methods return at once."""
+
+    def __init__(self, policy: Policy, workers: int, *, preload: bool = False) -> None:
+        """`preload`: whether zygotes import the application."""
+        self._core = Core(policy, workers)
+        self._table = self._core.table
+        self._generations = Generations(self._core, preload=preload)
+        self._lives = Lives(self._core, self._generations)
+        self._stalls = Stalls(self._core, self._lives)
+        self._upgrades = Upgrades(self._core)
+        self._promotion = Promotion(self._core, self._generations)
+        self._steered = self._receiving()  # where new connections and datagrams go, as last said
+        self._announced = False  # whether "serving with N workers" was said
+        self._in_haste = False  # a stop at once was asked for
+        self._refuses_at: float | None = None  # when new connections are refused; None: not yet known, or done
+        self._now = NEVER  # of the newest step
+
+    # --- questions
+
+    @property
+    def phase(self) -> Phase:
+        """How far the supervisor is in its life."""
+        return self._core.phase
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there was a moment when every slot was served."""
+        return self._announced
+
+    @property
+    def is_reloading(self) -> bool:
+        """Whether a generation is tried out, or replaces the workers of others."""
+        return self._generations.is_reloading
+
+    @property
+    def has_successor(self) -> bool:
+        """Whether another supervisor has taken over."""
+        return self._upgrades.has_successor
+
+    def is_settled(self) -> bool:
+        """Whether every wanted slot is served as it should be and no other worker is left."""
+        return self._core.phase is Phase.SERVING and rollout.is_settled(self._table)
+
+    def has_turned_since(self, moment: float) -> bool:
+        """Whether some worker serves whose loop has begun a turn, or waited, after `moment` (seconds)."""
+        stalls = [child.stalled_since for child in self._table.serving()]
+        return any(since is None or since > moment for since in stalls)
+
+    def serving(self) -> tuple[int, ...]:
+        """Return the pids of the workers that are ready, whose loops should turn."""
+        return tuple(child.pid for child in self._table.serving())
+
+    @property
+    def steering(self) -> ev.Steer:
+        """Where new connections and datagrams should go, as last said."""
+        return self._steered
+
+    def summary(self) -> str:
+        """Return how it goes, in a few words."""
+        ready, wanted = len(self._table.ready_slots()), len(self._table.wanted)
+        return f"{ready} of {count_of(wanted)} ready, generation {self._table.generation}"
+
+    def deadline(self) -> float | None:
+        """Return when `step` must be called with `Tick` at the latest; None: only when something happens."""
+        if self._core.phase in (Phase.NEW, Phase.ENDED):
+            return None
+        deadlines = (
+            self._table.next_deadline(),
+            rollout.next_start(self._table, self._now),
+            self._generations.next_start(),
+            self._stalls.next_deadline(),
+            self._upgrades.next_deadline(),
+            self._refuses_at,
+        )
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def workers(self, now: float) -> tuple[WorkerStatus, ...]:
+        """Return a snapshot of all workers and of the slots that wait for one, in order of slots."""
+        rows = [self._describe(child, now) for child in self._table.workers()]
+        for slot in self._table.vacant():
+            rows.append(WorkerStatus(slot.index, self._table.generation, None, "waiting", None, slot.restarts))
+        return tuple(sorted(rows, key=lambda row: (row.slot, row.pid or 0)))
+
+    def _describe(self, child: Child, now: float) -> WorkerStatus:
+        ready = child.served(now) if child.state is State.READY else None
+        restarts = self._table.slot(child.slot).restarts
+        stalled = None if child.stalled_since is None else now - child.stalled_since
+        return WorkerStatus(child.slot, child.generation, child.pid, child.state.value, ready, restarts, stalled)
+
+    # --- the step
+
+    def step(self, event: ev.Event, now: float) -> list[ev.Action]:
+        """Take in `event`, seen at `now` (monotonic seconds), and return what to do, in order."""
+        if self._core.phase is Phase.ENDED:
+            return []
+        self._core.actions = []
+        self._now = now
+        if not self._dispatch_of_child(event, now):
+            self._dispatch(event, now)
+        self._pursue(now)
+        return self._core.actions
+
+    def _dispatch_of_child(self, event: ev.Event, now: float) -> bool:
+        """Take in what has happened to a child; False for anything else."""
+        match event:
+            case ev.Spawned(slot, pid):
+                (self._generations.on_spawned(pid, now) if slot == ZYGOTE else self._lives.on_spawned(slot, pid, now))
+            case ev.ForkFailed(slot, reason):
+                self._on_fork_failed(slot, reason, now)
+            case ev.WorkerReady(pid):
+                self._lives.on_ready(pid, now)
+            case ev.WorkerDraining(pid):
+                self._lives.on_draining(pid, now)
+            case ev.WorkerFailed(pid, code, reason):
+                self._on_failed(pid, exit_of(code), reason)
+            case ev.WorkerWorn(pid, why):
+                self._lives.on_worn(pid, why)
+            case ev.WorkerSeasoned(pid):
+                self._promotion.on_seasoned(pid)
+            case ev.ZygoteWarm(pid):
+                if not self._promotion.on_warm(pid, now):
+                    self._generations.on_warm(pid, now)
+            case ev.ZygoteUnfit(pid, findings):
+                if not self._promotion.on_unfit(pid, findings):
+                    self._generations.on_unfit(pid, findings, now)
+            case ev.Stalled() | ev.Recovered():
+                self._stalls.on_news(event, now)
+            case ev.Looked(news):
+                for item in news:
+                    self._stalls.on_news(item, now)
+            case ev.Exited(pid, how):
+                self._on_exited(pid, how, now)
+            case _:
+                return False
+        return True
+
+    def _dispatch(self, event: ev.Event, now: float) -> None:
+        core = self._core
+        match event:
+            case ev.Started():
+                core.phase = Phase.STARTING if core.phase is Phase.NEW else core.phase
+            case ev.Tick():
+                self._on_tick(now)
+            case ev.ScaleAsked(workers):
+                self._scale(workers)
+            case ev.ScaleByAsked(step):
+                self._scale(len(self._table.wanted) + step)
+            case ev.StopAsked(graceful):
+                self._stop(graceful, now)
+            case ev.Interrupted():
+                self._stop(core.phase is not Phase.STOPPING, now)
+            case ev.ReloadAsked():
+                self._generations.on_reload_asked()
+            case ev.UpgradeAsked():
+                self._upgrades.on_asked(now)
+            case ev.SuccessorStarted(pid):
+                self._upgrades.on_started(pid)
+            case ev.SuccessorServes():
+                self._upgrades.on_serves()
+            case ev.SlotsInherited(slots):
+                self._table.inherit(slots)
+            case ev.SuccessorFailed(reason):
+                self._upgrades.on_failed(reason)
+
+    def _on_tick(self, now: float) -> None:
+        for child in self._table.overdue(now):
+            if child.is_zygote:
+                self._generations.on_zygote_overdue(child, now)
+            else:
+                self._lives.on_overdue(child, now)
+        for slot in self._table.overdue_forks(now):
+            self._on_overdue_fork(slot.index, slot.fork, now)
+        self._stalls.on_tick(now)
+        self._upgrades.on_tick(now)
+        if self._refuses_at is not None and now >= self._refuses_at:
+            self._refuses_at = None
+            self._core.do(ev.RefuseConnections())
+
+    def _pursue(self, now: float) -> None:
+        """Take the next steps towards what is wanted."""
+        core = self._core
+        if core.phase is Phase.NEW:
+            return
+        if core.phase is Phase.STOPPING:
+            self._upgrades.give_up()
+        self._generations.pursue(now)
+        self._promotion.pursue()
+        plan = self._plan(now)
+        retired = [self._promotion.retire(child, now) for child in plan.retire]
+        plan = self._plan(now) if retired else plan  # the slots they leave do not wait for the next event
+        self._steer()  # before the signals: a retiring worker serves what its queue holds, and nothing may follow
+        self._announce()  # what is said to serve gets connections
+        if self._in_haste:
+            self._kill_leaving(now)
+        else:
+            core.actions += retired
+        self._adopt()
+        for start in plan.start:
+            zygote = self._generations.zygote_of(start.generation)
+            if zygote is not None and self._table.orders_of(zygote) >= rules.MOST_ORDERS:
+                continue  # planned again at the next birth
+            self._table.reserve(start.slot, Fork(start.generation, now + rules.FORK_PATIENCE, zygote))
+            core.do(ev.Fork(start.slot, start.generation, zygote))
+        self._generations.conclude()
+        if core.phase is Phase.STOPPING and self._table.is_empty():
+            self._finish()
+
+    def _plan(self, now: float) -> rollout.Plan:
+        readiness = self._generations.readiness()
+        return rollout.plan(self._table, now, surge=self._core.policy.surge, readiness=readiness)
+
+    # --- children
+
+    def _on_fork_failed(self, slot: int, reason: str, now: float) -> None:
+        if slot == ZYGOTE:
+            self._generations.on_fork_failed(reason, now)
+        else:
+            self._lives.on_fork_failed(slot, reason, now)
+
+    def _on_failed(self, pid: int, code: Exit, reason: str) -> None:
+        child = self._table.child(pid)
+        if child is not None and child.is_zygote:
+            self._generations.on_zygote_failed(child, code, reason)
+        elif child is not None:
+            self._lives.on_failed(child, code, reason)
+
+    def _on_exited(self, pid: int, how: ev.How, now: float) -> None:
+        child = self._table.child(pid)
+        if child is not None and child.is_zygote:
+            self._generations.on_zygote_exited(child, how, now)
+        elif child is not None and self._promotion.on_exited(child, how):
+            self._table.remove(pid)
+        elif child is not None:
+            self._lives.on_exited(child, how, now)
+
+    def _on_overdue_fork(self, slot: int, fork: Fork | None, now: float) -> None:
+        """Deal with a zygote that does not answer: it hangs, and has perhaps forked the worker or perhaps not."""
+        self._core.do(ev.CallOff(slot))
+        self._on_fork_failed(slot, "its zygote does not answer", now)
+        zygote = None if fork is None or fork.zygote is None else self._table.child(fork.zygote)
+        if zygote is not None and zygote.is_zygote:
+            self._generations.on_mute(zygote, now)
+
+    # --- wishes
+
+    def _scale(self, workers: int) -> None:
+        before = len(self._table.wanted)
+        if self._core.phase in OVER:
+            self._core.say(Level.WARNING, "stopping: the number of workers stays as it is")
+        elif not 1 <= workers <= MAX_WORKERS:
+            self._core.say(Level.WARNING, f"not scaling to {workers}: the number of workers is 1 to {MAX_WORKERS}")
+        elif workers != before:
+            self._core.say(Level.INFO, f"scaling from {before} to {count_of(workers)}")
+            for slot in range(before, workers):
+                self._table.pardon(slot)
+            self._table.want(workers)
+
+    def _stop(self, graceful: bool, now: float) -> None:
+        core = self._core
+        if graceful and core.phase is Phase.STOPPING:
+            return
+        alive = sum(child.state in KILLABLE for child in self._table.workers())
+        if core.phase is not Phase.STOPPING or not self._in_haste:
+            limit = f"{core.policy.graceful_timeout:g}"
+            hint = f"draining {count_of(alive)} (at most {limit} s); press Ctrl-C again to end at once"
+            core.say(Level.INFO, f"stopping: {hint}" if graceful else f"stopping at once: killing {count_of(alive)}")
+        if graceful and alive:
+            core.do(ev.HoldConnections())
+            self._refuses_at = now + _LAST_HANDSHAKES
+        self._in_haste = not graceful
+        core.phase = Phase.STOPPING
+        self._table.want(0)
+
+    def _finish(self) -> None:
+        core = self._core
+        code = core.verdict or (Exit.KILLED if core.killed else Exit.OK)
+        if core.verdict is None:
+            core.say(Level.INFO, "stopped")
+        core.phase = Phase.ENDED
+        core.do(ev.Finish(code))
+
+    # --- means
+
+    def _kill_leaving(self, now: float) -> None:
+        for child in self._table.leaving():
+            if child.state in KILLABLE:
+                self._core.kill(child, now)
+
+    def _announce(self) -> None:
+        if not self._announced and self._core.phase is Phase.SERVING and rollout.is_complete(self._table):
+            self._announced = True
+            self._core.say(Level.INFO, f"serving with {count_of(len(self._table.wanted))}")
+
+    def _receiving(self) -> ev.Steer:
+        return ev.Steer(rollout.receiving(self._table), rollout.receiving_datagrams(self._table))
+
+    def _steer(self) -> None:
+        steer = self._receiving()
+        if self._core.phase is not Phase.STOPPING and steer != self._steered:
+            self._steered = steer
+            self._core.do(steer)
+
+    def _adopt(self) -> None:
+        """Tell the workers that turn whose queues they are to serve too."""
+        if self._core.phase is not Phase.SERVING:
+            return
+        orphaned = rollout.orphaned(self._table)
+        for child in self._table.serving():
+            if child.is_healthy and self._table.adopted(child.pid) != orphaned:
+                self._table.adopt(child.pid, orphaned)
+                self._core.do(ev.Adopt(child.pid, orphaned))

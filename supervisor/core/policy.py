@@ -1,0 +1,166 @@
+"""How long things may take and how often they may fail: back-off, deadlines, the kill ladder, restart intensity.
+
+Pure functions of their arguments, and frozen values.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import Self
+
+from hybrid.supervisor.core.states import State
+
+KILL_PATIENCE = 10.0
+"""Seconds between SIGKILL and the conclusion that the kernel cannot end the process (uninterruptible sleep)."""
+ABORT_PATIENCE = 2.0
+"""Seconds between the request for the stacks of a process that hangs, which SIGABRT follows, and SIGKILL."""
+MOST_ORDERS = 4
+"""How many workers a zygote is asked for at a time: it forks them one after another, and each has its deadline."""
+FORK_PATIENCE = 10.0
+"""Seconds in which a zygote must have forked; it does nothing else."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits a supervisor works with; seconds unless said otherwise."""
+
+    graceful_timeout: float = 30.0
+    boot_timeout: float = 60.0
+    backoff: float = 0.1
+    backoff_max: float = 10.0
+    healthy_after: float = 1.0
+    boot_attempts: int = 5
+    """Attempts per slot."""
+    surge: int = 1
+    """How many successors of workers may be on their way at a time."""
+    avoids_stalled: bool = True
+    """Whether a worker whose loop stands still gets no new connections."""
+    stall_report: float = 1.0
+    """0: stalls are not reported."""
+    stall_timeout: float = 0.0
+    """0: a stalled worker is never killed."""
+    upgrade_timeout: float = 150.0
+    reforks: bool = False
+    """Whether workers become zygotes that say they have served enough."""
+    intensity: Intensity | None = None
+    """How many worker deaths are too many; None: none are."""
+
+
+def restart_delay(policy: Policy, failures: int) -> float:
+    """Return the seconds to wait after the `failures`-th failure in a row: none after the first, then doubling.
+
+    A single crash costs nothing; a crash loop soon costs next to nothing either.
+    """
+    if failures <= 1:
+        return 0.0
+    doublings = min(failures - 2, 64)  # 2.0 ** 1100 would overflow after some weeks of a crash loop
+    delay: float = policy.backoff * 2.0**doublings
+    return min(delay, policy.backoff_max)
+
+
+def fork_delay(policy: Policy, failures: int) -> float:
+    """Return the seconds to wait after the `failures`-th failure if it was fork(2) that failed.
+
+    Never none: the kernel has just said that it has no room.
+    """
+    return restart_delay(policy, failures + 1)
+
+
+def failures_after_death(policy: Policy, failures: int, served: float | None) -> int:
+    """Return the count of failures in a row after a worker died that had been ready for `served` seconds (or never)."""
+    if served is not None and served >= policy.healthy_after:
+        return 1
+    return failures + 1
+
+
+def gives_up(policy: Policy, failures: int) -> bool:
+    """Whether a slot that failed so often, before any worker was ready, is tried again no more."""
+    return failures >= policy.boot_attempts
+
+
+def patience(policy: Policy, state: State) -> float | None:
+    """Return the seconds a child may stay in `state`; None: for ever."""
+    match state:
+        case State.BOOTING:
+            return policy.boot_timeout
+        case State.DRAINING:
+            return policy.graceful_timeout
+        case State.ABORTED:
+            return ABORT_PATIENCE
+        case State.KILLED:
+            return KILL_PATIENCE
+        case _:
+            return None
+
+
+# --- restart intensity --------------------------------------------------------------------------------------------
+
+_LONGEST_REASON = 200  # characters kept of the reason of a death
+_TOLD = 5  # different deaths that are told when it is given up
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Intensity:
+    """How many restarts are borne: at most `restarts` within `seconds`, over all slots, as in OTP's supervisor."""
+
+    restarts: int
+    """0: not a single one."""
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Death:
+    """A death that calls for a restart."""
+
+    at: float
+    """Monotonic seconds."""
+    worker: str
+    """Whose it was, e.g. `web/0`."""
+    how: str
+    """E.g. `exited with code 3`."""
+
+    def __str__(self) -> str:
+        return f"{self.worker} {self.how}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deaths:
+    """The deaths that count towards an intensity: those within its seconds before the newest, and no more than needed.
+
+    The rule is that of `add_restart` in OTP's supervisor.erl, with fractions of seconds.
+    """
+
+    intensity: Intensity
+    last: tuple[Death, ...] = ()
+    """The oldest first; at most one more than the intensity allows."""
+
+    def after(self, at: float, worker: str, how: str) -> Self:
+        """Return the record after a further death, at `at` (monotonic seconds)."""
+        recent = [death for death in self.last if death.at >= at - self.intensity.seconds]
+        recent.append(Death(at, worker, " ".join(how.split())[:_LONGEST_REASON]))
+        return dataclasses.replace(self, last=tuple(recent[-self.intensity.restarts - 1 :]))
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether the newest death was one too many: more than `restarts` of them within `seconds`, ends included."""
+        return len(self.last) > self.intensity.restarts
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Who died and how; each different one once, with its count, in the order of their newest deaths."""
+        counts = collections.Counter(str(death) for death in self.last)
+        newest_first = dict.fromkeys(str(death) for death in reversed(self.last))
+        return tuple(_times(reason, counts[reason]) for reason in reversed(newest_first))
+
+
+def last_words(deaths: Deaths) -> str:
+    """Return the line for the log when an intensity is exceeded: the limit, and the last deaths with their reasons."""
+    allowed = deaths.intensity.restarts
+    count = "1 worker death" if allowed == 1 else f"{allowed} worker deaths"
+    reasons = ", ".join(deaths.reasons[-_TOLD:])
+    return f"more than {count} within {deaths.intensity.seconds:g} s: giving up; the last ones: {reasons}"
+
+
+def _times(reason: str, count: int) -> str:
+    return reason if count == 1 else f"{reason} ({count}x)"

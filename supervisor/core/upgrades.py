@@ -1,0 +1,73 @@
+"""Upgrade: another supervisor, of the program as it is on disk now, takes over the listening sockets.
+
+    asked -> it starts beside us and serves the same sockets -> it says that all its workers serve -> we drain and end
+
+Until it serves nothing changes here; if it fails, that is said once.
+"""
+
+from __future__ import annotations
+
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.base import OVER, Core, Phase
+from hybrid.supervisor.core.events import Level
+
+
+class Upgrades:
+    """The successor of this supervisor, if there is one."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._is_starting = False
+        self._deadline: float | None = None  # when the successor must serve, seconds
+        self.has_successor = False
+        """Whether the sockets are another supervisor's by now."""
+
+    def on_asked(self, now: float) -> None:
+        """Start a successor."""
+        core = self._core
+        if core.phase is not Phase.SERVING:
+            core.say(Level.WARNING, "not upgrading: the service is not up, or is stopping")
+        elif self._is_starting:
+            core.say(Level.WARNING, "not upgrading: the successor of this supervisor is starting already")
+        else:
+            self._is_starting = True
+            self._deadline = now + core.policy.upgrade_timeout
+            core.say(Level.INFO, "upgrading: starting another supervisor on the same sockets")
+            core.do(ev.StartSuccessor())
+
+    def on_started(self, pid: int) -> None:
+        """The successor is a process."""
+        self._core.say(Level.INFO, f"upgrading: supervisor {pid} is starting")
+
+    def on_serves(self) -> None:
+        """The successor serves: leave the rest to it."""
+        core = self._core
+        if not self._is_starting or core.phase in OVER:
+            return
+        self._is_starting, self._deadline = False, None
+        self.has_successor = True
+        core.say(Level.INFO, "upgraded: the other supervisor serves; draining the workers here")
+        core.phase = Phase.STOPPING
+        core.table.want(0)
+
+    def on_failed(self, reason: str) -> None:
+        """There is no successor."""
+        if self._is_starting:
+            self._is_starting, self._deadline = False, None
+            self._core.say(Level.ERROR, f"upgrade failed, this supervisor goes on: {reason}")
+
+    def on_tick(self, now: float) -> None:
+        """Give up a successor that does not serve in time."""
+        if self._deadline is not None and now >= self._deadline:
+            self._core.do(ev.EndSuccessor())
+            self.on_failed(f"the other supervisor did not serve within {self._core.policy.upgrade_timeout:g} s")
+
+    def give_up(self) -> None:
+        """End a successor that does not serve yet: we are to stop, and that is meant for both."""
+        if self._is_starting:
+            self._is_starting, self._deadline = False, None
+            self._core.do(ev.EndSuccessor())
+
+    def next_deadline(self) -> float | None:
+        """Return when the successor must serve; None: none is starting."""
+        return self._deadline

@@ -1,0 +1,53 @@
+"""Why an address could not be bound, in words for a person: what happened, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from hybrid.supervisor.listeners.addresses import Bind, FdBind, TcpBind, UdpBind, UnixBind
+from hybrid.workers.contract.exits import Exit
+
+
+class BindError(Exception):
+    """An address cannot be bound; the text is complete and needs no traceback."""
+
+    code = Exit.BIND
+    """The exit code that goes with it."""
+
+
+def cannot_bind(bind: Bind, why: str) -> BindError:
+    """Return the error for `bind`, with `why` as its reason."""
+    return BindError(f"cannot bind {bind}: {why}")
+
+
+def explain(bind: Bind, error: OSError) -> BindError:
+    """Return `error`, met while binding `bind`, in words."""
+    if isinstance(error, socket.gaierror):
+        return cannot_bind(bind, f"the host name cannot be resolved ({error.strerror})")
+    why = os.strerror(error.errno).lower() if error.errno else str(error)
+    hint = _hint(bind, error.errno)
+    return cannot_bind(bind, f"{why}; {hint}" if hint else why)
+
+
+def _hint(bind: Bind, number: int | None) -> str | None:
+    match bind, number:
+        case TcpBind(_, port), errno.EADDRINUSE:
+            return f"see who listens with: ss -ltnp 'sport = :{port}'"
+        case UdpBind(_, port), errno.EADDRINUSE:
+            return f"see who listens with: ss -lunp 'sport = :{port}'"
+        case UnixBind(path), errno.EADDRINUSE:
+            return f"see who listens with: ss -lxp 'src = {path}'"
+        case ((TcpBind(_, port) | UdpBind(_, port)), errno.EACCES | errno.EPERM) if port < 1024:
+            return "a port below 1024 needs root or CAP_NET_BIND_SERVICE"
+        case ((TcpBind() | UdpBind()), errno.EADDRNOTAVAIL):
+            return "this machine has no such address; see which it has with: ip address"
+        case UnixBind(), errno.ENOENT | errno.ENOTDIR:
+            return "its directory does not exist"
+        case FdBind(), errno.EBADF:
+            return "no such descriptor was passed to this process"
+        case FdBind(), errno.ENOTSOCK:
+            return "the descriptor is no socket"
+        case _:
+            return None

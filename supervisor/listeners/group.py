@@ -1,0 +1,218 @@
+"""The SO_REUSEPORT group of one TCP or UDP address: one listening socket per slot, in the order of slots.
+
+The kernel gives each member its own accept queue. The members stay open for the supervisor's life: closing one would
+reset what is queued on it, and move the last member to its index. A supervisor that is being replaced shares the group
+with its successor; which connections go where is decided by one of them at a time, the one whose group it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from hybrid.supervisor.listeners import handshakes, members, steering
+from hybrid.supervisor.listeners.addresses import Bind, FdBind, TcpBind, UdpBind, join_host_port
+from hybrid.supervisor.listeners.binding import BindError, cannot_bind, explain
+from hybrid.workers.contract.seat import Listener, ListenerKind
+
+_UNKNOWN: Final = (-1,)  # for `_pinned`: what somebody else has attached
+
+
+class Group:
+    """One address and its members."""
+
+    def __init__(self, bind: Bind, backlog: int) -> None:
+        """Begin a group without members; `grow` opens them."""
+        self._bind = bind
+        self._backlog = backlog
+        self._kind = ListenerKind.DATAGRAM if isinstance(bind, UdpBind) else ListenerKind.STREAM
+        self._members: list[socket.socket] = []  # its index is its slot
+        # The first ones were opened by somebody who holds them longer than we do, and in an unknown order: of them the
+        # group's indexes are known only together.
+        self._passed = 0
+        self._by_slot: int | None = None  # how many of the passed ones are polled by one slot only; None: all
+        self._is_ours = True
+        self._pinned: tuple[int, ...] | None = None  # the slots that the attached program names; None: no program
+        self._wanted: tuple[int, ...] = ()  # what `steer` was last told; empty: all
+
+    @classmethod
+    def handed(cls, bind: TcpBind | UdpBind, backlog: int, sockets: Sequence[socket.socket]) -> Group:
+        """Return the group of a predecessor, with its members in order of slots; `take_over` makes it ours."""
+        group = cls(bind, backlog)
+        group._members += sockets
+        group._is_ours, group._pinned = False, _UNKNOWN
+        return group
+
+    @classmethod
+    def passed(
+        cls, bind: FdBind, backlog: int, sockets: Sequence[socket.socket], slots: int, *, is_ours: bool = True
+    ) -> Group:
+        """Return the group of listening TCP sockets that were passed to this process.
+
+        Those that `slots` slots have no use for are polled by all. `is_ours`: no predecessor holds them too.
+        """
+        group = cls(bind, backlog)
+        group._members += sockets
+        group._passed, group._by_slot = len(sockets), slots
+        group._is_ours, group._pinned = is_ours, _UNKNOWN
+        return group
+
+    @functools.cached_property
+    def address(self) -> str:
+        """The real address, as a person types it; of a group that has members."""
+        host, port, *rest = self._members[0].getsockname()
+        scope = f"%{socket.if_indextoname(int(rest[1]))}" if len(rest) == 2 and rest[1] else ""
+        text = join_host_port(f"{host}{scope}", int(port))
+        return text if self._kind is ListenerKind.STREAM else f"udp://{text}"
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """All members, in order of slots."""
+        return [
+            Listener(self.address, self._kind, sock, None if self._is_for_all(index) else index)
+            for index, sock in enumerate(self._members)
+        ]
+
+    def _is_for_all(self, index: int) -> bool:
+        return self._by_slot is not None and self._by_slot <= index < self._passed
+
+    @property
+    def kind(self) -> ListenerKind:
+        """What comes out of the sockets."""
+        return self._kind
+
+    @property
+    def passed_count(self) -> int:
+        """How many of the members, the first ones, were passed to this process by somebody else."""
+        return self._passed
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The members, in order of slots."""
+        return tuple(self._members)
+
+    def add(self, sockets: Sequence[socket.socket]) -> None:
+        """Enter further members that the predecessor has opened."""
+        self._members += sockets
+
+    def grow(self, slots: int) -> None:
+        """Open members until there are `slots`; a new one gets no connections until it is steered to.
+
+        Raises `BindError`. Blocks while a host name is resolved, at the first member.
+        """
+        if 0 < len(self._members) < slots:
+            with contextlib.suppress(steering.SteeringError):
+                self._keep_to_present()
+        self._open_until(slots)
+
+    def reserve(self, slots: int) -> None:
+        """Open members for the workers of a successor: here they surely get no connections, for nobody polls them.
+
+        Raises `BindError`, also where the kernel cannot be told.
+        """
+        if len(self._members) < slots:
+            try:
+                self._keep_to_present()
+            except steering.SteeringError as error:
+                raise cannot_bind(self._bind, str(error)) from error
+        self._open_until(slots)
+
+    def _keep_to_present(self) -> None:
+        """Have a program that names members; the kernel counts a new one in as soon as it listens."""
+        if self._is_ours and self._pinned in (None, _UNKNOWN):
+            present = tuple(range(len(self._members)))
+            self._pin(present)
+            self._wanted = self._wanted or present
+
+    def _open_until(self, slots: int) -> None:
+        while len(self._members) < slots:
+            if not self._is_ours:
+                raise cannot_bind(self._bind, "the sockets still belong to the supervisor that this one replaces")
+            try:
+                self._members.append(self._open_member())
+            except OSError as error:
+                raise self._explain(error, slots) from error
+
+    def steer(self, slots: tuple[int, ...]) -> None:
+        """Let new connections go to the members of these slots only; once the group is ours. Raises `SteeringError`."""
+        self._wanted = slots
+        if not self._is_ours:
+            return
+        present = {slot for slot in slots if slot < len(self._members)}
+        if any(slot < self._passed for slot in present):
+            present |= set(range(self._passed))
+        if len(present) in (0, len(self._members)):
+            self._spread()
+        else:
+            self._pin(tuple(sorted(present)))
+
+    def lend(self) -> None:
+        """Leave steering to a successor, which may give it back by failing: then `take_over`."""
+        self._is_ours = False
+
+    def take_over(self) -> None:
+        """Steer from now on, as was last told; listen with our backlog. Raises `SteeringError`. Never blocks."""
+        if self._is_ours:
+            return
+        self._is_ours, self._pinned = True, _UNKNOWN
+        if self._kind is ListenerKind.STREAM:
+            for sock in self._members[self._passed :]:
+                with contextlib.suppress(OSError):  # only the length of its queue: it listens already
+                    sock.listen(self._backlog)
+        self.steer(self._wanted)
+
+    def hold(self) -> None:
+        """Let no further TCP handshake begin; those under way are completed. Nothing is held if the kernel cannot."""
+        for sock in self._ending():
+            with contextlib.suppress(handshakes.HandshakesError):
+                handshakes.ignore(sock)
+
+    def refuse(self) -> None:
+        """Refuse new TCP connections: the sockets stop listening, in all processes that share them (shutdown(2))."""
+        for sock in self._ending():
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _ending(self) -> list[socket.socket]:
+        """Return the TCP sockets that end with this supervisor."""
+        is_stream = self._kind is ListenerKind.STREAM
+        return self._members[self._passed :] if is_stream and self._is_ours else []
+
+    def close(self) -> None:
+        """Close all members; may be called twice."""
+        if self._passed and self._is_ours and self._members:
+            with contextlib.suppress(steering.SteeringError):  # whoever opened them goes on without our program
+                self._spread()
+        for sock in self._members:
+            sock.close()
+        self._members.clear()
+
+    def _pin(self, slots: tuple[int, ...]) -> None:
+        if slots != self._pinned:
+            steering.steer(self._members[0], slots)
+            self._pinned = slots
+
+    def _spread(self) -> None:
+        if self._pinned is not None:
+            steering.release(self._members[0])
+            self._pinned = None
+
+    def _open_member(self) -> socket.socket:
+        if self._members:
+            return members.open_beside(self._members[0], self._backlog)
+        assert isinstance(self._bind, TcpBind | UdpBind), "a passed group has members"
+        return members.open_first(self._bind, self._backlog)
+
+    def _explain(self, error: OSError, slots: int) -> BindError:
+        if not self._passed:
+            return explain(self._bind, error)
+        count = len(self._members)
+        return cannot_bind(
+            self._bind,
+            f"{self._passed} sockets of {self.address} were passed, and one for worker {count + 1} of {slots} cannot "
+            f"be opened beside them ({(error.strerror or str(error)).lower()}); pass one for each worker, or use fewer "
+            f"workers, or run as the user who opened them",
+        )

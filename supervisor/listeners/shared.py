@@ -1,0 +1,240 @@
+"""Listeners that all slots share: UNIX sockets, for which Linux has no SO_REUSEPORT, and inherited descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import socket
+import stat
+from collections.abc import Hashable, MutableMapping
+from pathlib import Path
+
+from hybrid.supervisor.listeners.addresses import FdBind, UnixBind, join_host_port
+from hybrid.supervisor.listeners.binding import cannot_bind, explain
+from hybrid.workers.contract.seat import Listener, ListenerKind
+
+_FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START
+_SYSTEMD_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+_KINDS = {socket.SOCK_STREAM: ListenerKind.STREAM, socket.SOCK_DGRAM: ListenerKind.DATAGRAM}
+
+Inode = tuple[int, int]
+"""Device and inode number of a file."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UnixFile:
+    """What the file of a UNIX socket is to be like."""
+
+    mode: int
+    """Permission bits."""
+    uid: int = -1
+    """Its owner; -1: as it is made."""
+    gid: int = -1
+
+
+class UnixSocket:
+    """One UNIX stream socket and, unless it is abstract, its file."""
+
+    def __init__(self, bind: UnixBind, file: UnixFile, backlog: int) -> None:
+        """Bind and listen. Raises `BindError`. Replaces a stale file: a socket that nobody listens on."""
+        self._begin(bind, file, backlog, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        try:
+            self._open()
+        except OSError as error:
+            self.close()
+            raise explain(bind, error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def handed(
+        cls, bind: UnixBind, sock: socket.socket, inode: Inode | None, file: UnixFile, backlog: int
+    ) -> UnixSocket:
+        """Return the listening socket of a predecessor, whose file is `inode`; `take_over` makes it ours."""
+        one = cls.__new__(cls)
+        one._begin(bind, file, backlog, sock)
+        one._inode, one._is_ours = inode, False
+        return one
+
+    def _begin(self, bind: UnixBind, file: UnixFile, backlog: int, sock: socket.socket) -> None:
+        self._bind = bind
+        self._file = file
+        self._backlog = backlog
+        self._sock = sock
+        self._inode: Inode | None = None  # of the file that goes with it
+        self._is_ours = True
+
+    @property
+    def inode(self) -> Inode | None:
+        """The file that was made with the socket; None for a name in the abstract namespace."""
+        return self._inode
+
+    @property
+    def listener(self) -> Listener:
+        """The socket as all workers see it."""
+        return Listener(str(self._bind), ListenerKind.STREAM, self._sock, None)
+
+    def lend(self) -> None:
+        """Leave the file to a successor, which may give it back by failing: then `take_over`."""
+        self._is_ours = False
+
+    def take_over(self) -> None:
+        """Answer for the file from now on: its mode, its owner, its end. Raises `OSError`. Never blocks."""
+        if self._is_ours:
+            return
+        self._is_ours = True
+        self._sock.listen(self._backlog)  # only the length of its queue: it listens already
+        if self._inode is not None:
+            self._amend_file()
+
+    def _amend_file(self) -> None:
+        """Give the file the mode and the owner that we were told; not by its name, which may be another's meanwhile."""
+        try:
+            fd = os.open(self._bind.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            found = os.fstat(fd)
+            if (found.st_dev, found.st_ino) != self._inode:
+                return
+            itself = f"/proc/self/fd/{fd}"  # fchmod(2) and fchown(2) refuse a descriptor of O_PATH
+            if stat.S_IMODE(found.st_mode) != self._file.mode:
+                os.chmod(itself, self._file.mode)  # noqa: PTH101
+            if self._file.uid not in (-1, found.st_uid) or self._file.gid not in (-1, found.st_gid):
+                os.chown(itself, self._file.uid, self._file.gid)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close the socket and remove its file, if it is still ours; may be called twice."""
+        self._sock.close()
+        if self._is_ours and self._inode is not None and inode_of(self._bind.path) == self._inode:
+            with contextlib.suppress(OSError):  # the directory is no longer writable: the next start replaces the file
+                Path(self._bind.path).unlink()
+        self._inode = None
+
+    def _open(self) -> None:
+        self._sock.setblocking(False)
+        if self._bind.is_abstract:
+            self._sock.bind("\0" + self._bind.path[1:])
+        else:
+            self._bind_file()
+            if (self._file.uid, self._file.gid) != (-1, -1):
+                os.chown(self._bind.path, self._file.uid, self._file.gid)
+        self._sock.listen(self._backlog)
+
+    def _bind_file(self) -> None:
+        self._remove_stale()
+        # bind(2) makes the file with 0777 & ~umask; a chmod afterwards would leave a moment in which anybody may
+        # connect. The umask belongs to the process, which has one thread.
+        old = os.umask(~self._file.mode & 0o777)
+        try:
+            self._sock.bind(self._bind.path)
+        finally:
+            os.umask(old)
+        self._inode = inode_of(self._bind.path)
+
+    def _remove_stale(self) -> None:
+        inode = inode_of(self._bind.path)
+        if inode is None:
+            return
+        if not stat.S_ISSOCK(os.lstat(self._bind.path).st_mode):
+            raise cannot_bind(self._bind, "the file exists and is no socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)  # a full accept queue is an answer too
+            result = probe.connect_ex(self._bind.path)
+        if result != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        if inode_of(self._bind.path) == inode:  # nobody else has replaced it meanwhile
+            Path(self._bind.path).unlink(missing_ok=True)
+
+
+class PassedSocket:
+    """A bound socket that was open when this process began."""
+
+    def __init__(self, bind: FdBind) -> None:
+        """Take the descriptor over. Raises `BindError` if it is no bound (and, for a stream, listening) socket."""
+        self.bind = bind
+        try:
+            self.sock = socket.socket(fileno=bind.fd)
+        except OSError as error:
+            raise explain(bind, error) from error
+        try:
+            self.listener = self._check(bind)
+        except BaseException:
+            self.sock.detach()  # not ours to close
+            raise
+        self.sock.setblocking(False)
+        self.sock.set_inheritable(False)
+
+    def _check(self, bind: FdBind) -> Listener:
+        kind = _KINDS.get(self.sock.type)
+        if kind is None or self.sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            raise cannot_bind(bind, "it is neither a TCP, UDP nor UNIX stream or datagram socket")
+        if kind is ListenerKind.STREAM and not self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise cannot_bind(bind, "the socket does not listen")
+        name = self.sock.getsockname()
+        if name in ("", b"") or (isinstance(name, tuple) and name[1] == 0):
+            raise cannot_bind(bind, "the socket is not bound")
+        return Listener(_describe(name, kind), kind, self.sock, None)
+
+    @property
+    def group(self) -> Hashable | None:
+        """What is equal for the members of one SO_REUSEPORT group of TCP; None: it is in none.
+
+        Groups of UDP are left alone: nobody knows which index a passed socket has in its group (the order in which they
+        were opened), so nothing could be steered away from a slot without a worker, and datagrams would be lost there.
+        A connection that waits there is accepted by siblings.
+        """
+        is_tcp = self.sock.type == socket.SOCK_STREAM and self.sock.family in (socket.AF_INET, socket.AF_INET6)
+        if not is_tcp or not self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+            return None
+        return self.sock.family, self.sock.getsockname()
+
+    def close(self) -> None:
+        """Close the descriptor; may be called twice."""
+        self.sock.close()
+
+
+def systemd_binds(environ: MutableMapping[str, str], pid: int) -> tuple[FdBind, ...]:
+    """Return the sockets that systemd opened for process `pid`, as LISTEN_PID and LISTEN_FDS tell (sd_listen_fds(3)).
+
+    Marks them close-on-exec and removes the variables from `environ`, so that no program started by a worker takes them
+    for its own. Empty if there are none for us. Raises `BindError` if a descriptor that was announced is not open.
+    """
+    if environ.get("LISTEN_PID") != str(pid):
+        return ()
+    announced = environ.get("LISTEN_FDS", "")
+    for name in _SYSTEMD_VARIABLES:
+        environ.pop(name, None)
+    count = int(announced) if announced.isascii() and announced.isdigit() else 0
+    binds = tuple(FdBind(_FIRST_SYSTEMD_FD + index) for index in range(count))
+    for bind in binds:
+        try:
+            os.set_inheritable(bind.fd, False)
+        except OSError as error:
+            raise explain(bind, error) from error
+    return binds
+
+
+def _describe(name: object, kind: ListenerKind) -> str:
+    scheme = "udp://" if kind is ListenerKind.DATAGRAM else ""
+    match name:
+        case (str(host), int(port), *_):
+            return f"{scheme}{join_host_port(host, port)}"
+        case bytes():  # the abstract namespace
+            return f"unix:@{os.fsdecode(name[1:])}"
+        case _:
+            return f"unix:{name}"
+
+
+def inode_of(path: str) -> Inode | None:
+    """Return which file `path` names now; None if it names none."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

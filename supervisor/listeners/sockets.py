@@ -1,0 +1,207 @@
+"""All listening sockets of a service, opened before the first fork and held for the supervisor's life.
+
+Every worker inherits all of them and polls its own: so a worker's death closes no queue, and what waits there is
+answered by its successor. A supervisor that replaces another begins with the sockets of that one (see `handover`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, FdBind, TcpBind, UdpBind, UnixBind, parse_bind
+from hybrid.supervisor.listeners.binding import BindError
+from hybrid.supervisor.listeners.group import Group
+from hybrid.supervisor.listeners.shared import Inode, PassedSocket, UnixSocket, systemd_binds
+from hybrid.supervisor.listeners.sources import Source, Sources, address_of
+from hybrid.supervisor.listeners.steering import SteeringError
+from hybrid.supervisor.settings import Settings
+from hybrid.workers.contract.seat import Listener, ListenerKind
+
+if TYPE_CHECKING:
+    from hybrid.supervisor.upgrade.inheritance import Inheritance
+
+__all__ = [
+    "Bind",
+    "BindError",
+    "BindSyntaxError",
+    "FdBind",
+    "Listeners",
+    "Offered",
+    "TcpBind",
+    "UdpBind",
+    "UnixBind",
+    "open_listeners",
+    "parse_bind",
+    "systemd_binds",
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Offered:
+    """What a successor is to know of one `--bind`."""
+
+    bind: str
+    fds: tuple[int, ...]
+    """In order of slots. Of `fd://`: the passed one; the first of a group has the members opened beside them too."""
+    slots: int
+    """How many slots have had a worker; 0: it is shared by all slots. A group may have more members than that."""
+    inode: Inode | None = None
+    """The file of a UNIX socket."""
+
+
+def open_listeners(settings: Settings, inheritance: Inheritance | None = None) -> Listeners:
+    """Open all sockets that `settings` names, for all its workers, or take them from `inheritance`.
+
+    Raises `BindError`; then none is left open.
+    """
+    return Listeners(settings, inheritance)
+
+
+class Listeners:
+    """The sockets of a service. As a context manager it closes them."""
+
+    def __init__(self, settings: Settings, inheritance: Inheritance | None = None) -> None:
+        """Open them all. Raises `BindError`.
+
+        Blocks while a host name is resolved, and at most ten seconds until the predecessor has made sockets for the
+        workers that it has not.
+        """
+        self._binds = settings.binds
+        self._sources = Sources(settings, inheritance)
+        self._lent: list[Source] = []  # those a successor has taken
+        self.addresses: tuple[str, ...] = ()
+        """The real addresses, in the order of the settings, as a person types them."""
+        try:
+            self._sources.open()
+        except BaseException:
+            self.close()
+            raise
+        self.addresses = tuple(dict.fromkeys(address_of(source) for source in self._sources.by_bind))
+
+    def __enter__(self) -> Listeners:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def slots(self) -> int:
+        """How many slots have sockets: as many as there are workers, or were at one time, also of a predecessor."""
+        return self._sources.slots
+
+    def all(self) -> tuple[Listener, ...]:
+        """Return every socket of every slot that exists."""
+        grouped = [listener for group in self._sources.groups for listener in group.listeners]
+        return (*grouped, *(one.listener for one in self._sources.all if not isinstance(one, Group)))
+
+    def grow(self, slots: int) -> None:
+        """Have sockets for at least `slots` slots; new ones get no connections until they are steered to.
+
+        Raises `BindError`; what was there stays. So it does while the sockets are a predecessor's.
+        """
+        for group in self._sources.groups:
+            group.grow(slots)
+        self._sources.slots = max(self._sources.slots, slots)
+
+    def steer(self, slots: tuple[int, ...], datagrams: tuple[int, ...] | None = None) -> None:
+        """Let new connections go to these slots only, and datagrams to `datagrams` (None: to the same).
+
+        Shared sockets have one queue, and nothing to steer. Sockets that are a predecessor's are steered once they are
+        ours; those lent to a successor if it gives them back. Raises `SteeringError` after it has tried every address.
+        """
+        failure: SteeringError | None = None
+        for group in self._sources.groups:
+            is_stream = datagrams is None or group.kind is ListenerKind.STREAM
+            try:
+                group.steer(slots if is_stream else datagrams or ())
+            except SteeringError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    def hold(self) -> None:
+        """Let no further TCP handshake begin. Leaves out what is a predecessor's or a successor's."""
+        for group in self._sources.groups:
+            group.hold()
+
+    def refuse(self) -> None:
+        """Refuse new TCP connections from now on, also for workers that share the sockets; leaves out as `hold`."""
+        for group in self._sources.groups:
+            group.refuse()
+
+    def close(self) -> None:
+        """Close all sockets and remove the files of UNIX ones that are ours; may be called twice."""
+        for one in self._sources.all:
+            one.close()
+        self._sources.all.clear()
+        self._lent.clear()
+
+    # --- for a successor
+
+    def offer(self) -> tuple[Offered, ...]:
+        """Return what a successor may take, in the order of the settings."""
+        return tuple(self._offered(index) for index in range(len(self._sources.by_bind)))
+
+    def _offered(self, index: int) -> Offered:
+        bind, source = self._binds[index], self._sources.by_bind[index]
+        match source:
+            case UnixSocket():
+                return Offered(str(bind), (source.listener.sock.fileno(),), 0, source.inode)
+            case PassedSocket():
+                return Offered(str(bind), (source.sock.fileno(),), 0)
+            case Group():
+                fds = tuple(sock.fileno() for sock in source.sockets)
+                if not isinstance(bind, FdBind):
+                    return Offered(str(bind), fds, self._sources.slots)
+                is_first = self._sources.by_bind.index(source) == index
+                return Offered(
+                    str(bind), (bind.fd, *(fds[source.passed_count :] if is_first else ())), self._sources.slots
+                )
+
+    def reserve(self, slots: int) -> None:
+        """Open sockets for the workers of a successor that has more of them; they get no connections here.
+
+        Raises `BindError`; what was opened stays, for the next successor.
+        """
+        for group in self._sources.groups:
+            group.reserve(slots)
+
+    def lend(self, taken: Collection[int]) -> None:
+        """Keep our hands off what a successor has taken: the addresses with these numbers in the settings."""
+        chosen = [self._sources.by_bind[index] for index in sorted(taken) if 0 <= index < len(self._sources.by_bind)]
+        for source in dict.fromkeys(chosen):
+            if not isinstance(source, PassedSocket):
+                source.lend()
+            self._lent.append(source)
+
+    def leave(self) -> None:
+        """Close what was lent: the descriptors, and nothing else. The rest ends by `hold`, `refuse` and `close`."""
+        for source in self._lent:
+            self._sources.all.remove(source)
+            source.close()
+        self._lent.clear()
+
+    # --- of a predecessor
+
+    def take_over(self) -> tuple[str, ...]:
+        """Make ours what was a predecessor's, or what a successor that has failed gives back; steer it as last told.
+
+        Returns what could not be done, for the log: the sockets serve in any case. Never blocks.
+        """
+        self._lent.clear()
+        remarks: list[str] = []
+        self._sources.add_members()
+        for source in self._sources.all:
+            try:
+                if not isinstance(source, PassedSocket):
+                    source.take_over()
+            except SteeringError as error:
+                remarks.append(str(error))
+            except OSError as error:
+                remarks.append(f"cannot change {address_of(source)}: {(error.strerror or str(error)).lower()}")
+        return tuple(remarks)

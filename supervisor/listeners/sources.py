@@ -1,0 +1,166 @@
+"""What becomes of each address of a service: a group, a UNIX socket, a passed one; opened here, or a predecessor's.
+
+Passed sockets of one TCP address are one group. Nothing is steered or closed here: see `sockets`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING
+
+from hybrid.supervisor.listeners.addresses import Bind, FdBind, TcpBind, UdpBind, UnixBind
+from hybrid.supervisor.listeners.binding import cannot_bind, explain
+from hybrid.supervisor.listeners.group import Group
+from hybrid.supervisor.listeners.shared import PassedSocket, UnixFile, UnixSocket, inode_of
+from hybrid.supervisor.settings import Settings
+
+if TYPE_CHECKING:
+    from hybrid.supervisor.upgrade.inheritance import Handed, Inheritance
+
+Source = Group | UnixSocket | PassedSocket
+
+
+class Sources:
+    """The sources of a service's sockets."""
+
+    def __init__(self, settings: Settings, inheritance: Inheritance | None) -> None:
+        """Open nothing yet."""
+        self._settings = settings
+        self._inheritance = inheritance
+        self.all: list[Source] = []
+        """Each once: what is to be closed."""
+        self.by_bind: list[Source] = []
+        """One for each of the settings' addresses; passed ones may share a group."""
+        self.by_entry: dict[int, Source] = {}
+        """Number of an address of the predecessor's -> what has become of it."""
+        self.slots = settings.workers
+        """How many slots have sockets."""
+
+    def open(self) -> None:
+        """Open or take over all. Raises `BindError`; what is open then is in `all`. Blocks as `Listeners` says."""
+        _refuse_twins(self._settings.binds)
+        if self._inheritance is not None:
+            self._inheritance.have_slots(self.slots)
+            self.slots = max(self.slots, self._inheritance.slots)
+        passed = self._take_passed()
+        for bind in self._settings.binds:
+            source = passed.pop(bind) if isinstance(bind, FdBind) else self._inherit(bind) or self._open(bind)
+            self.by_bind.append(source)
+            self._enter(source)
+            if isinstance(source, Group):
+                source.grow(self.slots)
+        if self._inheritance is not None:
+            self._inheritance.close_unused()
+
+    @property
+    def groups(self) -> list[Group]:
+        """Those of them that have one socket per slot."""
+        return [source for source in self.all if isinstance(source, Group)]
+
+    def add_members(self) -> None:
+        """Enter what the predecessor has opened since we took its sockets."""
+        added = {} if self._inheritance is None else self._inheritance.additions()
+        for entry, fds in added.items():
+            source = self.by_entry[entry]
+            if isinstance(source, Group):
+                source.add([socket.socket(fileno=fd) for fd in fds])
+                self.slots = max(self.slots, len(source.sockets))
+
+    def _enter(self, source: Source) -> None:
+        """Note that `close` is to close it."""
+        if source not in self.all:
+            self.all.append(source)
+
+    def _inherit(self, bind: TcpBind | UdpBind | UnixBind) -> Source | None:
+        """Return what the predecessor has for `bind`; None if there is nothing."""
+        handed = None if self._inheritance is None else self._inheritance.sockets_for(bind)
+        if handed is None:
+            return None
+        sockets = _as_sockets(bind, handed.fds)
+        if not isinstance(bind, UnixBind):
+            source: Source = Group.handed(bind, self._settings.backlog, sockets)
+        elif handed.inode is not None and inode_of(bind.path) != handed.inode:
+            sockets[0].close()  # somebody has removed its file, so nobody can reach it: a new one is better
+            return None
+        else:
+            source = UnixSocket.handed(bind, sockets[0], handed.inode, self._unix_file, self._settings.backlog)
+        self.by_entry[handed.entry] = source
+        return source
+
+    def _open(self, bind: TcpBind | UdpBind | UnixBind) -> Source:
+        if isinstance(bind, UnixBind):
+            return UnixSocket(bind, self._unix_file, self._settings.backlog)
+        return Group(bind, self._settings.backlog)
+
+    @property
+    def _unix_file(self) -> UnixFile:
+        settings = self._settings
+        return UnixFile(
+            mode=settings.unix_mode,
+            uid=-1 if settings.uid is None else settings.uid,
+            gid=-1 if settings.gid is None else settings.gid,
+        )
+
+    def _take_passed(self) -> dict[FdBind, Source]:
+        """Take the descriptors that were passed to this process; return for each what it has become."""
+        found: dict[FdBind, PassedSocket] = {}
+        entries: dict[FdBind, Handed] = {}
+        for bind in self._settings.binds:
+            if isinstance(bind, FdBind):
+                handed = None if self._inheritance is None else self._inheritance.sockets_for(bind)
+                if handed is not None:
+                    entries[bind] = handed
+                found[bind] = PassedSocket(bind)
+                self._enter(found[bind])
+        sources: dict[FdBind, Source] = {**found}
+        for binds in _alike(found):
+            group = self._group_of(
+                [found[bind] for bind in binds], [entries[bind] for bind in binds if bind in entries]
+            )
+            sources.update(dict.fromkeys(binds, group))
+        self.by_entry.update({handed.entry: sources[bind] for bind, handed in entries.items()})
+        return sources
+
+    def _group_of(self, passed: list[PassedSocket], handed: list[Handed]) -> Group:
+        group = Group.passed(
+            passed[0].bind, self._settings.backlog, [one.sock for one in passed], self.slots, is_ours=not handed
+        )
+        self.all[:] = [one for one in self.all if one not in passed]
+        self._enter(group)
+        group.add(_as_sockets(passed[0].bind, [fd for entry in handed for fd in entry.fds[1:]]))
+        return group
+
+
+def _alike(passed: dict[FdBind, PassedSocket]) -> list[list[FdBind]]:
+    """Return those that are members of one group; a socket that was passed twice is one member, and left as it is."""
+    groups: dict[Hashable, list[FdBind]] = {}
+    for bind, one in passed.items():
+        groups.setdefault(one.group, []).append(bind)
+    return [
+        binds
+        for key, binds in groups.items()
+        if key is not None and 1 < len(binds) == len({os.fstat(bind.fd).st_ino for bind in binds})
+    ]
+
+
+def _as_sockets(bind: Bind, fds: Iterable[int]) -> list[socket.socket]:
+    """Return the sockets of inherited descriptors. Raises `BindError`."""
+    try:
+        return [socket.socket(fileno=fd) for fd in fds]
+    except OSError as error:
+        raise explain(bind, error) from error
+
+
+def address_of(source: Source) -> str:
+    """Return where it serves, as a person types it."""
+    return source.address if isinstance(source, Group) else source.listener.address
+
+
+def _refuse_twins(binds: Iterable[Bind]) -> None:
+    seen: set[Bind] = set()
+    for bind in binds:
+        if bind in seen and getattr(bind, "port", None) != 0:
+            raise cannot_bind(bind, "it is given twice")
+        seen.add(bind)

@@ -1,0 +1,87 @@
+"""Which members of an SO_REUSEPORT group get new connections: a classic-BPF program attached to the group.
+
+The program returns the index of a member; the kernel falls back to its hash if there is none with this index
+(`reuseport_select_sock`, net/core/sock_reuseport.c). Members never leave the group while the supervisor holds them, so
+an index is a slot. Works without privileges, and may be replaced at any time through any member. A
+connection costs at most two instructions per slot; with all members wanted there is no program at all.
+
+TCP draws lots. UDP takes the sender's address instead, so that one sender's datagrams go to one worker.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+from hybrid.supervisor.listeners.bpf import Instruction, attach
+
+SO_ATTACH_REUSEPORT_CBPF = 51
+SO_DETACH_REUSEPORT_BPF = 68
+"""Both from asm-generic/socket.h; the `socket` module does not know them."""
+
+# linux/bpf_common.h and linux/filter.h
+_LOAD_WORD, _LOAD_HALF = 0x20, 0x28  # BPF_LD | BPF_ABS with BPF_W or BPF_H
+_COPY_A_TO_X = 0x07  # BPF_MISC | BPF_TAX
+_ADD_X, _MULTIPLY, _SHIFT_RIGHT, _MODULO = 0x0C, 0x24, 0x74, 0x94  # BPF_ALU
+_JUMP_IF_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_RETURN, _RETURN_A = 0x06, 0x16
+_RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
+_NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF
+_GOLDEN = 2654435761  # 2**32 / golden ratio: neighbouring ports end up far apart
+
+
+class SteeringError(Exception):
+    """The kernel did not take the program; connections go on to all members."""
+
+
+def steer(member: socket.socket, slots: Sequence[int]) -> None:
+    """Let new connections (datagrams) of the group of `member` go to `slots` only, equally. Never blocks.
+
+    Raises `SteeringError`.
+    """
+    try:
+        attach(member, SO_ATTACH_REUSEPORT_CBPF, program(slots, _choice_for(member)))
+    except OSError as error:
+        raise _refused(error) from error
+
+
+def release(member: socket.socket) -> None:
+    """Let the kernel spread over the whole group of `member` by its hash again. Raises `SteeringError`."""
+    try:
+        member.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
+    except FileNotFoundError:
+        pass  # there is none attached
+    except OSError as error:
+        raise _refused(error) from error
+
+
+def program(slots: Sequence[int], choice: Sequence[Instruction]) -> list[Instruction]:
+    """Return the program that takes `choice`, a number, modulo the count of `slots` and returns that slot."""
+    if len(slots) == 1:
+        return [(_RETURN, 0, 0, slots[0])]
+    chosen = [*choice, (_MODULO, 0, 0, len(slots))]
+    if list(slots) == list(range(len(slots))):
+        return [*chosen, (_RETURN_A, 0, 0, 0)]
+    for index, slot in enumerate(slots):
+        chosen += [(_JUMP_IF_EQUAL, 0, 1, index), (_RETURN, 0, 0, slot)]
+    return [*chosen, (_RETURN, 0, 0, slots[0])]  # never reached, but the checker wants a return at the end
+
+
+def _choice_for(member: socket.socket) -> list[Instruction]:
+    if member.type == socket.SOCK_STREAM:
+        return [(_LOAD_WORD, 0, 0, _RANDOM)]
+    # the (last four bytes of the) source address and the source port; options and extension headers are rare, and
+    # where there are some the choice is still a function of the packet
+    address, port = (12, 20) if member.family == socket.AF_INET else (20, 40)
+    return [
+        (_LOAD_WORD, 0, 0, _NETWORK_HEADER + address),
+        (_COPY_A_TO_X, 0, 0, 0),
+        (_LOAD_HALF, 0, 0, _NETWORK_HEADER + port),
+        (_ADD_X, 0, 0, 0),
+        (_MULTIPLY, 0, 0, _GOLDEN),
+        (_SHIFT_RIGHT, 0, 0, 16),
+    ]
+
+
+def _refused(error: OSError) -> SteeringError:
+    return SteeringError(f"the kernel refuses to steer connections: {error.strerror}")

@@ -1,0 +1,244 @@
+"""The side of a supervisor that is being replaced: it executes its program anew, with the listening sockets.
+
+The successor is another process, and no child of ours. It starts its own workers on the same sockets, and says so; then
+the sockets are its own, and the workers here drain. Until then whatever happens to it leaves everything here as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+from hybrid.supervisor.listeners.binding import BindError
+from hybrid.supervisor.listeners.sockets import Listeners
+from hybrid.supervisor.upgrade.inheritance import FILE_NAME, FORM, CannotInherit, Inheritance, inherited_binds
+from hybrid.supervisor.upgrade.invocation import HANDOVER_VARIABLE, Invocation
+from hybrid.supervisor.upgrade.wire import (
+    MOST_DESCRIPTORS,
+    Cannot,
+    Grant,
+    Granted,
+    Line,
+    Serving,
+    Taken,
+    Want,
+    WireError,
+    Word,
+    Yours,
+)
+
+__all__ = ["CannotInherit", "CannotOffer", "Failed", "Inheritance", "Invocation", "Offer", "inherited_binds"]
+
+_MOST_SLOTS = 1024  # as `machine.MAX_WORKERS`
+
+
+class CannotOffer(Exception):  # noqa: N818 - a state of the system, not a mistake of anybody's
+    """No successor can be started; the text says why, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failed:
+    """The successor has failed, and everything is ours as before."""
+
+    reason: str
+
+
+class Offer:
+    """The sockets, offered to a successor that is starting. Only `begin` may block, for as long as execve(2) does."""
+
+    def __init__(self, listeners: Listeners, pid: int, line: Line) -> None:
+        self.pid = pid
+        """Process id of the successor: no child of ours, for systemd drains a main process only if it is its own."""
+        self._listeners = listeners
+        self._line = line
+        self._handed = [len(entry.fds) for entry in listeners.offer()]  # how many descriptors of each it has
+        self._is_lent = False  # it has the word, and may still fail
+        self._is_over = False
+
+    @classmethod
+    def begin(cls, listeners: Listeners, program: Invocation, extra_environment: Mapping[str, str]) -> Offer:
+        """Execute `program` with the sockets of `listeners`. Raises `CannotOffer`; then nothing has happened.
+
+        It stays in our process group: Ctrl-C in a terminal reaches both of us. Our end does not end it.
+        """
+        if os.getpid() == 1:
+            raise CannotOffer(
+                "this supervisor is PID 1, and the container would end with it: replace the container, "
+                "or start hybrid under an init (docker run --init)"
+            )
+        if not program.executable:
+            raise CannotOffer("the path of this program's Python interpreter is not known (sys.executable)")
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise CannotOffer(f"no line to a successor can be made: {(error.strerror or '').lower()}") from error
+        try:
+            with theirs:
+                pid = _execute(listeners, program, extra_environment, theirs.fileno())
+        except OSError as error:
+            ours.close()
+            what = error.filename or program.executable
+            raise CannotOffer(f"cannot execute {what}: {(error.strerror or str(error)).lower()}") from error
+        return cls(listeners, pid, Line(ours))
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll, for `poll_nowait`; -1 once closed. It is no business of the workers."""
+        return self._line.fileno()
+
+    def poll_nowait(self) -> Literal["pending", "serving"] | Failed:
+        """Hear what the successor says, and answer.
+
+        `serving`: it serves, steers and keeps the files; `leave` the listeners and drain. `Failed`: it will not.
+        """
+        try:
+            while (heard := self._line.hear_nowait()) is not None:
+                word, _ = heard
+                if self._is_answered(word):
+                    return "serving"
+        except WireError as error:
+            return self._fail(str(error))
+        return "pending"
+
+    def withdraw(self) -> bool:
+        """Tell the successor that it is not wanted, for we are to stop ourselves; False: too late, it has taken over.
+
+        It ends by itself, unless it hangs; then it needs a signal. Where it is too late: `leave` the listeners.
+        """
+        if self._is_lent:
+            return False
+        self._line.hang_up()
+        return True
+
+    def close(self) -> None:
+        """Close the line, and nothing else; may be called twice. Called in forked children too."""
+        self._line.close()
+
+    def _is_answered(self, word: Word) -> bool:
+        """Do what the successor asks for; whether that was the last thing."""
+        match word:
+            case Want(slots):
+                self._grant(slots)
+            case Serving(taken) if not self._is_lent:
+                self._say_what_is_new()
+                self._is_lent = True
+                self._listeners.lend(taken)
+                self._line.say(Yours())
+            case Taken() if self._is_lent:
+                self._is_over = True
+                return True
+            case _:
+                raise WireError(f"the other supervisor says {type(word).__name__} out of turn")
+        return False
+
+    def _grant(self, slots: int) -> None:
+        try:
+            if not 1 <= slots <= _MOST_SLOTS:
+                raise BindError(f"{slots} workers are not between 1 and {_MOST_SLOTS}")
+            self._listeners.reserve(slots)
+        except BindError as error:
+            self._line.say(Cannot(str(error)))
+        else:
+            self._say_what_is_new()
+            self._line.say(Granted())
+
+    def _say_what_is_new(self) -> None:
+        """Hand on the members that were opened since: each group only grows."""
+        now = [entry.fds for entry in self._listeners.offer()]
+        new = [(number, fd) for number, fds in enumerate(now) for fd in fds[self._handed[number] :]]
+        for batch in _batches(new):
+            self._line.say(Grant(tuple(number for number, _ in batch)), [fd for _, fd in batch])
+        self._handed = [len(fds) for fds in now]
+
+    def _fail(self, reason: str) -> Failed:
+        self._line.hang_up()
+        if self._is_lent and not self._is_over:
+            self._is_lent = False
+            reason = "; ".join((reason, *self._listeners.take_over()))
+        return Failed(reason)
+
+
+def _execute(listeners: Listeners, program: Invocation, extra: Mapping[str, str], line: int) -> int:
+    """Start the successor; return its pid. Raises `OSError`, also where it cannot be executed."""
+    offered = listeners.offer()
+    estate = {
+        "form": FORM,
+        "predecessor": os.getpid(),
+        "line": line,
+        "entries": [dataclasses.asdict(entry) for entry in offered],
+    }
+    with _memory_file(json.dumps(estate).encode("ascii")) as memfd:
+        environment = {**program.environment, **extra, HANDOVER_VARIABLE: str(memfd)}
+        inherited = (line, memfd, *(fd for entry in offered for fd in entry.fds))
+        return _execute_as_orphan(program, environment, inherited)
+
+
+def _execute_as_orphan(program: Invocation, environment: Mapping[str, str], inherited: Sequence[int]) -> int:
+    """Execute `program` in a child of a child that ends at once; return its pid. Raises `OSError`."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # until the child's handlers are not ours
+    try:
+        intermediate = os.fork()
+        if intermediate == 0:
+            os._exit(_be_intermediate(program, environment, inherited, mask, write))
+    except OSError:
+        os.close(read)
+        raise
+    finally:
+        os.close(write)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    with os.fdopen(read, "rb") as pipe:
+        said = json.loads(pipe.read() or "[5, null]")
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(intermediate, 0)
+    if isinstance(said, int):
+        return said
+    number, name = said
+    raise OSError(number, os.strerror(number), name)
+
+
+def _be_intermediate(
+    program: Invocation, environment: Mapping[str, str], inherited: Sequence[int], mask: Iterable[int], write: int
+) -> int:
+    """Execute the program, and say its pid, or the error as number and file; return the exit code."""
+    try:
+        signal.set_wakeup_fd(-1)  # shared with the supervisor, which would take our signals for its own
+        for number in signal.valid_signals():
+            if callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        process = subprocess.Popen(
+            [program.executable, *program.arguments], cwd=program.directory, env=environment, pass_fds=inherited
+        )
+        os.write(write, str(process.pid).encode())
+    except OSError as error:
+        os.write(write, json.dumps([error.errno or 5, error.filename]).encode())
+        return 1
+    except BaseException:  # noqa: BLE001 - nothing may return into the supervisor's code from here
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+@contextlib.contextmanager
+def _memory_file(content: bytes) -> Iterator[int]:
+    fd = os.memfd_create(FILE_NAME)
+    try:
+        os.write(fd, content)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _batches(items: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, MOST_DESCRIPTORS)):
+        yield batch

@@ -1,0 +1,216 @@
+"""The evidence of a stall: memory that a worker writes its stacks to, and the asking.
+
+Who asks: an `Inquiry`, one a stall, which never waits. It sends the first signal of `contract.signals` and looks into
+the memory whenever it is called; if nothing comes, and the worker can run at all, it sends the second. A worker that
+has no handler for these signals yet would be ended by them, so /proc is asked first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hybrid.supervisor.watch.stacks import Stack, describe, innermost
+from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
+
+PATIENCE = 0.2
+"""Seconds until a worker that has not answered is taken to be unable to: it may wait for the interpreter, which 40 busy
+threads have in turns of 5 ms."""
+_STARVED = 0.4  # seconds more for one that has not even been given a core to take the signal
+_LOOK = 0.02  # seconds between looks; for so long, too, no line is added to a dump that is complete
+
+_SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+
+
+class Evidence:
+    """Memory of a fixed size, shared with one worker by its descriptor, the place to write at included.
+
+    The worker gets it by the fork or over a socket (SCM_RIGHTS), not by opening it anew. Whatever it writes cannot make
+    it larger (F_SEAL_GROW, fcntl(2)); what finds no room is refused to the worker. No method blocks.
+    """
+
+    def __init__(self) -> None:
+        """Raises `OSError` (EMFILE, ENFILE, ENOMEM)."""
+        self._taken = 0  # bytes from the beginning that were returned already
+        self._fd = os.memfd_create("hybrid-evidence", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self._fd, MOST_EVIDENCE)
+            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 once closed."""
+        return self._fd
+
+    def take(self) -> str:
+        """Return what was written since it was last taken, at most `MOST_EVIDENCE` bytes; "" once closed.
+
+        When nothing was, all of the room is free again.
+        """
+        if self._fd == -1:
+            return ""
+        written = os.lseek(self._fd, 0, os.SEEK_CUR)
+        begin = self._taken if self._taken <= written else 0
+        data = os.pread(self._fd, min(written - begin, MOST_EVIDENCE), begin)
+        self._taken = begin + len(data)
+        if written and not data:  # it is quiet: only now, for what is written here between two calls would be lost
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            self._taken = 0
+        return data.decode("ascii", "backslashreplace")
+
+    def close(self) -> None:
+        """Give the descriptor back; may be called twice. The worker's own stays open."""
+        fd, self._fd = self._fd, -1
+        if fd != -1:
+            os.close(fd)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Condition:
+    """What the kernel says of the main thread of a process (proc_pid_status(5))."""
+
+    state: str
+    """R running, S sleeping, D in uninterruptible sleep, T stopped, t stopped by a tracer, Z ended."""
+    caught: int
+    """The signals that have a handler: bit n - 1 for signal n."""
+    blocked: int
+    """Those that the thread does not want now."""
+    pending: int
+    """Those that it or the process was sent, and has not been given yet."""
+
+    def hears(self, number: int) -> bool:
+        """Whether there is a handler for a signal."""
+        return bool(self.caught >> (number - 1) & 1)
+
+    def blocks(self, number: int) -> bool:
+        """Whether the main thread would not get a signal."""
+        return bool(self.blocked >> (number - 1) & 1)
+
+    def waits(self, number: int) -> bool:
+        """Whether a signal was sent that has not arrived: the process has not run since."""
+        return bool(self.pending >> (number - 1) & 1)
+
+    @property
+    def hindrance(self) -> str:
+        """Why the process cannot run at all; "" if it can."""
+        return _HINDRANCES.get(self.state, "")
+
+
+_HINDRANCES = {
+    "T": "the process is stopped (SIGSTOP)",
+    "t": "the process is stopped by a debugger",
+    "D": "the process is in uninterruptible sleep (waiting for a disk or a network file system)",
+    "Z": "the process has ended",
+    "X": "the process has ended",
+}
+_ENDED = frozenset("ZX")
+
+
+def condition_of(pid: int) -> Condition | None:
+    """Return what /proc says of a process; None if it says nothing, because it is gone or not to be seen."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+        fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        pending, shared, caught, blocked = (int(fields[name], 16) for name in ("SigPnd", "ShdPnd", "SigCgt", "SigBlk"))
+        return Condition(fields["State"].strip()[:1], caught, blocked, pending | shared)
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of an inquiry."""
+
+    stack: Stack
+    missing: str = ""
+    """Why there is no stack."""
+
+    def describe(self, seconds: float) -> str:
+        """Return the text of a log record about a worker that has been stalled for `seconds`."""
+        return describe(self.stack, seconds, self.missing)
+
+
+class Inquiry:
+    """Asks one stalled worker where it stands. Nothing here blocks; call `advance` until it returns a `Finding`."""
+
+    def __init__(self, evidence: Evidence, pid: int, send: Callable[[int, int], None]) -> None:
+        """`send(pid, signal)` must take a process that is gone."""
+        self._evidence = evidence
+        self._pid = pid
+        self._send = send
+        self._asked = 0  # the signal that was sent last
+        self._asked_at = 0.0
+        self._text = ""  # what has been written of a dump
+        self.due: float | None = 0.0
+        """When to call `advance` next, at the latest; None once it is over."""
+
+    def advance(self, now: float) -> Finding | None:
+        """Ask, look, or give up; None as long as there is hope, for less than a second."""
+        if self.due is None:
+            raise RuntimeError("this inquiry is over")
+        self.due = now + _LOOK
+        if not self._asked:
+            for _ in range(2):  # answers to an earlier inquiry that came too late; the second begins at the beginning
+                self._evidence.take()
+            return self._ask(TELL_STACKS, now)
+        news = self._evidence.take()
+        self._text += news
+        if self._text and (self._asked == TELL_STACKS or not news):
+            stack = innermost(self._text, OURS, _OUR_SIDE, _working_directory())
+            return self._end("" if stack != Stack() else "what the worker wrote is none", stack)
+        if news or now < self._asked_at + PATIENCE:
+            return None
+        return self._ask_again(now) if self._asked == TELL_STACKS else self._end("the worker does not answer")
+
+    def _ask(self, number: int, now: float) -> Finding | None:
+        condition = condition_of(self._pid)
+        if condition is None:
+            return self._end("the process is not to be seen in /proc")
+        if condition.state in _ENDED:
+            return self._end(condition.hindrance)
+        if not condition.hears(number):
+            return self._end("the worker does not listen yet, or its application has taken the signal")
+        self._asked, self._asked_at = number, now
+        self._send(self._pid, number)
+        return None
+
+    def _ask_again(self, now: float) -> Finding | None:
+        """Send the second signal, if the worker has been given the first: it must not come while Python code runs."""
+        condition = condition_of(self._pid)
+        if condition is not None and condition.hindrance:
+            return self._end(condition.hindrance)
+        if condition is not None and condition.waits(TELL_STACKS):
+            starved = now >= self._asked_at + PATIENCE + _STARVED
+            return self._end("the process is not given a core, or blocks signals") if starved else None
+        if condition is not None and condition.blocks(DUMP_STACK):
+            return self._end("the application blocks the signal")  # another thread would get it, and show its own stack
+        return self._ask(DUMP_STACK, now)
+
+    def _end(self, missing: str, stack: Stack = Stack()) -> Finding:  # noqa: B008 - it is immutable
+        self.due = None
+        return Finding(stack, missing)
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # removed meanwhile
+        return ""
+
+
+def _folders() -> Iterator[str]:
+    for name in ("hybrid", "hybrid.supervisor", "hybrid.workers"):
+        file = sys.modules[name].__file__
+        if file is not None:
+            yield str(Path(file).parent)
+
+
+OURS = frozenset(_folders())
+"""The folders of this package, as they stand in the stacks of workers."""
+_OUR_SIDE = str(Path(__file__).parents[1])  # the code that has forked a worker: it stands below the worker's

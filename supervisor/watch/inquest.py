@@ -1,0 +1,74 @@
+"""Inquests: where stalled children stand is asked, logged, and, for those that are to end, followed by SIGABRT."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from hybrid.supervisor.children.crew import Crew, Line
+from hybrid.supervisor.children.kernel import Kernel
+from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.watch.evidence import Inquiry
+from hybrid.workers.contract import log
+
+logger = logging.getLogger(log.LOGGER_NAME)
+
+
+@dataclasses.dataclass(slots=True)
+class _Case:
+    """One child that is asked."""
+
+    inquiry: Inquiry
+    since: float
+    """When it began to hang, seconds."""
+    aborts: bool
+    """Whether it is to end then."""
+
+
+class Inquest:
+    """All inquiries under way. No method blocks; times are monotonic seconds."""
+
+    def __init__(self, kernel: Kernel, crew: Crew) -> None:
+        self._kernel = kernel
+        self._crew = crew
+        self._cases: dict[int, _Case] = {}  # pid -> its case
+
+    @property
+    def due(self) -> float | None:
+        """When `advance` has something to do, at the latest; None: nothing is under way."""
+        times = [case.inquiry.due for case in self._cases.values() if case.inquiry.due is not None]
+        return min(times, default=None)
+
+    def open(self, pid: int, since: float, now: float, *, aborts: bool) -> None:
+        """Ask a child that has hung since a time where it stands; `aborts`: then end it."""
+        case = self._cases.get(pid)
+        if case is None:
+            inquiry = Inquiry(self._crew[pid].evidence, pid, self._kernel.send)
+            self._cases[pid] = _Case(inquiry, since, aborts)
+        else:
+            case.aborts = case.aborts or aborts
+        self.advance(now)
+
+    def close(self, pid: int) -> None:
+        """A child is gone."""
+        self._cases.pop(pid, None)
+
+    def advance(self, now: float) -> None:
+        """Go on with what is due, not earlier: what a worker writes is taken to be whole once no more has come."""
+        for pid, case in list(self._cases.items()):
+            due = case.inquiry.due
+            if due is None or now < due or pid not in self._crew:
+                continue
+            finding = case.inquiry.advance(now)
+            if finding is None:
+                continue
+            del self._cases[pid]
+            line = self._crew[pid]
+            logger.warning("%s", finding.describe(now - case.since), extra=_labels(pid, line))
+            if case.aborts:
+                self._kernel.abort(pid)
+
+
+def _labels(pid: int, line: Line) -> dict[str, object]:
+    slot = "zygote" if line.slot == ZYGOTE else line.slot
+    return {"slot": slot, "generation": line.generation, "subject_pid": pid}

@@ -1,0 +1,237 @@
+"""How a child comes to be, or does not: what a fork takes and gives back, what a zygote is told, what a child has."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.fake_kernel import FakeKernel
+from support.fake_zygote import FakeZygote
+from support.limits import open_descriptors, scarce_descriptors
+from support.shell import NoProgram, settings
+
+from hybrid.supervisor.children.crew import Crew
+from hybrid.supervisor.children.forking import Forking
+from hybrid.supervisor.children.kernel import LinuxKernel
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.events import How
+from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
+from hybrid.workers.contract.messages import Ping, Spawn
+from hybrid.workers.contract.seat import Seat
+
+KILLED = How(signal="SIGKILL")
+_FDS = Path("/proc/self/fd")
+
+
+class Ward:
+    """The forking of a supervisor with two slots, over a fake kernel."""
+
+    def __init__(self, kernel: FakeKernel, listeners: Listeners, crew: Crew) -> None:
+        self.kernel = kernel
+        self.listeners = listeners
+        self.crew = crew
+        self.forking = Forking(settings(), NoProgram(), kernel, listeners, crew)
+
+    def zygote(self) -> FakeZygote:
+        """Fork a zygote."""
+        answer = self.forking.fork_zygote(1)
+        assert isinstance(answer, ev.Spawned)
+        assert answer.slot == ZYGOTE
+        return FakeZygote(self.kernel, answer.pid)
+
+    def places_left(self) -> int:
+        """How many children there is a place for."""
+        taken = []
+        try:
+            while True:
+                taken.append(self.crew.take_place())
+        except LookupError:
+            for record in taken:
+                self.crew.give_back(record)
+        return len(taken)
+
+
+@pytest.fixture
+def ward() -> Iterator[Ward]:
+    """A crew of four places at most."""
+    kernel = FakeKernel()
+    with open_listeners(settings()) as listeners:
+        made = Ward(kernel, listeners, Crew(4))
+        yield made
+        for line in made.crew.all_lines():
+            line.channel.close()
+            line.evidence.close()
+    kernel.close()
+
+
+# --- one fork
+
+
+def test_a_fork_of_our_own_is_answered_at_once(ward: Ward) -> None:
+    assert ward.forking.fork(1, 3, None) == ev.Spawned(1, 4711)
+    line = ward.crew[4711]
+    assert (line.slot, line.generation, line.knows) == (1, 3, 2)
+    assert ward.kernel.adopts_orphans is False
+
+
+def test_a_zygote_is_told_the_slot_the_generation_and_the_place(ward: Ward) -> None:
+    zygote = ward.zygote()
+    assert ward.forking.fork(1, 3, zygote.pid) is None
+    zygote.takes_orders()
+    line = ward.crew.birth(1)
+    assert line is not None
+    assert zygote.orders[0].spawn == Spawn(1, 3, line.record.place)
+    assert os.fstat(zygote.orders[0].evidence).st_ino == os.fstat(line.evidence.fileno()).st_ino
+    zygote.drops_orders()
+
+
+def test_orphans_are_adopted_from_the_order_to_the_last_birth(ward: Ward) -> None:
+    zygote = ward.zygote()
+    for slot in (0, 1):
+        ward.forking.fork(slot, 1, zygote.pid)
+    for slot in (0, 1):
+        assert ward.kernel.adopts_orphans
+        ward.forking.born(slot, zygote.forks())
+    assert not ward.kernel.adopts_orphans
+
+
+def test_orphans_are_adopted_no_longer_when_the_last_order_is_called_off(ward: Ward) -> None:
+    zygote = ward.zygote()
+    ward.forking.fork(0, 1, zygote.pid)
+    ward.forking.call_off(1)
+    assert ward.kernel.adopts_orphans
+    ward.forking.call_off(0)
+    assert not ward.kernel.adopts_orphans
+
+
+def test_a_fork_that_is_called_off_twice_is_called_off(ward: Ward) -> None:
+    zygote = ward.zygote()
+    ward.forking.fork(0, 1, zygote.pid)
+    for _ in range(2):
+        ward.forking.call_off(0)
+    assert ward.places_left() == 3
+
+
+def test_a_zygote_that_is_gone_is_not_waited_for(ward: Ward) -> None:
+    """Its death is reaped, and the machine does not know it yet."""
+    assert ward.forking.fork(0, 1, 4242) == ev.Spawned(0, 4711)
+
+
+def test_a_zygote_that_has_hung_up_is_a_failure_and_leaves_nothing(ward: Ward) -> None:
+    zygote = ward.zygote()
+    ward.kernel.hangs_up(zygote.pid)
+    before = open_descriptors()
+    assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not listen")
+    assert (open_descriptors(), ward.places_left(), ward.kernel.adopts_orphans) == (before, 3, False)
+
+
+def test_a_zygote_that_takes_no_orders_is_a_failure_and_leaves_nothing(ward: Ward) -> None:
+    zygote = ward.zygote()
+    while ward.crew[zygote.pid].channel.send_nowait(Ping()):
+        pass
+    before = open_descriptors()
+    assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not listen")
+    assert (open_descriptors(), ward.places_left(), ward.kernel.adopts_orphans) == (before, 3, False)
+
+
+@pytest.mark.parametrize("slot", [0, ZYGOTE])
+def test_a_fork_that_fails_leaves_nothing(ward: Ward, slot: int) -> None:
+    ward.kernel.fail_next_fork(errno.EAGAIN)
+    before = open_descriptors()
+    answer = ward.forking.fork_zygote(1) if slot == ZYGOTE else ward.forking.fork(slot, 1, None)
+    assert answer == ev.ForkFailed(slot, "Resource temporarily unavailable")
+    assert (open_descriptors(), ward.places_left()) == (before, 4)
+
+
+@pytest.mark.parametrize("spare", [0, 1, 2])
+def test_without_descriptors_for_an_order_nothing_is_left(ward: Ward, spare: int) -> None:
+    """The evidence takes one, the channel two."""
+    zygote = ward.zygote()
+    before = open_descriptors()
+    with scarce_descriptors(spare):
+        answer = ward.forking.fork(0, 1, zygote.pid)
+    assert answer == ev.ForkFailed(0, "Too many open files")
+    assert (open_descriptors(), ward.places_left(), ward.kernel.adopts_orphans) == (before, 3, False)
+
+
+def test_without_descriptors_there_is_no_child_of_our_own_either(ward: Ward) -> None:
+    with scarce_descriptors(0):
+        answers = [ward.forking.fork(0, 1, None), ward.forking.fork_zygote(1)]
+    assert answers == [ev.ForkFailed(slot, "Too many open files") for slot in (0, ZYGOTE)]
+    assert ward.places_left() == 4
+
+
+def test_without_a_place_there_is_no_child(ward: Ward) -> None:
+    for slot in range(4):
+        ward.forking.fork(slot % 2, 1, None)
+    before = open_descriptors()
+    assert ward.forking.fork(0, 1, None) == ev.ForkFailed(0, "no place is left on the scoreboard")
+    assert open_descriptors() == before
+
+
+def test_a_new_slot_gets_sockets_that_older_children_learn(ward: Ward) -> None:
+    zygote = ward.zygote()
+    assert ward.forking.fork(2, 1, zygote.pid) is None
+    zygote.takes_orders()
+    assert zygote.learnt == {2: list(ward.listeners.addresses)}
+    line = ward.crew.birth(2)
+    assert line is not None
+    assert line.knows == 3
+    zygote.drops_orders()
+
+
+# --- descriptors
+
+
+class _Look:
+    """A program that tells which descriptors it has, and ends."""
+
+    def __init__(self, out: int) -> None:
+        self._out = out
+
+    def body(self, seat: Seat) -> int:
+        links = {}
+        for entry in _FDS.iterdir():
+            try:
+                links[int(entry.name)] = str(entry.readlink())
+            except OSError:  # that of this listing
+                continue
+        own = {"channel": links[seat.channel.fileno()], "evidence": links[seat.evidence]}
+        os.write(self._out, json.dumps({"all": sorted(links.values()), **own}).encode())
+        return 0
+
+    def warm(self, *, audit: bool, evidence: int) -> None:
+        raise AssertionError
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_worker_has_its_own_line_and_evidence_and_nobody_elses() -> None:
+    kernel, news = LinuxKernel(), os.pipe()
+    crew = Crew(4)
+    with open_listeners(settings()) as listeners:
+        forking = Forking(settings(), _Look(news[1]), kernel, listeners, crew)
+        seen = []
+        for slot in (0, 1):
+            answer = forking.fork(slot, 1, None)
+            assert isinstance(answer, ev.Spawned)
+            seen.append(json.loads(os.read(news[0], 65536)))
+        ours = [str((_FDS / str(line.channel.fileno())).readlink()) for _, line in crew]
+        memories = [name for name in seen[1]["all"] if "hybrid-evidence" in name]
+        assert memories == [seen[1]["evidence"]]
+        assert seen[1]["channel"] in seen[1]["all"]
+        assert not set(ours) & set(seen[1]["all"])
+        while crew.pids:
+            kernel.wait(10)
+            for pid, how in kernel.reap(crew.pids):
+                assert how == How(code=0)
+                line = crew.remove(pid)
+                crew.hang_up(line)
+                crew.bury(line)
+    kernel.close()
+    for fd in news:
+        os.close(fd)

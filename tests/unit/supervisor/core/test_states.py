@@ -1,0 +1,49 @@
+"""The transition table of a child: total, and without a way back."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from hybrid.supervisor.core.states import ALIVE, KILLABLE, LEAVING, SEATED, TRANSITIONS, UNPROVEN, News, State
+
+
+def test_every_state_has_an_entry_for_every_news() -> None:
+    assert set(TRANSITIONS) == set(itertools.product(State, News))
+
+
+def test_whoever_is_gone_stays_gone() -> None:
+    assert {TRANSITIONS[State.GONE, news] for news in News} == {State.GONE}
+
+
+@pytest.mark.parametrize("state", State)
+def test_an_exit_ends_every_state(state: State) -> None:
+    assert TRANSITIONS[state, News.EXIT] is State.GONE
+
+
+@pytest.mark.parametrize("state", sorted(LEAVING, key=str))
+@pytest.mark.parametrize("news", [News.READY, News.FAILED, News.DRAIN, News.ABORT])
+def test_who_is_leaving_never_takes_a_seat_again(state: State, news: News) -> None:
+    assert TRANSITIONS[state, news] in LEAVING
+
+
+@pytest.mark.parametrize("state", sorted(KILLABLE, key=str))
+def test_everybody_alive_can_be_killed(state: State) -> None:
+    assert TRANSITIONS[state, News.KILL] is State.KILLED
+
+
+@pytest.mark.parametrize("state", sorted(KILLABLE, key=str))
+def test_everybody_alive_can_be_made_to_say_where_it_hangs(state: State) -> None:
+    assert TRANSITIONS[state, News.ABORT] is State.ABORTED
+
+
+@pytest.mark.parametrize("news", [news for news in News if news is not News.EXIT])
+def test_who_was_killed_is_never_asked_for_anything_again(news: News) -> None:
+    assert TRANSITIONS[State.KILLED, news] is State.KILLED
+
+
+def test_the_named_sets_divide_the_states() -> None:
+    assert SEATED.isdisjoint(LEAVING)
+    assert set(State) - {State.GONE} == ALIVE
+    assert UNPROVEN < SEATED

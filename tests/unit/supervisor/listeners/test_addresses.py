@@ -1,0 +1,78 @@
+"""What `--bind` understands, and what it says when it does not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, FdBind, TcpBind, UdpBind, UnixBind, parse_bind
+
+
+@pytest.mark.parametrize(
+    ("text", "bind"),
+    [
+        ("127.0.0.1:9000", TcpBind("127.0.0.1", 9000)),
+        ("tcp://127.0.0.1:9000", TcpBind("127.0.0.1", 9000)),
+        ("localhost:0", TcpBind("localhost", 0)),
+        ("[::1]:65535", TcpBind("::1", 65535)),
+        ("[fe80::1%lo]:80", TcpBind("fe80::1%lo", 80)),
+        ("udp://127.0.0.1:53", UdpBind("127.0.0.1", 53)),
+        ("udp://[::]:53", UdpBind("::", 53)),
+        ("unix:/run/app.sock", UnixBind("/run/app.sock")),
+        ("unix:///run/app.sock", UnixBind("/run/app.sock")),
+        ("unix:app.sock", UnixBind("app.sock")),
+        ("unix:@app", UnixBind("@app")),
+        ("fd://3", FdBind(3)),
+    ],
+)
+def test_an_address_is_understood(text: str, bind: Bind) -> None:
+    assert parse_bind(text) == bind
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has no port: write HOST:PORT"),
+        ("localhost", "has no port"),
+        ("9000", "127.0.0.1:9000"),
+        (":9000", "0.0.0.0:9000 for all IPv4 interfaces"),
+        ("::1:9000", "in brackets"),
+        ("[::1]", "has no port"),
+        ("[::1:9000", "has no port"),
+        ("[]:9000", "has no valid host"),
+        ("a b:9000", "has no valid host"),
+        ("127.0.0.1:", "is not a port"),
+        ("127.0.0.1:65536", "0 to 65535"),
+        ("127.0.0.1:+1", "is not a port"),
+        ("127.0.0.1:1_0", "is not a port"),
+        ("127.0.0.1:\N{ARABIC-INDIC DIGIT ONE}", "is not a port"),
+        ("http://127.0.0.1:80", "unknown kind of address 'http://'"),
+        ("unix:", "has no path"),
+        ("unix:@", "has no path"),
+        ("unix:/a\0b", "NUL"),
+        ("unix:/" + "x" * 107, "longer than the 107 bytes"),
+        ("unix:/" + "é" * 54, "longer than the 107 bytes"),
+        ("fd://", "is not a file descriptor"),
+        ("fd://-1", "is not a file descriptor"),
+        ("fd://x", "is not a file descriptor"),
+    ],
+)
+def test_what_is_no_address_is_refused_with_what_to_write(text: str, says: str) -> None:
+    with pytest.raises(BindSyntaxError) as caught:
+        parse_bind(text)
+    assert says in str(caught.value)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_address_or_refused(text: str) -> None:
+    try:
+        bind = parse_bind(text)
+    except BindSyntaxError:
+        return
+    assert parse_bind(str(bind)) == bind
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:1", "[::1]:1", "udp://[::1]:1", "unix:/a", "unix:@a", "fd://7"])
+def test_an_address_is_written_as_it_is_read(text: str) -> None:
+    assert str(parse_bind(text)) == text
