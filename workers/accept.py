@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.connections import Connections
-from hybrid.workers.runtime import Accepted
+from hybrid.workers.runtime import Accepted, Listen
 
 RETRY = 0.5  # seconds between tries while the process or the system is out of descriptors or memory
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -32,14 +33,17 @@ class Acceptor:
         connected: Callable[[Accepted], object],
         connections: Connections,
         capacity: int = 0,
+        listen: Listen | None = None,
     ) -> None:
+        """`capacity`: connections of the worker at a time, 0: no limit. `listen`: see `Runtime.listen`."""
         self._loop = loop
         self._listener = listener
         self._connected = connected
         self._connections = connections
-        self._capacity = capacity  # connections of the worker; 0: no limit but the descriptors'
+        self._capacity = capacity
         self._wanted = False
-        self._polling = False
+        self._listen = listen or self._add_reader
+        self._end: Callable[[], object] | None = None  # ends the polling; None: there is none
         self._exhausted = False  # out of descriptors or memory, and logged
         self._retry: asyncio.TimerHandle | None = None
         self._nodelay = listener.family in (socket.AF_INET, socket.AF_INET6) and not _has_nodelay(listener)
@@ -69,24 +73,27 @@ class Acceptor:
                 return
 
     def _poll(self) -> None:
-        if self._wanted and not self._polling and not self._full():
-            self._loop.add_reader(self._listener.fileno(), self._accept_one)
-            self._polling = True
+        if self._wanted and self._end is None and not self._full():
+            self._end = self._listen(self._listener.fileno(), self._accept_one)
+
+    def _add_reader(self, fd: int, callback: Callable[[], object]) -> Callable[[], object]:
+        self._loop.add_reader(fd, callback)
+        return functools.partial(self._loop.remove_reader, fd)
 
     def _rest(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        if self._polling:
-            self._polling = False
-            self._loop.remove_reader(self._listener.fileno())
+        if self._end is not None:
+            end, self._end = self._end, None
+            end()
 
     def _full(self) -> bool:
         return bool(self._capacity) and len(self._connections) >= self._capacity
 
     def _room(self) -> None:
         """A connection ended: there may be room, or a descriptor, for another."""
-        if self._wanted and not self._polling and (self._retry is None or not self._exhausted):
+        if self._wanted and self._end is None and (self._retry is None or not self._exhausted):
             self._poll()
 
     def _accept_one(self) -> bool:

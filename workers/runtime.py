@@ -6,6 +6,7 @@ one is the key. (A `threading.local` would not do: gevent makes it local to a gr
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import contextlib
 import socket
@@ -86,6 +87,12 @@ class TellingSocket(socket.socket):
             tell()
 
 
+# of a listener, as numbers: the properties of `socket.socket` make members of enumerations, each time
+_family = _socket.socket.family.__get__
+_type = _socket.socket.type.__get__
+_proto = _socket.socket.proto.__get__
+
+
 class Accepted(NamedTuple):
     """A connection fresh from accept(2): whoever gets it owns the descriptor."""
 
@@ -97,7 +104,7 @@ class Accepted(NamedTuple):
     def socket(self) -> socket.socket:
         """Return it as the `socket.socket` of the running loop: gevent's class where gevent has patched it in."""
         listener = self.listener
-        return socket.socket(listener.family, listener.type, listener.proto, fileno=self.fd)
+        return socket.socket(_family(listener), _type(listener), _proto(listener), fileno=self.fd)
 
     def telling_socket(self, closed: Callable[[], None]) -> TellingSocket:
         """Return it as a socket for a transport of asyncio's or uvloop's that calls `closed()` once it is closed."""
@@ -108,6 +115,13 @@ class Accepted(NamedTuple):
         return sock
 
 
+Listen = Callable[[int, Callable[[], object]], Callable[[], object]]
+"""Has a function called whenever the listening socket of a descriptor has a connection; returns what ends that.
+
+Raises `OSError` where the loop cannot poll the descriptor.
+"""
+
+
 class Runtime(Protocol):
     """One event loop and the greenlets on it. `hub.runtime` and `loops.gevent_loop` implement it."""
 
@@ -115,6 +129,8 @@ class Runtime(Protocol):
     """The loop's name in the registry."""
     loop: asyncio.AbstractEventLoop
     """The asyncio loop that coroutines run on."""
+    listen: Listen | None
+    """The loop's own way to poll a listening socket; None: `add_reader`."""
 
     def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> GreenletLike:
         """Start a greenlet soon and return it. Does not block."""

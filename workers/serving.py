@@ -124,8 +124,8 @@ class Worker:
         return self._acceptor(listener)
 
     def _acceptor(self, listener: Listener) -> Acceptor:
-        capacity = self._application.max_connections
-        return Acceptor(self._loop, listener.sock, self._adapter.connected, self._connections, capacity)
+        capacity, listen = self._application.max_connections, self._runtime.listen
+        return Acceptor(self._loop, listener.sock, self._adapter.connected, self._connections, capacity, listen)
 
     def _abandon(self) -> None:
         """Called in a process that a handler forked."""

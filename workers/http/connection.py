@@ -170,6 +170,7 @@ class HttpConnection(Turns):
         self._parser = None
         self.persistent = False
         self._receiving = None
+        self._refusal = None  # its traceback holds this connection
         self.site.closed(self)
         current = self.current
         self._queue.clear()

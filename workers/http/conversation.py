@@ -58,7 +58,7 @@ class Conversation(Exchange):
         connection = self.connection
         settings = connection.site.settings
         self.status = 0
-        self.keep_alive = self.simple = False  # what comes next is no HTTP
+        self.keep_alive = self.simple = self.closing = False  # what comes next is no HTTP
         self.phase = Phase.ASKED
         self.messages: deque[Any] = deque()
         """What the application has not received yet."""

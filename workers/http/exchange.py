@@ -25,6 +25,8 @@ PERCENT = ord("%")  # as a number: to look for one in bytes costs a tenth of wha
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EVENTS = re.compile(rb"^content-type:[ \t]*text/event-stream[ \t]*[;\r]", re.MULTILINE)  # in lower case
 _MOST_LENGTHS = 1024
+_CLOSE = b"connection: close\r\n\r\n"
+_OWN_FIELDS = OWN_DATE | OWN_SERVER
 _LENGTHS = [b"content-length: %d\r\n\r\n" % size for size in range(_MOST_LENGTHS)]
 _log = logging.getLogger("hybrid")
 
@@ -50,6 +52,7 @@ class Exchange:
         "begun",
         "body",
         "buffered",
+        "closing",
         "complete",
         "connection",
         "continues",
@@ -100,6 +103,8 @@ class Exchange:
         self.keep_alive = keep_alive
         self.simple = False
         """Whether nothing of the request asks for a special frame of its answer: see `write`. The connection knows."""
+        self.closing = False
+        """Whether nothing does but that the connection is to be closed behind it."""
         self.body: deque[bytes] = connection.no_body
         """What has arrived of the request's body and nobody has taken."""
         self.buffered = 0  # bytes in it
@@ -227,6 +232,23 @@ class Exchange:
                 connection.write_last(b"".join((self._line, block, connection.clock.fields, end, body)))
                 connection.exchange_ended(self)
                 return
+            if (
+                self.closing
+                and (length == UNKNOWN or length == size)  # noqa: SIM109 - without making a tuple
+                and size < _MOST_LENGTHS
+                and not flags & _OWN_FIELDS
+                and self.complete
+                and self.status not in BODILESS
+            ):  # the only answer of its connection
+                self.head = None
+                self.answered = self.ended = True
+                self.keep_alive = False
+                self._left = 0
+                self._sent = size
+                length_field = _LENGTHS[size][:-2]
+                connection.write(b"".join((self._line, block, connection.clock.fields, length_field, _CLOSE, body)))
+                connection.exchange_ended(self)
+                return
         self._write_slowly(fields, body, more)
 
     def _write_slowly(self, fields: Head | None, body: Any, more: bool) -> None:
@@ -310,7 +332,7 @@ class Exchange:
     def with_trailers(self) -> None:
         """Trailers follow: the last piece of the body does not end the answer. Called before the head is sent."""
         self._trailers = True
-        self.simple = False
+        self.simple = self.closing = False
 
     def send_trailers(self, block: bytes) -> None:
         """End the answer with trailer fields (RFC 9112, section 7.1.2). Raises `AnswerError` unless they are due."""

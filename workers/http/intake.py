@@ -198,7 +198,11 @@ class Intake(State):
         if special and site.make_websocket is not None and checks.asks_for_websocket(parser, method, version, fields):
             make = site.make_websocket
         exchange = make(self, method, target, version, fields, keep_alive)
-        exchange.simple = exchange.keep_alive and version == "1.1" and method != "HEAD"
+        if method != "HEAD":
+            if not exchange.keep_alive:
+                exchange.closing = True
+            elif version == "1.1":
+                exchange.simple = True
         if self.believes:
             site.believe(exchange)
         if length > 0 or chunked:

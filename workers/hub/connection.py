@@ -50,11 +50,14 @@ def drained(loop: asyncio.AbstractEventLoop) -> Drained:
     return found
 
 
+def _nothing() -> None:
+    """Stand for the callback of whoever is gone."""
+
+
 class Connection:
     """One connected stream socket on the hub. No method but the two coroutines waits."""
 
     __slots__ = (
-        "_drained",
         "_eof_wanted",
         "_high",
         "_linger",
@@ -66,6 +69,7 @@ class Connection:
         "clear",
         "closed",
         "closing",
+        "drained",
         "error",
         "loop",
         "on_paused",
@@ -98,8 +102,9 @@ class Connection:
         self.clear = True  # open, nothing unsent, no end wanted: the one flag the hot path looks at
         self.on_paused: Callable[[], object] | None = None  # for a protocol: `unsent` rose above the high-water mark
         self.on_resumed: Callable[[], object] | None = None  # ... and fell below the low one
+        self.drained: Drained
+        """What `drain` returns while nobody has to wait; set by whoever makes a `StreamWriter` of the connection."""
         self._send = sock.send
-        self._drained = drained(loop)
         self._on_closed = on_closed
         self._peername = peername
         self._waiters: list[asyncio.Future[None]] | None = None  # of drain and wait_closed; each looks again when woken
@@ -128,7 +133,7 @@ class Connection:
 
     def drain(self) -> Awaitable[None]:
         """Return what to await until the buffer is below its low-water mark, if it rose above the high one."""
-        return self._drained if self.clear else self._drain_slowly()
+        return self.drained if self.clear else self._drain_slowly()
 
     # -- everything else ------------------------------------------------------------------------------------------
 
@@ -253,6 +258,11 @@ class Connection:
         self.sock.close()
         self._wake()
         self._on_closed()
+
+    def let_go(self) -> None:
+        """Hold nobody who holds this connection: it is closed, and they have been told."""
+        self.on_paused = self.on_resumed = None
+        self._on_closed = _nothing
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 

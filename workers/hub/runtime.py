@@ -18,7 +18,7 @@ from hybrid.workers.hub.parking import Parking
 from hybrid.workers.hub.pool import Job, Pool
 from hybrid.workers.hub.selector import HubSelector
 from hybrid.workers.hub.watch import Watches
-from hybrid.workers.runtime import Accepted, run_handler
+from hybrid.workers.runtime import Accepted, Listen, run_handler
 from hybrid.workers.scoreboard import Heartbeat
 
 T = TypeVar("T")
@@ -64,7 +64,10 @@ class HubRuntime:
         self._pool = Pool(self.home, loop)
         self.run_job: Callable[[Job], None] = self._carry_one
         """Runs a job in a greenlet that does not see the running loop; see `pool`. Needs `hide_loop`."""
+        self.listen: Listen | None = None
+        """See `hybrid.workers.runtime.Runtime`."""
         if isinstance(watches, HubSelector):
+            self.listen = watches.listen
             watches.carry = self._pool.carry
             self.run_job = watches.run_job
 

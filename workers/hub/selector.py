@@ -44,6 +44,7 @@ class HubSelector(Registrations):
         """Gathers what is sent in a turn."""
         self._jobs: list[Job] = []  # what the events of this turn have brought to be run in greenlets
         self._collects_jobs = False
+        self._late: list[Callable[[], object]] = []  # what is called when this turn's events have been served
         self.carry: Callable[[Iterable[Job]], object]
         """Runs jobs; the runtime sets it."""
 
@@ -80,6 +81,8 @@ class HubSelector(Registrations):
             self._collects_jobs = False
             if self.outbox.open:
                 self.outbox.end()
+            if self._late:
+                self._run_late()
         return foreign
 
     def run_job(self, job: Job) -> None:
@@ -88,6 +91,23 @@ class HubSelector(Registrations):
             self._jobs.append(job)
         else:
             self.carry((job,))
+
+    def after_turn(self, callback: Callable[[], object]) -> bool:
+        """Call `callback` when the events of this turn have been served; False: it is over, `callback` is not called.
+
+        That is `call_soon` without a handle, a context and a turn of its own.
+        """
+        if self._collects_jobs:
+            self._late.append(callback)
+        return self._collects_jobs
+
+    def _run_late(self) -> None:
+        late, self._late = self._late, []
+        for callback in late:
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 - logged; it must not take the loop with it
+                _log.exception(_FAILED)
 
     def _run_jobs(self) -> None:
         jobs = self._jobs.copy()
@@ -139,6 +159,26 @@ class HubSelector(Registrations):
             self._poller.add(watch.fd, wanted)
             self._watches[watch.fd] = watch
         watch.armed = wanted
+
+    def listen(self, fd: int, callback: Callable[[], object]) -> Callable[[], object]:
+        """Call `callback` whenever a listening socket has a connection; return what ends that. Raises as `arm` does.
+
+        Asyncio's `add_reader` takes a handle, a context and its queue for each call, and what a new connection brings
+        is served outside of a turn's events then, one by one. Benchmark: `python -m benchmarks fairness`.
+        """
+        watch = self.open(fd)
+
+        def ready() -> None:
+            watch.on_readable = ready
+            callback()
+
+        def end() -> None:
+            watch.on_readable = None
+            self.release(watch)
+
+        watch.on_readable = ready
+        self.arm(watch, READ)
+        return end
 
     def release(self, watch: Watch) -> None:
         """Forget `watch` and wake whoever waits on it."""
@@ -206,6 +246,7 @@ class HubSelector(Registrations):
         """Stop polling in a process that a handler forked; the worker's own poller is not touched."""
         self.close()
         self._jobs.clear()
+        self._late.clear()
         self.outbox.abandon()
         self._collect = _leave  # type: ignore[assignment, method-assign]  # of the events at hand, all of which are the worker's
         self.select = _leave  # type: ignore[assignment, method-assign]

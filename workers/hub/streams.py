@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from hybrid.workers.hub.connection import Connection
+from hybrid.workers.hub.connection import Connection, drained
 from hybrid.workers.hub.futures import Readiness
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.hub.transport import StreamTransport
@@ -238,6 +238,7 @@ class StreamWriter:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        connection.drained = drained(connection.loop)
         self.write: Callable[[Any], None] = connection.write
         """Send `data` (any bytes-like object) or keep what does not fit until it does; never blocks."""
         self.drain: Callable[[], Awaitable[None]] = connection.drain

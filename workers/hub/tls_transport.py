@@ -43,8 +43,7 @@ def open_transport(
     """
     if tls is None:
         return protocols.open_transport(runtime, protocol, accepted, closed)
-    listener, loop = accepted.listener, runtime.loop
-    sock = socket.socket(listener.family, listener.type, listener.proto, fileno=accepted.fd)
+    loop, sock = runtime.loop, accepted.socket()
     transport = TlsTransport(loop, runtime.watches, sock, accepted.address, protocol, closed, tls, loop.call_soon)
     transport.shake(tls_timeout)
     return transport.abort
@@ -315,7 +314,11 @@ class TlsTransport(ProtocolTransport):
         if self._made:
             super()._tell_lost()
         else:
-            self._tell_closed()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._receive = self._data_received
 
     # -- facts -----------------------------------------------------------------------------------------------------
 

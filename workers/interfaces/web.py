@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 THREADS = 8  # of the pool for WSGI where requests run in threads and nobody said how many
 _GREEN_LOOPS = frozenset({"select", "poll", "epoll", "gevent"})  # where a WSGI request can wait in a greenlet
+_MOST_FACTS = 64  # addresses of ours whose part of the environ is kept
 _log = logging.getLogger("hybrid")
 
 
@@ -242,26 +243,41 @@ class Wsgi(Web):
             threads = 0 if runtime.name in _GREEN_LOOPS else THREADS
         self.runner: Runner = ThreadRunner(runtime.loop, threads) if threads else GreenletRunner(runtime)
         self.is_direct: bool = self.runner.is_direct
+        self._facts: dict[tuple[Any, str], dict[str, Any]] = {}  # (server, scheme) -> what `_facts_of` makes of it
         self._errors = Nowhere() if sys.stderr is None else sys.stderr  # None: closed at the worker's start
         self.site = self._new_site(WsgiExchange)
 
     def facts(self, connection: HttpConnection) -> dict[str, Any]:
         """Return what is the same in the environ of all requests of a connection."""
-        host, port = server_of(connection)
+        place = (connection.server or server_of(connection), connection.scheme)
+        known = self._facts.get(place)
+        if known is None:
+            if len(self._facts) >= _MOST_FACTS:  # a PROXY header can name any address
+                self._facts.clear()
+            known = self._facts[place] = self._facts_of(*place)
+        facts = known.copy()
         client = connection.client
+        if client is not None:
+            facts["REMOTE_ADDR"] = client[0]
+            facts["REMOTE_PORT"] = str(client[1])
+        return facts
+
+    def _facts_of(self, server: tuple[str, int | None], scheme: str) -> dict[str, Any]:
+        """Return what is the same for all connections to an address of ours."""
+        host, port = server
         if port is None:  # a UNIX socket
-            host, port = "localhost", 443 if connection.scheme == "https" else 80
+            host, port = "localhost", 443 if scheme == "https" else 80
         return {
             "SCRIPT_NAME": self._settings.root_path,
             "SERVER_NAME": host,
             "SERVER_PORT": str(port),
             "SERVER_SOFTWARE": "hybrid",
-            "REMOTE_ADDR": client[0] if client else "",
-            "REMOTE_PORT": str(client[1]) if client else "",
+            "REMOTE_ADDR": "",
+            "REMOTE_PORT": "",
             "SERVER_PROTOCOL": "HTTP/1.1",
             "wsgi.input": EMPTY,
             "wsgi.version": (1, 0),
-            "wsgi.url_scheme": connection.scheme,
+            "wsgi.url_scheme": scheme,
             "wsgi.errors": self._errors,
             "wsgi.multithread": self.runner.concurrent,
             "wsgi.multiprocess": True,

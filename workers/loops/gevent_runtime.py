@@ -27,7 +27,7 @@ from hybrid.workers.hub.pool import Job, Pool
 from hybrid.workers.loops import gevent_transport, native_transport
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.registrations import Registrations
-from hybrid.workers.runtime import WOULD_BLOCK, Accepted, run_handler
+from hybrid.workers.runtime import WOULD_BLOCK, Accepted, Listen, run_handler
 from hybrid.workers.scoreboard import Heartbeat
 
 _FIRST, _LAST = 2, -2  # EV_MAXPRI and EV_MINPRI of libev
@@ -174,6 +174,8 @@ class GeventRuntime:
     def __init__(self, name: str, loop: GeventLoop) -> None:
         self.name = name
         self.loop: asyncio.AbstractEventLoop = loop
+        self.listen: Listen | None = None
+        """See `hybrid.workers.runtime.Runtime`."""
         self._abandon_loop = loop.abandon
         self.home = greenlet.getcurrent()
         self.watches = gevent_transport.GeventWatches()

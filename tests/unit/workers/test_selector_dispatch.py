@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from hybrid.workers.hub.selector import HubSelector
@@ -76,3 +78,53 @@ def test_a_descriptor_nobody_waits_for_is_forgotten(selector: HubSelector, polle
     selector.arm(watch, READ | WRITE)
     selector.select(0)
     assert poller.mask == watch.armed == 0
+
+
+def test_a_listener_is_heard_each_time_until_that_is_ended(selector: HubSelector, poller: BothReady) -> None:
+    heard: list[int] = []
+    end = selector.listen(7, lambda: heard.append(7))
+    selector.select(0)
+    selector.select(0)
+    assert heard == [7, 7]
+    end()
+    selector.select(0)
+    assert (heard, poller.mask) == ([7, 7], 0)
+
+
+def test_a_listener_may_be_ended_by_its_own_callback(selector: HubSelector, poller: BothReady) -> None:
+    ends: list[Callable[[], object]] = []
+    ends.append(selector.listen(7, lambda: ends[0]()))
+    selector.select(0)
+    assert poller.mask == 0
+
+
+def test_a_callback_for_the_end_of_the_turn_comes_after_all_events_and_only_within_a_turn(
+    selector: HubSelector,
+) -> None:
+    heard: list[str] = []
+
+    def ready() -> None:
+        assert selector.after_turn(lambda: heard.append("late"))
+        heard.append("event")
+
+    selector.listen(7, ready)
+    selector.select(0)
+    assert heard == ["event", "late"]
+    assert not selector.after_turn(lambda: heard.append("never"))
+
+
+def test_a_callback_that_fails_at_the_end_of_the_turn_does_not_keep_others_from_theirs(
+    selector: HubSelector, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    def ready() -> None:
+        selector.after_turn(fail)
+        selector.after_turn(lambda: heard.append("late"))
+
+    selector.listen(7, ready)
+    selector.select(0)
+    assert heard == ["late"]
