@@ -10,7 +10,6 @@ import dataclasses
 import json
 import logging
 import os
-import pickle
 import re
 import sys
 from collections.abc import Callable
@@ -167,7 +166,8 @@ def _check(tls: Tls, files: dict[str, Path], warn: Callable[[str], object]) -> N
 
 def _verdict(tls: Tls) -> dict[str, Any]:
     """Return what `certificate_check` answers; only a warning if it cannot run, for then the workers will tell."""
-    import subprocess  # not needed without TLS
+    import pickle  # not needed without TLS, nor is the other
+    import subprocess
 
     try:
         done = subprocess.run(

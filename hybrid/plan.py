@@ -23,7 +23,6 @@ from hybrid.workers.application import Application, Wear
 from hybrid.workers.contract import log
 from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.seat import ListenerKind, Seat
-from hybrid.workers.http.access_line import check_format
 from hybrid.workers.http.settings import HttpSettings, Limits, Tls
 from hybrid.workers.loops.registry import resolve as resolve_loop
 
@@ -186,6 +185,8 @@ def _application(service: Service, remarks: list[str], *, travels: bool) -> Appl
 
 def _http(service: Service, remarks: list[str]) -> HttpSettings:
     if service.access_log is not None:
+        from hybrid.workers.http.access_line import check_format  # memory of the supervisor's, where there is no log
+
         try:
             check_format(service.access_log)
         except ValueError as error:

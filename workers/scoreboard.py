@@ -206,8 +206,13 @@ class Heartbeat:
         """The supervisor has sent a `Ping`: tell that the loop turns, and what it takes time to look at."""
         self.numbers[TURNS] = self._count_turns()
         self.numbers[REQUESTS] = self.requests
-        self.numbers[MEMORY] = resident() or self.numbers[MEMORY]
+        self.measures_memory()
         self.times[ANSWERED] = self.times[ASKED]
+
+    def measures_memory(self) -> int:
+        """Tell how much memory is resident now, bytes, and return it."""
+        self.numbers[MEMORY] = memory = resident() or self.numbers[MEMORY]
+        return memory
 
     @property
     def memory(self) -> int:

@@ -106,6 +106,7 @@ class Worker:
         servers = [self._serve(listener) for listener in self._seat.own_listeners]
         for server in servers:
             server.start()
+        self._endurance.begin()
         self._heartbeat.tells(Activity.READY)
         self._tell(Ready(loop=self._runtime.name, interface=self._kind.value))
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)

@@ -8,6 +8,7 @@ together. A worn worker says so and serves on.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from time import monotonic
@@ -16,6 +17,7 @@ from hybrid.workers.application import Wear
 from hybrid.workers.scoreboard import Heartbeat
 
 _MIB = 1024 * 1024
+_log = logging.getLogger("hybrid")
 _draw = random.SystemRandom().random  # workers that are forked from one process would draw the same from `random`
 
 
@@ -46,6 +48,17 @@ class Endurance:
         marks = [(self._requests, self._served_all), (wear.refork_after, seasoned)]
         self._marks = sorted((mark for mark in marks if mark[0]), key=lambda mark: mark[0])  # those still to come
         self._expect(0)
+
+    def begin(self) -> None:
+        """The worker is about to serve. A limit that it exceeds already would have it replaced for ever: forget it."""
+        memory = self._heartbeat.measures_memory()
+        if 0 < self._memory <= memory:
+            _log.warning(
+                "holds %.0f MiB of memory before its first request, no less than --max-memory: not replaced for its "
+                "memory; set --max-memory higher",
+                memory / _MIB,
+            )
+            self._memory = 0
 
     def look(self) -> None:
         """Compare the worker's age and memory with its limits."""

@@ -221,6 +221,7 @@ class Machine:
             return
         if core.phase is Phase.STOPPING:
             self._upgrades.give_up()
+        self._upgrades.pursue()  # before another worker is to be born
         self._generations.pursue(now)
         self._promotion.pursue()
         plan = self._plan(now)

@@ -18,6 +18,7 @@ class Upgrades:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._is_starting = False
+        self._is_held = False  # not started yet, for a worker is being born
         self._deadline: float | None = None  # when the successor must serve, seconds
         self.has_successor = False
         """Whether the sockets are another supervisor's by now."""
@@ -30,10 +31,19 @@ class Upgrades:
         elif self._is_starting:
             core.say(Level.WARNING, "not upgrading: the successor of this supervisor is starting already")
         else:
-            self._is_starting = True
+            self._is_starting = self._is_held = True
             self._deadline = now + core.policy.upgrade_timeout
             core.say(Level.INFO, "upgrading: starting another supervisor on the same sockets")
-            core.do(ev.StartSuccessor())
+
+    def pursue(self) -> None:
+        """Start the successor that was asked for, once no zygote is forking.
+
+        While one is, orphans become children of this process. The successor would, and a service manager ends its main
+        process without a drain if that is some other process's child.
+        """
+        if self._is_held and not self._core.table.forks():
+            self._is_held = False
+            self._core.do(ev.StartSuccessor())
 
     def on_started(self, pid: int) -> None:
         """The successor is a process."""
@@ -59,14 +69,19 @@ class Upgrades:
     def on_tick(self, now: float) -> None:
         """Give up a successor that does not serve in time."""
         if self._deadline is not None and now >= self._deadline:
-            self._core.do(ev.EndSuccessor())
+            self._end()
             self.on_failed(f"the other supervisor did not serve within {self._core.policy.upgrade_timeout:g} s")
 
     def give_up(self) -> None:
         """End a successor that does not serve yet: we are to stop, and that is meant for both."""
         if self._is_starting:
             self._is_starting, self._deadline = False, None
+            self._end()
+
+    def _end(self) -> None:
+        if not self._is_held:
             self._core.do(ev.EndSuccessor())
+        self._is_held = False
 
     def next_deadline(self) -> float | None:
         """Return when the successor must serve; None: none is starting."""

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
+from hybrid.supervisor.core.machine import MAX_WORKERS
 from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.sockets import Listeners
 from hybrid.supervisor.upgrade.inheritance import FILE_NAME, FORM, CannotInherit, Inheritance, inherited_binds
@@ -37,8 +38,6 @@ from hybrid.supervisor.upgrade.wire import (
 )
 
 __all__ = ["CannotInherit", "CannotOffer", "Failed", "Inheritance", "Invocation", "Offer", "inherited_binds"]
-
-_MOST_SLOTS = 1024  # as `machine.MAX_WORKERS`
 
 
 class CannotOffer(Exception):  # noqa: N818 - a state of the system, not a mistake of anybody's
@@ -141,8 +140,8 @@ class Offer:
 
     def _grant(self, slots: int) -> None:
         try:
-            if not 1 <= slots <= _MOST_SLOTS:
-                raise BindError(f"{slots} workers are not between 1 and {_MOST_SLOTS}")
+            if not 1 <= slots <= MAX_WORKERS:
+                raise BindError(f"{slots} workers are not between 1 and {MAX_WORKERS}")
             self._listeners.reserve(slots)
         except BindError as error:
             self._line.say(Cannot(str(error)))

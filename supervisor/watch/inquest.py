@@ -64,7 +64,8 @@ class Inquest:
                 continue
             del self._cases[pid]
             line = self._crew[pid]
-            logger.warning("%s", finding.describe(now - case.since), extra=_labels(pid, line))
+            said = finding.describe(now - case.since, is_zygote=line.slot == ZYGOTE)
+            logger.warning("%s", said, extra=_labels(pid, line))
             if case.aborts:
                 self._kernel.abort(pid)
 

@@ -140,15 +140,16 @@ def _is_standard(frame: Frame) -> bool:
     return _STANDARD.search(frame.file) is not None and not _is_package(frame)
 
 
-def describe(stack: Stack, seconds: float, missing: str = "") -> str:
-    """Return the text of a log record about a worker that has been stalled for `seconds`; `missing`: why no stack."""
-    stalled = f"worker stalled for {seconds:.1f} s"
+def describe(stack: Stack, seconds: float, missing: str = "", *, is_zygote: bool = False) -> str:
+    """Return the text of a log record about a child that has been stalled for `seconds`; `missing`: why no stack."""
+    stalled = f"{'zygote' if is_zygote else 'worker'} stalled for {seconds:.1f} s"
+    stands = "its import stands" if is_zygote else "its loop stands"
     if missing:
         return f"{stalled}: no stack: {missing}"
     while_collecting = " while it collects garbage" if stack.is_collecting else ""
     if stack.frames:
-        return f"{stalled}: its loop stands in {stack.frames[0]}{while_collecting}\n{stack}"
-    where = f"its loop stands in no code of the application{while_collecting}"
+        return f"{stalled}: {stands} in {stack.frames[0]}{while_collecting}\n{stack}"
+    where = f"{stands} in no code of the application{while_collecting}"
     if stack.leaf is not None:
         where += f", but in {stack.leaf}"
     if stack.others:

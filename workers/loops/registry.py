@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import select
@@ -53,6 +52,8 @@ def resolve(name: str) -> str:
         return DEFAULT
     if name in LOOPS:
         return name
+    import difflib  # for a mistake only
+
     close = difflib.get_close_matches(name, LOOPS, 1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise ValueError(f"unknown loop {name!r}{hint}: use auto, {', '.join(LOOPS)}")

@@ -133,3 +133,21 @@ def test_both_counts_are_exact(refork_after: int, max_requests: int, said: dict[
         life.serves(1)
         assert life.heartbeat.requests == served
         assert life.said == said.get(served, life.said)
+
+
+def test_a_worker_that_begins_above_its_memory_says_so_and_is_not_worn_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Its successor would be no smaller."""
+    life = Life(Wear(max_memory=1024, max_lifetime=60))
+    life.endurance.begin()
+    life.holds(2**50)
+    assert life.said == []
+    assert "MiB of memory before its first request" in caplog.text
+    life.lives(60)
+    assert life.said == ["lived for 60 s"]
+
+
+def test_a_worker_that_begins_below_its_memory_is_worn_when_it_has_grown() -> None:
+    life = Life(Wear(max_memory=2**49))
+    life.endurance.begin()
+    life.holds(2**50)
+    assert len(life.said) == 1

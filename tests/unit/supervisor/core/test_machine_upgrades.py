@@ -19,6 +19,7 @@ from hybrid.supervisor.core.events import (
     StartSuccessor,
     Steer,
 )
+from hybrid.supervisor.core.policy import FORK_PATIENCE
 from hybrid.workers.contract.exits import Exit
 
 
@@ -154,3 +155,26 @@ def test_fewer_slots_inherited_than_wanted_change_nothing() -> None:
     play = Play(2)
     play.step(ev.SlotsInherited(1), ev.Started(), ev.WorkerReady(1))
     assert Adopt(1, ()) in play.step(ev.WorkerReady(2))
+
+
+def test_an_upgrade_waits_for_a_worker_that_is_being_born(warm: Play) -> None:
+    """Until then orphans become this process's children, and so would the successor."""
+    warm.zygotes_answer = False
+    warm.at(5, ev.Exited(2, KILLED))
+    assert deeds(warm.step(ev.UpgradeAsked())) == []
+    assert deeds(warm.step(ev.Spawned(0, 7))) == [StartSuccessor()]
+
+
+def test_an_upgrade_does_not_wait_for_a_birth_for_ever(warm: Play) -> None:
+    warm.zygotes_answer = False
+    warm.at(5, ev.Exited(2, KILLED))
+    warm.step(ev.UpgradeAsked())
+    assert StartSuccessor() in warm.at(5 + FORK_PATIENCE, ev.Tick())
+
+
+def test_a_stop_before_the_successor_has_started_starts_none(warm: Play) -> None:
+    warm.zygotes_answer = False
+    warm.at(5, ev.Exited(2, KILLED))
+    warm.step(ev.UpgradeAsked())
+    actions = [*warm.step(ev.StopAsked(graceful=True)), *warm.step(ev.Spawned(0, 7))]
+    assert not {StartSuccessor(), EndSuccessor()} & set(deeds(actions))
