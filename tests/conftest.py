@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def _leaves_nothing_behind() -> Iterator[None]:
     yield
     left = census.newcomers()
     assert not left, f"the test left behind: {'; '.join(left)}"
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Put our logger back: a test may set up the log of a service, and `caplog` relies on how it is for all others."""
+    logger = logging.getLogger("hybrid")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
 @pytest.fixture

@@ -127,7 +127,8 @@ def _started() -> list[Any]:
     if library is None:
         return []
     own = (library.getcurrent(), idle_hub())
-    found = [item for item in gc.get_objects() if isinstance(item, library.greenlet)]
+    # not isinstance: it asks the object for its class as well, and a proxy of something that is gone raises then
+    found = [item for item in gc.get_objects() if issubclass(type(item), library.greenlet)]
     return [item for item in found if item not in own and item.parent is not None and item]  # a main one has no parent
 
 

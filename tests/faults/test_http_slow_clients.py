@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,10 @@ def test_slow_clients_are_closed_at_their_deadline_and_cost_little(loop: str, in
         (worker,) = process.worker_pids()
         assert hello(process) == 200
         held, before, peak = descriptors(worker), resident(worker), 0
-        with (
-            Deaf(process.address, "/pieces") as first,
-            Deaf(process.address, "/whole") as second,
-            Crawlers(process.address, CRAWLERS) as crawlers,
-        ):
+        with Crawlers(process.address, CRAWLERS) as crawlers, ExitStack() as stack:
+            # it has read the first byte of each by now, or there would be no request to which 408 is the answer
+            assert hello(process) == 200
+            first, second = (stack.enter_context(Deaf(process.address, path)) for path in ("/pieces", "/whole"))
             while crawlers or not (first.is_cut and second.is_cut):
                 crawlers.crawl(0.05)
                 assert hello(process) == 200

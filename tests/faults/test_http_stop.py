@@ -18,7 +18,7 @@ import pytest
 from support.clients import connected
 from support.loops import LOOPS
 from support.process import DEADLINE, HybridProcess
-from support.service import descriptors, eventually, serving
+from support.service import UNSTEERED, connected_to_all, connections, eventually, serving
 from support.steady import steady
 from support.wsgi import read_answer, send_request
 
@@ -27,7 +27,7 @@ from hybrid.workers.contract.exits import Exit
 CONNECTIONS = 64
 GRACE = 10.0  # seconds
 ASKED_BEFORE = 100  # requests that may be answered between the word of a stop and its beginning
-ARGUMENTS = ("--workers", "2", "--graceful-timeout", f"{GRACE}")
+ARGUMENTS = ("--workers", "2", "--graceful-timeout", f"{GRACE}", *UNSTEERED)
 
 
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
@@ -132,14 +132,15 @@ def ask_to_the_last(sock: socket.socket) -> int:
 @contextmanager
 def wrk(process: HybridProcess) -> Iterator[subprocess.Popen[str]]:
     """Run wrk for a second; give it once each worker has a connection of it."""
-    idle = {worker: descriptors(worker) for worker in process.worker_pids()}
+    workers = process.worker_pids()
     host, port = process.address
+    with connected_to_all(process):
+        pass  # wrk opens all of its own at once: the worker that became ready last accepts by now
+    eventually(lambda: not any(connections(worker, port) for worker in workers), "these connections have ended")
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d1s", f"http://{host}:{port}/hello"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         try:
-            eventually(
-                lambda: all(descriptors(worker) > idle[worker] for worker in idle), "all workers have connections"
-            )
+            eventually(lambda: all(connections(worker, port) for worker in workers), "all workers have connections")
             yield running
         finally:
             running.kill()

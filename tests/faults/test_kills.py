@@ -14,7 +14,7 @@ from support.clients import ask, connected, read_all
 from support.load import loaded
 from support.loops import LOOPS
 from support.process import HybridProcess
-from support.service import eventually, is_stopped, serving
+from support.service import UNSTEERED, connected_to_all, eventually, is_stopped, serving
 
 from hybrid.workers.contract.exits import Exit
 
@@ -106,13 +106,8 @@ def test_a_worker_killed_while_it_drains_does_not_hold_up_the_end(loop: str, tmp
 
 
 def test_a_worker_killed_while_it_retires_leaves_the_others_serving(loop: str, tmp_path: Path) -> None:
-    with serving("blocking:handle", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
-        clients = [connected(process.address) for _ in range(16)]
-        with contextlib.ExitStack() as stack:
-            for client in clients:
-                sock = stack.enter_context(client)
-                sock.sendall(b"ask\n")
-                assert sock.recv(1) == b"?"
+    with serving("blocking:handle", "--workers", "2", "--loop", loop, *UNSTEERED, cwd=tmp_path) as process:
+        with connected_to_all(process):
             process.signal(signal.SIGTTOU)
             retiring = int(process.wait_for_log(r"pid=(\d+) draining")[1])
             kill(retiring)

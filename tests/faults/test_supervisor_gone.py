@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.clients import ask, connected, read_all
 from support.loops import LOOPS
-from support.service import assert_free, eventually, is_stopped, serving
+from support.service import UNSTEERED, assert_free, eventually, is_stopped, serving
 
 
 @pytest.fixture(params=LOOPS)
@@ -66,9 +66,7 @@ def test_a_worker_that_is_booting_ends_when_the_supervisor_is_killed(target: str
 
 
 def test_workers_serve_while_the_supervisor_is_stopped(loop: str, tmp_path: Path) -> None:
-    """On a busy machine a worker may stall for a moment: no supervisor would then bring its connections back."""
-    arguments = ("--workers", "2", "--loop", loop, "--stall-threshold", "60s")
-    with serving("coroutines:handle", *arguments, cwd=tmp_path) as process:
+    with serving("coroutines:handle", "--workers", "2", "--loop", loop, *UNSTEERED, cwd=tmp_path) as process:
         workers = set(process.worker_pids())
         stop(process.pid)
         try:

@@ -12,7 +12,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -652,21 +653,24 @@ def test_connections_are_made_and_accepted_in_greenlets(green: Green) -> None:
         serving.get()
 
 
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+@contextmanager
+def nobody_listens() -> Iterator[tuple[str, int]]:
+    """Give an address that is taken, so that nobody else gets it, and not listened on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()
 
 
 @on_greens
 def test_a_refused_connection_is_an_error(green: Green) -> None:
-    address = ("127.0.0.1", unused_port())
-    with green.socket() as client, pytest.raises(ConnectionRefusedError):
-        client.connect(address)
-    with green.socket() as client:
-        assert client.connect_ex(address) == errno.ECONNREFUSED
-    for target in (address, ("localhost", address[1])):
-        with pytest.raises(ConnectionRefusedError):
-            green.runtime.connect(target)
+    with nobody_listens() as address:
+        with green.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect(address)
+        with green.socket() as client:
+            assert client.connect_ex(address) == errno.ECONNREFUSED
+        for target in (address, ("localhost", address[1])):
+            with pytest.raises(ConnectionRefusedError):
+                green.runtime.connect(target)
 
 
 @on_greens

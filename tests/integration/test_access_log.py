@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.certificates import certificates
+from support.changes import ONE_EACH, PLACES
 from support.clients import connected, read_all, read_exactly
 from support.loops import LOOPS
 from support.process import HybridProcess
@@ -23,11 +24,9 @@ from support.wsgi import read_answer, send_request
 from hybrid.workers.contract.exits import Exit
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close(2) sends a reset
-PLACES = [(loop, interface) for loop in LOOPS for interface in ("wsgi", "asgi")]
-PLACES += [(loop, "threads") for loop in LOOPS if loop in ("epoll", "asyncio")]
 
 
-@pytest.fixture(params=PLACES, ids="-".join)
+@pytest.fixture(params=[*PLACES, *((loop, "threads") for loop in LOOPS if loop in ("epoll", "asyncio"))], ids="-".join)
 def place(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param  # type: ignore[no-any-return]
 
@@ -127,6 +126,7 @@ def test_a_line_of_json_says_what_was_asked_and_answered(place: tuple[str, str],
     ],
     ids=["common", "combined", "format"],
 )
+@pytest.mark.parametrize("place", ONE_EACH, ids="-".join)
 def test_every_form(place: tuple[str, str], tmp_path: Path, form: str, line: str) -> None:
     with running(place, tmp_path, "--access-log", form) as process:
         with connected(process.address) as sock:

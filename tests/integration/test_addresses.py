@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.clients import ask
 from support.loops import LOOPS
-from support.service import serving
+from support.service import UNSTEERED, serving
 
 FIRST_PASSED = 3  # sd_listen_fds(3): where the descriptors of systemd begin
 
@@ -48,7 +48,8 @@ def workers_at(address: tuple[str, int] | str, wanted: int) -> set[int]:
 def test_one_service_serves_ipv4_ipv6_and_unix_addresses_at_once(loop: str, directory: Path) -> None:
     binds = ("--bind", "127.0.0.1:0", "--bind", "[::1]:0", "--bind", f"unix:{directory}/a.sock")
     binds = (*binds, "--bind", f"unix:@hybrid-{os.getpid()}-{loop}")
-    with serving("blocking:handle", *binds, "--workers", "2", "--loop", loop, cwd=directory) as process:
+    arguments = (*binds, "--workers", "2", "--loop", loop, *UNSTEERED)
+    with serving("blocking:handle", *arguments, cwd=directory) as process:
         ipv6 = process.addresses[1].rpartition(":")[2]
         for address in (process.address, ("::1", int(ipv6))):
             assert workers_at(address, 2) == set(process.worker_pids())

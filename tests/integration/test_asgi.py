@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,16 @@ from support.referee import BLOCK, get, get_on, judged, seen, wait_seen
 from support.wsgi import read_answer, send_request
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(scope="module", params=LOOPS)
 def loop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def usual(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """One service for all tests that have no wishes, and ask neither the log nor what the pages have seen."""
+    with judged(loop, tmp_path_factory.mktemp("usual")) as process:
+        yield process
 
 
 def shown(process: HybridProcess, target: str, *fields: str) -> dict[str, Any]:
@@ -30,20 +38,19 @@ def shown(process: HybridProcess, target: str, *fields: str) -> dict[str, Any]:
 # --- scopes
 
 
-def test_the_scope_says_what_was_asked(loop: str, tmp_path: Path) -> None:
-    with judged(loop, tmp_path) as process:
-        with connected(process.address) as sock:
-            fields = ("X-Twice: 1", "x-tWICE: \xe4 2 ", "Accept:")
-            scope = json.loads(get_on(sock, "/sh%6fw?a=%20b?&c", *fields).body)
-            assert scope["client"] == list(sock.getsockname())
-        assert scope["server"] == list(process.address)
-        assert (scope["method"], scope["scheme"], scope["http_version"]) == ("GET", "http", "1.1")
-        assert (scope["path"], scope["raw_path"]) == ("/show", "/sh%6fw")
-        assert (scope["query_string"], scope["root_path"]) == ("a=%20b?&c", "")
-        assert scope["headers"] == [["host", "test"], ["x-twice", "1"], ["x-twice", "\xe4 2"], ["accept", ""]]
-        answer = ask(process.address, b"GET http://other.test/show HTTP/1.0\r\n\r\n")
-        scope = json.loads(answer.partition(b"\r\n\r\n")[2])
-        assert (scope["http_version"], scope["path"], scope["raw_path"]) == ("1.0", "/show", "/show")
+def test_the_scope_says_what_was_asked(usual: HybridProcess) -> None:
+    with connected(usual.address) as sock:
+        fields = ("X-Twice: 1", "x-tWICE: \xe4 2 ", "Accept:")
+        scope = json.loads(get_on(sock, "/sh%6fw?a=%20b?&c", *fields).body)
+        assert scope["client"] == list(sock.getsockname())
+    assert scope["server"] == list(usual.address)
+    assert (scope["method"], scope["scheme"], scope["http_version"]) == ("GET", "http", "1.1")
+    assert (scope["path"], scope["raw_path"]) == ("/show", "/sh%6fw")
+    assert (scope["query_string"], scope["root_path"]) == ("a=%20b?&c", "")
+    assert scope["headers"] == [["host", "test"], ["x-twice", "1"], ["x-twice", "\xe4 2"], ["accept", ""]]
+    answer = ask(usual.address, b"GET http://other.test/show HTTP/1.0\r\n\r\n")
+    scope = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (scope["http_version"], scope["path"], scope["raw_path"]) == ("1.0", "/show", "/show")
 
 
 def test_the_root_path_stands_before_the_path(loop: str, tmp_path: Path) -> None:
@@ -91,8 +98,8 @@ def test_requests_share_nothing_but_what_the_lifespan_put_into_the_state(loop: s
         assert {get_on(sock, "/count-tasks").body for _ in range(20)} == {before}, "no tasks are left behind"
 
 
-def test_requests_of_a_pipeline_are_answered_in_order(loop: str, tmp_path: Path) -> None:
-    with judged(loop, tmp_path) as process, connected(process.address) as sock:
+def test_requests_of_a_pipeline_are_answered_in_order(usual: HybridProcess) -> None:
+    with connected(usual.address) as sock:
         targets = ("/nap?0.05", "/hello", "/nap?0", "/tasks", "/missing", "/hello")
         sock.sendall(b"".join(f"GET {target} HTTP/1.1\r\nhost: a\r\n\r\n".encode() for target in targets))
         answers = [read_answer_of_many(sock) for _ in targets]
@@ -115,15 +122,15 @@ def read_answer_of_many(sock: Any) -> bytes:
 # --- bodies
 
 
-def test_bodies_of_every_kind_go_both_ways(loop: str, tmp_path: Path) -> None:
+def test_bodies_of_every_kind_go_both_ways(usual: HybridProcess) -> None:
     digest = hashlib.sha256(BLOCK * 10).hexdigest().encode()
-    with judged(loop, tmp_path) as process, connected(process.address) as sock:
+    with connected(usual.address) as sock:
         assert get_on(sock, "/kinds").body == b"one two three four"
         assert get_on(sock, "/upload", method="POST", body=BLOCK * 10).body == digest
         assert get_on(sock, "/upload", method="POST").body == hashlib.sha256(b"").hexdigest().encode()
-        assert get(process, "/echo", method="PUT", body=BLOCK * 10).body == BLOCK * 10
+        assert get(usual, "/echo", method="PUT", body=BLOCK * 10).body == BLOCK * 10
         assert get_on(sock, "/echo").body == b""
-        assert get(process, "/hello", method="POST", body=BLOCK * 10).status == 200, "the body is not read"
+        assert get(usual, "/hello", method="POST", body=BLOCK * 10).status == 200, "the body is not read"
         sock.sendall(b"POST /upload HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
         sock.sendall(b"2\r\nde\r\n0\r\n\r\n")
         assert read_answer(sock).body == hashlib.sha256(b"abcde").hexdigest().encode()
@@ -137,8 +144,8 @@ def test_bodies_of_every_kind_go_both_ways(loop: str, tmp_path: Path) -> None:
         assert get_on(sock, "/missing").status == 404
 
 
-def test_pieces_are_given_back_while_the_request_still_comes(loop: str, tmp_path: Path) -> None:
-    with judged(loop, tmp_path) as process, connected(process.address) as sock:
+def test_pieces_are_given_back_while_the_request_still_comes(usual: HybridProcess) -> None:
+    with connected(usual.address) as sock:
         sock.sendall(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 30\r\n\r\n")
         for piece, data in enumerate((b"one-1-----", b"two-2-----", b"three-----")):
             sock.sendall(data)
@@ -148,8 +155,8 @@ def test_pieces_are_given_back_while_the_request_still_comes(loop: str, tmp_path
             assert received.startswith(b"HTTP/1.1 200 OK") == (piece == 0)
 
 
-def test_answers_without_a_body_have_none(loop: str, tmp_path: Path) -> None:
-    with judged(loop, tmp_path) as process, connected(process.address) as sock:
+def test_answers_without_a_body_have_none(usual: HybridProcess) -> None:
+    with connected(usual.address) as sock:
         for target in ("/hello", "/kinds", "/download?3", "/trailers", "/status?200"):
             answer = get_on(sock, target, "te: trailers", method="HEAD")
             assert (answer.status, answer.body) == (200, b"")
@@ -158,7 +165,7 @@ def test_answers_without_a_body_have_none(loop: str, tmp_path: Path) -> None:
         assert get_on(sock, "/status?404").body == b"a body"
         assert get_on(sock, "/status?299").reason == ""
         assert get_on(sock, "/length?5:abc,de").header("content-length") == "5"
-        assert ask(process.address, b"GET /kinds HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\none two three four")
+        assert ask(usual.address, b"GET /kinds HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\none two three four")
 
 
 def test_a_body_that_does_not_fit_its_length_is_not_taken_for_whole(loop: str, tmp_path: Path) -> None:
@@ -205,23 +212,22 @@ def test_trailers_go_to_those_who_ask_for_them(loop: str, tmp_path: Path) -> Non
         process.wait_for_log("an incomplete answer to GET /trailers")
 
 
-def test_early_hints_come_before_the_answer(loop: str, tmp_path: Path) -> None:
+def test_early_hints_come_before_the_answer(usual: HybridProcess) -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload; as=style\r\nlink: </b>; rel=next\r\n\r\n"
-    with judged(loop, tmp_path) as process:
-        with connected(process.address) as sock:
-            send_request(sock, "/hints")
-            assert [read_head(sock), read_head(sock)] == [hint, hint]
-            assert read_answer(sock).body == b"styled"
-        answer = ask(process.address, b"GET /hints HTTP/1.0\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), "HTTP/1.0 does not know them"
+    with connected(usual.address) as sock:
+        send_request(sock, "/hints")
+        assert [read_head(sock), read_head(sock)] == [hint, hint]
+        assert read_answer(sock).body == b"styled"
+    answer = ask(usual.address, b"GET /hints HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), "HTTP/1.0 does not know them"
 
 
-def test_files_are_sent_by_their_path(loop: str, tmp_path: Path) -> None:
+def test_files_are_sent_by_their_path(usual: HybridProcess, tmp_path: Path) -> None:
     path = tmp_path / "a file.bin"
     path.write_bytes(BLOCK * 40 + b"end")
     (tmp_path / "empty").write_bytes(b"")
     name = str(path).replace(" ", "%20")
-    with judged(loop, tmp_path) as process, connected(process.address) as sock:
+    with connected(usual.address) as sock:
         (tmp_path / "file").symlink_to(path)
         answer = get_on(sock, f"/path?{tmp_path}/file")
         assert answer.body == BLOCK * 40 + b"end"
@@ -230,9 +236,9 @@ def test_files_are_sent_by_their_path(loop: str, tmp_path: Path) -> None:
         assert get_on(sock, f"/path?{tmp_path}/file", method="HEAD").header("content-length") == str(40 * 65536 + 3)
         assert get_on(sock, f"/path?{tmp_path}/empty").body == b""
         assert get_on(sock, f"/path?{tmp_path}/empty:1").status == 500
-        assert get(process, f"/path?{tmp_path}").status == 500
-        assert get(process, f"/path?{name}").status == 500, "there is no such file"
-        assert get(process, "/hello").status == 200
+        assert get(usual, f"/path?{tmp_path}").status == 500
+        assert get(usual, f"/path?{name}").status == 500, "there is no such file"
+        assert get(usual, "/hello").status == 200
 
 
 # --- failing
@@ -296,8 +302,8 @@ def test_what_the_specification_does_not_allow_is_refused_with_an_error(loop: st
     assert len([line for line in seen(tmp_path) if "behind-the-end" in line]) == 0, "ignored"
 
 
-def test_what_asyncio_offers_works_within_a_request(loop: str, tmp_path: Path) -> None:
-    with judged(loop, tmp_path) as process, connected(process.address) as sock:
+def test_what_asyncio_offers_works_within_a_request(usual: HybridProcess) -> None:
+    with connected(usual.address) as sock:
         for _ in range(3):
             found = json.loads(get_on(sock, "/tasks").body)
             assert found.pop("name") == "GET /tasks"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -58,10 +57,9 @@ def test_an_application_without_a_lifespan_is_served(loop: str, tmp_path: Path, 
 
 
 def test_a_shutdown_that_never_ends_is_cancelled_within_the_grace_period(loop: str, tmp_path: Path) -> None:
-    arguments = ("--loop", loop, "--workers", "1", "--graceful-timeout", "3")
+    """A worker that took longer would be killed, and the exit code be another."""
+    arguments = ("--loop", loop, "--workers", "1", "--graceful-timeout", "2")
     with serving("lifespans:never_stops", *arguments, cwd=tmp_path) as process:
-        began = time.monotonic()
         assert process.stop() == Exit.OK
-        assert time.monotonic() - began < 5
     assert notes(tmp_path) == ["cancelled"]
     assert "the application's shutdown took longer than the grace period" in process.stderr

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,16 @@ GROWTH = 16 * 2**20  # bytes that a worker's memory may grow by, whatever the si
 KERNEL = 32 * 2**20  # bytes; more than the kernel's buffers of a connection take
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(scope="module", params=LOOPS)
 def loop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def usual(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """One service for all tests that have no wishes, end nothing, and do not ask what the pages have seen."""
+    with judged(loop, tmp_path_factory.mktemp("usual")) as process:
+        yield process
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
@@ -77,12 +84,11 @@ def test_an_application_hears_that_its_client_has_left(loop: str, tmp_path: Path
         assert "ERROR" not in process.stderr, process.stderr
 
 
-def test_a_client_that_ends_its_half_gets_its_answer(loop: str, tmp_path: Path) -> None:
-    with judged(loop, tmp_path) as process:
-        answer = ask(process.address, b"GET /nap?0.05 HTTP/1.1\r\nhost: a\r\n\r\n")
-        assert answer.endswith(b"\r\n\r\nrested")
-        answer = ask(process.address, b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n" * 3)
-        assert answer.count(b"HTTP/1.1 200 OK") == 3
+def test_a_client_that_ends_its_half_gets_its_answer(usual: HybridProcess) -> None:
+    answer = ask(usual.address, b"GET /nap?0.05 HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\nrested")
+    answer = ask(usual.address, b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n" * 3)
+    assert answer.count(b"HTTP/1.1 200 OK") == 3
 
 
 def test_a_body_that_breaks_off_is_a_disconnect(loop: str, tmp_path: Path) -> None:
@@ -128,7 +134,7 @@ def test_an_answer_during_the_stop_ends_the_connection(loop: str, tmp_path: Path
 
 
 def test_what_never_ends_is_told_and_then_cancelled(loop: str, tmp_path: Path) -> None:
-    """The grace period is two seconds: the worker ends by itself, within it."""
+    """The worker ends by itself, within the grace period; if it were killed, the exit code would be another."""
     with (
         judged(loop, tmp_path, "--graceful-timeout", "2") as process,
         connected(process.address) as stubborn,
@@ -141,9 +147,7 @@ def test_what_never_ends_is_told_and_then_cancelled(loop: str, tmp_path: Path) -
         assert streaming.recv(10)
         assert get(process, "/background?1000").status == 200
         wait_seen(tmp_path, "/stubborn begins", "/wait-gone waits")
-        began = time.monotonic()
         assert process.stop() == Exit.OK
-        assert time.monotonic() - began < 4
     assert "killing" not in process.stderr.lower(), process.stderr
     told = "/wait-gone http.disconnect http.disconnect http.disconnect"
     assert {"/stubborn cancelled", "/background cancelled", told} <= set(seen(tmp_path))
@@ -199,7 +203,7 @@ def test_a_stop_ends_fifty_websockets_and_ten_event_streams_cleanly(loop: str, t
 # --- back-pressure
 
 
-def test_large_bodies_take_no_memory(loop: str, tmp_path: Path) -> None:
+def test_large_bodies_take_no_memory(usual: HybridProcess, tmp_path: Path) -> None:
     blocks = SIZE // len(BLOCK)
     digest = hashlib.sha256()
     for _ in range(blocks):
@@ -208,15 +212,15 @@ def test_large_bodies_take_no_memory(loop: str, tmp_path: Path) -> None:
     with path.open("wb") as file:
         for _ in range(blocks):
             file.write(BLOCK)
-    with judged(loop, tmp_path) as process, connected(process.address, timeout=60) as sock:
-        get(process, "/upload", method="POST", body=BLOCK * 64)
-        with memory_of(process) as peak:
+    with connected(usual.address, timeout=60) as sock:
+        get(usual, "/upload", method="POST", body=BLOCK * 64)
+        with memory_of(usual) as peak:
             sock.sendall(f"POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: {SIZE}\r\n\r\n".encode())
             for _ in range(blocks):
                 sock.sendall(BLOCK)
             assert read_answer(sock).body == digest.hexdigest().encode()
             for target in (f"/download?{blocks}", f"/path?{path}"):
-                assert _digest_of(process, target) == digest.hexdigest()
+                assert _digest_of(usual, target) == digest.hexdigest()
     assert peak.growth < GROWTH
 
 
@@ -230,19 +234,19 @@ def _digest_of(process: HybridProcess, target: str) -> str:
     return received.hexdigest()
 
 
-def test_an_application_waits_for_a_client_that_does_not_read(loop: str, tmp_path: Path) -> None:
+def test_an_application_waits_for_a_client_that_does_not_read(usual: HybridProcess) -> None:
     blocks = SIZE // len(BLOCK)
-    with judged(loop, tmp_path) as process, connected(process.address) as sock, memory_of(process) as peak:
+    with connected(usual.address) as sock, memory_of(usual) as peak:
         send_request(sock, f"/download?{blocks}")
         for _ in range(20):
-            assert get(process, "/nap?0.01").status == 200, "others are served"
+            assert get(usual, "/nap?0.01").status == 200, "others are served"
         assert read_answer(sock).body == BLOCK * blocks
     assert peak.growth < GROWTH
 
 
 def test_a_client_waits_for_an_application_that_does_not_read(loop: str, tmp_path: Path) -> None:
     with judged(loop, tmp_path) as process, connected(process.address) as sock, memory_of(process) as peak:
-        sock.sendall(b"POST /sleep-on?2&goes HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n")
+        sock.sendall(b"POST /sleep-on?1.5&goes HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n")
         sock.settimeout(0.5)
         sent = 0
         with suppress(TimeoutError):
@@ -255,7 +259,7 @@ def test_a_client_waits_for_an_application_that_does_not_read(loop: str, tmp_pat
 # --- many at once
 
 
-def test_many_requests_at_once_keep_apart(loop: str, tmp_path: Path) -> None:
+def test_many_requests_at_once_keep_apart(usual: HybridProcess) -> None:
     """The referee looks at the context, the state and the task of each."""
     targets = ("/hello", "/nap?0.01", "/tasks", "/nap?0", "/show", "/background?0.01", "/upload", "/echo")
 
@@ -276,5 +280,4 @@ def test_many_requests_at_once_keep_apart(loop: str, tmp_path: Path) -> None:
     async def scenario(process: HybridProcess) -> None:
         await asyncio.gather(*(client(process, number) for number in range(64)))
 
-    with judged(loop, tmp_path) as process:
-        run(scenario(process))
+    run(scenario(usual))

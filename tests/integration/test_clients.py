@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,11 +23,12 @@ TIMEOUT = 30  # seconds for all that one client does
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 
 
-@pytest.fixture(params=[f"{loop}-{interface}" for loop in LOOPS for interface in ("wsgi", "asgi")])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HybridProcess]:
-    """One worker; the requests are answered with method, target and body."""
+@pytest.fixture(scope="module", params=[f"{loop}-{interface}" for loop in LOOPS for interface in ("wsgi", "asgi")])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """One worker for all tests; the requests are answered with method, target and body."""
     loop, _, interface = request.param.partition("-")
-    with serving(f"counting:{interface}", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
+    cwd = tmp_path_factory.mktemp("service")
+    with serving(f"counting:{interface}", "--workers", "1", "--loop", loop, cwd=cwd) as process:
         yield process
         assert "ERROR" not in process.stderr, process.stderr
 

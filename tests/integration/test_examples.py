@@ -17,6 +17,7 @@ import pytest
 from support.clients import TIMEOUT, ask, connected, read_exactly
 from support.loops import LOOPS
 from support.process import HybridProcess
+from support.service import UNSTEERED
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
@@ -237,7 +238,7 @@ def test_somebody_who_leaves_is_missed(serve: Serve) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_the_bridge_joins_the_rooms_of_two_workers(serve: Serve, loop: str) -> None:
     with tempfile.TemporaryDirectory(prefix="chat") as directory:  # short: a socket's path has at most 107 bytes
-        service = serve("chat:handle", "--workers", "2", "--loop", loop, env={"CHAT_BRIDGE": directory})
+        service = serve("chat:handle", "--workers", "2", "--loop", loop, *UNSTEERED, env={"CHAT_BRIDGE": directory})
         names = [f"friend{number}" for number in range(FRIENDS)]
         with friends(service.address, *names) as everybody:
             assert len(list(Path(directory).glob("*.sock"))) == 2, "both workers have members"

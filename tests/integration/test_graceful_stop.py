@@ -13,7 +13,7 @@ import pytest
 from support.clients import connected, read_all
 from support.loops import LOOPS
 from support.process import HybridProcess
-from support.service import eventually, is_stopped, serving
+from support.service import UNSTEERED, eventually, is_stopped, serving
 
 from hybrid.workers.contract.exits import Exit
 
@@ -45,7 +45,7 @@ def begin_stop(process: HybridProcess) -> None:
 
 
 def test_handlers_in_flight_finish_and_are_answered(target: str, loop: str, tmp_path: Path) -> None:
-    with serving(target, "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
+    with serving(target, "--workers", "2", "--loop", loop, *UNSTEERED, cwd=tmp_path) as process:
         with several(process.address, 10) as clients:
             for client in clients:
                 client.sendall(b"ask\n")

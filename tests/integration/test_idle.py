@@ -13,6 +13,7 @@ from support.process import HybridProcess
 from support.service import eventually, serving, wake_ups
 
 INTERVAL = 2.0  # seconds
+INTERVALS = 3  # of which one must be quiet
 LIMIT = 5 * INTERVAL  # wake-ups of a worker in that time
 
 
@@ -45,7 +46,19 @@ def test_a_server_sleeps_on_every_loop_when_idle_and_among_a_hundred_idle_connec
 
 
 def assert_asleep(servers: dict[str, HybridProcess]) -> dict[str, int]:
-    """Check the rate of wake-ups of each process; return the count of each service at the end."""
+    """Check the rate of wake-ups of each process; return the count of each service at the end.
+
+    In the quietest of some intervals: on a busy machine a worker may stall for want of a core, and is looked after.
+    """
+    for _ in range(INTERVALS):
+        rates = rates_of(servers)
+        if all(rate < LIMIT for each in rates.values() for rate in each):
+            return {loop: count_wake_ups(process) for loop, process in servers.items()}
+    raise AssertionError(rates)
+
+
+def rates_of(servers: dict[str, HybridProcess]) -> dict[str, list[int]]:
+    """How often each process of each service, the supervisor's first, is woken in an interval."""
     pids = [pid for process in servers.values() for pid in (process.pid, *process.worker_pids())]
     eventually(lambda: _rest(pids), "what came before is over")
     before = {pid: wake_ups(pid) for pid in pids}
@@ -55,8 +68,7 @@ def assert_asleep(servers: dict[str, HybridProcess]) -> dict[str, int]:
         for loop, process in servers.items()
     }
     print(rates)  # noqa: T201 - read with `pytest -s`
-    assert all(rate < LIMIT for each in rates.values() for rate in each), rates
-    return {loop: count_wake_ups(process) for loop, process in servers.items()}
+    return rates
 
 
 def count_wake_ups(process: HybridProcess) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.clients import connected, read_all
-from support.service import resident, serving
+from support.service import UNSTEERED, resident, serving
 
 CONNECTIONS = 10_000
 MOST_UNEVEN = 1.3  # connections of the busiest worker / those of the least busy one
@@ -15,7 +15,7 @@ ALIVE = 50_000
 
 
 def test_ten_thousand_connections_are_spread_evenly_over_four_workers(tmp_path: Path) -> None:
-    with serving("plain:tell_pid", "--workers", "4", cwd=tmp_path) as process:
+    with serving("plain:tell_pid", "--workers", "4", *UNSTEERED, cwd=tmp_path) as process:
         served: collections.Counter[int] = collections.Counter()
         for _ in range(CONNECTIONS):
             with connected(process.address) as sock:

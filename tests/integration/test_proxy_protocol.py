@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.certificates import certificates
+from support.changes import PLACES
 from support.clients import connected, read_all
 from support.loops import LOOPS
 from support.process import HybridProcess
@@ -29,7 +30,6 @@ V1 = b"PROXY TCP4 192.0.2.7 203.0.113.9 56324 443\r\n"
 V2_V6 = SIGNATURE + struct.pack("!BBH", 0x21, 0x21, 36)
 V2_V6 += socket.inet_pton(socket.AF_INET6, "2001:db8::7") + socket.inet_pton(socket.AF_INET6, "::1") + b"\x10\0\x01\xbb"
 LOCAL = SIGNATURE + struct.pack("!BBH", 0x20, 0, 0)
-PLACES = [(loop, interface) for loop in LOOPS for interface in ("wsgi", "asgi")]
 REQUEST = b"GET /facts HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 
 

@@ -27,6 +27,7 @@ from hybrid.workers.contract.exits import Exit
 
 PROGRAM = [sys.executable, "-P", str(Path(support.tiny_service.__file__))]
 DEADLINE = 20.0  # seconds
+UNSTEERED = {"stall_threshold": 60.0}  # for tests that count on connections coming to every worker; see `service`
 
 
 class Start(Protocol):
@@ -70,7 +71,7 @@ def wait_gone(pids: list[int]) -> None:
 
 
 def test_a_service_serves_and_ends_when_asked(start: Start) -> None:
-    process = start()
+    process = start(**UNSTEERED)
     assert {ask(process)["pid"] for _ in range(50)} == set(process.worker_pids())
     assert process.stop() == Exit.OK
     assert "stopping: draining 2 workers (at most 30 s)" in process.stderr
@@ -219,7 +220,7 @@ def _wait_workers(process: HybridProcess, count: int) -> list[int]:
 
 
 def test_ttin_and_ttou_scale_by_one_and_lose_no_connection(start: Start) -> None:
-    process = start(workers=2)
+    process = start(workers=2, **UNSTEERED)
     process.signal(signal.SIGTTIN)
     process.wait_for_log(r"web/2 .*ready on none")
     assert 2 in {ask(process)["slot"] for _ in range(200)}
@@ -232,7 +233,7 @@ def test_ttin_and_ttou_scale_by_one_and_lose_no_connection(start: Start) -> None
 
 
 def test_a_retired_worker_answers_what_its_queue_holds(start: Start) -> None:
-    process = start(workers=2)
+    process = start(workers=2, **UNSTEERED)
     victim = next(facts["pid"] for _ in iter(int, 1) if (facts := ask(process))["slot"] == 1)
     os.kill(victim, signal.SIGSTOP)
     _wait_stopped(victim)
@@ -413,10 +414,16 @@ def test_the_end_of_the_embedder_is_the_end_of_the_service(embedded: Embedded) -
 
 
 def test_a_service_at_rest_wakes_less_than_five_times_a_second(start: Start) -> None:
-    """Supervisor and workers alike give up the processor no more often than looks and pings cost."""
+    """Supervisor and workers alike give up the processor no more often than looks and pings cost.
+
+    In the quietest of some intervals: on a busy machine a worker may stall for want of a core, and is looked after.
+    """
     process = start()
     everybody = [psutil.Process(pid) for pid in (process.pid, *process.worker_pids())]
-    before = [one.num_ctx_switches().voluntary for one in everybody]
-    select.select([], [], [], 2.0)
-    woken = [one.num_ctx_switches().voluntary - count for one, count in zip(everybody, before, strict=True)]
+    for _ in range(3):
+        before = [one.num_ctx_switches().voluntary for one in everybody]
+        select.select([], [], [], 2.0)
+        woken = [one.num_ctx_switches().voluntary - count for one, count in zip(everybody, before, strict=True)]
+        if max(woken) < 10:
+            break
     assert max(woken) < 10

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from support.certificates import Certificates, certificates
+from support.changes import PLACES
 from support.clients import connected, read_all
 from support.handshakes import client_hello
-from support.loops import HUB_LOOPS, LOOPS
+from support.loops import HUB_LOOPS
 from support.openssl import PROGRAM, REQUEST, ask, s_client
 from support.process import HybridProcess
 from support.service import eventually, resident, serving
@@ -25,7 +26,6 @@ from hybrid.workers.contract.exits import Exit
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="openssl is not installed")
 TARGETS = {"asgi": "asgi_conformance:app", "wsgi": "wsgi_plain:application"}
-PLACES = [(loop, interface) for loop in LOOPS for interface in TARGETS]
 OLD = ("-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0")
 FATAL_PROTOCOL_VERSION = bytes.fromhex("15 0301 0002 0246")  # RFC 5246, section 7.2
 BLOCK = bytes(range(256)) * 256
@@ -44,7 +44,7 @@ def choose(name):
 """
 
 
-@pytest.fixture(params=PLACES, ids="-".join)
+@pytest.fixture(scope="module", params=PLACES, ids="-".join)
 def place(request: pytest.FixtureRequest) -> tuple[str, str]:
     loop, interface = request.param
     return str(loop), str(interface)
@@ -62,6 +62,13 @@ def running(place: tuple[str, str], cwd: Path, *arguments: str, workers: int = 1
     files = ("--certfile", str(made.certificate), "--keyfile", str(made.key))
     count = ("--workers", str(workers))
     with serving(TARGETS[interface], *count, "--loop", loop, *files, *arguments, cwd=cwd) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def usual(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """One service for all tests that have no wishes and end nothing."""
+    with running(place, tmp_path_factory.mktemp("usual")) as process:
         yield process
 
 
@@ -90,10 +97,9 @@ def says_hello(process: HybridProcess) -> bool:
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
-def test_openssls_client_is_served(place: tuple[str, str], tmp_path: Path, version: str) -> None:
+def test_openssls_client_is_served(usual: HybridProcess, version: str) -> None:
     option = f"-tls{version.replace('.', '_')}"
-    with running(place, tmp_path) as process:
-        said = ask(process.address, certificates().ca, option, "-alpn", "h2,http/1.1")
+    said = ask(usual.address, certificates().ca, option, "-alpn", "h2,http/1.1")
     assert "ALPN protocol: http/1.1" in said
     assert "Verification: OK" in said
     assert f"New, TLSv{version}" in said
@@ -101,22 +107,21 @@ def test_openssls_client_is_served(place: tuple[str, str], tmp_path: Path, versi
     assert "hello from" in said
 
 
-def test_tls_1_1_is_refused(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path) as process:
-        said = ask(process.address, certificates().ca, *OLD)
-        assert "hello from" not in said
-        assert "Cipher is (NONE)" in said
-        if is_lean(place):
-            assert "alert protocol version" in said
-            with connected(process.address) as sock:
-                sock.sendall(client_hello(0x0302))
-                assert read_all(sock)[-7:] in (FATAL_PROTOCOL_VERSION, b"\x15\x03\x02" + FATAL_PROTOCOL_VERSION[3:])
-        assert says_hello(process)
+def test_tls_1_1_is_refused(usual: HybridProcess, place: tuple[str, str]) -> None:
+    said = ask(usual.address, certificates().ca, *OLD)
+    assert "hello from" not in said
+    assert "Cipher is (NONE)" in said
+    if is_lean(place):
+        assert "alert protocol version" in said
+        with connected(usual.address) as sock:
+            sock.sendall(client_hello(0x0302))
+            assert read_all(sock)[-7:] in (FATAL_PROTOCOL_VERSION, b"\x15\x03\x02" + FATAL_PROTOCOL_VERSION[3:])
+    assert says_hello(usual)
 
 
-def test_keys_are_updated(place: tuple[str, str], tmp_path: Path) -> None:
+def test_keys_are_updated(usual: HybridProcess) -> None:
     """RFC 8446, section 4.6.3: the server answers with an update of its own, whether or not it has data to send."""
-    with running(place, tmp_path) as process, s_client(process.address, certificates().ca, "-tls1_3") as client:
+    with s_client(usual.address, certificates().ca, "-tls1_3") as client:
         client.wait_says(b"Verify return code")
         for _ in range(3):
             client.types(b"K\n")
@@ -125,14 +130,13 @@ def test_keys_are_updated(place: tuple[str, str], tmp_path: Path) -> None:
             client.wait_says(b"hello from")
 
 
-def test_renegotiation_is_refused(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path) as process:
-        with s_client(process.address, certificates().ca, "-tls1_2") as client:
-            client.wait_says(b"Extended master secret")
-            client.types(b"R\n")
-            client.wait_says(b"RENEGOTIATING")
-            assert "no renegotiation" in client.wait_ends()
-        assert says_hello(process)
+def test_renegotiation_is_refused(usual: HybridProcess) -> None:
+    with s_client(usual.address, certificates().ca, "-tls1_2") as client:
+        client.wait_says(b"Extended master secret")
+        client.types(b"R\n")
+        client.wait_says(b"RENEGOTIATING")
+        assert "no renegotiation" in client.wait_ends()
+    assert says_hello(usual)
 
 
 # --- who is let in, and as whom
@@ -183,18 +187,19 @@ def test_a_handshake_that_does_not_come_is_cut(place: tuple[str, str], tmp_path:
         assert read_all(slow) == b""
 
 
-def test_large_bodies_pass_unchanged_in_flat_memory(place: tuple[str, str], tmp_path: Path) -> None:
+def test_large_bodies_pass_unchanged_in_flat_memory(usual: HybridProcess) -> None:
     count = SIZE // len(BLOCK)
     digest = hashlib.sha256(BLOCK * count).hexdigest().encode()
-    with running(place, tmp_path) as process, secured(process) as sock:
+    (worker,) = usual.worker_pids()
+    with secured(usual) as sock:
         for warm in (16, count):
-            before = resident(process.worker_pids()[0])
+            before = resident(worker)
             send_request(sock, "/upload", method="POST", body=BLOCK * warm)
             answer = read_answer(sock)
             send_request(sock, f"/download?{warm}")
             found = hashlib.sha256(read_answer(sock).body).hexdigest().encode()
         assert answer.body == found == digest
-        assert resident(process.worker_pids()[0]) - before < GROWTH
+        assert resident(worker) - before < GROWTH
 
 
 def test_a_client_that_does_not_read_is_cut(place: tuple[str, str], tmp_path: Path) -> None:
@@ -215,7 +220,7 @@ def is_cut(sock: socket.socket) -> bool:
 
 def test_idle_connections_are_ended_at_a_graceful_stop(place: tuple[str, str], tmp_path: Path) -> None:
     """Each client sees the end of the stream, and one that is within its handshake does not keep the worker."""
-    options = ("--graceful-timeout", "6", "--keep-alive-timeout", "1")
+    options = ("--graceful-timeout", "6", "--keep-alive-timeout", "0.5")
     with (
         running(place, tmp_path, *options) as process,
         secured(process) as idle,
@@ -241,4 +246,5 @@ def test_requests_under_way_are_answered_before_the_end(place: tuple[str, str], 
         process.signal(signal.SIGTERM)
         answer = read_answer(sock)
         assert (answer.status, answer.header("connection")) == (200, "close")
+        sock.close()  # or it would be listened to for a while
         assert process.wait() == Exit.OK

@@ -28,7 +28,7 @@ CHATTERS = 200
 MIB = 1024 * 1024
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(scope="module", params=LOOPS)
 def loop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -36,6 +36,13 @@ def loop(request: pytest.FixtureRequest) -> str:
 @contextlib.contextmanager
 def service(loop: str, cwd: Path, *arguments: str) -> Iterator[HybridProcess]:
     with serving(TARGET, "--workers", "1", "--loop", loop, *arguments, cwd=cwd) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def usual(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """One service for all tests that have no wishes and end nothing."""
+    with service(loop, tmp_path_factory.mktemp("usual")) as process:
         yield process
 
 
@@ -86,7 +93,7 @@ async def end_of(client: ClientConnection) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])
-def test_messages_of_every_kind_come_back(loop: str, tmp_path: Path, compression: str | None) -> None:
+def test_messages_of_every_kind_come_back(usual: HybridProcess, compression: str | None) -> None:
     messages: list[str | bytes] = ["hello", "", b"", "tschüß" * 100, b"\0\xff" * 70, b"x" * 70_000, "y" * 3 * MIB]
 
     async def scenario(process: HybridProcess) -> None:
@@ -102,8 +109,7 @@ def test_messages_of_every_kind_come_back(loop: str, tmp_path: Path, compression
             assert [await client.recv() for _ in range(200)] == [str(number) for number in range(200)]
             await (await client.ping())
 
-    with service(loop, tmp_path) as process:
-        run(scenario(process))
+    run(scenario(usual))
 
 
 def test_messages_go_over_tls(loop: str, tmp_path: Path) -> None:
@@ -122,18 +128,17 @@ def test_messages_go_over_tls(loop: str, tmp_path: Path) -> None:
     assert notes(tmp_path) == ["1000"]
 
 
-def test_a_subprotocol_and_header_fields_are_agreed_on(loop: str, tmp_path: Path) -> None:
+def test_a_subprotocol_and_header_fields_are_agreed_on(usual: HybridProcess) -> None:
     async def scenario(process: HybridProcess) -> None:
         async with talking(process, "/last_offer", subprotocols=["one", "two"]) as client:
             assert client.subprotocol == "two"
             assert client.response is not None
             assert client.response.headers["X-Offered"] == "yes"
 
-    with service(loop, tmp_path) as process:
-        run(scenario(process))
+    run(scenario(usual))
 
 
-def test_two_hundred_chat(loop: str, tmp_path: Path) -> None:
+def test_two_hundred_chat(usual: HybridProcess) -> None:
     """Each says one thing, and everybody hears everything."""
 
     async def listen(client: ClientConnection) -> set[Any]:
@@ -148,8 +153,7 @@ def test_two_hundred_chat(loop: str, tmp_path: Path) -> None:
             expected = {f"this is {number}" for number in range(CHATTERS)}
             assert all(heard == expected for heard in await asyncio.gather(*listening))
 
-    with service(loop, tmp_path) as process:
-        run(scenario(process))
+    run(scenario(usual))
 
 
 # -- the ends
@@ -218,12 +222,12 @@ def test_a_client_that_answers_pings_stays(loop: str, tmp_path: Path) -> None:
     async def scenario(process: HybridProcess) -> None:
         async with talking(process, "/echo") as client:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(1.5):
+                async with asyncio.timeout(1.2):
                     await client.recv()
             await client.send("still here")
             assert await client.recv() == "still here"
 
-    arguments = ("--websocket-ping-interval", "200ms", "--websocket-ping-timeout", "400ms")
+    arguments = ("--websocket-ping-interval", "200ms", "--websocket-ping-timeout", "800ms")
     with service(loop, tmp_path, *arguments) as process:
         run(scenario(process))
 
@@ -231,7 +235,7 @@ def test_a_client_that_answers_pings_stays(loop: str, tmp_path: Path) -> None:
 # -- refusals
 
 
-def test_an_application_can_refuse_and_say_why(loop: str, tmp_path: Path) -> None:
+def test_an_application_can_refuse_and_say_why(usual: HybridProcess) -> None:
     async def scenario(process: HybridProcess) -> None:
         with pytest.raises(InvalidStatus) as refused:
             async with talking(process, "/refuse"):
@@ -244,8 +248,7 @@ def test_an_application_can_refuse_and_say_why(loop: str, tmp_path: Path) -> Non
         assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Basic")
         assert response.body == b"who are you?"
 
-    with service(loop, tmp_path) as process:
-        run(scenario(process))
+    run(scenario(usual))
 
 
 BAD = {
@@ -261,14 +264,13 @@ BAD = {
 }
 
 
-def test_bad_handshakes_are_answered_and_the_connection_closes(loop: str, tmp_path: Path) -> None:
-    with service(loop, tmp_path) as process:
-        for name, (status, old, new) in BAD.items():
-            with connected(process.address) as client:
-                client.sendall(HANDSHAKE.replace(old, new, 1) + b"\r\n")
-                answer = read_all(client)
-            assert answer.startswith(b"HTTP/1.1 %d " % status), (name, answer)
-            assert b"connection: close" in answer
+def test_bad_handshakes_are_answered_and_the_connection_closes(usual: HybridProcess) -> None:
+    for name, (status, old, new) in BAD.items():
+        with connected(usual.address) as client:
+            client.sendall(HANDSHAKE.replace(old, new, 1) + b"\r\n")
+            answer = read_all(client)
+        assert answer.startswith(b"HTTP/1.1 %d " % status), (name, answer)
+        assert b"connection: close" in answer
 
 
 # -- back-pressure
@@ -291,7 +293,7 @@ def test_an_application_that_receives_nothing_stops_its_client(loop: str, tmp_pa
         (worker,) = process.worker_pids()
         before = resident(worker)
         with raw(process, "/deaf") as client:
-            client.settimeout(1)
+            client.settimeout(0.5)
             sent = 0
             with contextlib.suppress(TimeoutError):
                 while sent < 100 * MIB:

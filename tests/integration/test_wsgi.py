@@ -6,7 +6,7 @@ import hashlib
 import os
 import select
 import signal
-import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ SIZE = int(os.environ.get("HYBRID_TEST_BODY_MIB", "64")) * 2**20  # bytes of the
 GROWTH = 16 * 2**20  # bytes that a worker's memory may grow by, whatever the size
 
 
-@pytest.fixture(params=PLACES)
+@pytest.fixture(scope="module", params=PLACES)
 def place(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -42,6 +42,13 @@ def place(request: pytest.FixtureRequest) -> str:
 @contextmanager
 def running(place: str, cwd: Path, *arguments: str, target: str = "wsgi_plain:application", **options: Any) -> Any:
     with serving(target, "--workers", "1", *PLACES[place], *arguments, cwd=cwd, **options) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def usual(place: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """One service for all tests that have no wishes and end nothing."""
+    with running(place, tmp_path_factory.mktemp("usual")) as process:
         yield process
 
 
@@ -65,45 +72,42 @@ def test_every_kind_of_request_is_answered(place: str, tmp_path: Path) -> None:
         assert "ERROR" not in process.stderr
 
 
-def test_an_error_is_answered_with_500_and_logged_with_its_traceback(place: str, tmp_path: Path) -> None:
-    with running(place, tmp_path) as process:
-        with connected(process.address) as sock:
-            send_request(sock, "/error")
-            assert read_answer(sock).status == 500
-            send_request(sock, "/hello")
-            assert read_answer(sock).status == 200
-        process.wait_for_log("the application failed at GET /error")
-        process.wait_for_log("LookupError: a broken page")
+def test_an_error_is_answered_with_500_and_logged_with_its_traceback(usual: HybridProcess) -> None:
+    seen = len(usual.lines)
+    with connected(usual.address) as sock:
+        send_request(sock, "/error")
+        assert read_answer(sock).status == 500
+        send_request(sock, "/hello")
+        assert read_answer(sock).status == 200
+    usual.wait_for_log("the application failed at GET /error", since=seen)
+    usual.wait_for_log("LookupError: a broken page", since=seen)
 
 
-def test_requests_that_wait_do_not_hold_up_others(place: str, tmp_path: Path) -> None:
-    with running(place, tmp_path) as process, connected(process.address) as waiting:
+def test_requests_that_wait_do_not_hold_up_others(usual: HybridProcess) -> None:
+    with connected(usual.address) as waiting:
         send_request(waiting, "/nap?1")
         for _ in range(10):
-            assert get(process, "/hello").status == 200
+            assert get(usual, "/hello").status == 200
         assert select.select([waiting], [], [], 0)[0] == [], "it still waits"
         assert read_answer(waiting).status == 200
 
 
-def test_hybrids_sockets_serve_in_greenlets(place: str, tmp_path: Path) -> None:
-    with running(place, tmp_path) as process:
-        answer = get(process, "/fetch")
-        threaded = b"wsgi-" in get(process, "/hello").body
-    if threaded:
+def test_hybrids_sockets_serve_in_greenlets(usual: HybridProcess) -> None:
+    seen = len(usual.lines)
+    answer = get(usual, "/fetch")
+    if b"wsgi-" in get(usual, "/hello").body:  # a thread
         assert answer.status == 500
-        assert "no hybrid loop runs in this thread" in process.stderr
+        usual.wait_for_log("no hybrid loop runs in this thread", since=seen)
     else:
         assert b"hello from" in answer.body
 
 
 def test_a_stuck_request_does_not_keep_the_worker(place: str, tmp_path: Path) -> None:
-    """The grace period is two seconds: the worker ends by itself, within it."""
+    """It ends by itself, within the grace period; if it were killed, the exit code would be another."""
     with running(place, tmp_path, "--graceful-timeout", "2") as process, connected(process.address) as sock:
         send_request(sock, "/nap?1000")
         _wait_taken(process)
-        began = time.monotonic()
         assert process.stop() == Exit.OK
-        assert time.monotonic() - began < 5
     assert "killing" not in process.stderr.lower(), process.stderr
 
 
@@ -111,9 +115,7 @@ def test_an_endless_answer_does_not_keep_the_worker(place: str, tmp_path: Path) 
     with running(place, tmp_path, "--graceful-timeout", "2") as process, connected(process.address) as sock:
         send_request(sock, "/events")
         assert b"tick" in sock.recv(65_536) + sock.recv(65_536)
-        began = time.monotonic()
         assert process.stop() == Exit.OK
-        assert time.monotonic() - began < 5
     assert "killing" not in process.stderr.lower(), process.stderr
 
 
@@ -150,11 +152,11 @@ def test_it_serves_over_tls(place: str, tmp_path: Path) -> None:
 # --- large bodies
 
 
-def test_a_large_upload_takes_no_memory(place: str, tmp_path: Path) -> None:
+def test_a_large_upload_takes_no_memory(usual: HybridProcess) -> None:
     digest = hashlib.sha256()
-    with running(place, tmp_path) as process, connected(process.address, timeout=60) as sock:
-        get(process, "/upload", method="POST", body=BLOCK * 64)
-        with memory_of(process) as peak:
+    with connected(usual.address, timeout=60) as sock:
+        get(usual, "/upload", method="POST", body=BLOCK * 64)
+        with memory_of(usual) as peak:
             head = f"POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: {SIZE}\r\n\r\n"
             sock.sendall(head.encode())
             for _ in range(SIZE // len(BLOCK)):
@@ -165,7 +167,7 @@ def test_a_large_upload_takes_no_memory(place: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["generator", "file"])
-def test_a_large_download_takes_no_memory(place: str, tmp_path: Path, way: str) -> None:
+def test_a_large_download_takes_no_memory(usual: HybridProcess, tmp_path: Path, way: str) -> None:
     blocks = SIZE // len(BLOCK)
     target = f"/download?{blocks}"
     if way == "file":
@@ -177,9 +179,9 @@ def test_a_large_download_takes_no_memory(place: str, tmp_path: Path, way: str) 
     expected, received = hashlib.sha256(), hashlib.sha256()
     for _ in range(blocks):
         expected.update(BLOCK)
-    with running(place, tmp_path) as process, connected(process.address, timeout=60) as sock:
-        get(process, "/download?64")
-        with memory_of(process) as peak:
+    with connected(usual.address, timeout=60) as sock:
+        get(usual, "/download?64")
+        with memory_of(usual) as peak:
             sock.sendall(f"GET {target} HTTP/1.0\r\n\r\n".encode())
             received.update(sock.recv(65_536).partition(b"\r\n\r\n")[2])
             while part := sock.recv(1 << 20):

@@ -17,8 +17,8 @@ from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, serving
 
-flask = pytest.importorskip("flask")
-django = pytest.importorskip("django")
+pytest.importorskip("flask")
+pytest.importorskip("django")
 httpx = pytest.importorskip("httpx")
 aiohttp = pytest.importorskip("aiohttp")
 
@@ -30,7 +30,7 @@ PLACES = {
 }
 
 
-@pytest.fixture(params=PLACES)
+@pytest.fixture(scope="module", params=PLACES)
 def place(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -38,6 +38,20 @@ def place(request: pytest.FixtureRequest) -> str:
 @contextmanager
 def running(target: str, place: str, cwd: Path) -> Iterator[HybridProcess]:
     with serving(target, "--workers", "2", *PLACES[place], cwd=cwd) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def flask(place: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """The application of Flask for all tests; what it remembers is in its clients' cookies."""
+    with running("wsgi_flask:app", place, tmp_path_factory.mktemp("flask")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def django(place: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """The application of Django for all tests; only one of them votes."""
+    with running("wsgi_django:application", place, tmp_path_factory.mktemp("django")) as process:
         yield process
 
 
@@ -55,8 +69,8 @@ def client_of(process: HybridProcess) -> Iterator[httpx.Client]:
 # --- Flask
 
 
-def test_flask_keeps_a_session(place: str, tmp_path: Path) -> None:
-    with running("wsgi_flask:app", place, tmp_path) as process, client_of(process) as client:
+def test_flask_keeps_a_session(flask: HybridProcess) -> None:
+    with client_of(flask) as client:
         assert client.get("/").text == "You are not logged in"
         assert client.post("/login", data={"username": "<Änne>"}).text == "Logged in as &lt;Änne&gt;"
         assert client.get("/flashed").json() == ["You were successfully logged in"]
@@ -66,9 +80,9 @@ def test_flask_keeps_a_session(place: str, tmp_path: Path) -> None:
         assert client.cookies["second"] == "another"
 
 
-def test_flask_reads_and_sends(place: str, tmp_path: Path) -> None:
+def test_flask_reads_and_sends(flask: HybridProcess, tmp_path: Path) -> None:
     (tmp_path / "data.bin").write_bytes(DATA)
-    with running("wsgi_flask:app", place, tmp_path) as process, client_of(process) as client:
+    with client_of(flask) as client:
         assert client.get("/hello/Ärzte").text == "<h1>Hello Ärzte!</h1>"
         assert client.get("/search", params={"key": "a b&c"}).json() == {
             "key": "a b&c",
@@ -87,18 +101,18 @@ def test_flask_reads_and_sends(place: str, tmp_path: Path) -> None:
         assert client.get("/large.csv?rows=5000").text == "".join(f"{row},5000\n" for row in range(5000))
 
 
-def test_flask_answers_errors(place: str, tmp_path: Path) -> None:
-    with running("wsgi_flask:app", place, tmp_path) as process, client_of(process) as client:
+def test_flask_answers_errors(flask: HybridProcess) -> None:
+    with client_of(flask) as client:
         assert client.get("/denied").status_code == 401
         assert client.get("/nowhere").text == "This page does not exist: /nowhere"
         assert client.get("/broken").status_code == 500
-        process.wait_for_log("LookupError: a broken view")
+        flask.wait_for_log("LookupError: a broken view")
         assert client.delete("/").status_code == 405
         assert client.options("/login").headers["allow"].replace(" ", "").count(",") == 3
         assert client.head("/").text == ""
 
 
-def test_flask_serves_many_clients_of_aiohttp(place: str, tmp_path: Path) -> None:
+def test_flask_serves_many_clients_of_aiohttp(flask: HybridProcess) -> None:
     """A context of Flask's is seen by its own request only; a chunked upload arrives whole."""
 
     async def ask(process: HybridProcess) -> None:
@@ -120,26 +134,24 @@ def test_flask_serves_many_clients_of_aiohttp(place: str, tmp_path: Path) -> Non
             async with session.post("/upload", data=form) as answer:
                 assert (await answer.json())["digest"] == hashlib.sha256(DATA).hexdigest()
 
-    with running("wsgi_flask:app", place, tmp_path) as process:
-        asyncio.run(asyncio.wait_for(ask(process), 30))
+    asyncio.run(asyncio.wait_for(ask(flask), 30))
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-def test_flask_takes_an_upload_of_curl(place: str, tmp_path: Path) -> None:
+def test_flask_takes_an_upload_of_curl(flask: HybridProcess, tmp_path: Path) -> None:
     """Which asks for 100 Continue first."""
     (tmp_path / "data.bin").write_bytes(DATA)
-    with running("wsgi_flask:app", place, tmp_path) as process:
-        command = ["curl", "-sS", "--noproxy", "*", "-H", "Expect: 100-continue", "--expect100-timeout", "20"]
-        fields = ["-F", f"the_file=@{tmp_path}/data.bin", "-F", "note=curl", f"{base(process)}/upload"]
-        done = subprocess.run([*command, *fields], capture_output=True, text=True, timeout=30, check=True)
+    command = ["curl", "-sS", "--noproxy", "*", "-H", "Expect: 100-continue", "--expect100-timeout", "20"]
+    fields = ["-F", f"the_file=@{tmp_path}/data.bin", "-F", "note=curl", f"{base(flask)}/upload"]
+    done = subprocess.run([*command, *fields], capture_output=True, text=True, timeout=30, check=True)
     assert hashlib.sha256(DATA).hexdigest() in done.stdout
 
 
 # --- Django
 
 
-def test_django_votes_in_its_polls(place: str, tmp_path: Path) -> None:
-    with running("wsgi_django:application", place, tmp_path) as process, client_of(process) as client:
+def test_django_votes_in_its_polls(django: HybridProcess) -> None:
+    with client_of(django) as client:
         assert client.get("/polls/").text == "What's new?"
         form = client.get("/polls/1/").text
         match = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
@@ -154,20 +166,20 @@ def test_django_votes_in_its_polls(place: str, tmp_path: Path) -> None:
         assert client.post("/polls/1/vote/", data={"choice": "2"}).status_code == 403
 
 
-def test_django_sends_files_and_streams(place: str, tmp_path: Path) -> None:
+def test_django_sends_files_and_streams(django: HybridProcess, tmp_path: Path) -> None:
     (tmp_path / "data.bin").write_bytes(DATA)
-    with running("wsgi_django:application", place, tmp_path) as process, client_of(process) as client:
+    with client_of(django) as client:
         answer = client.get("/download", params={"path": f"{tmp_path}/data.bin"})
         assert answer.content == DATA
         assert answer.headers["content-disposition"] == 'attachment; filename="data.bin"'
         assert client.get("/stream").text == "".join(f"{number}\n" for number in range(1000))
-        for worker in process.worker_pids():
+        for worker in django.worker_pids():
             eventually(lambda pid=worker: not _holds(pid, "data.bin"), "the file is closed")  # type: ignore[misc]
 
 
-def test_django_knows_its_address_and_its_errors(place: str, tmp_path: Path) -> None:
-    with running("wsgi_django:application", place, tmp_path) as process, client_of(process) as client:
-        assert client.get("/about").json() == {"uri": f"{base(process)}/about", "secure": False, "voted": False}
+def test_django_knows_its_address_and_its_errors(django: HybridProcess) -> None:
+    with client_of(django) as client:
+        assert client.get("/about").json() == {"uri": f"{base(django)}/about", "secure": False, "voted": False}
         assert client.get("/polls").url.path == "/polls/"
         assert client.get("/polls/99/").status_code == 404
         assert client.get("/broken").status_code == 500

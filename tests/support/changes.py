@@ -23,6 +23,8 @@ ONE_EACH = [
     if loop in LOOPS
 ]
 """Each loop with an interface, where all pairs would tell no more."""
+PLACES = [*ONE_EACH, *(pair for pair in (("epoll", "asgi"), ("gevent", "wsgi")) if pair[0] in LOOPS)]
+"""The same, and both interfaces where they have transports of their own: for tests of what lies below them."""
 CLOSING = {"kept": False, "closed": True}  # connections of a storm: what `Storm` is to be told
 FRESH = {"PYTHONDONTWRITEBYTECODE": "1"}  # or a version of the same second and size would be taken for the other
 

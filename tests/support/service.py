@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -13,9 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hybrid.workers.contract.exits import Exit
+from support.clients import connected
 from support.process import DEADLINE, HybridProcess
 
+_LISTENS, _ESTABLISHED = "0A", "01"  # states as /proc/net/tcp has them
 APPLICATIONS = Path(__file__).resolve().parents[1] / "applications"
+UNSTEERED = ("--stall-threshold", "60s")
+"""Options for tests that count on connections coming to every worker. On a busy machine a worker waits for a core for
+longer than 10 ms, is stalled by default then, and its new connections go to the others."""
 T = TypeVar("T")
 
 
@@ -65,14 +69,26 @@ def _wait_ready(process: HybridProcess) -> None:
 
 
 def assert_free(process: HybridProcess) -> None:
-    """Check that nobody listens on the TCP addresses of `process` any more."""
-    for address in process.addresses:
-        if "://" in address or address.startswith("unix:"):
-            continue
-        host, _, port = address.rpartition(":")
-        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            assert probe.connect_ex((host.strip("[]"), int(port))) != 0, f"{address} is still listened on"
+    """Check that no process of the group of `process` listens on its TCP addresses any more.
+
+    Somebody else may: the kernel gives a port that has become free to whoever asks next. So nothing is connected to it.
+    """
+    tcp = [address for address in process.addresses if "://" not in address and not address.startswith("unix:")]
+    listening = _sockets_at({int(address.rpartition(":")[2]) for address in tcp}, _LISTENS)
+    if listening:
+        held = {pid: open_files(pid) & listening for pid in process.survivors()}
+        assert not any(held.values()), f"{tcp} are still listened on; by process: {held}"
+
+
+def _sockets_at(ports: Collection[int], wanted: str) -> set[str]:
+    """The sockets of a state at one of the ports, on whatever address, as /proc/PID/fd names them."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state, *fields = line.split()
+            if state == wanted and int(local.rpartition(":")[2], 16) in ports:
+                found.add(f"socket:[{fields[5]}]")
+    return found
 
 
 def eventually(condition: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
@@ -84,12 +100,45 @@ def eventually(condition: Callable[[], T], what: str, deadline: float = DEADLINE
     return found
 
 
+@contextmanager
+def connected_to_all(process: HybridProcess) -> Iterator[None]:
+    """Open connections until each worker has accepted one; they are held while the block runs.
+
+    Give the service `UNSTEERED`. A moment after its start a worker may still accept what waits for the one that has
+    just become ready: any fixed number of connections can come to one of them.
+    """
+    with contextlib.ExitStack() as stack:
+        workers = process.worker_pids()
+
+        def is_done() -> bool:
+            stack.enter_context(connected(process.address))
+            return all(connections(worker, process.address[1]) for worker in workers)
+
+        eventually(is_done, "each worker has a connection")
+        yield
+
+
 # --- what /proc tells of a process
+
+
+def connections(pid: int, port: int) -> int:
+    """How many connections to the port the process has accepted that neither side has ended."""
+    return len(open_files(pid) & _sockets_at({port}, _ESTABLISHED))
 
 
 def descriptors(pid: int) -> int:
     """How many descriptors the process holds."""
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names only: the entries may vanish
+
+
+def open_files(pid: int) -> set[str]:
+    """What the descriptors of the process are, as /proc names it; nothing if it has ended."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.add(str(entry.readlink()))
+    return found
 
 
 def sockets(pid: int) -> int:

@@ -6,10 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support import loops
 from support.leaks import Census
+from support.process import HybridProcess
+from support.service import assert_free
 
 
 def test_nothing_new_is_nothing_left() -> None:
@@ -41,6 +44,33 @@ def test_a_child_nobody_waited_for_is_found(code: str) -> None:
     assert [line for line in census.newcomers() if f"pid={child.pid}" in line]
     child.communicate()
     assert census.newcomers() == []
+
+
+CLAIMS = "import signal, sys; print('listening on', sys.argv[1], file=sys.stderr, flush=True); signal.pause()"
+LISTENS = "import socket, sys; sock = socket.create_server(('127.0.0.1', 0)); "
+LISTENS += "sys.argv[1] = '127.0.0.1:%d' % sock.getsockname()[1]; "
+
+
+def test_an_address_on_which_a_process_of_the_group_listens_is_not_free(tmp_path: Path) -> None:
+    process = HybridProcess("", cwd=tmp_path, executable=[sys.executable, "-c", LISTENS + CLAIMS])
+    try:
+        process.wait_for_log("listening on")
+        with pytest.raises(AssertionError, match=rf"still listened on; by process: {{{process.pid}: {{'socket:"):
+            assert_free(process)
+    finally:
+        process.close()
+    assert_free(process)
+
+
+def test_an_address_on_which_somebody_else_listens_by_now_is_free(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+        process = HybridProcess(address, cwd=tmp_path, executable=[sys.executable, "-c", CLAIMS])
+        try:
+            process.wait_for_log("listening on")
+            assert_free(process)
+        finally:
+            process.close()
 
 
 def test_the_loop_matrix_can_be_narrowed_to_one(monkeypatch: pytest.MonkeyPatch) -> None:

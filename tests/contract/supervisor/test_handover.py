@@ -584,7 +584,7 @@ def test_after_a_failure_with_more_workers_the_next_one_finds_indexes_that_are_s
 def test_a_successor_whose_further_sockets_cannot_be_opened_is_told_why(
     opened: Open, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handover, "_MOST_SLOTS", 3)
+    monkeypatch.setattr(handover, "MAX_WORKERS", 3)
     play = begin(opened(LOCAL))
     play.asks("take")
     found = play.asks("open", binds=[LOCAL], workers=4)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.records import logged
 
 from hybrid.changes import Watched
 from hybrid.restarting import QUIT_GRACE, Reloader, Signalled
-from hybrid.workers.contract.log import LOGGER_NAME
 
 GRACE = 2.0
 
@@ -167,27 +166,14 @@ def test_a_change_while_the_new_child_boots_restarts_once_more(scene: Scene) -> 
 
 def test_the_log_says_what_has_changed_once(scene: Scene, records: list[str]) -> None:
     scene.play(quiet, edits("sub/app.py"), edits("other.py"), quiet)
-    assert records == ["reload: sub/app.py changed; restarting"]
+    assert records == ["INFO reload: sub/app.py changed; restarting"]
 
 
 @pytest.fixture
 def records() -> Iterator[list[str]]:
     """What is logged, as it is logged."""
-    lines: list[str] = []
-
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    logger, keeper = logging.getLogger(LOGGER_NAME), Keeper()
-    before = logger.level, logger.propagate
-    logger.addHandler(keeper)
-    logger.setLevel("INFO")
-    logger.propagate = False
-    yield lines
-    logger.removeHandler(keeper)
-    logger.setLevel(before[0])
-    logger.propagate = before[1]
+    with logged() as lines:
+        yield lines
 
 
 def test_the_compiled_form_of_a_changed_module_is_gone_before_the_next_start(scene: Scene, tmp_path: Path) -> None:
@@ -231,7 +217,7 @@ def test_a_child_that_fails_is_left_until_something_changes(
 ) -> None:
     assert scene.play(quiet, child_ends(code), quiet, quiet) is None
     assert len(scene.children) == 1
-    assert records == [f"reload: the service has ended {words}; waiting for a change"]
+    assert records == [f"WARNING reload: the service has ended {words}; waiting for a change"]
     scene.play(edits(), quiet)
     assert len(scene.children) == 2
 

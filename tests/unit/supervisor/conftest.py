@@ -36,14 +36,10 @@ def kernel() -> Iterator[FakeKernel]:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
+def log(caplog: pytest.LogCaptureFixture) -> Log:
     """Give the lines that the supervisor has logged."""
-    logger = logging.getLogger("hybrid")
-    level, handlers, propagate = logger.level, logger.handlers, logger.propagate
-    logger.setLevel(logging.INFO)
-    logger.handlers, logger.propagate = [], True
-    yield lambda: [record.getMessage() for record in caplog.records]
-    logger.level, logger.handlers, logger.propagate = level, handlers, propagate
+    caplog.set_level(logging.INFO, "hybrid")
+    return lambda: [record.getMessage() for record in caplog.records]
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -150,9 +149,8 @@ def test_what_is_no_socket_is_refused_and_closed(siblings: Siblings) -> None:
 
 
 def test_a_listener_that_cannot_be_polled_is_said_and_the_others_are(
-    siblings: Siblings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    siblings: Siblings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("hybrid"), "propagate", True)
     siblings.fails.add("a0")
     siblings.adoption.adopt((0, 2))
     assert siblings.adopted == ["a2", "b0", "b2"]

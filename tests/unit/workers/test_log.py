@@ -14,14 +14,6 @@ import pytest
 from hybrid.workers.contract import log
 
 
-@pytest.fixture(autouse=True)
-def _logger_as_before() -> Iterator[None]:
-    logger = logging.getLogger(log.LOGGER_NAME)
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
-
-
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
     read_end, write_end = os.pipe()
