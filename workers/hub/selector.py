@@ -170,6 +170,8 @@ class HubSelector(Registrations):
 
         def ready() -> None:
             watch.on_readable = ready
+            while self._jobs:  # one of them may compute for long: whoever is accepted before it would wait for it
+                self._run_jobs()
             callback()
 
         def end() -> None:

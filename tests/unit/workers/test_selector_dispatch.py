@@ -98,6 +98,40 @@ def test_a_listener_may_be_ended_by_its_own_callback(selector: HubSelector, poll
     assert poller.mask == 0
 
 
+class TwoReady(BothReady):
+    """A poller that finds a connection readable, and then a listener."""
+
+    def wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        return [(7, READ), (8, READ)]
+
+
+def test_requests_at_hand_are_served_before_another_connection_is_accepted() -> None:
+    """One that computes for long would keep whoever is accepted before it waiting, and a sibling may be free."""
+    selector = HubSelector(TwoReady())
+    heard: list[str] = []
+    selector.carry = lambda jobs: [job.run() for job in jobs]
+    connection = selector.open(7)
+    selector.arm(connection, READ)
+    connection.on_readable = lambda: selector.run_job(Saying("request", heard))
+    selector.listen(8, lambda: heard.append("accepted"))
+    selector.select(0)
+    assert heard == ["request", "accepted"]
+
+
+class Saying:
+    """A job that says so when it is run."""
+
+    def __init__(self, word: str, heard: list[str]) -> None:
+        self.word = word
+        self.heard = heard
+
+    def run(self) -> None:
+        self.heard.append(self.word)
+
+    def parked(self, carrier: object) -> None:
+        raise AssertionError("it does not wait")
+
+
 def test_a_callback_for_the_end_of_the_turn_comes_after_all_events_and_only_within_a_turn(
     selector: HubSelector,
 ) -> None:
