@@ -11,7 +11,6 @@
     footprint     the memory of all processes of one application at four workers
     httpload      runs the client (native/httpload.c), which goes on when requests fail and tells when and how
     processes     a server's processes: which answer, what they hold, whether they are gone
-    options       of hybrid, if it has them
     rows          the servers
 
 Nothing is pinned here but in `uniform`: two workers have two cores, and the clients share them.

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 from benchmarks import figures, servers, table
-from benchmarks.servers import Command, Server, ServerFailed
-from benchmarks.service import httpload, options, processes, rows
+from benchmarks.servers import Command, Server
+from benchmarks.service import httpload, processes, rows
 from benchmarks.service.httpload import Clients, Outcome, Running
 from benchmarks.service.scenario import Scenario
 
@@ -40,7 +40,7 @@ _Change = Callable[[Server, Running, float], Callable[[Outcome], bool]]  # do it
 
 def scenarios() -> list[Scenario]:
     """Return what `lifecycle` measures."""
-    recycling = rows.hybrid(*options.known(_RECYCLE, _RECYCLE_AFTER), workers=_RECYCLING)
+    recycling = rows.hybrid(_RECYCLE, _RECYCLE_AFTER, workers=_RECYCLING)
     height = f"{rows.WORKERS} to {_MANY} to 1"
     return [
         _scenario("upgrade", "an upgrade by SIGUSR2", rows.hybrid(), _upgrade),
@@ -94,8 +94,6 @@ def _send(server: Server, number: int, times: int) -> None:
 
 def _recycle(server: Server, running: Running, end: float) -> Callable[[Outcome], bool]:
     """Each of the first workers has been replaced."""
-    if not options.known(_RECYCLE, _RECYCLE_AFTER):
-        raise ServerFailed(f"hybrid run has no {_RECYCLE}")
     return lambda load: len(load.workers) >= 2 * _RECYCLING
 
 

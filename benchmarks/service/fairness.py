@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import figures, quiet, report, servers, table
 from benchmarks.applications import mixed
 from benchmarks.servers import Command
-from benchmarks.service import httpload, options, processes, rows, uniform
+from benchmarks.service import httpload, processes, rows, uniform
 from benchmarks.service.httpload import Clients, Outcome, Running
 
 _WATCHING = "--stall-threshold"
@@ -41,7 +41,7 @@ _Found = dict[str, dict[int, Sample]]  # server -> round -> sample
 
 def commands() -> list[Command]:
     """Return hybrid with and without a look-out for busy workers, and the peers."""
-    blind = rows.hybrid(*options.known(_WATCHING, "0"), suffix=" unwatched")
+    blind = rows.hybrid(_WATCHING, "0", suffix=" unwatched")
     return [*rows.hybrid(), *blind, rows.gunicorn_gevent(), rows.uvicorn(), *rows.granian()]
 
 
@@ -62,7 +62,7 @@ def measure(plan: report.Plan) -> report.Report:
         text, more = uniform.measure(beside, plan, failures)
         texts.append(text)
         data |= more
-    return report.Report("\n\n".join([*texts, *options.missing(_WATCHING)]), data, failures)
+    return report.Report("\n\n".join(texts), data, failures)
 
 
 def _measured(part: str, chosen: list[Command], busy: Clients, plan: report.Plan, failures: dict[str, str]) -> _Found:

@@ -15,7 +15,7 @@ import time
 from benchmarks import figures, machine, report, servers, table
 from benchmarks.load import LoadFailed
 from benchmarks.servers import Command
-from benchmarks.service import httpload, options, processes, rows
+from benchmarks.service import httpload, processes, rows
 from benchmarks.service.httpload import Clients
 from benchmarks.web import peers
 
@@ -51,9 +51,7 @@ _Found = dict[str, dict[int, Sample]]  # server -> round -> sample
 def commands(target: str) -> list[Command]:
     """Return hybrid with and without preloading, and the peers as they come: each worker imports for itself."""
     ours = [
-        servers.hybrid(
-            f"hybrid {loop}{suffix}", target, loop=loop, workers=WORKERS, options=options.known(_PRELOAD, choice)
-        )
+        servers.hybrid(f"hybrid {loop}{suffix}", target, loop=loop, workers=WORKERS, options=(_PRELOAD, choice))
         for loop in ("epoll", "uvloop")
         for choice, suffix in (("auto", ""), ("off", " no preload"))
     ]
@@ -77,7 +75,7 @@ def measure(plan: report.Plan) -> report.Report:
         for name, samples in servers_found.items()
     }
     texts = [_text(part, servers_found, plan) for part, servers_found in found.items()]
-    return report.Report("\n\n".join([*texts, *options.missing(_PRELOAD)]), data, failures)
+    return report.Report("\n\n".join(texts), data, failures)
 
 
 def _measured(part: str, chosen: list[Command], plan: report.Plan, failures: dict[str, str]) -> _Found:

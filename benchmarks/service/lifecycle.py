@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import figures, report, table
 from benchmarks.servers import Command
-from benchmarks.service import changes, kills, options, reloads, rows, stops
+from benchmarks.service import changes, kills, reloads, rows, stops
 from benchmarks.service.scenario import CLIENTS, Scenario
 
 _STRETCH = 10 / 3  # of the seconds of a measurement: ten by default
@@ -32,7 +32,7 @@ def measure(plan: report.Plan) -> report.Report:
             found = _measured(one, commands, plan, failures)
             texts.append(_text(one, found, plan))
             data |= {" ".join([one.name, *key]): {"rounds": _plain(samples)} for key, samples in found.items()}
-    return report.Report("\n\n".join([*texts, *options.missing("--max-requests")]), data, failures)
+    return report.Report("\n\n".join(texts), data, failures)
 
 
 def _measured(scenario: Scenario, commands: list[Command], plan: report.Plan, failures: dict[str, str]) -> _Found:

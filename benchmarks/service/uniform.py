@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import figures, machine, quiet, report, servers, table
 from benchmarks.load import LoadFailed
 from benchmarks.servers import Command, Server
-from benchmarks.service import httpload, options, processes, rows
+from benchmarks.service import httpload, processes, rows
 from benchmarks.service.httpload import Clients
 
 _WATCHING = "--stall-threshold"
@@ -63,7 +63,7 @@ class Sample:
 
 def wanted(plan: report.Plan) -> list[Row]:
     """Return the rows that the plan wants; their names begin with `uniform`, or are those of the servers."""
-    pairs = zip(rows.hybrid(), rows.hybrid(*options.known(_WATCHING, "0")), strict=True)
+    pairs = zip(rows.hybrid(), rows.hybrid(_WATCHING, "0"), strict=True)
     every = [
         Row(f"{watched.name} {kind}", watched, blind, clients)
         for watched, blind in pairs
