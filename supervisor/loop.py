@@ -347,6 +347,8 @@ class Shell:
         records = {pid: self._crew[pid].record for pid in self._machine.serving() if pid in self._crew}
         sight = self._lookout.look(now, records)
         if sight.news:
+            for item in sight.news:
+                self._crew.has_stalled(item.pid, now)
             self._feed(ev.Looked(sight.news))
         for pid in sight.ping:
             self._crew.ping(pid)

@@ -16,12 +16,16 @@ from hybrid.workers.contract.messages import Adopt, Learn, Message, Ping, Promot
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
 from hybrid.workers.contract.seat import Listener
 
-STICKS = 1.0
-"""Seconds for which a queue is served on by siblings after its own worker does again.
+STICKS = 0.1
+"""Seconds for which a queue is served on by siblings after its own worker does so: it boots, or is back."""
+STICKS_AFTER_STALL = 1.0
+"""The same after a stall.
 
 Stalls come in flocks, and the next one costs nobody the threshold then. Where a client with requests of 100 ms connects
 anew each time, the p99 of short requests beside it is 4 ms, and was 17 ms with a tenth of this (`benchmarks fairness`).
 """
+
+_FORGOTTEN = 10.0  # seconds after a stall: the slot is nothing special then
 
 
 @dataclasses.dataclass(slots=True)
@@ -62,6 +66,7 @@ class Crew:
         self._pids: dict[int, int] = {}  # descriptor of a channel -> pid
         self._births: dict[int, Line] = {}  # slot -> line of the worker that a zygote was asked to fork
         self._slots: dict[int, int] = {}  # descriptor of a channel -> slot of such a worker
+        self._stalled: dict[int, float] = {}  # slot -> when a stall of its worker began or ended last, seconds
 
     # --- questions
 
@@ -191,7 +196,18 @@ class Crew:
         if line.wants == line.adopts:
             line.shrinks_at = None
         elif line.shrinks_at is None:
-            line.shrinks_at = now + STICKS
+            line.shrinks_at = now + self._sticks(line.adopts - line.wants, now)
+
+    def has_stalled(self, pid: int, now: float) -> None:
+        """A worker stalls, or does no more: its queue is left to siblings for longer than that."""
+        line = self._lines.get(pid)
+        if line is not None:
+            self._stalled[line.slot] = now
+
+    def _sticks(self, slots: frozenset[int], now: float) -> float:
+        """Return for how many seconds queues are served on."""
+        recent = now - _FORGOTTEN
+        return STICKS_AFTER_STALL if any(self._stalled.get(slot, recent) > recent for slot in slots) else STICKS
 
     def settle(self, now: float) -> None:
         """Tell those that serve more than they should."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import select
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from hybrid.workers.contract.exits import Exit
 
 CONNECTIONS = 64
 GRACE = 10.0  # seconds
+TRIES = 10
 ASKED_BEFORE = 100  # requests that may be answered between the word of a stop and its beginning
 ARGUMENTS = ("--workers", "2", "--graceful-timeout", f"{GRACE}", *UNSTEERED)
 
@@ -138,9 +140,21 @@ def wrk(process: HybridProcess) -> Iterator[subprocess.Popen[str]]:
         pass  # wrk opens all of its own at once: the worker that became ready last accepts by now
     eventually(lambda: not any(connections(worker, port) for worker in workers), "these connections have ended")
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d1s", f"http://{host}:{port}/hello"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        try:
-            eventually(lambda: all(connections(worker, port) for worker in workers), "all workers have connections")
-            yield running
-        finally:
-            running.kill()
+    for _ in range(TRIES):  # all of them may come to one worker while it serves the queue of the other one
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+            try:
+                if shares_out(running, port, workers):
+                    yield running
+                    return
+            finally:
+                running.kill()
+    raise AssertionError(f"the connections of wrk came to one worker, {TRIES} times")
+
+
+def shares_out(running: subprocess.Popen[str], port: int, workers: list[int]) -> bool:
+    """Wait until each worker has a connection; False if that is not so before wrk ends."""
+    while running.poll() is None:
+        if all(connections(worker, port) for worker in workers):
+            return True
+        select.select([], [], [], 0.005)
+    return False

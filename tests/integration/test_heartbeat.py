@@ -277,7 +277,6 @@ def test_it_tells_once_of_a_connection_while_nobody_watches(loop: str, start: St
     [
         ({"max_requests": 3, "jitter": 0}, "served 3 requests"),
         ({"max_lifetime": 0.001}, "lived for "),
-        ({"max_memory": 1}, " MiB of memory"),
     ],
 )
 def test_it_says_once_that_it_is_worn_and_serves_on(loop: str, wear: dict[str, Any], why: str, start: Start) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.leaks import Census
 
-from hybrid.supervisor.children.crew import Crew, Line
+from hybrid.supervisor.children.crew import STICKS, STICKS_AFTER_STALL, Crew, Line
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.watch.evidence import Evidence
 from hybrid.workers.contract.channel import Channel
@@ -303,3 +303,17 @@ def test_a_full_line_of_one_child_keeps_no_other_from_learning(company: Company)
     company.crew.teach_all(company.open(2))
     assert (company.crew[7].knows, company.crew[8].knows) == (1, 2)
     assert [type(item) for item in company.heard(8)] == [Learn]
+
+
+def test_the_queue_of_a_worker_that_has_stalled_is_left_to_its_siblings_for_longer(company: Company) -> None:
+    """Stalls come in flocks; a worker that was only born, or is back, has its own queue soon."""
+    company.employ(7, slot=0)
+    company.employ(8, slot=1)
+    company.crew.adopt(7, (1,), company.listeners, 5.0)
+    company.crew.adopt(7, (), company.listeners, 6.0)
+    assert company.crew.due == 6.0 + STICKS
+    company.crew.settle(6.0 + STICKS)
+    company.crew.adopt(7, (1,), company.listeners, 7.0)
+    company.crew.has_stalled(8, 7.0)
+    company.crew.adopt(7, (), company.listeners, 7.1)
+    assert company.crew.due == 7.1 + STICKS_AFTER_STALL
