@@ -176,7 +176,7 @@ class Shell:
         ready = self._wait(deadline, self._inquest.due, self._herald.due, self._crew.due)
         for name in self._kernel.take_signals():
             self._on_signal(name)
-        for fd in ready:
+        for fd in ready or ():
             self._on_readable(fd)
         self._reap()
         now = self._kernel.now()
@@ -188,11 +188,10 @@ class Shell:
         self._inquest.advance(now)
         self._tell(now)
 
-    def _wait(self, *dues: float | None) -> list[int]:
+    def _wait(self, *dues: float | None) -> list[int] | None:
         """Sleep until something happens or is due; return the descriptors that are readable.
 
-        Under load most turns are looks that show nothing new: such a look is taken here, and is half a turn's work. A
-        death whose signal comes in the same moment is noted with the next ping, if the channel's end is not seen first.
+        Under load most turns are looks that show nothing new: such a look is taken here, and is half a turn's work.
         """
         due = min((when for when in dues if when is not None), default=None)
         while True:
@@ -202,8 +201,10 @@ class Shell:
             now = self._kernel.now()
             if wake is not None and now - wake > _ASLEEP:
                 self._lookout.forgive(now)
-            if ready or look is None or now < look or (due is not None and due <= now) or self._look(now):
+            if ready is not None or look is None or (due is not None and due <= now):
                 return ready
+            if look <= now and self._look(now):
+                return None
 
     def _tell(self, now: float) -> None:
         """Tell the others how it goes: the embedding process, the service manager, the other supervisor."""

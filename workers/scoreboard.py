@@ -206,10 +206,10 @@ class Heartbeat:
         """The supervisor has sent a `Ping`: tell that the loop turns, and what it takes time to look at."""
         self.numbers[TURNS] = self._count_turns()
         self.numbers[REQUESTS] = self.requests
-        self.measures_memory()
+        self.measure_memory()
         self.times[ANSWERED] = self.times[ASKED]
 
-    def measures_memory(self) -> int:
+    def measure_memory(self) -> int:
         """Tell how much memory is resident now, bytes, and return it."""
         self.numbers[MEMORY] = memory = resident() or self.numbers[MEMORY]
         return memory

@@ -43,6 +43,7 @@ class Endurance:
         self._began = clock()
         self._worn = False
         self._lifetime = wear.max_lifetime * (1 + wear.jitter * draw())
+        self._most_memory = wear.max_memory
         self._memory = wear.max_memory * (1 + wear.jitter * draw())
         self._requests = int(wear.max_requests * (1 + wear.jitter * draw()))
         marks = [(self._requests, self._served_all), (wear.refork_after, seasoned)]
@@ -51,8 +52,8 @@ class Endurance:
 
     def begin(self) -> None:
         """The worker is about to serve. A limit that it exceeds already would have it replaced for ever: forget it."""
-        memory = self._heartbeat.measures_memory()
-        if 0 < self._memory <= memory:
+        memory = self._heartbeat.measure_memory()
+        if 0 < self._most_memory <= memory:
             _log.warning(
                 "holds %.0f MiB of memory before its first request, no less than --max-memory: not replaced for its "
                 "memory; set --max-memory higher",

@@ -15,8 +15,9 @@ The contract; each clause has a test of the same number that runs over `LinuxKer
     6. `terminate(pid)`, `abort(pid)`, `kill(pid)` send SIGTERM, SIGABRT, SIGKILL, `send(pid, number)` any signal; a pid
        that is gone is not an error.
     7. `wait(timeout)` sleeps until a watched descriptor is readable, a signal has come, a child has died, or `timeout`
-       seconds have passed (None: for ever; 0 or less: not at all). It returns the readable ones and never wakes early
-       by more than the clock's grain, but after 11 days; an interrupted system call is not an event.
+       seconds have passed (None: for ever; 0 or less: not at all). It returns the readable ones, or None if only time
+       has passed. It never wakes early by more than the clock's grain, but after 11 days; an interrupted system call
+       is not an event.
     8. What happened before `wait` began is not lost: it returns at once.
     9. `take_signals()` returns the names of the signals that came since it was last called, in order; a death is none.
    10. `watch` takes a descriptor once; `unwatch` forgets it, before or after it was closed.
@@ -86,8 +87,8 @@ class Kernel(Protocol):
     def unwatch(self, fd: int) -> None:
         """Forget `fd` (clause 10)."""
 
-    def wait(self, timeout: float | None) -> list[int]:
-        """Sleep until something happens; return the watched descriptors that are readable (clauses 7, 8)."""
+    def wait(self, timeout: float | None) -> list[int] | None:
+        """Sleep until something happens; return the readable descriptors, None if nothing has (clauses 7, 8)."""
 
     def take_signals(self) -> list[str]:
         """Return the names of the signals that came, in order; never waits (clause 9)."""
@@ -231,13 +232,15 @@ class LinuxKernel:
         with contextlib.suppress(KeyError):
             self._poll.unregister(fd)
 
-    def wait(self, timeout: float | None) -> list[int]:
-        """Sleep until something happens; return the watched descriptors that are readable.
+    def wait(self, timeout: float | None) -> list[int] | None:
+        """Sleep until something happens; return the watched descriptors that are readable, None if nothing has.
 
         poll(2) counts milliseconds: rounded up, or the last one before a deadline would be spent spinning.
         """
         milliseconds = None if timeout is None else math.ceil(min(max(timeout, 0.0), _LONGEST_WAIT) * 1000)
         ready = [fd for fd, _ in self._poll.poll(0 if self._signals else milliseconds)]
+        if not ready and not self._signals:
+            return None
         if self._wake_read in ready:
             ready.remove(self._wake_read)
             self._signals += [_NAMED[number] for number in os.read(self._wake_read, _PIPE_CHUNK) if number in _NAMED]

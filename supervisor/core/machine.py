@@ -236,7 +236,7 @@ class Machine:
         self._adopt()
         for start in plan.start:
             zygote = self._generations.zygote_of(start.generation)
-            if zygote is not None and self._table.orders_of(zygote) >= rules.MOST_ORDERS:
+            if zygote is not None and (self._upgrades.is_held or self._table.orders_of(zygote) >= rules.MOST_ORDERS):
                 continue  # planned again at the next birth
             self._table.reserve(start.slot, Fork(start.generation, now + rules.FORK_PATIENCE, zygote))
             core.do(ev.Fork(start.slot, start.generation, zygote))

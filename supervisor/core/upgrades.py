@@ -18,7 +18,8 @@ class Upgrades:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._is_starting = False
-        self._is_held = False  # not started yet, for a worker is being born
+        self.is_held = False
+        """Whether the successor is not started yet, for a worker is being born: no other is to be, meanwhile."""
         self._deadline: float | None = None  # when the successor must serve, seconds
         self.has_successor = False
         """Whether the sockets are another supervisor's by now."""
@@ -31,7 +32,7 @@ class Upgrades:
         elif self._is_starting:
             core.say(Level.WARNING, "not upgrading: the successor of this supervisor is starting already")
         else:
-            self._is_starting = self._is_held = True
+            self._is_starting = self.is_held = True
             self._deadline = now + core.policy.upgrade_timeout
             core.say(Level.INFO, "upgrading: starting another supervisor on the same sockets")
 
@@ -41,8 +42,8 @@ class Upgrades:
         While one is, orphans become children of this process. The successor would, and a service manager ends its main
         process without a drain if that is some other process's child.
         """
-        if self._is_held and not self._core.table.forks():
-            self._is_held = False
+        if self.is_held and not self._core.table.forks():
+            self.is_held = False
             self._core.do(ev.StartSuccessor())
 
     def on_started(self, pid: int) -> None:
@@ -79,9 +80,9 @@ class Upgrades:
             self._end()
 
     def _end(self) -> None:
-        if not self._is_held:
+        if not self.is_held:
             self._core.do(ev.EndSuccessor())
-        self._is_held = False
+        self.is_held = False
 
     def next_deadline(self) -> float | None:
         """Return when the successor must serve; None: none is starting."""

@@ -75,7 +75,8 @@ FORKING = 2  # the client whose request forks: others stand before and behind it
 def in_one_turn(process: HybridProcess, way: str) -> list[bytes]:
     """Have `CLIENTS` clients ask while the worker sleeps, one of them for a fork; return all that each one is sent.
 
-    Each asks again after its answer, so that a second one would show.
+    Each asks again after its answer, so that a second one would show. Another client connects in that very turn: its
+    connection is not the forked process's either.
     """
     (worker,) = process.worker_pids()
     with ExitStack() as stack:
@@ -89,8 +90,11 @@ def in_one_turn(process: HybridProcess, way: str) -> list[bytes]:
             eventually(lambda: is_stopped(worker), "the worker is stopped")
             for number, client in enumerate(clients):
                 request(client, f"/fork/{way}" if number == FORKING else f"/first/{number}")
+            newcomer = stack.enter_context(connected(process.address))
+            request(newcomer, "/first/newcomer", "connection: close\r\n")
         finally:
             os.kill(worker, signal.SIGCONT)
+        assert b"200 OK" in read_all(newcomer), "it was answered"
         for client in clients:
             assert client.recv(1, socket.MSG_PEEK)
         for number, client in enumerate(clients):

@@ -197,7 +197,7 @@ class FakeKernel:
         with contextlib.suppress(KeyError):
             self._poll.unregister(fd)
 
-    def wait(self, timeout: float | None) -> list[int]:
+    def wait(self, timeout: float | None) -> list[int] | None:
         end = None if timeout is None else self._now + min(max(0.0, timeout), 1e6)
         for what in self._habits:
             what()
@@ -213,7 +213,7 @@ class FakeKernel:
                 raise AssertionError("waits for ever, and nothing is on the agenda")
             else:
                 self._now = end
-                return []
+                return None
 
     def take_signals(self) -> list[str]:
         taken, self._signals = self._signals, []

@@ -76,13 +76,15 @@ class HubSelector(Registrations):
                 else:
                     self._dispatch(watch, mask)
         finally:  # a SystemExit, of a signal's handler for one, ends the turn, but not always the loop
-            while jobs:
-                self._run_jobs()
-            self._collects_jobs = False
-            if self.outbox.open:
-                self.outbox.end()
-            if self._late:
-                self._run_late()
+            try:
+                while jobs:
+                    self._run_jobs()
+            finally:
+                self._collects_jobs = False
+                if self.outbox.open:
+                    self.outbox.end()
+                if self._late:
+                    self._run_late()
         return foreign
 
     def run_job(self, job: Job) -> None:
@@ -103,11 +105,15 @@ class HubSelector(Registrations):
 
     def _run_late(self) -> None:
         late, self._late = self._late, []
-        for callback in late:
+        while late:
             try:
-                callback()
+                late.pop(0)()
             except Exception:  # noqa: BLE001 - logged; it must not take the loop with it
                 _log.exception(_FAILED)
+            except BaseException:  # a SystemExit, of a signal's handler for one: the others have their turn
+                for callback in late:
+                    self.call_soon(callback)
+                raise
 
     def _run_jobs(self) -> None:
         jobs = self._jobs.copy()
@@ -116,6 +122,8 @@ class HubSelector(Registrations):
             self.carry(jobs)
         except Exception:  # noqa: BLE001 - logged; it must not take the loop with it
             _log.exception(_FAILED)
+        if forks.forked:  # a process that a job has forked comes home here: the events at hand are the worker's
+            forks.leave()
 
     def _dispatch(self, watch: Watch, mask: int) -> None:
         """The general case: any mask, waiters or none."""

@@ -162,3 +162,35 @@ def test_a_callback_that_fails_at_the_end_of_the_turn_does_not_keep_others_from_
     selector.listen(7, ready)
     selector.select(0)
     assert heard == ["late"]
+
+
+def test_a_callback_that_ends_the_turn_leaves_the_others_to_the_next_one(selector: HubSelector) -> None:
+    """A connection of theirs would be polled by nobody, or count for ever."""
+    soon: list[Callable[[], object]] = []
+    selector.call_soon = soon.append
+    heard: list[str] = []
+
+    def leave() -> None:
+        raise SystemExit
+
+    def ready() -> None:
+        for callback in (leave, lambda: heard.append("late")):
+            selector.after_turn(callback)
+
+    selector.listen(7, ready)
+    with pytest.raises(SystemExit):
+        selector.select(0)
+    for callback in soon:
+        callback()
+    assert heard == ["late"]
+
+
+def test_a_turn_that_a_job_has_ended_is_over(selector: HubSelector) -> None:
+    def leave(jobs: object) -> None:
+        raise SystemExit
+
+    selector.carry = leave
+    selector.listen(7, lambda: selector.run_job(Saying("never", [])))
+    with pytest.raises(SystemExit):
+        selector.select(0)
+    assert not selector.after_turn(lambda: None)

@@ -146,6 +146,14 @@ def test_a_worker_that_begins_above_its_memory_says_so_and_is_not_worn_for_it(ca
     assert life.said == ["lived for 60 s"]
 
 
+def test_the_limit_that_a_worker_begins_above_is_the_one_that_was_set_not_the_one_it_drew() -> None:
+    """Else some workers would go on being replaced for their start."""
+    life = Life(Wear(max_memory=1024, jitter=2.0**50), draw=1.0)
+    life.endurance.begin()
+    life.holds(2**62)
+    assert life.said == []
+
+
 def test_a_worker_that_begins_below_its_memory_is_worn_when_it_has_grown() -> None:
     life = Life(Wear(max_memory=2**49))
     life.endurance.begin()

@@ -165,6 +165,16 @@ def test_an_upgrade_waits_for_a_worker_that_is_being_born(warm: Play) -> None:
     assert deeds(warm.step(ev.Spawned(0, 7))) == [StartSuccessor()]
 
 
+def test_no_other_worker_is_born_before_the_successor_has_started(warm: Play) -> None:
+    """Else it could wait for one birth after the other."""
+    warm.zygotes_answer = False
+    warm.at(5, ev.Exited(2, KILLED))
+    warm.step(ev.UpgradeAsked())
+    assert Fork(1, 1, zygote=1) not in warm.step(ev.Exited(3, KILLED))
+    actions = deeds(warm.later(1, ev.Spawned(0, 7)))
+    assert [action for action in actions if not isinstance(action, Steer)] == [StartSuccessor(), Fork(1, 1, zygote=1)]
+
+
 def test_an_upgrade_does_not_wait_for_a_birth_for_ever(warm: Play) -> None:
     warm.zygotes_answer = False
     warm.at(5, ev.Exited(2, KILLED))
