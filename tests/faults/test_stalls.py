@@ -79,17 +79,16 @@ def tally_beside_a_busy_worker(loop: str, interface: str, directory: Path, *argu
 
 @pytest.mark.parametrize(("loop", "interface"), ONE_EACH)
 def test_short_requests_do_not_wait_for_a_busy_worker(loop: str, interface: str, tmp_path: Path) -> None:
-    """If nobody looks for stalls they do; that is measured beside it. The best of three: the machine is shared."""
-    for _ in range(3):
+    """If nobody looks for stalls they do; that is measured beside it. Two of three, for the machine is shared."""
+    kept = []
+    while len(kept) < 3 and kept.count(True) < 2:
         watched = tally_beside_a_busy_worker(loop, interface, tmp_path)
         unwatched = tally_beside_a_busy_worker(loop, interface, tmp_path, "--stall-threshold", "0")
         for name, one in (("watched", watched), ("unwatched", unwatched)):
             middle, late = one.percentile(50) * 1000, one.percentile(99) * 1000
             print(f"{loop} {interface} {name}: {one.per_second:.0f}/s, p50 {middle:.1f} ms, p99 {late:.1f} ms")  # noqa: T201 - read with `pytest -s`
-        if watched.percentile(50) < 0.030 and watched.per_second > 5 * unwatched.per_second:
-            break
-    assert watched.percentile(50) < 0.030
-    assert watched.per_second > 5 * unwatched.per_second
+        kept.append(watched.percentile(50) < 0.030 and watched.per_second > 5 * unwatched.per_second)
+    assert kept.count(True) == 2, (watched, unwatched)
 
 
 # --- evidence

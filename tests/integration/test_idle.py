@@ -13,7 +13,7 @@ from support.process import HybridProcess
 from support.service import eventually, serving, wake_ups
 
 INTERVAL = 2.0  # seconds
-INTERVALS = 3  # of which one must be quiet
+INTERVALS = 3  # of which two must be quiet
 LIMIT = 5 * INTERVAL  # wake-ups of a worker in that time
 
 
@@ -48,11 +48,13 @@ def test_a_server_sleeps_on_every_loop_when_idle_and_among_a_hundred_idle_connec
 def assert_asleep(servers: dict[str, HybridProcess]) -> dict[str, int]:
     """Check the rate of wake-ups of each process; return the count of each service at the end.
 
-    In the quietest of some intervals: on a busy machine a worker may stall for want of a core, and is looked after.
+    In most intervals: on a busy machine a worker may stall for want of a core, and is looked after.
     """
+    quiet = 0
     for _ in range(INTERVALS):
         rates = rates_of(servers)
-        if all(rate < LIMIT for each in rates.values() for rate in each):
+        quiet += all(rate < LIMIT for each in rates.values() for rate in each)
+        if quiet == 2:
             return {loop: count_wake_ups(process) for loop, process in servers.items()}
     raise AssertionError(rates)
 

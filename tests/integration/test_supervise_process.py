@@ -416,14 +416,14 @@ def test_the_end_of_the_embedder_is_the_end_of_the_service(embedded: Embedded) -
 def test_a_service_at_rest_wakes_less_than_five_times_a_second(start: Start) -> None:
     """Supervisor and workers alike give up the processor no more often than looks and pings cost.
 
-    In the quietest of some intervals: on a busy machine a worker may stall for want of a core, and is looked after.
+    In two of three intervals: on a busy machine a worker may stall for want of a core, and is looked after.
     """
     process = start()
     everybody = [psutil.Process(pid) for pid in (process.pid, *process.worker_pids())]
+    most = []
     for _ in range(3):
         before = [one.num_ctx_switches().voluntary for one in everybody]
         select.select([], [], [], 2.0)
         woken = [one.num_ctx_switches().voluntary - count for one, count in zip(everybody, before, strict=True)]
-        if max(woken) < 10:
-            break
-    assert max(woken) < 10
+        most.append(max(woken))
+    assert sorted(most)[1] < 10, most
