@@ -213,8 +213,8 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
     def _let_go(self) -> None:
         """Say that it is over, and hold the protocol no more.
 
-        Without the circles between them, transport, connection and protocol are freed now: to find them is more work
-        for the garbage collector than to serve a request (measured with a new connection for each).
+        Without the circles between them, transport, connection and protocol are freed now. Else the garbage collector
+        finds them: 20 objects and some 4 % of a connection's instructions (measured), and their memory until then.
         """
         self._tell_closed()
         self._data_received = self._resume = self._tell_closed = _nothing
