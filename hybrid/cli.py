@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 import click
 
-from hybrid import api, options_http, options_life, options_process, options_reload
+from hybrid import api, habits, options_http, options_life, options_process, options_reload
 from hybrid.config import DEFAULT_BIND, ConfigError, Service
+from hybrid.environment import forget_secrets
 from hybrid.headings import HeadedCommand
 from hybrid.manual import COMMAND, RUN, RUN_AFTERWORD
 from hybrid.reloading import reload
@@ -20,7 +21,20 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _OPTION_OF = {"name": "service", "target": "target"}  # field of Service -> option, where the names differ
 
 
-@click.group(invoke_without_command=True, context_settings=_CONTEXT, help=COMMAND)
+class _Commands(click.Group):
+    """The group of commands; a target or an option of `run` in the place of a command gets advice."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does. Raises `UsageError` that says what to type."""
+        word = args[0]
+        if self.get_command(ctx, word) is None and (advice := habits.advise_command(word, args)) is not None:
+            raise click.UsageError(f"there is no command {word!r}: {advice}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings=_CONTEXT, help=COMMAND)
 @click.version_option(package_name="hybrid-runtime", prog_name="hybrid")
 @click.pass_context
 def command(context: click.Context) -> None:
@@ -47,6 +61,7 @@ def run(check: bool, bind: tuple[str, ...], service: str, **values: Any) -> int:
     """Run a service until it is stopped; return the exit code."""
     reloading = options_reload.take(values, check=check)
     configured = Service(bind=bind or _default_binds(), name=service, **values)
+    forget_secrets()
     _check_loop(configured.loop)
     if check:
         click.echo(api.check(configured))
@@ -57,10 +72,23 @@ def run(check: bool, bind: tuple[str, ...], service: str, **values: Any) -> int:
 
 
 def _default_binds() -> tuple[str, ...]:
-    """The sockets that systemd passes to us or has passed to the supervisor that we replace, or else the default."""
+    """The sockets that systemd passes to us or has passed to our predecessor; or else PORT, or the default."""
     passed = tuple(f"fd://{bind.fd}" for bind in api.systemd_binds(os.environ, os.getpid()))
     handed = api.inherited_binds(os.environ)
-    return passed or tuple(text for text in handed if text.startswith("fd://")) or (DEFAULT_BIND,)
+    return passed or tuple(text for text in handed if text.startswith("fd://")) or (_port_bind() or DEFAULT_BIND,)
+
+
+def _port_bind() -> str | None:
+    """Every interface at the port that a platform names in PORT, as gunicorn does; None without that variable.
+
+    Raises `UsageError` for a value that is no port.
+    """
+    text = os.environ.get("PORT", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
+        raise click.UsageError(f"PORT={text!r} in the environment is no port: set a number from 0 to 65535, or --bind")
+    return f"0.0.0.0:{int(text)}"
 
 
 def _check_loop(name: str) -> None:
@@ -88,20 +116,34 @@ def loops() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with `arguments` (None: those of the process) and end the process with its exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = command.main(arguments, prog_name="hybrid", standalone_mode=False)
+        code = command.main(words, prog_name="hybrid", standalone_mode=False)
     except ConfigError as error:
         _fail(api.Exit.USAGE, _in_words_of_the_command(error), "hybrid run --help")
     except api.CheckError as error:
         _fail(error.code, error.reason)
     except api.BindError as error:
         _fail(api.Exit.BIND, str(error))
+    except click.NoSuchOption as error:
+        _fail_at_option(error, words)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "hybrid"
         _fail(api.Exit.USAGE, error.format_message(), f"{path} --help")
     except click.Abort:
         _fail(api.Exit.ERROR, "interrupted")
     sys.exit(code or 0)
+
+
+def _fail_at_option(error: click.NoSuchOption, words: Sequence[str]) -> NoReturn:
+    """Say what to type instead of an option that hybrid does not have, or not in this place."""
+    path = error.ctx.command_path if error.ctx else "hybrid"
+    advice = habits.advise_option(error.option_name, words)
+    if path == "hybrid":  # `run` was left out
+        advice = f"write hybrid run {' '.join(words)}" if advice is None else f"{advice}, behind hybrid run"
+    if advice is None:
+        _fail(api.Exit.USAGE, error.format_message(), f"{path} --help")
+    _fail(api.Exit.USAGE, f"there is no option {error.option_name}: {advice}", f"{path} --help")
 
 
 def _in_words_of_the_command(error: ConfigError) -> str:

@@ -113,8 +113,12 @@ class Service(LifeFields, HttpFields):
 
     @property
     def directory(self) -> Path:
-        """The directory to work in, absolute."""
-        return Path(self.chdir or ".").absolute()
+        """The directory to work in, absolute. Raises `ConfigError` where the current directory was removed."""
+        try:
+            return Path(self.chdir or ".").absolute()
+        except FileNotFoundError:
+            reason = "the current directory was removed: change to one that exists, or give an absolute path here"
+            raise ConfigError("chdir", reason) from None
 
     @property
     def pidfile_path(self) -> Path | None:

@@ -15,7 +15,8 @@ OPTIONS = [
     _process.option(
         "--bind",
         "Where to listen: HOST:PORT, [IPV6]:PORT, unix:/PATH, unix:@NAME, udp://HOST:PORT, or fd://N for a socket that "
-        "is open already. Port 0 takes a free one. May be repeated. Without it, sockets passed by systemd are used.",
+        "is open already. Port 0 takes a free one. May be repeated. Without it, sockets passed by systemd are used, or "
+        "0.0.0.0 with the port that the variable PORT names.",
         multiple=True,
         metavar="ADDRESS",
         show_default=DEFAULT_BIND,
@@ -25,6 +26,7 @@ OPTIONS = [
         "Number of worker processes. auto: as many as there are cores usable here (affinity and cgroup quota).",
         type=WorkerCount(),
         default="auto",
+        envvar=["HYBRID_WORKERS", "WEB_CONCURRENCY"],
         metavar="auto|N",
     ),
     _process.option(
@@ -67,7 +69,10 @@ OPTIONS = [
     _process.file("--pidfile", "File for the supervisor's process id."),
     _process.file("--chdir", "Directory to work in; TARGET is looked for there first.", directory=True),
     _process.option(
-        "--user", "Run the workers as this user (needs root; sockets are made before).", metavar="NAME|UID"
+        "--user",
+        "Run the workers as this user (needs root; sockets are made before). HOME, USER and LOGNAME become those of "
+        "its account, unless they were set to something else than root's.",
+        metavar="NAME|UID",
     ),
     _process.option("--group", "Run the workers as this group (needs root).", metavar="NAME|GID"),
     _process.switch("--pin", "Bind each worker to one core."),

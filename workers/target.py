@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 from hybrid.workers.application import Application
@@ -115,12 +116,22 @@ def _where() -> str:
 
 
 def _no_attribute(module_name: str, owner: Any, name: str) -> str:
+    if module_name.partition(".")[0] in sys.stdlib_module_names and inspect.ismodule(owner):
+        return _standard(module_name, name)
     close = [item for item in dir(owner) if item.lower() == name.lower() or item.startswith(name)]
     public = close or [
         item for item, value in getattr(owner, "__dict__", {}).items() if callable(value) and not item.startswith("_")
     ]
     hint = f"; it has {', '.join(public[:6])}" if public else ""
     return f"{module_name!r} has no attribute {name!r}{hint}"
+
+
+def _standard(module_name: str, name: str) -> str:
+    """What is said of a target in the standard library: a file of the application's that is hidden by it, as a rule."""
+    text = f"{module_name!r} is a module of the standard library and has no attribute {name!r}"
+    own = Path(module_name.partition(".")[0])
+    files = [str(path) for path in (own.with_suffix(".py"), own / "__init__.py") if path.is_file()]
+    return f"{text}; it hides {files[0]}: give that another name" if files else f"{text}; name a module of your own"
 
 
 def _article(value: Any) -> str:

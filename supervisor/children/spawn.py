@@ -44,6 +44,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from hybrid.supervisor.children.environment import change_account
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
@@ -125,7 +126,9 @@ def settle(
     if slot is not None:
         _pin(slot)
     try:
+        starter = os.getuid()
         drop_privileges(settings.uid, settings.gid)
+        change_account(os.environ, starter, os.getuid())
     except CannotDrop as error:
         with contextlib.suppress(ChannelClosed):
             channel.send_nowait(BootFailed(Exit.USAGE, str(error)))

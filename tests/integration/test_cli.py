@@ -70,6 +70,8 @@ def test_the_help_of_run_reads_like_a_manual(hybrid_command: Command, word: str)
         (["--chdir", "nowhere"], "there is no such directory"),
         (["--log-level", "loud"], "'loud' is not one of"),
         (["--nonsense"], "No such option"),
+        (["--port", "9000", "app:app"], "there is no option --port: write --bind 127.0.0.1:9000"),
+        (["-w", "4", "app:app"], "there is no option -w: write --workers 4"),
         (["--interface", "uwsgi"], "'uwsgi' is not one of"),
         (["--max-body-size", "much"], "is not a size: write bytes or a whole number with K, M or G"),
         (
@@ -97,10 +99,21 @@ def test_a_wrong_command_line_is_answered_in_one_line_and_with_what_to_type(
     assert second == "For all options type: hybrid run --help"
 
 
-def test_an_unknown_command_is_answered_in_one_line(hybrid_command: Command) -> None:
-    code, _, err = finish(hybrid_command("serve"))
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["dance"], "No such command 'dance'."),
+        (["good:app"], "there is no command 'good:app': write hybrid run good:app"),
+        (["--workers", "2", "good:app"], "there is no option --workers: write hybrid run --workers 2 good:app"),
+        (["-w", "2", "good:app"], "there is no option -w: write --workers 2, behind hybrid run"),
+    ],
+)
+def test_an_unknown_command_is_answered_in_one_line(
+    hybrid_command: Command, arguments: list[str], expected: str
+) -> None:
+    code, _, err = finish(hybrid_command(*arguments))
     assert code == 2
-    assert err.splitlines() == ["hybrid: error: No such command 'serve'.", "For all options type: hybrid --help"]
+    assert err.splitlines() == [f"hybrid: error: {expected}", "For all options type: hybrid --help"]
 
 
 def _hide_uvloop(directory: Path) -> None:
@@ -142,7 +155,7 @@ def test_a_loop_that_cannot_be_used_is_listed_with_the_reason(hybrid_command: Co
 def test_the_demonstration_says_what_to_try(hybrid_run: RunHybrid) -> None:
     process = hybrid_run("--workers", "1")
     host, port = process.address
-    assert process.wait_for_log(rf"try: a browser at http://{host}:{port}/$")
+    assert process.wait_for_log(rf"reachable at http://{host}:{port}$")
     assert process.wait_for_log(rf"try: curl http://{host}:{port}/who$")
 
 
@@ -173,6 +186,34 @@ def test_options_can_be_given_by_environment(hybrid_run: RunHybrid) -> None:
     process = hybrid_run(env={"HYBRID_WORKERS": "3", "HYBRID_SERVICE": "lines", "HYBRID_LOOP": "poll"})
     process.wait_for_log(r"lines/2 gen=1 .* ready on poll")
     process.wait_for_log("serving with 3 workers")
+
+
+def test_a_platform_gives_the_port_and_the_number_of_workers_by_environment(hybrid_command: Command) -> None:
+    process = hybrid_command("run", env={"PORT": "0", "WEB_CONCURRENCY": "3"}).wait_serving()
+    assert process.address[0] == "0.0.0.0"
+    process.wait_for_log("serving with 3 workers")
+
+
+def test_options_and_variables_of_our_own_win_over_those_of_the_platform(hybrid_run: RunHybrid) -> None:
+    process = hybrid_run(env={"PORT": "1", "WEB_CONCURRENCY": "3", "HYBRID_WORKERS": "1"})
+    assert process.address[0] == "127.0.0.1"
+    process.wait_for_log("serving with 1 worker")
+
+
+@pytest.mark.parametrize("port", ["http", "65536", "-1"])
+def test_a_port_of_the_environment_that_is_none_is_refused(hybrid_command: Command, port: str) -> None:
+    code, _, err = finish(hybrid_command("run", env={"PORT": port}))
+    assert code == 2
+    assert f"PORT={port!r} in the environment is no port" in err
+
+
+def test_a_start_in_a_removed_directory_is_one_line(hybrid_command: Command, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    shell = ("sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", sys.executable, "-P", "-m", "hybrid")
+    code, _, err = finish(hybrid_command("run", "--check", cwd=gone, executable=shell))
+    assert code == 2
+    assert err.splitlines()[0].startswith("hybrid: error: --chdir: the current directory was removed")
 
 
 def test_an_option_wins_over_its_environment_variable(hybrid_run: RunHybrid) -> None:

@@ -214,7 +214,8 @@ class RunHybrid(Protocol):
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HYBRID_", "LISTEN_"))}
+    ours = ("HYBRID_", "LISTEN_", "PORT", "WEB_CONCURRENCY")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {name: value for name, value in {**inherited, **changes}.items() if value is not None}
 
 

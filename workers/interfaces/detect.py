@@ -60,6 +60,18 @@ _HELP = (
     "--interface datagram for handle(data, address, transport)"
 )
 _FACTORY = "if it is an application factory add --factory"
+_OWN_SERVERS = {
+    "aiohttp": (
+        "the target is an aiohttp application: aiohttp has an HTTP server of its own and speaks neither WSGI nor "
+        "ASGI, so no other server can serve it. Start it with aiohttp.web.run_app, or port its routes to Starlette or "
+        "FastAPI"
+    ),
+    "tornado": (
+        "the target is a Tornado application: Tornado has an HTTP server of its own and speaks neither WSGI nor "
+        "ASGI, so no other server can serve it. Start it with its listen() under asyncio.run, or port its routes to "
+        "Starlette or FastAPI"
+    ),
+}  # package of the class of an application -> what to do
 _ASGI_2 = (
     "{} takes (scope) alone, as applications of ASGI 2 do, and only ASGI 3 is served: "
     "write it as async def app(scope, receive, send), or wrap it with asgiref.compatibility.double_to_single_callable"
@@ -101,9 +113,18 @@ def kind_of(target: Any, interface: str, listeners: frozenset[ListenerKind]) -> 
     """
     if not callable(target):
         raise BootError(Exit.TARGET, f"the target is a {type(target).__name__}, not something to call: {target!r:.80}")
+    _refuse_own_server(target)
     kind = _guess(target) if interface == "auto" else _named(target, interface)
     check_listeners(kind, listeners)
     return kind
+
+
+def _refuse_own_server(target: Any) -> None:
+    """Say of an application that only its framework's own server can serve that it is one; not of a handler in it."""
+    for owner in type(target).__mro__:
+        package = owner.__module__.partition(".")[0]
+        if package in _OWN_SERVERS and owner.__name__ == "Application":
+            raise BootError(Exit.TARGET, _OWN_SERVERS[package])
 
 
 def check_http(kind: Kind, http: HttpSettings) -> None:

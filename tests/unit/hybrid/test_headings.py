@@ -58,7 +58,9 @@ def test_the_defaults_of_the_command_are_those_of_a_service(parse: Parse) -> Non
 def test_every_option_has_a_text_and_a_variable_of_its_name(option: HeadedOption) -> None:
     assert option.help
     if option.name not in NOT_FIELDS and not str(option.name).startswith("reload"):
-        assert option.envvar == f"HYBRID_{option.opts[0].removeprefix('--').replace('-', '_').upper()}"
+        names = [option.envvar] if isinstance(option.envvar, str) else option.envvar
+        assert names is not None
+        assert names[0] == f"HYBRID_{option.opts[0].removeprefix('--').replace('-', '_').upper()}"
 
 
 def test_the_help_has_the_headings_in_their_order() -> None:

@@ -210,3 +210,14 @@ def test_what_only_http_does_is_not_left_undone_in_silence(http: HttpSettings, o
 def test_what_http_does_is_taken_for_a_web_application() -> None:
     check_http(Kind.WSGI, HttpSettings(tls=Tls(b"", b""), proxy_protocol=True))
     check_http(Kind.SYNC_STREAM, HttpSettings())
+
+
+def test_an_application_with_a_server_of_its_own_is_told_to_use_that() -> None:
+    from aiohttp import web
+
+    for interface in ("auto", "asgi", "wsgi"):
+        with pytest.raises(BootError) as raised:
+            kind_of(web.Application(), interface, STREAM)
+        assert raised.value.code is Exit.TARGET
+        assert raised.value.reason.startswith("the target is an aiohttp application")
+        assert "aiohttp.web.run_app" in raised.value.reason

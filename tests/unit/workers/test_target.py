@@ -206,3 +206,14 @@ def test_what_cannot_be_called_is_no_factory(folder: Path) -> None:
     assert failure("create_app = {}", folder) == (
         "sample_app:create_app is no application factory but a dict: leave --factory out"
     )
+
+
+def test_a_module_of_the_standard_library_is_named_as_such() -> None:
+    expected = "'json' is a module of the standard library and has no attribute 'app'; name a module of your own"
+    assert refusal("json:app") == expected
+
+
+def test_a_file_that_the_standard_library_hides_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "json.py").write_text("def app(environ, start_response): ...")
+    assert refusal("json:app").endswith("; it hides json.py: give that another name")

@@ -1,0 +1,30 @@
+"""Secrets leave the environment of the process and of all it starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import os
+from hybrid.environment import forget_secrets
+forget_secrets()
+child = os.popen("env").read()
+shown = open("/proc/self/environ", "rb").read()
+print("HYBRID_KEYFILE_PASSWORD" in os.environ, "hunter2" in child, b"hunter2" in shown)
+print(os.environ["NEIGHBOUR"])
+"""
+
+
+def test_a_secret_is_neither_inherited_nor_shown_in_proc_and_other_variables_stay() -> None:
+    environment = {"BEFORE": "b", "HYBRID_KEYFILE_PASSWORD": "hunter2", "NEIGHBOUR": "stays"}
+    command = [sys.executable, "-P", "-c", PROGRAM]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "False", "stays"]
+
+
+def test_without_a_secret_nothing_changes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROGRAM], env={"NEIGHBOUR": "n"}, capture_output=True, check=True
+    )
+    assert done.stdout.split()[0] == b"False"

@@ -1,0 +1,68 @@
+"""Words of other servers, and what the command says to them."""
+
+from __future__ import annotations
+
+import pytest
+
+from hybrid.cli import command
+from hybrid.habits import _OTHERWISE, _SAME, advise_command, advise_option
+
+RUN = command.commands["run"]
+NAMES = {name for parameter in RUN.params for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "expected"),
+    [
+        ("--port 9000 app:app", "--port", "write --bind 127.0.0.1:9000"),
+        ("--host 0.0.0.0 --port=9000 app:app", "--host", "write --bind 0.0.0.0:9000"),
+        ("--host :: app:app", "--host", "write --bind [::]:8000"),
+        ("-p 80", "-p", "write --bind 127.0.0.1:80"),
+        ("-b :8000 app:app", "-b", "write --bind 0.0.0.0:8000"),
+        ("-b unix:/run/app.sock app:app", "-b", "write --bind unix:/run/app.sock"),
+        ("--uds /run/app.sock", "--uds", "write --bind unix:/run/app.sock"),
+        ("--fd 3", "--fd", "write --bind fd://3"),
+        ("-w 4 app:app", "-w", "write --workers 4"),
+        ("-w4 app:app", "-w", "write --workers 4"),
+        ("-w", "-w", "write --workers"),
+        ("-k gevent app:app", "-k", "write --loop gevent"),
+        ("--worker-class gthread", "--worker-class", "write --threads N"),
+        ("-k uvicorn.workers.UvicornWorker app:app", "-k", "leave it out: ASGI applications are recognised"),
+        ("--timeout 30 app:app", "--timeout", "write --stall-timeout 30"),
+        ("--daemon", "--daemon", "let a service manager start it"),
+    ],
+)
+def test_an_option_of_another_server_is_answered_with_what_to_type(line: str, option: str, expected: str) -> None:
+    advice = advise_option(option, line.split())
+    assert advice is not None
+    assert advice.startswith(expected)
+
+
+@pytest.mark.parametrize("option", sorted(_SAME))
+def test_what_is_advised_instead_is_an_option(option: str) -> None:
+    assert _SAME[option] in NAMES
+
+
+@pytest.mark.parametrize("option", sorted({*_SAME, *_OTHERWISE}))
+def test_no_option_of_hybrid_is_explained_away(option: str) -> None:
+    assert option not in NAMES
+
+
+def test_an_option_that_no_server_has_gets_no_advice() -> None:
+    assert advise_option("--nonsense", ["--nonsense"]) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("good:app", "write hybrid run good:app"),
+        ("app.py --workers 2", "write hybrid run app.py --workers 2"),
+        ("serve", "write hybrid run"),
+    ],
+)
+def test_a_target_in_the_place_of_a_command_is_answered_with_run(line: str, expected: str) -> None:
+    assert advise_command(line.split()[0], line.split()) == expected
+
+
+def test_an_unlikely_command_gets_no_advice() -> None:
+    assert advise_command("dance", ["dance"]) is None
