@@ -7,6 +7,8 @@ import errno
 import os
 from pathlib import Path
 
+_MODE = 0o644
+
 
 class PidfileError(Exception):
     """The pidfile cannot be taken; the text says why and what to do."""
@@ -45,10 +47,21 @@ class Pidfile:
         return PidfileError(f"cannot write the pidfile {self._path}: {why.lower()}")
 
     def _write(self) -> None:
-        """Write beside it and rename: a reader sees the old pid, none or the new one, but never half of one."""
+        """Write beside it and rename: a reader sees the old pid, none or the new one, but never half of one.
+
+        The directory may belong to the account of the workers, so nothing that is there under the draft's name already
+        is opened: it may be a link that leads elsewhere. What a supervisor of our pid has left is removed first.
+        """
         draft = self._path.with_name(f".{self._path.name}.{self._pid}")
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
         try:
-            draft.write_text(f"{self._pid}\n", encoding="ascii")
+            try:
+                os.fchmod(fd, _MODE)  # whatever the umask is: the pid is for others to read
+                os.write(fd, f"{self._pid}\n".encode("ascii"))
+            finally:
+                os.close(fd)
             draft.rename(self._path)
         except OSError:
             with contextlib.suppress(OSError):

@@ -98,7 +98,7 @@ class UnixSocket:
             return
         try:
             found = os.fstat(fd)
-            if (found.st_dev, found.st_ino) != self._inode:
+            if (found.st_dev, found.st_ino) != self._inode or not stat.S_ISSOCK(found.st_mode):
                 return
             itself = f"/proc/self/fd/{fd}"  # fchmod(2) and fchown(2) refuse a descriptor of O_PATH
             if stat.S_IMODE(found.st_mode) != self._file.mode:
@@ -122,8 +122,7 @@ class UnixSocket:
             self._sock.bind("\0" + self._bind.path[1:])
         else:
             self._bind_file()
-            if (self._file.uid, self._file.gid) != (-1, -1):
-                os.chown(self._bind.path, self._file.uid, self._file.gid)
+            self._amend_file()
         self._sock.listen(self._backlog)
 
     def _bind_file(self) -> None:

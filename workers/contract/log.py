@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import select
 import time
 import traceback
@@ -21,6 +22,7 @@ from typing import Any
 LOGGER_NAME = "hybrid"
 _PIPE_BUF = select.PIPE_BUF
 _FIELDS = ("service", "slot", "generation")
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # C0 but tab and newline, DEL, C1, line ends
 
 
 class TextFormatter(logging.Formatter):
@@ -37,12 +39,27 @@ class TextFormatter(logging.Formatter):
         if "slot" in labels:
             who += f"/{labels['slot']} gen={labels.get('generation', 0)}"
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        message = record.getMessage().replace("\n", "\n    ")
+        message = _printable(record.getMessage())
         text = f"{stamp}.{int(record.msecs):03d} {record.levelname:<8} {who} pid={_pid_of(record)} {message}"
         if record.exc_info and record.exc_info[0] is not None:
             details = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-            text += "\n    " + details.replace("\n", "\n    ")
+            text += "\n    " + _printable(details)
         return text
+
+
+def _printable(text: str) -> str:
+    """Return text with its lines indented, and escapes for what would move or colour a terminal's cursor.
+
+    It may be of a client's making, in the message of an exception: neither a line of the log nor a command of the
+    terminal may be forged with it.
+    """
+    if _CONTROLS.search(text) is not None:
+        text = _CONTROLS.sub(_escaped, text)
+    return text.replace("\n", "\n    ")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
 
 
 class JsonFormatter(logging.Formatter):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hybrid.supervisor.listeners.addresses import UnixBind
+from hybrid.supervisor.listeners.shared import UnixFile, UnixSocket
 from hybrid.supervisor.listeners.sockets import BindError, FdBind, Listeners, open_listeners, parse_bind, systemd_binds
 from hybrid.supervisor.listeners.steering import SteeringError, release
 from hybrid.supervisor.settings import Settings
@@ -376,6 +378,26 @@ def test_the_file_belongs_to_the_user_of_the_workers(opened: Open, tmp_path: Pat
     opened(f"unix:{tmp_path}/a.sock", uid=65534, gid=65533)
     found = (tmp_path / "a.sock").stat()
     assert (found.st_uid, found.st_gid) == (65534, 65533)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
+def test_a_link_that_took_the_place_of_the_file_is_not_given_away(tmp_path: Path) -> None:
+    victim, place = tmp_path / "precious", tmp_path / "a.sock"
+    victim.write_text("precious")
+
+    class Replaced(UnixSocket):
+        """Its file is replaced between bind(2) and the change of its owner."""
+
+        def _bind_file(self) -> None:
+            super()._bind_file()
+            place.unlink()
+            place.symlink_to(victim)
+
+    bind = parse_bind(f"unix:{place}")
+    assert isinstance(bind, UnixBind)
+    opened = Replaced(bind, UnixFile(mode=0o600, uid=65534, gid=65533), 5)
+    opened.close()
+    assert (victim.stat().st_uid, victim.stat().st_gid) == (0, 0)
 
 
 # --- inherited

@@ -167,3 +167,20 @@ def test_poll_is_the_c_librarys_also_where_gevent_has_patched_it(pipe: tuple[int
             del sys.modules["gevent.monkey"]
         else:
             sys.modules["gevent.monkey"] = before
+
+
+def test_a_text_line_moves_no_cursor_and_forges_no_line(pipe: tuple[int, int]) -> None:
+    logger = log.configure("text", "info", {"service": "web"}, pipe[1])
+    text = "\x1b[2Joops\r2026-01-01 INFO forged\x07\u2028"
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        logger.error("failed: %s", error, exc_info=error)
+    text = read(pipe[0])
+    assert text.replace("\n", "").isprintable()
+    assert text.count(r"\x1b[2Joops\r2026-01-01 INFO forged\x07\u2028") == 2
+
+
+def test_tabs_and_newlines_of_a_message_stay(pipe: tuple[int, int]) -> None:
+    log.configure("text", "info", {"service": "web"}, pipe[1]).info("one\ttwo\nthree")
+    assert read(pipe[0]).endswith(" one\ttwo\n    three\n")

@@ -124,3 +124,24 @@ def test_a_successor_may_be_the_first_to_have_one(path: Path, living_pid: int) -
 def test_a_place_that_cannot_be_written_is_said_before_it_is_taken_over(tmp_path: Path, living_pid: int) -> None:
     with pytest.raises(PidfileError, match="no such file or directory"):
         Pidfile(tmp_path / "missing" / "service.pid", living_pid)
+
+
+def test_a_link_that_was_planted_for_the_draft_is_not_followed(path: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "precious"
+    victim.write_text("precious")
+    path.with_name(f".{path.name}.{os.getpid()}").symlink_to(victim)
+    pidfile = Pidfile(path)
+    assert victim.read_text() == "precious"
+    assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.is_symlink()
+    pidfile.release()
+
+
+def test_everybody_may_read_it_whatever_the_umask_is(path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        pidfile = Pidfile(path)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644
+    pidfile.release()
