@@ -59,4 +59,4 @@ def what_to_try(address: str) -> list[str]:
     host, _, port = address.rpartition(":")
     # the address of all interfaces is none to connect to
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
-    return [f"a browser at http://{host}:{port}/", f"curl http://{host}:{port}/who"]
+    return [f"curl http://{host}:{port}/who"]

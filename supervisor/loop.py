@@ -147,6 +147,8 @@ class Shell:
         self._herald = Herald(succession.notifier, self._machine)
         self._desk = None if control is None else Desk(control, self._machine, self._status)
         self._has_told_steering = False
+        self._scheme = ""  # `http` or `https` once a worker has said so
+        self._has_told_urls = False
         self._reason = ""  # the newest error, in words
         self._code: Exit | None = None  # once the machine has finished
         self._forking.foreign.append(succession.close)
@@ -212,6 +214,11 @@ class Shell:
             self._desk.tell()
         if self._machine.has_started and self._succession.is_waiting:
             self._succession.claim()
+        if self._machine.has_started and self._scheme and not self._has_told_urls:
+            self._has_told_urls = True
+            for address in self._listeners.addresses:
+                if "://" not in address and not address.startswith("unix:"):  # a TCP address
+                    logger.info("reachable at %s://%s", self._scheme, address)
         self._herald.tell(now)
 
     # --- what happened
@@ -249,6 +256,9 @@ class Shell:
                 return
             if isinstance(message, Awake):
                 self._lookout.wake(self._kernel.now())
+            elif isinstance(message, Ready):
+                self._scheme = message.scheme
+                self._feed(ev.WorkerReady(pid))
             elif isinstance(message, CannotSpawn):
                 self._on_refusal(line, message)
             elif (event := _event_of(pid, message)) is not None:
@@ -294,7 +304,8 @@ class Shell:
 
     def _on_babble(self, pid: int, line: Line, error: MessageError) -> None:
         if not line.has_babbled:
-            logger.warning("ignoring what is %s", error, extra={"slot": line.slot, "subject_pid": pid})
+            labels = {"slot": line.slot, "generation": line.generation, "subject_pid": pid}
+            logger.warning("ignoring what is %s", error, extra=labels)
         line.has_babbled = True
 
     def _hang_up(self, line: Line) -> None:
@@ -470,8 +481,6 @@ class Shell:
 
 def _event_of(pid: int, message: Message) -> ev.Event | None:
     match message:
-        case Ready():
-            return ev.WorkerReady(pid)
         case Draining():
             return ev.WorkerDraining(pid)
         case BootFailed(code, reason):

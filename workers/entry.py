@@ -217,12 +217,22 @@ def _driver(name: str) -> Driver:
             driver = registry.load(resolved)
             driver.prepare()
         except (ImportError, OSError) as error:
+            _check_python_is_readable()
             reason = str(error)
-            if not os.access(os.__file__, os.R_OK):  # after --user: the import system just finds nothing
-                reason = f"user id {os.geteuid()} cannot read the Python installation in {sys.prefix}"
         else:
             return driver
     raise BootError(Exit.LOOP, f"loop {resolved} cannot be used here: {reason}; see `hybrid loops`")
+
+
+def _check_python_is_readable() -> None:
+    """Blame the account, not the loop, where --user may not read Python: the import system just finds nothing then."""
+    library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib might have to be imported
+    if not os.access(os.__file__, os.R_OK):
+        raise BootError(
+            Exit.USAGE,
+            f"the workers' account, user id {os.geteuid()}, cannot read Python's library in {library}: "
+            "give it read access there, or use a Python that is installed for all users",
+        )
 
 
 def _set_signals() -> None:

@@ -75,6 +75,13 @@ class Worker:
         self._exit = Exit.OK
         self._adapter = self._make_adapter()
 
+    @property
+    def _scheme(self) -> str:
+        """What an address of a web application begins with; "" for other kinds."""
+        if self._kind not in _WEB:
+            return ""
+        return "http" if self._application.http.tls is None else "https"
+
     def _make_adapter(self) -> Adapter:
         if self._kind in _WEB:
             from hybrid.workers.interfaces import web  # imports the parsers
@@ -108,7 +115,7 @@ class Worker:
             server.start()
         self._endurance.begin()
         self._heartbeat.tells(Activity.READY)
-        self._tell(Ready(loop=self._runtime.name, interface=self._kind.value))
+        self._tell(Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme))
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
         await self._draining.wait()
         self._tell(Draining())  # SIGTERM may have come from somebody else, and new connections must not come here

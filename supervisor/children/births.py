@@ -37,9 +37,9 @@ def fork_quietly() -> int:
         return posix.fork()
 
 
-def cannot_fork(number: int | None) -> str:
-    """Return what is said of a fork that failed with this error number."""
-    return f"cannot fork: {os.strerror(number or 0)}"
+def why_not_forked(number: int | None) -> str:
+    """Return why a fork failed, of its error number; the record that says so names what was to be forked."""
+    return os.strerror(number or 0)
 
 
 def close_all(descriptors: Iterable[int]) -> None:
@@ -82,7 +82,7 @@ def _outcome(said: bytes) -> str | None:
     """Return what the word of an intermediate means: None if there is, or was, a worker."""
     if not said:
         return "the process between zygote and worker was killed"
-    return None if int(said) > 0 else cannot_fork(-int(said))
+    return None if int(said) > 0 else why_not_forked(-int(said))
 
 
 def _kill(pid: int) -> None:

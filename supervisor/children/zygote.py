@@ -202,13 +202,13 @@ class _Zygote:
         try:
             news, life = os.pipe2(os.O_CLOEXEC)
         except OSError as error:
-            return births.cannot_fork(error.errno)
+            return births.why_not_forked(error.errno)
         spawn.flush_streams()  # or each worker would write what is buffered once more
         try:
             pid = births.fork_quietly()
         except OSError as error:
             births.close_all((news, life))
-            return births.cannot_fork(error.errno)
+            return births.why_not_forked(error.errno)
         if pid == 0:
             self._be_intermediate(order, channel, evidence, news, life)
         posix.close(life)

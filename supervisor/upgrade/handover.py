@@ -85,8 +85,7 @@ class Offer:
                 pid = _execute(listeners, program, extra_environment, theirs.fileno())
         except OSError as error:
             ours.close()
-            what = error.filename or program.executable
-            raise CannotOffer(f"cannot execute {what}: {(error.strerror or str(error)).lower()}") from error
+            raise CannotOffer(_why_not_executed(program, error)) from error
         return cls(listeners, pid, Line(ours))
 
     def fileno(self) -> int:
@@ -163,6 +162,16 @@ class Offer:
             self._is_lent = False
             reason = "; ".join((reason, *self._listeners.take_over()))
         return Failed(reason)
+
+
+def _why_not_executed(program: Invocation, error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    if error.filename == program.directory:  # as `subprocess` tells where chdir(2) has failed
+        return (
+            f"cannot enter the directory that this program was started in, {program.directory}: {reason}; "
+            "make it again, or restart the service in another one"
+        )
+    return f"cannot execute {error.filename or program.executable}: {reason}"
 
 
 def _execute(listeners: Listeners, program: Invocation, extra: Mapping[str, str], line: int) -> int:

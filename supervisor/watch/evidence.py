@@ -131,9 +131,9 @@ class Finding:
     missing: str = ""
     """Why there is no stack."""
 
-    def describe(self, seconds: float, *, is_zygote: bool = False) -> str:
+    def describe(self, seconds: float, *, is_zygote: bool = False, turns_again: bool = False) -> str:
         """Return the text of a log record about a child that has been stalled for `seconds`."""
-        return describe(self.stack, seconds, self.missing, is_zygote=is_zygote)
+        return describe(self.stack, seconds, self.missing, is_zygote=is_zygote, turns_again=turns_again)
 
 
 class Inquiry:

@@ -9,6 +9,7 @@ from hybrid.supervisor.children.crew import Crew, Line
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.watch.evidence import Inquiry
+from hybrid.supervisor.watch.lookout import turns_again
 from hybrid.workers.contract import log
 
 logger = logging.getLogger(log.LOGGER_NAME)
@@ -64,7 +65,11 @@ class Inquest:
                 continue
             del self._cases[pid]
             line = self._crew[pid]
-            said = finding.describe(now - case.since, is_zygote=line.slot == ZYGOTE)
+            said = finding.describe(
+                now - case.since,
+                is_zygote=line.slot == ZYGOTE,
+                turns_again=turns_again(line.record, case.since, now),
+            )
             logger.warning("%s", said, extra=_labels(pid, line))
             if case.aborts:
                 self._kernel.abort(pid)

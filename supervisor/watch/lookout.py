@@ -13,7 +13,18 @@ import dataclasses
 from collections.abc import Mapping
 
 from hybrid.supervisor.core import events as ev
-from hybrid.workers.contract.scoreboard import ACCEPTED, ANSWERED, ASKED, BUSY_SINCE, PULSE, Pulse, Record, Scoreboard
+from hybrid.workers.contract.scoreboard import (
+    ACCEPTED,
+    ANSWERED,
+    ASKED,
+    BUSY_SINCE,
+    PULSE,
+    STATE,
+    Activity,
+    Pulse,
+    Record,
+    Scoreboard,
+)
 
 CALM = 0.3
 """Seconds between looks when no connections come in: a stall is seen by then, and a quiet process rarely wakes."""
@@ -120,6 +131,14 @@ class Lookout:
         if before is None and since is not None and self._threshold and now - since >= self._threshold:
             self._stalled[pid] = since
             news.append(ev.Stalled(pid, since))
+
+
+def turns_again(record: Record, since: float, now: float) -> bool:
+    """Tell whether the loop of a worker that serves has ended the turn in which it has stood since a time."""
+    if record.numbers[STATE] != Activity.READY:  # only then do the times tell of turns
+        return False
+    current = _stands_since(record, now)
+    return current is None or current > since
 
 
 def _stands_since(record: Record, now: float) -> float | None:

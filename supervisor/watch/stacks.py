@@ -140,9 +140,18 @@ def _is_standard(frame: Frame) -> bool:
     return _STANDARD.search(frame.file) is not None and not _is_package(frame)
 
 
-def describe(stack: Stack, seconds: float, missing: str = "", *, is_zygote: bool = False) -> str:
-    """Return the text of a log record about a child that has been stalled for `seconds`; `missing`: why no stack."""
+def describe(
+    stack: Stack, seconds: float, missing: str = "", *, is_zygote: bool = False, turns_again: bool = False
+) -> str:
+    """Return the text of a log record about a child that has been stalled for `seconds`; `missing`: why no stack.
+
+    `turns_again`: its loop did so before the stack was read, which may be of the next turn then.
+    """
     stalled = f"{'zygote' if is_zygote else 'worker'} stalled for {seconds:.1f} s"
+    if turns_again:
+        if not stack.frames:
+            return f"{stalled}, and turns again: it was asked too late to show where it stood"
+        return f"{stalled}, and turns again: when it was asked, its loop was in {stack.frames[0]}\n{stack}"
     stands = "its import stands" if is_zygote else "its loop stands"
     if missing:
         return f"{stalled}: no stack: {missing}"

@@ -324,10 +324,11 @@ def test_workers_of_another_user_end_with_their_supervisor_too(start: Start) -> 
 
 
 @needs_root
-def test_who_may_not_change_users_says_so(start: Start) -> None:
+def test_an_account_that_may_not_change_users_is_told_so(start: Start) -> None:
     prefix = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    if subprocess.run([*prefix, sys.executable, "-c", ""], check=False, capture_output=True).returncode:
-        pytest.skip("an unprivileged user cannot run this interpreter here")
+    reads = f"import hybrid.supervisor.loop; open({PROGRAM[-1]!r}).close()"
+    if subprocess.run([*prefix, sys.executable, "-P", "-c", reads], check=False, capture_output=True).returncode:
+        pytest.skip("an unprivileged account cannot read this interpreter, the package or the tests here")
     process = start(prefix=prefix, uid=1, gid=1, serving=False)
     assert process.wait() == Exit.USAGE
     assert "cannot run workers as user 1 group 1: operation not permitted; start as root" in process.stderr

@@ -30,6 +30,7 @@ class FakeKernel:
         self.alive: dict[int, Channel] = {}  # pid -> the child's end of its channel
         self.is_open = True
         self.adopts_orphans = False
+        self.scheme = ""  # what workers say that addresses begin with
         self._now = 1000.0
         self._pids = itertools.count(_FIRST_PID)
         self._dead: dict[int, How] = {}  # pid -> how; not reaped yet
@@ -67,7 +68,7 @@ class FakeKernel:
 
     def says_ready(self, pid: int) -> None:
         """Let a child say that it serves."""
-        self.says(pid, Ready("epoll", "async stream"))
+        self.says(pid, Ready("epoll", "async stream", self.scheme))
 
     def says_failed(self, pid: int, code: int, reason: str) -> None:
         """Let a child say that it cannot start, and exit."""

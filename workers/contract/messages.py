@@ -27,6 +27,8 @@ class Ready:
     """Name of the event loop in use (`epoll`, `gevent`, ...)."""
     interface: str
     """What the application turned out to be, e.g. `async stream`."""
+    scheme: str = ""
+    """`http` or `https` for a web application."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -231,7 +231,10 @@ def test_what_was_handed_over_is_known_before_it_is_taken(opened: Open, begin: B
     [
         ({"executable": "/nowhere/python"}, "cannot execute /nowhere/python: no such file or directory"),
         ({"executable": "/etc/passwd"}, "cannot execute /etc/passwd: permission denied"),
-        ({"directory": "/nowhere"}, "cannot execute /nowhere: no such file or directory"),
+        (
+            {"directory": "/nowhere"},
+            "cannot enter the directory that this program was started in, /nowhere: no such file",
+        ),
         ({"executable": ""}, "interpreter is not known"),
     ],
 )

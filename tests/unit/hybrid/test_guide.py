@@ -17,10 +17,10 @@ def _record(message: str, *values: object) -> logging.LogRecord:
 @pytest.mark.parametrize(
     ("address", "commands"),
     [
-        ("127.0.0.1:8000", ["a browser at http://127.0.0.1:8000/", "curl http://127.0.0.1:8000/who"]),
-        ("0.0.0.0:80", ["a browser at http://127.0.0.1:80/", "curl http://127.0.0.1:80/who"]),
-        ("[::1]:8000", ["a browser at http://[::1]:8000/", "curl http://[::1]:8000/who"]),
-        ("[::]:8000", ["a browser at http://[::1]:8000/", "curl http://[::1]:8000/who"]),
+        ("127.0.0.1:8000", ["curl http://127.0.0.1:8000/who"]),
+        ("0.0.0.0:80", ["curl http://127.0.0.1:80/who"]),
+        ("[::1]:8000", ["curl http://[::1]:8000/who"]),
+        ("[::]:8000", ["curl http://[::1]:8000/who"]),
         ("unix:/run/x.sock", ["curl --unix-socket /run/x.sock http://localhost/who"]),
         ("unix:@name", []),
         ("udp://127.0.0.1:53", []),
@@ -36,7 +36,7 @@ def test_the_record_that_all_is_ready_gets_the_hints() -> None:
     assert guide.filter(_record("listening on %s", "127.0.0.1:9000"))
     assert guide.filter(ready)
     lines = ready.getMessage().splitlines()
-    assert lines[:2] == ["serving with 2 workers", "try: a browser at http://127.0.0.1:9000/"]
+    assert lines[:2] == ["serving with 2 workers", "try: curl http://127.0.0.1:9000/who"]
 
 
 def test_other_records_stay_as_they_are() -> None:

@@ -151,3 +151,11 @@ def test_a_supervisor_runs_in_the_main_thread_only() -> None:
     thread.start()
     thread.join()
     assert "main thread" in errors[0]
+
+
+def test_the_addresses_of_a_web_application_are_logged_as_links(kernel: FakeKernel, log: Log) -> None:
+    kernel.scheme = "https"
+    kernel.at(1, lambda: kernel.receives("SIGTERM"))
+    assert run(kernel) is Exit.OK
+    address = log()[0].removeprefix("listening on ")
+    assert log()[1:3] == ["serving with 2 workers", f"reachable at https://{address}"]

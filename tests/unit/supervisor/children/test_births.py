@@ -68,12 +68,12 @@ def test_a_birth_that_takes_a_while_is_waited_for(kernel: FakeKernel, zygotes: Z
 def test_a_zygote_that_cannot_fork_is_asked_again(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
     def refuse_once(zygote: FakeZygote) -> None:
         zygotes.do = FakeZygote.serves
-        zygote.cannot("cannot fork: Resource temporarily unavailable")
+        zygote.cannot("Resource temporarily unavailable")
 
     zygotes.do = refuse_once
     kernel.at(9, lambda: kernel.receives("SIGTERM"))
     assert run(kernel, preload="on") is Exit.OK
-    why = "cannot fork a worker: cannot fork: Resource temporarily unavailable; trying again in 0.1 s"
+    why = "cannot fork a worker: Resource temporarily unavailable; trying again in 0.1 s"
     assert log()[1:3] == [why, "serving with 2 workers"]
 
 

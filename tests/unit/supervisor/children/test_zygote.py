@@ -30,7 +30,7 @@ def test_a_worker_that_was_forked_is_no_matter_to_talk_of() -> None:
 
 
 def test_a_fork_that_failed_is_told_in_words() -> None:
-    assert intermediate(f"printf -- -{errno.EAGAIN}") == "cannot fork: Resource temporarily unavailable"
+    assert intermediate(f"printf -- -{errno.EAGAIN}") == "Resource temporarily unavailable"
 
 
 def test_an_intermediate_that_was_killed_is_told() -> None:

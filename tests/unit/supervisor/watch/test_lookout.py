@@ -10,8 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.supervisor.core.events import Recovered, Stalled
-from hybrid.supervisor.watch.lookout import CALM, Lookout
-from hybrid.workers.contract.scoreboard import ACCEPTED, ANSWERED, ASKED, BUSY_SINCE, PULSE, Pulse, Record, Scoreboard
+from hybrid.supervisor.watch.lookout import CALM, Lookout, turns_again
+from hybrid.workers.contract.scoreboard import (
+    ACCEPTED,
+    ANSWERED,
+    ASKED,
+    BUSY_SINCE,
+    PULSE,
+    STATE,
+    Activity,
+    Pulse,
+    Record,
+    Scoreboard,
+)
 
 THRESHOLD = 1 / 64  # seconds; sums of halves of it are exact
 News = tuple[Stalled | Recovered, ...]
@@ -417,3 +428,24 @@ def test_the_news_tell_who_stands_still(
         assert all(records[pid].times[ASKED] == now for pid in sight.ping)
         assert now + 0.002 <= lookout.next_look + 1e-9 <= now + CALM + 1e-6
         assert board.watched or len(facts) >= 2
+
+
+# --- whether it turns again
+
+
+@pytest.mark.parametrize(
+    ("state", "busy_since", "expected"),
+    [
+        (Activity.READY, 990.0, False),  # the turn in which it has stalled
+        (Activity.READY, 0.0, True),  # it waits
+        (Activity.READY, 999.0, True),  # another turn
+        (Activity.BOOTING, 0.0, False),  # no loop turns yet
+    ],
+)
+def test_a_worker_turns_again_when_the_turn_of_the_stall_has_ended(
+    state: Activity, busy_since: float, expected: bool
+) -> None:
+    watch = Watch()
+    watch.records[1].numbers[STATE] = state
+    watch.busy(1, busy_since)
+    assert turns_again(watch.records[1], since=990.0, now=1000.0) is expected

@@ -163,3 +163,14 @@ def test_a_loop_that_waits_for_other_threads_is_described_by_them() -> None:
 
 def test_a_loop_that_cannot_go_on_and_stands_nowhere_may_wait_for_the_interpreter() -> None:
     assert "another thread may be in C code that holds the interpreter" in describe(Stack(), 1.0)
+
+
+def test_a_loop_that_turns_again_is_not_said_to_stand() -> None:
+    leaf = Frame("/usr/lib/python3.11/email/utils.py", "174", "formatdate")
+    assert describe(Stack(leaf=leaf), 1.04, turns_again=True) == (
+        "worker stalled for 1.0 s, and turns again: it was asked too late to show where it stood"
+    )
+    assert describe(Stack((Frame("app.py", "12", "handler"),)), 1.04, turns_again=True) == (
+        "worker stalled for 1.0 s, and turns again: when it was asked, its loop was in app.py:12 in handler\n"
+        "  app.py:12 in handler"
+    )
