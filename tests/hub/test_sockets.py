@@ -46,6 +46,24 @@ def test_recv_parks_until_there_is_something(green: Green) -> None:
 
 
 @on_greens
+def test_a_negative_number_of_bytes_is_refused_at_once(green: Green) -> None:
+    with green.pair() as (left, _):
+        for _ in range(3):  # the first read does not park, later ones do
+            with pytest.raises(ValueError, match="negative buffersize in recv"):
+                left.recv(-1)
+            with pytest.raises(ValueError, match="negative buffersize in recv_into"):
+                left.recv_into(bytearray(1), -1)
+            with pytest.raises(ValueError, match="negative buffersize in recvfrom"):
+                left.recvfrom(-1)
+
+
+@on_greens
+def test_a_socket_that_is_made_non_blocking_does_not_wait(green: Green) -> None:
+    with green.socket(kind=socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        assert (sock.gettimeout(), sock.getblocking()) == (0.0, False)
+
+
+@on_greens
 def test_recv_returns_nothing_at_the_end(green: Green) -> None:
     with green.pair() as (left, right):
         right.sendall(b"last")
@@ -290,6 +308,52 @@ def test_sendfile_sends_what_is_asked_for(file: Path, form: str, offset: int, co
 def test_sendfile_refuses_a_bad_count(green: Green) -> None:
     with green.pair() as (left, _), pytest.raises(ValueError, match="positive"):
         left.sendfile(io.BytesIO(b"x"), 0, 0)
+
+
+@on_greens
+def test_sendfile_refuses_text_datagrams_and_sockets_that_may_not_wait(green: Green) -> None:
+    with green.pair() as (left, _), tempfile.TemporaryFile("w+") as text, pytest.raises(ValueError, match="binary"):
+        left.sendfile(text)
+    with green.socket(kind=socket.SOCK_DGRAM) as sock, pytest.raises(ValueError, match="SOCK_STREAM"):
+        sock.sendfile(io.BytesIO(b"x"))
+    with green.pair() as (left, _):
+        left.settimeout(0)
+        with pytest.raises(ValueError, match="non-blocking"):
+            left.sendfile(io.BytesIO(b"x"))
+
+
+@pytest.mark.parametrize("form", ["file", "memory"])
+def test_the_timeout_of_sendfile_counts_for_each_wait(file: Path, form: str) -> None:
+    """A peer that reads steadily takes longer than the timeout for all of it."""
+
+    def body(green: Green) -> None:
+        with green.pair() as (left, right), file.open("rb") if form == "file" else io.BytesIO(BIG) as source:
+            left.settimeout(0.2)
+            sending = green.spawn(left.sendfile, source)
+            received, begun = 0, time.monotonic()
+            while received < len(BIG):
+                left_over = len(BIG) - received
+                received += len(right.recv(len(BIG) // 40))
+                if left_over > len(BIG) // 4:  # slowly first; what is left then fits into the buffers
+                    green.sleep(0.01)
+            assert sending.get() == len(BIG)
+            assert time.monotonic() - begun > 0.2
+
+    on_greens(body)("epoll")
+
+
+@pytest.mark.parametrize("form", ["file", "memory"])
+def test_the_position_of_a_file_tells_how_much_of_it_was_sent_before_a_timeout(file: Path, form: str) -> None:
+    def body(green: Green) -> None:
+        with green.pair() as (left, right), file.open("rb") if form == "file" else io.BytesIO(BIG) as source:
+            left.settimeout(0.02)
+            with pytest.raises(TimeoutError):
+                left.sendfile(source)
+            position = source.tell()
+            left.close()
+            assert 0 < position == len(read_all(right)) < len(BIG)
+
+    on_greens(body)("epoll")
 
 
 @on_greens

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from threading import get_ident
 from typing import Any, NoReturn, TypeVar, cast
 
 import greenlet
@@ -55,6 +56,8 @@ class HubRuntime:
         self._new_socket = Socket
         self.watches = watches
         self.home = greenlet.getcurrent()
+        self.thread = get_ident()
+        """Where the loop runs."""
         self.go_home: Callable[[], Any] = self.home.switch
         """Parks the calling greenlet. To be looked up at each call: see `hide_loop`."""
         self._open_streams = open_streams

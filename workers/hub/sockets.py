@@ -3,6 +3,9 @@
 The descriptor is non-blocking; `gettimeout()` still tells what the handler asked for. What does not block (options,
 names, `shutdown`, `makefile`, ...) is inherited as it is, and `makefile` works because it reads through `recv_into`.
 
+In a thread of the application's, which has no greenlet that the loop could wake, the same calls block the thread, as
+those of any socket do.
+
 Reading is tuned for the usual server: after a read that did not fill its buffer the kernel's is empty, so the next
 one parks at once instead of asking for EAGAIN; after one that did, the next 32 try first, and then one waits so that
 a fast peer cannot keep the loop. Benchmark: `python -m benchmarks echo`.
@@ -13,20 +16,25 @@ from __future__ import annotations
 import errno
 import io
 import ipaddress
+import math
 import os
+import select
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
+from threading import Event, get_ident
 from typing import Any
 
 from greenlet import getcurrent
 
 from hybrid.workers.hub.alarm import Alarm
 from hybrid.workers.hub.runtime import HubRuntime, current_hub
-from hybrid.workers.hub.watch import Watch
+from hybrid.workers.hub.watch import Watch, Watches
 from hybrid.workers.pollers.contract import READ, WRITE
 
 _EAGER = 32  # full reads in a row that may skip the poller; a fast peer costs the others at most that many
+_RELEASE = 5.0  # seconds a thread waits for the loop to let go of a descriptor
 _SENDFILE_CHUNK = 1 << 20  # bytes per sendfile(2), so that a fast peer does not keep the loop
 _base = socket.socket
 _recv = _base.recv
@@ -37,9 +45,10 @@ _write = os.write
 
 
 class Socket(_base):
-    """A cooperative socket. Every method that may wait must be called in a greenlet, not in a coroutine or a callback.
+    """A cooperative socket. Every method that may wait must be called in a greenlet or in another thread.
 
-    Two greenlets may use one socket, one reading and one writing; a second reader gets `RuntimeError`.
+    In a coroutine or a callback of the loop's it raises `RuntimeError`. Two greenlets may use one socket, one reading
+    and one writing; a second reader gets `RuntimeError`.
     """
 
     __slots__ = (
@@ -65,6 +74,8 @@ class Socket(_base):
         self._runtime = runtime or current_hub()
         super().__init__(family, type, proto, fileno)
         self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None for ever, 0 not at all
+        if type != -1 and type & socket.SOCK_NONBLOCK:
+            self._patience = 0.0
         _base.setblocking(self, False)
         self._careful = self._patience is not None  # a timeout is set, or it is closed: waiting takes the general way
         self._home = self._runtime.home
@@ -85,7 +96,9 @@ class Socket(_base):
             # `_wait_readable` by hand: the call is a tenth of what an exchange costs above the system calls
             watch = self._watch
             me = getcurrent()
-            if self._careful or me is self._home or watch.on_readable is not None:
+            # only the first greenlet of a thread has no parent: the loop's own one, or that of another thread
+            if self._careful or me.parent is None or me is self._home or watch.on_readable is not None or bufsize < 0:
+                self._check_size(bufsize, "recv")
                 self._wait_with_care(READ)
             else:
                 watch.on_readable = me.switch
@@ -102,6 +115,9 @@ class Socket(_base):
             except BlockingIOError:
                 self._wait_again(flags)
                 continue
+            except OSError:
+                self._check_size(bufsize, "recv")  # EINVAL of read(2)
+                raise
             if len(data) == bufsize:
                 self._eager = self._eager if eager else _EAGER
             elif eager:
@@ -113,6 +129,7 @@ class Socket(_base):
         if self._eager:
             self._eager -= 1
         elif not flags:
+            self._check_size(nbytes, "recv_into")
             self._wait_readable()
             self._eager = _EAGER
         while True:
@@ -141,7 +158,7 @@ class Socket(_base):
         """Park until the descriptor is readable."""
         watch = self._watch
         me = getcurrent()
-        if self._careful or me is self._home or watch.on_readable is not None:
+        if self._careful or me.parent is None or me is self._home or watch.on_readable is not None:
             self._wait_with_care(READ)
             return
         watch.on_readable = me.switch
@@ -152,6 +169,12 @@ class Socket(_base):
         except BaseException:
             watch.on_readable = None
             raise
+
+    @staticmethod
+    def _check_size(size: int, where: str) -> None:
+        """Raise the `ValueError` of the standard library for a negative number of bytes."""
+        if size < 0:
+            raise ValueError(f"negative buffersize in {where}")
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -171,7 +194,7 @@ class Socket(_base):
         self._wait_with_care(WRITE, patience)
 
     def _wait_with_care(self, direction: int, patience: float | None = None) -> None:
-        """Park until ready for `direction`; the general case: closed sockets, two waiters, timeouts."""
+        """Park until ready for `direction`; the general case: closed sockets, two waiters, timeouts, threads."""
         watch = self._watch
         if watch.fd < 0:
             raise OSError(errno.EBADF, "the socket is closed")
@@ -182,6 +205,9 @@ class Socket(_base):
             patience = self._patience
             if patience == 0:
                 return  # non-blocking: let the call itself find out
+        if get_ident() != self._runtime.thread:
+            _block(watch.fd, direction, patience)
+            return
         me = getcurrent()
         if me is self._home:
             self._runtime.refuse_to_park()
@@ -296,45 +322,66 @@ class Socket(_base):
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Send a binary file from `offset`, `count` bytes or all; return how many were sent. Parks.
 
-        Uses sendfile(2) where the file allows it, else reads and sends. Raises `ValueError` for a bad `count`.
+        Uses sendfile(2) where the file allows it, else reads and sends. The position of the file is behind what was
+        sent, also after an error. The timeout counts for each wait, not for the whole file. Raises `TimeoutError`,
+        `OSError`, and `ValueError` for a text file, a bad `count`, a datagram socket or one that may not wait.
         """
-        if count is not None and count <= 0:
-            raise ValueError(f"count must be a positive integer (got {count!r})")
-        sent = 0
-        ends = self._deadline()
+        self._check_sendfile(file, count)
         try:
-            source = os.fstat(file.fileno()) and file.fileno()
+            source = file.fileno()
+            os.fstat(source)
         except (AttributeError, io.UnsupportedOperation, OSError):
             return self._send_by_reading(file, offset, count)
-        while count is None or sent < count:
-            block = _SENDFILE_CHUNK if count is None else min(_SENDFILE_CHUNK, count - sent)
-            try:
-                step = os.sendfile(self.fileno(), source, offset + sent, block)
-            except BlockingIOError:
-                self._wait_writable(self._remaining(ends))
-                continue
-            except OSError as error:
-                if sent == 0 and error.errno in (errno.EINVAL, errno.ENOSYS, errno.ESPIPE):
-                    return self._send_by_reading(file, offset, count)
-                raise
-            if step == 0:
-                break
-            sent += step
-        if hasattr(file, "seek"):
-            file.seek(offset + sent)
-        return sent
+        sent = 0
+        try:
+            while count is None or sent < count:
+                block = _SENDFILE_CHUNK if count is None else min(_SENDFILE_CHUNK, count - sent)
+                try:
+                    step = os.sendfile(self.fileno(), source, offset + sent, block)
+                except BlockingIOError:
+                    self._wait_writable(self._patience)
+                    continue
+                except OSError as error:
+                    if sent == 0 and error.errno in (errno.EINVAL, errno.ENOSYS, errno.ESPIPE):
+                        return self._send_by_reading(file, offset, count)
+                    raise
+                if step == 0:
+                    break
+                sent += step
+            return sent
+        finally:
+            if sent:
+                _leave_at(file, offset + sent)
+
+    def _check_sendfile(self, file: Any, count: int | None) -> None:
+        if "b" not in getattr(file, "mode", "b"):
+            raise ValueError("file should be opened in binary mode")
+        if not self.type & socket.SOCK_STREAM:
+            raise ValueError("only SOCK_STREAM type sockets are supported")
+        if count is not None and not isinstance(count, int):
+            raise TypeError(f"count must be a positive integer (got {count!r})")
+        if count is not None and count <= 0:
+            raise ValueError(f"count must be a positive integer (got {count!r})")
+        if self._patience == 0:
+            raise ValueError("non-blocking sockets are not supported")
 
     def _send_by_reading(self, file: Any, offset: int, count: int | None) -> int:
         if offset:
             file.seek(offset)
         sent = 0
-        while count is None or sent < count:
-            block = file.read(65536 if count is None else min(65536, count - sent))
-            if not block:
-                break
-            self.sendall(block)
-            sent += len(block)
-        return sent
+        try:
+            while count is None or sent < count:
+                block = memoryview(file.read(65536 if count is None else min(65536, count - sent)))
+                if not block:
+                    break
+                while block:
+                    step = self.send(block)
+                    sent += step
+                    block = block[step:]
+            return sent
+        finally:
+            if sent:
+                _leave_at(file, offset + sent)
 
     # -- connecting ----------------------------------------------------------------------------------------------
 
@@ -368,6 +415,8 @@ class Socket(_base):
     def _resolved(self, address: Any) -> Any:
         if self.family not in (socket.AF_INET, socket.AF_INET6) or is_numeric(address[0]):
             return address
+        if get_ident() != self._runtime.thread:
+            return socket.getaddrinfo(address[0], address[1], self.family, self.type, self.proto)[0][4]
         return self._runtime.resolve(*address[:2], family=self.family, type=self.type, proto=self.proto)[0][4]
 
     # -- the rest of the surface ---------------------------------------------------------------------------------
@@ -397,20 +446,31 @@ class Socket(_base):
         return self._patience != 0
 
     def detach(self) -> int:
-        """Give the descriptor (still non-blocking) away; this object counts as closed. Wakes waiting greenlets."""
-        self._release()
+        """Give the descriptor (still non-blocking) away; this object counts as closed. Wakes waiting greenlets.
+
+        In another thread it blocks until the loop has let go of the descriptor, some seconds at most.
+        """
+        if self._is_the_loops():
+            self._release_in_loop()
+        else:
+            self._release()
         return super().detach()
 
     def _real_close(self, *args: Any) -> None:
         """Called by `close()` once no file of `makefile` is open any more. Wakes waiting greenlets."""
+        if self._is_the_loops():
+            self._close_in_loop()
+            return
         self._release()
         super()._real_close(*args)  # type: ignore[misc]  # the hook socket.close() calls
 
     def __del__(self) -> None:
         """Forgotten without a close: its number must be forgotten too before the kernel gives it out again."""
-        watch = getattr(self, "_watch", None)  # unset if the constructor failed
-        if watch is not None and watch.fd >= 0:
-            self._release()
+        if getattr(self, "_watch", None) is not None and self._fd >= 0:  # unset if the constructor failed
+            if self._is_the_loops():
+                self._close_in_loop()  # the garbage collector runs in any thread
+            else:
+                self._release()
         super().__del__()  # type: ignore[misc]  # closes the descriptor, with a ResourceWarning
 
     def _release(self) -> None:
@@ -419,6 +479,54 @@ class Socket(_base):
         self._watches.release(self._watch)
         for alarm in self._alarms or ():
             alarm.close()
+
+    def _is_the_loops(self) -> bool:
+        """Tell whether only the loop may release this socket: this is another thread, and the poller knows of it."""
+        if get_ident() == self._runtime.thread:
+            return False
+        watch = self._watch
+        return bool(watch.armed) or watch.on_readable is not None or watch.on_writable is not None
+
+    def _release_in_loop(self) -> None:
+        """Have the loop forget the descriptor, and wait for that: the caller may give its number to another file."""
+        released = Event()
+
+        def release() -> None:
+            self._release()
+            released.set()
+
+        with suppress(RuntimeError):  # the loop is closed, and polls no more
+            self._runtime.loop.call_soon_threadsafe(release)
+            released.wait(_RELEASE)
+
+    def _close_in_loop(self) -> None:
+        """Have the loop close it soon: it was closed in another thread, or collected there."""
+        self._careful = True
+        self._fd = -1
+        fd = super().detach()
+        try:
+            self._runtime.loop.call_soon_threadsafe(_close, self._watches, self._watch, fd)
+        except RuntimeError:  # the loop is closed
+            os.close(fd)
+
+
+def _close(watches: Watches, watch: Watch, fd: int) -> None:
+    watches.release(watch)
+    os.close(fd)
+
+
+def _leave_at(file: Any, place: int) -> None:
+    """Have the position of a file tell how much of it was sent; a pipe has none."""
+    with suppress(AttributeError, io.UnsupportedOperation):
+        file.seek(place)
+
+
+def _block(fd: int, direction: int, patience: float | None) -> None:
+    """Block this thread until `fd` is ready, at most `patience` seconds. Raises `TimeoutError`."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN if direction == READ else select.POLLOUT)
+    if not poll.poll(None if patience is None else math.ceil(max(patience, 0) * 1000)):
+        raise TimeoutError("timed out")
 
 
 def is_numeric(host: Sequence[Any] | str) -> bool:
