@@ -15,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
+from support import processes
 
+_ZYGOTE = "hybrid-zygote"
 DEADLINE = 20.0  # seconds; what a loaded machine may need, never what a test expects
 
 
@@ -138,18 +139,14 @@ class HybridProcess:
 
     def worker_pids(self) -> list[int]:
         """Return the pids of the supervisor's living workers, oldest first."""
-        return [child.pid for child in self._children() if not _is_zygote(child)]
+        return [child for child in self._children() if processes.name(child) != _ZYGOTE]
 
     def zygote_pids(self) -> list[int]:
         """Return the pids of the supervisor's living zygotes, oldest first."""
-        return [child.pid for child in self._children() if _is_zygote(child)]
+        return [child for child in self._children() if processes.name(child) == _ZYGOTE]
 
-    def _children(self) -> list[psutil.Process]:
-        try:
-            found = psutil.Process(self.pid).children()
-        except psutil.NoSuchProcess:
-            return []
-        return [child for child in sorted(found, key=lambda child: child.create_time()) if _is_alive(child)]
+    def _children(self) -> list[int]:
+        return [child for child in sorted(processes.children(self.pid), key=processes.age) if processes.is_alive(child)]
 
     def signal(self, number: int) -> None:
         """Send a signal to the supervisor alone."""
@@ -177,7 +174,7 @@ class HybridProcess:
 
     def survivors(self) -> list[int]:
         """Return the pids of all living processes of the group."""
-        return [item.pid for item in psutil.process_iter() if _group_of(item) == self.pid and _is_alive(item)]
+        return processes.group(self.pid)
 
     def close(self) -> list[int]:
         """Kill what is left of the group, reap, and close the pipes; return the pids that outlived the supervisor.
@@ -186,17 +183,27 @@ class HybridProcess:
         """
         outlived: list[int] = []
         if self._popen.poll() is not None:
-            outlived = _wait_until_gone(self.survivors(), DEADLINE)
+            outlived = self._wait_until_gone(DEADLINE)
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait(DEADLINE)
-        _wait_until_gone(self.survivors(), DEADLINE)
+        self._wait_until_gone(DEADLINE)
         for thread in self._threads:
             thread.join(DEADLINE)
         for stream in (self._popen.stdout, self._popen.stderr):
             if stream is not None:
                 stream.close()
         return outlived
+
+    def _wait_until_gone(self, deadline: float) -> list[int]:
+        """Return the processes of the group that live on after `deadline` seconds.
+
+        A killed orphan is gone for us as soon as it is a zombie, whenever init comes to reap it.
+        """
+        until = time.monotonic() + deadline
+        while (alive := self.survivors()) and time.monotonic() < until:
+            select.select([], [], [], 0.01)
+        return alive
 
 
 class RunHybrid(Protocol):
@@ -217,37 +224,3 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     ours = ("HYBRID_", "LISTEN_", "PORT", "WEB_CONCURRENCY")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {name: value for name, value in {**inherited, **changes}.items() if value is not None}
-
-
-def _group_of(process: psutil.Process) -> int | None:
-    try:
-        return os.getpgid(process.pid)
-    except OSError:
-        return None
-
-
-def _is_zygote(process: psutil.Process) -> bool:
-    try:
-        return process.name() == "hybrid-zygote"
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _wait_until_gone(pids: list[int], deadline: float) -> list[int]:
-    """Return those of `pids` that are alive after `deadline` seconds."""
-    processes = []
-    for pid in pids:
-        with suppress(psutil.NoSuchProcess):
-            processes.append(psutil.Process(pid))
-    until = time.monotonic() + deadline
-    # not psutil.wait_procs: a killed orphan is gone for us as soon as it is a zombie, whenever init comes to reap it
-    while (alive := [process for process in processes if _is_alive(process)]) and time.monotonic() < until:
-        select.select([], [], [], 0.01)
-    return [process.pid for process in alive]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import psutil
 import pytest
-from support import loops
+from support import loops, processes
 from support.leaks import Census
-from support.process import HybridProcess
-from support.service import assert_free
+from support.process import DEADLINE, HybridProcess
+from support.service import assert_free, eventually
 
 
 def test_nothing_new_is_nothing_left() -> None:
@@ -44,6 +47,57 @@ def test_a_child_nobody_waited_for_is_found(code: str) -> None:
     assert [line for line in census.newcomers() if f"pid={child.pid}" in line]
     child.communicate()
     assert census.newcomers() == []
+
+
+def test_a_look_at_what_a_test_left_takes_less_than_a_look_at_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "pids", lambda: pytest.fail("reads all of /proc, twice for every test"))
+    monkeypatch.setattr(psutil, "process_iter", lambda: pytest.fail("reads all of /proc, twice for every test"))
+    assert Census().newcomers() == []
+
+
+def test_children_are_those_of_every_thread() -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    may_end = threading.Event()
+
+    def start_and_stay() -> None:
+        started.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+        is_started.set()
+        may_end.wait(DEADLINE)
+
+    is_started = threading.Event()
+    thread = threading.Thread(target=start_and_stay)
+    thread.start()
+    try:
+        assert is_started.wait(DEADLINE)
+        assert started[0].pid in processes.children()
+        assert started[0].pid in processes.children(os.getpid())
+    finally:
+        may_end.set()
+        thread.join()
+        for child in started:
+            child.communicate()
+
+
+def test_a_process_group_is_its_living_members() -> None:
+    pair = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()']).wait()"
+    leader = subprocess.Popen([sys.executable, "-c", pair], stdin=subprocess.PIPE, process_group=0)
+    try:
+        eventually(lambda: len(processes.children(leader.pid)) == 1, "it has a child")
+        assert set(processes.group(leader.pid)) == {leader.pid, *processes.children(leader.pid)}
+        os.kill(leader.pid, signal.SIGKILL)
+        eventually(lambda: len(processes.group(leader.pid)) == 1, "a zombie is no member, an orphan is one")
+    finally:
+        os.killpg(leader.pid, signal.SIGKILL)
+        leader.communicate()
+    eventually(lambda: processes.group(leader.pid) == [], "all have ended")
+
+
+def test_a_process_that_does_not_exist_has_nothing() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert processes.children(child.pid) == processes.group(child.pid) == []
+    assert processes.name(child.pid) is None
+    assert not processes.is_alive(child.pid)
 
 
 CLAIMS = "import signal, sys; print('listening on', sys.argv[1], file=sys.stderr, flush=True); signal.pause()"
