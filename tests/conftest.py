@@ -1,25 +1,98 @@
-"""Fixtures of all tests: a `hybrid` command that surely ends, and a check that no test leaves anything behind."""
+"""Which tests run on which loops; a `hybrid` command that surely ends; a check that no test leaves anything behind."""
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from support.leaks import Census
-from support.loops import ALL_LOOPS, LOOPS
+from support.loops import DEFAULT, LOOPS, WHOLE
 from support.process import HybridProcess, RunHybrid
+from support.short_set import CHOSEN, KINDS, loop_named, takes_loops
+
+HERE = Path(__file__).parent
+LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT as in a terminal: `command &` in a script ignores it, and every child would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "list the tests that do not run on every loop without HYBRID_TEST_LOOP, by kind of behaviour; run none"
+    parser.addoption("--left-out", action="store_true", help=text)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Give out tests in stretches of the collection: neighbours share services. Idle workers steal from busy ones."""
+    if config.option.left_out:
+        config.option.collectonly, config.option.verbose = True, -3
+    elif getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Choose half as many workers again as there are cores: half of the time a test waits for processes."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # for the plugin to obey
+    cores = len(os.sched_getaffinity(0))
+    return cores + (cores + 1) // 2
+
+
+def pytest_report_header() -> str:
+    rest = [loop for loop in LOOPS if loop not in WHOLE]
+    short = f"; the short set on {', '.join(rest)} (HYBRID_TEST_LOOP=all: every test)" if rest else ""
+    return f"loops: every test on {', '.join(WHOLE)}{short}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run what no loop is involved in once in the matrix: in the cell of the default loop."""
-    if LOOPS in (ALL_LOOPS, ("epoll",)):
+    """Keep every test of the loops that are tested as a whole, and the short set of the others."""
+    left_out = [item for item in items if not _is_run(item)]
+    if left_out:
+        config.stash[LEFT_OUT] = left_out
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish() -> None:
+    """Keep ten thousand tests, and all that is imported by now, out of the collections that tests ask for."""
+    gc.collect()
+    gc.freeze()
+
+
+def _is_run(item: pytest.Item) -> bool:
+    module = getattr(item, "module", None)
+    if module is None or not takes_loops(module):
+        return DEFAULT in WHOLE  # no loop is involved: once in the matrix, in the cell of the default loop
+    callspec = getattr(item, "callspec", None)
+    loop = loop_named(callspec.params) if callspec else None
+    return loop is None or loop in WHOLE or f"{item.path.relative_to(HERE)}::{_function(item)}" in CHOSEN
+
+
+def _function(item: pytest.Item) -> str:
+    return getattr(item, "originalname", None) or item.name
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With `--left-out`, list what the short set leaves out."""
+    if not config.option.left_out:
         return
-    once = [item for item in items if not hasattr(getattr(item, "module", None), "LOOPS")]
-    if once:
-        items[:] = [item for item in items if item not in set(once)]
-        config.hook.pytest_deselected(items=once)
+    functions = {(str(item.path.relative_to(HERE)), _function(item)) for item in config.stash.get(LEFT_OUT, [])}
+    for kind in KINDS:
+        terminalreporter.write_line(f"{kind.behaviour}: left out, because {kind.because}")
+        for file, function in sorted(functions):
+            if file in kind.stands_for:
+                terminalreporter.write_line(f"    {file}::{function}")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,11 @@
-"""The loops that handler tests run on: all six, or the one that HYBRID_TEST_LOOP names (the tox matrix sets it)."""
+"""The loops that handler tests run on: HYBRID_TEST_LOOP chooses them.
+
+    not set   every test on epoll; on each other loop the chosen tests of `support.short_set`
+    NAME      every test on the loop of that name, none on another (the tox matrix sets it)
+    all       every test on every loop
+
+A test takes its loops from `LOOPS`. Which of them run in the short set is decided after the collection (conftest.py).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +13,22 @@ import os
 
 ALL_LOOPS = ("select", "poll", "epoll", "gevent", "asyncio", "uvloop")
 HUB_LOOPS = ("select", "poll", "epoll")  # those that run on the hub of ours
+DEFAULT = "epoll"  # of `hybrid run`
 
 
 def _chosen() -> tuple[str, ...]:
     only = os.environ.get("HYBRID_TEST_LOOP")
-    if not only:
+    if not only or only == "all":
         return ALL_LOOPS
     if only not in ALL_LOOPS:
-        raise ValueError(f"HYBRID_TEST_LOOP is {only!r}; use one of {', '.join(ALL_LOOPS)}")
+        raise ValueError(f"HYBRID_TEST_LOOP is {only!r}; use one of {', '.join(ALL_LOOPS)}, or all")
     return (only,)
 
 
+def _whole() -> tuple[str, ...]:
+    return _chosen() if os.environ.get("HYBRID_TEST_LOOP") else (DEFAULT,)
+
+
 LOOPS = _chosen()
+WHOLE = _whole()
+"""Those of `LOOPS` on which every test runs."""

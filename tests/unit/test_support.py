@@ -137,6 +137,19 @@ def test_without_a_choice_all_loops_are_tested(monkeypatch: pytest.MonkeyPatch) 
     assert loops._chosen() == loops.ALL_LOOPS
 
 
+def test_without_a_choice_every_test_runs_on_the_default_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HYBRID_TEST_LOOP", raising=False)
+    assert loops._whole() == ("epoll",)
+
+
+@pytest.mark.parametrize(("choice", "whole"), [("all", loops.ALL_LOOPS), ("poll", ("poll",))])
+def test_what_is_chosen_is_tested_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, choice: str, whole: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HYBRID_TEST_LOOP", choice)
+    assert loops._chosen() == loops._whole() == whole
+
+
 def test_a_loop_that_does_not_exist_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYBRID_TEST_LOOP", "libev")
     with pytest.raises(ValueError, match="use one of"):

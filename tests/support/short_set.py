@@ -1,0 +1,290 @@
+"""What runs on every loop in the short set, and why the rest may wait for the loop matrix.
+
+Without HYBRID_TEST_LOOP every test runs on epoll. On the other loops run the tests that are named here: for each kind
+of behaviour in which the drivers of the loops could differ, tests that go through all of its layers. The other tests
+of the same files ask for details that are decided in code which all loops share; the tox matrix runs them on every
+loop.
+
+`pytest --left-out` lists the functions that the short set leaves out on the other loops. `tests/test_short_set.py`
+checks the table: every name exists and runs on every loop, and every file with tests on several loops has a kind.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import NamedTuple
+
+from support.loops import ALL_LOOPS, LOOPS
+
+
+class Kind(NamedTuple):
+    """A kind of behaviour, the tests of it that run on every loop, and the files whose other tests do not."""
+
+    behaviour: str
+    chosen: tuple[str, ...]  # FILE::FUNCTION, below `tests`
+    stands_for: tuple[str, ...]  # files below `tests`
+    because: str  # the reason why the rest of these files may wait
+
+
+KINDS = (
+    Kind(
+        "a stream handler, sync and async: data, ends, large data both ways",
+        (
+            "integration/test_handlers.py::test_a_client_that_shuts_its_half_down_is_still_answered",
+            "integration/test_handlers.py::test_a_client_that_resets_is_one_line_in_the_log",
+            "integration/test_handlers.py::test_a_handler_that_raises_is_one_record_with_file_and_line",
+            "integration/test_handlers.py::test_handlers_run_greenlets_and_coroutines",
+        ),
+        ("integration/test_handlers.py", "integration/test_documented_handlers.py", "integration/test_examples.py"),
+        "the chosen ones read, write, end, fail and wait; the rest differ in what the peer or the handler does then",
+    ),
+    Kind(
+        "datagrams and protocols",
+        (
+            "integration/test_other_kinds.py::test_a_protocol_factory_makes_one_for_each_connection",
+            "integration/test_other_kinds.py::test_many_datagrams_are_answered_at_once",
+        ),
+        ("integration/test_other_kinds.py", "integration/test_strange.py"),
+        "what a protocol or a handler does wrong is dealt with above the loop",
+    ),
+    Kind(
+        "addresses: IPv4, IPv6, UNIX, inherited",
+        ("integration/test_addresses.py::test_one_service_serves_ipv4_ipv6_and_unix_addresses_at_once",),
+        ("integration/test_addresses.py",),
+        "where a listening socket comes from is the supervisor's matter",
+    ),
+    Kind(
+        "the transport under a protocol",
+        (
+            "contract/test_transports.py::test_2_an_answer_may_be_written_out_of_data_received",
+            "contract/test_transports.py::test_3_too_much_unsent_pauses_and_little_resumes",
+            "contract/test_transports.py::test_9_a_reset_is_told_as_the_error",
+        ),
+        ("contract/test_transports.py",),
+        "there are three transports: the hub's, gevent's and asyncio's; the matrix holds each to every clause",
+    ),
+    Kind(
+        "the transport under TLS",
+        (
+            "contract/test_tls_transports.py::test_1_data_comes_in_order",
+            "contract/test_tls_transports.py::test_7_close_sends_what_is_unsent_and_the_end",
+        ),
+        ("contract/test_tls_transports.py",),
+        "there are two of them, ours and asyncio's; the matrix holds both to every clause on every loop",
+    ),
+    Kind(
+        "WSGI, in greenlets and in threads",
+        (
+            "integration/test_wsgi.py::test_every_kind_of_request_is_answered",
+            "integration/test_wsgi.py::test_requests_that_wait_do_not_hold_up_others",
+            "unit/workers/test_wsgi.py::test_pieces_go_out_as_they_come",
+        ),
+        (
+            "integration/test_wsgi.py",
+            "unit/workers/test_wsgi.py",
+            "unit/workers/test_wsgi_files.py",
+            "unit/workers/test_wsgi_input.py",
+        ),
+        "an answer takes one of two ways to its client, greenlets or threads, on all loops alike",
+    ),
+    Kind(
+        "ASGI",
+        (
+            "integration/test_asgi.py::test_the_scope_says_what_was_asked",
+            "integration/test_asgi.py::test_bodies_of_every_kind_go_both_ways",
+            "integration/test_asgi.py::test_what_asyncio_offers_works_within_a_request",
+            "integration/test_asgi_waiting.py::test_an_application_hears_that_its_client_has_left",
+            "unit/workers/test_request_tasks.py::test_a_request_that_waits_keeps_its_task",
+        ),
+        (
+            "integration/test_asgi.py",
+            "integration/test_asgi_waiting.py",
+            "unit/workers/test_asgi.py",
+            "unit/workers/test_request_tasks.py",
+            "unit/workers/test_repeated_requests.py",
+        ),
+        "messages are made from requests without a loop; how a task waits is the loop's, and chosen",
+    ),
+    Kind(
+        "the lifespan",
+        ("integration/test_asgi_lifespan.py::test_each_worker_starts_and_stops_its_application",),
+        ("integration/test_asgi_lifespan.py",),
+        "a lifespan that fails is one task that fails, as any other",
+    ),
+    Kind(
+        "frameworks, examples, and applications of the documents",
+        (
+            "integration/test_wsgi_frameworks.py::test_flask_reads_and_sends",
+            "integration/test_asgi_frameworks.py::test_starlette_reads_and_streams",
+        ),
+        (
+            "integration/test_wsgi_frameworks.py",
+            "integration/test_asgi_frameworks.py",
+            "integration/test_web_examples.py",
+            "integration/test_documented_applications.py",
+            "integration/test_demonstration.py",
+        ),
+        "frameworks speak WSGI and ASGI, which have tests of their own; an import costs a second of CPU for each loop",
+    ),
+    Kind(
+        "clients of HTTP, and requests that are refused",
+        (
+            "integration/test_clients.py::test_httpx_is_answered",
+            "integration/test_malformed.py::test_malformed_requests_are_refused",
+        ),
+        ("integration/test_clients.py", "integration/test_malformed.py"),
+        "the parser sees bytes and no loop; the units run each row of the table",
+    ),
+    Kind(
+        "deadlines and limits of HTTP",
+        (
+            "integration/test_http_limits.py::test_more_connections_wait_until_one_ends",
+            "integration/test_http_limits.py::test_a_connection_ends_with_the_last_of_its_requests",
+        ),
+        ("integration/test_http_limits.py", "faults/test_http_slow_clients.py", "faults/test_http_cut.py"),
+        "one timer of the worker compares all deadlines; the units drive it with a clock of theirs",
+    ),
+    Kind(
+        "WebSocket",
+        (
+            "integration/test_websocket.py::test_messages_of_every_kind_come_back",
+            "integration/test_websocket.py::test_close_codes_go_both_ways",
+        ),
+        ("integration/test_websocket.py",),
+        "the protocol is taken apart without a connection",
+    ),
+    Kind(
+        "TLS under hybrid run",
+        ("integration/test_tls.py::test_openssls_client_is_served",),
+        ("integration/test_tls.py",),
+        "versions, keys and certificates are OpenSSL's matter; the transport has its contract",
+    ),
+    Kind(
+        "what a proxy says, and the access log",
+        (
+            "integration/test_proxy_protocol.py::test_the_header_says_who_the_client_is",
+            "integration/test_access_log.py::test_a_line_of_json_says_what_was_asked_and_answered",
+        ),
+        ("integration/test_proxy_protocol.py", "integration/test_access_log.py", "integration/test_forwarded.py"),
+        "fields and lines are made of bytes by code without a loop",
+    ),
+    Kind(
+        "a graceful stop",
+        (
+            "integration/test_graceful_stop.py::test_handlers_in_flight_finish_and_are_answered",
+            "faults/test_http_stop.py::test_idle_connections_are_answered_once_more_during_a_stop",
+        ),
+        ("integration/test_graceful_stop.py", "faults/test_http_stop.py"),
+        "what is stopped differs; that a drain waits, and ends, is chosen",
+    ),
+    Kind(
+        "a worker as a process: seat, signals, channel, exit code",
+        (
+            "unit/workers/test_worker.py::test_it_serves_says_ready_and_drains",
+            "unit/workers/test_worker.py::test_the_end_of_the_supervisor_ends_it",
+            "unit/workers/test_loops.py::test_every_loop_is_usable_here",
+        ),
+        ("unit/workers/test_worker.py", "unit/workers/test_loops.py", "integration/test_privileges.py"),
+        "the other tests go through the same signal handler and the same channel",
+    ),
+    Kind(
+        "a worker that is watched: heartbeat, pings, adoption, a stall",
+        (
+            "integration/test_heartbeat.py::test_a_turn_that_does_not_end_is_seen_and_a_loop_that_waits_is_not_busy",
+            "integration/test_heartbeat.py::test_a_ping_is_answered_when_the_loop_turns_and_not_before",
+            "integration/test_heartbeat.py::test_it_serves_what_waits_at_slots_that_it_is_to_adopt_and_at_no_others",
+        ),
+        ("integration/test_heartbeat.py", "faults/test_stalls.py"),
+        "what counts as a request is the interface's matter; what is made of a stall is decided by pure code",
+    ),
+    Kind(
+        "a worker that is killed, or loses its supervisor",
+        (
+            "faults/test_kills.py::test_the_successor_of_a_killed_worker_answers_soon",
+            "faults/test_supervisor_gone.py::test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed",
+        ),
+        ("faults/test_kills.py", "faults/test_kills_under_load.py", "faults/test_supervisor_gone.py"),
+        "a queue belongs to the supervisor's socket, and a successor is a worker as any other",
+    ),
+    Kind(
+        "a reload, an upgrade, scaling, renewal: under load",
+        (
+            "faults/test_reload_under_load.py::test_reloads_under_load_lose_no_request",
+            "faults/test_upgrade_under_load.py::test_an_upgrade_under_load_loses_no_request",
+            "faults/test_scaling_under_load.py::test_from_two_workers_to_six_to_one_no_request_is_lost",
+        ),
+        (
+            "faults/test_reload_under_load.py",
+            "faults/test_reload_of_broken_code.py",
+            "faults/test_upgrade_under_load.py",
+            "faults/test_scaling_under_load.py",
+            "faults/test_renewal_under_load.py",
+            "integration/test_compressed_hour.py",
+        ),
+        "these are plans of the supervisor, which knows no loop; all of them come down to Ready, drain and the queue",
+    ),
+    Kind(
+        "a worker that is forked: from a zygote, from a worker, and what handlers fork",
+        (
+            "integration/test_zygote.py::test_a_worker_born_of_a_zygote_serves",
+            "integration/test_promoted_worker.py::test_it_offers_itself_once_and_drains_to_be_promoted",
+            "integration/test_refork.py::test_what_requests_have_warmed_up_is_shared_and_none_of_them_is_lost",
+            "faults/test_forked_by_handlers.py::test_terminating_a_child_does_not_drain_the_worker",
+        ),
+        (
+            "integration/test_zygote.py",
+            "integration/test_promoted_worker.py",
+            "integration/test_refork.py",
+            "faults/test_forked_by_handlers.py",
+            "unit/workers/test_preload.py",
+        ),
+        "a fork comes before the loop; what a loop keeps over one is chosen",
+    ),
+    Kind(
+        "what runs out, and what wants to end more than its request",
+        (
+            "faults/test_exhaustion.py::test_a_worker_without_descriptors_rests_says_so_once_and_resumes",
+            "faults/test_http_applications.py::test_an_application_that_exits_ends_its_request_alone",
+        ),
+        ("faults/test_exhaustion.py", "faults/test_http_applications.py", "integration/test_http_soak.py"),
+        "memory is the interface's matter, and measured for minutes",
+    ),
+    Kind(
+        "the command and the library",
+        (
+            "integration/test_cli.py::test_check_says_what_would_be_served",
+            "integration/test_embedding.py::test_a_closure_serves_on_every_loop",
+        ),
+        ("integration/test_cli.py", "integration/test_embedding.py"),
+        "the supervisor imports no loop, and says the same whichever is asked for",
+    ),
+    Kind(
+        "idle: nothing wakes up",
+        (
+            "integration/test_idle.py::test_a_server_sleeps_on_every_loop_when_idle_and_among_a_hundred_idle_connections",
+        ),
+        ("integration/test_idle.py",),
+        "there is no other test; it takes all loops at a time",
+    ),
+)
+CHOSEN = frozenset(test for kind in KINDS for test in kind.chosen)
+
+
+def loop_named(parameters: Mapping[str, object]) -> str | None:
+    """Return the loop that a test's parameters name, as `epoll`, `epoll-wsgi` or `("epoll", "wsgi")`, or None."""
+    for value in parameters.values():
+        for word in value if isinstance(value, tuple) else (value,):
+            if isinstance(word, str) and (name := word.partition("-")[0]) in ALL_LOOPS:
+                return name
+    return None
+
+
+def takes_loops(module: ModuleType) -> bool:
+    """Return True if a module has its loops from `support`: `LOOPS` itself, or the pairs that others make of it."""
+    shared = [LOOPS]
+    for name in ("support.changes", "support.wsgi"):  # not imported here: they import half of the product
+        made = vars(sys.modules[name]) if name in sys.modules else {}
+        shared += [made[pairs] for pairs in ("PLACES", "ONE_EACH") if pairs in made]
+    return any(value is one for value in vars(module).values() for one in shared)

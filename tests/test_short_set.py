@@ -1,0 +1,71 @@
+"""The table of the short set: each kind of behaviour has tests on every loop, each file with such tests has a kind."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.loops import ALL_LOOPS
+from support.short_set import CHOSEN, KINDS, Kind, loop_named
+
+HERE = Path(__file__).parent
+IN_PROCESS = {"epoll", "asyncio", "uvloop"}  # gevent would change the whole process; select and poll are epoll's hub
+FEWER_LOOPS = {
+    "test_2_an_answer_may_be_written_out_of_data_received": {*ALL_LOOPS} - {"poll"},  # the hub has one transport
+    "test_3_too_much_unsent_pauses_and_little_resumes": {*ALL_LOOPS} - {"poll"},
+    "test_9_a_reset_is_told_as_the_error": {*ALL_LOOPS} - {"poll"},
+    "test_pieces_go_out_as_they_come": IN_PROCESS,
+    "test_a_request_that_waits_keeps_its_task": IN_PROCESS,
+    "test_a_turn_that_does_not_end_is_seen_and_a_loop_that_waits_is_not_busy": {*ALL_LOOPS} - {"uvloop"},  # no turns
+    "test_reloads_under_load_lose_no_request": {"epoll", "gevent", "uvloop"},  # one of each sort, as in the matrix
+    "test_an_upgrade_under_load_loses_no_request": {"epoll", "gevent", "uvloop"},
+    "test_a_server_sleeps_on_every_loop_when_idle_and_among_a_hundred_idle_connections": set(),  # all at a time
+}
+TAKES_LOOPS = re.compile(
+    r"^from support\.(?:loops|changes|wsgi) import (?:\([^)]*|[^\n]*)\b(?:LOOPS|PLACES|ONE_EACH)\b", re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.behaviour)
+def test_every_kind_has_a_chosen_test_of_its_files_and_a_reason(kind: Kind) -> None:
+    assert kind.chosen
+    assert kind.because
+    assert {test.partition("::")[0] for test in kind.chosen} <= set(kind.stands_for)
+
+
+def test_every_file_with_tests_on_several_loops_belongs_to_one_kind() -> None:
+    files = {str(file.relative_to(HERE)) for file in HERE.rglob("test_*.py") if TAKES_LOOPS.search(file.read_text())}
+    known = [file for kind in KINDS for file in kind.stands_for]
+    new, gone = files - set(known), set(known) - files
+    assert not new, f"add each to a kind in tests/support/short_set.py, or make a kind and choose a test: {sorted(new)}"
+    assert not gone, f"tests/support/short_set.py names files without tests on several loops: {sorted(gone)}"
+    assert len(known) == len(set(known))
+
+
+def test_every_chosen_test_exists_and_runs_on_every_loop() -> None:
+    loops: dict[str, set[str]] = {test: set() for test in CHOSEN}
+    for line in collected(*CHOSEN):
+        test, _, parameters = line.removeprefix("tests/").rstrip("]").partition("[")
+        if loop := loop_named({"": tuple(parameters.split("-"))}):
+            loops[test].add(loop)
+    expected = {test: FEWER_LOOPS.get(test.rpartition("::")[2], {*ALL_LOOPS}) for test in CHOSEN}
+    assert loops == expected
+
+
+def collected(*tests: str) -> list[str]:
+    """Collect tests in a process of its own, on all loops; return their ids."""
+    options = ("--collect-only", "-q", "--assert=plain", "-p", "no:randomly", "-p", "no:cacheprovider")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", *options, *(f"tests/{test}" for test in tests)],
+        cwd=HERE.parent,
+        env={**os.environ, "HYBRID_TEST_LOOP": "all"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line for line in done.stdout.splitlines() if "::" in line]
