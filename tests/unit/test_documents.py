@@ -31,6 +31,7 @@ _FILE = re.compile(rf"(?:{'|'.join(PARTS)})/[\w./-]*")
 FOREIGN = {
     "pip": {"--quiet", "--editable"},
     "mypy": {"--strict"},
+    "pytest": {"--left-out"},
     "docker": {"--init"},
     "python -m benchmarks": {"--runs", "--seconds", "--only"},
     "gunicorn": {
@@ -54,7 +55,7 @@ FOREIGN = {
         "--workers-kill-timeout", "--workers-lifetime", "--workers-max-rss", "--working-dir",
     },
 }  # fmt: skip
-FOREIGN_VARIABLES = {"HYBRID_TEST_LOOP", "HYBRID_CI_PYTHON"}  # of the tests and of .ci/run
+FOREIGN_VARIABLES = {"HYBRID_TEST_LOOP", "HYBRID_CI_MATRIX"}  # of the tests and of .ci/run
 
 
 def _text(document: Path) -> str:
