@@ -1,7 +1,8 @@
 """WSGI and ASGI applications that answer with the token of the query, the worker's pid and its generation.
 
 `/busy?ms=100&token=x` computes that long before it answers; `/asleep?ms=100&token=x` sleeps so long, in C and on every
-loop; `/growing?kib=100&token=x` holds so much more memory for good; `/broken?token=x` answers with another token.
+loop; `/computing?until=FILE&token=x` and `/sleeping?until=FILE&token=x` do so until there is a file of that name.
+`/growing?kib=100&token=x` holds so much more memory for good; `/broken?token=x` answers with another token.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ def _answer(path: str, query: str) -> bytes:
             pass
     elif path == "/asleep":
         _sleep(float(given["ms"][0]) / 1000)
+    elif path == "/computing":
+        while not os.access(given["until"][0], os.F_OK):
+            pass
+    elif path == "/sleeping":
+        while not os.access(given["until"][0], os.F_OK):
+            _usleep(100_000)
     elif path == "/growing":
         _held.append(os.urandom(1024 * int(given["kib"][0])))
     token = "another" if path == "/broken" else given["token"][0]
