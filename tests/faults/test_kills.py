@@ -22,7 +22,7 @@ QUEUED = 40
 KILLS = 10
 CLIENTS = 4
 PROMISED = 0.3  # seconds until the successor answers, on a machine that has nothing else to do
-BOUND = 2.0  # seconds; what is asserted, for this one is shared
+BOUND = 2.0  # seconds; what is asserted, or two starts of the service, for this one is shared
 QUICK = ("--backoff", "10ms", "--backoff-max", "50ms")
 
 
@@ -52,10 +52,12 @@ def replacement_time(process: HybridProcess) -> float:
 
 def test_the_successor_of_a_killed_worker_answers_soon(loop: str, tmp_path: Path) -> None:
     """The best of three: the machine is shared, and a single one may have waited for a core."""
+    began = time.monotonic()
     with serving("blocking:handle", "--workers", "1", "--loop", loop, *QUICK, cwd=tmp_path) as process:
+        start = time.monotonic() - began
         took = min(replacement_time(process) for _ in range(3))
     print(f"{loop}: replaced in {took:.3f} s (promised: {PROMISED} s)")  # noqa: T201 - read with `pytest -s`
-    assert took < BOUND
+    assert took < max(BOUND, 2 * start)
 
 
 def test_what_is_queued_at_a_stopped_worker_is_answered_by_its_successor(

@@ -129,7 +129,7 @@ def test_a_turn_that_does_not_end_is_seen_and_a_loop_that_waits_is_not_busy(
     eventually(lambda: times[BUSY_SINCE] == 0, "it waits for events again")
     seen = worker.record.snapshot()
     assert seen.lag_max >= 0.1
-    assert sum(seen.lags[LAG_BOUNDS.index(0.1) :]) == 1
+    assert sum(seen.lags[LAG_BOUNDS.index(0.1) :]) >= 1  # others, where the worker had to wait for a core
 
 
 @pytest.mark.parametrize("loop", LOOPS)
