@@ -13,7 +13,7 @@ import pytest
 from support.leaks import Census
 from support.loops import DEFAULT, LOOPS, WHOLE
 from support.process import HybridProcess, RunHybrid
-from support.short_set import CHOSEN, KINDS, loop_named, takes_loops
+from support.short_set import KINDS, is_chosen, loop_named, takes_loops
 
 HERE = Path(__file__).parent
 LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
@@ -76,7 +76,9 @@ def _is_run(item: pytest.Item) -> bool:
         return DEFAULT in WHOLE  # no loop is involved: once in the matrix, in the cell of the default loop
     callspec = getattr(item, "callspec", None)
     loop = loop_named(callspec.params) if callspec else None
-    return loop is None or loop in WHOLE or f"{item.path.relative_to(HERE)}::{_function(item)}" in CHOSEN
+    if loop is None or loop in WHOLE:
+        return True
+    return is_chosen(f"{item.path.relative_to(HERE)}::{_function(item)}", callspec.id)  # type: ignore[union-attr]
 
 
 def _function(item: pytest.Item) -> str:

@@ -23,7 +23,7 @@ class Kind(NamedTuple):
     """A kind of behaviour, the tests of it that run on every loop, and the files whose other tests do not."""
 
     behaviour: str
-    chosen: tuple[str, ...]  # FILE::FUNCTION, below `tests`
+    chosen: tuple[str, ...]  # FILE::FUNCTION, below `tests`; [WORD] if only its variants with that word in their id
     stands_for: tuple[str, ...]  # files below `tests`
     because: str  # the reason why the rest of these files may wait
 
@@ -109,7 +109,7 @@ KINDS = (
     ),
     Kind(
         "the lifespan",
-        ("integration/test_asgi_lifespan.py::test_each_worker_starts_and_stops_its_application",),
+        ("integration/test_asgi_lifespan.py::test_each_worker_starts_and_stops_its_application[auto]",),
         ("integration/test_asgi_lifespan.py",),
         "a lifespan that fails is one task that fails, as any other",
     ),
@@ -130,10 +130,7 @@ KINDS = (
     ),
     Kind(
         "clients of HTTP, and requests that are refused",
-        (
-            "integration/test_clients.py::test_httpx_is_answered",
-            "integration/test_malformed.py::test_malformed_requests_are_refused",
-        ),
+        ("integration/test_clients.py::test_httpx_is_answered",),
         ("integration/test_clients.py", "integration/test_malformed.py"),
         "the parser sees bytes and no loop; the units run each row of the table",
     ),
@@ -157,7 +154,7 @@ KINDS = (
     ),
     Kind(
         "TLS under hybrid run",
-        ("integration/test_tls.py::test_openssls_client_is_served",),
+        ("integration/test_tls.py::test_openssls_client_is_served[1.3]",),
         ("integration/test_tls.py",),
         "versions, keys and certificates are OpenSSL's matter; the transport has its contract",
     ),
@@ -211,7 +208,7 @@ KINDS = (
     Kind(
         "a reload, an upgrade, scaling, renewal: under load",
         (
-            "faults/test_reload_under_load.py::test_reloads_under_load_lose_no_request",
+            "faults/test_reload_under_load.py::test_reloads_under_load_lose_no_request[closed]",
             "faults/test_upgrade_under_load.py::test_an_upgrade_under_load_loses_no_request",
             "faults/test_scaling_under_load.py::test_from_two_workers_to_six_to_one_no_request_is_lost",
         ),
@@ -245,7 +242,7 @@ KINDS = (
     Kind(
         "what runs out, and what wants to end more than its request",
         (
-            "faults/test_exhaustion.py::test_a_worker_without_descriptors_rests_says_so_once_and_resumes",
+            "faults/test_exhaustion.py::test_a_worker_without_descriptors_rests_says_so_once_and_resumes[blocking:handle]",
             "faults/test_http_applications.py::test_an_application_that_exits_ends_its_request_alone",
         ),
         ("faults/test_exhaustion.py", "faults/test_http_applications.py", "integration/test_http_soak.py"),
@@ -269,7 +266,8 @@ KINDS = (
         "there is no other test; it takes all loops at a time",
     ),
 )
-CHOSEN = frozenset(test for kind in KINDS for test in kind.chosen)
+CHOSEN = {test: word.rstrip("]") for kind in KINDS for test, _, word in (name.partition("[") for name in kind.chosen)}
+"""FILE::FUNCTION -> the word that the id of a variant has to hold, or an empty one."""
 
 
 def loop_named(parameters: Mapping[str, object]) -> str | None:
@@ -279,6 +277,11 @@ def loop_named(parameters: Mapping[str, object]) -> str | None:
             if isinstance(word, str) and (name := word.partition("-")[0]) in ALL_LOOPS:
                 return name
     return None
+
+
+def is_chosen(test: str, identity: str) -> bool:
+    """Return True if the variant of FILE::FUNCTION with that id runs on every loop."""
+    return test in CHOSEN and (not (word := CHOSEN[test]) or word in identity.split("-"))
 
 
 def takes_loops(module: ModuleType) -> bool:
