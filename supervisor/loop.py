@@ -14,6 +14,7 @@ import threading
 from hybrid.supervisor.children.crew import Crew, Line
 from hybrid.supervisor.children.forking import Forking
 from hybrid.supervisor.children.kernel import Kernel, LinuxKernel
+from hybrid.supervisor.children.snapshot import Snapshot
 from hybrid.supervisor.children.spawn import Program, flush_streams, occupy_standard_descriptors
 from hybrid.supervisor.contact.control import Control
 from hybrid.supervisor.contact.desk import Desk
@@ -82,10 +83,12 @@ def supervise(
     log.configure(settings.log_format, settings.log_level, {"service": settings.service})
     flush_streams()  # or each worker would write what is buffered once more
     kernel = LinuxKernel()
+    snapshot = Snapshot.take()
     gc.collect()
     gc.freeze()  # or a zygote's first collection would write to, and so copy, every page with an object of ours
     try:
-        return run(settings, program, kernel, control, origin)
+        with snapshot.in_use():
+            return run(settings, program, kernel, control, origin)
     finally:
         gc.unfreeze()
         kernel.close()

@@ -66,6 +66,11 @@ def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:
             yield "hybrid.workers.interfaces.asgi_websocket"
         if application.http.access_log is not None:
             yield "hybrid.workers.interfaces.logged"
+            yield "hybrid.workers.http.access"
+        if application.http.forwarded_allow_ips:
+            yield "hybrid.workers.http.forwarded"
+    if application.wear.refork_after:
+        yield "hybrid.workers.refork"
 
 
 def keep(application: Application, loaded: entry.Loaded) -> None:

@@ -6,6 +6,7 @@ crew         the children as the shell knows them: lines, places, evidence
 forking      who forks a child, this process or a zygote, and what it is given
 spawn        what a child closes, resets and keeps after the fork
 environment  HOME and its like, for workers of another account
+snapshot     the code that they import, as it was when the supervisor started
 zygote       the process that imports the application once and forks workers
 nursery      what it is told
 births       the double fork that makes its workers the supervisor's children

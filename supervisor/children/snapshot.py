@@ -1,0 +1,143 @@
+"""The code of this package as it was when the supervisor started; its children import from here, not from the disk.
+
+A supervisor runs for months. An installer that replaces the package meanwhile must not give a worker half of either
+version: the modules that its supervisor has imported, and newer ones beside them. Nothing is executed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.machinery
+import importlib.util
+import marshal
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import CodeType, ModuleType
+
+_PACKAGE = __name__.partition(".")[0]
+_HEADER = 16  # bytes before the code in a .pyc file (PEP 552)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Module:
+    """The code of one module. It is its loader, too (`importlib.abc.InspectLoader` names the methods)."""
+
+    file: str
+    is_package: bool
+    content: bytes
+    """What its .pyc file holds after the header; its source where there is no such file of that source."""
+    is_source: bool
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Leave it to the import system to make the module object."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the code in `module`."""
+        exec(self.get_code(module.__name__), module.__dict__)
+
+    def get_code(self, name: str) -> CodeType:
+        """Return the code."""
+        if self.is_source:
+            return compile(self.content, self.file, "exec", dont_inherit=True)
+        code: CodeType = marshal.loads(self.content)
+        return code
+
+
+class Snapshot:
+    """A finder of `sys.meta_path` for modules of this package."""
+
+    def __init__(self, modules: Mapping[str, _Module]) -> None:
+        self._modules = modules  # by full name
+
+    @classmethod
+    def take(cls) -> Snapshot:
+        """Read the modules that this process has not imported yet. Blocks for some milliseconds.
+
+        A package that is not in folders (a zip file) is left to the import system.
+        """
+        found: dict[str, _Module] = {}
+        for name, module in list(sys.modules.items()):  # an installation for developers keeps them in several places
+            if (name == _PACKAGE or name.startswith(f"{_PACKAGE}.")) and hasattr(module, "__path__"):
+                found.update(_modules(name, module.__path__))
+        return cls(found)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._modules
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return where the module is; None if it was not there at the start."""
+        found = self._modules.get(name)
+        if found is None:
+            return None
+        folders = [os.path.dirname(found.file)] if found.is_package else None  # noqa: PTH120 - text in, text out
+        return importlib.util.spec_from_file_location(
+            name,
+            found.file,
+            loader=found,  # type: ignore[arg-type]  # it has what the import system calls
+            submodule_search_locations=folders,
+        )
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Have the import system ask this first, in this process and its forks."""
+        sys.meta_path.insert(0, self)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError):  # whoever it was that took it away
+                sys.meta_path.remove(self)
+
+
+def _modules(package: str, folders: Sequence[str]) -> Iterator[tuple[str, _Module]]:
+    """Yield name and content of what lies in a package, except modules that are imported already."""
+    for folder in folders:
+        for stem, file, is_package in _files(folder):
+            name = f"{package}.{stem}"
+            if name in sys.modules:
+                continue
+            if (module := _read(name, file, is_package=is_package)) is not None:
+                yield name, module
+            if is_package:
+                yield from _modules(name, [os.path.dirname(file)])  # noqa: PTH120
+
+
+def _files(folder: str) -> Iterator[tuple[str, str, bool]]:
+    """Yield the name, the source file and whether it is a package, of each module in a folder."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # no folder, or one that cannot be read: then imports fail as they would have
+        return
+    for entry in entries:
+        if entry.name.endswith(".py") and entry.name != "__init__.py":
+            yield entry.name.removesuffix(".py"), entry.path, False
+        elif entry.name.isidentifier() and os.path.isfile(init := os.path.join(entry.path, "__init__.py")):  # noqa: PTH113, PTH118
+            yield entry.name, init, True
+
+
+def _read(name: str, file: str, *, is_package: bool) -> _Module | None:
+    loader = importlib.machinery.SourceFileLoader(name, file)
+    try:
+        code = _cached_code(loader, file)
+        content = loader.get_data(file) if code is None else code
+    except OSError:  # imports of it fail as they would have
+        return None
+    return _Module(file, is_package, content, is_source=code is None)
+
+
+def _cached_code(loader: importlib.machinery.SourceFileLoader, file: str) -> bytes | None:
+    """Return what the .pyc file holds if it is of the source as it is now.
+
+    Only for files that are checked by time and size, which is what Python and installers write by default.
+    """
+    try:
+        data = loader.get_data(importlib.util.cache_from_source(file))
+    except (OSError, NotImplementedError):  # there is none, or this Python writes none
+        return None
+    source = loader.path_stats(file)
+    stamp, size = (int(source[key]) & 0xFFFFFFFF for key in ("mtime", "size"))
+    header = importlib.util.MAGIC_NUMBER + bytes(4) + stamp.to_bytes(4, "little") + size.to_bytes(4, "little")
+    return data[_HEADER:] if data[:_HEADER] == header else None
