@@ -7,6 +7,7 @@ deadline, or until the next look at the workers.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import gc
 import logging
 import threading
@@ -28,6 +29,7 @@ from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.supervisor.listeners.steering import SteeringError
 from hybrid.supervisor.settings import Settings
+from hybrid.supervisor.upgrade.inheritance import Inheritance, Scale
 from hybrid.supervisor.upgrade.succession import Origin, Succession
 from hybrid.supervisor.watch.inquest import Inquest
 from hybrid.supervisor.watch.lookout import Lookout
@@ -102,6 +104,9 @@ def run(
     """Do what `supervise` does, over any kernel."""
     inheritance = None if origin is None else origin.inheritance
     predecessor = None if inheritance is None else inheritance.predecessor_pid
+    configured = settings.workers
+    if inheritance is not None:
+        settings = _scaled(settings, inheritance)
     try:
         pidfile = None if settings.pidfile is None else Pidfile(settings.pidfile, predecessor)
     except PidfileError as error:
@@ -111,12 +116,22 @@ def run(
             for address in listeners.addresses:
                 logger.info("listening on %s", address)
             succession = Succession(origin or Origin(), listeners, pidfile)
-            return Shell(settings, program, kernel, listeners, succession, control).run()
+            return Shell(settings, program, kernel, listeners, succession, configured, control).run()
     except BindError as error:
         return _refuse(error.code, str(error), control)
     finally:
         if pidfile is not None:
             pidfile.release()
+
+
+def _scaled(settings: Settings, inheritance: Inheritance) -> Settings:
+    """Return the settings for as many workers as the predecessor has been scaled to."""
+    scale = inheritance.scale
+    workers = settings.workers if scale is None else scale.for_successor(settings.workers)
+    if workers == settings.workers:
+        return settings
+    logger.info("upgrading: %d workers, as before; --workers says %d", workers, settings.workers)
+    return dataclasses.replace(settings, workers=workers)
 
 
 def _refuse(code: Exit, reason: str, control: Control | None) -> Exit:
@@ -136,12 +151,15 @@ class Shell:
         kernel: Kernel,
         listeners: Listeners,
         succession: Succession,
+        configured: int,
         control: Control | None,
     ) -> None:
+        """`configured`: how many workers the command says; the settings may have another number of a predecessor."""
         self._settings = settings
         self._kernel = kernel
         self._listeners = listeners
         self._succession = succession
+        self._configured = configured
         self._machine = Machine(settings.policy, settings.workers, preload=settings.preload != "off")
         self._crew = Crew(_PLACES)
         self._forking = Forking(settings, program, kernel, listeners, self._crew)
@@ -424,7 +442,7 @@ class Shell:
                 self._crew.adopt(pid, slots, listeners, self._kernel.now())
 
     def _start_successor(self) -> ev.Event:
-        event = self._succession.start()
+        event = self._succession.start(Scale(self._configured, self._machine.wanted))
         for fd in self._succession.descriptors:
             self._kernel.watch(fd)
         return event

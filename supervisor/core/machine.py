@@ -71,6 +71,11 @@ class Machine:
         return self._generations.is_reloading
 
     @property
+    def wanted(self) -> int:
+        """How many workers are wanted."""
+        return len(self._table.wanted)
+
+    @property
     def has_successor(self) -> bool:
         """Whether another supervisor has taken over."""
         return self._upgrades.has_successor

@@ -21,7 +21,7 @@ from typing import Literal
 from hybrid.supervisor.core.machine import MAX_WORKERS
 from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.sockets import Listeners
-from hybrid.supervisor.upgrade.inheritance import FILE_NAME, FORM, CannotInherit, Inheritance, inherited_binds
+from hybrid.supervisor.upgrade.inheritance import FILE_NAME, FORM, CannotInherit, Inheritance, Scale, inherited_binds
 from hybrid.supervisor.upgrade.invocation import HANDOVER_VARIABLE, Invocation
 from hybrid.supervisor.upgrade.wire import (
     MOST_DESCRIPTORS,
@@ -64,9 +64,16 @@ class Offer:
         self._is_over = False
 
     @classmethod
-    def begin(cls, listeners: Listeners, program: Invocation, extra_environment: Mapping[str, str]) -> Offer:
-        """Execute `program` with the sockets of `listeners`. Raises `CannotOffer`; then nothing has happened.
+    def begin(
+        cls,
+        listeners: Listeners,
+        program: Invocation,
+        extra_environment: Mapping[str, str],
+        scale: Scale | None = None,
+    ) -> Offer:
+        """Execute `program` with the sockets of `listeners`, and tell it our `scale`.
 
+        Raises `CannotOffer`; then nothing has happened.
         It stays in our process group: Ctrl-C in a terminal reaches both of us. Our end does not end it.
         """
         if os.getpid() == 1:
@@ -82,7 +89,7 @@ class Offer:
             raise CannotOffer(f"no line to a successor can be made: {(error.strerror or '').lower()}") from error
         try:
             with theirs:
-                pid = _execute(listeners, program, extra_environment, theirs.fileno())
+                pid = _execute(listeners, program, extra_environment, theirs.fileno(), scale)
         except OSError as error:
             ours.close()
             raise CannotOffer(_why_not_executed(program, error)) from error
@@ -174,7 +181,9 @@ def _why_not_executed(program: Invocation, error: OSError) -> str:
     return f"cannot execute {error.filename or program.executable}: {reason}"
 
 
-def _execute(listeners: Listeners, program: Invocation, extra: Mapping[str, str], line: int) -> int:
+def _execute(
+    listeners: Listeners, program: Invocation, extra: Mapping[str, str], line: int, scale: Scale | None
+) -> int:
     """Start the successor; return its pid. Raises `OSError`, also where it cannot be executed."""
     offered = listeners.offer()
     estate = {
@@ -182,6 +191,7 @@ def _execute(listeners: Listeners, program: Invocation, extra: Mapping[str, str]
         "predecessor": os.getpid(),
         "line": line,
         "entries": [dataclasses.asdict(entry) for entry in offered],
+        "scale": None if scale is None else dataclasses.asdict(scale),
     }
     with _memory_file(json.dumps(estate).encode("ascii")) as memfd:
         environment = {**program.environment, **extra, HANDOVER_VARIABLE: str(memfd)}

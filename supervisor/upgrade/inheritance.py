@@ -48,6 +48,20 @@ class Handed:
     """The file of a UNIX socket."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scale:
+    """How many workers a supervisor runs."""
+
+    configured: int
+    """As its command says."""
+    wanted: int
+    """As it was told since, by TTIN and TTOU."""
+
+    def for_successor(self, configured: int) -> int:
+        """Return how many a successor is to run whose command says `configured`: a command that is changed counts."""
+        return self.wanted if configured == self.configured else configured
+
+
 @dataclasses.dataclass(slots=True)
 class _Entry:
     """An address of the predecessor's."""
@@ -68,9 +82,11 @@ def inherited_binds(environ: Mapping[str, str]) -> tuple[str, ...]:
 class Inheritance:
     """What a predecessor has handed to this process. Only `have_slots` blocks."""
 
-    def __init__(self, predecessor_pid: int, line: Line, entries: list[_Entry]) -> None:
+    def __init__(self, predecessor_pid: int, line: Line, entries: list[_Entry], scale: Scale | None = None) -> None:
         self.predecessor_pid = predecessor_pid
         """Process id of the supervisor that this one replaces."""
+        self.scale = scale
+        """How many workers it has; None: it has not said."""
         self._line = line
         self._entries = entries  # as numbered by the predecessor
         self._additions: dict[int, list[int]] = collections.defaultdict(list)  # entry that is taken -> new descriptors
@@ -96,7 +112,8 @@ class Inheritance:
         except OSError as error:  # somebody between us and our parent has closed what it does not know
             raise CannotInherit(f"the sockets of the supervisor that is to be replaced got lost: {error}") from error
         line.set_inheritable(False)
-        return cls(estate["predecessor"], Line(line), entries)
+        scale = estate.get("scale")  # an older version says nothing
+        return cls(estate["predecessor"], Line(line), entries, None if scale is None else Scale(**scale))
 
     @property
     def binds(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.listeners.sockets import Listeners
 from hybrid.supervisor.upgrade.handover import CannotOffer, Failed, Offer
-from hybrid.supervisor.upgrade.inheritance import Inheritance
+from hybrid.supervisor.upgrade.inheritance import Inheritance, Scale
 from hybrid.supervisor.upgrade.invocation import Invocation
 from hybrid.workers.contract import log
 
@@ -98,14 +98,14 @@ class Succession:
 
     # --- as predecessor
 
-    def start(self) -> ev.Event:
-        """Execute the program anew; return what came of it."""
+    def start(self, scale: Scale | None = None) -> ev.Event:
+        """Execute the program anew, and tell it how many workers there are; return what came of it."""
         if self._invocation is None:
             return ev.SuccessorFailed("it was not started by a command of its own: restart the program it runs in")
         if self.is_waiting:
             return ev.SuccessorFailed("it is about to replace another one itself")
         try:
-            self._offer = Offer.begin(self._listeners, self._invocation, self.notifier.environment)
+            self._offer = Offer.begin(self._listeners, self._invocation, self.notifier.environment, scale)
         except CannotOffer as error:
             return ev.SuccessorFailed(str(error))
         return ev.SuccessorStarted(self._offer.pid)

@@ -186,3 +186,15 @@ def test_the_number_of_workers_of_the_moment_is_not_lost_by_an_upgrade(tmp_path:
             service.upgrade()
             storm.wait_answers(BETWEEN)
         assert_nothing_lost(storm)
+
+
+def test_an_upgrade_keeps_the_number_of_workers_that_was_asked_for_live(tmp_path: Path) -> None:
+    with upgradable("echoing:wsgi", "--workers", "1", cwd=tmp_path) as service:
+        service.process.signal(signal.SIGTTIN)
+        service.process.wait_for_log("scaling from 1 to 2 workers")
+        for _ in range(2):  # the successor tells its own one
+            mark = len(service.process.lines)
+            service.upgrade()
+            service.process.wait_for_log("upgrading: 2 workers, as before; --workers says 1", since=mark)
+            service.process.wait_for_log("serving with 2 workers", since=mark)
+        assert complaints(service.process) == []
