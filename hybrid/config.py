@@ -26,6 +26,7 @@ from hybrid.config_checks import (
 )
 from hybrid.config_http import HttpFields, check_http
 from hybrid.config_life import LifeFields, check_life
+from hybrid.supervisor.upgrade.invocation import working_directory
 from hybrid.targets import DEMONSTRATION, TargetError, check_reference
 
 __all__ = ["DEFAULT_BIND", "INTERFACES", "LOG_FORMATS", "LOG_LEVELS", "MAX_WORKERS", "ConfigError", "Service"]
@@ -101,7 +102,7 @@ class Service(LifeFields, HttpFields):
         check_switches(self, "pin")
         check_paths(self, "pidfile", "chdir")
         if not _is_directory(self.directory):
-            raise ConfigError("chdir", f"{str(self.chdir)!r}: there is no such directory")
+            raise ConfigError("chdir", _why_no_directory(self))
         _check_accounts(self)
         check_http(self, self.loop)
         check_life(self)
@@ -113,12 +114,8 @@ class Service(LifeFields, HttpFields):
 
     @property
     def directory(self) -> Path:
-        """The directory to work in, absolute. Raises `ConfigError` where the current directory was removed."""
-        try:
-            return Path(self.chdir or ".").absolute()
-        except FileNotFoundError:
-            reason = "the current directory was removed: change to one that exists, or give an absolute path here"
-            raise ConfigError("chdir", reason) from None
+        """The directory to work in, absolute. A link in its name is kept: a new release may move it."""
+        return Path(working_directory(os.environ)) / (self.chdir or "")
 
     @property
     def pidfile_path(self) -> Path | None:
@@ -168,6 +165,12 @@ def _check_numbers(service: Service) -> None:
         raise ConfigError("backoff_max", f"{service.backoff_max!r}: use at least the first pause, {service.backoff!r}")
     if not is_whole(service.unix_mode) or not 0 <= service.unix_mode <= 0o777:
         raise ConfigError("unix_mode", f"{service.unix_mode!r}: use a file mode from 0o000 to 0o777")
+
+
+def _why_no_directory(service: Service) -> str:
+    if service.chdir is None:
+        return "the current directory was removed: change to one that exists, or give an absolute path here"
+    return f"{str(service.chdir)!r}: there is no such directory"
 
 
 def _is_directory(path: Path) -> bool:

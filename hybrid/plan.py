@@ -160,6 +160,7 @@ def _application(service: Service, remarks: list[str], *, travels: bool) -> Appl
         raise ConfigError("loop", str(error)) from None
     application = Application(
         loop=loop,
+        directory=str(service.directory),
         interface=service.interface,
         call_factory=service.factory,
         max_connections=service.max_connections,

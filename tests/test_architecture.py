@@ -23,6 +23,7 @@ ROOM_WITH_BOTH_SIDES = {
 FROM_THE_SIDES = {
     "hybrid.certificate_check": {"hybrid.workers.http.settings", "hybrid.workers.tls"},
     "hybrid.certificates": {"hybrid.workers.http.settings"},
+    "hybrid.config": {"hybrid.supervisor.upgrade.invocation"},
     "hybrid.config_http": {"hybrid.workers.http.settings"},
     "hybrid.demo": {"hybrid.workers.identity"},
     "hybrid.guide": {"hybrid.workers.contract.log"},

@@ -39,6 +39,8 @@ class Application:
     """The handler itself, where the embedding process becomes the supervisor."""
     pickled: bytes | None = None
     """The handler as dill bytes, where the supervisor is a child of the embedding process."""
+    directory: str | None = None
+    """Where to work while it is loaded and after, absolute; None: where the process is."""
     loop: str = "epoll"
     """A name of `hybrid.workers.loops.registry.LOOPS`."""
     interface: str = "auto"

@@ -101,15 +101,31 @@ def prepare(evidence: int) -> None:
 
 
 def load(application: Application) -> Loaded:
-    """Prepare the process for the loop and import the target; refuse what would fail in every worker alike.
+    """Go to the application's directory, prepare the process for the loop and import the target.
 
-    Runs code of the application. Raises `BootError`.
+    What would fail in every worker alike is refused. Runs code of the application. Raises `BootError`.
     """
+    if application.directory is not None:
+        _enter(application.directory)
     driver = _driver(application.loop)
     found = _import(application, driver)
     kind = kind_of(found, application.interface, frozenset())
     check_http(kind, application.http)
     return Loaded(driver, found, kind)
+
+
+def _enter(directory: str) -> None:
+    """Go to the directory anew, by its name: that of a link which a new release has moved leads to the new code.
+
+    Raises `BootError` if there is no such directory any more.
+    """
+    try:
+        if not os.path.samefile(directory, "."):  # noqa: PTH121
+            os.chdir(directory)
+    except PermissionError:  # of the account that workers run as: it stays where the supervisor, as root, has gone
+        return
+    except OSError as error:
+        raise BootError(Exit.TARGET, f"cannot work in {directory}: {error.strerror}") from None
 
 
 def _take_seat(seat: Seat, loop: str) -> None:

@@ -23,7 +23,8 @@ class Pidfile:
         `predecessor`: the pid of the supervisor that this process is to replace. It may hold the file, and keeps it
         until `take_over`.
         """
-        self._path = path.absolute()  # a later chdir must not lose it
+        # neither a later chdir nor a link to the directory that is moved may lose it
+        self._path = path.parent.resolve() / path.name
         self._pid = os.getpid()
         holder = _holder(self._path)
         if holder not in (None, self._pid, predecessor) and _is_alive(holder):

@@ -42,10 +42,10 @@ def _read() -> Invocation:
         for name in _OF_ONE_PROCESS:
             environment.pop(name, None)
     # None in an interpreter that is embedded in another program
-    return Invocation(sys.executable or "", tuple(sys.orig_argv[1:]), _directory(environment), environment)
+    return Invocation(sys.executable or "", tuple(sys.orig_argv[1:]), working_directory(environment), environment)
 
 
-def _directory(environment: Mapping[str, str]) -> str:
+def working_directory(environment: Mapping[str, str]) -> str:
     """Return the working directory as the shell knows it: by the name of a link, which a new release may have moved."""
     try:
         here = os.getcwd()  # noqa: PTH109 - as text

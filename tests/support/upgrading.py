@@ -65,9 +65,11 @@ def is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def upgradable(target: str, *arguments: str, cwd: Path, **options: Any) -> Iterator[Upgrading]:
+def upgradable(
+    target: str, *arguments: str, cwd: Path, pidfile: Path | None = None, **options: Any
+) -> Iterator[Upgrading]:
     """Serve `target` with a pidfile, as `serving` does; stop at the end whoever supervises it then."""
-    pidfile = cwd / "pid"
+    pidfile = pidfile or cwd / "pid"
     with serving(target, "--pidfile", str(pidfile), *arguments, cwd=cwd, **options) as process:
         service = Upgrading(process, pidfile)
         try:
