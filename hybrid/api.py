@@ -28,6 +28,7 @@ from hybrid.supervisor.loop import supervise
 from hybrid.supervisor.upgrade.handover import inherited_binds
 from hybrid.supervisor.upgrade.succession import Origin
 from hybrid.targets import DEMONSTRATION
+from hybrid.travel import is_importing_main
 from hybrid.workers.contract.exits import Exit
 
 _START_MARGIN = 30.0  # seconds to start an interpreter on a loaded machine
@@ -68,6 +69,7 @@ class Supervisor:
         """
         if self._embedded is not None:
             raise RuntimeError("this Supervisor is running already: make another one")
+        _check_may_start()
         intended = plan(self.service, travels=True)
         settings = intended.settings
         patience = self._start_timeout
@@ -148,7 +150,16 @@ class Supervisor:
         return self._embedded
 
 
+def _check_may_start() -> None:
+    if is_importing_main():
+        raise RuntimeError(
+            "a worker imports this program for its application, and must not start the service again: "
+            'put the code that starts it below `if __name__ == "__main__":`'
+        )
+
+
 def _check_may_become_supervisor() -> None:
+    _check_may_start()
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
             "run() must be called in the main thread: Python delivers signals only there; "

@@ -7,7 +7,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +18,8 @@ from hybrid.privileges import UnknownAccountError, resolve
 from hybrid.supervisor.core.policy import Intensity
 from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, parse_bind
 from hybrid.supervisor.settings import Settings
-from hybrid.targets import TargetError, home_of, pickled
+from hybrid.targets import TargetError, describe
+from hybrid.travel import home_of, parcel
 from hybrid.workers.application import Application, Wear
 from hybrid.workers.contract import log
 from hybrid.workers.contract.promotion import Promotion
@@ -35,8 +36,8 @@ class Plan:
     application: Application
     directory: str
     """Where to work; absolute."""
-    home: tuple[str, str] | None = None
-    """Module and file that define a callable target."""
+    homes: tuple[tuple[str, str], ...] = ()
+    """Names and files of modules that a callable target needs."""
     remarks: tuple[str, ...] = ()
     """What works but is probably not meant, such as a certificate that has expired."""
 
@@ -87,8 +88,9 @@ class Plan:
     def _make_importable(self) -> None:
         if self.directory not in sys.path:
             sys.path.insert(0, self.directory)
-        if self.home is not None and (finder := _HomeFinder(*self.home)) not in sys.meta_path:
-            sys.meta_path.append(finder)
+        for home in self.homes:
+            if (finder := _HomeFinder(*home)) not in sys.meta_path:
+                sys.meta_path.append(finder)
 
 
 def plan(service: Service, *, travels: bool) -> Plan:
@@ -101,11 +103,12 @@ def plan(service: Service, *, travels: bool) -> Plan:
     remarks: list[str] = []
     if service.refork_after and service.preload == "off":
         remarks.append("--refork-after has no effect with --preload off: there is no zygote")
+    application, homes = _with_target(_application(service, remarks), service.target, travels=travels)
     return Plan(
         settings=_settings(service),
-        application=_application(service, remarks, travels=travels),
+        application=application,
         directory=str(service.directory),
-        home=None if isinstance(service.target, str) else home_of(service.target),
+        homes=homes,
         remarks=tuple(remarks),
     )
 
@@ -153,12 +156,12 @@ def _bind(text: str) -> Bind:
         raise ConfigError("bind", str(error)) from None
 
 
-def _application(service: Service, remarks: list[str], *, travels: bool) -> Application:
+def _application(service: Service, remarks: list[str]) -> Application:
     try:
         loop = resolve_loop(service.loop)
     except ValueError as error:
         raise ConfigError("loop", str(error)) from None
-    application = Application(
+    return Application(
         loop=loop,
         directory=str(service.directory),
         interface=service.interface,
@@ -173,15 +176,25 @@ def _application(service: Service, remarks: list[str], *, travels: bool) -> Appl
             jitter=float(service.recycle_jitter),
         ),
     )
-    target = service.target
+
+
+def _with_target(
+    application: Application, target: str | Callable[..., Any], *, travels: bool
+) -> tuple[Application, tuple[tuple[str, str], ...]]:
+    """Return the application with its target, and the homes of that."""
     if isinstance(target, str):
-        return dataclasses.replace(application, reference=target)
+        return dataclasses.replace(application, reference=target), ()
     if not travels:
-        return dataclasses.replace(application, factory=target)
+        home = home_of(target)
+        return dataclasses.replace(application, factory=target), () if home is None else (home,)
     try:
-        return dataclasses.replace(application, pickled=pickled(target))
+        sent = parcel(target)
     except TargetError as error:
         raise ConfigError("target", str(error)) from None
+    return (
+        dataclasses.replace(application, pickled=sent.content, reference=sent.reference, title=describe(target)),
+        sent.homes,
+    )
 
 
 def _http(service: Service, remarks: list[str]) -> HttpSettings:

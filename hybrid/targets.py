@@ -5,7 +5,6 @@ Nothing here imports a target: that is a worker's business (a bad one must not t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -36,35 +35,6 @@ def describe(target: str | Callable[..., Any]) -> str:
         return target
     name = getattr(target, "__qualname__", type(target).__qualname__)
     return f"{getattr(target, '__module__', None) or type(target).__module__}:{name}"
-
-
-def home_of(target: Callable[..., Any]) -> tuple[str, str] | None:
-    """Return (module name, file) of the module that defines `target`; None if it has no file or is `__main__`.
-
-    A test runner or a plug-in system may have loaded the module under a name that `import` does not find elsewhere.
-    """
-    name = getattr(target, "__module__", None) or type(target).__module__
-    file = getattr(sys.modules.get(name), "__file__", None)
-    return (name, file) if file is not None and name != "__main__" else None
-
-
-def pickled(target: Callable[..., Any]) -> bytes:
-    """Return `target` as bytes that a worker can load: lambdas and closures by value, importable names by name.
-
-    Raises `TargetError` when something in it cannot be sent, e.g. an open socket or a lock.
-    """
-    import dill
-
-    try:
-        # recurse: take along the globals a function uses, and not all of its module
-        data: bytes = dill.dumps(target, recurse=True)
-    except Exception as error:  # whatever the objects' own __reduce__ raises
-        reason = str(error) or type(error).__name__
-        raise TargetError(
-            f"{describe(target)} cannot be sent to a worker: {reason}; "
-            "give it as 'module:attribute', or make what it needs inside of it"
-        ) from error
-    return data
 
 
 def _suggestion(text: str) -> str:

@@ -27,7 +27,7 @@ class Wear:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Application:
-    """The target and how to run it. Exactly one of `reference`, `factory` and `pickled` is set.
+    """The target and how to run it. `factory` or `pickled` or `reference` is set, and is tried in this order.
 
     The target is loaded in the worker, after the fork and after the loop has prepared the process: the supervisor
     must not import application code.
@@ -39,6 +39,8 @@ class Application:
     """The handler itself, where the embedding process becomes the supervisor."""
     pickled: bytes | None = None
     """The handler as dill bytes, where the supervisor is a child of the embedding process."""
+    title: str = ""
+    """What error messages call a handler that was given as an object; empty: by what is set."""
     directory: str | None = None
     """Where to work while it is loaded and after, absolute; None: where the process is."""
     loop: str = "epoll"
@@ -57,6 +59,8 @@ class Application:
     @property
     def name(self) -> str:
         """What error messages call it."""
+        if self.title:
+            return self.title
         if self.reference is not None:
             return self.reference
         return "the target" if self.factory is None else getattr(self.factory, "__qualname__", repr(self.factory))

@@ -34,7 +34,7 @@ def _find(application: Application) -> Any:
     if application.factory is not None:
         return application.factory
     if application.pickled is not None:
-        return _unpickle(application.pickled)
+        return _unpickle(application.pickled, application)
     return _import(application.reference or "")
 
 
@@ -97,13 +97,17 @@ def _import(reference: str) -> Any:
     return found
 
 
-def _unpickle(data: bytes) -> Any:
+def _unpickle(data: bytes, application: Application) -> Any:
+    """Return the object that was sent; one that cannot be copied is imported, if some module has it as a variable."""
     import dill  # a dependency of multiprocess; only embedders' workers need it
 
     try:
         return dill.loads(data)
     except Exception as error:  # noqa: BLE001 - unpickling runs code of the application
-        raise BootError(Exit.TARGET, _broken("cannot import 'the pickled target'", error)) from None
+        if application.reference is not None:
+            return _import(application.reference)
+        what = f"{application.name} cannot be copied into a worker; give it as 'module:attribute'"
+        raise BootError(Exit.TARGET, _broken(what, error)) from None
 
 
 def _no_module(module_name: str, missing: str) -> str:

@@ -471,3 +471,97 @@ def test_it_works_under_pytest_xdist(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "test_inner.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- applications of frameworks, made in the script that embeds them
+
+GET = "urllib.request.urlopen('http://' + running.addresses[0] + {path!r}).read().decode()"
+EMBED = """
+if __name__ == "__main__":
+    import urllib.request
+    import hybrid
+    with hybrid.Supervisor(hybrid.Service(app, bind="127.0.0.1:0", workers=1, log_level="error")) as running:
+        print({get}, flush=True)
+"""
+FASTAPI = """
+from fastapi import FastAPI
+from pydantic import BaseModel
+class Item(BaseModel):
+    name: str
+app = FastAPI()
+app.state.word = "kept"
+@app.get("/")
+def index() -> Item:
+    return Item(name=app.state.word)
+"""
+STARLETTE = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+class Greeting:
+    word = "hello"
+async def index(request):
+    return PlainTextResponse(f"{Greeting.word} {request.app.state.name}")
+app = Starlette(routes=[Route("/", index)])
+app.state.name = "you"
+"""
+FLASK = """
+import threading
+from flask import Flask
+app = Flask("mine")
+lock = threading.Lock()
+@app.get("/")
+def index():
+    with lock:
+        return "locked"
+"""
+HOLDING = """
+import socket
+class Application:
+    def __init__(self):
+        self.socket = socket.socket()
+    def __call__(self, environ, start_response):
+        start_response("200 OK", [])
+        return [b"socket %d" % (self.socket.fileno() > 2)]
+app = Application()
+"""
+MADE_HERE = {
+    "fastapi": (FASTAPI, '{"name":"kept"}'),
+    "starlette": (STARLETTE, "hello you"),
+    "flask": (FLASK, "locked"),
+    "an open socket": (HOLDING, "socket 1"),
+}
+
+
+@pytest.mark.parametrize("name", MADE_HERE)
+@pytest.mark.parametrize("place", ["in the script", "in a module"])
+def test_an_application_object_serves(
+    place: str, name: str, script: Callable[..., HybridProcess], tmp_path: Path
+) -> None:
+    code, expected = MADE_HERE[name]
+    if place == "in a module":
+        (tmp_path / "application.py").write_text(code)
+        code = "from application import app\n"
+    process = script(code + EMBED.format(get=GET.format(path="/")))
+    assert process.wait() == 0, process.stderr
+    assert process.stdout.strip() == expected
+
+
+def test_a_script_that_workers_import_does_not_start_the_service_again(
+    script: Callable[..., HybridProcess],
+) -> None:
+    code = HOLDING + EMBED.format(get="1").replace('if __name__ == "__main__":', "if True:")
+    process = script(code)
+    assert process.wait() == 1
+    assert 'put the code that starts it below `if __name__ == "__main__":`' in process.stderr
+
+
+def test_an_object_that_no_worker_can_have_is_named(script: Callable[..., HybridProcess]) -> None:
+    code = HOLDING.replace("app = Application()", "") + EMBED.format(get="1").replace(
+        "Service(app", "Service(Application()"
+    )
+    process = script(code)
+    assert process.wait() == 1
+    assert (
+        "ConfigError: target: __main__:Application cannot be sent to a worker: cannot pickle 'socket'" in process.stderr
+    )

@@ -1,15 +1,12 @@
-"""Targets: the form of a reference, what is suggested for a wrong one, and callables as bytes."""
+"""Targets: the form of a reference, and what is suggested for a wrong one."""
 
 from __future__ import annotations
 
 import socket
-import sys
-import types
 
-import dill
 import pytest
 
-from hybrid.targets import TargetError, check_reference, describe, home_of, pickled
+from hybrid.targets import TargetError, check_reference, describe
 
 
 @pytest.mark.parametrize("text", ["app:handle", "a.b.c:d.e", "_x:y1"])
@@ -54,34 +51,3 @@ def test_an_object_with_a_call_method_is_described_by_its_type() -> None:
         def __call__(self, sock: object, address: object) -> None: ...
 
     assert describe(Handler()).endswith(":" + Handler.__qualname__)
-
-
-def test_a_closure_travels_with_what_it_holds() -> None:
-    greeting = "hello"
-    assert dill.loads(pickled(lambda name: f"{greeting} {name}"))("you") == "hello you"
-
-
-def test_something_that_cannot_travel_is_explained() -> None:
-    generator = (number for number in range(3))
-    with pytest.raises(TargetError, match="cannot be sent to a worker"):
-        pickled(lambda: generator)
-
-
-def test_the_home_of_a_callable_is_the_file_of_its_module() -> None:
-    assert home_of(socket.create_connection) == ("socket", socket.__file__)
-
-
-def test_a_builtin_has_no_home() -> None:
-    assert home_of(len) is None
-
-
-def test_what_is_defined_in_main_has_no_home() -> None:
-    """It travels by value: another process has another `__main__`."""
-    assert home_of(types.FunctionType((lambda: None).__code__, {"__name__": "__main__"})) is None
-
-
-def test_the_home_of_an_instance_is_that_of_its_class() -> None:
-    class Handler:
-        def __call__(self) -> None: ...
-
-    assert home_of(Handler()) == (__name__, sys.modules[__name__].__file__)

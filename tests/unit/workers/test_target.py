@@ -116,7 +116,9 @@ def test_a_pickled_target_travels() -> None:
 
 
 def test_a_broken_pickle_is_one_message() -> None:
-    with pytest.raises(BootError, match="cannot import 'the pickled target'") as raised:
+    with pytest.raises(
+        BootError, match="the target cannot be copied into a worker; give it as 'module:attribute'"
+    ) as raised:
         load(Application(pickled=b"garbage"))
     assert raised.value.code is Exit.TARGET
 
