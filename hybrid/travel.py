@@ -96,7 +96,7 @@ def _reduced(value: Any) -> Any:
     To load it, pickle asks the object, which is empty at that moment, for `__setstate__`. A `__getattr__` that needs an
     attribute of the object then calls itself until the stack ends (Starlette's `State`).
     """
-    kind = type(value)
+    kind: Any = type(value)
     is_plain = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
     if not is_plain or not hasattr(kind, "__getattr__") or hasattr(kind, "__setstate__"):
         return NotImplemented

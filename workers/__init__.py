@@ -5,6 +5,7 @@
     preload        loads the application in a process that will be forked into workers
     refork         a worker that has drained becomes such a process
     audit          what an import has left in a process that does not survive a fork
+    native_threads  which threads of C code a fork has again
     pollers/       select, poll and epoll behind one contract
     hub/           the event loop of ours: asyncio and greenlets on one thread
     loops/         the closed registry of the six loops

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hybrid.workers import native_threads
 from hybrid.workers.contract.log import unpatched
 
 _MOST_NAMES = 4  # in one phrase; the line is for a person
@@ -91,9 +92,14 @@ def _threads(before: Census) -> Iterator[str]:
     known = [item for item in threading.enumerate() if id(item) not in before.threads and item.is_alive()]
     if known:
         yield _phrase(len(known), "live thread", (item.name for item in known))
-    nameless = set(_tasks()) - before.tasks - {item.native_id for item in known}
-    if nameless:
-        yield _phrase(len(nameless), "live thread of C code", map(_command, nameless))
+    left = native_threads.not_surviving(set(_tasks()) - before.tasks - {item.native_id for item in known})
+    by_library = sorted(left, key=left.__getitem__)
+    for file, group in itertools.groupby(by_library, key=left.__getitem__):
+        tasks = list(group)
+        if file:
+            yield f"{_phrase(len(tasks), 'live thread', ())} of {native_threads.describe(file)}"
+        else:
+            yield _phrase(len(tasks), "live thread", map(native_threads.name_of, tasks), of=" of C code")
 
 
 def _tasks() -> Iterator[int]:
@@ -101,17 +107,11 @@ def _tasks() -> Iterator[int]:
         yield int(entry.name)
 
 
-def _command(task: int) -> str:
-    try:
-        return Path(f"/proc/self/task/{task}/comm").read_text().strip()
-    except OSError:  # it has ended
-        return "?"
-
-
 def _wait_for_threads(before: Census) -> None:
+    """Wait for threads that end, and for those that still run: only one that waits tells whose it is."""
     pause = unpatched("poll")()  # `time.sleep` may be gevent's, which would start its hub
     until = time.monotonic() + _THREAD_ENDS
-    while set(_tasks()) - before.tasks and time.monotonic() < until:
+    while list(_threads(before)) and time.monotonic() < until:
         pause.poll(5)
 
 
@@ -226,8 +226,8 @@ def _timers() -> Iterator[int]:
             yield which
 
 
-def _phrase(count: int, noun: str, names: Iterable[str]) -> str:
+def _phrase(count: int, noun: str, names: Iterable[str], of: str = "") -> str:
     """Return e.g. `2 live threads (Thread-1, Thread-2)`."""
     known = sorted({name for name in names if name})
     shown = [*known[:_MOST_NAMES], *(["..."] if len(known) > _MOST_NAMES else [])]
-    return f"{count} {noun}{'s' * (count != 1)}" + (f" ({', '.join(shown)})" if shown else "")
+    return f"{count} {noun}{'s' * (count != 1)}{of}" + (f" ({', '.join(shown)})" if shown else "")

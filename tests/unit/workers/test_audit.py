@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import re
 import select
 import signal
 import socket
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 import greenlet
 import pytest
 
-from hybrid.workers import audit
+from hybrid.workers import audit, native_threads
 
 
 @pytest.fixture(autouse=True)
@@ -255,7 +256,7 @@ def test_a_live_thread_of_a_patched_process_is_found() -> None:
 
 def test_gevents_own_threads_are_found() -> None:
     code = "import gevent; gevent.get_hub().threadpool.apply(print, ('',))"
-    assert "1 live thread of C code" in run(f"{PATCHED}{code}\nprint(audit.findings(before))")[-1]
+    assert "1 live thread of " in run(f"{PATCHED}{code}\nprint(audit.findings(before))")[-1]
 
 
 def run(program: str) -> list[str]:
@@ -265,3 +266,55 @@ def run(program: str) -> list[str]:
         finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=cwd)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout.splitlines()
+
+
+# --- threads of C code
+
+LOOK = "import os, sys\nfrom hybrid.workers import audit\nbefore = audit.census()\n"
+NATIVE = (
+    "import ctypes, threading\n"
+    "begun = threading.Semaphore(0)\n"
+    "{kind}\n"
+    "libc = ctypes.CDLL(None)\n"
+    "for _ in range(2):\n"
+    "    libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, {function}, None)\n"
+)
+
+
+def test_threads_whose_library_is_not_known_are_counted() -> None:
+    native = NATIVE.format(kind="pause = ctypes.cast(ctypes.CDLL(None).pause, ctypes.c_void_p)", function="pause")
+    assert "2 live threads of C code (" in run(f"{LOOK}{native}print(audit.findings(before))")[-1]
+
+
+def test_the_library_that_has_started_threads_is_named_with_the_cure() -> None:
+    """Here it is that of C callbacks into Python."""
+    kind = "call = ctypes.CFUNCTYPE(None)(lambda: (begun.release(), libc.pause()))"
+    native = NATIVE.format(kind=kind, function="call")
+    found = run(f"{LOOK}{native}begun.acquire(); begun.acquire()\nprint(audit.findings(before))")[-1]
+    assert re.search(r"2 live threads of (libffi|_ctypes)\S+ \(.*import it where it is first used\)", found)
+
+
+def test_numpys_threads_survive_a_fork() -> None:
+    assert run(f"{LOOK}import numpy\nprint(audit.findings(before))") == ["[]"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the account")
+def test_numpys_threads_are_known_after_a_change_of_account() -> None:
+    """The kernel hides then what a thread does."""
+    code = "import numpy\nos.setgid(65534)\nos.setuid(65534)\nprint(audit.findings(before))"
+    assert run(f"{LOOK}{code}") == ["[]"]
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (
+            "/v/lib/python3.11/site-packages/scikit_learn.libs/libgomp-e985bcbb.so.1.0.0",
+            "libgomp-e985bcbb.so.1.0.0 (of scikit_learn: set OMP_NUM_THREADS=1, or compute nothing at import)",
+        ),
+        ("/usr/lib/libx.so.1", "libx.so.1 (import it where it is first used)"),
+        ("/v/dist-packages/grpc/_cython/c.so", "c.so (of grpc: import it where it is first used)"),
+    ],
+)
+def test_a_library_is_named_with_its_package_and_the_cure(file: str, said: str) -> None:
+    assert native_threads.describe(file) == said

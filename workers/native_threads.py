@@ -1,0 +1,123 @@
+"""Threads of C code: which library has started one, and whether that library has it again in a forked process.
+
+A fork takes along the thread that forks and no other. Some libraries know that: they stop their threads before a fork,
+or start others in the child when they need them (pthread_atfork(3)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_STACK = 16_384  # bytes above the stack pointer; a thread that waits has few frames
+_WORD = struct.calcsize("P")
+_RUNTIME = re.compile(
+    r"(ld-linux|ld-musl|libc[.-]|libpthread|libstdc\+\+|libgcc_s|libm[.-]|libpython|python[0-9.]*$|_greenlet)"
+)  # calls others
+# Each was tried: used before a fork, and again in the child, from several threads. libgomp and polars hang there.
+_SURVIVING = re.compile(r"(/lib(scipy_)?openblas[^/]*|/libi?omp[5.-][^/]*|/libarrow[^/]*|/numexpr/[^/]*)$")
+_SURVIVING_NAMES = frozenset({"jemalloc_bg_thd"})  # it only gives memory back
+_CURES = {
+    "libgomp": "set OMP_NUM_THREADS=1, or compute nothing at import",
+    "_polars": "import it where it is first used, or take --preload on if nothing has been computed yet",
+}  # begin of a file name -> what to do
+_CURE = "import it where it is first used"
+_COUNTERS = tuple(
+    f"{prefix}openblas_get_num_threads{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "_64", "")
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mapping:
+    """Code of a file in this process's memory."""
+
+    start: int
+    end: int
+    file: str
+
+
+def name_of(task: int) -> str:
+    """Return the name that the thread has in the process table; `?` if it has ended."""
+    try:
+        return Path(f"/proc/self/task/{task}/comm").read_text().strip()
+    except OSError:
+        return "?"
+
+
+def not_surviving(tasks: Iterable[int]) -> dict[int, str]:
+    """Return those of the threads that a fork does not have, with the file of their library; "" if it is not known."""
+    code = list(_mapped_code())
+    found: dict[int, str] = {}
+    hidden: set[int] = set()
+    for task in tasks:
+        try:
+            found[task] = _library_of(task, code)
+        except PermissionError:
+            found[task] = ""
+            hidden.add(task)
+    left = {task: file for task, file in found.items() if not _survives(task, file)}
+    hidden &= left.keys()
+    # after a change of account /proc hides what a thread does (prctl(2), PR_SET_DUMPABLE); then the library says how
+    # many it has
+    if hidden and len(hidden) == sum(_pool_sizes(code)):
+        return {task: file for task, file in left.items() if task not in hidden}
+    return left
+
+
+def describe(file: str) -> str:
+    """Return a library in a few words, with what to do: `libx.so (of package x: import it where it is first used)`."""
+    name = os.path.basename(file)  # noqa: PTH119 - text in, text out
+    cure = next((text for start, text in _CURES.items() if name.startswith(start)), _CURE)
+    package = re.search(r"/(?:site|dist)-packages/([^/]+?)(?:\.libs)?/", file)
+    return f"{name} (of {package[1]}: {cure})" if package else f"{name} ({cure})"
+
+
+def _survives(task: int, file: str) -> bool:
+    return _SURVIVING.search(file) is not None or name_of(task) in _SURVIVING_NAMES
+
+
+def _library_of(task: int, code: list[Mapping]) -> str:
+    """Return the file whose code the thread runs, the innermost that is not the C library's; "" if it cannot be told.
+
+    A thread that waits shows its stack pointer (proc_pid_syscall(5)); return addresses lie above it. Raises
+    `PermissionError` where it is hidden.
+    """
+    try:
+        fields = Path(f"/proc/self/task/{task}/syscall").read_text().split()
+        with open("/proc/self/mem", "rb", buffering=0) as memory:  # noqa: PTH123 - unbuffered
+            memory.seek(int(fields[-2], 16))
+            stack = memory.read(_STACK)
+    except PermissionError:
+        raise
+    except (OSError, ValueError, IndexError, OverflowError):  # it runs, or has ended
+        return ""
+    for (address,) in struct.iter_unpack("P", stack[: len(stack) // _WORD * _WORD]):
+        for one in code:
+            if one.start <= address < one.end and not _RUNTIME.match(os.path.basename(one.file)):  # noqa: PTH119
+                return one.file
+    return ""
+
+
+def _mapped_code() -> Iterator[Mapping]:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            span, mode, _, _, _, *file = line.split(maxsplit=5)
+            if "x" in mode and file and file[0].startswith("/"):
+                start, _, end = span.partition("-")
+                yield Mapping(int(start, 16), int(end, 16), file[0])
+
+
+def _pool_sizes(code: list[Mapping]) -> Iterator[int]:
+    """Yield how many threads each OpenBLAS has beside the one that calls it."""
+    for file in {one.file for one in code if "openblas" in os.path.basename(one.file)}:  # noqa: PTH119
+        with contextlib.suppress(OSError):
+            library = ctypes.CDLL(file)
+            count = next((getattr(library, name) for name in _COUNTERS if hasattr(library, name)), None)
+            if count is not None:
+                yield count() - 1
