@@ -243,7 +243,11 @@ def run_handler(
         error = caught
     with contextlib.suppress(OSError):
         sock.close()
-    ended(error)
+    try:
+        ended(error)
+    finally:
+        # its traceback has this frame: a cycle, in which a file of `makefile` keeps the connection open
+        error = None
 
 
 _runtimes: dict[greenlet.greenlet, Runtime] = {}  # a thread's first greenlet -> the runtime that thread is running

@@ -86,7 +86,9 @@ class Greenlet(greenlet.greenlet):
         except GreenletExit as exit_:
             self.value = exit_
         except BaseException as error:  # noqa: BLE001 - it must not reach the parent, which is the loop
-            self.exception = error
+            # without this frame, which has `self`: a cycle that keeps all frames until the garbage is collected
+            trace = error.__traceback__
+            self.exception = error.with_traceback(None if trace is None else trace.tb_next)
             if self._report:
                 _log.error("greenlet %s failed", _name_of(function), exc_info=error)
         finally:
