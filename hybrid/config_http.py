@@ -27,6 +27,7 @@ from hybrid.workers.http.settings import HttpSettings, Limits
 ACCESS_LOGS: Final = ("common", "combined", "json")
 CLIENT_CERTIFICATES: Final = ("none", "optional", "required")
 LIFESPANS: Final = ("auto", "on", "off")
+FORWARDED_HEADERS: Final = ("x-forwarded", "forwarded")
 _LIMITS: Final = Limits()
 _HTTP: Final = HttpSettings()
 _NOT_IN_A_PATH = re.compile(r"[\x00-\x20\x7f?#]")
@@ -99,6 +100,10 @@ class HttpFields:
 
     forwarded_allow_ips: str | Sequence[str] = _HTTP.forwarded_allow_ips
     """Proxies whose forwarding headers are believed: addresses, networks, `unix` for UNIX sockets, or `*` for all."""
+    forwarded_headers: str = _HTTP.forwarded_headers
+    """The headers that these proxies write: `x-forwarded` or `forwarded`; the others are ignored."""
+    forwarded_host: bool = _HTTP.forwarded_host
+    """Whether the host that a proxy reports replaces the request's `Host`."""
     proxy_protocol: bool = _HTTP.proxy_protocol
     """Whether every connection begins with a PROXY header, version 1 or 2."""
 
@@ -136,6 +141,7 @@ _SWITCHES: Final = (
     "date_header",
     "underscore_headers",
     "websocket_compression",
+    "forwarded_host",
     "proxy_protocol",
 )
 _TIME: Final = Range(0, DAY, False, " (seconds; 0: no limit)")
@@ -206,6 +212,10 @@ def _check_proxies(fields: HttpFields) -> None:
     for entry in fields.trusted_proxies:
         if entry not in ("*", "unix"):
             _check_network(entry)
+    check_choices(fields, {"forwarded_headers": FORWARDED_HEADERS})
+    for field in ("forwarded_headers", "forwarded_host"):
+        if getattr(fields, field) != getattr(_HTTP, field) and not fields.trusted_proxies:
+            raise ConfigError(field, "no proxy is trusted: name yours with --forwarded-allow-ips too")
 
 
 def _check_network(entry: str) -> None:

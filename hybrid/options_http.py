@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hybrid.config_http import CLIENT_CERTIFICATES, LIFESPANS
+from hybrid.config_http import CLIENT_CERTIFICATES, FORWARDED_HEADERS, LIFESPANS
 from hybrid.headings import DEFAULTS, Heading
 
 _http = Heading.HTTP
@@ -87,12 +87,23 @@ _TLS = [
 _PROXIES = [
     _proxies.option(
         "--forwarded-allow-ips",
-        "Proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are believed: addresses, networks, unix for "
-        "UNIX sockets, * for everybody. Separated by commas; may be repeated. Where these contradict each other, or "
-        "Forwarded is malformed, the answer is 400.",
+        "Proxies whose word about the client's address and the scheme is believed: addresses, networks, unix for UNIX "
+        "sockets, * for everybody. Separated by commas; may be repeated.",
         multiple=True,
         metavar="ADDRESSES",
         show_default="nobody",
+    ),
+    _proxies.option(
+        "--forwarded-headers",
+        "The headers that these proxies write: X-Forwarded-For and -Proto, or Forwarded. The others come from clients "
+        "and are ignored. A Forwarded that cannot be parsed is answered with 400.",
+        type=click.Choice(FORWARDED_HEADERS),
+        default=DEFAULTS["forwarded_headers"],
+    ),
+    _proxies.switch(
+        "--forwarded-host",
+        "Let X-Forwarded-Host, or host in Forwarded, replace the request's Host. Only if the proxy sets or removes it: "
+        "nginx hands on a client's.",
     ),
     _proxies.switch(
         "--proxy-protocol",

@@ -19,7 +19,10 @@ Element = dict[bytes, bytes]
 _CACHE_SIZE = 1024
 _LONGEST_NODE = 80  # an address in brackets and a port have 53 characters; the rest is room for an obfuscated port
 _LONGEST_HOST = 261  # a domain name, a colon and a port
-_FIELDS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"})
+_FIELDS = {
+    "x-forwarded": frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"}),
+    "forwarded": frozenset({b"forwarded"}),
+}  # family -> its header fields
 _SCHEMES = {b"http": "http", b"ws": "http", b"https": "https", b"wss": "https"}
 
 _NODE = re.compile(rb"(?:([0-9.]{7,15})|\[([0-9A-Fa-f:.]{2,45})\])(?::(?:([0-9]{1,5})|_[A-Za-z0-9._-]+))?")
@@ -46,46 +49,40 @@ class Forwarded:
     host: bytes | None
     """What the client asked for: a name or address, perhaps with a port; None: neither the request nor a proxy said."""
     doubt: str | None = None
-    """Why the headers deserve no belief although a trusted proxy sent them: a reason to refuse the request."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Stated:
-    """What one family of headers says; None where it says nothing."""
-
-    client: Endpoint | None = None
-    scheme: str | None = None
-    host: bytes | None = None
-    unreadable: bool = False
+    """Why the header cannot be believed although a trusted proxy sent it: a reason to refuse the request."""
 
 
 class Proxies:
-    """The peers whose forwarding headers are believed.
+    """The peers whose forwarding headers are believed, and the family of headers that they write.
 
-    Who the client is. Every proxy adds at the right the address it was called from, so the list is walked from the
-    right: the peer of this connection is trusted, hence its entry is true; if that entry names a trusted proxy, the
-    next one is true too; the first address that is not trusted is the client. With `*` that is the leftmost. An entry
-    that is no address (`unknown`, an obfuscated `_id`, garbage) ends the walk, for nobody known vouches for what stands
-    left of it; the client is then the last address passed, or stays as it was. With `*` such entries are passed
-    over.
+    One family, because a proxy writes one and hands the other on as the client sent it: nginx, HAProxy, Traefik, Caddy,
+    Envoy and the load balancers of the large clouds write `X-Forwarded-*` and leave `Forwarded` (RFC 7239) alone. The
+    other family is ignored, whatever it says.
 
-    Scheme and host. Of `X-Forwarded-Proto` and `X-Forwarded-Host` the last value counts, the one the peer wrote. Of
-    `Forwarded` (RFC 7239) those elements count that the walk passed, the one nearest to the client first. A host must
-    look like a name or an address with an optional port; a scheme is http, https, ws or wss.
+    Client. Every proxy adds at the right the address that it was called from, so the list is walked from the right: the
+    peer of this connection is trusted, hence its entry is true; if that entry names a trusted proxy, the next one is
+    true too; the first address that is not trusted is the client. With `*` that is the leftmost. An entry that is no
+    address (`unknown`, an obfuscated `_id`, garbage) ends the walk, because no trusted proxy vouches for entries left
+    of it; the client is then the last address passed, or stays as it was. With `*` such entries are passed over.
 
-    Both families. Each fact is taken from `Forwarded` if it says it, else from `X-Forwarded-*`. If both say it and
-    differ, `Forwarded` holds and `doubt` tells: most proxies write only one of the two and hand the other on as the
-    client sent it, so one of them may be the client's invention, and no receiver can see which. `doubt` also tells of a
-    `Forwarded` line that cannot be parsed where the walk met it: something in front of a proxy's own words (an open
-    quote) may have swallowed them.
+    Scheme and host. Their lists are read hop by hop too, from the right, for as many hops as the walk made (one, if no
+    address is given). A shorter list is read to its left end: inner proxies mostly leave the values of the outer one
+    alone. The value nearest to the client counts. A scheme is http, https, ws or wss; a host looks like a name or
+    an address with an optional port; other values count as not sent. The host is believed only with `believes_host`:
+    nginx hands `X-Forwarded-Host` on as the client sent it unless it is told otherwise.
+
+    `doubt` tells of a `Forwarded` line that cannot be parsed where the walk met it: text in front of a proxy's own
+    words (an open quote) may have swallowed them.
     """
 
-    def __init__(self, allowed: tuple[str, ...]) -> None:
-        """Take addresses, networks, `unix` (peers on UNIX sockets) and `*` (everybody).
+    def __init__(self, allowed: tuple[str, ...], family: str = "x-forwarded", *, believes_host: bool = False) -> None:
+        """Take addresses, networks, `unix` (peers on UNIX sockets) and `*` (everybody); `x-forwarded` or `forwarded`.
 
         Addresses that embed an IPv4 one (`::ffff:10.0.0.1`, RFC 4291 section 2.5.5.2) are that IPv4 address, here and
         in what is compared. Raises `ValueError` for anything else, and for a network with host bits set.
         """
+        self._fields = _FIELDS[family]
+        self._believes_host = believes_host
         self._everybody = "*" in allowed
         self._unix = "unix" in allowed
         self._networks = tuple(_network(text) for text in allowed if text not in {"*", "unix"})
@@ -120,50 +117,49 @@ class Proxies:
         """
         if not self.trusts(client[0] if client else None):
             return Forwarded(client, scheme, host)
+        wanted = self._fields
         fields: dict[bytes, list[bytes]] = {}
         for name, value in headers:
-            if name in _FIELDS:
+            if name in wanted:
                 fields.setdefault(name, []).append(value)
         if not fields:
             return Forwarded(client, scheme, host)
-        older = self._from_x_forwarded(fields)
-        if b"forwarded" not in fields:
-            return Forwarded(older.client or client, older.scheme or scheme, older.host or host)
-        newer = self._from_forwarded(fields[b"forwarded"])
-        return Forwarded(
-            newer.client or older.client or client,
-            newer.scheme or older.scheme or scheme,
-            newer.host or older.host or host,
-            _doubt(newer, older),
-        )
+        lines = fields.get(b"forwarded")
+        said = self._from_x_forwarded(fields) if lines is None else self._from_forwarded(lines)
+        said.client = said.client or client
+        said.scheme = said.scheme or scheme
+        said.host = (said.host if self._believes_host else None) or host
+        return said
 
-    def _from_x_forwarded(self, fields: dict[bytes, list[bytes]]) -> _Stated:
-        client = None
+    def _from_x_forwarded(self, fields: dict[bytes, list[bytes]]) -> Forwarded:
+        client, hops = None, 0
         for entry in reversed(_entries(fields.get(b"x-forwarded-for", ()))):
             node = endpoint(entry)
             client = node or client
+            hops += 1
             if not self._goes_on(node):
                 break
-        return _Stated(
-            client,
-            _SCHEMES.get(_last(fields.get(b"x-forwarded-proto", ())).lower()),
-            _host(_last(fields.get(b"x-forwarded-host", ()))),
-        )
+        scheme, host = "", None
+        for entry in _passed(fields.get(b"x-forwarded-proto", ()), hops or 1):
+            scheme = _SCHEMES.get(entry.lower()) or scheme
+        for entry in _passed(fields.get(b"x-forwarded-host", ()), hops or 1):
+            host = _host(entry) or host
+        return Forwarded(client, scheme, host)
 
-    def _from_forwarded(self, lines: Sequence[bytes]) -> _Stated:
-        client, scheme, host = None, None, None
+    def _from_forwarded(self, lines: Sequence[bytes]) -> Forwarded:
+        client, scheme, host = None, "", None
         for line in reversed(lines):
             elements = _elements(line)
             if elements is None:
-                return _Stated(client, scheme, host, unreadable=True)
+                return Forwarded(client, scheme, host, "Forwarded cannot be parsed")
             for element in reversed(elements):
                 scheme = _SCHEMES.get(element.get(b"proto", b"").lower()) or scheme
                 host = _host(element.get(b"host", b"")) or host
                 node = endpoint(element.get(b"for", b""))
                 client = node or client
                 if not self._goes_on(node):
-                    return _Stated(client, scheme, host)
-        return _Stated(client, scheme, host)
+                    return Forwarded(client, scheme, host)
+        return Forwarded(client, scheme, host)
 
     def _goes_on(self, node: Endpoint | None) -> bool:
         """Tell whether the entry left of this one was written by somebody trusted."""
@@ -213,8 +209,9 @@ def _entries(lines: Sequence[bytes]) -> list[bytes]:
     return [entry for part in b",".join(lines).split(b",") if (entry := part.strip(b" \t"))]
 
 
-def _last(lines: Sequence[bytes]) -> bytes:
-    return lines[-1].rpartition(b",")[2].strip(b" \t") if lines else b""
+def _passed(lines: Sequence[bytes], hops: int) -> list[bytes]:
+    """Return the last `hops` members of a list field, the nearest to the client last."""
+    return _entries(lines)[: -hops - 1 : -1]
 
 
 def _elements(line: bytes) -> list[Element] | None:
@@ -240,15 +237,3 @@ def _elements(line: bytes) -> list[Element] | None:
 def _host(text: bytes) -> bytes | None:
     found = _HOST.fullmatch(text) if len(text) <= _LONGEST_HOST else None
     return text if found and int(found[1] or 0) <= 65535 else None
-
-
-def _doubt(newer: _Stated, older: _Stated) -> str | None:
-    if newer.unreadable:
-        return "Forwarded cannot be parsed"
-    if newer.client and older.client and newer.client[0] != older.client[0]:
-        return "Forwarded and X-Forwarded-For name different clients"
-    if newer.scheme and older.scheme and newer.scheme != older.scheme:
-        return "Forwarded and X-Forwarded-Proto name different schemes"
-    if newer.host and older.host and newer.host.lower() != older.host.lower():
-        return "Forwarded and X-Forwarded-Host name different hosts"
-    return None

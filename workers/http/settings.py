@@ -72,6 +72,10 @@ class HttpSettings:
     """Whether header fields with an underscore in their name reach the application."""
     forwarded_allow_ips: tuple[str, ...] = ()
     """Proxies (addresses, networks, `unix`, or `*`) whose forwarding headers are believed."""
+    forwarded_headers: str = "x-forwarded"
+    """The family of headers that these write: `x-forwarded` or `forwarded` (RFC 7239)."""
+    forwarded_host: bool = False
+    """Whether a proxy's word about the host replaces the request's `Host`."""
     proxy_protocol: bool = False
     """Whether every connection begins with a PROXY header, version 1 or 2."""
     access_log: str | None = None

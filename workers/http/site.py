@@ -78,7 +78,9 @@ class Site:
         if settings.forwarded_allow_ips:
             from hybrid.workers.http.forwarded import Proxies
 
-            self.proxies = Proxies(settings.forwarded_allow_ips)
+            self.proxies = Proxies(
+                settings.forwarded_allow_ips, settings.forwarded_headers, believes_host=settings.forwarded_host
+            )
         self.draining = False
         """Whether the worker stops: no connection lives beyond its next answer."""
         self.journal: Journal | None = None
@@ -105,7 +107,7 @@ class Site:
         return True
 
     def believe(self, exchange: Exchange) -> None:
-        """Hear what a trusted proxy says about a request. Raises `Refused` where that can be read in two ways."""
+        """Hear what a trusted proxy says about a request. Raises `Refused` where that cannot be read."""
         assert self.proxies is not None
         connection, headers = exchange.connection, exchange.headers
         said = self.proxies.resolve(connection.client, connection.scheme, None, headers)

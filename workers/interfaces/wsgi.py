@@ -105,6 +105,8 @@ class WsgiExchange(Exchange):
         if connection.believes:
             said = self.said
             environ["wsgi.url_scheme"] = said.scheme
+            if connection.client is None:  # a UNIX socket has no port: it is the scheme's
+                environ["SERVER_PORT"] = "443" if said.scheme == "https" else "80"
             if said.client is not None:
                 environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = said.client[0], str(said.client[1])
         return environ

@@ -223,16 +223,16 @@ def test_a_head_that_comes_too_late_is_a_record() -> None:
     assert (record.target, record.status, record.end) == (b"/a?b", 408, End.REFUSED)
 
 
-def test_what_a_proxy_contradicts_itself_about_is_refused_with_the_proxys_address() -> None:
-    fields = b"x-forwarded-for: 192.0.2.7\r\nforwarded: for=192.0.2.8\r\n\r\n"
+def test_a_forwarded_header_that_cannot_be_parsed_is_refused_with_the_address_of_the_proxy() -> None:
+    fields = b'forwarded: for="192.0.2.8\r\n\r\n'
 
     async def script(scene: Scene) -> None:
-        await scene.client.sends(GET.replace(b"\r\n\r\n", b"\r\nx-forwarded-for: 192.0.2.7\r\n\r\n"))
+        await scene.client.sends(GET.replace(b"\r\n\r\n", b"\r\nforwarded: for=192.0.2.7\r\n\r\n"))
         await scene.recorded()
         await scene.client.sends(GET[:-2] + fields)
         await scene.recorded(2)
 
-    believed, refused = play(script, forwarded_allow_ips=("192.0.2.1",))
+    believed, refused = play(script, forwarded_allow_ips=("192.0.2.1",), forwarded_headers="forwarded")
     assert (believed.client, believed.end) == (("192.0.2.7", 0), End.WHOLE)
     assert (refused.client, refused.status, refused.end) == (("192.0.2.1", 4711), 400, End.REFUSED)
 

@@ -15,6 +15,8 @@ MUCH = Application(
         server_header=False,
         root_path="/x",
         forwarded_allow_ips=("*",),
+        forwarded_headers="forwarded",
+        forwarded_host=True,
         access_log="common",
         threads=0,
         lifespan="on",
@@ -23,7 +25,7 @@ MUCH = Application(
 )
 FOR_WEB = {
     *("--no-server-header", "--root-path", "--forwarded-allow-ips", "--access-log", "--threads", "--lifespan"),
-    *("--max-headers", "--websocket-max-size"),
+    *("--max-headers", "--websocket-max-size", "--forwarded-headers", "--forwarded-host"),
 }
 
 

@@ -112,7 +112,13 @@ def test_a_trusted_proxy_is_believed() -> None:
     with serving_wsgi(tell, LOOP, forwarded_allow_ips=("127.0.0.1",)) as server:
         environ = told(server.get("/", *fields))
     assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == ("1.2.3.4", "https")
-    assert environ["HTTP_HOST"] == "shop.test"
+    assert environ["HTTP_HOST"] == "test"
+
+
+def test_the_port_of_a_unix_socket_is_the_one_of_the_scheme_that_a_proxy_reports(tmp_path: Path) -> None:
+    with serving_wsgi(tell, LOOP, unix=str(tmp_path / "socket"), forwarded_allow_ips=("unix",)) as server:
+        ports = [told(server.get("/", f"X-Forwarded-Proto: {scheme}"))["SERVER_PORT"] for scheme in ("https", "http")]
+    assert ports == ["443", "80"]
 
 
 def test_a_unix_socket_has_no_addresses(tmp_path: Path) -> None:
