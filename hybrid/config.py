@@ -72,6 +72,8 @@ class Service(LifeFields, HttpFields):
     """Connections that the kernel may queue for each worker (it caps this at net.core.somaxconn)."""
     max_connections: int = 0
     """Connections a worker serves at once; the others wait in the queue. 0: no limit."""
+    ipv6_only: bool = False
+    """Whether `[::]:port` serves IPv6 only; else it serves both families."""
     unix_mode: int = 0o600
     """File mode of UNIX sockets."""
     pidfile: str | os.PathLike[str] | None = None
@@ -99,7 +101,7 @@ class Service(LifeFields, HttpFields):
         _check_numbers(self)
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ConfigError("name", f"{self.name!r}: use up to 64 letters, digits, dots, dashes and underscores")
-        check_switches(self, "pin")
+        check_switches(self, "ipv6_only", "pin")
         check_paths(self, "pidfile", "chdir")
         if not _is_directory(self.directory):
             raise ConfigError("chdir", _why_no_directory(self))

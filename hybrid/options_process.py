@@ -14,9 +14,9 @@ _log = Heading.LOG
 OPTIONS = [
     _process.option(
         "--bind",
-        "Where to listen: HOST:PORT, [IPV6]:PORT, unix:/PATH, unix:@NAME, udp://HOST:PORT, or fd://N for a socket that "
-        "is open already. Port 0 takes a free one. May be repeated. Without it, sockets passed by systemd are used, or "
-        "0.0.0.0 with the port that the variable PORT names.",
+        "Where to listen: HOST:PORT, [IPV6]:PORT ([::]:PORT is IPv4 too), unix:/PATH, unix:@NAME, udp://HOST:PORT, or "
+        "fd://N for a socket that is open already. Port 0 takes a free one. May be repeated. Without it, sockets "
+        "passed by systemd are used, or 0.0.0.0 with the port that the variable PORT names.",
         multiple=True,
         metavar="ADDRESS",
         show_default=DEFAULT_BIND,
@@ -59,6 +59,7 @@ OPTIONS = [
     _process.duration("--backoff", "First pause before a worker that keeps dying is restarted; doubles each time."),
     _process.duration("--backoff-max", "Longest such pause."),
     _process.count("--backlog", "Connections the kernel queues per worker (at most net.core.somaxconn)."),
+    _process.switch("--ipv6-only", "Let [::]:PORT serve IPv6 only. Without this option it serves IPv4 too."),
     _process.option(
         "--unix-mode",
         "File mode of UNIX sockets.",

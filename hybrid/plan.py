@@ -16,7 +16,7 @@ from hybrid.config import ConfigError, Service
 from hybrid.cpus import count_usable
 from hybrid.privileges import UnknownAccountError, resolve
 from hybrid.supervisor.core.policy import Intensity
-from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, parse_bind
+from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, parse_bind, with_families
 from hybrid.supervisor.settings import Settings
 from hybrid.targets import TargetError, describe
 from hybrid.travel import home_of, parcel
@@ -120,7 +120,7 @@ def _settings(service: Service) -> Settings:
         raise ConfigError(error.field, str(error)) from None
     return Settings(
         service=service.name,
-        binds=tuple(_bind(text) for text in service.binds),
+        binds=with_families([_bind(text) for text in service.binds], ipv6_only=service.ipv6_only),
         workers=count_usable() if isinstance(service.workers, str) else service.workers,
         graceful_timeout=float(service.graceful_timeout),
         boot_timeout=float(service.boot_timeout),

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from hybrid.workers.addresses import serves_both, unmapped
 from hybrid.workers.connections import Connections
 from hybrid.workers.runtime import Accepted, Listen
 
@@ -49,6 +50,7 @@ class Acceptor:
         self._nodelay = listener.family in (socket.AF_INET, socket.AF_INET6) and not _has_nodelay(listener)
         self._accept: Callable[[], tuple[int, Any]] = listener._accept  # type: ignore[attr-defined]
         # ^ the C method under `accept`: it returns a descriptor, and the runtime makes the one object it needs of it
+        self._serves_both = serves_both(listener)
         self._counts = connections.heartbeat.accepts
 
     def start(self) -> None:
@@ -113,6 +115,8 @@ class Acceptor:
         self._counts()
         if self._nodelay:
             _set_nodelay(fd)
+        if self._serves_both:
+            address = unmapped(address)
         self._connected(Accepted(fd, address, self._listener))
         if self._wanted and self._full():
             self._rest()

@@ -1,6 +1,6 @@
 """The syntax of `--bind`: text in, a typed address out. Nothing is resolved or opened here.
 
-127.0.0.1:9000   [::1]:9000   example.org:80      TCP
+127.0.0.1:9000   [::1]:9000   example.org:80      TCP; [::]:9000 is all interfaces of both families
 udp://127.0.0.1:53                                UDP
 unix:/run/app.sock   unix:@name                   UNIX stream socket: a file, or a name in the abstract namespace
 fd://3                                            a socket that this process inherited
@@ -9,6 +9,7 @@ fd://3                                            a socket that this process inh
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 _MAX_PORT = 65535
 _MAX_UNIX_PATH = 107
@@ -25,6 +26,8 @@ class TcpBind:
 
     host: str
     port: int
+    ipv6_only: bool = dataclasses.field(default=False, compare=False)
+    """Whether an IPv6 address does without the IPv4 peers that `::` would have too."""
 
     def __str__(self) -> str:
         return join_host_port(self.host, self.port)
@@ -36,6 +39,8 @@ class UdpBind:
 
     host: str
     port: int
+    ipv6_only: bool = dataclasses.field(default=False, compare=False)
+    """As of `TcpBind`."""
 
     def __str__(self) -> str:
         return f"udp://{join_host_port(self.host, self.port)}"
@@ -85,6 +90,20 @@ def parse_bind(text: str) -> Bind:
             raise BindSyntaxError(
                 f"unknown kind of address {scheme + '://'!r} in {text!r}: use tcp://, udp://, unix: or fd://"
             )
+
+
+def with_families(binds: Sequence[Bind], *, ipv6_only: bool) -> tuple[Bind, ...]:
+    """Return `binds`, each IPv6 address for both families unless `ipv6_only`, or unless an IPv4 one has its port.
+
+    With `0.0.0.0:80` beside it, `[::]:80` for both families would be in use already.
+    """
+    taken = {(type(bind), bind.port) for bind in binds if isinstance(bind, TcpBind | UdpBind) and ":" not in bind.host}
+    return tuple(
+        dataclasses.replace(bind, ipv6_only=ipv6_only or (bind.port != 0 and (type(bind), bind.port) in taken))
+        if isinstance(bind, TcpBind | UdpBind)
+        else bind
+        for bind in binds
+    )
 
 
 def join_host_port(host: str, port: int) -> str:

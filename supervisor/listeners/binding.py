@@ -33,16 +33,18 @@ def explain(bind: Bind, error: OSError) -> BindError:
 
 def _hint(bind: Bind, number: int | None) -> str | None:
     match bind, number:
-        case TcpBind(_, port), errno.EADDRINUSE:
+        case TcpBind(port=port), errno.EADDRINUSE:
             return f"see who listens with: ss -ltnp 'sport = :{port}'"
-        case UdpBind(_, port), errno.EADDRINUSE:
+        case UdpBind(port=port), errno.EADDRINUSE:
             return f"see who listens with: ss -lunp 'sport = :{port}'"
         case UnixBind(path), errno.EADDRINUSE:
             return f"see who listens with: ss -lxp 'src = {path}'"
-        case ((TcpBind(_, port) | UdpBind(_, port)), errno.EACCES | errno.EPERM) if port < 1024:
+        case ((TcpBind(port=port) | UdpBind(port=port)), errno.EACCES | errno.EPERM) if port < 1024:
             return "a port below 1024 needs root or CAP_NET_BIND_SERVICE"
         case ((TcpBind() | UdpBind()), errno.EADDRNOTAVAIL):
             return "this machine has no such address; see which it has with: ip address"
+        case ((TcpBind(host=host, port=port) | UdpBind(host=host, port=port)), errno.EAFNOSUPPORT) if ":" in host:
+            return f"this machine has no IPv6: use 0.0.0.0:{port} for all IPv4 interfaces"
         case UnixBind(), errno.ENOENT | errno.ENOTDIR:
             return "its directory does not exist"
         case FdBind(), errno.EBADF:

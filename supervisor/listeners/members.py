@@ -25,8 +25,8 @@ def open_first(bind: TcpBind | UdpBind, backlog: int) -> socket.socket:
     Raises `OSError` (`socket.gaierror` among them). Blocks while a host name is resolved.
     """
     if isinstance(bind, TcpBind):
-        return _open_first_stream(_resolve(bind, socket.SOCK_STREAM), backlog)
-    return _open_first_datagram(_resolve(bind, socket.SOCK_DGRAM))
+        return _open_first_stream(_resolve(bind, socket.SOCK_STREAM), backlog, bind.ipv6_only)
+    return _open_first_datagram(_resolve(bind, socket.SOCK_DGRAM), bind.ipv6_only)
 
 
 def open_beside(member: socket.socket, backlog: int) -> socket.socket:
@@ -44,8 +44,8 @@ def open_beside(member: socket.socket, backlog: int) -> socket.socket:
     return sock
 
 
-def _open_first_stream(where: Where, backlog: int) -> socket.socket:
-    """Open the first member, unless somebody listens there.
+def _open_first_stream(where: Where, backlog: int, ipv6_only: bool) -> socket.socket:
+    """Open the first member, unless somebody listens there. For both families: on its port of either.
 
     With SO_REUSEPORT set, bind(2) succeeds beside any other group of the same user: two services would share the
     port and nobody would know. A socket without it is refused, so one is tried first. Two services that start
@@ -53,20 +53,20 @@ def _open_first_stream(where: Where, backlog: int) -> socket.socket:
     with a group is not free (`inet_csk_find_open_port`).
     """
     if where[1][1] != 0:
-        _open(where, socket.SOCK_STREAM, backlog, shared=False).close()
-    return _open(where, socket.SOCK_STREAM, backlog, shared=True)
+        _open(where, socket.SOCK_STREAM, backlog, ipv6_only, shared=False).close()
+    return _open(where, socket.SOCK_STREAM, backlog, ipv6_only, shared=True)
 
 
-def _open_first_datagram(where: Where) -> socket.socket:
+def _open_first_datagram(where: Where, ipv6_only: bool) -> socket.socket:
     """Open the first member, unless somebody receives there.
 
     Here the one that is tried first stays until the member has joined it, so that no moment remains in which two
     services could get the same port. (TCP needs SO_REUSEADDR too, which would make this useless there; and for
     port 0 `udp_lib_get_port` does count a port with a group as free.)
     """
-    with _open(where, socket.SOCK_DGRAM, 0, shared=False) as probe:
+    with _open(where, socket.SOCK_DGRAM, 0, ipv6_only, shared=False) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        return _open((where[0], probe.getsockname()), socket.SOCK_DGRAM, 0, shared=True)
+        return _open((where[0], probe.getsockname()), socket.SOCK_DGRAM, 0, ipv6_only, shared=True)
 
 
 def _resolve(bind: TcpBind | UdpBind, kind: socket.SocketKind) -> Where:
@@ -77,12 +77,12 @@ def _resolve(bind: TcpBind | UdpBind, kind: socket.SocketKind) -> Where:
     return found[0][0], found[0][4]
 
 
-def _open(where: Where, kind: socket.SocketKind, backlog: int, *, shared: bool) -> socket.socket:
+def _open(where: Where, kind: socket.SocketKind, backlog: int, ipv6_only: bool, *, shared: bool) -> socket.socket:
     family, address = where
     sock = _new(family, kind)
     try:
-        if family == socket.AF_INET6:  # [::] and 0.0.0.0 are two addresses here, whatever the system's default
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if family == socket.AF_INET6:  # whatever the system's default (net.ipv6.bindv6only)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, ipv6_only)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _bind(sock, address, backlog)
@@ -112,7 +112,7 @@ def _bind(sock: socket.socket, address: Any, backlog: int) -> None:
 def _resemble(sock: socket.socket, member: socket.socket) -> None:
     """Give `sock` what the kernel compares before it puts two sockets into one group (`inet_reuseport_add_sock`)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if member.family == socket.AF_INET6:  # systemd's may serve IPv4 too
+    if member.family == socket.AF_INET6:
         only = member.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
     device = b""

@@ -20,14 +20,26 @@ SO_DETACH_REUSEPORT_BPF = 68
 """Both from asm-generic/socket.h; the `socket` module does not know them."""
 
 # linux/bpf_common.h and linux/filter.h
-_LOAD_WORD, _LOAD_HALF = 0x20, 0x28  # BPF_LD | BPF_ABS with BPF_W or BPF_H
+_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30  # BPF_LD | BPF_ABS with BPF_W, BPF_H or BPF_B
 _COPY_A_TO_X = 0x07  # BPF_MISC | BPF_TAX
 _ADD_X, _MULTIPLY, _SHIFT_RIGHT, _MODULO = 0x0C, 0x24, 0x74, 0x94  # BPF_ALU
-_JUMP_IF_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_JUMP, _JUMP_IF_EQUAL = 0x05, 0x15  # BPF_JMP with BPF_JA, or with BPF_JEQ | BPF_K
 _RETURN, _RETURN_A = 0x06, 0x16
 _RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
 _NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF
 _GOLDEN = 2654435761  # 2**32 / golden ratio: neighbouring ports end up far apart
+
+
+def _sender(address: int, port: int) -> list[Instruction]:
+    """Return what loads the sender's address and port, at these places of the network header."""
+    return [
+        (_LOAD_WORD, 0, 0, _NETWORK_HEADER + address),
+        (_COPY_A_TO_X, 0, 0, 0),
+        (_LOAD_HALF, 0, 0, _NETWORK_HEADER + port),
+    ]
+
+
+_SENDER_V4, _SENDER_V6 = _sender(12, 20), _sender(20, 40)
 
 
 class SteeringError(Exception):
@@ -72,11 +84,21 @@ def _choice_for(member: socket.socket) -> list[Instruction]:
         return [(_LOAD_WORD, 0, 0, _RANDOM)]
     # the (last four bytes of the) source address and the source port; options and extension headers are rare, and
     # where there are some the choice is still a function of the packet
-    address, port = (12, 20) if member.family == socket.AF_INET else (20, 40)
+    if member.family == socket.AF_INET:
+        sender = _SENDER_V4
+    elif member.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        sender = _SENDER_V6
+    else:  # of both families: the header's first four bits are the version
+        sender = [
+            (_LOAD_BYTE, 0, 0, _NETWORK_HEADER),
+            (_SHIFT_RIGHT, 0, 0, 4),
+            (_JUMP_IF_EQUAL, 0, len(_SENDER_V4) + 1, 4),
+            *_SENDER_V4,
+            (_JUMP, 0, 0, len(_SENDER_V6)),
+            *_SENDER_V6,
+        ]
     return [
-        (_LOAD_WORD, 0, 0, _NETWORK_HEADER + address),
-        (_COPY_A_TO_X, 0, 0, 0),
-        (_LOAD_HALF, 0, 0, _NETWORK_HEADER + port),
+        *sender,
         (_ADD_X, 0, 0, 0),
         (_MULTIPLY, 0, 0, _GOLDEN),
         (_SHIFT_RIGHT, 0, 0, 16),

@@ -22,7 +22,7 @@ PARTS = ("hybrid", "supervisor", "workers", "tests", "benchmarks", "examples", "
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
-_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _VARIABLE = re.compile(r"\bHYBRID_[A-Z_]+")
 _NAME = re.compile(r"(?<![\w./-])hybrid\.([a-z_]+|[A-Z]\w+)\b(?!\.py)")
 _FILE = re.compile(rf"(?:{'|'.join(PARTS)})/[\w./-]*")
@@ -42,14 +42,15 @@ FOREIGN = {
         "--worker-connections",
     },
     "uvicorn": {
-        "--app-dir", "--env-file", "--fd", "--header", "--host", "--http", "--limit-concurrency",
+        "--app-dir", "--env-file", "--fd", "--header", "--host", "--http", "--http2", "--limit-concurrency",
         "--limit-max-requests", "--log-config", "--port", "--proxy-headers", "--ssl-ca-certs", "--ssl-cert-reqs",
         "--ssl-certfile", "--ssl-ciphers", "--ssl-keyfile", "--ssl-keyfile-password", "--timeout-graceful-shutdown",
         "--timeout-keep-alive", "--uds", "--ws", "--ws-max-queue", "--ws-max-size", "--ws-per-message-deflate",
         "--ws-ping-interval", "--ws-ping-timeout",
     },
     "granian": {
-        "--access-log-fmt", "--backpressure", "--blocking-threads", "--env-files", "--metrics", "--pid-file",
+        "--access-log-fmt", "--backpressure", "--blocking-threads", "--env-files", "--http1-header-read-timeout",
+        "--metrics", "--pid-file",
         "--reload-ignore-patterns", "--reload-paths", "--respawn-failed-workers", "--ssl-ca", "--ssl-certificate",
         "--ssl-client-verify", "--static-path-mount", "--uds-permissions", "--url-path-prefix",
         "--workers-kill-timeout", "--workers-lifetime", "--workers-max-rss", "--working-dir",

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from hybrid.workers.addresses import mapped, serves_both, unmapped
 from hybrid.workers.connections import Connection, Connections
 from hybrid.workers.runtime import Runtime
 
@@ -31,6 +32,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         super().__init__()
         self._loop = loop
         self._sock = sock
+        self._serves_both = serves_both(sock)
         self._unsent: collections.deque[tuple[Any, Any]] = collections.deque()  # (data, address) without room
         self.dropped = 0
         """Datagrams that were not sent because the socket had no room for too long."""
@@ -45,6 +47,8 @@ class DatagramTransport(asyncio.DatagramTransport):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if addr is None:
             raise ValueError("a datagram transport of a server needs the address to send to")
+        if self._serves_both:
+            addr = mapped(addr)
         if self._unsent or not self._try(data, addr):
             if len(self._unsent) >= _MOST_UNSENT:
                 self.dropped += 1
@@ -113,6 +117,7 @@ class Datagrams:
         self._runtime = runtime
         self._connections = connections
         self._sock = sock
+        self._serves_both = serves_both(sock)
         self._transport = DatagramTransport(runtime.loop, sock)
         self._reading = False
         self._wanted = False
@@ -151,7 +156,7 @@ class Datagrams:
             except OSError as error:  # an ICMP error for an earlier answer; the socket goes on
                 _log.debug("reading a datagram: %s", error)
                 continue
-            self._handle(data, address)
+            self._handle(data, unmapped(address) if self._serves_both else address)
 
     def _handle(self, data: bytes, address: Any) -> None:
         self._connections.heartbeat.counts_request()

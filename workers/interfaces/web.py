@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hybrid.workers import identity, tls
+from hybrid.workers.addresses import unmapped
 from hybrid.workers.connections import Connection, Connections
 from hybrid.workers.http.connection import HttpConnection
 from hybrid.workers.http.exchange import Exchange
@@ -157,7 +158,7 @@ def server_of(connection: HttpConnection) -> tuple[str, int | None]:
     if connection.server is not None:
         return connection.server
     name = connection.transport.get_extra_info("sockname")
-    return (name[0], name[1]) if isinstance(name, tuple) else (os.fsdecode(name or b""), None)
+    return unmapped(name)[:2] if isinstance(name, tuple) else (os.fsdecode(name or b""), None)
 
 
 class Asgi(Web):

@@ -260,7 +260,7 @@ def test_the_first_process_of_a_container_says_what_to_do_instead(
 # --- it goes well
 
 
-@pytest.mark.parametrize("bind", [LOCAL, "[::1]:0", "udp://127.0.0.1:0", "unix:@hybrid-test-handover"])
+@pytest.mark.parametrize("bind", [LOCAL, "[::1]:0", "[::]:0", "udp://127.0.0.1:0", "unix:@hybrid-test-handover"])
 def test_the_successor_has_the_same_sockets_by_slot(opened: Open, begin: Begin, bind: str) -> None:
     listeners = opened(bind)
     play = begin(listeners)

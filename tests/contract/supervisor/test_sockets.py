@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import socket
 import stat
@@ -83,9 +84,26 @@ def test_a_host_name_becomes_the_address_it_stands_for(opened: Open) -> None:
     assert opened("localhost:0").addresses[0].startswith(("127.0.0.1:", "[::1]:"))
 
 
-def test_all_ipv4_and_all_ipv6_interfaces_are_two_addresses(opened: Open) -> None:
-    port = port_of(opened("0.0.0.0:0"))
-    assert opened(f"[::]:{port}").addresses == (f"[::]:{port}",)
+@pytest.mark.parametrize("scheme", ["", "udp://"])
+def test_all_interfaces_are_those_of_both_families_for_every_slot(opened: Open, scheme: str) -> None:
+    for listener in opened(f"{scheme}[::]:0", workers=3).all():
+        assert listener.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 0
+
+
+@pytest.mark.parametrize("scheme", ["", "udp://"])
+def test_an_address_that_is_ipv6_only_leaves_ipv4_alone(opened: Open, scheme: str) -> None:
+    bind = dataclasses.replace(parse_bind(f"{scheme}[::]:0"), ipv6_only=True)  # type: ignore[call-arg]
+    with open_listeners(Settings(binds=(bind,), workers=2)) as listeners:
+        assert [one.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) for one in listeners.all()] == [1, 1]
+        opened(f"{scheme}0.0.0.0:{port_of(listeners)}")
+
+
+@pytest.mark.parametrize("scheme", ["", "udp://"])
+@pytest.mark.parametrize(("first", "second"), [("0.0.0.0", "[::]"), ("127.0.0.1", "[::]"), ("[::]", "127.0.0.1")])
+def test_a_port_is_in_use_if_it_is_in_one_of_the_families(opened: Open, scheme: str, first: str, second: str) -> None:
+    port = port_of(opened(f"{scheme}{first}:0"))
+    with pytest.raises(BindError, match="address already in use; see who listens with: ss"):
+        opened(f"{scheme}{second}:{port}")
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:{}", "udp://127.0.0.1:{}"])
@@ -220,6 +238,31 @@ def test_datagrams_of_one_sender_go_to_one_slot_and_senders_spread(opened: Open,
         with socket.socket(listeners.all()[0].sock.family, socket.SOCK_DGRAM) as sender:
             for _ in range(3):
                 sender.sendto(b"x", target)
+        counts = queued(listeners)
+        assert sorted(counts.values()) == [0, 0, 3]
+        seen |= {slot for slot, count in counts.items() if count}
+    assert seen == {0, 2}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_connections_of_both_families_are_steered(opened: Open, host: str) -> None:
+    listeners = opened("[::]:0", workers=3)
+    listeners.steer((1,))
+    clients = connect(port_of(listeners), 20, host)
+    assert queued(listeners) == {0: 0, 1: 20, 2: 0}
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_datagrams_of_both_families_are_steered_by_their_sender(opened: Open, family: int, host: str) -> None:
+    listeners = opened("udp://[::]:0", workers=3)
+    listeners.steer((0, 2))
+    seen = set()
+    for _ in range(40):
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            for _ in range(3):
+                sender.sendto(b"x", (host, port_of(listeners)))
         counts = queued(listeners)
         assert sorted(counts.values()) == [0, 0, 3]
         seen |= {slot for slot, count in counts.items() if count}

@@ -32,6 +32,7 @@ GOOD: list[tuple[str, Any]] = [
     ("backoff", 0.001),
     ("backlog", 65_535),
     ("max_connections", 0),
+    ("ipv6_only", True),
     ("unix_mode", 0o777),
     ("name", "my-service_1.x"),
     ("pidfile", Path("x.pid")),

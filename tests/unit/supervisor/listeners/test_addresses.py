@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, FdBind, TcpBind, UdpBind, UnixBind, parse_bind
+from hybrid.supervisor.listeners.addresses import (
+    Bind,
+    BindSyntaxError,
+    FdBind,
+    TcpBind,
+    UdpBind,
+    UnixBind,
+    parse_bind,
+    with_families,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +80,28 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
     except BindSyntaxError:
         return
     assert parse_bind(str(bind)) == bind
+
+
+@pytest.mark.parametrize(
+    ("texts", "only"),
+    [
+        (["[::]:80"], [False]),
+        (["[::]:80", "0.0.0.0:80"], [True, False]),
+        (["localhost:80", "[::]:80"], [False, True]),
+        (["[::]:80", "0.0.0.0:81"], [False, False]),
+        (["[::]:80", "udp://0.0.0.0:80"], [False, False]),
+        (["udp://[::]:53", "udp://127.0.0.1:53"], [True, False]),
+        (["[::]:0", "0.0.0.0:0"], [False, False]),
+    ],
+)
+def test_an_ipv6_address_serves_both_families_unless_ipv4_has_its_port(texts: list[str], only: list[bool]) -> None:
+    binds = with_families([parse_bind(text) for text in texts], ipv6_only=False)
+    assert [bind.ipv6_only and ":" in bind.host for bind in binds if isinstance(bind, TcpBind | UdpBind)] == only
+
+
+def test_ipv6_only_is_for_all_addresses_that_have_a_family() -> None:
+    binds = with_families([parse_bind(text) for text in ("[::]:80", "udp://[::]:53", "unix:/x")], ipv6_only=True)
+    assert [getattr(bind, "ipv6_only", None) for bind in binds] == [True, True, None]
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:1", "[::1]:1", "udp://[::1]:1", "unix:/a", "unix:@a", "fd://7"])

@@ -22,6 +22,7 @@ from hybrid.workers.contract.exits import Exit
         ("127.0.0.1:80", errno.EACCES, "permission denied; a port below 1024 needs root or CAP_NET_BIND_SERVICE"),
         ("127.0.0.1:8000", errno.EACCES, "permission denied"),
         ("192.0.2.1:80", errno.EADDRNOTAVAIL, "this machine has no such address; see which it has with: ip address"),
+        ("[::]:80", errno.EAFNOSUPPORT, "this machine has no IPv6: use 0.0.0.0:80 for all IPv4 interfaces"),
         ("unix:/no/x", errno.ENOENT, "no such file or directory; its directory does not exist"),
         ("fd://9", errno.EBADF, "no such descriptor was passed to this process"),
         ("fd://0", errno.ENOTSOCK, "the descriptor is no socket"),
