@@ -16,6 +16,7 @@
     adoption       the listeners of other slots: accepts from those that the supervisor names
     connections    the connections that are open: counted, told when they end, ended when they must
     addresses      IPv4 peers of a socket that serves both families
+    incidents      log lines that any client can cause: one a minute
     errors         why a worker cannot start, with its exit code
     scoreboard     tells in shared memory what this worker is doing: the heartbeat
     wear           when a worker has served, lived or grown so much that another should take its place

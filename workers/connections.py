@@ -11,6 +11,7 @@ from typing import Any
 import greenlet
 
 from hybrid.workers.contract.scoreboard import ACTIVE
+from hybrid.workers.incidents import Incidents
 from hybrid.workers.scoreboard import Heartbeat
 
 _log = logging.getLogger("hybrid")
@@ -33,7 +34,7 @@ class Connection:
 
     def failed(self, error: BaseException | None) -> None:
         """Log how a handler ended, if not well: one line for what the peer did, one record for the handler's error."""
-        report(error, self.address)
+        report(error, self.address, self.registry.incidents)
 
 
 class Connections:
@@ -42,6 +43,8 @@ class Connections:
     def __init__(self, heartbeat: Heartbeat | None = None) -> None:
         self.heartbeat = heartbeat or Heartbeat()
         """Where connections and requests are counted."""
+        self.incidents = Incidents()
+        """Where lines go that clients can cause at will."""
         self._open: set[Connection] = set()
         self._emptied: asyncio.Event | None = None
         self.on_discard: list[Callable[[], object]] = []
@@ -91,16 +94,16 @@ class Connections:
         return len(ending)
 
 
-def report(error: BaseException | None, address: Any) -> None:
+def report(error: BaseException | None, address: Any, incidents: Incidents) -> None:
     """Log the error a handler ended with. Does not block.
 
-    A peer that went away is no fault of the application's: one line at level INFO. Being ended by us is not worth a
+    A peer that went away is no fault of the application's: an incident. Being ended by us is not worth a
     line.
     """
     if error is None or isinstance(error, (greenlet.GreenletExit, asyncio.CancelledError)):
         return
     if isinstance(error, ConnectionError):
-        _log.info("connection from %s lost: %s", printable(address), error)
+        incidents.log("connection from %s lost: %s", printable(address), error)
         return
     _log.error(
         "handler failed: %s%s (connection from %s)",

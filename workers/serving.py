@@ -94,12 +94,20 @@ class Worker:
         adapter.guessed = self._application.interface == "auto"
         return adapter
 
+    def _log_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Asyncio's exception handler: one record in our log for what no task or protocol caught."""
+        error = context.get("exception")
+        if isinstance(error, ConnectionError):
+            self._connections.incidents.log("connection lost: %s", error)
+            return
+        _log.error("%s", context.get("message", "unhandled error in the event loop"), exc_info=error)
+
     async def run(self) -> Exit | Promotion:
         """Serve until drained; return the exit code, or what this process is to be then.
 
         Raises `BootError` if the application's start-up fails.
         """
-        self._loop.set_exception_handler(_log_loop_error)
+        self._loop.set_exception_handler(self._log_loop_error)
         self._loop.add_signal_handler(signal.SIGTERM, self._drain_asked, "SIGTERM")
         # asyncio's handler only writes to the loop's wake-up descriptor, which goes on; ours also runs where the loop
         # is stuck
@@ -287,12 +295,3 @@ def _stop_all(servers: list[Acceptor | Datagrams], stopped: asyncio.Future[None]
         server.stop()
     if not stopped.done():
         stopped.set_result(None)
-
-
-def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Asyncio's exception handler: one record in our log for what no task or protocol caught."""
-    error = context.get("exception")
-    if isinstance(error, ConnectionError):
-        _log.info("connection lost: %s", error)
-        return
-    _log.error("%s", context.get("message", "unhandled error in the event loop"), exc_info=error)

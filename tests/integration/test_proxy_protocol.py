@@ -120,7 +120,7 @@ def test_over_tls_the_header_comes_first(place: tuple[str, str], tmp_path: Path)
 
 
 def test_what_is_no_header_is_closed_and_logged(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path) as process:
+    with running(place, tmp_path, "--log-level", "debug") as process:
         cases = {
             REQUEST: "no PROXY header: it begins like neither version",
             b"PROXY TCP4 nobody\r\n": "version 1: the line is malformed",
@@ -132,7 +132,7 @@ def test_what_is_no_header_is_closed_and_logged(place: tuple[str, str], tmp_path
             with connected(process.address) as sock:
                 sock.sendall(data)
                 assert _closed(sock)
-            process.wait_for_log(f"INFO .*closing the connection of 127.0.0.1:.*{reason}", since=since)
+            process.wait_for_log(f"closing the connection of 127.0.0.1:.*{reason}", since=since)
         since = len(process.lines)
         with connected(process.address) as sock:
             sock.sendall(V1[:9])
@@ -144,6 +144,19 @@ def test_what_is_no_header_is_closed_and_logged(place: tuple[str, str], tmp_path
             assert _closed(sock)
 
 
+def test_connections_without_a_header_do_not_fill_the_log(place: tuple[str, str], tmp_path: Path) -> None:
+    with running(place, tmp_path) as process:
+        process.wait_for_log("ready on")
+        since = len(process.lines)
+        for _ in range(50):
+            with connected(process.address) as sock:
+                sock.sendall(REQUEST)
+                assert _closed(sock)
+        process.wait_for_log("closing the connection of 127.0.0.1:", since=since)
+        assert process.stop() == 0
+        assert process.stderr.count("closing the connection") == 1
+
+
 def _closed(sock: socket.socket) -> bool:
     try:
         return read_all(sock) == b""
@@ -152,7 +165,7 @@ def _closed(sock: socket.socket) -> bool:
 
 
 def test_a_slow_header_is_closed_at_its_deadline_and_costs_nothing(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path, "--header-timeout", "0.4") as process:
+    with running(place, tmp_path, "--header-timeout", "0.4", "--log-level", "debug") as process:
         worker = process.worker_pids()[0]
         began, spent = time.monotonic(), _cpu(worker)
         with contextlib.ExitStack() as stack:

@@ -7,11 +7,11 @@ It has the methods of `asyncio.Protocol`, called by whatever transport the loop 
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import struct
 from typing import Any
 
+from hybrid.workers.connections import printable
 from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.exchange import Exchange
 from hybrid.workers.http.refusals import Refused
@@ -19,7 +19,6 @@ from hybrid.workers.http.state import BODY_GRACE, LINGER
 from hybrid.workers.http.turns import Turns
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER without a wait (socket(7))
-_log = logging.getLogger("hybrid")
 
 
 class HttpConnection(Turns):
@@ -62,7 +61,7 @@ class HttpConnection(Turns):
             self._unsent = unsent
             self.deadline = self.clock.now + self.site.send_timeout
         else:
-            _log.info("closing the connection of %s: it takes no data", self.client)
+            self.site.incidents.log("closing the connection of %s: it takes no data", printable(self.client))
             self.cut()
 
     def _expired_receiving(self) -> None:
@@ -104,7 +103,8 @@ class HttpConnection(Turns):
         self.persistent = False
         self._awaited = None  # a transport may still hand over what it has read already
         if not self._closed:
-            self.transport.close()
+            if not self.transport.is_closing():  # asyncio's over TLS gives up its buffer at a second close
+                self.transport.close()
             if self.transport.get_write_buffer_size():
                 self._unsent = 0
                 self.deadline = self.clock.now + self.site.send_timeout

@@ -13,6 +13,7 @@ from hybrid.workers.http import refusals
 from hybrid.workers.http.clock import NEVER, Clock
 from hybrid.workers.http.refusals import Refused
 from hybrid.workers.http.settings import HttpSettings
+from hybrid.workers.incidents import Incidents
 from hybrid.workers.scoreboard import Heartbeat
 
 if TYPE_CHECKING:
@@ -38,10 +39,13 @@ class Site:
         make_websocket: Callable[..., Exchange] | None = None,
         interface: Any = None,
         heartbeat: Heartbeat | None = None,
+        incidents: Incidents | None = None,
     ) -> None:
         limits = settings.limits
         self.heartbeat = heartbeat or Heartbeat()
         """Where requests are counted."""
+        self.incidents = incidents or Incidents()
+        """Where lines go that clients can cause at will."""
         self.loop = loop
         self.settings = settings
         self.interface = interface

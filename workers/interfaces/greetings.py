@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _socket
 import asyncio
-import logging
 import socket
 from collections.abc import Callable
 
@@ -14,7 +13,6 @@ from hybrid.workers.runtime import Accepted
 
 Opened = Callable[[Accepted, Connection, Preamble], object]
 """Called with a connection whose next byte is the client's own."""
-_log = logging.getLogger("hybrid")
 
 
 class Greetings:
@@ -137,7 +135,7 @@ class _Greeting:
 
     def refuse(self, reason: str) -> None:
         """Close the connection and say why."""
-        _log.info("closing the connection of %s: %s", printable(self.accepted.address), reason)
+        self.entry.registry.incidents.log("closing the connection of %s: %s", printable(self.accepted.address), reason)
         self.close()
 
     def close(self) -> None:

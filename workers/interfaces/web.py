@@ -65,8 +65,8 @@ class Web(Adapter):
             from hybrid.workers.interfaces import logged
 
             exchange, websocket = logged.LOGGED[exchange], websocket and logged.LOGGED[websocket]
-        heartbeat = self._connections.heartbeat
-        site = Site(self._runtime.loop, self._settings, exchange, websocket, self, heartbeat)
+        told = (self._connections.heartbeat, self._connections.incidents)
+        site = Site(self._runtime.loop, self._settings, exchange, websocket, self, *told)
         if form is not None:
             self._open_access_log(site, form)
         return site

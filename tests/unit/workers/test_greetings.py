@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -75,7 +76,7 @@ def play(
     """Run a script; return what was logged. Nothing may be open or awaited at its end."""
 
     async def main() -> list[str]:
-        with logged() as log:
+        with logged(logging.DEBUG) as log:
             connections = Connections()
             loop = asyncio.get_running_loop()
             greetings = Greetings(loop, timeout, trusts, lambda *args: scene.opened.append((args[0], args[2])))

@@ -15,6 +15,7 @@ from support.records import logged
 
 from hybrid.workers.connections import Connections, printable, report
 from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.incidents import Incidents
 from hybrid.workers.interfaces.protocol import ProtocolFactory
 from hybrid.workers.interfaces.stream import AsyncStream, SyncStream
 from hybrid.workers.runtime import Accepted
@@ -384,11 +385,12 @@ def test_the_end_of_a_connection_is_told_once() -> None:
 def test_what_a_handler_ended_with_is_one_line_unless_it_is_nobodys_fault() -> None:
     import greenlet
 
+    incidents = Incidents()
     with logged() as log:
         for error in (None, greenlet.GreenletExit(), asyncio.CancelledError()):
-            report(error, "x")
-        report(BrokenPipeError(32, "Broken pipe"), ("::1", 5, 0, 0))
-        report(LookupError("never raised"), "")
+            report(error, "x", incidents)
+        report(BrokenPipeError(32, "Broken pipe"), ("::1", 5, 0, 0), incidents)
+        report(LookupError("never raised"), "", incidents)
     assert log == [
         "INFO connection from [::1]:5 lost: [Errno 32] Broken pipe",
         "ERROR handler failed: LookupError: never raised (connection from a UNIX socket)",
