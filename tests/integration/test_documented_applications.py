@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _BLOCK = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SOURCES = {
     name: body
-    for document in ("README.md", "docs/http.md")
+    for document in ("README.md", "docs/http.md", "docs/libraries.md")
     for name, body in _BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
 }  # file name -> its text in the documents
 
@@ -62,6 +62,9 @@ CASES: dict[str, tuple[str, Check]] = {
     "hello_wsgi.py": ("app", answers("/", "hello from WSGI\n")),
     "hello_asgi.py": ("app", answers("/", "hello from ASGI\n")),
     "hello_websocket.py": ("app", echoes_over_a_websocket),
+    "per_worker.py": ("app", answers("/", "mine\n")),
+    "with_whitenoise.py": ("app", answers("/static/hello.txt", "hello from a file\n")),
+    "with_logging.py": ("app", answers("/", "logged\n")),
 }  # file name -> attribute, check
 APART = {"names.py"}  # has a test of its own
 

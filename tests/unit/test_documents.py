@@ -29,10 +29,11 @@ _FILE = re.compile(rf"(?:{'|'.join(PARTS)})/[\w./-]*")
 
 # options of other programs that the documents mention: program -> options
 FOREIGN = {
-    "pip": {"--quiet", "--editable"},
+    "pip": {"--quiet", "--editable", "--no-cache-dir"},
     "mypy": {"--strict"},
     "pytest": {"--left-out"},
-    "docker": {"--init"},
+    "docker": {"--init", "--cpus", "--signal"},
+    "celery": {"--app"},
     "python -m benchmarks": {"--runs", "--seconds", "--only"},
     "gunicorn": {
         "--access-logfile", "--access-logformat", "--asgi-lifespan", "--cert-reqs", "--check-config", "--daemon",
