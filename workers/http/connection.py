@@ -110,7 +110,11 @@ class HttpConnection(Turns):
                 self.deadline = self.clock.now + self.site.send_timeout
 
     def abort(self) -> None:
-        """Close now."""
+        """Close now: this side breaks off."""
+        self.drop()
+
+    def drop(self) -> None:
+        """Close now: the client has left, and its application knows."""
         self._parser = None
         self.persistent = False
         self._awaited = None

@@ -39,6 +39,26 @@ class ClientGoneError(ConnectionResetError):
     """Raised in the application when it writes to, or reads from, a client that is gone (ASGI 2.4: an OSError)."""
 
 
+_DEPARTURES = frozenset({"ClientDisconnect", "WebSocketDisconnect"})  # Starlette's, which FastAPI has too
+
+
+def is_departure(error: BaseException, told: bool) -> bool:
+    """Tell whether `error` says no more than that the client is gone, so that it is no fault of the application.
+
+    It is a `ClientGoneError`, was raised from one, or is a group of such errors. Once the application has been `told`
+    that its client is gone, the errors by which frameworks pass that on count as well. An error that merely came up
+    after the client had left does not: it has a reason of its own.
+    """
+    if isinstance(error, BaseExceptionGroup):  # of a task group in which something was sent
+        return all(is_departure(each, told) for each in error.exceptions)
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ClientGoneError):
+            return True
+        seen = seen.__cause__
+    return told and (isinstance(error, asyncio.CancelledError) or type(error).__name__ in _DEPARTURES)
+
+
 class Exchange:
     """One request. Made when its header fields are complete; started when all earlier answers are out."""
 
@@ -361,7 +381,7 @@ class Exchange:
 
     def fail(self) -> None:
         """The application failed: 500 if nothing is out yet, else cut the answer so that nobody takes it for whole."""
-        if self.ended or self.gone:
+        if self.ended or self.gone or self.connection.transport.is_closing():
             return
         if self.answered:
             self.ended = True

@@ -9,7 +9,7 @@ import socket
 import stat
 from typing import Any
 
-from hybrid.workers.http.exchange import Exchange
+from hybrid.workers.http.exchange import ClientGoneError, Exchange
 
 _PIECE = 1 << 20  # bytes for one sendfile(2), so that a fast client does not keep the loop
 _BLOCK = 1 << 17  # bytes for one read(2), where sendfile cannot be used
@@ -27,7 +27,7 @@ def size_left(fd: int) -> int | None:
 async def send(exchange: Exchange, fd: int, offset: int, count: int) -> None:
     """Send `count` bytes of the file `fd` from `offset` as the last piece of the body; the head first.
 
-    Waits for the client. Raises `OSError` for a file that cannot be read, `ConnectionResetError` when the client goes.
+    Waits for the client. Raises `OSError` for a file that cannot be read, `ClientGoneError` when the client goes.
     """
     count = exchange.begin_file(count)
     if count and exchange.is_plain and exchange.connection.transport.get_extra_info("sslcontext") is None:
@@ -41,7 +41,7 @@ async def _wait_for_room(exchange: Exchange) -> None:
     while exchange.connection.paused and not exchange.gone:
         await exchange.news()
     if exchange.gone:
-        raise ConnectionResetError("the client is gone")
+        raise ClientGoneError("the client is gone")
 
 
 async def _copy(exchange: Exchange, fd: int, offset: int, count: int) -> None:
@@ -78,7 +78,8 @@ async def _send_directly(exchange: Exchange, fd: int, offset: int, count: int) -
                     if error.errno in _UNABLE:
                         await _copy(exchange, fd, offset, count)
                         return
-                    raise ConnectionResetError(str(error)) from None
+                    connection.drop()
+                    raise ClientGoneError(str(error)) from None
                 if not sent:
                     raise OSError(errno.EIO, "the file became shorter while it was sent")
                 exchange.count_sent(sent)
@@ -106,9 +107,9 @@ async def _wait_writable(exchange: Exchange, sock: socket.socket) -> None:
             await writable
     except TimeoutError:
         exchange.connection.cut()
-        raise ConnectionResetError("the client takes no data") from None
+        raise ClientGoneError("the client takes no data") from None
     finally:
         loop.remove_writer(sock.fileno())
         exchange.forget(writable)
     if exchange.gone:
-        raise ConnectionResetError("the client is gone")
+        raise ClientGoneError("the client is gone")

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 from hybrid.workers import forks
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
-from hybrid.workers.http.exchange import PERCENT, AnswerError, ClientGoneError, Exchange
+from hybrid.workers.http.exchange import PERCENT, AnswerError, ClientGoneError, Exchange, is_departure
 from hybrid.workers.http.state import Template
 from hybrid.workers.interfaces.request_tasks import NAME
 
@@ -98,17 +98,10 @@ def _as_bytes(body: Any) -> bytes:
     raise TypeError(f"the body of an answer must be bytes, not {type(body).__name__}: {body!r:.80}")
 
 
-def _is_departure(error: BaseException) -> bool:
-    """Whether an application that was told that its client is gone says no more than that with `error`."""
-    if isinstance(error, BaseExceptionGroup):  # of a task group in which something was sent
-        return all(_is_departure(each) for each in error.exceptions)
-    return isinstance(error, OSError) or type(error).__name__ == "ClientDisconnect"  # as Starlette calls it
-
-
 class AsgiExchange(Exchange):
     """A request for an ASGI application."""
 
-    __slots__ = ("_asked", "_interrupted", "_is_sent", "_trailer_block", "_warned")
+    __slots__ = ("_asked", "_interrupted", "_is_sent", "_told", "_trailer_block", "_warned")
 
     # -- the hot path; benchmark: python -m benchmarks asgi ---------------------------------------------------------
 
@@ -116,6 +109,7 @@ class AsgiExchange(Exchange):
         """Call the application."""
         self._asked = False  # the whole body was handed over
         self._interrupted = False
+        self._told = False  # the application has received `http.disconnect` while it could still answer
         self._warned = False
         connection = self.connection
         site = connection.site.interface
@@ -171,17 +165,32 @@ class AsgiExchange(Exchange):
         if forks.forked:
             forks.finish(error)
         if error is None:
-            if not self.ended and not self.gone:
+            if self._told:
+                self._leave()
+            elif not self.ended and not self.gone:
                 what = "an incomplete answer" if self.begun else "no answer"
                 _log.error("the application returned with %s to %s %s", what, self.method, self._shown)
                 self.fail()
             return False
-        cancelled = isinstance(error, asyncio.CancelledError)
-        ends = cancelled and self.connection.site.interface.ending
-        if not (ends or (self.gone and (cancelled or _is_departure(error)))):
+        ends = isinstance(error, asyncio.CancelledError) and self.connection.site.interface.ending
+        if not ends and is_departure(error, self.gone or self._told):
+            self._leave()
+            return False
+        if not ends:
             self._log_failure(error)
         self.fail()
         return ends
+
+    def _leave(self) -> None:
+        """The application has given up because it was told that its client is gone: that is as it should be.
+
+        A client that has closed its half gets no error of ours. It knows from the missing end that this is not whole.
+        """
+        if self.connection.half_closed and not (self.ended or self.gone):
+            self.connection.drop()
+            self.wake_waiters()
+        else:  # it was told so because the worker stops, or all is over already
+            self.fail()
 
     async def receive(self) -> Message:
         """The application's `receive`."""
@@ -236,6 +245,7 @@ class AsgiExchange(Exchange):
                 self._asked = self.complete
                 return {"type": "http.request", "body": body, "more_body": not self.complete}
             if self.gone or self.ended or self._interrupted:
+                self._told = True
                 return {"type": "http.disconnect"}
             if self.complete and not self._asked:
                 self._asked = True

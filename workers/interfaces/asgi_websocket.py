@@ -13,7 +13,7 @@ from typing import Any
 from hybrid.workers import forks
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.conversation import ENDING, INTERNAL_ERROR, NORMAL, UNANSWERED, Conversation, Phase
-from hybrid.workers.http.exchange import AnswerError, ClientGoneError
+from hybrid.workers.http.exchange import AnswerError, ClientGoneError, is_departure
 from hybrid.workers.http.websocket import ABNORMAL
 from hybrid.workers.interfaces.asgi import SPEC_VERSION, Message, believe, locate, not_final, own_tls
 from hybrid.workers.interfaces.gate import Gate
@@ -91,7 +91,7 @@ class WebSocketExchange(Conversation):
             self._conclude(NORMAL)
             return False
         ends = isinstance(error, asyncio.CancelledError) and self.connection.site.interface.ending
-        if not (ends or (self.phase in ENDING and isinstance(error, OSError))):
+        if not (ends or (self.phase in ENDING and is_departure(error, told=True))):
             self._log_failure(error)
         self._conclude(INTERNAL_ERROR)
         return ends

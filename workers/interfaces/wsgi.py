@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from hybrid.workers import forks
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
-from hybrid.workers.http.exchange import PERCENT, AnswerError, Exchange
+from hybrid.workers.http.exchange import PERCENT, AnswerError, Exchange, is_departure
 from hybrid.workers.http.head import BODILESS
 from hybrid.workers.http.state import Template
 from hybrid.workers.interfaces.wsgi_file import FileWrapper, extent_of
@@ -240,7 +240,7 @@ class WsgiExchange(Exchange):
 
     def failed(self, error: BaseException) -> None:
         """Log an error of the application, or of what it wanted to send."""
-        if not (self.ending or (self.gone and isinstance(error, OSError))):
+        if not (self.ending or is_departure(error, self.gone)):
             _log.error("the application failed at %s %s", self.method, self.target.decode("latin-1"), exc_info=error)
 
     # -- told by the connection --------------------------------------------------------------------------------------
