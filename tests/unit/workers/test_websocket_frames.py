@@ -8,7 +8,21 @@ import zlib
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.websocket import ACCEPT, BINARY, CLOSE, CONT, KEY, PING, PONG, TEXT, close_frame, code_of, frame, received
+from support.websocket import (
+    ACCEPT,
+    BINARY,
+    CLOSE,
+    CONT,
+    KEY,
+    PING,
+    PONG,
+    TEXT,
+    Received,
+    close_frame,
+    code_of,
+    frame,
+    received,
+)
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -45,22 +59,28 @@ def judged_by_websockets(data: bytes, max_size: int) -> tuple[list[str | bytes],
     protocol = ServerProtocol(state=State.OPEN, max_size=max_size)
     messages: list[str | bytes] = []
     parts: list[Frame] = []
-    for byte in data:  # one at a time: an end stops what comes behind it
+    begins = 0  # where the next frame does
+    for at, byte in enumerate(data):  # one at a time: an end stops what comes behind it
+        if at == begins and byte & 0x0F == CLOSE and parts:
+            parts = []
+            protocol.current_size = None  # type: ignore[attr-defined]  # RFC 6455, section 5.4: it may come there
         protocol.receive_data(bytes((byte,)))
+        if frame_size(data[: at + 1], begins) == at + 1 - begins:
+            begins = at + 1
         for event in protocol.events_received():
             assert isinstance(event, Frame)
             if event.opcode not in (Opcode.CONT, Opcode.TEXT, Opcode.BINARY):
                 continue
             parts.append(event)
+            whole = b"".join(bytes(part.data) for part in parts)
+            is_text = parts[0].opcode is Opcode.TEXT
+            if is_text and (fault := fault_of(whole, is_whole=event.fin)) is not None:
+                in_one = len(parts) == 1 and event.fin
+                protocol.fail(1007, f"{fault.reason} at position {fault.start}" if in_one else fault.reason)
+                return messages, b"".join(protocol.data_to_send()), (1007, True)
             if event.fin:
-                whole = b"".join(bytes(part.data) for part in parts)
-                is_text = parts[0].opcode is Opcode.TEXT
                 parts = []
-                try:
-                    messages.append(whole.decode() if is_text else whole)
-                except UnicodeDecodeError as error:
-                    protocol.fail(1007, f"{error.reason} at position {error.start}")
-                    return messages, b"".join(protocol.data_to_send()), (1007, True)
+                messages.append(whole.decode() if is_text else whole)
         if protocol.state is not State.OPEN:
             break
     end = None
@@ -70,6 +90,15 @@ def judged_by_websockets(data: bytes, max_size: int) -> tuple[list[str | bytes],
         assert told is not None
         end = (int(told.code), failed)
     return messages, b"".join(protocol.data_to_send()), end
+
+
+def fault_of(text: bytes, *, is_whole: bool) -> UnicodeDecodeError | None:
+    """Return why bytes are not UTF-8, or the beginning of it; None if they are."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return error if is_whole or error.reason != "unexpected end of data" else None
+    return None
 
 
 def judged_here(pieces: list[bytes], max_size: int) -> tuple[list[str | bytes], bytes, tuple[int, bool] | None]:
@@ -218,13 +247,98 @@ def test_empty_fragments_between_others_are_counted_anew() -> None:
     assert wire.feed(frame(CONT, b"")) == ["xxx"]
 
 
-def test_of_several_pings_the_newest_is_answered() -> None:
-    """RFC 6455, section 5.5.3."""
+def test_each_of_several_pings_is_answered() -> None:
     wire = WebSocket(0, compression=False)
     wire.feed(b"".join(frame(PING, b"%d" % number) for number in range(100)))
-    assert wire.take_output() == b"\x8a\x0299"
+    assert received(wire.take_output()) == [Received(PONG, b"%d" % number) for number in range(100)]
     wire.feed(frame(PING, b"a"))
     assert wire.take_output() == b"\x8a\x01a"
+
+
+def test_a_ping_between_fragments_is_answered_and_the_message_goes_on() -> None:
+    wire = WebSocket(0, compression=False)
+    data = frame(TEXT, b"a", fin=False) + frame(PING, b"1") + frame(CONT, b"b", fin=False) + frame(PING, b"2")
+    assert wire.feed(data + frame(CONT, b"c")) == ["abc"]
+    assert received(wire.take_output()) == [Received(PONG, b"1"), Received(PONG, b"2")]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 8])
+@pytest.mark.parametrize("compression", [False, True])
+def test_a_close_frame_between_fragments_is_answered_with_its_code(compression: bool, cut: int) -> None:
+    wire = WebSocket(0, compression=compression)
+    wire.handshake(b"/", [*fields(), DEFLATE])
+    assert wire.feed(frame(TEXT, compressed(b"half") if compression else b"half", fin=False, rsv=4 * compression)) == []
+    data = close_frame(4001, "done")
+    wire.feed(data[:cut])
+    wire.feed(data[cut:] + frame(CONT, b"too late"))
+    assert wire.closed == Closed(4001, "done", failed=False)
+    assert [code_of(item) for item in received(wire.take_output())] == [4001]
+
+
+def test_a_close_frame_between_fragments_answers_ours() -> None:
+    wire = WebSocket(0, compression=False)
+    wire.feed(frame(BINARY, b"half", fin=False))
+    wire.close(1000, "")
+    wire.feed(close_frame(1000))
+    assert wire.closed == Closed(1000, "", failed=False)
+    assert wire.take_output() == b""
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(CLOSE, b"\x03"), 1002),
+        (close_frame(1005), 1002),
+        (close_frame(999), 1002),
+        (close_frame(2999), 1002),
+        (frame(CLOSE, b"\x03\xe8\xff"), 1007),
+        (frame(CLOSE, b"\x03\xe8", fin=False), 1002),
+        (frame(CLOSE, b"\x03\xe8" + b"x" * 124), 1002),
+        (frame(CLOSE, b"\x03\xe8", mask=None), 1002),
+        (frame(CLOSE, b"\x03\xe8", rsv=2), 1002),
+    ],
+    ids=["one byte", "1005", "999", "2999", "no UTF-8", "fragment", "long", "not masked", "reserved bit"],
+)
+@pytest.mark.parametrize("before", [b"", frame(TEXT, b"half", fin=False)], ids=["alone", "between fragments"])
+def test_a_close_frame_that_breaks_the_rules_fails_the_connection(before: bytes, data: bytes, code: int) -> None:
+    wire = WebSocket(0, compression=False)
+    wire.feed(before + data)
+    assert [code_of(item) for item in received(wire.take_output())] == [code]
+    assert wire.closed is not None
+    assert (wire.closed.code, wire.closed.failed) == (code, True)
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        [b"ok", b"\xff"],
+        ["κόσμε".encode() + b"\xf4", b"\x90"],  # beyond the last character
+        [b"\xed", b"\xa0"],  # a surrogate
+        [b"\xc0"],  # an overlong form
+        [b"\xce", b"a"],  # a character that is broken off
+    ],
+)
+def test_text_fails_at_the_fragment_that_shows_that_it_is_not_utf_8(fragments: list[bytes]) -> None:
+    wire = WebSocket(0, compression=False)
+    for number, fragment in enumerate(fragments):
+        assert wire.closed is None
+        wire.feed(frame(CONT if number else TEXT, fragment, fin=False))
+    assert wire.closed is not None
+    assert (wire.closed.code, wire.closed.failed) == (1007, True)
+
+
+def test_a_character_may_be_cut_by_fragments() -> None:
+    wire = WebSocket(0, compression=False)
+    first, *rest = [bytes((byte,)) for byte in "κ😀".encode()]
+    assert wire.feed(frame(TEXT, first, fin=False) + b"".join(frame(CONT, byte, fin=False) for byte in rest)) == []
+    assert wire.feed(frame(CONT, b"!")) == ["κ😀!"]
+
+
+def test_a_character_that_is_not_whole_at_the_end_fails() -> None:
+    wire = WebSocket(0, compression=False)
+    wire.feed(frame(TEXT, b"\xce", fin=False) + frame(CONT, b""))
+    assert wire.closed is not None
+    assert wire.closed.code == 1007
 
 
 def test_a_close_behind_a_ping_is_answered_too() -> None:
