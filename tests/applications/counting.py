@@ -28,6 +28,9 @@ def _pieces(target: bytes, answer: bytes) -> list[bytes]:
 def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     body = environ["wsgi.input"].read()
     target = environ["REQUEST_URI"].encode("latin-1")
+    if not target.startswith(b"/"):  # a URL, or the asterisk
+        query = environ["QUERY_STRING"]
+        target = f"{environ['PATH_INFO'] or '*'}{'?' if query else ''}{query}".encode("latin-1")
     answer = _answer(environ["REQUEST_METHOD"], target, body)
     closing = [("Connection", "close")] if target == b"/close" else []
     start_response("200 OK", [("Content-Type", "text/plain"), *closing])

@@ -111,7 +111,7 @@ def test_a_line_of_json_says_what_was_asked_and_answered(place: tuple[str, str],
     }
     assert pick(upload, "method", "target", "bytes", "referer", "user_agent") == ["POST", "/upload", 1, None, None]
     assert pick(head, "method", "status", "bytes") == ["HEAD", 200, 0]
-    assert pick(old, "target", "version", "host") == ["/x", "1.0", "other.test"]
+    assert pick(old, "target", "version", "host") == ["http://other.test/x", "1.0", "other.test"]
 
 
 @pytest.mark.parametrize(

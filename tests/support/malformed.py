@@ -62,7 +62,7 @@ _EXTENSION = "RFC 9112 7.1.1: the grammar of chunk extensions"
 _TRAILER = "RFC 9110 6.5.1: no field that says how to read or route the message"
 _LINE = "RFC 9112 3: method, target and version, one space between them, CRLF behind"
 _TARGET = "RFC 9112 3.2: the forms of a target; RFC 3986: its characters"
-_METHOD = "RFC 9110 9.1: methods are case-sensitive tokens; unknown ones are refused"
+_METHOD = "RFC 9110 9.1: methods are case-sensitive tokens; to unknown ones the answer is 501"
 _VERSION = "RFC 9112 2.3, RFC 9110 15.6.6"
 _HOST = "RFC 9112 3.2: one valid Host field"
 _FIELD = "RFC 9112 5: name, colon, value; RFC 9110 5.1, 5.5: their characters"
@@ -269,11 +269,23 @@ LINES = (
     Malformed("RTSP/1.1", get(line=b"GET / RTSP/1.1"), 400, _VERSION),
     Malformed("RTSP/1.0 with its own method", get(line=b"DESCRIBE / RTSP/1.0"), 400, _VERSION),
     Malformed("ICE/1.1", get(line=b"SOURCE / ICE/1.1"), 400, _VERSION),
-    Malformed("method in lower case", get(line=b"get / HTTP/1.1"), 400, _METHOD),
-    Malformed("method in both cases", get(line=b"Get / HTTP/1.1"), 400, _METHOD),
+    Malformed("method in lower case", get(line=b"get / HTTP/1.1"), 501, _METHOD),
+    Malformed("method in both cases", get(line=b"Get / HTTP/1.1"), 501, _METHOD),
     Malformed("method with NUL", get(line=b"GET\0 / HTTP/1.1"), 400, _METHOD),
     Malformed("method with colon", get(line=b"GET: / HTTP/1.1"), 400, _METHOD),
-    Malformed("unknown method", get(line=b"BREW / HTTP/1.1"), 400, _METHOD),
+    Malformed("unknown method", get(line=b"BREW / HTTP/1.1"), 501, _METHOD),
+    Malformed("registered method", get(line=b"VERSION-CONTROL / HTTP/1.1"), 501, _METHOD),
+    Malformed("method of a cache", get(line=b"BAN / HTTP/1.1"), 501, _METHOD),
+    Malformed("method of all characters", get(line=b"!#$%&'*+-.^_`|~09aZ / HTTP/1.1"), 501, _METHOD),
+    Malformed(
+        "unknown method with a body", post(b"Content-Length: 3", body=b"abc", line=b"BAN / HTTP/1.1"), 501, _METHOD
+    ),
+    Malformed("known method and more", get(line=b"GETS / HTTP/1.1"), 501, _METHOD),
+    Malformed("method of 33 bytes", get(line=b"A" * 33 + b" / HTTP/1.1"), 501, _METHOD),
+    Malformed("unknown method, HTTP/2.0", get(line=b"BAN / HTTP/2.0"), 505, _VERSION),
+    Malformed("unknown method, two spaces", get(line=b"BAN  / HTTP/1.1"), 400, _LINE),
+    Malformed("unknown method, bare LF", b"BAN / HTTP/1.1\nHost: a\n\n", 400, _LINE),
+    Malformed("an answer", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 400, _LINE),
     Malformed("method with control character", get(line=b"G\x01T / HTTP/1.1"), 400, _METHOD),
     Malformed("no method", get(line=b" / HTTP/1.1"), 400, _METHOD),
     Malformed("CONNECT", get(line=b"CONNECT a:443 HTTP/1.1"), 501, "RFC 9110 9.3.6: for proxies"),
@@ -368,7 +380,7 @@ FIELDS = (
 SIZES = (
     Malformed("target over its limit", get(line=b"GET /" + b"a" * 8190 + b" HTTP/1.1"), 414, _LIMIT),
     Malformed("endless target", b"GET /" + b"a" * 40_000, 414, _LIMIT),
-    Malformed("endless method", b"A" * 40_000, 400, _METHOD),
+    Malformed("endless method", b"A" * 40_000, 501, _METHOD),
     Malformed("endless field", b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 40_000, 431, _LIMIT),
     Malformed("endless name", b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a" * 40_000, 431, _LIMIT),
     Malformed("fields over their limit", get(*[b"X: " + b"a" * 1000] * 40), 431, _LIMIT),

@@ -176,7 +176,7 @@ class Journal:
             AccessRecord(
                 said.client,
                 exchange.method,
-                exchange.target,
+                exchange.sent_target,
                 exchange.version,
                 exchange.status if exchange.answered else 0,
                 exchange.sent,
@@ -198,7 +198,7 @@ class Journal:
             AccessRecord(
                 said.client,
                 request.method,
-                request.target,
+                request.sent_target if isinstance(request, Exchange) else request.target,
                 request.version,
                 refused.status,
                 0 if refused.head_only else len(refused.reason) + 1,  # see `refusals.answer`

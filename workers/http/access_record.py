@@ -43,7 +43,7 @@ class AccessRecord:
     method: str
     """Empty, as `target` is, where the request was refused before they were known."""
     target: bytes
-    """Path and query as the client sent them."""
+    """Path and query, or the whole URL, as the client sent them."""
     version: str
     """Of HTTP: `1.0` or `1.1`; empty where it was not known."""
     status: int

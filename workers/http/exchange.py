@@ -84,6 +84,7 @@ class Exchange:
         "keep_alive",
         "method",
         "said",
+        "sent_target",
         "simple",
         "started",
         "status",
@@ -115,7 +116,9 @@ class Exchange:
         self.connection = connection
         self.method = method
         self.target = target
-        """The path with its query, as the client wrote it."""
+        """The path with its query, as the client wrote them."""
+        self.sent_target = target
+        """The whole target: of a URL it has scheme and authority too."""
         self.version = version
         """`1.0` or `1.1`."""
         self.headers = headers

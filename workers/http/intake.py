@@ -165,6 +165,7 @@ class Intake(State):
             elif _UNDERSCORE in field and not site.underscore_headers:
                 dropped = True
         authority = None
+        sent_target = target
         if target[:1] != b"/" or _HASH in target:
             target, authority = refusals.split_target(method, target)
             if authority is not None:  # it overrides Host (RFC 9112, section 3.2.2)
@@ -198,6 +199,8 @@ class Intake(State):
         if special and site.make_websocket is not None and checks.asks_for_websocket(parser, method, version, fields):
             make = site.make_websocket
         exchange = make(self, method, target, version, fields, keep_alive)
+        if authority is not None:
+            exchange.sent_target = sent_target
         if method != "HEAD":
             if not exchange.keep_alive:
                 exchange.closing = True
@@ -336,8 +339,14 @@ class Intake(State):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._upgrade()
+        except httptools.HttpParserInvalidMethodError:
+            self._parser = refusals.UnknownMethod()
+            self._feed(self._line or data)
         except httptools.HttpParserError as error:
             self._malformed(error)
+        except Refused as refused:
+            self._url = self._parser.target
+            self._refuse(refused)
 
     def _is_stand_in(self) -> bool:
         """Whether the head that is complete is one of ours. Raises `Refused` for a request line of doubtful form."""

@@ -11,6 +11,9 @@ PLAIN_REQUEST_LINE = re.compile(rb"[A-Z\-]+ [!-~]+ HTTP/1\.[01]\r\n")
 """The first line of a request as this server takes it (RFC 9112, section 3); method and target are looked at later."""
 COMMON_REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!\x22$-~]*) HTTP/1\.1\r\n")
 """The first line of nearly all requests: a path without a fragment; groups: method, target. All it matches is valid."""
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")  # RFC 9110, section 5.6.2
+_UNKNOWN_METHOD = re.compile(rb"(\S+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
+_LONGEST_METHOD = 32  # bytes; of the registered ones it has 17
 _OTHER_VERSION = re.compile(rb"[A-Z\-]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 # RFC 9110 section 7.2, RFC 3986 section 3.2.2: registered name, IPv4 or bracketed IPv6, with an optional port. No
 # comma, which is allowed in a name that nobody has, but is also how a proxy joins two Host fields
@@ -48,9 +51,58 @@ def check_request_line(head: bytes) -> None:
     """
     if PLAIN_REQUEST_LINE.match(head):
         return
-    if _OTHER_VERSION.match(head):
-        raise Refused(505, "this server speaks HTTP/1.1 and HTTP/1.0")
-    raise Refused(400, "the request line is not a method, a target and an HTTP version with one space between them")
+    raise _other_version() if _OTHER_VERSION.match(head) else _no_request_line()
+
+
+def _other_version() -> Refused:
+    return Refused(505, "this server speaks HTTP/1.1 and HTTP/1.0")
+
+
+def _no_request_line() -> Refused:
+    return Refused(400, "the request line is not a method, a target and an HTTP version with one space between them")
+
+
+class UnknownMethod:
+    """Takes the place of the parser at a method that it does not know, until the request line is whole.
+
+    The answer is 501 only for a request that is well formed otherwise (RFC 9110, section 9.1), and the same however
+    the network has cut the line.
+    """
+
+    def __init__(self) -> None:
+        self.target = b""
+        """Known once the line is whole."""
+        self._line = b""
+        self._method = b""
+        self._version = ""
+
+    def feed_data(self, data: bytes) -> None:
+        """Take more of the request. Raises `Refused` as soon as it is clear why."""
+        self._line += data
+        method = _TOKEN.match(self._line)[0]  # type: ignore[index]  # it matches anything
+        if len(method) > _LONGEST_METHOD:  # RFC 9112, section 3
+            raise Refused(501, "the method is longer than any that this server knows")
+        rest = self._line[len(method) :]
+        if rest and not (method and rest.startswith(b" ")):
+            raise _no_request_line()
+        if b"\n" not in rest:
+            return
+        line = _UNKNOWN_METHOD.match(self._line)
+        if line is None:
+            raise _no_request_line()
+        self._method, self.target = line[1], line[2]
+        self._version = line[3].decode()
+        if self._version not in ("1.0", "1.1"):
+            raise _other_version()
+        raise Refused(501, f"the method {method.decode()} is not known to this server")
+
+    def get_method(self) -> bytes:
+        """Return the method, b"" before the line is whole."""
+        return self._method
+
+    def get_http_version(self) -> str:
+        """Return the version, "" before the line is whole."""
+        return self._version
 
 
 def split_target(method: str, target: bytes) -> tuple[bytes, bytes | None]:

@@ -117,7 +117,7 @@ class WsgiExchange(Exchange):
             (unquote_to_bytes(path) if PERCENT in path else path).decode("latin-1") if path != b"*" else ""
         )
         environ["QUERY_STRING"] = query.decode("latin-1") if query else ""
-        environ["RAW_URI"] = environ["REQUEST_URI"] = self.target.decode("latin-1")
+        environ["RAW_URI"] = environ["REQUEST_URI"] = self.sent_target.decode("latin-1")
 
     def _fields(self, interface: Any) -> dict[str, Any]:
         """Return what is the same in all requests of this connection with these header fields."""

@@ -99,6 +99,7 @@ def test_an_asterisk_is_no_path(server: Server) -> None:
 def test_an_absolute_target_gives_path_and_host(server: Server) -> None:
     environ = told(server.get("http://other:81/path?q"))
     assert (environ["HTTP_HOST"], environ["PATH_INFO"], environ["QUERY_STRING"]) == ("other:81", "/path", "q")
+    assert environ["RAW_URI"] == environ["REQUEST_URI"] == "http://other:81/path?q"
 
 
 def test_the_root_path_is_the_script_name() -> None:
