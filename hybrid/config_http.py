@@ -51,6 +51,8 @@ class HttpFields:
     """Whether answers say `Date`."""
     underscore_headers: bool = _HTTP.underscore_headers
     """Whether header fields with an underscore in their name reach the application; it may take them for others."""
+    pathsend: bool = _HTTP.pathsend
+    """Whether ASGI's `http.response.pathsend` is offered: files go by sendfile(2), past middleware that compresses."""
     websocket_compression: bool = _HTTP.websocket_compression
     """Whether WebSockets may be compressed (per-message deflate, RFC 7692)."""
     websocket_ping_interval: float = _LIMITS.websocket_ping_interval
@@ -140,6 +142,7 @@ _SWITCHES: Final = (
     "server_header",
     "date_header",
     "underscore_headers",
+    "pathsend",
     "websocket_compression",
     "forwarded_host",
     "proxy_protocol",

@@ -40,6 +40,11 @@ _HTTP = [
         "Let header fields with an underscore in their name reach the application, which may take them for those with "
         "a dash.",
     ),
+    _http.switch(
+        "--pathsend",
+        "Offer ASGI's http.response.pathsend: files go by sendfile, and middleware such as Starlette's GZipMiddleware "
+        "does not see their content.",
+    ),
     _http.switch("--websocket-compression", "Offer per-message deflate on WebSockets."),
     _http.duration("--websocket-ping-interval", "Silence on a WebSocket after which it is pinged. 0: no pings."),
     _http.duration("--websocket-ping-timeout", "How long the answer to a ping may take; then the WebSocket is closed."),

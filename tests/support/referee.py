@@ -19,7 +19,8 @@ BLOCK = bytes(range(256)) * 256  # as `asgi_pages` has it
 @contextmanager
 def judged(loop: str, cwd: Path, *arguments: str, **options: Any) -> Iterator[HybridProcess]:
     """Give the process, of one worker; stopped at the end at the latest."""
-    with serving("asgi_conformance:app", "--workers", "1", "--loop", loop, *arguments, cwd=cwd, **options) as process:
+    arguments = ("--workers", "1", "--loop", loop, "--pathsend", *arguments)
+    with serving("asgi_conformance:app", *arguments, cwd=cwd, **options) as process:
         yield process
     faults = cwd / "notes"
     assert not faults.exists(), faults.read_text()

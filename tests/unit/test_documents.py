@@ -232,10 +232,10 @@ def test_the_keys_of_the_access_log_in_json_are_all_there_are() -> None:
 
 
 def test_the_extensions_of_asgi_are_all_named() -> None:
-    from hybrid.workers.interfaces.asgi import EXTENSIONS, SPEC_VERSION
+    from hybrid.workers.interfaces.asgi import EXTENSIONS, PATHSEND, SPEC_VERSION
 
     text = _text(ROOT / "docs/http.md")
-    assert [name for name in (*EXTENSIONS, "websocket.http.response") if f"`{name}`" not in text] == []
+    assert [name for name in (*EXTENSIONS, PATHSEND, "websocket.http.response") if f"`{name}`" not in text] == []
     assert f"specification {SPEC_VERSION}" in text
 
 

@@ -84,6 +84,8 @@ class HttpSettings:
     """Threads for WSGI requests; 0: none, requests run in greenlets; None: what suits the loop."""
     lifespan: str = "auto"
     """`auto`, `on` or `off`."""
+    pathsend: bool = False
+    """Whether ASGI applications may leave the sending of files to the server (`http.response.pathsend`)."""
     websocket_compression: bool = True
     """Whether per-message deflate is offered."""
     tls: Tls | None = None

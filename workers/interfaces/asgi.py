@@ -29,12 +29,10 @@ _log = logging.getLogger("hybrid")
 
 
 def own_extensions(known: dict[str, Any]) -> dict[str, Any]:
-    """Return the extensions of one HTTP request, which shares no part of them; `tls` is taken from `known`."""
-    extensions: dict[str, Any] = {
-        "http.response.pathsend": {},
-        "http.response.trailers": {},
-        "http.response.early_hint": {},
-    }
+    """Return the extensions of one HTTP request, which shares no part of them; `known` says which are not for all."""
+    extensions: dict[str, Any] = {"http.response.trailers": {}, "http.response.early_hint": {}}
+    if PATHSEND in known:
+        extensions[PATHSEND] = {}
     if "tls" in known:
         extensions["tls"] = own_tls(known["tls"])
     return extensions
@@ -45,12 +43,14 @@ def own_tls(known: dict[str, Any]) -> dict[str, Any]:
     return {**known, "client_cert_chain": known["client_cert_chain"].copy()}
 
 
+PATHSEND = "http.response.pathsend"
+"""An extension that is offered on request: middleware that changes bodies does not see a file that is sent so."""
 EXTENSIONS = tuple(own_extensions({}))
 """Those of all HTTP requests."""
 _BLOCK = 65_536  # bytes for one read of a file whose size is not known
 SPEC_VERSION = "2.5"
 """Of the specification of HTTP and WebSocket messages that is followed here."""
-MESSAGES = frozenset({"http.response.start", "http.response.body", *EXTENSIONS})
+MESSAGES = frozenset({"http.response.start", "http.response.body", PATHSEND, *EXTENSIONS})
 Message = MutableMapping[str, Any]
 
 
@@ -279,6 +279,8 @@ class AsgiExchange(Exchange):
             raise AnswerError(f"{kind} before http.response.start")
         elif kind == "http.response.trailers":
             self._send_trailers(message)
+        elif PATHSEND not in self.connection.facts["extensions"]:
+            raise AnswerError(f"{PATHSEND} was not offered: hybrid run --pathsend does that")
         else:
             await self._send_path(message["path"])
         if self.ended:

@@ -34,7 +34,7 @@ def _is_for(name: str, kind: Kind) -> bool:
         case Kind.ASGI:
             return name != "threads"
         case Kind.WSGI:
-            return name != "lifespan" and not name.startswith("websocket_")
+            return name not in ("lifespan", "pathsend") and not name.startswith("websocket_")
     return kind in HTTP_KINDS
 
 

@@ -19,7 +19,7 @@ from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.http.site import Site, address_of
 from hybrid.workers.hub.connection import drained
 from hybrid.workers.interfaces.adapter import Adapter
-from hybrid.workers.interfaces.asgi import EXTENSIONS, SPEC_VERSION, AsgiExchange
+from hybrid.workers.interfaces.asgi import EXTENSIONS, PATHSEND, SPEC_VERSION, AsgiExchange
 from hybrid.workers.interfaces.greetings import Greetings
 from hybrid.workers.interfaces.lifespan import Lifespan
 from hybrid.workers.interfaces.request_tasks import RequestTasks
@@ -187,7 +187,8 @@ class Asgi(Web):
 
     def facts(self, connection: HttpConnection) -> dict[str, Any]:
         """Return the scope of a connection's requests, with room for what each of them has of its own."""
-        extensions: dict[str, Any] = {name: {} for name in EXTENSIONS}
+        offered = (*EXTENSIONS, PATHSEND) if self._settings.pathsend else EXTENSIONS
+        extensions: dict[str, Any] = {name: {} for name in offered}
         ssl_object = connection.transport.get_extra_info("ssl_object")
         if ssl_object is not None:
             extensions["tls"] = tls.peer_certificate_facts(ssl_object)

@@ -29,6 +29,7 @@ GOOD: list[dict[str, Any]] = [
     {"lifespan": "on"},
     {"lifespan": "off"},
     {"server_header": False, "date_header": False, "underscore_headers": True, "websocket_compression": False},
+    {"pathsend": True},
     {"max_body_size": 1 << 40},
     {"keep_alive_timeout": 0.25},
     {**TLS, "keyfile": Path("key.pem"), "keyfile_password": "x", "ciphers": "ECDHE+AESGCM", "sni_hook": "app:hook"},

@@ -99,6 +99,7 @@ def test_an_option_stands_under_its_heading(heading: Heading, options: set[str])
         (["--no-server-header"], "server_header", False),
         (["--date-header"], "date_header", True),
         (["--no-websocket-compression"], "websocket_compression", False),
+        (["--pathsend"], "pathsend", True),
         (["--underscore-headers"], "underscore_headers", True),
         (["--lifespan", "off"], "lifespan", "off"),
         (["--root-path", "/shop"], "root_path", "/shop"),

@@ -20,12 +20,13 @@ MUCH = Application(
         access_log="common",
         threads=0,
         lifespan="on",
+        pathsend=True,
     ),
     max_connections=5,
 )
 FOR_WEB = {
     *("--no-server-header", "--root-path", "--forwarded-allow-ips", "--access-log", "--threads", "--lifespan"),
-    *("--max-headers", "--websocket-max-size", "--forwarded-headers", "--forwarded-host"),
+    *("--max-headers", "--websocket-max-size", "--forwarded-headers", "--forwarded-host", "--pathsend"),
 }
 
 
@@ -33,7 +34,7 @@ FOR_WEB = {
     ("kind", "options"),
     [
         (Kind.ASGI, {"--threads"}),
-        (Kind.WSGI, {"--lifespan", "--websocket-max-size"}),
+        (Kind.WSGI, {"--lifespan", "--websocket-max-size", "--pathsend"}),
         (Kind.SYNC_STREAM, FOR_WEB),
         (Kind.PROTOCOL, FOR_WEB),
         (Kind.ASYNC_DATAGRAM, {*FOR_WEB, "--max-connections"}),
