@@ -39,11 +39,16 @@ def answers(path: str, text: str) -> Check:
     return check
 
 
-def echoes_over_a_websocket(process: HybridProcess) -> None:
-    host, port = process.address
-    with connect(f"ws://{host}:{port}/", proxy=None, open_timeout=TIMEOUT) as client:
-        client.send("hello")
-        assert client.recv(timeout=TIMEOUT) == "hello"
+def echoes_over_a_websocket(path: str) -> Check:
+    """What opens a WebSocket and expects its own words."""
+
+    def check(process: HybridProcess) -> None:
+        host, port = process.address
+        with connect(f"ws://{host}:{port}{path}", proxy=None, open_timeout=TIMEOUT) as client:
+            client.send("hello")
+            assert client.recv(timeout=TIMEOUT) == "hello"
+
+    return check
 
 
 def echoes(process: HybridProcess) -> None:
@@ -61,7 +66,8 @@ CASES: dict[str, tuple[str, Check]] = {
     "hello_django.py": ("application", answers("/", "hello from Django\n")),
     "hello_wsgi.py": ("app", answers("/", "hello from WSGI\n")),
     "hello_asgi.py": ("app", answers("/", "hello from ASGI\n")),
-    "hello_websocket.py": ("app", echoes_over_a_websocket),
+    "hello_websocket.py": ("app", echoes_over_a_websocket("/")),
+    "sock_flask.py": ("app", echoes_over_a_websocket("/echo")),
     "per_worker.py": ("app", answers("/", "mine\n")),
     "with_whitenoise.py": ("app", answers("/static/hello.txt", "hello from a file\n")),
     "with_logging.py": ("app", answers("/", "logged\n")),

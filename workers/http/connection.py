@@ -157,8 +157,7 @@ class HttpConnection(Turns):
         if self._receiving is not None:
             self._refuse(Refused(400, "the connection ended within the body"))
         if self.current is not None and self.current.is_websocket and self.current.started:
-            self.current.peer_done()
-            return False
+            return self.current.peer_done() and self.transport.can_write_eof()
         if self._lingering or not self.transport.can_write_eof():
             return False  # TLS has no half-closed connections
         if self.current is None and not self.has_more():

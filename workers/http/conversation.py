@@ -217,10 +217,11 @@ class Conversation(Exchange):
         else:
             self.connection.close()
 
-    def peer_done(self) -> None:
+    def peer_done(self) -> bool:
         """The client has ended its stream without a close frame."""
         self.end(ABNORMAL, "")
         self.connection.close()
+        return False
 
     def disconnected(self) -> None:
         """The connection is lost."""

@@ -163,8 +163,12 @@ class Exchange:
     def disconnected(self) -> None:
         """`gone` has become true: wake whoever waits."""
 
-    def peer_done(self) -> None:
-        """The client sends no more: it may be gone, or wait for the answer with its writing half closed."""
+    def peer_done(self) -> bool:
+        """The client sends no more: it may be gone, or wait for the answer with its writing half closed.
+
+        Returns whether the connection stays open.
+        """
+        return True
 
     def draining(self) -> None:
         """The worker stops. What has no end of its own ends now."""

@@ -11,6 +11,8 @@ greetings       connections whose PROXY header has not come yet
 logged          the exchanges of both as they are where there is an access log
 wsgi            one request to a WSGI application
 wsgi_input      `wsgi.input`: the body of a request as a file
+wsgi_socket     one WebSocket of a WSGI application, which speaks over the socket itself
+bridge          a pair of sockets between an application and its connection
 wsgi_file       `wsgi.file_wrapper`, and which files the kernel may send
 runners         where WSGI requests run: greenlets or threads
 asgi            one request to an ASGI application

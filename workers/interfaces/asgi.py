@@ -347,8 +347,13 @@ class AsgiExchange(Exchange):
 
     body_arrived = resumed = disconnected = Exchange.wake_waiters
 
-    def peer_done(self) -> None:
+    def peer_done(self) -> bool:
         """A client that ends its half mostly is gone: who waits for that hears so; who answers is let."""
+        self.interrupt()
+        return True
+
+    def interrupt(self) -> None:
+        """Who waits for the client hears that it is gone."""
         self._interrupted = True
         self.wake_waiters()
 
@@ -361,6 +366,4 @@ class AsgiExchange(Exchange):
         if self.events and not self.ended:
             self.write(b"", more=False)
             self.gone = True
-            self.peer_done()
-
-    interrupt = peer_done
+            self.interrupt()

@@ -7,10 +7,17 @@ from hybrid.workers.http.exchange import Exchange
 from hybrid.workers.interfaces.asgi import AsgiExchange
 from hybrid.workers.interfaces.asgi_websocket import WebSocketExchange
 from hybrid.workers.interfaces.wsgi import WsgiExchange
+from hybrid.workers.interfaces.wsgi_socket import SocketExchange
 
 
 class LoggedWsgi(Logged, WsgiExchange):
     """A request for a WSGI application."""
+
+    __slots__ = ()
+
+
+class LoggedSocket(Logged, SocketExchange):
+    """A WebSocket for a WSGI application."""
 
     __slots__ = ()
 
@@ -29,6 +36,7 @@ class LoggedWebSocket(LoggedSession, WebSocketExchange):
 
 LOGGED: dict[type[Exchange], type[Exchange]] = {
     WsgiExchange: LoggedWsgi,
+    SocketExchange: LoggedSocket,
     AsgiExchange: LoggedAsgi,
     WebSocketExchange: LoggedWebSocket,
 }

@@ -219,10 +219,12 @@ class ThreadRunner(_Base):
 
     is_direct = False
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int, spare: int | None = None) -> None:
+        """`spare`: threads that stay without a request; None: all of them."""
         super().__init__(loop)
         self.concurrent = count > 1
         self._count = count
+        self._spare = count if spare is None else spare
         self._jobs: queue.SimpleQueue[WsgiExchange | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._calls: collections.deque[_Call] = collections.deque()  # what the threads ask of the loop, in order
@@ -283,6 +285,12 @@ class ThreadRunner(_Base):
     def ended(self, exchange: WsgiExchange) -> None:
         """The application has returned."""
         self._ask(self._forget, exchange)
+
+    def _forget(self, exchange: WsgiExchange) -> None:
+        super()._forget(exchange)
+        if len(self._threads) - len(self.running) > self._spare:
+            self._threads.pop()
+            self._jobs.put(None)
 
     def wait_for_room(self, exchange: WsgiExchange) -> None:
         """Promise 4: also while the thread is too far ahead of the loop."""

@@ -27,6 +27,7 @@ from hybrid.workers.interfaces.runners import GreenletRunner, Runner, ThreadRunn
 from hybrid.workers.interfaces.wsgi import WsgiExchange
 from hybrid.workers.interfaces.wsgi_file import FileWrapper
 from hybrid.workers.interfaces.wsgi_input import EMPTY, Nowhere
+from hybrid.workers.interfaces.wsgi_socket import MOST, SocketExchange, SocketService
 from hybrid.workers.runtime import Accepted, Runtime
 
 if TYPE_CHECKING:
@@ -247,7 +248,16 @@ class Wsgi(Web):
         self.is_direct: bool = self.runner.is_direct
         self._facts: dict[tuple[Any, str], dict[str, Any]] = {}  # (server, scheme) -> what `_facts_of` makes of it
         self._errors = Nowhere() if sys.stderr is None else sys.stderr  # None: closed at the worker's start
-        self.site = self._new_site(WsgiExchange)
+        self.sockets = self._socket_service()
+        """What runs the requests for WebSockets."""
+        self._runners = list(dict.fromkeys((self.runner, self.sockets.runner)))
+        self.site = self._new_site(WsgiExchange, SocketExchange)
+
+    def _socket_service(self) -> SocketService:
+        runner, most = self.runner, None
+        if self._runtime.name != "gevent" and runner.concurrent:  # --threads 1: no two requests at once
+            runner, most = ThreadRunner(self._runtime.loop, MOST, spare=0), MOST
+        return SocketService(self.application, self.facts, runner, most)
 
     def facts(self, connection: HttpConnection) -> dict[str, Any]:
         """Return what is the same in the environ of all requests of a connection."""
@@ -289,21 +299,29 @@ class Wsgi(Web):
         }
 
     def interrupt(self) -> None:
-        """A WSGI application cannot be told."""
+        """Tell those that have taken over their connection; other requests of WSGI cannot be told."""
         self._interrupt_greetings()
+        for connection in self.site.connections():
+            current = connection.current
+            if current is not None and current.is_websocket and current.started:
+                current.interrupt()
 
     def end(self) -> None:
         """Kill the greenlets; threads find their client gone."""
-        for exchange in list(self.runner.running):
-            self.runner.stop(exchange)
+        for runner in self._runners:
+            for exchange in list(runner.running):
+                runner.stop(exchange)
 
     async def wait_idle(self, timeout: float) -> bool:
         """Wait for applications that go on behind their answer."""
-        return await self.runner.wait_idle(timeout)
+        ends = self._runtime.loop.time() + timeout
+        idle = [await runner.wait_idle(ends - self._runtime.loop.time()) for runner in self._runners]
+        return all(idle)
 
     async def shut_down(self, timeout: float) -> None:
         """Let the threads end."""
-        self.runner.close()
+        for runner in self._runners:
+            runner.close()
         await super().shut_down(timeout)
 
 

@@ -32,10 +32,12 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 class WsgiExchange(Exchange):
     """A request for a WSGI application."""
 
-    __slots__ = ("carrier", "ending", "flushed", "given", "out", "waiting")
+    __slots__ = ("carrier", "ending", "flushed", "given", "interface", "out", "waiting")
 
     carrier: Any
     """The greenlet of an application that waits; the runner's."""
+    interface: Any
+    """What has the application and the runner; set with the start."""
 
     # -- the hot path; benchmark: python -m benchmarks wsgi ---------------------------------------------------------
 
@@ -46,7 +48,7 @@ class WsgiExchange(Exchange):
         self.flushed = False  # `write` was called: the head is out, or on its way from a thread
         self.out = 0  # bytes of them that the loop has taken over from a thread
         self.ending = False  # the worker ends it early
-        interface = self.connection.site.interface
+        self.interface = interface = self.connection.site.interface
         interface.runner.start(self)
 
     def run(self) -> None:
@@ -54,7 +56,7 @@ class WsgiExchange(Exchange):
 
         In a process that the application forked it ends the process instead of sending anything.
         """
-        interface = self.connection.site.interface
+        interface = self.interface
         try:
             result = interface.application(self._environ(interface), self.start_response)
             if (
@@ -81,7 +83,7 @@ class WsgiExchange(Exchange):
 
     def parked(self, carrier: Any) -> None:
         """Told by the pool of greenlets."""
-        self.connection.site.interface.runner.parked(self, carrier)
+        self.interface.runner.parked(self, carrier)
 
     def _environ(self, interface: Any) -> dict[str, Any]:
         connection = self.connection
@@ -162,7 +164,7 @@ class WsgiExchange(Exchange):
             raise AnswerError("the application has not called start_response")
         if type(piece) is not bytes:
             piece = _as_bytes(piece)
-        runner = self.connection.site.interface.runner
+        runner = self.interface.runner
         if self.ended or self.gone:
             if self.gone:
                 raise ClientGoneError("the client is gone")
@@ -218,7 +220,7 @@ class WsgiExchange(Exchange):
             forks.finish()
         fields = heads.from_text([(name, value) for name, value in headers])
         if not (self.given or self.flushed):
-            self.connection.site.interface.runner.call(self, self.inform, heads.status_line(103), fields.block)
+            self.interface.runner.call(self, self.inform, heads.status_line(103), fields.block)
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Send a real file without reading it; tell whether that could be done."""
@@ -228,7 +230,7 @@ class WsgiExchange(Exchange):
         if self.gone:
             raise ClientGoneError("the client is gone")
         self.given = extent.size
-        self.connection.site.interface.runner.await_(files.send(self, *extent))
+        self.interface.runner.await_(files.send(self, *extent))
         return True
 
     def _failed(self, error: BaseException) -> None:
@@ -236,7 +238,7 @@ class WsgiExchange(Exchange):
             forks.finish(error)
         self.failed(error)
         with contextlib.suppress(Exception):
-            self.connection.site.interface.runner.call(self, self.fail)
+            self.interface.runner.call(self, self.fail)
 
     def failed(self, error: BaseException) -> None:
         """Log an error of the application, or of what it wanted to send."""
@@ -249,7 +251,7 @@ class WsgiExchange(Exchange):
         if not self.started:
             return  # the body comes with the head
         if self.waiting is not None:
-            self.connection.site.interface.runner.wake(self)
+            self.interface.runner.wake(self)
         if self._waiters is not None:
             self.wake_waiters()
 

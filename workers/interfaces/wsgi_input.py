@@ -35,7 +35,7 @@ class Input:
     def _more(self) -> bool:
         """Wait for more, when all that is held was read; tell whether there was any."""
         if not self._ended:
-            self._held = self._exchange.connection.site.interface.runner.read(self._exchange)
+            self._held = self._exchange.interface.runner.read(self._exchange)
             self._at = 0
             self._ended = not self._held
         return not self._ended

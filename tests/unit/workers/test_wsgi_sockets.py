@@ -1,0 +1,140 @@
+"""Requests for WebSockets over WSGI: where they run, what is refused, and which ends of an application are errors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.clients import connected, read_all
+from support.process import DEADLINE
+from support.service import eventually
+from support.websocket import HANDSHAKE
+from support.wsgi import PLACES, Server, serving_wsgi
+
+ASK = HANDSHAKE + b"\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+LOOP = PLACES[0][0]
+
+
+def ask(server: Server, request: bytes = ASK) -> bytes:
+    """Send a request; return all that comes."""
+    with connected(server.address) as sock:
+        sock.sendall(request)
+        return read_all(sock)
+
+
+def failures(server: Server) -> list[str]:
+    return [line for line in server.log if line.startswith("ERROR")]
+
+
+def taking(end: Callable[[], Any]) -> Callable[..., Any]:
+    """Return an application that takes the connection over, sends a word, and then ends as `end` does."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        environ["werkzeug.socket"].sendall(SWITCH + b"word")
+        return end()
+
+    return application
+
+
+def raising(error: type[Exception]) -> Callable[[], Any]:
+    def end() -> Any:
+        raise error
+
+    return end
+
+
+@pytest.mark.parametrize(("loop", "threads"), PLACES)
+@pytest.mark.parametrize(
+    "end",
+    [list, lambda: None, lambda: [b"more"], raising(StopIteration), raising(ConnectionError)],
+    ids=["an empty list", "nothing", "a body", "as for gunicorn", "as for Werkzeug"],
+)
+def test_behind_the_socket_nothing_of_wsgi_counts(loop: str, threads: int, end: Callable[[], Any]) -> None:
+    with serving_wsgi(taking(end), loop, threads) as server:
+        assert ask(server) == SWITCH + b"word"
+    assert failures(server) == []
+
+
+@pytest.mark.parametrize("error", [LookupError, ConnectionRefusedError])
+def test_an_error_of_the_application_behind_the_socket_is_logged(error: type[Exception]) -> None:
+    with serving_wsgi(taking(raising(error)), LOOP) as server:
+        assert ask(server) == SWITCH + b"word"
+        eventually(lambda: failures(server), "a record")
+    assert len(failures(server)) == 1
+
+
+def test_an_application_may_start_its_answer_behind_the_socket() -> None:
+    """As Flask does it for flask-sock."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["werkzeug.socket"].sendall(SWITCH)
+        start_response("200 OK", [])(b"not sent")
+        return [b"not sent either"]
+
+    with serving_wsgi(application, LOOP) as server:
+        assert ask(server) == SWITCH
+    assert failures(server) == []
+
+
+def test_an_error_before_the_socket_is_used_is_500() -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        raise LookupError
+
+    with serving_wsgi(application, LOOP) as server:
+        assert ask(server).startswith(b"HTTP/1.1 500 ")
+
+
+def test_a_handshake_with_a_body_is_refused() -> None:
+    with serving_wsgi(taking(list), LOOP) as server:
+        assert ask(server, HANDSHAKE + b"Content-Length: 1\r\n\r\nx").startswith(b"HTTP/1.1 400 ")
+
+
+class Waiting:
+    """An application whose WebSockets stay until they are released; it notes the thread of each."""
+
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+        self.released = threading.Event()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.threads.append(threading.current_thread().name)
+        environ["werkzeug.socket"].sendall(SWITCH)
+        self.released.wait(DEADLINE)
+        return []
+
+
+def test_each_websocket_has_a_thread_which_ends_with_it() -> None:
+    application = Waiting()
+    with serving_wsgi(application, LOOP) as server:
+        with connected(server.address) as first, connected(server.address) as second:
+            for sock in (first, second):
+                sock.sendall(ASK)
+                assert sock.recv(len(SWITCH)) == SWITCH
+            alive = {thread.name for thread in threading.enumerate()}
+            assert len(set(application.threads) & alive) == 2
+            application.released.set()
+            assert read_all(first) == read_all(second) == b""
+        eventually(lambda: not server.adapter.sockets.runner._threads, "the end of the threads")
+
+
+def test_too_many_websockets_are_refused() -> None:
+    application = Waiting()
+    with serving_wsgi(application, LOOP) as server, connected(server.address) as first:
+        server.adapter.sockets._most = 1
+        first.sendall(ASK)
+        assert first.recv(len(SWITCH)) == SWITCH
+        assert ask(server).startswith(b"HTTP/1.1 503 ")
+        application.released.set()
+        assert read_all(first) == b""
+
+
+def test_with_one_thread_a_websocket_runs_in_that() -> None:
+    """The application may count on it: `wsgi.multithread` is false."""
+    application = Waiting()
+    application.released.set()
+    with serving_wsgi(application, LOOP, threads=1) as server:
+        assert ask(server) == ask(server) == SWITCH
+    assert len(set(application.threads)) == 1

@@ -1,0 +1,231 @@
+"""WebSockets of WSGI applications, by libraries that speak the protocol over the connection's socket.
+
+simple-websocket (for Flask-SocketIO and flask-sock) looks for `werkzeug.socket` in the environ. A request for a
+WebSocket has a socket there (see `bridge`). Once the application has sent something over it, its answer by the rules
+of WSGI is dropped, and the connection closes when it returns.
+
+These libraries block: on sockets, on events, in threads of their own. So such a request has a thread of its own where
+others run in greenlets or in a pool; on gevent, which has patched all that, it has a greenlet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hybrid.workers import forks
+from hybrid.workers.http import head as heads
+from hybrid.workers.http.exchange import UNTIL_CLOSE
+from hybrid.workers.http.head import UNKNOWN, Head
+from hybrid.workers.interfaces.bridge import Bridge
+from hybrid.workers.interfaces.runners import Runner
+from hybrid.workers.interfaces.wsgi import ExcInfo, WsgiExchange
+
+KEY = "werkzeug.socket"
+"""Where the environ has the socket."""
+MOST = 1000
+"""WebSockets of one worker that may have threads of their own."""
+_TEXT = b"content-type: text/plain; charset=utf-8\r\n"
+_log = logging.getLogger("hybrid")
+
+
+class SocketService:
+    """What a worker has for such requests: the `interface` of `SocketExchange`."""
+
+    is_direct = False
+
+    def __init__(
+        self, application: Any, facts: Callable[[Any], dict[str, Any]], runner: Runner, most: int | None
+    ) -> None:
+        self.application = application
+        self.facts = facts
+        self.runner = runner
+        self._most = most
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further request has a thread."""
+        return self._most is not None and len(self.runner.running) >= self._most
+
+
+class SocketExchange(WsgiExchange):
+    """A request for a WebSocket to a WSGI application, and the connection from then on."""
+
+    __slots__ = ("_bridge", "_held")
+
+    is_websocket = True
+
+    def start(self) -> None:
+        """Have the runner call `run`."""
+        connection = self.connection
+        self.keep_alive = self.simple = self.closing = False  # what comes next may be no HTTP
+        self.waiting = None
+        self.given = self.out = 0
+        self.flushed = self.ending = False
+        self._bridge: Bridge | None = None
+        self._held = False  # reading is paused
+        self.interface = service = connection.site.interface.sockets
+        if self.body is not connection.no_body:
+            self._refuse(400, b"a WebSocket handshake has no body\n")
+        elif service.is_full:
+            _log.warning(
+                "refused a WebSocket: this worker has %d of them, each in a thread", len(service.runner.running)
+            )
+            self._refuse(503, b"there are too many WebSockets\n")
+        elif (bridge := self._open_bridge()) is None:
+            self._refuse(503, b"there is no socket for a WebSocket\n")
+        else:
+            self._bridge = bridge
+            self.data_received(connection.take_rest())
+            if connection.half_closed:
+                bridge.end()
+            service.runner.start(self)
+
+    def _open_bridge(self) -> Bridge | None:
+        connection = self.connection
+        own = connection.server or connection.transport.get_extra_info("sockname") or ""
+        try:
+            return Bridge(connection.site.loop, self, connection.client or "", own)
+        except (OSError, ValueError) as error:
+            _log.error("cannot open a pair of sockets for a WebSocket: %s", error)
+            return None
+
+    def _refuse(self, status: int, text: bytes) -> None:
+        self.begin(status, heads.status_line(status), Head(_TEXT, UNKNOWN, 0))
+        self.write(text, more=False)
+
+    # -- the application's side: in a thread, or in a greenlet on gevent ---------------------------------------------
+
+    def run(self) -> None:
+        """Call the application; see to the socket afterwards."""
+        bridge = self._bridge
+        assert bridge is not None
+        try:
+            super().run()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
+                self.connection.site.loop.call_soon_threadsafe(self._returned)
+
+    def _environ(self, interface: Any) -> dict[str, Any]:
+        environ = super()._environ(interface)
+        assert self._bridge is not None
+        environ[KEY] = self._bridge.far
+        return environ
+
+    def _is_taken(self) -> bool:
+        """Whether the application has taken the connection over."""
+        return self._bridge is not None and self._bridge.is_used()
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """As PEP 3333 has it; without effect once the socket was used."""
+        return self._write if self._is_taken() else super().start_response(status, headers, exc_info)
+
+    def _answer(self, result: Iterable[bytes]) -> None:
+        if not self._is_taken():
+            super()._answer(result)
+
+    def _give(self, piece: bytes, more: bool) -> None:
+        if not self._is_taken():
+            super()._give(piece, more)
+
+    def _failed(self, error: BaseException) -> None:
+        if not self._is_taken():
+            super()._failed(error)
+        elif forks.forked:
+            forks.finish(error)
+        elif not (self.ending or self._is_usual(error)):
+            self.failed(error)
+
+    def _is_usual(self, error: BaseException) -> bool:
+        """Whether an application that has taken the connection over may end so.
+
+        flask-sock raises StopIteration for gunicorn, Engine.IO a bare ConnectionError for Werkzeug, so that these do
+        not answer. When the client has left, the socket raises errors of its own.
+        """
+        if type(error) in (StopIteration, ConnectionError):
+            return True
+        return (self.gone or self.ended) and isinstance(error, (BrokenPipeError, ConnectionResetError))
+
+    # -- the loop's side -----------------------------------------------------------------------------------------------
+
+    def _returned(self) -> None:
+        """The application has returned: nothing is sent behind what is under way."""
+        bridge = self._bridge
+        assert bridge is not None
+        if bridge.is_used() and not (self.gone or self.ended):
+            self.closed()
+        bridge.close()
+
+    def forward(self, data: bytes) -> bool:
+        """See `bridge.Carrier`."""
+        connection = self.connection
+        if self.gone or self.ended or connection.transport.is_closing():
+            return True
+        if not self.answered:
+            self._taken_over(data)
+        self._sent += len(data)
+        connection.write(data)
+        return not connection.paused
+
+    def _taken_over(self, data: bytes) -> None:
+        """`data` begins with the head of the answer: note what the access log wants to know of it."""
+        self.begun = self.answered = True
+        status = data[9:12]
+        self.status = int(status) if data.startswith(b"HTTP/1.1 ") and status.isdigit() else 101
+        self._left = UNTIL_CLOSE
+        self._sent = -(data.find(b"\r\n\r\n") + 4) if b"\r\n\r\n" in data else 0
+        self.complete = False  # the client goes on to send: what nobody reads must not become a reset
+
+    def closed(self) -> None:
+        """The application sends no more over its socket: close the connection behind what it has sent."""
+        bridge = self._bridge
+        assert bridge is not None
+        bridge.drain()
+        bridge.close()
+        if not (self.gone or self.ended):
+            self.ended = True
+            self.has_room()
+            self.connection.exchange_ended(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the connection."""
+        transport = self.connection.transport
+        if self._bridge is not None and data and not self._bridge.feed(data) and not transport.is_closing():
+            self._held = True
+            transport.pause_reading()
+
+    def has_room(self) -> None:
+        """See `bridge.Carrier`."""
+        transport = self.connection.transport
+        if self._held and not transport.is_closing():
+            self._held = False
+            transport.resume_reading()
+
+    def resumed(self) -> None:
+        """The client takes what is sent again."""
+        if self._bridge is not None:
+            self._bridge.carry()
+        self._wake()
+
+    def disconnected(self) -> None:
+        """The connection is lost."""
+        if self._bridge is not None:
+            self._bridge.close()
+        self._wake()
+
+    def peer_done(self) -> bool:
+        """The client sends no more: the application reads that, and may still answer."""
+        if self._bridge is not None:
+            self._bridge.end()
+        return True
+
+    def interrupt(self) -> None:
+        """The worker stops soon: for the application the client has gone."""
+        self.peer_done()
+
+    def expired(self) -> None:
+        """The deadline has passed. There is none but for clients that take nothing, which the connection sees to."""
