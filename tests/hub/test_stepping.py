@@ -269,11 +269,10 @@ async def test_a_failing_task_of_a_group_ends_the_read_of_the_handler(ends: Ends
             pass
         task = asyncio.current_task()
         assert task is not None
+        ends.loop.call_soon(ends.says, b"x")
         return task.cancelling(), await ends.reader.read(10)
 
-    task = ends.start(handler())
-    ends.loop.call_later(0.01, ends.says, b"x")
-    assert await task == (0, b"x")
+    assert await ends.start(handler()) == (0, b"x")
 
 
 @on_streams(places=BOTH)
@@ -561,7 +560,7 @@ def test_a_stepper_is_a_coroutine_and_shows_the_handlers_attributes() -> None:
             return "done"
 
         coroutine = handler()
-        stepper = Stepper(runtime.loop, coroutine, contextvars.copy_context())
+        stepper = Stepper(runtime.loop, coroutine)
         assert asyncio.iscoroutine(stepper)
         assert stepper.__qualname__.endswith("handler")
         assert stepper.cr_code is coroutine.cr_code
@@ -570,7 +569,7 @@ def test_a_stepper_is_a_coroutine_and_shows_the_handlers_attributes() -> None:
         assert await stepper == "done"
         stepper.close()
 
-        unused = Stepper(runtime.loop, handler(), contextvars.copy_context())
+        unused = Stepper(runtime.loop, handler())
         unused.close()
         assert unused.cr_frame is None
 

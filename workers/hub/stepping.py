@@ -35,9 +35,11 @@ def create_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], name: str | None = None
 ) -> asyncio.Task[Any]:
     """Return a task that runs `coroutine`, stepped by the poller whenever it waits for a socket of the hub."""
-    context = contextvars.copy_context()
-    stepper = Stepper(loop, coroutine, context)
-    task = stepper.task = loop.create_task(stepper, name=name, context=context)
+    stepper = Stepper(loop, coroutine)
+    # A task factory may be older than the argument `context`, so the stepper learns its context from the task.
+    task = loop.create_task(stepper) if name is None else loop.create_task(stepper, name=name)
+    if not task.done():  # an eager one may be, and would form a cycle
+        stepper.task = task
     return task
 
 
@@ -48,8 +50,10 @@ def begin_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, A
     """
     task = create_task(loop, coroutine)
     if asyncio.current_task(loop) is None:
-        hub: Any = loop
-        hub._ready.pop()._run()  # the task's first step, which it has put there just now (asyncio.BaseEventLoop)
+        ready: Any = loop._ready  # type: ignore[attr-defined]  # the queue of asyncio.BaseEventLoop
+        # The last entry is the task's first step, unless a task factory has begun the task already or queued more.
+        if ready and getattr(ready[-1]._callback, "__self__", None) is task:
+            ready.pop()._run()
     return task
 
 
@@ -73,14 +77,12 @@ class Stepper(Coroutine[Any, Any, Any]):
         "task",
     )
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._loop = loop
         self._coroutine = coroutine
-        self._context = context
+        self._context: contextvars.Context | None = None  # the task's; it brings it along when it comes to the gate
         self._send = coroutine.send
-        self._resume: Callable[[], object] = partial(context.run, self._advance)
+        self._resume: Callable[[], object] = tuple  # calls `_advance` in that context
         self._parked: Readiness | None = None  # what the handler waits for while the task is at the gate
         self._wakeup: Callable[[Stepper], object] | None = None  # the task's own; set while it is at the gate
         self._opened = False  # the gate has opened, and the task has not yet asked what for:
@@ -120,6 +122,9 @@ class Stepper(Coroutine[Any, Any, Any]):
     def add_done_callback(self, wakeup: Callable[[Stepper], object], *, context: contextvars.Context) -> None:
         """Called by the task when it begins to wait at the gate: from here on the poller steps the handler."""
         self._wakeup = wakeup
+        if context is not self._context:
+            self._context = context
+            self._resume = partial(context.run, self._advance)
         if self._parked is not None:
             self._parked.watch.on_readable = self._resume
             self._arm(self._parked)

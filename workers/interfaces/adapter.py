@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from hybrid.workers.connections import Connection
 from hybrid.workers.runtime import Accepted
 
 
@@ -33,3 +39,24 @@ class Adapter:
 
     async def shut_down(self, timeout: float) -> None:
         """Let the application close what it has opened, within `timeout` seconds."""
+
+
+def begin_task(
+    create_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    coroutine: Coroutine[Any, Any, None],
+    connection: Connection,
+    fd: int = -1,
+) -> asyncio.Task[None] | None:
+    """Return a task that serves `connection`; None if the application's task factory raises.
+
+    The error is logged then, the descriptor and the connection are closed, and the loop goes on.
+    """
+    try:
+        return create_task(coroutine)
+    except Exception as error:  # noqa: BLE001 - logged
+        coroutine.close()
+        if fd >= 0:
+            os.close(fd)
+        connection.failed(error)
+        connection.closed()
+        return None

@@ -20,7 +20,7 @@ from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import PERCENT, AnswerError, ClientGoneError, Exchange, is_departure
 from hybrid.workers.http.state import Template
-from hybrid.workers.interfaces.request_tasks import NAME
+from hybrid.workers.interfaces.request_tasks import NAME, RequestTask
 
 if TYPE_CHECKING:
     from hybrid.workers.http.forwarded import Forwarded
@@ -132,7 +132,7 @@ class AsgiExchange(Exchange):
         task = site.tasks.run(self._serve(site.application, scope))
         if task is not None:
             site.works(task)
-            if task.get_name() == NAME:
+            if type(task) is RequestTask and task.get_name() is NAME:
                 task.set_name(f"{self.method} {self._shown}")
 
     def _scope(self, site: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from hybrid.workers.addresses import mapped, serves_both, unmapped
 from hybrid.workers.connections import Connection, Connections
+from hybrid.workers.interfaces.adapter import begin_task
 from hybrid.workers.runtime import Runtime
 
 MOST_AT_ONCE = 1000  # handlers running per worker
@@ -162,9 +163,10 @@ class Datagrams:
         self._connections.heartbeat.counts_request()
         connection = self._connections.add(address)
         if self._is_async:
-            task = self._runtime.loop.create_task(self._serve(connection, data, address))
-            connection.end = task.cancel
-            task.add_done_callback(lambda _: connection.closed())  # also when it is cancelled before its first turn
+            task = begin_task(self._runtime.loop.create_task, self._serve(connection, data, address), connection)
+            if task is not None:
+                connection.end = task.cancel
+                task.add_done_callback(lambda _: connection.closed())  # also if cancelled before its first turn
         else:
             started = self._runtime.spawn(self._run, connection, data, address)
             connection.end = lambda: self._runtime.kill(started)

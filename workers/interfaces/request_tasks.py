@@ -6,6 +6,9 @@ stepped at once, in the name of a spare task that is parked at a *gate*. If it e
 small requests do, the task stays parked and serves the next one. If it waits, the gate opens and the task carries on
 with the coroutine: from there on it is a task like any other, and another spare one is made.
 
+An application that sets a task factory wants to see all tasks made, so with one each request has a task of its own from
+the factory.
+
 What a request leaves behind must not be found by the next one. So a context that it has changed is not used again,
 nor a task that somebody still refers to when the request is over, strongly or weakly (as the keys of a dict do), that
 was given an attribute or a name, or that was cancelled. What cannot be seen is that somebody has noted `id(task)`: the
@@ -36,6 +39,7 @@ class RequestTasks:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._task_factory = loop.get_task_factory
         self._pristine = contextvars.copy_context()
         self._spare: Host | None = None
         self._has_values = len(self._pristine) > 0
@@ -43,8 +47,11 @@ class RequestTasks:
     def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Step `coroutine` now; return its task if it waits, None if it has ended.
 
-        It must raise nothing but `CancelledError`, which is dropped.
+        It must raise nothing but `CancelledError`, which is dropped. With a task factory that is not eager, the first
+        step is that of the task, in the loop's next turn.
         """
+        if self._task_factory() is not None:
+            return self._run_by_factory(coroutine)
         host = self._spare
         if host is None or (host.wakeup is None and _is_cancelled(host.task)):
             self._spare = host = Host(self, self._loop, self._pristine.copy())
@@ -81,6 +88,11 @@ class RequestTasks:
         self._spare = None
         host.carry_on(waits_for)
         return task
+
+    def _run_by_factory(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        # The context surrounds the call, because a factory may be older than the argument `context`.
+        task = self._pristine.run(self._loop.create_task, coroutine)
+        return None if task.done() else task
 
     def close(self) -> None:
         """End the spare task."""

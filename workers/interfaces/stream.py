@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.connections import Connection, Connections
-from hybrid.workers.interfaces.adapter import Adapter
+from hybrid.workers.interfaces.adapter import Adapter, begin_task
 from hybrid.workers.runtime import Accepted, Runtime
 
 _log = logging.getLogger("hybrid")
@@ -71,8 +71,8 @@ class AsyncStream(Adapter):
         """Serve a connection. Called from the loop."""
         self._connections.heartbeat.counts_request()
         connection = self._connections.add(accepted.address)
-        task = self._runtime.create_task(self._serve(connection, accepted))
-        if not task.done():
+        task = begin_task(self._runtime.create_task, self._serve(connection, accepted), connection, accepted.fd)
+        if task is not None and not task.done():
             # soon: a task that is cancelled before its first step would leave the descriptor open
             connection.end = lambda: self._loop.call_soon(task.cancel)
 
