@@ -11,7 +11,8 @@
     runtime        `HubRuntime`: what handlers stand on, over our hub, asyncio's loop or uvloop
     alarm          a timeout that is set for every wait and hardly ever rings
     connection     one connection of the lean streams: the socket, what is unsent, and how it ends
-    transport      the same, seen as an `asyncio.Transport`
+    transport      its writing half, seen as an `asyncio.Transport`
+    handler_transport  both halves: `writer.transport`
     stepping       the coroutine of a connection's task, stepped by the poller
     streams        `StreamReader` and `StreamWriter` for async handlers
     futures        the small awaitable that steps a task as soon as its socket is readable

@@ -6,11 +6,12 @@ States: open -> closing (the buffer still drains) -> closed. An error or `abort`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import weakref
 from asyncio.trsock import TransportSocket
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NoReturn
 
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import WRITE
@@ -26,7 +27,8 @@ class Drained(asyncio.Future[None]):
     """
 
     def send(self, value: object) -> None:
-        """End, as the coroutine of a task."""
+        """End, as the coroutine of a task; raise what the future was given."""
+        self.result()
         raise StopIteration
 
     def throw(self, *error: Any) -> None:
@@ -50,6 +52,18 @@ def drained(loop: asyncio.AbstractEventLoop) -> Drained:
     return found
 
 
+def failing(loop: asyncio.AbstractEventLoop, error: BaseException) -> Drained:
+    """Return a future of `loop` that raises `error` wherever it is awaited."""
+    found = Drained(loop=loop)
+    found.set_exception(error)
+    found.exception()  # mark it as seen, so that it is not reported if nothing awaits it
+    return found
+
+
+def _refuse(data: object, flags: int = 0) -> NoReturn:
+    raise RuntimeError("unable to write; sendfile is in progress")
+
+
 def _nothing() -> None:
     """Stand for the callback of whoever is gone."""
 
@@ -62,9 +76,9 @@ class Connection:
         "_high",
         "_linger",
         "_low",
-        "_on_closed",
         "_peername",
         "_send",
+        "_sockname",
         "_waiters",
         "clear",
         "closed",
@@ -72,10 +86,12 @@ class Connection:
         "drained",
         "error",
         "loop",
+        "on_closed",
         "on_paused",
         "on_resumed",
         "paused",
         "sock",
+        "transport",
         "unsent",
         "watch",
         "watches",
@@ -98,15 +114,18 @@ class Connection:
         self.paused = False  # unsent rose above the high-water mark and is not yet below the low one
         self.closing = False
         self.closed = False
-        self.error: OSError | None = None  # what broke the connection, for drain and wait_closed
+        self.error: Exception | None = None  # what broke the connection, for drain and wait_closed
         self.clear = True  # open, nothing unsent, no end wanted: the one flag the hot path looks at
         self.on_paused: Callable[[], object] | None = None  # for a protocol: `unsent` rose above the high-water mark
         self.on_resumed: Callable[[], object] | None = None  # ... and fell below the low one
-        self.drained: Drained
-        """What `drain` returns while nobody has to wait; set by whoever makes a `StreamWriter` of the connection."""
+        self.on_closed = on_closed
+        self.drained: Drained | None = None
+        """What `drain` returns if there is nothing to wait for; set where a `StreamWriter` is made."""
+        self.transport: Any = None
+        """The `asyncio.Transport` that a handler has asked for, while the connection is open."""
         self._send = sock.send
-        self._on_closed = on_closed
         self._peername = peername
+        self._sockname: Any = None  # set at the close, for streams
         self._waiters: list[asyncio.Future[None]] | None = None  # of drain and wait_closed; each looks again when woken
         self._linger: asyncio.TimerHandle | None = None
         self._eof_wanted = False
@@ -133,7 +152,7 @@ class Connection:
 
     def drain(self) -> Awaitable[None]:
         """Return what to await until the buffer is below its low-water mark, if it rose above the high one."""
-        return self.drained if self.clear else self._drain_slowly()
+        return self.drained if self.clear else self._drain_slowly()  # type: ignore[return-value]  # of a StreamWriter
 
     # -- everything else ------------------------------------------------------------------------------------------
 
@@ -203,6 +222,7 @@ class Connection:
             self._shut_down()
         else:
             self.clear = True
+            self._wake()
 
     def write_eof(self) -> None:
         """Shut the writing half down once everything is sent."""
@@ -241,7 +261,7 @@ class Connection:
         self.clear = False
         self._finish()
 
-    def failed(self, error: OSError) -> None:
+    def failed(self, error: Exception) -> None:
         """The socket reported `error`: nothing more can be sent or received."""
         if self.error is None:
             self.error = error
@@ -255,25 +275,30 @@ class Connection:
             self._linger.cancel()
             self._linger = None
         self.watches.release(self.watch)
+        if self.drained is not None:  # a handler may ask later
+            self._sockname = self._ask(self.sock.getsockname)
         self.sock.close()
+        self.transport = None
         self._wake()
-        self._on_closed()
+        self.on_closed()
 
     def let_go(self) -> None:
         """Hold nobody who holds this connection: it is closed, and they have been told."""
         self.on_paused = self.on_resumed = None
-        self._on_closed = _nothing
+        self.on_closed = _nothing
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
     async def _drain_slowly(self) -> None:
+        if self.drained is not None:
+            await self.drained  # raises the exception that the reader was given
         if self.error is None and self.closing:
             await asyncio.sleep(0)  # as asyncio does: let a loop of writes notice the end
         while self.paused and not self.closed:
             await self._woken()
         if self.error is not None:
             raise self.error
-        if self.closed and self.unsent:
+        if self.closed or (self.closing and not self.unsent):
             raise ConnectionResetError("Connection lost")
 
     async def wait_closed(self) -> None:
@@ -282,6 +307,20 @@ class Connection:
             await self._woken()
         if self.error is not None:
             raise self.error
+
+    @contextlib.contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Refuse writes within a `with` block, because a file is being sent. Nothing must be unsent."""
+        send, self._send = self._send, _refuse
+        try:
+            yield
+        finally:
+            self._send = send
+
+    async def wait_sent(self) -> None:
+        """Wait until nothing is unsent, or the connection is closed."""
+        while self.unsent and not self.closed:
+            await self._woken()
 
     async def _woken(self) -> None:
         waiter: asyncio.Future[None] = self.loop.create_future()
@@ -299,26 +338,28 @@ class Connection:
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return `peername`, `sockname` (while open) or `socket`; `default` for anything else.
+        """Return `peername`, `sockname` or `socket`; `default` for anything else.
 
         The socket is asyncio's `TransportSocket`, which cannot be made to block: that would stop the whole loop.
         """
         if name == "peername":  # as accept(2) told it: the kernel forgets it when the peer resets
-            return self._peername if self._peername is not None else self._ask_peername(default)
+            return self._peername if self._peername is not None else self._ask(self.sock.getpeername, default)
         if name == "socket":
             return TransportSocket(self.sock)
         if name == "sockname":
-            try:
-                return self.sock.getsockname()
-            except OSError:
-                return default
+            return self._sockname if self._sockname is not None else self._ask(self.sock.getsockname, default)
         return default
 
-    def _ask_peername(self, default: Any) -> Any:
+    @staticmethod
+    def _ask(ask: Callable[[], Any], default: Any = None) -> Any:
         try:
-            return self.sock.getpeername()
+            return ask()
         except OSError:
             return default
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or about to be."""
+        return self.closing
 
     def set_limits(self, high: int | None, low: int | None) -> None:
         """Set the water marks in bytes, with asyncio's defaults. Raises `ValueError`."""

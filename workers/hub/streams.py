@@ -1,24 +1,30 @@
-"""`StreamReader` and `StreamWriter`: what `handle(reader, writer)` gets on the hub, with the methods of asyncio's.
+"""`StreamReader` and `StreamWriter`: what `handle(reader, writer)` gets on the hub, subclasses of asyncio's.
 
 asyncio's streams push: bytes arrive in a buffer whether anybody reads or not, and a transport, a protocol and a
 flow-control object stand between socket and handler. These pull: `read` takes from the socket what the handler asks
 for, so an unread connection fills the kernel's buffer and TCP slows the peer down by itself. Writing tries at once
 and keeps what does not fit.
 
-Differences from asyncio's that a handler can see: a reset is noticed by the next read or write, not before.
+A reader that is made by its constructor, or whose transport has begun to push (see `handler_transport`), is *fed*, and
+then works as asyncio's does, with asyncio's code where it need not be quick. The names that both use (`_buffer`,
+`_eof`, `_exception`, `_waiter`, `_paused`, `_transport`) are asyncio's for that reason. CPython's own tests of streams
+run on these classes (tests/integration/test_cpython_streams.py). The manual lists the differences.
 Benchmark: `python -m benchmarks echo`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
+import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from hybrid.workers.hub.connection import Connection, drained
+from hybrid.workers.hub.connection import Connection, drained, failing
 from hybrid.workers.hub.futures import Readiness
+from hybrid.workers.hub.handler_transport import HandlerTransport
 from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.hub.transport import StreamTransport
+from hybrid.workers.hub.watch import Watch
 from hybrid.workers.runtime import Accepted
 
 LIMIT = 64 * 1024  # bytes; asyncio's default for the longest line
@@ -32,7 +38,7 @@ _scratch_view = memoryview(_scratch)
 _BUSY = "read() called while another coroutine is already waiting for incoming data"
 
 
-class StreamReader:
+class StreamReader(asyncio.StreamReader):
     """The reading side. Every coroutine raises `ConnectionResetError` and its kin when the peer is gone."""
 
     __slots__ = (
@@ -42,23 +48,51 @@ class StreamReader:
         "_eof",
         "_exception",
         "_limit",
+        "_loop",
         "_plain",
         "_readiness",
         "_recv",
         "_watch",
     )
+    _buffer: Any  # b"" until readline and its kin have taken too much, then a bytearray
+    _connection: Connection | None
+    """What is pulled from; None: the reader is fed."""
+    _eager: int
+    """Reads that may be tried before waiting."""
+    _eof: bool
+    _exception: Exception | None
+    _limit: int
+    _loop: asyncio.AbstractEventLoop
+    _plain: bool
+    """It pulls; nothing buffered, no end, no error: the one flag the hot path looks at."""
+    _readiness: Readiness
+    _recv: Callable[[int], bytes]
+    _watch: Watch
+    _paused = False
+    _waiter: asyncio.Future[None] | None = None
 
-    def __init__(self, connection: Connection, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._connection = None
+        self._eager = 0
+        self._plain = False
+        super().__init__(limit, loop)
+
+    @classmethod
+    def of(cls, connection: Connection, limit: int = LIMIT) -> StreamReader:
+        """Return a reader that pulls from `connection`."""
+        self = cls.__new__(cls)
         self._connection = connection
+        self._loop = connection.loop
         self._watch = connection.watch
         self._readiness = Readiness(connection.loop, connection.watches, connection.watch)
         self._recv = connection.sock.recv
         self._limit = limit
-        self._buffer: bytearray | None = None  # what readline and its kin took too much of
-        self._eager = 1  # reads that may be tried before waiting: a new connection often brings its first bytes
+        self._buffer = b""
+        self._eager = 1  # a new connection often brings its first bytes
         self._eof = False
-        self._exception: BaseException | None = None
-        self._plain = True  # nothing buffered, no end, no error: the one flag the hot path looks at
+        self._exception = None
+        self._plain = True
+        return self
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
 
@@ -74,12 +108,16 @@ class StreamReader:
             if self._watch.on_readable is not None:
                 raise RuntimeError(_BUSY)
             await self._readiness
+            if not self._plain:  # it was fed
+                return await self._read_slowly(n)  # type: ignore[unreachable]
             self._eager = _EAGER
         while True:
             try:
                 data = self._recv(n)
             except BlockingIOError:
                 await self._wait()
+                if not self._plain:
+                    return await self._read_slowly(n)  # type: ignore[unreachable]
                 continue
             except OSError as error:
                 if self._ended_by(error):
@@ -106,9 +144,11 @@ class StreamReader:
         if n == 0:
             return b""
         if n > 0:
-            return self._take(min(n, len(self._buffer or b"")))  # nothing is left of it at the end
-        parts = [self._take(len(self._buffer or b""))]
-        while not self._eof and (block := await self.read(_CHUNK)):
+            while not self._buffer and await self._fill("read"):
+                pass
+            return self._take(n)
+        parts = [self._take(len(self._buffer))]
+        while block := await self.read(_CHUNK):
             parts.append(block)
         return b"".join(parts)
 
@@ -122,126 +162,192 @@ class StreamReader:
         except asyncio.IncompleteReadError as error:
             return error.partial
         except asyncio.LimitOverrunError as error:
-            buffer = self._buffer or bytearray()
-            if buffer.startswith(b"\n", error.consumed):
-                del buffer[: error.consumed + 1]
-            else:
-                buffer.clear()
+            found = self._buffer.startswith(b"\n", error.consumed)
+            self._take(error.consumed + 1 if found else len(self._buffer))
             raise ValueError(error.args[0]) from None
 
-    async def readuntil(self, separator: bytes | tuple[bytes, ...] = b"\n") -> bytes:
+    async def readuntil(self, separator: Any = b"\n") -> bytes:
         """Return the bytes up to and with `separator` (the first to match of a tuple, as in Python 3.13).
 
         Raises `IncompleteReadError` at the end, `LimitOverrunError` beyond the limit (the bytes stay), `ValueError`
         for an empty separator.
         """
         separators = separator if isinstance(separator, tuple) else (separator,)
-        if not separators or not all(separators):
-            raise ValueError("Separator should contain at least one byte")
+        if not separators:
+            raise ValueError("Separator should contain at least one element")
+        if not all(separators):
+            raise ValueError("Separator should be at least one-byte string")
+        if self._exception is not None:
+            raise self._exception
         longest = max(map(len, separators))
         searched = 0
         while True:
-            buffer = self._buffer or b""
-            ends = [(at + len(item), at) for item in separators if (at := buffer.find(item, searched)) >= 0]
+            buffer = self._buffer
+            ends = [(at + len(item), -at) for item in separators if (at := buffer.find(item, searched)) >= 0]
             if ends:
-                end, at = min(ends)
-                if at > self._limit:
-                    raise asyncio.LimitOverrunError("Separator is found, but chunk is longer than limit", at)
+                end, at = min(ends)  # of two that end there the shorter one
+                if -at > self._limit:
+                    raise asyncio.LimitOverrunError("Separator is found, but chunk is longer than limit", -at)
                 return self._take(end)
             searched = max(0, len(buffer) + 1 - longest)
             if searched > self._limit:
                 raise asyncio.LimitOverrunError("Separator is not found, and chunk exceed the limit", searched)
-            if not await self._fill():
-                raise asyncio.IncompleteReadError(self._take(len(self._buffer or b"")), None)
+            if not await self._fill("readuntil"):
+                raise asyncio.IncompleteReadError(self._take(len(self._buffer)), None)
 
     async def readexactly(self, n: int) -> bytes:
         """Return exactly `n` bytes. Raises `IncompleteReadError` at the end, `ValueError` for a negative `n`."""
         if n < 0:
             raise ValueError("readexactly size can not be less than zero")
-        while len(self._buffer or b"") < n:
-            if not await self._fill():
-                raise asyncio.IncompleteReadError(self._take(len(self._buffer or b"")), n)
+        if self._exception is not None:
+            raise self._exception
+        while len(self._buffer) < n:
+            if not await self._fill("readexactly"):
+                raise asyncio.IncompleteReadError(self._take(len(self._buffer)), n)
         return self._take(n)
 
-    async def _fill(self) -> bool:
-        """Append what the socket has to the buffer; False at the end."""
+    async def _fill(self, caller: str) -> bool:
+        """Wait until there may be more in the buffer; False at the end."""
         if self._exception is not None:
             raise self._exception
         if self._eof:
             return False
+        if self._connection is None:
+            await self._wait_for_data(caller)  # type: ignore[attr-defined]  # asyncio's
+            return True
         if self._eager:
             self._eager -= 1
         else:
             await self._wait()
             self._eager = _EAGER
-        while True:
-            try:
-                count = self._connection.sock.recv_into(_scratch)
-            except BlockingIOError:
-                await self._wait()
-                continue
-            except OSError as error:
-                if self._ended_by(error):
-                    return False
-                raise self._exception or error from None
-            break
+        self._pull()
+        return True
+
+    def _pull(self) -> None:
+        """Append what the socket has to the buffer; note its end or its error."""
+        if self._connection is None or self._eof or self._exception is not None:
+            return  # fed meanwhile
+        try:
+            count = self._connection.sock.recv_into(_scratch)
+        except BlockingIOError:
+            self._eager = 0
+            return
+        except OSError as error:
+            self._ended_by(error)
+            return
         if count != _CHUNK:
             self._eager = 0
-        if self._buffer is None:
-            self._buffer = bytearray()
-        self._buffer += _scratch_view[:count]
         self._plain = False
-        self._eof = count == 0
-        return not self._eof
+        if count:
+            self._own_buffer()
+            self._buffer += _scratch_view[:count]
+        else:
+            self._eof = True
+
+    def _own_buffer(self) -> None:
+        if type(self._buffer) is bytes:
+            self._buffer = bytearray()
 
     def _take(self, count: int) -> bytes:
-        if not count or self._buffer is None:
+        if not self._buffer:
             return b""
         taken = bytes(memoryview(self._buffer)[:count])
         del self._buffer[:count]
-        self._plain = not self._buffer and not self._eof and self._exception is None
+        self._plain = not self._buffer and not self._eof and self._exception is None and self._connection is not None
+        if self._paused:
+            self._maybe_resume_transport()  # type: ignore[attr-defined]  # asyncio's
         return taken
 
     def _ended_by(self, error: OSError) -> bool:
         """Take note of a failed read: True if this side closed the connection meanwhile, which reads as the end."""
-        if self._connection.closed and self._connection.error is None:
-            self._eof = True
-            self._plain = False
-            return True
+        connection = self._connection
+        assert connection is not None
         self._plain = False
-        self._exception = self._connection.error or error
-        self._connection.failed(error)
+        if connection.closed and connection.error is None:
+            self._eof = True
+            return True
+        self._exception = connection.error or error
+        connection.failed(error)
         return False
 
     def at_eof(self) -> bool:
-        """Whether the end was seen and everything before it was read."""
+        """Whether the end has come and everything before it was read.
+
+        A reader that pulls looks into the socket now, unless a coroutine is waiting for it.
+        """
+        if not self._buffer and self._connection is not None and self._watch.on_readable is None:
+            self._pull()
         return self._eof and not self._buffer
 
-    def exception(self) -> BaseException | None:
+    def exception(self) -> Exception | None:
         """The error that ended the reading, if any."""
+        if self._exception is None and self._connection is not None:
+            return self._connection.error
         return self._exception
 
-    def __aiter__(self) -> StreamReader:
-        return self
+    # -- being fed -------------------------------------------------------------------------------------------------
 
-    async def __anext__(self) -> bytes:
-        line = await self.readline()
-        if not line:
-            raise StopAsyncIteration
-        return line
+    def feed_data(self, data: Iterable[Any]) -> None:
+        """Append `data` to what is to be read."""
+        self._own_buffer()
+        super().feed_data(data)
+        self._was_fed()
+
+    def feed_eof(self) -> None:
+        """End what is to be read."""
+        super().feed_eof()
+        self._was_fed()
+
+    def set_exception(self, exc: Exception) -> None:
+        """Have every read, and the writer's `drain`, raise `exc`."""
+        super().set_exception(exc)
+        if self._connection is not None:
+            self._connection.drained = failing(self._loop, exc)
+        self._was_fed()
+
+    def _was_fed(self) -> None:
+        self._plain = False
+        if self._connection is not None and self._watch.on_readable is not None:
+            self._loop.call_soon(self._watch.wake_waiters)
+
+    def is_fed_by(self, transport: HandlerTransport) -> None:
+        """Pull no more: from now on `transport` feeds this reader."""
+        if self._connection is not None:
+            self._own_buffer()
+            self._was_fed()
+            self._connection = None
+            self._transport = transport
+
+    @property
+    def _transport(self) -> Any:
+        connection = self._connection
+        if connection is None:
+            return self.__dict__.get("_transport")
+        found = connection.transport
+        if found is None:
+            found = HandlerTransport(connection, self)
+            if not connection.closed:
+                connection.transport = found
+        return found
+
+    @_transport.setter
+    def _transport(self, transport: Any) -> None:
+        self.__dict__["_transport"] = transport
 
 
-class StreamWriter:
+class StreamWriter(asyncio.StreamWriter):
     """The writing side. When the last reference goes, an open connection is closed."""
 
-    __slots__ = ("__weakref__", "_connection", "drain", "write")
+    __slots__ = ("_connection", "_reader", "drain", "write")
+    _tls: Any = None  # asyncio's transport, after `start_tls`
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, reader: StreamReader) -> None:
         self._connection = connection
+        self._reader = reader
         connection.drained = drained(connection.loop)
-        self.write: Callable[[Any], None] = connection.write
+        self.write: Callable[[Any], None] = connection.write  # type: ignore[assignment]
         """Send `data` (any bytes-like object) or keep what does not fit until it does; never blocks."""
-        self.drain: Callable[[], Awaitable[None]] = connection.drain
+        self.drain: Callable[[], Awaitable[None]] = connection.drain  # type: ignore[assignment]
         """Wait until the write buffer is below its low-water mark, if it rose above the high one (64 KiB).
 
         Raises `ConnectionResetError` and its kin when the connection is lost.
@@ -250,10 +356,6 @@ class StreamWriter:
     def writelines(self, data: Iterable[Any]) -> None:
         """Write the concatenation of `data`, in one system call if it fits."""
         self.write(b"".join(data))
-
-    def can_write_eof(self) -> bool:
-        """TCP and UNIX streams can be half closed."""
-        return True
 
     def write_eof(self) -> None:
         """Close the writing half once everything is sent; reading goes on."""
@@ -275,13 +377,60 @@ class StreamWriter:
         """`peername`, `sockname` or `socket`; else `default`."""
         return self._connection.get_extra_info(name, default)
 
-    @property
-    def transport(self) -> StreamTransport:
-        """An `asyncio.Transport` for code that wants one (`abort`, write buffer limits)."""
-        return StreamTransport(self._connection)
+    async def start_tls(self, sslcontext: ssl.SSLContext, **options: Any) -> None:
+        """Speak TLS from now on; what the reader has taken of the handshake already is not lost.
 
-    def __del__(self) -> None:
-        self._connection.close()
+        From here on the streams are asyncio's, over asyncio's TLS transport. Raises `ssl.SSLError`, `OSError`.
+        """
+        await self.drain()
+        transport, reader = self._transport, self._reader
+        if self._tls is None:
+            transport.pause_reading()
+            transport.give_back(reader._take(len(reader._buffer)))
+        await super().start_tls(sslcontext, **options)
+
+    # -- the names that asyncio's methods use ------------------------------------------------------------------------
+
+    @property
+    def _transport(self) -> Any:
+        return self._tls or self._reader._transport
+
+    @_transport.setter
+    def _transport(self, transport: Any) -> None:
+        self._tls = transport
+        self.__class__ = TlsStreamWriter
+
+    @property
+    def _protocol(self) -> Any:
+        return self._reader._transport.streams_protocol()
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return self._connection.loop
+
+    def __del__(self, warnings: Any = warnings) -> None:
+        if self.is_closing():
+            return
+        if self._loop.is_closed():
+            self._connection.abort()
+            warnings.warn("loop is closed", ResourceWarning, stacklevel=1)
+        else:
+            self.close()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
+
+
+class TlsStreamWriter(StreamWriter):
+    """What a writer becomes by `start_tls`: each method is asyncio's, over the transport that asyncio has made."""
+
+    __slots__ = ()
+    write = asyncio.StreamWriter.write
+    drain = asyncio.StreamWriter.drain
+    writelines = asyncio.StreamWriter.writelines
+    write_eof = asyncio.StreamWriter.write_eof
+    close = asyncio.StreamWriter.close
+    is_closing = asyncio.StreamWriter.is_closing
+    wait_closed = asyncio.StreamWriter.wait_closed
+    get_extra_info = asyncio.StreamWriter.get_extra_info
 
 
 async def open_streams(
@@ -289,4 +438,5 @@ async def open_streams(
 ) -> tuple[StreamReader, StreamWriter]:
     """Return reader and writer over an accepted connection; `closed()` is called when it is closed. Does not block."""
     connection = Connection(runtime.loop, runtime.watches, accepted.socket(), closed, accepted.address)
-    return StreamReader(connection), StreamWriter(connection)
+    reader = StreamReader.of(connection)
+    return reader, StreamWriter(connection, reader)

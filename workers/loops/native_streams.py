@@ -11,6 +11,10 @@ from hybrid.workers.runtime import Accepted, Runtime
 LIMIT = 64 * 1024  # bytes; asyncio's default
 
 
+def _served(*_: object) -> None:
+    """Mark a protocol as the server's end: asyncio's `StreamWriter.start_tls` looks for a callback there."""
+
+
 async def open_streams(
     runtime: Runtime, accepted: Accepted, closed: Callable[[], None]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -25,6 +29,7 @@ async def open_streams(
     except BaseException:
         sock.close()
         raise
+    protocol._client_connected_cb = _served
     # `protocol` holds the only strong reference to itself through the transport: StreamReaderProtocol refers to the
     # reader weakly, so the reader must stay referenced by the handler, as with asyncio.open_connection
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
