@@ -38,6 +38,15 @@ _scratch_view = memoryview(_scratch)
 _BUSY = "read() called while another coroutine is already waiting for incoming data"
 
 
+def _find_first(buffer: bytes, separators: tuple[bytes, ...], start: int) -> tuple[int, int]:
+    """Return place and length of the separator that ends first, of the shortest if several do; (-1, 0) for none."""
+    ends = [(at + len(item), len(item)) for item in separators if (at := buffer.find(item, start)) >= 0]
+    if not ends:
+        return -1, 0
+    end, length = min(ends)
+    return end - length, length
+
+
 class StreamReader(asyncio.StreamReader):
     """The reading side. Every coroutine raises `ConnectionResetError` and its kin when the peer is gone."""
 
@@ -172,23 +181,25 @@ class StreamReader(asyncio.StreamReader):
         Raises `IncompleteReadError` at the end, `LimitOverrunError` beyond the limit (the bytes stay), `ValueError`
         for an empty separator.
         """
-        separators = separator if isinstance(separator, tuple) else (separator,)
-        if not separators:
+        several = isinstance(separator, tuple)
+        if several and not separator:
             raise ValueError("Separator should contain at least one element")
-        if not all(separators):
+        if not (all(separator) if several else separator):
             raise ValueError("Separator should be at least one-byte string")
         if self._exception is not None:
             raise self._exception
-        longest = max(map(len, separators))
+        length = longest = max(map(len, separator)) if several else len(separator)
         searched = 0
         while True:
             buffer = self._buffer
-            ends = [(at + len(item), -at) for item in separators if (at := buffer.find(item, searched)) >= 0]
-            if ends:
-                end, at = min(ends)  # of two that end there the shorter one
-                if -at > self._limit:
-                    raise asyncio.LimitOverrunError("Separator is found, but chunk is longer than limit", -at)
-                return self._take(end)
+            if several:
+                at, length = _find_first(buffer, separator, searched)
+            else:
+                at = buffer.find(separator, searched)
+            if at >= 0:
+                if at > self._limit:
+                    raise asyncio.LimitOverrunError("Separator is found, but chunk is longer than limit", at)
+                return self._take(at + length)
             searched = max(0, len(buffer) + 1 - longest)
             if searched > self._limit:
                 raise asyncio.LimitOverrunError("Separator is not found, and chunk exceed the limit", searched)
@@ -249,11 +260,16 @@ class StreamReader(asyncio.StreamReader):
             self._buffer = bytearray()
 
     def _take(self, count: int) -> bytes:
-        if not self._buffer:
+        buffer = self._buffer
+        if count < len(buffer):
+            taken = bytes(memoryview(buffer)[:count])
+            del buffer[:count]
+        elif buffer:
+            taken = bytes(buffer)
+            buffer.clear()
+            self._plain = not self._eof and self._exception is None and self._connection is not None
+        else:
             return b""
-        taken = bytes(memoryview(self._buffer)[:count])
-        del self._buffer[:count]
-        self._plain = not self._buffer and not self._eof and self._exception is None and self._connection is not None
         if self._paused:
             self._maybe_resume_transport()  # type: ignore[attr-defined]  # asyncio's
         return taken
