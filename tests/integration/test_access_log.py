@@ -231,7 +231,8 @@ def open_session(process: HybridProcess, path: bytes) -> Iterator[socket.socket]
 def test_the_client_and_the_scheme_are_those_that_a_proxy_tells(loop: str, tmp_path: Path) -> None:
     form = "%(h)s %({REMOTE_PORT}e)s %({wsgi.url_scheme}e)s %({host}i)s %(X)s"
     fields = ("x-forwarded-for: 192.0.2.7:99", "x-forwarded-proto: https", "x-forwarded-host: shop.test")
-    with running((loop, "asgi"), tmp_path, "--access-log", form, "--forwarded-allow-ips", "127.0.0.1") as process:
+    options = ("--access-log", form, "--forwarded-allow-ips", "127.0.0.1", "--forwarded-host")
+    with running((loop, "asgi"), tmp_path, *options) as process:
         with connected(process.address) as sock:
             send_request(sock, "/", *fields)
             assert read_answer(sock).status == 200
