@@ -176,6 +176,14 @@ async def test_what_is_fed_is_read(ends: Ends) -> None:
 
 
 @on_streams
+async def test_any_amount_can_be_fed(ends: Ends) -> None:
+    ends.reader.feed_data(BIG)
+    ends.says(b"more")
+    assert await ends.reader.readexactly(len(BIG)) == BIG
+    assert await ends.reader.read(10) == b"more"
+
+
+@on_streams
 async def test_feeding_wakes_a_read_that_waits(ends: Ends) -> None:
     for read in (lambda: ends.reader.read(10), ends.reader.readline, lambda: ends.reader.readexactly(4)):
         ends.loop.call_soon(ends.reader.feed_data, b"fed\n")

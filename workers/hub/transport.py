@@ -1,4 +1,4 @@
-"""`StreamTransport`: a lean connection seen as an `asyncio.Transport`, for code that reaches for `writer.transport`."""
+"""`StreamTransport`: the writing half of `asyncio.Transport` over a lean connection, for the transports of the hub."""
 
 from __future__ import annotations
 

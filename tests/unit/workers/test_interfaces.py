@@ -202,6 +202,7 @@ async def test_a_connection_whose_writer_is_kept_stays_open_after_the_handler(se
     await server.ended()
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
 @pytest.mark.parametrize("loop", ["select", "poll", "epoll"])
 def test_on_the_hub_a_connection_that_nobody_keeps_is_closed_after_the_handler(loop: str) -> None:
     async def body(server: Server) -> None:
