@@ -285,9 +285,12 @@ def is_chosen(test: str, identity: str) -> bool:
 
 
 def takes_loops(module: ModuleType) -> bool:
-    """Return True if a module has its loops from `support`: `LOOPS` itself, or the pairs that others make of it."""
+    """Return True if a module has its loops from `support`: `LOOPS` itself, or the pairs that others make of it.
+
+    Pairs may be none at all, where one loop is asked for that they leave out.
+    """
     shared = [LOOPS]
     for name in ("support.changes", "support.wsgi"):  # not imported here: they import half of the product
         made = vars(sys.modules[name]) if name in sys.modules else {}
         shared += [made[pairs] for pairs in ("PLACES", "ONE_EACH") if pairs in made]
-    return any(value is one for value in vars(module).values() for one in shared)
+    return any(value is one for value in vars(module).values() for one in shared if one)
