@@ -20,7 +20,8 @@ _WORD = struct.calcsize("P")
 _RUNTIME = re.compile(
     r"(ld-linux|ld-musl|libc[.-]|libpthread|libstdc\+\+|libgcc_s|libm[.-]|libpython|python[0-9.]*$|_greenlet)"
 )  # calls others
-# Each was tried: used before a fork, and again in the child, from several threads. libgomp and polars hang there.
+# Tried with OpenBLAS, numexpr, pyarrow and Intel's libiomp5: used before a fork, and again in the child, from several
+# threads. LLVM's libomp is libiomp5's code. libgomp and polars hang there.
 _SURVIVING = re.compile(r"(/lib(scipy_)?openblas[^/]*|/libi?omp[5.-][^/]*|/libarrow[^/]*|/numexpr/[^/]*)$")
 _SURVIVING_NAMES = frozenset({"jemalloc_bg_thd"})  # it only gives memory back
 _CURES = {
