@@ -16,6 +16,8 @@ from hybrid.supervisor.core.states import SEATED, News, State
 from hybrid.supervisor.core.table import Child
 from hybrid.workers.contract.exits import Exit
 
+_ENDS_OF_A_BOOT = frozenset({"SIGTERM", "SIGALRM"})  # how a worker ends that had nothing to drain; see `serving`
+
 
 class Lives:
     """The lives of workers."""
@@ -62,13 +64,17 @@ class Lives:
         self._generations.on_ready(child)
 
     def on_draining(self, pid: int, now: float) -> None:
-        """A worker leaves without being asked: let a successor take its slot."""
+        """A worker leaves without being asked: let a successor take its slot.
+
+        It is sent SIGTERM all the same, which a worker that drains takes no notice of: any code in its process could
+        have said so, and a worker that only says it drains would serve until it is killed.
+        """
         core = self._core
         child = core.table.child(pid)
         if child is None or child.state is not State.READY or child.is_zygote:
             return
-        core.table.move(pid, News.DRAIN, core.due(State.DRAINING, now))
         core.say_of(child, Level.WARNING, "worker was told to drain by somebody else; starting its successor")
+        core.do(core.drain(child, now))
 
     def on_failed(self, child: Child, code: int, reason: str) -> None:
         """A worker cannot start, and is about to exit."""
@@ -153,7 +159,7 @@ class Lives:
         core = self._core
         if core.verdict is not None or child.failure is not None:
             return  # the reason was said, and its siblings may leave for the same
-        untimely = how.code != 0 and not (child.ready_at is None and how.signal == "SIGTERM")
+        untimely = how.code != 0 and not (child.ready_at is None and how.signal in _ENDS_OF_A_BOOT)
         if untimely:
             core.say_of(child, Level.WARNING, f"worker died while draining: {how} after {now - child.born:.1f} s")
         elif core.phase is Phase.SERVING:

@@ -26,6 +26,8 @@ class Process:
     """It said that it cannot start."""
     is_leaving: bool = False
     """It was asked to end, or said that it does."""
+    is_unconfirmed: bool = False
+    """It only said so: a signal is to follow."""
     stalled_since: float | None = None
     is_dumped: bool = False
     """It was looked into during this stall."""
@@ -185,6 +187,9 @@ class ModelKernel:
     def _drain(self, process: Process) -> None:
         if process.heir_of is not None:
             process.heir_of = None  # it is to end after all
+            return
+        if process.is_unconfirmed:
+            process.is_unconfirmed = False
             return
         assert not process.is_leaving, "told to leave twice"
         process.is_leaving = True

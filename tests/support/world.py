@@ -166,8 +166,9 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     def worker_says_it_drains(self, data: st.DataObject) -> None:
         one = self.draw(data, "serving")
-        one.is_leaving = one.is_leaving or one.is_up
+        one.is_leaving = one.is_unconfirmed = True
         self.feed(ev.WorkerDraining(one.pid))
+        assert not one.is_unconfirmed, "a worker was believed that it drains, and not told to"
 
     @there_is("serving")
     @rule(data=st.data())

@@ -9,6 +9,7 @@ from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
     Abort,
     Adopt,
+    Drain,
     Fork,
     How,
     Kill,
@@ -130,12 +131,18 @@ def test_a_worker_that_drains_by_itself_is_replaced_at_once_and_that_is_no_failu
     actions = serving.at(5, ev.WorkerDraining(1))
     assert actions == [
         Report(Level.WARNING, "worker was told to drain by somebody else; starting its successor", 0, 1, 1),
+        Drain(1),
         steer(1),
         Adopt(2, (0,)),
         Fork(0, 1),
     ]
     assert texts(serving.step(ev.Exited(1, ENDED))) == ["worker retired"]
     assert serving.machine.workers(5)[0].restarts == 0
+
+
+def test_a_worker_that_says_it_drains_is_told_to_drain_so_that_it_is_true(serving: Play) -> None:
+    assert Drain(1) in serving.step(ev.WorkerDraining(1))
+    assert serving.step(ev.WorkerDraining(1)) == []
 
 
 def test_a_worker_that_drains_by_itself_has_no_longer_for_it_than_others(serving: Play) -> None:
