@@ -45,6 +45,9 @@ from hybrid.workers.wear import Endurance
 _log = logging.getLogger("hybrid")
 CLEAN_UP = 1.0  # seconds that ended handlers get for their `finally` blocks, within the drain deadline
 INTERRUPT = 5.0  # seconds before that in which a web application knows that its clients are gone
+_START_UP_ENDS = (
+    1.0  # seconds that a start-up gets to end once it is cancelled, or once a loop stuck in it gets SIGTERM
+)
 _ADAPTERS: dict[Kind, Any] = {
     Kind.SYNC_STREAM: SyncStream,
     Kind.ASYNC_STREAM: AsyncStream,
@@ -72,6 +75,7 @@ class Worker:
         self._misunderstood = False  # an order was, and it was logged
         self._adopted: list[Acceptor] = []  # acceptors of other slots' queues, once draining
         self._draining = asyncio.Event()
+        self._serves = False  # the start-up is over
         self._exit = Exit.OK
         self._adapter = self._make_adapter()
 
@@ -105,6 +109,7 @@ class Worker:
     async def run(self) -> Exit | Promotion:
         """Serve until drained; return the exit code, or what this process is to be then.
 
+        A worker that is told to end before it serves has nothing to drain: its start-up is cancelled.
         Raises `BootError` if the application's start-up fails.
         """
         self._loop.set_exception_handler(self._log_loop_error)
@@ -115,7 +120,8 @@ class Worker:
         forks.guard(self._seat.channel, self._abandon)
         self._runtime.observe(self._heartbeat)
         self._loop.add_reader(self._seat.channel.fileno(), self._supervisor_spoke)
-        await self._start_up()
+        if not await self._start_up():
+            return self._end_deaf()
         gc.collect()
         gc.freeze()  # what is loaded lives as long as the worker: collections need not look at it again
         servers = [self._serve(listener) for listener in self._seat.own_listeners]
@@ -131,6 +137,14 @@ class Worker:
         if self._promotion is not None:
             self._adoption.forget()
             return self._promotion
+        return self._end_deaf()
+
+    def _end_deaf(self) -> Exit:
+        """Take no notice of another SIGTERM; return the exit code. Closing the loop would make the signal fatal."""
+        old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        self._loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, _do_nothing)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
         return self._exit
 
     def _serve(self, listener: Listener) -> Acceptor | Datagrams:
@@ -148,12 +162,26 @@ class Worker:
         self._heartbeat.abandon()
         self._runtime.abandon()
 
-    async def _start_up(self) -> None:
+    async def _start_up(self) -> bool:
+        """Have the application get ready; False if this process was told to end before that."""
+        starting = self._loop.create_task(self._adapter.start_up(), name="start-up")
+        told = self._loop.create_task(self._draining.wait())
+        await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if not starting.done():
+            self._limit_life(3 * _START_UP_ENDS)  # this wait, that of the loop's end, and some room
+            starting.cancel()
+            await asyncio.wait((starting,), timeout=_START_UP_ENDS)
+            return False
         try:
-            await self._adapter.start_up()
+            starting.result()
         except BootError as error:
             self._tell(BootFailed(code=int(error.code), reason=error.reason))
             raise
+        self._serves = True
+        if self._exit is not Exit.ORPHANED:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # a signal may have come in the last moment
+        return True
 
     # -- the supervisor ----------------------------------------------------------------------------------------------
 
@@ -232,16 +260,18 @@ class Worker:
     def _on_sigterm(self, number: int, frame: object) -> None:
         """Run by Python between two bytecodes, also in a handler that never waits."""
         if os.getppid() != self._seat.supervisor_pid:
-            self._limit_life()
+            self._limit_life(self._seat.graceful_timeout + CLEAN_UP)
+        elif not self._serves:
+            self._limit_life(_START_UP_ENDS)
 
-    def _limit_life(self) -> None:
-        """Let the kernel's timer (SIGALRM) end the process at the deadline: no supervisor is left to send SIGKILL."""
+    def _limit_life(self, seconds: float) -> None:
+        """Let the kernel's timer (SIGALRM) end the process: no supervisor is left to send SIGKILL, or it need not."""
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, self._seat.graceful_timeout + CLEAN_UP)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def _orphaned(self) -> None:
         self._exit = Exit.ORPHANED
-        self._limit_life()
+        self._limit_life(self._seat.graceful_timeout + CLEAN_UP)
         self._drain_asked("the supervisor is gone")
 
     # -- draining ----------------------------------------------------------------------------------------------------
@@ -295,3 +325,7 @@ def _stop_all(servers: list[Acceptor | Datagrams], stopped: asyncio.Future[None]
         server.stop()
     if not stopped.done():
         stopped.set_result(None)
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    """Handle a signal that changes nothing any more."""

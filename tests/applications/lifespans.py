@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 from typing import Any
 
 
@@ -54,3 +56,29 @@ async def never_stops(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.Event().wait()
     finally:
         note("cancelled")
+
+
+async def never_starts(scope: Any, receive: Any, send: Any) -> None:
+    """Wait in the start-up until it is cancelled."""
+    await receive()
+    note("starting")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        note("cancelled")
+
+
+async def refuses_to_end(scope: Any, receive: Any, send: Any) -> None:
+    """Wait in the start-up, cancelled or not."""
+    await receive()
+    note("starting")
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
+async def blocks(scope: Any, receive: Any, send: Any) -> None:
+    """Block the loop in the start-up."""
+    await receive()
+    note("starting")
+    threading.Event().wait()

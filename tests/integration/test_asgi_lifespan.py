@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from support.loops import LOOPS
 from support.referee import get
-from support.service import serving
+from support.service import eventually, serving
 
 from hybrid.workers.contract.exits import Exit
 
@@ -63,3 +64,26 @@ def test_a_shutdown_that_never_ends_is_cancelled_within_the_grace_period(loop: s
         assert process.stop() == Exit.OK
     assert notes(tmp_path) == ["cancelled"]
     assert "the application's shutdown took longer than the grace period" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "number"),
+    [
+        ("never_starts", signal.SIGTERM),
+        ("never_starts", signal.SIGINT),
+        ("refuses_to_end", signal.SIGTERM),
+        ("blocks", signal.SIGTERM),
+    ],
+)
+def test_a_stop_during_the_start_up_does_not_wait_for_it(
+    loop: str, tmp_path: Path, target: str, number: signal.Signals
+) -> None:
+    """The grace period is for work that was accepted, and there is none: the start-up is cancelled, and then ended."""
+    arguments = ("--loop", loop, "--workers", "1", "--graceful-timeout", "1h")
+    with serving(f"lifespans:{target}", *arguments, cwd=tmp_path, ready=False) as process:
+        eventually(lambda: notes(tmp_path) == ["starting"], "the application starts")
+        process.signal(number)
+        assert process.wait() == Exit.OK
+        assert "WARNING" not in process.stderr
+    if target == "never_starts":
+        assert notes(tmp_path) == ["starting", "cancelled"]
