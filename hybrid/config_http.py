@@ -74,6 +74,8 @@ class HttpFields:
     """Slowest request body that is waited for, in bytes per second."""
     keep_alive_timeout: float = _LIMITS.keep_alive_timeout
     """How long a connection may be idle between two requests."""
+    idle_close_delay: float = _LIMITS.idle_close_delay
+    """How long an idle connection stays open once the whole service stops; 0: for `keep_alive_timeout`."""
     send_timeout: float = _LIMITS.send_timeout
     """How long a client may take nothing of an answer that waits for it."""
     max_requests_per_connection: int = _LIMITS.max_requests_per_connection
@@ -159,6 +161,7 @@ _RANGES: Final = {
     "header_timeout": _TIME,
     "min_body_rate": Range(0, 1 << 30, True, " (bytes per second; 0: no limit)"),
     "keep_alive_timeout": _TIME,
+    "idle_close_delay": _TIME,
     "send_timeout": _TIME,
     "max_requests_per_connection": _COUNT,
     "max_pipelined": _COUNT,

@@ -59,6 +59,12 @@ _LIMITS = [
     _limits.duration("--header-timeout", "How long a request head may take to arrive."),
     _limits.size("--min-body-rate", "Slowest request body that is waited for, in bytes per second.", "BYTES"),
     _limits.duration("--keep-alive-timeout", "How long a connection may be idle between two requests."),
+    _limits.duration(
+        "--idle-close-delay",
+        "How long an idle connection stays open once the whole service stops, for a request that is on its way; a few "
+        "round trips. Ctrl-C closes idle connections at once, a reload after --keep-alive-timeout. 0: after "
+        "--keep-alive-timeout in any case but Ctrl-C.",
+    ),
     _limits.duration("--send-timeout", "How long a client may take nothing of an answer that waits for it."),
     _limits.count("--max-requests-per-connection", "Requests until a connection is closed."),
     _limits.count("--max-pipelined", "Requests of a connection that may wait behind the one that is answered."),

@@ -46,6 +46,7 @@ from hybrid.workers.contract.messages import (
     MessageError,
     Ready,
     Seasoned,
+    Stop,
     Unfit,
     Warm,
     Worn,
@@ -412,8 +413,12 @@ class Shell:
                 self._end_successor()
             case ev.Steer():
                 self._steer(action)
+            case ev.TellStop(pids, at_a_terminal):
+                self._tell_stop(pids, at_a_terminal=at_a_terminal)
             case ev.HoldConnections():
                 self._listeners.hold()
+            case ev.CheckQueues():
+                return self._check_queues()
             case ev.RefuseConnections():
                 self._listeners.refuse()
             case ev.Report():
@@ -440,6 +445,18 @@ class Shell:
                 knows_all = self._crew[pid].knows >= self._listeners.slots
                 listeners = () if knows_all else self._listeners.all()
                 self._crew.adopt(pid, slots, listeners, self._kernel.now())
+
+    def _tell_stop(self, pids: tuple[int, ...], *, at_a_terminal: bool) -> None:
+        slots = {one.slot for one in self._listeners.waiting() if one.slot is not None}
+        for pid in pids:
+            if pid in self._crew:
+                self._crew.tell(pid, Stop(at_a_terminal, tuple(sorted(slots))))
+
+    def _check_queues(self) -> ev.Event:
+        waiting = any(one.ends for one in self._listeners.waiting())
+        if waiting:
+            logger.debug("connections wait to be accepted: new ones are not refused yet")
+        return ev.QueuesChecked(waiting)
 
     def _start_successor(self) -> ev.Event:
         event = self._succession.start(Scale(self._configured, self._machine.wanted))

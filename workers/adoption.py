@@ -86,6 +86,12 @@ class Adoption:
         self._is_over = True
         return ended
 
+    def acceptors_at(self, slots: Collection[int]) -> list[Acceptor]:
+        """Return acceptors of the queues of these slots, for those to be emptied once: they are not started here."""
+        for slot in slots:
+            self._open(slot)
+        return [acceptor for slot in slots for acceptor in self._acceptors.get(slot, ())]
+
     def forget(self) -> None:
         """Close what was learned: this process is to be a zygote, and is taught all of it anew."""
         for sock in self._learned:
@@ -94,15 +100,18 @@ class Adoption:
 
     def _start(self, slot: int) -> None:
         """Accept at the listeners of a slot that are known by now."""
-        acceptors = self._acceptors.setdefault(slot, [])
-        for listener in list(self._known.get(slot, {}).values())[len(acceptors) :]:
-            acceptors.append(self._open_acceptor(listener))
-        for acceptor in acceptors:
+        for acceptor in self._open(slot):
             try:
                 acceptor.start()
             except (OSError, ValueError) as error:  # ENOSPC, ENOMEM; select(2) and a large descriptor
                 acceptor.pause()
                 _log.error("cannot accept what waits at slot %d: %s", slot, error)
+
+    def _open(self, slot: int) -> list[Acceptor]:
+        acceptors = self._acceptors.setdefault(slot, [])
+        for listener in list(self._known.get(slot, {}).values())[len(acceptors) :]:
+            acceptors.append(self._open_acceptor(listener))
+        return acceptors
 
 
 def _sockets(descriptors: Sequence[int]) -> list[Any]:

@@ -27,6 +27,7 @@ from hybrid.workers.contract.messages import (
     Promote,
     Ready,
     Seasoned,
+    Stop,
     Worn,
 )
 from hybrid.workers.contract.promotion import Promotion
@@ -45,6 +46,7 @@ from hybrid.workers.wear import Endurance
 _log = logging.getLogger("hybrid")
 CLEAN_UP = 1.0  # seconds that ended handlers get for their `finally` blocks, within the drain deadline
 INTERRUPT = 5.0  # seconds before that in which a web application knows that its clients are gone
+_MOST_ORDERS = 100  # of the supervisor, read before a drain begins
 _START_UP_ENDS = (
     1.0  # seconds that a start-up gets to end once it is cancelled, or once a loop stuck in it gets SIGTERM
 )
@@ -73,7 +75,9 @@ class Worker:
         self._endurance = Endurance(application.wear, self._heartbeat, self._is_worn, seasoned=self._is_seasoned)
         self._promotion: Promotion | None = None  # what this process is to be once it has drained
         self._misunderstood = False  # an order was, and it was logged
-        self._adopted: list[Acceptor] = []  # acceptors of other slots' queues, once draining
+        self._servers: list[Acceptor | Datagrams] = []  # what reads listeners; once draining, those of other slots too
+        self._stop_order: Stop | None = None  # the whole service stops
+        self._is_over = False  # all is served: nothing may be accepted
         self._draining = asyncio.Event()
         self._serves = False  # the start-up is over
         self._exit = Exit.OK
@@ -124,8 +128,8 @@ class Worker:
             return self._end_deaf()
         gc.collect()
         gc.freeze()  # what is loaded lives as long as the worker: collections need not look at it again
-        servers = [self._serve(listener) for listener in self._seat.own_listeners]
-        for server in servers:
+        self._servers = [self._serve(listener) for listener in self._seat.own_listeners]
+        for server in self._servers:
             server.start()
         self._endurance.begin()
         self._heartbeat.tells(Activity.READY)
@@ -133,7 +137,7 @@ class Worker:
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
         await self._draining.wait()
         self._tell(Draining())  # SIGTERM may have come from somebody else, and new connections must not come here
-        await self._drain([*servers, *self._adopted])
+        await self._drain()
         if self._promotion is not None:
             self._adoption.forget()
             return self._promotion
@@ -201,12 +205,13 @@ class Worker:
             self._orphaned()
         self._loop.remove_writer(self._seat.channel.fileno())
 
-    def _supervisor_spoke(self) -> None:
-        """What can be read of the channel is an order, or the supervisor's end."""
+    def _supervisor_spoke(self) -> bool:
+        """Take an order of the supervisor, or note its end; tell whether there may be another order."""
         try:
             taken = self._seat.channel.take_over_nowait()
-            if taken is not None:
-                self._obey(*taken)
+            if taken is None:
+                return False
+            self._obey(*taken)
         except ValueError as error:  # `MessageError` among them
             if not self._misunderstood:
                 self._misunderstood = True
@@ -214,6 +219,8 @@ class Worker:
         except ChannelClosed:
             self._loop.remove_reader(self._seat.channel.fileno())
             self._orphaned()
+            return False
+        return True
 
     def _obey(self, order: Message, descriptors: list[int]) -> None:
         """Do what the supervisor says. Raises `ValueError` where that cannot be."""
@@ -226,6 +233,10 @@ class Worker:
                 self._endurance.look()
             case Adopt():
                 self._adoption.adopt(order.slots)
+            case Stop():
+                self._stop_order = order
+                if self._draining.is_set():
+                    self._hear_of_stop(order)
             case Promote(generation):
                 self._become_zygote(generation)
             case _:
@@ -254,7 +265,7 @@ class Worker:
         """Drain. What the supervisor says from now on is left in the channel: it is for the zygote."""
         if not self._draining.is_set():
             self._loop.remove_reader(self._seat.channel.fileno())
-            self._drain_asked("to become the zygote")
+            self._begin_drain("to become the zygote")
             self._promotion = Promotion(generation)
 
     def _on_sigterm(self, number: int, frame: object) -> None:
@@ -279,29 +290,48 @@ class Worker:
     def _drain_asked(self, why: str) -> None:
         self._promotion = None  # an end was asked for
         if not self._draining.is_set():
-            _log.info("draining %d connections (%s)", len(self._connections), why)
-            self._heartbeat.tells(Activity.DRAINING)
-            self._adopted = self._adoption.end()
-            self._draining.set()
+            for _ in range(_MOST_ORDERS):  # `Stop` is said before SIGTERM, which was quicker
+                if not self._supervisor_spoke():
+                    break
+            self._begin_drain(why)
 
-    async def _drain(self, servers: list[Acceptor | Datagrams]) -> None:
+    def _begin_drain(self, why: str) -> None:
+        if self._draining.is_set():  # an order that was just read has begun it
+            return
+        _log.info("draining %d connections (%s)", len(self._connections), why)
+        self._heartbeat.tells(Activity.DRAINING)
+        self._servers += self._adoption.end()
+        self._draining.set()
+
+    def _hear_of_stop(self, order: Stop) -> None:
+        """Serve what waits at slots whose own workers may not come to it; keep nothing open that is idle."""
+        if not self._is_over:
+            others = [one for one in self._adoption.acceptors_at(order.waiting) if one not in self._servers]
+            self._servers += others
+            _stop_all(self._servers)
+            self._adapter.close_idle(at_once=order.at_a_terminal)
+
+    async def _drain(self) -> None:
         """Serve what is queued and open, within the grace period; then end the handlers that are left."""
         grace = self._seat.graceful_timeout
         clean_up = min(CLEAN_UP, grace / 4)
         begins = self._loop.time()
         ends = begins + grace - clean_up
-        await self._stop(servers)
+        await self._stop()
         self._adapter.drain()
-        if not await self._finished(servers, ends - min(INTERRUPT, grace / 4)):
+        if self._stop_order is not None:
+            self._loop.call_soon(self._hear_of_stop, self._stop_order)
+        if not await self._finished(ends - min(INTERRUPT, grace / 4)):
             self._adapter.interrupt()
-            if not await self._finished(servers, ends):
+            if not await self._finished(ends):
                 await self._end(clean_up / 2)
+        self._is_over = True
         await self._adapter.shut_down(begins + grace - clean_up / 4 - self._loop.time())
 
-    async def _finished(self, servers: list[Acceptor | Datagrams], until: float) -> bool:
+    async def _finished(self, until: float) -> bool:
         """Wait until every connection and all that runs has ended, at most until a time; tell whether that is so."""
         while await self._connections.wait_empty(until - self._loop.time()):
-            await self._stop(servers)  # once more: a handshake that was under way may have filled the queue since
+            await self._stop()  # once more: a handshake that was under way may have filled the queue since
             if not len(self._connections):
                 return await self._adapter.wait_idle(until - self._loop.time())
         return False
@@ -313,18 +343,21 @@ class Worker:
         await self._connections.wait_empty(timeout)
         await self._adapter.wait_idle(timeout)
 
-    async def _stop(self, servers: list[Acceptor | Datagrams]) -> None:
+    async def _stop(self) -> None:
         """Accept what waits, then no more: in a callback, for what is accepted begins at once, and not in this task."""
         stopped: asyncio.Future[None] = self._loop.create_future()
-        self._loop.call_soon(_stop_all, servers, stopped)
+        self._loop.call_soon(self._stop_now, stopped)
         await stopped
 
+    def _stop_now(self, stopped: asyncio.Future[None]) -> None:
+        _stop_all(self._servers)
+        if not stopped.done():
+            stopped.set_result(None)
 
-def _stop_all(servers: list[Acceptor | Datagrams], stopped: asyncio.Future[None]) -> None:
+
+def _stop_all(servers: list[Acceptor | Datagrams]) -> None:
     for server in servers:
         server.stop()
-    if not stopped.done():
-        stopped.set_result(None)
 
 
 def _do_nothing(number: int, frame: object) -> None:

@@ -11,6 +11,7 @@ generations  zygotes and reloads
 stalls       loops that stand still
 upgrades     another supervisor takes over
 promotion    a warm worker becomes the next zygote
+ending       a stop: connections are held, served and then refused
 machine      `step(event, now) -> actions`, with its parts the only writer of the table
 status       what is told to whoever asks
 """

@@ -165,6 +165,14 @@ class Interrupted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class QueuesChecked:
+    """The answer to `CheckQueues`."""
+
+    waiting: bool
+    """Whether a connection waits in some queue that ends with this supervisor."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ReloadAsked:
     """Somebody asked to load new code."""
 
@@ -220,6 +228,7 @@ Event = (
     | ScaleByAsked
     | StopAsked
     | Interrupted
+    | QueuesChecked
     | ReloadAsked
     | UpgradeAsked
     | SuccessorStarted
@@ -330,8 +339,22 @@ class EndSuccessor:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class TellStop:
+    """Tell workers that the whole service stops, and to accept what waits in the queues of all slots now."""
+
+    pids: tuple[int, ...]
+    at_a_terminal: bool
+    """Somebody has pressed Ctrl-C, and waits."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class HoldConnections:
     """Let no further TCP handshake begin, and those under way be completed: workers still serve what is queued."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckQueues:
+    """Look whether a connection waits to be accepted; answered by `QueuesChecked`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -369,7 +392,9 @@ Action = (
     | Kill
     | Steer
     | Adopt
+    | TellStop
     | HoldConnections
+    | CheckQueues
     | RefuseConnections
     | StartSuccessor
     | EndSuccessor

@@ -6,7 +6,8 @@ later than `deadline()`.
 
     lives        what happens to a worker        generations  zygotes and reloads
     stalls       loops that stand still          upgrades     another supervisor
-    promotion    warm workers become zygotes     rollout      what is to be started and retired
+    promotion    warm workers become zygotes     ending       a stop, until new connections are refused
+    rollout      what is to be started and retired
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core import policy as rules
 from hybrid.supervisor.core import rollout
 from hybrid.supervisor.core.base import OVER, Core, Phase, count_of
+from hybrid.supervisor.core.ending import Ending
 from hybrid.supervisor.core.events import Level
 from hybrid.supervisor.core.generations import Generations
 from hybrid.supervisor.core.lives import Lives, exit_of
 from hybrid.supervisor.core.policy import Policy
 from hybrid.supervisor.core.promotion import Promotion
 from hybrid.supervisor.core.stalls import Stalls
-from hybrid.supervisor.core.states import KILLABLE, State
+from hybrid.supervisor.core.states import State
 from hybrid.supervisor.core.status import WorkerStatus
 from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork
 from hybrid.supervisor.core.upgrades import Upgrades
@@ -31,8 +33,6 @@ __all__ = ["MAX_WORKERS", "Machine", "Phase"]
 
 MAX_WORKERS = 1024
 """A steering program has two instructions per slot, and 4096 are allowed (linux/bpf_common.h)."""
-_LAST_HANDSHAKES = 0.25
-"""Seconds in which handshakes that were under way at a stop are completed: workers serve what they find queued."""
 
 
 class Machine:
@@ -47,10 +47,9 @@ class Machine:
         self._stalls = Stalls(self._core, self._lives)
         self._upgrades = Upgrades(self._core)
         self._promotion = Promotion(self._core, self._generations)
+        self._ending = Ending(self._core)
         self._steered = self._receiving()  # where new connections and datagrams go, as last said
         self._announced = False  # whether "serving with N workers" was said
-        self._in_haste = False  # a stop at once was asked for
-        self._refuses_at: float | None = None  # when new connections are refused; None: not yet known, or done
         self._now = NEVER  # of the newest step
 
     # --- questions
@@ -113,7 +112,7 @@ class Machine:
             self._generations.next_start(),
             self._stalls.next_deadline(),
             self._upgrades.next_deadline(),
-            self._refuses_at,
+            self._ending.next_deadline(),
         )
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -189,9 +188,11 @@ class Machine:
             case ev.ScaleByAsked(step):
                 self._scale(len(self._table.wanted) + step)
             case ev.StopAsked(graceful):
-                self._stop(graceful, now)
+                self._ending.on_asked(graceful=graceful)
             case ev.Interrupted():
-                self._stop(core.phase is not Phase.STOPPING, now)
+                self._ending.on_asked(graceful=core.phase is not Phase.STOPPING, interrupted=True)
+            case ev.QueuesChecked(waiting):
+                self._ending.on_checked(waiting=waiting)
             case ev.ReloadAsked():
                 self._generations.on_reload_asked()
             case ev.UpgradeAsked():
@@ -215,9 +216,7 @@ class Machine:
             self._on_overdue_fork(slot.index, slot.fork, now)
         self._stalls.on_tick(now)
         self._upgrades.on_tick(now)
-        if self._refuses_at is not None and now >= self._refuses_at:
-            self._refuses_at = None
-            self._core.do(ev.RefuseConnections())
+        self._ending.on_tick(now)
 
     def _pursue(self, now: float) -> None:
         """Take the next steps towards what is wanted."""
@@ -226,6 +225,7 @@ class Machine:
             return
         if core.phase is Phase.STOPPING:
             self._upgrades.give_up()
+        self._ending.pursue(now, has_successor=self._upgrades.has_successor)
         self._upgrades.pursue()  # before another worker is to be born
         self._generations.pursue(now)
         self._promotion.pursue()
@@ -234,8 +234,8 @@ class Machine:
         plan = self._plan(now) if retired else plan  # the slots they leave do not wait for the next event
         self._steer()  # before the signals: a retiring worker serves what its queue holds, and nothing may follow
         self._announce()  # what is said to serve gets connections
-        if self._in_haste:
-            self._kill_leaving(now)
+        if self._ending.in_haste:
+            self._ending.kill_leaving(now)
         else:
             core.actions += retired
         self._adopt()
@@ -299,22 +299,6 @@ class Machine:
                 self._table.pardon(slot)
             self._table.want(workers)
 
-    def _stop(self, graceful: bool, now: float) -> None:
-        core = self._core
-        if graceful and core.phase is Phase.STOPPING:
-            return
-        alive = sum(child.state in KILLABLE for child in self._table.workers())
-        if core.phase is not Phase.STOPPING or not self._in_haste:
-            limit = f"{core.policy.graceful_timeout:g}"
-            hint = f"draining {count_of(alive)} (at most {limit} s); press Ctrl-C again to end at once"
-            core.say(Level.INFO, f"stopping: {hint}" if graceful else f"stopping at once: killing {count_of(alive)}")
-        if graceful and alive:
-            core.do(ev.HoldConnections())
-            self._refuses_at = now + _LAST_HANDSHAKES
-        self._in_haste = not graceful
-        core.phase = Phase.STOPPING
-        self._table.want(0)
-
     def _finish(self) -> None:
         core = self._core
         code = core.verdict or (Exit.KILLED if core.killed else Exit.OK)
@@ -324,11 +308,6 @@ class Machine:
         core.do(ev.Finish(code))
 
     # --- means
-
-    def _kill_leaving(self, now: float) -> None:
-        for child in self._table.leaving():
-            if child.state in KILLABLE:
-                self._core.kill(child, now)
 
     def _announce(self) -> None:
         if not self._announced and self._core.phase is Phase.SERVING and rollout.is_complete(self._table):

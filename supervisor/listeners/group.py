@@ -166,17 +166,17 @@ class Group:
 
     def hold(self) -> None:
         """Let no further TCP handshake begin; those under way are completed. Nothing is held if the kernel cannot."""
-        for sock in self._ending():
+        for sock in self.ending():
             with contextlib.suppress(handshakes.HandshakesError):
                 handshakes.ignore(sock)
 
     def refuse(self) -> None:
         """Refuse new TCP connections: the sockets stop listening, in all processes that share them (shutdown(2))."""
-        for sock in self._ending():
+        for sock in self.ending():
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def _ending(self) -> list[socket.socket]:
+    def ending(self) -> list[socket.socket]:
         """Return the TCP sockets that end with this supervisor."""
         is_stream = self._kind is ListenerKind.STREAM
         return self._members[self._passed :] if is_stream and self._is_ours else []

@@ -44,6 +44,14 @@ def open_beside(member: socket.socket, backlog: int) -> socket.socket:
     return sock
 
 
+def is_listening(sock: socket.socket) -> bool:
+    """Return whether a socket listens still: shutdown(2) in any process that shares it puts an end to that."""
+    try:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:  # closed
+        return False
+
+
 def _open_first_stream(where: Where, backlog: int, ipv6_only: bool) -> socket.socket:
     """Open the first member, unless somebody listens there. For both families: on its port of either.
 

@@ -108,10 +108,30 @@ class UnixSocket:
         finally:
             os.close(fd)
 
+    def hold(self) -> None:
+        """Let no further client in, as far as its file leads there: a name in the abstract namespace stays."""
+        if self._is_ours:
+            self._remove_file()
+
+    def refuse(self) -> None:
+        """Refuse new connections; what waits in the queue can still be accepted (`unix_accept`, net/unix/af_unix.c)."""
+        for sock in self.ending():
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def ending(self) -> list[socket.socket]:
+        """Return the socket if it ends with this supervisor."""
+        return [self._sock] if self._is_ours else []
+
     def close(self) -> None:
         """Close the socket and remove its file, if it is still ours; may be called twice."""
         self._sock.close()
-        if self._is_ours and self._inode is not None and inode_of(self._bind.path) == self._inode:
+        if self._is_ours:
+            self._remove_file()
+        self._inode = None
+
+    def _remove_file(self) -> None:
+        if self._inode is not None and inode_of(self._bind.path) == self._inode:
             with contextlib.suppress(OSError):  # the directory is no longer writable: the next start replaces the file
                 Path(self._bind.path).unlink()
         self._inode = None

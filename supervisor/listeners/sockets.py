@@ -7,6 +7,7 @@ answered by its successor. A supervisor that replaces another begins with the so
 from __future__ import annotations
 
 import dataclasses
+import select
 from collections.abc import Collection
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, FdBind, TcpBind, UdpBind, UnixBind, parse_bind
 from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.group import Group
+from hybrid.supervisor.listeners.members import is_listening
 from hybrid.supervisor.listeners.shared import Inode, PassedSocket, UnixSocket, systemd_binds
 from hybrid.supervisor.listeners.sources import Source, Sources, address_of
 from hybrid.supervisor.listeners.steering import SteeringError
@@ -37,6 +39,16 @@ __all__ = [
     "parse_bind",
     "systemd_binds",
 ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waiting:
+    """A queue that holds a connection which no worker has accepted yet."""
+
+    slot: int | None
+    """Whose worker polls it; None: each does."""
+    ends: bool
+    """Whether it ends with this supervisor, and the connection with it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,14 +137,33 @@ class Listeners:
             raise failure
 
     def hold(self) -> None:
-        """Let no further TCP handshake begin. Leaves out what is a predecessor's or a successor's."""
-        for group in self._sources.groups:
-            group.hold()
+        """Let no further client in: no TCP handshake begins, and the files of UNIX sockets are gone.
+
+        Leaves out what is a predecessor's or a successor's, and what was passed to this process.
+        """
+        for source in self._sources.all:
+            if not isinstance(source, PassedSocket):
+                source.hold()
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Return the queues that hold connections, but for those that a successor has taken. Never blocks."""
+        poll = select.poll()
+        found: dict[int, Waiting] = {}  # descriptor -> what it would be
+        for source in self._sources.all:
+            listeners = source.listeners if isinstance(source, Group) else [source.listener]
+            ending = set() if isinstance(source, PassedSocket) else {sock.fileno() for sock in source.ending()}
+            for listener in listeners:
+                fd = listener.sock.fileno()
+                if listener.kind is ListenerKind.STREAM and is_listening(listener.sock):
+                    found[fd] = Waiting(listener.slot, ends=fd in ending)
+                    poll.register(fd, select.POLLIN)
+        return tuple(found[fd] for fd, events in poll.poll(0) if events & select.POLLIN)
 
     def refuse(self) -> None:
-        """Refuse new TCP connections from now on, also for workers that share the sockets; leaves out as `hold`."""
-        for group in self._sources.groups:
-            group.refuse()
+        """Refuse new connections from now on, also for workers that share the sockets; leaves out as `hold`."""
+        for source in self._sources.all:
+            if not isinstance(source, PassedSocket):
+                source.refuse()
 
     def close(self) -> None:
         """Close all sockets and remove the files of UNIX ones that are ours; may be called twice."""

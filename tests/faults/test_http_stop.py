@@ -60,7 +60,8 @@ def test_who_connects_during_a_stop_is_served_or_not_let_in(loop: str, interface
 @pytest.mark.parametrize("loop", LOOPS)
 def test_idle_connections_are_answered_once_more_during_a_stop(loop: str, interface: str, tmp_path: Path) -> None:
     """A request may be on its way when the stop begins: none of them meets a closed connection."""
-    with serving(f"pressed:{interface}", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process, ExitStack() as stack:
+    arguments = ("--loop", loop, *ARGUMENTS, "--idle-close-delay", f"{GRACE}")
+    with serving(f"pressed:{interface}", *arguments, cwd=tmp_path) as process, ExitStack() as stack:
         idle = [stack.enter_context(connected(process.address)) for _ in range(CONNECTIONS)]
         for number, sock in enumerate(idle[: CONNECTIONS // 2]):
             send_request(sock, f"/hello?{number}")

@@ -81,6 +81,8 @@ class ModelKernel:
         self.steered = ev.Steer(tuple(range(wanted)), tuple(range(wanted)))
         self.has_successor_starting = False
         self.has_held = False
+        self.is_asked_for_queues = False
+        self.queues_are_empty = False  # as last said
         self.has_killed_worker_while_stopping = False
         self.reloads = 0  # begun
         self.failed_reloads = 0
@@ -157,8 +159,15 @@ class ModelKernel:
                 self.has_successor_starting = False
             case ev.HoldConnections():
                 self.has_held = True
+            case ev.TellStop(pids):
+                assert self.is_stopping
+                for pid in pids:
+                    assert self.processes[pid].is_up or self.processes[pid].is_leaving, "told before it serves"
+            case ev.CheckQueues():
+                assert self.has_held, "others are let in meanwhile"
+                self.is_asked_for_queues = True
             case ev.RefuseConnections():
-                assert self.has_held, "handshakes under way were cut"
+                assert self.queues_are_empty, "connections that wait were reset"
             case ev.Finish(code):
                 self.code = code
             case _:

@@ -41,6 +41,8 @@ class Play:
         self.forks_fail = False
         self.zygotes_answer = True
         """Whether a zygote that is asked to fork does it."""
+        self.connections_wait = False
+        """Whether some queue holds a connection."""
 
     def step(self, *events: ev.Event) -> list[ev.Action]:
         """Feed events, and the answers to forks; return all actions in order."""
@@ -69,6 +71,8 @@ class Play:
                     return None
             case ev.ForkZygote():
                 slot = ZYGOTE
+            case ev.CheckQueues():
+                return ev.QueuesChecked(self.connections_wait)
             case _:
                 return None
         if self.forks_fail:
@@ -113,6 +117,11 @@ def deeds(actions: Sequence[ev.Action]) -> list[ev.Action]:
 def moves(actions: Sequence[ev.Action]) -> list[ev.Action]:
     """Return what happens to processes: neither lines for the log nor where connections go."""
     return [action for action in deeds(actions) if not isinstance(action, ev.Steer | ev.Adopt)]
+
+
+def stop(*pids: int, at_a_terminal: bool = False) -> list[ev.Action]:
+    """Return how a stop begins for workers that serve or drain."""
+    return [ev.HoldConnections(), ev.TellStop(pids, at_a_terminal)]
 
 
 def steer(*slots: int) -> ev.Steer:

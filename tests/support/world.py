@@ -60,6 +60,7 @@ class World(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.answers_at_once = True
+        self.connections_wait = False
 
     @initialize(
         policy=policies,
@@ -98,6 +99,10 @@ class World(RuleBasedStateMachine):
             for action in actions:
                 self.kernel.perform(action)
             self.all_invariants_hold()
+            if self.kernel.is_asked_for_queues:
+                self.kernel.is_asked_for_queues = False
+                self.kernel.queues_are_empty = not self.connections_wait
+                events.append(ev.QueuesChecked(self.connections_wait))
             if self.answers_at_once and self.kernel.forks:
                 events.append(self.kernel.answer(min(self.kernel.forks), succeeds=True))
 
@@ -229,6 +234,10 @@ class World(RuleBasedStateMachine):
             *(ev.Stalled(999, self.kernel.now), ev.Recovered(999)),
         ]
         self.feed(data.draw(st.sampled_from(strangers)))
+
+    @rule(waiting=st.booleans())
+    def queues_fill_or_empty(self, waiting: bool) -> None:
+        self.connections_wait = waiting
 
     # --- time
 

@@ -112,6 +112,19 @@ class Adopt:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Stop:
+    """The whole service stops: no successor serves the same clients. SIGTERM follows, or has come; may be said again.
+
+    A worker that gets SIGTERM without this is replaced, by a reload for instance, or its slot is given up.
+    """
+
+    at_a_terminal: bool
+    """Somebody has pressed Ctrl-C, and waits."""
+    waiting: tuple[int, ...]
+    """Slots in whose queues connections wait now: accept those too."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Learn:
     """A slot was added; its listeners travel beside this, in the order of `addresses`."""
 
@@ -134,14 +147,14 @@ class Spawn:
 
 News = Ready | Draining | BootFailed | Born | Awake | Worn | Seasoned | Warm | Unfit | CannotSpawn
 """What a worker or a zygote tells the supervisor."""
-Order = Ping | Promote | Adopt | Learn | Spawn
+Order = Ping | Promote | Adopt | Stop | Learn | Spawn
 """What the supervisor tells a worker or a zygote."""
 Message = News | Order
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
         *(Ready, Draining, BootFailed, Born, Awake, Worn, Seasoned, Warm, Unfit, CannotSpawn),
-        *(Ping, Promote, Adopt, Learn, Spawn),
+        *(Ping, Promote, Adopt, Stop, Learn, Spawn),
     )
 }
 

@@ -141,6 +141,12 @@ class HttpConnection(Turns):
         elif self.current.started:
             self.current.draining()
 
+    def close_idle(self) -> None:
+        """The service stops: close if no request has begun, and the answers before are out."""
+        is_busy = self.current is not None or self._fed or self._lingering or self.upgraded or self.paused
+        if not (is_busy or self._closed or self.transport.get_write_buffer_size()):
+            self.close()
+
     def interrupt(self) -> None:
         """The grace period is nearly over: the application is told that the client is gone; idle ones are closed."""
         if self.current is None:

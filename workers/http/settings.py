@@ -23,6 +23,8 @@ class Limits:
     """Bytes per second that a body must bring while the application waits for it, after `BODY_GRACE` seconds."""
     keep_alive_timeout: float = 5.0
     """How long an idle connection stays open."""
+    idle_close_delay: float = 0.5
+    """How long an idle connection stays open once the whole service stops."""
     send_timeout: float = 30.0
     """How long a client may take nothing of what waits for it."""
     max_requests_per_connection: int = 10_000

@@ -87,6 +87,8 @@ class Site:
             )
         self.draining = False
         """Whether the worker stops: no connection lives beyond its next answer."""
+        self.idle_close_delay = 0.0
+        """Seconds after which a connection that has begun during a stop is closed if it is idle; 0: it is not."""
         self.journal: Journal | None = None
         """What connections tell of answers, where there is an access log."""
         self.no_body: deque[bytes] = deque(maxlen=0)
@@ -127,6 +129,8 @@ class Site:
         connection.deadline = self.header_deadline()
         if self.draining:
             connection.drain()
+            if self.idle_close_delay:
+                self.loop.call_later(self.idle_close_delay, connection.close_idle)
 
     def closed(self, connection: HttpConnection) -> None:
         """A connection has ended."""

@@ -27,6 +27,12 @@ class Adapter:
     def drain(self) -> None:
         """The worker stops: no connection follows but those that are queued. Called once, from the loop."""
 
+    def close_idle(self, *, at_once: bool) -> None:
+        """The whole service stops: close connections on which nothing happens, after a while or at once.
+
+        Called after `drain`, perhaps again. A handler's connections are never idle: only the handler knows.
+        """
+
     def interrupt(self) -> None:
         """The grace period is nearly over: tell the application that its clients are gone."""
 

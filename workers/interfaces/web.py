@@ -138,6 +138,22 @@ class Web(Adapter):
         for connection in self.site.connections():
             connection.drain()
 
+    def close_idle(self, *, at_once: bool) -> None:
+        """Close connections that wait for a request, after a moment in which one that is on its way arrives."""
+        delay = self._settings.limits.idle_close_delay
+        self.site.idle_close_delay = delay
+        if at_once:
+            self._interrupt_greetings()
+            self._close_idle_now()
+        elif delay:
+            if self._greetings is not None:
+                self._greetings.drain(delay)
+            self._runtime.loop.call_later(delay, self._close_idle_now)
+
+    def _close_idle_now(self) -> None:
+        for connection in self.site.connections():
+            connection.close_idle()
+
     def interrupt(self) -> None:
         """Tell the applications that their clients are gone."""
         self._interrupt_greetings()

@@ -15,7 +15,15 @@ import pytest
 
 from hybrid.supervisor.listeners.addresses import UnixBind
 from hybrid.supervisor.listeners.shared import UnixFile, UnixSocket
-from hybrid.supervisor.listeners.sockets import BindError, FdBind, Listeners, open_listeners, parse_bind, systemd_binds
+from hybrid.supervisor.listeners.sockets import (
+    BindError,
+    FdBind,
+    Listeners,
+    Waiting,
+    open_listeners,
+    parse_bind,
+    systemd_binds,
+)
 from hybrid.supervisor.listeners.steering import SteeringError, release
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract.seat import Listener, ListenerKind
@@ -660,14 +668,30 @@ def test_without_systemd_there_are_none() -> None:
 
 _AS_ACTIVATED = """
 import os
-from hybrid.supervisor.listeners.sockets import systemd_binds
+from hybrid.supervisor.listeners.sockets import (
+    BindError,
+    FdBind,
+    Listeners,
+    Waiting,
+    open_listeners,
+    parse_bind,
+    systemd_binds,
+)
 environ = {"LISTEN_PID": "7", "LISTEN_FDS": "2"}
 binds = systemd_binds(environ, 7)
 assert [bind.fd for bind in binds] == [3, 4] and environ == {}
 assert not os.get_inheritable(3) and not os.get_inheritable(4)
 """
 _AS_CHEATED = """
-from hybrid.supervisor.listeners.sockets import BindError, systemd_binds
+from hybrid.supervisor.listeners.sockets import (
+    BindError,
+    FdBind,
+    Listeners,
+    Waiting,
+    open_listeners,
+    parse_bind,
+    systemd_binds,
+)
 try:
     systemd_binds({"LISTEN_PID": "7", "LISTEN_FDS": "900"}, 7)
 except BindError as error:
@@ -687,3 +711,39 @@ def test_what_systemd_passes_begins_at_descriptor_3(code: str) -> None:
         sock.close()
         os.close(copy)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+# --- the end of the queues
+
+
+def test_only_queues_that_hold_a_connection_wait(opened: Open) -> None:
+    listeners = opened("127.0.0.1:0", "udp://127.0.0.1:0", workers=3)
+    assert listeners.waiting() == ()
+    listeners.steer((1,))
+    (client,) = connect(port_of(listeners), 1)
+    assert listeners.waiting() == (Waiting(1, ends=True),)
+    client.close()
+
+
+def test_a_queue_that_others_hold_too_does_not_end_with_this_supervisor(opened: Open, inherited: Inherit) -> None:
+    bind = inherited(bound(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)))
+    listeners = opened(str(bind))
+    (client,) = connect(port_of(listeners), 1)
+    assert listeners.waiting() == (Waiting(None, ends=False),)
+    client.close()
+
+
+@pytest.mark.parametrize("name", ["file", "abstract"])
+def test_a_unix_socket_refuses_others_and_gives_out_those_that_wait(opened: Open, tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / "socket") if name == "file" else f"@hybrid-{os.getpid()}"
+    address = path.replace("@", "\0")
+    listeners = opened(f"unix:{path}")
+    (listener,) = listeners.all()
+    with socket.socket(socket.AF_UNIX) as client, socket.socket(socket.AF_UNIX) as late:
+        client.connect(address)
+        listeners.hold()
+        assert not Path(path).exists()
+        assert listeners.waiting() == (Waiting(None, ends=True),)
+        listeners.refuse()
+        assert late.connect_ex(address) != 0
+        assert listener.sock.accept()[0].close() is None

@@ -35,6 +35,7 @@ numbers = st.integers(-(2**70), 2**70)
 _VALUES: dict[str, st.SearchStrategy[object]] = {
     "str": texts,
     "int": numbers,
+    "bool": st.booleans(),
     "tuple[int, ...]": st.lists(numbers, max_size=20).map(tuple),
     "tuple[str, ...]": st.lists(texts, max_size=20).map(tuple),
 }
@@ -89,7 +90,13 @@ def test_tuples_come_back_as_tuples() -> None:
 @pytest.mark.parametrize("value", [None, True, 1.5, "x", 7, [[]], ["x", 7], [7, "x"], [True], {}, {"x": 7}])
 def test_a_field_of_another_type_is_refused(kind: type[Message], value: object) -> None:
     for field in dataclasses.fields(kind):
-        right: dict[str, object] = {"int": 1, "str": "x", "tuple[int, ...]": [1], "tuple[str, ...]": ["x"]}
+        right: dict[str, object] = {
+            "int": 1,
+            "bool": True,
+            "str": "x",
+            "tuple[int, ...]": [1],
+            "tuple[str, ...]": ["x"],
+        }
         fields = {one.name: right[str(one.type)] for one in dataclasses.fields(kind)}
         assert isinstance(decode(json.dumps({"type": kind.__name__, **fields}).encode()), kind)
         if type(value) is not type(right[str(field.type)]) or isinstance(value, list):

@@ -109,7 +109,7 @@ def test_a_worker_worn_during_a_trial_that_fails_is_replaced_by_the_old_code(ser
 
 
 def test_a_stop_ends_a_worn_worker_and_its_successor(worn: Play) -> None:
-    assert moves(worn.step(ev.StopAsked(graceful=True)))[1:] == [Drain(1), Drain(3), Drain(2)]
+    assert moves(worn.step(ev.StopAsked(graceful=True)))[2:] == [Drain(1), Drain(3), Drain(2)]
 
 
 def test_a_failed_fork_of_a_successor_is_tried_again_later(serving: Play) -> None:

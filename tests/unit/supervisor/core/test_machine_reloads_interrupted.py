@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from support.play import ENDED, KILLED, Play, deeds, moves, steer, texts
+from support.play import ENDED, KILLED, Play, deeds, moves, steer, stop, texts
 
 from hybrid.supervisor.core import events as ev
-from hybrid.supervisor.core.events import Adopt, Drain, Finish, Fork, HoldConnections, How, Kill, Level, Report
+from hybrid.supervisor.core.events import Adopt, Drain, Finish, Fork, How, Kill, Level, Report
 from hybrid.workers.contract.exits import Exit
 
 
@@ -132,7 +132,7 @@ def test_scaling_up_while_workers_are_replaced_starts_the_new_code(one_by_two: P
 
 def test_a_stop_in_the_middle_of_a_reload_drains_both_generations(trying: Play) -> None:
     actions = trying.step(ev.StopAsked(graceful=True))
-    assert deeds(actions) == [HoldConnections(), Drain(1), Drain(3), Drain(2)]
+    assert deeds(actions) == [*stop(1, 2), Drain(1), Drain(3), Drain(2)]
     for pid in (1, 2):
         trying.step(ev.Exited(pid, ENDED))
     assert deeds(trying.step(ev.Exited(3, How(signal="SIGTERM")))) == [Finish(Exit.OK)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, texts
+import pytest
+from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, stop, texts
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
     CallOff,
+    CheckQueues,
     Drain,
     Finish,
     HoldConnections,
@@ -15,6 +17,7 @@ from hybrid.supervisor.core.events import (
     Level,
     RefuseConnections,
     Report,
+    TellStop,
 )
 from hybrid.supervisor.core.machine import Machine
 from hybrid.supervisor.core.policy import FORK_PATIENCE, KILL_PATIENCE
@@ -24,7 +27,7 @@ from hybrid.workers.contract.exits import Exit
 def test_a_graceful_stop_drains_everybody(serving: Play) -> None:
     actions = serving.step(ev.StopAsked(graceful=True))
     line = "stopping: draining 2 workers (at most 30 s); press Ctrl-C again to end at once"
-    assert actions == [Report(Level.INFO, line), HoldConnections(), Drain(1), Drain(2)]
+    assert actions == [Report(Level.INFO, line), *stop(1, 2), Drain(1), Drain(2)]
     assert serving.step(ev.Exited(1, ENDED)) == []
     assert serving.step(ev.Exited(2, ENDED)) == [Report(Level.INFO, "stopped"), Finish(Exit.OK)]
     assert serving.step(ev.Tick()) == []
@@ -35,8 +38,41 @@ def test_connections_are_refused_once_handshakes_under_way_are_over(serving: Pla
     held_until = serving.machine.deadline()
     assert held_until is not None
     assert 0 < held_until <= 1
-    assert serving.at(held_until, ev.Tick()) == [RefuseConnections()]
+    assert serving.at(held_until, ev.Tick()) == [CheckQueues(), RefuseConnections()]
     assert serving.at(held_until + 1, ev.Tick()) == []
+
+
+def test_connections_that_wait_are_served_before_others_are_refused(serving: Play) -> None:
+    """A worker whose loop is blocked looks into its queue when it turns again; the others are told to meanwhile."""
+    serving.connections_wait = True
+    serving.step(ev.StopAsked(graceful=True), ev.Exited(2, ENDED))
+    for _ in range(5):
+        held_until = serving.machine.deadline()
+        assert held_until is not None
+        assert serving.at(held_until, ev.Tick()) == [CheckQueues(), TellStop((1,), False)]
+    serving.connections_wait = False
+    assert serving.later(1.0) == [CheckQueues(), RefuseConnections()]
+    assert serving.machine.deadline() == 30
+
+
+def test_the_queues_are_looked_into_less_and_less_often(serving: Play) -> None:
+    serving.connections_wait = True
+    serving.step(ev.StopAsked(graceful=True))
+    looks = []
+    while (deadline := serving.machine.deadline()) is not None and deadline < 30:
+        serving.at(deadline, ev.Tick())
+        looks.append(deadline)
+    assert len(looks) < 40
+    assert looks[-1] - looks[-2] == pytest.approx(1)
+
+
+def test_a_worker_that_drains_already_hears_that_the_whole_service_stops(serving: Play) -> None:
+    serving.step(ev.ScaleAsked(1))
+    assert deeds(serving.step(ev.StopAsked(graceful=True))) == [*stop(1, 2), Drain(1)]
+
+
+def test_an_answer_about_queues_that_nobody_asked_for_changes_nothing(serving: Play) -> None:
+    assert serving.step(ev.QueuesChecked(True), ev.QueuesChecked(False)) == []
 
 
 def test_a_stop_at_once_holds_nothing(serving: Play) -> None:
@@ -58,7 +94,7 @@ def test_a_stop_at_once_kills_everybody(serving: Play) -> None:
 
 
 def test_the_first_interrupt_drains_and_the_second_kills(serving: Play) -> None:
-    assert deeds(serving.step(ev.Interrupted())) == [HoldConnections(), Drain(1), Drain(2)]
+    assert deeds(serving.step(ev.Interrupted())) == [*stop(1, 2, at_a_terminal=True), Drain(1), Drain(2)]
     actions = serving.step(ev.Interrupted())
     assert actions == [Report(Level.INFO, "stopping at once: killing 2 workers"), Kill(1), Kill(2)]
     assert serving.step(ev.Interrupted()) == []
@@ -125,7 +161,7 @@ def test_a_worker_that_survives_its_kill_is_left_behind_in_the_end(serving: Play
 
 
 def test_a_stop_ends_zygotes_too(warm: Play) -> None:
-    assert deeds(warm.step(ev.StopAsked(graceful=True))) == [HoldConnections(), Drain(1), Drain(2), Drain(3)]
+    assert deeds(warm.step(ev.StopAsked(graceful=True))) == [*stop(2, 3), Drain(1), Drain(2), Drain(3)]
     for pid in (2, 3):
         assert deeds(warm.step(ev.Exited(pid, ENDED))) == []
     assert deeds(warm.step(ev.Exited(1, ENDED))) == [Finish(Exit.OK)]
@@ -157,4 +193,4 @@ def test_a_stop_while_a_zygote_forks_a_worker_ends_that_one_too(warm: Play) -> N
 def test_a_stop_does_not_wait_for_ever_for_a_worker_that_a_zygote_forks(warm: Play) -> None:
     warm.zygotes_answer = False
     warm.step(ev.Exited(2, KILLED), ev.StopAsked(graceful=True), ev.Exited(1, ENDED), ev.Exited(3, ENDED))
-    assert moves(warm.at(FORK_PATIENCE, ev.Tick())) == [CallOff(0), RefuseConnections(), Finish(Exit.OK)]
+    assert moves(warm.at(FORK_PATIENCE, ev.Tick())) == [CallOff(0), CheckQueues(), Finish(Exit.OK)]

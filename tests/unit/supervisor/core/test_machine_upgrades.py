@@ -8,6 +8,7 @@ from support.play import ENDED, KILLED, Play, deeds, moves, texts
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
     Adopt,
+    CheckQueues,
     Drain,
     EndSuccessor,
     Finish,
@@ -15,9 +16,11 @@ from hybrid.supervisor.core.events import (
     HoldConnections,
     Kill,
     Level,
+    RefuseConnections,
     Report,
     StartSuccessor,
     Steer,
+    TellStop,
 )
 from hybrid.supervisor.core.policy import FORK_PATIENCE
 from hybrid.workers.contract.exits import Exit
@@ -44,6 +47,7 @@ def test_when_the_other_one_serves_the_workers_here_drain_and_the_sockets_are_le
     actions = upgrading.step(ev.SuccessorServes())
     assert actions == [
         Report(Level.INFO, "upgraded: the other supervisor serves; draining the workers here"),
+        HoldConnections(),  # to addresses that the other one does not serve
         Drain(1),
         Drain(2),
     ]
@@ -54,8 +58,17 @@ def test_when_the_other_one_serves_the_workers_here_drain_and_the_sockets_are_le
 
 def test_who_does_not_drain_after_an_upgrade_is_killed(upgrading: Play) -> None:
     upgrading.step(ev.SuccessorServes())
+    assert moves(upgrading.later(1)) == [CheckQueues(), RefuseConnections()]
     assert upgrading.machine.deadline() == 35
     assert moves(upgrading.at(35, ev.Tick())) == [Kill(1), Kill(2)]
+
+
+def test_after_an_upgrade_no_worker_hears_of_a_stop_because_its_clients_have_somebody_to_come_back_to(
+    upgrading: Play,
+) -> None:
+    upgrading.connections_wait = True
+    actions = [*upgrading.step(ev.SuccessorServes()), *upgrading.later(1)]
+    assert not any(isinstance(action, TellStop) for action in actions)
 
 
 def test_an_upgrade_that_fails_leaves_this_supervisor_as_it_was(upgrading: Play) -> None:
@@ -135,12 +148,12 @@ def test_a_worker_that_dies_after_the_upgrade_is_not_replaced(upgrading: Play) -
 
 def test_a_worker_that_boots_while_the_other_supervisor_begins_to_serve_is_ended(upgrading: Play) -> None:
     upgrading.step(ev.Exited(1, KILLED))
-    assert set(moves(upgrading.step(ev.SuccessorServes()))) == {Drain(2), Drain(3)}
+    assert set(moves(upgrading.step(ev.SuccessorServes()))) == {HoldConnections(), Drain(2), Drain(3)}
 
 
 def test_a_reload_under_way_ends_with_the_upgrade(upgrading: Play) -> None:
     upgrading.step(ev.ReloadAsked())
-    assert set(moves(upgrading.step(ev.SuccessorServes()))) == {Drain(1), Drain(2), Drain(3)}
+    assert set(moves(upgrading.step(ev.SuccessorServes()))) == {HoldConnections(), Drain(1), Drain(2), Drain(3)}
 
 
 def test_queues_that_were_inherited_are_served_though_their_slots_are_not_wanted() -> None:
