@@ -22,7 +22,7 @@ from hybrid.supervisor.contact.desk import Desk
 from hybrid.supervisor.contact.herald import Herald
 from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
 from hybrid.supervisor.core import events as ev
-from hybrid.supervisor.core.machine import MAX_WORKERS, Machine
+from hybrid.supervisor.core.machine import MAX_WORKERS, Machine, Phase
 from hybrid.supervisor.core.status import Status, with_record
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.listeners.binding import BindError
@@ -32,7 +32,7 @@ from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.upgrade.inheritance import Inheritance, Scale
 from hybrid.supervisor.upgrade.succession import Origin, Succession
 from hybrid.supervisor.watch.inquest import Inquest
-from hybrid.supervisor.watch.lookout import Lookout
+from hybrid.supervisor.watch.lookout import CALM, Lookout
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
@@ -40,6 +40,7 @@ from hybrid.workers.contract.messages import (
     Awake,
     BootFailed,
     Born,
+    Broken,
     CannotSpawn,
     Draining,
     Message,
@@ -171,6 +172,8 @@ class Shell:
         self._has_told_steering = False
         self._scheme = ""  # `http` or `https` once a worker has said so
         self._has_told_urls = False
+        self._told_failures: set[str] = set()  # why listening sockets cannot be mended
+        self._mends_at = 0.0  # when they are looked at next
         self._reason = ""  # the newest error, in words
         self._code: Exit | None = None  # once the machine has finished
         self._forking.foreign.append(succession.close)
@@ -376,6 +379,11 @@ class Shell:
     def _look(self, now: float) -> bool:
         """Look whose loop stands still, and have the workers show that theirs turn; False: there is nothing new."""
         self._crew.flush()
+        if self._mends_at <= now and self._machine.phase is Phase.SERVING:
+            self._mends_at = now + CALM
+            event = self._mend()
+            if event is not None:
+                self._feed(event)
         if self._crew.is_behind(self._listeners.slots):
             self._crew.teach_all(self._listeners.all())
         records = {pid: self._crew[pid].record for pid in self._machine.serving() if pid in self._crew}
@@ -413,6 +421,8 @@ class Shell:
                 self._end_successor()
             case ev.Steer():
                 self._steer(action)
+            case ev.MendListeners():
+                return self._mend()
             case ev.TellStop(pids, at_a_terminal):
                 self._tell_stop(pids, at_a_terminal=at_a_terminal)
             case ev.HoldConnections():
@@ -451,6 +461,17 @@ class Shell:
         for pid in pids:
             if pid in self._crew:
                 self._crew.tell(pid, Stop(at_a_terminal, tuple(sorted(slots))))
+
+    def _mend(self) -> ev.Event | None:
+        """Repair listening sockets; a new one comes to the workers by a reload, from a zygote that has it."""
+        mended = self._listeners.mend()
+        for text in mended.repaired:
+            logger.warning("%s was shut down by a worker; it serves again, and connections that waited are lost", text)
+        for text in mended.failures:
+            if text not in self._told_failures:
+                logger.error("%s", text)
+        self._told_failures = set(mended.failures)
+        return ev.ReloadAsked() if mended.is_remade else None
 
     def _check_queues(self) -> ev.Event:
         waiting = any(one.ends for one in self._listeners.waiting())
@@ -521,6 +542,8 @@ def _event_of(pid: int, message: Message) -> ev.Event | None:
     match message:
         case Draining():
             return ev.WorkerDraining(pid)
+        case Broken(why):
+            return ev.WorkerBroken(pid, why)
         case BootFailed(code, reason):
             return ev.WorkerFailed(pid, code, reason)
         case Worn(why):

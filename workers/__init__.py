@@ -13,6 +13,7 @@
     http/          HTTP/1.1 and WebSocket
     serving        a worker while its loop runs: listeners, the supervisor, draining
     accept         when a connection is taken from a listener, and when not
+    listening      the listeners that a worker reads, and what may break them
     adoption       the listeners of other slots: accepts from those that the supervisor names
     connections    the connections that are open: counted, told when they end, ended when they must
     addresses      IPv4 peers of a socket that serves both families

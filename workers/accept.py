@@ -20,7 +20,7 @@ from hybrid.workers.runtime import Accepted, Listen
 
 RETRY = 0.5  # seconds between tries while the process or the system is out of descriptors or memory
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})  # shut down or closed by somebody: readable for ever
+BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})  # shut down or closed by somebody: readable for ever
 _log = logging.getLogger("hybrid")
 
 
@@ -35,8 +35,12 @@ class Acceptor:
         connections: Connections,
         capacity: int = 0,
         listen: Listen | None = None,
+        broken: Callable[[str], object] | None = None,
     ) -> None:
-        """`capacity`: connections of the worker at a time, 0: no limit. `listen`: see `Runtime.listen`."""
+        """`capacity`: connections of the worker at a time, 0: no limit. `listen`: see `Runtime.listen`.
+
+        `broken` is told once that the listener takes no more connections, and why; by default the log is.
+        """
         self._loop = loop
         self._listener = listener
         self._connected = connected
@@ -44,6 +48,7 @@ class Acceptor:
         self._capacity = capacity
         self._wanted = False
         self._listen = listen or self._add_reader
+        self._broken = broken or _log_broken
         self._end: Callable[[], object] | None = None  # ends the polling; None: there is none
         self._exhausted = False  # out of descriptors or memory, and logged
         self._retry: asyncio.TimerHandle | None = None
@@ -124,10 +129,11 @@ class Acceptor:
 
     def _refused(self, error: OSError) -> bool:
         """Deal with a failed accept(2); an error of the waiting connection itself only means: try the next."""
-        if error.errno in _BROKEN:
-            if self._wanted:  # else the supervisor refuses connections by now
-                _log.error("cannot accept any more: the listening socket is broken: %s", error.strerror)
+        if error.errno in BROKEN:
+            was_wanted = self._wanted  # else the supervisor refuses connections by now
             self.pause()
+            if was_wanted:
+                self._broken(error.strerror or str(error))
             return False
         if error.errno not in _EXHAUSTED:
             _log.debug("accept: %s", error)
@@ -147,6 +153,10 @@ class Acceptor:
     def _again(self) -> None:
         self._retry = None
         self._poll()
+
+
+def _log_broken(why: str) -> None:
+    _log.error("cannot accept any more: the listening socket is broken: %s", why)
 
 
 def _has_nodelay(listener: socket.socket) -> bool:

@@ -7,11 +7,12 @@ import gc
 import logging
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers import forks
 from hybrid.workers.accept import Acceptor
-from hybrid.workers.adoption import Adoption, close_all
+from hybrid.workers.adoption import close_all
 from hybrid.workers.application import Application
 from hybrid.workers.connections import Connections
 from hybrid.workers.contract.channel import ChannelClosed
@@ -20,6 +21,7 @@ from hybrid.workers.contract.messages import (
     Adopt,
     Awake,
     BootFailed,
+    Broken,
     Draining,
     Learn,
     Message,
@@ -39,6 +41,7 @@ from hybrid.workers.interfaces.datagram import Datagrams
 from hybrid.workers.interfaces.detect import Kind
 from hybrid.workers.interfaces.protocol import ProtocolFactory
 from hybrid.workers.interfaces.stream import AsyncStream, SyncStream
+from hybrid.workers.listening import Listening
 from hybrid.workers.runtime import Runtime
 from hybrid.workers.scoreboard import Heartbeat
 from hybrid.workers.wear import Endurance
@@ -71,13 +74,11 @@ class Worker:
         self._heartbeat = Heartbeat(seat.record)
         self._heartbeat.on_awake = self._awakes
         self._connections = Connections(self._heartbeat)
-        self._adoption = Adoption(seat, self._acceptor)
+        self._listening = Listening(seat, self._open_server, self._lost_listener)
         self._endurance = Endurance(application.wear, self._heartbeat, self._is_worn, seasoned=self._is_seasoned)
         self._promotion: Promotion | None = None  # what this process is to be once it has drained
         self._misunderstood = False  # an order was, and it was logged
-        self._servers: list[Acceptor | Datagrams] = []  # what reads listeners; once draining, those of other slots too
         self._stop_order: Stop | None = None  # the whole service stops
-        self._is_over = False  # all is served: nothing may be accepted
         self._draining = asyncio.Event()
         self._serves = False  # the start-up is over
         self._exit = Exit.OK
@@ -128,9 +129,7 @@ class Worker:
             return self._end_deaf()
         gc.collect()
         gc.freeze()  # what is loaded lives as long as the worker: collections need not look at it again
-        self._servers = [self._serve(listener) for listener in self._seat.own_listeners]
-        for server in self._servers:
-            server.start()
+        self._listening.start()
         self._endurance.begin()
         self._heartbeat.tells(Activity.READY)
         self._tell(Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme))
@@ -139,7 +138,7 @@ class Worker:
         self._tell(Draining())  # SIGTERM may have come from somebody else, and new connections must not come here
         await self._drain()
         if self._promotion is not None:
-            self._adoption.forget()
+            self._listening.adoption.forget()
             return self._promotion
         return self._end_deaf()
 
@@ -151,15 +150,16 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
         return self._exit
 
-    def _serve(self, listener: Listener) -> Acceptor | Datagrams:
+    def _open_server(self, listener: Listener, broken: Callable[[str], object]) -> Acceptor | Datagrams:
         if listener.kind is ListenerKind.DATAGRAM:
             is_async = self._kind is Kind.ASYNC_DATAGRAM
-            return Datagrams(self._target, is_async, self._runtime, self._connections, listener.sock)
-        return self._acceptor(listener)
-
-    def _acceptor(self, listener: Listener) -> Acceptor:
+            return Datagrams(self._target, is_async, self._runtime, self._connections, listener.sock, broken)
         capacity, listen = self._application.max_connections, self._runtime.listen
-        return Acceptor(self._loop, listener.sock, self._adapter.connected, self._connections, capacity, listen)
+        return Acceptor(self._loop, listener.sock, self._adapter.connected, self._connections, capacity, listen, broken)
+
+    def _lost_listener(self, why: str) -> None:
+        self._tell(Broken(why))
+        self._drain_asked("a listening socket is broken")
 
     def _abandon(self) -> None:
         """Called in a process that a handler forked."""
@@ -179,6 +179,8 @@ class Worker:
             return False
         try:
             starting.result()
+            if (defect := self._listening.closed_by_now()) is not None:
+                raise BootError(Exit.TARGET, f"the listening socket {defect}, by the application while it was loaded")
         except BootError as error:
             self._tell(BootFailed(code=int(error.code), reason=error.reason))
             raise
@@ -226,13 +228,14 @@ class Worker:
         """Do what the supervisor says. Raises `ValueError` where that cannot be."""
         match order:
             case Learn():
-                self._adoption.learn(order, descriptors)
+                self._listening.adoption.learn(order, descriptors)
                 return
             case Ping():
                 self._heartbeat.answers()
                 self._endurance.look()
+                self._listening.look()
             case Adopt():
-                self._adoption.adopt(order.slots)
+                self._listening.adoption.adopt(order.slots)
             case Stop():
                 self._stop_order = order
                 if self._draining.is_set():
@@ -270,6 +273,7 @@ class Worker:
 
     def _on_sigterm(self, number: int, frame: object) -> None:
         """Run by Python between two bytecodes, also in a handler that never waits."""
+        self._listening.is_ending = True
         if os.getppid() != self._seat.supervisor_pid:
             self._limit_life(self._seat.graceful_timeout + CLEAN_UP)
         elif not self._serves:
@@ -283,33 +287,30 @@ class Worker:
     def _orphaned(self) -> None:
         self._exit = Exit.ORPHANED
         self._limit_life(self._seat.graceful_timeout + CLEAN_UP)
-        self._drain_asked("the supervisor is gone")
+        self._promotion = None
+        self._begin_drain("the supervisor is gone")
 
     # -- draining ----------------------------------------------------------------------------------------------------
 
     def _drain_asked(self, why: str) -> None:
+        for _ in range(_MOST_ORDERS):  # `Stop` is said before SIGTERM, which was quicker
+            if self._draining.is_set() or not self._supervisor_spoke():
+                break
         self._promotion = None  # an end was asked for
-        if not self._draining.is_set():
-            for _ in range(_MOST_ORDERS):  # `Stop` is said before SIGTERM, which was quicker
-                if not self._supervisor_spoke():
-                    break
-            self._begin_drain(why)
+        self._begin_drain(why)
 
     def _begin_drain(self, why: str) -> None:
-        if self._draining.is_set():  # an order that was just read has begun it
+        if self._draining.is_set():
             return
         _log.info("draining %d connections (%s)", len(self._connections), why)
         self._heartbeat.tells(Activity.DRAINING)
-        self._servers += self._adoption.end()
+        self._listening.end()
         self._draining.set()
 
     def _hear_of_stop(self, order: Stop) -> None:
         """Serve what waits at slots whose own workers may not come to it; keep nothing open that is idle."""
-        if not self._is_over:
-            others = [one for one in self._adoption.acceptors_at(order.waiting) if one not in self._servers]
-            self._servers += others
-            _stop_all(self._servers)
-            self._adapter.close_idle(at_once=order.at_a_terminal)
+        self._listening.accept_waiting(order.waiting)
+        self._adapter.close_idle(at_once=order.at_a_terminal)
 
     async def _drain(self) -> None:
         """Serve what is queued and open, within the grace period; then end the handlers that are left."""
@@ -317,7 +318,7 @@ class Worker:
         clean_up = min(CLEAN_UP, grace / 4)
         begins = self._loop.time()
         ends = begins + grace - clean_up
-        await self._stop()
+        await self._listening.wait_accepted()
         self._adapter.drain()
         if self._stop_order is not None:
             self._loop.call_soon(self._hear_of_stop, self._stop_order)
@@ -325,13 +326,13 @@ class Worker:
             self._adapter.interrupt()
             if not await self._finished(ends):
                 await self._end(clean_up / 2)
-        self._is_over = True
+        self._listening.close()
         await self._adapter.shut_down(begins + grace - clean_up / 4 - self._loop.time())
 
     async def _finished(self, until: float) -> bool:
         """Wait until every connection and all that runs has ended, at most until a time; tell whether that is so."""
         while await self._connections.wait_empty(until - self._loop.time()):
-            await self._stop()  # once more: a handshake that was under way may have filled the queue since
+            await self._listening.wait_accepted()  # once more: a handshake may have ended since
             if not len(self._connections):
                 return await self._adapter.wait_idle(until - self._loop.time())
         return False
@@ -342,22 +343,6 @@ class Worker:
         self._connections.end_all()
         await self._connections.wait_empty(timeout)
         await self._adapter.wait_idle(timeout)
-
-    async def _stop(self) -> None:
-        """Accept what waits, then no more: in a callback, for what is accepted begins at once, and not in this task."""
-        stopped: asyncio.Future[None] = self._loop.create_future()
-        self._loop.call_soon(self._stop_now, stopped)
-        await stopped
-
-    def _stop_now(self, stopped: asyncio.Future[None]) -> None:
-        _stop_all(self._servers)
-        if not stopped.done():
-            stopped.set_result(None)
-
-
-def _stop_all(servers: list[Acceptor | Datagrams]) -> None:
-    for server in servers:
-        server.stop()
 
 
 def _do_nothing(number: int, frame: object) -> None:

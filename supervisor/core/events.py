@@ -65,6 +65,14 @@ class WorkerDraining:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class WorkerBroken:
+    """A child said that it cannot accept connections any more, and drains."""
+
+    pid: int
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class WorkerFailed:
     """A child said that it cannot start and will end with `code`."""
 
@@ -214,6 +222,7 @@ Event = (
     | ForkFailed
     | WorkerReady
     | WorkerDraining
+    | WorkerBroken
     | WorkerFailed
     | WorkerSeasoned
     | WorkerWorn
@@ -348,6 +357,11 @@ class TellStop:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class MendListeners:
+    """Have listening sockets that were shut down listen again, or make new ones; answered by `ReloadAsked` then."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class HoldConnections:
     """Let no further TCP handshake begin, and those under way be completed: workers still serve what is queued."""
 
@@ -392,6 +406,7 @@ Action = (
     | Kill
     | Steer
     | Adopt
+    | MendListeners
     | TellStop
     | HoldConnections
     | CheckQueues

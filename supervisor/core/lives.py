@@ -76,6 +76,17 @@ class Lives:
         core.say_of(child, Level.WARNING, "worker was told to drain by somebody else; starting its successor")
         core.do(core.drain(child, now))
 
+    def on_broken(self, pid: int, why: str, now: float) -> None:
+        """A worker has lost a listening socket, and leaves. To lose it again and again counts as to die."""
+        core = self._core
+        child = core.table.child(pid)
+        if child is None or child.is_zygote or core.phase in OVER:
+            return
+        core.do(ev.MendListeners())
+        if child.state is State.READY:
+            core.do(core.drain(child, now))
+            self.succeed(child, f"the listening socket {why}", now, what="worker cannot accept connections")
+
     def on_failed(self, child: Child, code: int, reason: str) -> None:
         """A worker cannot start, and is about to exit."""
         core = self._core
@@ -121,8 +132,8 @@ class Lives:
             case _:
                 self._insist(child, now)
 
-    def succeed(self, child: Child, how: str, now: float) -> None:
-        """Book the death of a seated worker and decide when its successor starts."""
+    def succeed(self, child: Child, how: str, now: float, what: str = "worker died") -> None:
+        """Book the death of a seated worker, or `what` is as bad, and decide when its successor starts."""
         core = self._core
         if self._generations.on_lost(child, how):
             return
@@ -136,7 +147,7 @@ class Lives:
             return
         else:
             when = f"restarting in {delay:.1f} s" if delay else "restarting now"
-        self._complain(child, how, when)
+        self._complain(child, f"{what}: {how}", when)
         self._count(child, child.failure or how, now)
 
     def _count(self, child: Child, how: str, now: float) -> None:
@@ -147,10 +158,10 @@ class Lives:
         if self._deaths.is_exceeded:
             self._core.fail(Exit.RESTARTS, last_words(self._deaths))
 
-    def _complain(self, child: Child, how: str, when: str) -> None:
+    def _complain(self, child: Child, what: str, when: str) -> None:
         core = self._core
         if child.failure is None:
-            core.say_of(child, Level.WARNING, f"worker died: {how}; {when}")
+            core.say_of(child, Level.WARNING, f"{what}; {when}")
         elif child.failure != self._complaint:
             self._complaint = child.failure
             core.say_of(child, Level.ERROR, f"worker cannot start, {when}: {child.failure}")

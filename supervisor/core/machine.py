@@ -153,6 +153,8 @@ class Machine:
                 self._lives.on_ready(pid, now)
             case ev.WorkerDraining(pid):
                 self._lives.on_draining(pid, now)
+            case ev.WorkerBroken(pid, why):
+                self._lives.on_broken(pid, why, now)
             case ev.WorkerFailed(pid, code, reason):
                 self._on_failed(pid, exit_of(code), reason)
             case ev.WorkerWorn(pid, why):

@@ -4,6 +4,7 @@
     binding      why an address could not be bound, in words
     group        the SO_REUSEPORT group of one TCP or UDP address, one member per slot
     members      how the sockets of a group are opened
+    order        at which index of its group each member is
     shared       UNIX sockets and passed descriptors: one socket for all slots
     sources      what becomes of each address: opened, passed or a predecessor's
     sockets      all listeners of a service

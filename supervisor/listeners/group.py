@@ -1,7 +1,8 @@
 """The SO_REUSEPORT group of one TCP or UDP address: one listening socket per slot, in the order of slots.
 
 The kernel gives each member its own accept queue. The members stay open for the supervisor's life: closing one would
-reset what is queued on it, and move the last member to its index. A supervisor that is being replaced shares the group
+reset what is queued on it, and move the last member to its index. (So does shutdown(2), by an application; then it
+listens again, and `order` knows the indexes.) A supervisor that is being replaced shares the group
 with its successor; which connections go where is decided by one of them at a time, the one whose group it is.
 """
 
@@ -11,12 +12,13 @@ import contextlib
 import functools
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from hybrid.supervisor.listeners import handshakes, members, steering
 from hybrid.supervisor.listeners.addresses import Bind, FdBind, TcpBind, UdpBind, join_host_port
 from hybrid.supervisor.listeners.binding import BindError, cannot_bind, explain
-from hybrid.workers.contract.seat import Listener, ListenerKind
+from hybrid.supervisor.listeners.order import Order
+from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
 
 _UNKNOWN: Final = (-1,)  # for `_pinned`: what somebody else has attached
 
@@ -35,6 +37,8 @@ class Group:
         self._passed = 0
         self._by_slot: int | None = None  # how many of the passed ones are polled by one slot only; None: all
         self._is_ours = True
+        self.order = Order()
+        """At which index each member is."""
         self._pinned: tuple[int, ...] | None = None  # the slots that the attached program names; None: no program
         self._wanted: tuple[int, ...] = ()  # what `steer` was last told; empty: all
 
@@ -63,7 +67,7 @@ class Group:
     @functools.cached_property
     def address(self) -> str:
         """The real address, as a person types it; of a group that has members."""
-        host, port, *rest = self._members[0].getsockname()
+        host, port, *rest = self._where
         scope = f"%{socket.if_indextoname(int(rest[1]))}" if len(rest) == 2 and rest[1] else ""
         text = join_host_port(f"{host}{scope}", int(port))
         return text if self._kind is ListenerKind.STREAM else f"udp://{text}"
@@ -141,13 +145,17 @@ class Group:
         self._wanted = slots
         if not self._is_ours:
             return
+        indexes = self.order.of(len(self._members))
+        if indexes is None:
+            self._spread()
+            return
         present = {slot for slot in slots if slot < len(self._members)}
         if any(slot < self._passed for slot in present):
             present |= set(range(self._passed))
         if len(present) in (0, len(self._members)):
             self._spread()
         else:
-            self._pin(tuple(sorted(present)))
+            self._pin(tuple(sorted(indexes[slot] for slot in present)))
 
     def lend(self) -> None:
         """Leave steering to a successor, which may give it back by failing: then `take_over`."""
@@ -163,6 +171,31 @@ class Group:
                 with contextlib.suppress(OSError):  # only the length of its queue: it listens already
                     sock.listen(self._backlog)
         self.steer(self._wanted)
+
+    def mend(self) -> bool:
+        """Have members that were shut down listen again; tell whether there were any. Raises `BindError`."""
+        if self._kind is not ListenerKind.STREAM or not self._is_ours:
+            return False
+        dead = [slot for slot, sock in enumerate(self._members) if is_shut_down(sock)]
+        if not dead:
+            return False
+        self.order.lose(dead, len(self._members), is_known=not self._passed)
+        try:
+            for slot in dead:
+                members.listen_again(self._members[slot], self._where, self._backlog)
+        except OSError as error:  # tried again at the next look
+            self.order.lose(dead, len(self._members), is_known=False)
+            raise explain(self._bind, error) from error
+        finally:
+            self._pinned = _UNKNOWN
+            with contextlib.suppress(steering.SteeringError):  # it is tried again with the next change
+                self.steer(self._wanted)
+        return True
+
+    @functools.cached_property
+    def _where(self) -> Any:
+        """The socket address; `address` is asked for at the start, and so is this."""
+        return self._members[0].getsockname()
 
     def hold(self) -> None:
         """Let no further TCP handshake begin; those under way are completed. Nothing is held if the kernel cannot."""

@@ -6,6 +6,7 @@ All have SO_REUSEPORT. Which of them a connection goes to is decided in `group`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from typing import Any
 
@@ -44,12 +45,17 @@ def open_beside(member: socket.socket, backlog: int) -> socket.socket:
     return sock
 
 
-def is_listening(sock: socket.socket) -> bool:
-    """Return whether a socket listens still: shutdown(2) in any process that shares it puts an end to that."""
+def listen_again(sock: socket.socket, where: Any, backlog: int) -> None:
+    """Have a TCP socket listen that was shut down, in all processes that share it. Raises `OSError`.
+
+    It has kept its port, unless the kernel had chosen it. In a group it is the last member from now on.
+    """
     try:
-        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:  # closed
-        return False
+        sock.bind(where)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # it is bound; else `listen` would choose another port
+            raise
+    sock.listen(backlog)
 
 
 def _open_first_stream(where: Where, backlog: int, ipv6_only: bool) -> socket.socket:

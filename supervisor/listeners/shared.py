@@ -13,7 +13,8 @@ from pathlib import Path
 
 from hybrid.supervisor.listeners.addresses import FdBind, UnixBind, join_host_port
 from hybrid.supervisor.listeners.binding import cannot_bind, explain
-from hybrid.workers.contract.seat import Listener, ListenerKind
+from hybrid.supervisor.listeners.members import listen_again
+from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
 
 _FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START
 _SYSTEMD_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
@@ -108,6 +109,23 @@ class UnixSocket:
         finally:
             os.close(fd)
 
+    def mend(self) -> bool:
+        """Replace the socket if it was shut down; tell whether that is so. Raises `BindError`.
+
+        The kernel does not let a UNIX socket listen again. What waits in the old one is lost with it.
+        """
+        if not self._is_ours or (self._sock.fileno() != -1 and not is_shut_down(self._sock)):
+            return False
+        self._sock.close()
+        self._remove_file()
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._open()
+        except OSError as error:
+            self._sock.close()
+            raise explain(self._bind, error) from error
+        return True
+
     def hold(self) -> None:
         """Let no further client in, as far as its file leads there: a name in the abstract namespace stays."""
         if self._is_ours:
@@ -174,9 +192,10 @@ class UnixSocket:
 class PassedSocket:
     """A bound socket that was open when this process began."""
 
-    def __init__(self, bind: FdBind) -> None:
+    def __init__(self, bind: FdBind, backlog: int) -> None:
         """Take the descriptor over. Raises `BindError` if it is no bound (and, for a stream, listening) socket."""
         self.bind = bind
+        self._backlog = backlog  # where it has to listen again
         try:
             self.sock = socket.socket(fileno=bind.fd)
         except OSError as error:
@@ -186,6 +205,7 @@ class PassedSocket:
         except BaseException:
             self.sock.detach()  # not ours to close
             raise
+        self._where = self.sock.getsockname()
         self.sock.setblocking(False)
         self.sock.set_inheritable(False)
 
@@ -212,6 +232,18 @@ class PassedSocket:
         if not is_tcp or not self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
             return None
         return self.sock.family, self.sock.getsockname()
+
+    def mend(self) -> bool:
+        """Have the socket listen again if it was shut down; tell whether that is so. Raises `BindError`."""
+        if self.listener.kind is not ListenerKind.STREAM or not is_shut_down(self.sock):
+            return False
+        if self.sock.family == socket.AF_UNIX:
+            raise cannot_bind(self.bind, f"{self.listener.address} was shut down by a worker: pass it anew (restart)")
+        try:
+            listen_again(self.sock, self._where, self._backlog)
+        except OSError as error:
+            raise explain(self.bind, error) from error
+        return True
 
     def close(self) -> None:
         """Close the descriptor; may be called twice."""

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, FdBind, TcpBind, UdpBind, UnixBind, parse_bind
 from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.group import Group
-from hybrid.supervisor.listeners.members import is_listening
 from hybrid.supervisor.listeners.shared import Inode, PassedSocket, UnixSocket, systemd_binds
 from hybrid.supervisor.listeners.sources import Source, Sources, address_of
 from hybrid.supervisor.listeners.steering import SteeringError
 from hybrid.supervisor.settings import Settings
-from hybrid.workers.contract.seat import Listener, ListenerKind
+from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
 
 if TYPE_CHECKING:
     from hybrid.supervisor.upgrade.inheritance import Inheritance
@@ -52,6 +51,18 @@ class Waiting:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Mended:
+    """What has become of sockets that were shut down."""
+
+    repaired: tuple[str, ...] = ()
+    """The addresses of those that listen again."""
+    failures: tuple[str, ...] = ()
+    """What could not be done, for the log."""
+    is_remade: bool = False
+    """Whether some of them are new sockets, which no worker has yet."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Offered:
     """What a successor is to know of one `--bind`."""
 
@@ -62,6 +73,8 @@ class Offered:
     """How many slots have had a worker; 0: it is shared by all slots. A group may have more members than that."""
     inode: Inode | None = None
     """The file of a UNIX socket."""
+    order: tuple[int, ...] = ()
+    """Of a group whose members are not in the order of slots; see `Order.told`."""
 
 
 def open_listeners(settings: Settings, inheritance: Inheritance | None = None) -> Listeners:
@@ -154,10 +167,27 @@ class Listeners:
             ending = set() if isinstance(source, PassedSocket) else {sock.fileno() for sock in source.ending()}
             for listener in listeners:
                 fd = listener.sock.fileno()
-                if listener.kind is ListenerKind.STREAM and is_listening(listener.sock):
+                if listener.kind is ListenerKind.STREAM and not is_shut_down(listener.sock):
                     found[fd] = Waiting(listener.slot, ends=fd in ending)
                     poll.register(fd, select.POLLIN)
         return tuple(found[fd] for fd, events in poll.poll(0) if events & select.POLLIN)
+
+    def mend(self) -> Mended:
+        """Repair what was shut down: by a worker, for all processes share the sockets. Leaves out as `hold`.
+
+        To be called while the service goes on. Never blocks.
+        """
+        repaired: list[str] = []
+        failures: list[str] = []
+        is_remade = False
+        for source in self._sources.all:
+            try:
+                if source.mend():
+                    repaired.append(address_of(source))
+                    is_remade = is_remade or isinstance(source, UnixSocket)
+            except BindError as error:
+                failures.append(str(error))
+        return Mended(tuple(repaired), tuple(failures), is_remade)
 
     def refuse(self) -> None:
         """Refuse new connections from now on, also for workers that share the sockets; leaves out as `hold`."""
@@ -188,11 +218,10 @@ class Listeners:
             case Group():
                 fds = tuple(sock.fileno() for sock in source.sockets)
                 if not isinstance(bind, FdBind):
-                    return Offered(str(bind), fds, self._sources.slots)
+                    return Offered(str(bind), fds, self._sources.slots, order=source.order.told)
                 is_first = self._sources.by_bind.index(source) == index
-                return Offered(
-                    str(bind), (bind.fd, *(fds[source.passed_count :] if is_first else ())), self._sources.slots
-                )
+                rest = fds[source.passed_count :] if is_first else ()
+                return Offered(str(bind), (bind.fd, *rest), self._sources.slots, order=source.order.told)
 
     def reserve(self, slots: int) -> None:
         """Open sockets for the workers of a successor that has more of them; they get no connections here.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hybrid.supervisor.listeners.addresses import Bind, FdBind, TcpBind, UdpBind, UnixBind
 from hybrid.supervisor.listeners.binding import cannot_bind, explain
 from hybrid.supervisor.listeners.group import Group
+from hybrid.supervisor.listeners.order import Order
 from hybrid.supervisor.listeners.shared import PassedSocket, UnixFile, UnixSocket, inode_of
 from hybrid.supervisor.settings import Settings
 
@@ -81,6 +82,7 @@ class Sources:
         sockets = _as_sockets(bind, handed.fds)
         if not isinstance(bind, UnixBind):
             source: Source = Group.handed(bind, self._settings.backlog, sockets)
+            source.order = Order(handed.order)
         elif handed.inode is not None and inode_of(bind.path) != handed.inode:
             sockets[0].close()  # somebody has removed its file, so nobody can reach it: a new one is better
             return None
@@ -112,7 +114,7 @@ class Sources:
                 handed = None if self._inheritance is None else self._inheritance.sockets_for(bind)
                 if handed is not None:
                     entries[bind] = handed
-                found[bind] = PassedSocket(bind)
+                found[bind] = PassedSocket(bind, self._settings.backlog)
                 self._enter(found[bind])
         sources: dict[FdBind, Source] = {**found}
         for binds in _alike(found):
@@ -129,6 +131,7 @@ class Sources:
         )
         self.all[:] = [one for one in self.all if one not in passed]
         self._enter(group)
+        group.order = Order(handed[0].order if handed else ())
         group.add(_as_sockets(passed[0].bind, [fd for entry in handed for fd in entry.fds[1:]]))
         return group
 

@@ -20,7 +20,7 @@ from typing import Literal
 
 from hybrid.supervisor.core.machine import MAX_WORKERS
 from hybrid.supervisor.listeners.binding import BindError
-from hybrid.supervisor.listeners.sockets import Listeners
+from hybrid.supervisor.listeners.sockets import Listeners, Offered
 from hybrid.supervisor.upgrade.inheritance import FILE_NAME, FORM, CannotInherit, Inheritance, Scale, inherited_binds
 from hybrid.supervisor.upgrade.invocation import HANDOVER_VARIABLE, Invocation
 from hybrid.supervisor.upgrade.wire import (
@@ -190,13 +190,21 @@ def _execute(
         "form": FORM,
         "predecessor": os.getpid(),
         "line": line,
-        "entries": [dataclasses.asdict(entry) for entry in offered],
+        "entries": [_described(entry) for entry in offered],
         "scale": None if scale is None else dataclasses.asdict(scale),
     }
     with _memory_file(json.dumps(estate).encode("ascii")) as memfd:
         environment = {**program.environment, **extra, HANDOVER_VARIABLE: str(memfd)}
         inherited = (line, memfd, *(fd for entry in offered for fd in entry.fds))
         return _execute_as_orphan(program, environment, inherited)
+
+
+def _described(entry: Offered) -> dict[str, object]:
+    """Return an entry for JSON, without what is only seldom there: an older version does not know it."""
+    described = dataclasses.asdict(entry)
+    if not entry.order:
+        del described["order"]
+    return described
 
 
 def _execute_as_orphan(program: Invocation, environment: Mapping[str, str], inherited: Sequence[int]) -> int:

@@ -14,7 +14,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Final, Literal
 
 from hybrid.supervisor.listeners.addresses import Bind
@@ -46,6 +46,8 @@ class Handed:
     """In order of slots; see `Offered`."""
     inode: Inode | None
     """The file of a UNIX socket."""
+    order: tuple[int, ...] = ()
+    """See `Offered`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class _Entry:
     fds: list[int]
     slots: int
     inode: Inode | None
+    order: tuple[int, ...] = ()
     is_taken: bool = False
 
 
@@ -165,7 +168,7 @@ class Inheritance:
         for number, entry in enumerate(self._entries):
             if entry.bind == str(bind) and not entry.is_taken:
                 entry.is_taken = True
-                return Handed(number, tuple(entry.fds), entry.inode)
+                return Handed(number, tuple(entry.fds), entry.inode, entry.order)
         return None
 
     def close_unused(self) -> None:
@@ -233,8 +236,8 @@ class Inheritance:
                 self._entries[number].fds.append(fd)
 
 
-def _entry_of(bind: str, fds: list[int], slots: int, inode: list[int] | None) -> _Entry:
-    return _Entry(bind, fds, slots, None if inode is None else (inode[0], inode[1]))
+def _entry_of(bind: str, fds: list[int], slots: int, inode: list[int] | None, order: Sequence[int] = ()) -> _Entry:
+    return _Entry(bind, fds, slots, None if inode is None else (inode[0], inode[1]), tuple(order))
 
 
 def _read(text: str) -> tuple[int, dict[str, Any]] | None:

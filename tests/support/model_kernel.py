@@ -159,6 +159,8 @@ class ModelKernel:
                 self.has_successor_starting = False
             case ev.HoldConnections():
                 self.has_held = True
+            case ev.MendListeners():
+                assert not self.is_stopping, "what is to end was mended"
             case ev.TellStop(pids):
                 assert self.is_stopping
                 for pid in pids:

@@ -177,6 +177,14 @@ class World(RuleBasedStateMachine):
 
     @there_is("serving")
     @rule(data=st.data())
+    def worker_says_its_listener_is_broken(self, data: st.DataObject) -> None:
+        one = self.draw(data, "serving")
+        one.is_leaving = one.is_unconfirmed = True
+        self.feed(ev.WorkerBroken(one.pid, "127.0.0.1:80 was shut down"))
+        assert not one.is_unconfirmed, "a worker that cannot accept was not told to leave"
+
+    @there_is("serving")
+    @rule(data=st.data())
     def worker_is_worn(self, data: st.DataObject) -> None:
         self.feed(ev.WorkerWorn(self.draw(data, "serving").pid, "served 5 requests"))
 
@@ -229,7 +237,13 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     def somebody_unknown_speaks(self, data: st.DataObject) -> None:
         strangers = [
-            *(ev.WorkerReady(999), ev.WorkerDraining(999), ev.WorkerFailed(999, 3, "who?"), ev.WorkerWorn(999, "who?")),
+            *(
+                ev.WorkerReady(999),
+                ev.WorkerDraining(999),
+                ev.WorkerBroken(999, "who?"),
+                ev.WorkerFailed(999, 3, "who?"),
+                ev.WorkerWorn(999, "who?"),
+            ),
             *(ev.WorkerSeasoned(999), ev.ZygoteWarm(999), ev.ZygoteUnfit(999, "who?"), ev.Exited(999, ev.How(code=0))),
             *(ev.Stalled(999, self.kernel.now), ev.Recovered(999)),
         ]

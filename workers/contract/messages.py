@@ -37,6 +37,14 @@ class Draining:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Broken:
+    """A listening socket of the worker's was closed or shut down: it drains, and needs a successor."""
+
+    why: str
+    """For a log line, e.g. `127.0.0.1:8000 was closed in this process`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class BootFailed:
     """The worker cannot start, and a second try would fail alike: it ends with `code`."""
 
@@ -145,7 +153,7 @@ class Spawn:
     """Of its record on the scoreboard."""
 
 
-News = Ready | Draining | BootFailed | Born | Awake | Worn | Seasoned | Warm | Unfit | CannotSpawn
+News = Ready | Draining | Broken | BootFailed | Born | Awake | Worn | Seasoned | Warm | Unfit | CannotSpawn
 """What a worker or a zygote tells the supervisor."""
 Order = Ping | Promote | Adopt | Stop | Learn | Spawn
 """What the supervisor tells a worker or a zygote."""
@@ -153,7 +161,7 @@ Message = News | Order
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Ready, Draining, BootFailed, Born, Awake, Worn, Seasoned, Warm, Unfit, CannotSpawn),
+        *(Ready, Draining, Broken, BootFailed, Born, Awake, Worn, Seasoned, Warm, Unfit, CannotSpawn),
         *(Ping, Promote, Adopt, Stop, Learn, Spawn),
     )
 }

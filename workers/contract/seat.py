@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
+import os
+import select
 import socket
 import types
 from collections.abc import Mapping
 
+from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
 
@@ -21,6 +25,16 @@ class ListenerKind(enum.Enum):
     """Messages, by recvfrom(2): UDP and UNIX datagram sockets."""
 
 
+_GONE = select.POLLHUP | select.POLLRDHUP | select.POLLERR | select.POLLNVAL
+
+
+def is_shut_down(sock: socket.socket) -> bool:
+    """Return whether a listening socket takes no more connections: shutdown(2) in any process does that to all."""
+    poll = log.unpatched("poll")()
+    poll.register(sock.fileno(), 0)
+    return any(events & _GONE for _, events in poll.poll(0))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listener:
     """A socket that the supervisor made before the fork, bound (and listening, if it is a stream)."""
@@ -32,6 +46,31 @@ class Listener:
     """Non-blocking. Its open file description is shared with the supervisor and every sibling."""
     slot: int | None
     """The slot that polls it; None: one socket, polled by all (UNIX, `fd://`)."""
+    inode: int = dataclasses.field(init=False, compare=False)
+    """Of the socket when this was made; an application may close the descriptor, and its number be another file's."""
+
+    def __post_init__(self) -> None:
+        """Note which file it is; 0 for a socket that is closed."""
+        inode = 0
+        with contextlib.suppress(OSError):
+            inode = os.fstat(self.sock.fileno()).st_ino
+        object.__setattr__(self, "inode", inode)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the descriptor still is this socket's in this process."""
+        try:
+            return os.fstat(self.sock.fileno()).st_ino == self.inode
+        except OSError:
+            return False
+
+    def defect(self) -> str | None:
+        """Return what is wrong with the descriptor in this process, or with the socket; None: nothing. Never blocks."""
+        if not self.is_open:
+            return f"{self.address} was closed in this process"
+        if self.kind is ListenerKind.STREAM and is_shut_down(self.sock):
+            return f"{self.address} was shut down"
+        return None
 
 
 def _own_record() -> Record:

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from hybrid.workers.accept import BROKEN
 from hybrid.workers.addresses import mapped, serves_both, unmapped
 from hybrid.workers.connections import Connection, Connections
 from hybrid.workers.interfaces.adapter import begin_task
@@ -102,6 +103,10 @@ class DatagramTransport(asyncio.DatagramTransport):
     abort = close
 
 
+def _log_broken(why: str) -> None:
+    _log.error("cannot receive any more: the socket is broken: %s", why)
+
+
 class Datagrams:
     """Reads one datagram socket and runs the handler for what arrives."""
 
@@ -112,7 +117,10 @@ class Datagrams:
         runtime: Runtime,
         connections: Connections,
         sock: socket.socket,
+        broken: Callable[[str], object] = _log_broken,
     ) -> None:
+        """`broken` is told once that the socket was closed in this process."""
+        self._broken = broken
         self._handler = handler
         self._is_async = is_async
         self._runtime = runtime
@@ -154,7 +162,14 @@ class Datagrams:
                 data, address = self._sock.recvfrom(_LARGEST)
             except BlockingIOError:
                 return
-            except OSError as error:  # an ICMP error for an earlier answer; the socket goes on
+            except OSError as error:
+                if error.errno in BROKEN:
+                    was_wanted, self._wanted = self._wanted, False
+                    self._pause()
+                    if was_wanted:
+                        self._broken(error.strerror or str(error))
+                    return
+                # an ICMP error for an earlier answer: the socket goes on
                 _log.debug("reading a datagram: %s", error)
                 continue
             self._handle(data, unmapped(address) if self._serves_both else address)

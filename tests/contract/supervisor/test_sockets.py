@@ -19,6 +19,7 @@ from hybrid.supervisor.listeners.sockets import (
     BindError,
     FdBind,
     Listeners,
+    Mended,
     Waiting,
     open_listeners,
     parse_bind,
@@ -672,6 +673,7 @@ from hybrid.supervisor.listeners.sockets import (
     BindError,
     FdBind,
     Listeners,
+    Mended,
     Waiting,
     open_listeners,
     parse_bind,
@@ -687,6 +689,7 @@ from hybrid.supervisor.listeners.sockets import (
     BindError,
     FdBind,
     Listeners,
+    Mended,
     Waiting,
     open_listeners,
     parse_bind,
@@ -747,3 +750,95 @@ def test_a_unix_socket_refuses_others_and_gives_out_those_that_wait(opened: Open
         listeners.refuse()
         assert late.connect_ex(address) != 0
         assert listener.sock.accept()[0].close() is None
+
+
+# --- what an application has shut down
+
+
+def shut_down(listeners: Listeners, *slots: int | None) -> None:
+    for listener in listeners.all():
+        if listener.slot in slots and listener.kind is ListenerKind.STREAM:
+            listener.sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_what_listens_needs_no_mending(opened: Open, tmp_path: Path) -> None:
+    listeners = opened("127.0.0.1:0", f"unix:{tmp_path / 'socket'}", "udp://127.0.0.1:0")
+    assert listeners.mend() == Mended()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("slots", [(0,), (1,), (2,), (0, 1, 2)])
+def test_a_member_that_was_shut_down_listens_again_and_is_steered_to(
+    opened: Open, host: str, slots: tuple[int, ...]
+) -> None:
+    """Slot 0 has a port that the kernel chose, which it loses with its end; the others have bound it."""
+    listeners = opened(f"{host}:0", workers=3)
+    address, port = listeners.addresses[0], port_of(listeners)
+    listeners.steer((0, 2))
+    shut_down(listeners, *slots)
+    assert listeners.mend() == Mended(repaired=(address,))
+    assert listeners.mend() == Mended()
+    assert port_of(listeners) == port
+    for slot in range(3):
+        listeners.steer((slot,))
+        clients = connect(port, 5, host.strip("[]"))
+        assert queued(listeners) == {other: 5 if other == slot else 0 for other in range(3)}
+        for client in clients:
+            client.close()
+
+
+def test_of_several_members_that_were_shut_down_nobody_knows_the_order_so_all_get_connections(opened: Open) -> None:
+    listeners = opened("127.0.0.1:0", workers=3)
+    listeners.steer((0, 1))
+    shut_down(listeners, 0, 1)
+    listeners.mend()
+    listeners.steer((1,))
+    assert all(spread(listeners).values())
+
+
+def test_a_slot_that_is_added_after_mending_has_the_last_index(opened: Open) -> None:
+    listeners = opened("127.0.0.1:0", workers=2)
+    shut_down(listeners, 0)
+    listeners.mend()
+    listeners.grow(3)
+    listeners.steer((2,))
+    assert spread(listeners) == {0: 0, 1: 0, 2: 60}
+    listeners.steer((0,))
+    assert spread(listeners) == {0: 60, 1: 0, 2: 0}
+
+
+def test_a_port_that_somebody_else_has_taken_meanwhile_is_said_and_tried_again(opened: Open) -> None:
+    listeners = opened("127.0.0.1:0", workers=1)
+    port = port_of(listeners)
+    shut_down(listeners, 0)
+    with socket.create_server(("127.0.0.1", port)):
+        (failure,) = listeners.mend().failures
+        assert "address already in use" in failure
+    assert listeners.mend().repaired == (f"127.0.0.1:{port}",)
+    connect(port, 1)[0].close()
+
+
+def test_a_unix_socket_that_was_shut_down_is_made_anew(opened: Open, tmp_path: Path) -> None:
+    """The kernel lets it listen, and nobody connect."""
+    path = str(tmp_path / "socket")
+    listeners = opened(f"unix:{path}")
+    shut_down(listeners, None)
+    assert listeners.mend() == Mended(repaired=(f"unix:{path}",), is_remade=True)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+
+
+def test_an_inherited_listener_that_was_shut_down_listens_again(opened: Open, inherited: Inherit) -> None:
+    listeners = opened(str(inherited(bound(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)))))
+    shut_down(listeners, None)
+    assert listeners.mend().repaired == listeners.addresses
+    connect(port_of(listeners), 1)[0].close()
+
+
+def test_an_inherited_unix_socket_that_was_shut_down_has_to_be_passed_anew(
+    opened: Open, inherited: Inherit, tmp_path: Path
+) -> None:
+    listeners = opened(str(inherited(bound(socket.AF_UNIX, socket.SOCK_STREAM, str(tmp_path / "socket")))))
+    shut_down(listeners, None)
+    (failure,) = listeners.mend().failures
+    assert "was shut down by a worker" in failure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, steer, texts
+from support.play import serving as serving_play
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
@@ -14,6 +15,7 @@ from hybrid.supervisor.core.events import (
     How,
     Kill,
     Level,
+    MendListeners,
     Report,
 )
 from hybrid.supervisor.core.machine import Phase
@@ -143,6 +145,38 @@ def test_a_worker_that_drains_by_itself_is_replaced_at_once_and_that_is_no_failu
 def test_a_worker_that_says_it_drains_is_told_to_drain_so_that_it_is_true(serving: Play) -> None:
     assert Drain(1) in serving.step(ev.WorkerDraining(1))
     assert serving.step(ev.WorkerDraining(1)) == []
+
+
+def test_a_worker_that_cannot_accept_is_replaced_once_the_listeners_are_mended(serving: Play) -> None:
+    actions = serving.at(5, ev.WorkerBroken(1, "127.0.0.1:80 was shut down"))
+    text = "worker cannot accept connections: the listening socket 127.0.0.1:80 was shut down; restarting now"
+    assert actions == [
+        MendListeners(),
+        Drain(1),
+        Report(Level.WARNING, text, 0, 1, 1),
+        steer(1),
+        Adopt(2, (0,)),
+        Fork(0, 1),
+    ]
+    assert texts(serving.step(ev.Exited(1, ENDED))) == ["worker retired"]
+
+
+def test_workers_that_lose_their_listeners_again_and_again_have_pauses() -> None:
+    play = serving_play(1)
+    play.step(ev.WorkerBroken(1, "x"), ev.WorkerReady(2))
+    actions = play.step(ev.WorkerBroken(2, "x"))
+    assert texts(actions) == ["worker cannot accept connections: the listening socket x; restarting in 0.1 s"]
+    assert Fork(0, 1) in play.later(0.1)
+
+
+def test_a_worker_that_drains_already_needs_no_successor_for_a_broken_listener(serving: Play) -> None:
+    serving.step(ev.ScaleAsked(1))
+    assert serving.step(ev.WorkerBroken(2, "x")) == [MendListeners()]
+
+
+def test_listeners_are_not_mended_while_the_service_stops(serving: Play) -> None:
+    serving.step(ev.StopAsked(graceful=True))
+    assert serving.step(ev.WorkerBroken(1, "x")) == []
 
 
 def test_a_worker_that_drains_by_itself_has_no_longer_for_it_than_others(serving: Play) -> None:

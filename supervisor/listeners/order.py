@@ -1,0 +1,52 @@
+"""At which index of its SO_REUSEPORT group the kernel has each slot's member.
+
+A member that leaves the group, by shutdown(2) in some process, is replaced at its index by the last one; one that
+listens again comes last (`__reuseport_detach_sock`, `reuseport_add_sock`, net/core/sock_reuseport.c). Several that have
+left since the last look did so in an order that nobody has seen: then the indexes are unknown, unless all have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+_UNKNOWN = (-1,)
+
+
+class Order:
+    """The order of a group's members: at first that of slots."""
+
+    def __init__(self, told: Sequence[int] = ()) -> None:
+        """`told`: what a predecessor's order has told."""
+        # in the order of the kernel's indexes, without members that are new; None: unknown
+        self._slots: list[int] | None = None if tuple(told) == _UNKNOWN else list(told)
+
+    @property
+    def told(self) -> tuple[int, ...]:
+        """What a successor is to know; empty where it is the order of slots."""
+        if self._slots is None:
+            return _UNKNOWN
+        return () if self._slots == list(range(len(self._slots))) else tuple(self._slots)
+
+    def of(self, count: int) -> Mapping[int, int] | None:
+        """Return slot -> index of `count` members; None: nobody knows."""
+        if self._slots is None:
+            return None
+        self._slots += range(len(self._slots), count)
+        return {slot: index for index, slot in enumerate(self._slots)}
+
+    def lose(self, slots: Sequence[int], count: int, *, is_known: bool = True) -> None:
+        """Note that these of `count` members have left, and come back in this order.
+
+        `is_known`: whether the order before was.
+        """
+        if len(slots) == count and is_known:
+            self._slots = list(slots)
+        elif len(slots) > 1 or not is_known or self._slots is None:
+            self._slots = None
+        else:
+            self.of(count)
+            (slot,) = slots
+            index, last = self._slots.index(slot), self._slots.pop()
+            if last != slot:
+                self._slots[index] = last
+            self._slots.append(slot)
