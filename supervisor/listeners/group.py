@@ -43,10 +43,13 @@ class Group:
         self._wanted: tuple[int, ...] = ()  # what `steer` was last told; empty: all
 
     @classmethod
-    def handed(cls, bind: TcpBind | UdpBind, backlog: int, sockets: Sequence[socket.socket]) -> Group:
+    def handed(
+        cls, bind: TcpBind | UdpBind, backlog: int, sockets: Sequence[socket.socket], order: Order | None = None
+    ) -> Group:
         """Return the group of a predecessor, with its members in order of slots; `take_over` makes it ours."""
         group = cls(bind, backlog)
         group._members += sockets
+        group.order = order or group.order
         group._is_ours, group._pinned = False, _UNKNOWN
         return group
 

@@ -81,8 +81,7 @@ class Sources:
             return None
         sockets = _as_sockets(bind, handed.fds)
         if not isinstance(bind, UnixBind):
-            source: Source = Group.handed(bind, self._settings.backlog, sockets)
-            source.order = Order(handed.order)
+            source: Source = Group.handed(bind, self._settings.backlog, sockets, Order(handed.order))
         elif handed.inode is not None and inode_of(bind.path) != handed.inode:
             sockets[0].close()  # somebody has removed its file, so nobody can reach it: a new one is better
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, texts
+from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, stop, texts
 from support.play import serving as serving_play
 
 from hybrid.supervisor.core import events as ev
@@ -117,3 +117,10 @@ def test_without_an_intensity_no_number_of_deaths_is_too_many(serving: Play) -> 
         serving.at(pid * 2.0, ev.Tick(), ev.Exited(pid, KILLED))
         serving.step(ev.WorkerReady(serving.pids))
     assert serving.machine.phase is Phase.SERVING
+
+
+def test_the_end_is_a_stop_for_the_workers_that_still_serve() -> None:
+    """Nobody is let in any more, and they hear that no successor serves their clients."""
+    play = strict(4)
+    play.step(ev.Exited(1, KILLED), ev.Exited(2, KILLED))
+    assert moves(play.step(ev.Exited(3, KILLED)))[:2] == stop(4)
