@@ -73,6 +73,11 @@ class HttpConnection(Turns):
         self._body_since, self._body_mark = now, self._received
         self.deadline = now + BODY_GRACE
 
+    def owed(self) -> int:
+        """Bytes of the current WebSocket frame that have not come yet. Asked once the connection has `upgraded`."""
+        current: Any = self.current
+        return current.owed if current is not None and current.is_websocket and current.started else 0
+
     def _close(self, exchange: Exchange) -> None:
         """Close after the last answer."""
         self.persistent = False

@@ -101,6 +101,11 @@ class Conversation(Exchange):
         """Put the messages that are whole now into `messages`, and return them."""
         raise NotImplementedError
 
+    @property
+    def owed(self) -> int:
+        """Bytes of the current frame that have not come yet."""
+        return 0 if self.phase in UNANSWERED else self.wire.owed
+
     # -- the answer to the handshake -----------------------------------------------------------------------------------
 
     def accept(self, fields: list[tuple[bytes, bytes]]) -> None:

@@ -48,12 +48,11 @@ class Intake(State):
                 return
         self.repeats = self.identical = False
         self._last = b""  # it ends with a header section that is no longer the newest
-        end = data.find(b"\r\n\r\n") + 4
         if (
-            self._fed == 0
-            and self._receiving is None
+            self._receiving is None  # first: pieces of a body are not searched for the end of a head
+            and self._fed == 0
             and self._parser is not None
-            and 4 <= end <= self.site.max_header_bytes
+            and 4 <= (end := data.find(b"\r\n\r\n") + 4) <= self.site.max_header_bytes
             and _is_plain(data)
         ):  # nearly always: the head of a request, mostly with nothing behind it
             self._fed = end

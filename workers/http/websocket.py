@@ -110,6 +110,11 @@ class WebSocket:
         self.has_news = False
         """Whether `take_output` or `closed` should be looked at."""
 
+    @property
+    def owed(self) -> int:
+        """Bytes of the current frame that have not come yet."""
+        return self._owed
+
     def handshake(self, target: bytes, fields: list[tuple[bytes, bytes]]) -> bytes:
         """Check a request and negotiate; return header fields of the answer 101. Raises `HandshakeError`."""
         if [value for name, value in fields if name == b"sec-websocket-version"] != [VERSION]:

@@ -14,11 +14,20 @@ _SMALLEST = 256
 _GROWTH = 4  # times the piece before
 
 
+def kept(piece: int, count: int) -> int:
+    """Return how many bytes to read after a read of `piece` bytes has found only `count`.
+
+    The larger piece is kept while most of it is of use: the network brings an upload in any sizes.
+    """
+    return piece if count * _GROWTH >= piece > PIECE else PIECE
+
+
 def next_piece(piece: int, seconds: float, within: float, protocol: Any) -> int:
     """Return how many bytes to read after `piece` of them, which `protocol` took `seconds` for, to need `within`.
 
-    A protocol that has `upgraded` to WebSocket gets no large pieces: what they cost changes from one to the next.
+    A protocol that has `upgraded` to WebSocket gets no large pieces, for what they cost changes from one to the next;
+    but all that is left of a frame, which it `owes`, belongs together.
     """
-    largest = PIECE if getattr(protocol, "upgraded", False) else LARGEST
+    largest = max(PIECE, min(protocol.owed(), LARGEST)) if getattr(protocol, "upgraded", False) else LARGEST
     fitting = int(piece * within / seconds) if seconds > 0 else LARGEST
     return max(_SMALLEST, min(fitting, piece * _GROWTH, largest))

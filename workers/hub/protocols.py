@@ -17,7 +17,7 @@ from typing import Any
 
 from hybrid.workers.hub.connection import Connection
 from hybrid.workers.hub.outbox import Outbox
-from hybrid.workers.hub.pieces import PIECE, next_piece
+from hybrid.workers.hub.pieces import PIECE, kept, next_piece
 from hybrid.workers.hub.transport import StreamTransport
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ
@@ -103,7 +103,8 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
                 if not self._read_on(data, piece):
                     return
             else:  # nearly always: the kernel's buffer is empty, so wait without asking for EAGAIN
-                self._piece = PIECE
+                if piece != PIECE:
+                    self._piece = kept(piece, len(data))
                 try:
                     self._data_received(data)
                 except Exception as error:  # noqa: BLE001 - logged; asyncio's transports do the same
@@ -128,15 +129,15 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
             except Exception as error:  # noqa: BLE001 - logged
                 self._broken(error)
                 return False
-            if not self._reading or self._watch.fd < 0:
+            if self._watch.fd < 0:
                 return False
             if len(data) < piece:
-                self._piece = PIECE
-                return True
+                self._piece = kept(piece, len(data))
+                return self._reading
             now = monotonic()
             self._piece = piece = next_piece(piece, now - began, _TURN / 2, self._protocol)
-            if now >= ends:
-                return True
+            if not self._reading or now >= ends:
+                return self._reading
             try:
                 data = _read(self._fd, piece)
             except BlockingIOError:

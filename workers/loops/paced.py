@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from hybrid.workers import forks
-from hybrid.workers.hub.pieces import LARGEST, PIECE, next_piece
+from hybrid.workers.hub.pieces import LARGEST, PIECE, kept, next_piece
 
 _WITHIN = 0.000_3  # seconds for one read: 32 of them are 10 ms
 _buffer = memoryview(bytearray(LARGEST))  # for all connections: what is read is copied before anything else is read
@@ -43,7 +43,8 @@ class Paced(asyncio.BufferedProtocol):
         """Hand over what was put there."""
         piece = self._piece
         if nbytes < piece:
-            self._piece = PIECE
+            if piece != PIECE:
+                self._piece = kept(piece, nbytes)
             self._data_received(bytes(_buffer[:nbytes]))
             return
         began = monotonic()
