@@ -15,6 +15,8 @@
     accept         when a connection is taken from a listener, and when not
     listening      the listeners that a worker reads, and what may break them
     adoption       the listeners of other slots: accepts from those that the supervisor names
+    lingering      closes connections without the reset that unread input makes
+    fairness       makes those that never have to wait give way
     connections    the connections that are open: counted, told when they end, ended when they must
     addresses      IPv4 peers of a socket that serves both families
     incidents      log lines that any client can cause: one a minute

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import traceback
+from asyncio import _get_running_loop
 from collections.abc import Callable
 from typing import Any
 
 import greenlet
 
+from hybrid.workers import lingering
 from hybrid.workers.contract.scoreboard import ACTIVE
 from hybrid.workers.incidents import Incidents
 from hybrid.workers.scoreboard import Heartbeat
@@ -73,16 +76,17 @@ class Connections:
                 callback()
 
     async def wait_empty(self, timeout: float) -> bool:
-        """Wait until no connection is left, at most `timeout` seconds; tell whether that is so."""
+        """Wait until no connection is left, nor lingers, at most `timeout` seconds; tell whether that is so."""
+        ends = time.monotonic() + timeout
         self._emptied = asyncio.Event()
-        if not self._open:
-            return True
-        try:
-            async with asyncio.timeout(max(timeout, 0)):
-                await self._emptied.wait()
-        except TimeoutError:
-            return not self._open
-        return True
+        if self._open:
+            try:
+                async with asyncio.timeout(max(timeout, 0)):
+                    await self._emptied.wait()
+            except TimeoutError:
+                if self._open:
+                    return False
+        return await lingering.wait_none(ends - time.monotonic())
 
     def end_all(self) -> int:
         """End every handler early; return how many there were. They get one chance to clean up."""
@@ -91,6 +95,7 @@ class Connections:
         for connection in ending:
             if connection.end is not None:
                 connection.end()
+        lingering.end_all(_get_running_loop())
         return len(ending)
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import _socket
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import greenlet
 
+from hybrid.workers import lingering
+from hybrid.workers.fairness import Turn
 from hybrid.workers.hub.pool import Job
 from hybrid.workers.scoreboard import Heartbeat
 
@@ -65,23 +68,61 @@ class TellingSocket(socket.socket):
     """The peer as accept(2) told it: the kernel forgets it when the peer resets."""
     tell_closed: Callable[[], None] | None = None
     """Called once."""
+    kind: int
+    """The address family."""
+    loop: asyncio.AbstractEventLoop
+    """That of the transport."""
+    _transport: Any = None
+    forks = -1
+    """`lingering.forks` at the accept; -1: it is aborted, and does not linger."""
 
     def getpeername(self) -> Address:
         """Return the peer's address, also when it is gone."""
         return self.peer
 
+    def serves(self, transport: Any) -> None:
+        """Take note of the transport it was given to: to abort that is to close without lingering."""
+
+        def abort() -> None:
+            self.forks = -1
+            type(transport).abort(transport)
+
+        with contextlib.suppress(AttributeError):  # uvloop's take no attributes; their `abort` lingers like `close`
+            transport.abort = abort
+            self._transport = transport
+
     def close(self) -> None:
-        """Close, and tell."""
-        super().close()
+        """Close, and tell. Called by asyncio's transports once everything is with the kernel. Does not block."""
+        fd = self.fileno()
+        if self._lingers(fd):
+            lingering.linger(self.loop, super().detach(), self.kind)
+        else:
+            super().close()
         self._tell()
 
+    def lost(self) -> None:
+        """The transport calls the protocol's `connection_lost`: with uvloop's this is the last look at the descriptor.
+
+        libuv has closed it when it tells the socket. So the connection lingers with another one.
+        """
+        if not isinstance(self.loop, asyncio.BaseEventLoop) and self._lingers(self.fileno()):
+            with contextlib.suppress(OSError):  # no descriptor is left
+                lingering.linger(self.loop, os.dup(self.fileno()), self.kind)
+
     def detach(self) -> int:
-        """Give the descriptor away, as uvloop does to close it itself, and tell."""
+        """Give the descriptor away, as uvloop does after it has closed it itself, and tell."""
         fd = super().detach()
         self._tell()
         return fd
 
+    def _lingers(self, fd: int) -> bool:
+        forks, self.forks = self.forks, -1
+        return forks >= 0 and lingering.is_due(fd, self.kind) and not lingering.is_shared(forks)
+
     def _tell(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            del transport.abort
         tell, self.tell_closed = self.tell_closed, None
         if tell is not None:
             tell()
@@ -106,12 +147,15 @@ class Accepted(NamedTuple):
         listener = self.listener
         return socket.socket(_family(listener), _type(listener), _proto(listener), fileno=self.fd)
 
-    def telling_socket(self, closed: Callable[[], None]) -> TellingSocket:
-        """Return it as a socket for a transport of asyncio's or uvloop's that calls `closed()` once it is closed."""
+    def telling_socket(self, closed: Callable[[], None], loop: asyncio.AbstractEventLoop) -> TellingSocket:
+        """Return it as a socket for a transport of `loop`, not one of ours; `closed()` is called once it is closed."""
         listener = self.listener
         sock = TellingSocket(listener.family, listener.type, listener.proto, fileno=self.fd)
         sock.peer = self.address
         sock.tell_closed = closed
+        sock.kind = listener.family
+        sock.loop = loop
+        sock.forks = lingering.forks
         return sock
 
 
@@ -129,6 +173,8 @@ class Runtime(Protocol):
     """The loop's name in the registry."""
     loop: asyncio.AbstractEventLoop
     """The asyncio loop that coroutines run on."""
+    turn: Turn
+    """Tells a greenlet that never waits when to call `give_way`."""
     listen: Listen | None
     """The loop's own way to poll a listening socket; None: `add_reader`."""
 
@@ -138,6 +184,10 @@ class Runtime(Protocol):
 
     def sleep(self, seconds: float = 0) -> None:
         """Let others run for `seconds`. Parks the calling greenlet."""
+        ...
+
+    def give_way(self) -> None:
+        """Let the loop go on if its turn has lasted long enough, see `fairness`. Parks the calling greenlet, or not."""
         ...
 
     def joinall(

@@ -88,7 +88,11 @@ class HttpConnection(Turns):
             self.linger()
 
     def linger(self) -> None:
-        """Close without a reset: it could overtake the answer if unread bytes were there at close(2)."""
+        """Close without a reset, as `workers.lingering` does, with the same bounds.
+
+        But by the transport: a client that is still sending its body may have to be rid of it before it takes the
+        answer. What else is unread, or unacknowledged, at the end is the transport's to see to.
+        """
         self._parser = None
         self.persistent = False
         self._awaited = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import httptools
 
+from hybrid.workers import lingering
 from hybrid.workers.http import checks, refusals
 from hybrid.workers.http.chunks import Chunks
 from hybrid.workers.http.clock import NEVER
@@ -368,6 +369,9 @@ class Intake(State):
                 exchange.data_received(data)
         else:
             self._extra = True  # refused, or closing: read and dropped, so that the kernel sends no reset
+            self._dropped += len(data)
+            if self._dropped >= lingering.MOST_BYTES:
+                self.abort()
 
     def _enqueue(self, exchange: Exchange) -> None:
         if self._queue is self.site.no_queue:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from hybrid.workers.fairness import turn_of
 from hybrid.workers.http import refusals
 from hybrid.workers.http.clock import NEVER, Clock
 from hybrid.workers.http.refusals import Refused
@@ -53,6 +54,7 @@ class Site:
         self.make_exchange = make_exchange
         self.make_websocket = make_websocket
         self.call_soon = loop.call_soon
+        self.turn = turn_of(loop)
         self.max_request_line = limits.max_request_line or math.inf
         self.max_header_bytes = limits.max_header_bytes or math.inf
         self.max_headers = limits.max_headers or math.inf

@@ -8,6 +8,7 @@ from typing import Any
 
 import httptools
 
+from hybrid.workers import lingering
 from hybrid.workers.http.chunks import Chunks
 from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.exchange import Exchange
@@ -16,7 +17,7 @@ from hybrid.workers.http.site import Site
 
 BODY_WATER = 65_536  # bytes of request body that wait for the application before reading pauses
 BODY_GRACE = 5.0  # seconds before the rate of a body is looked at
-LINGER = 2.0  # seconds to read what a client still sends after its last answer (RFC 9112, section 9.6)
+LINGER = lingering.SECONDS  # to read what a client still sends after its last answer (RFC 9112, section 9.6)
 
 
 class Template:
@@ -53,6 +54,7 @@ class State:
         "_body_since",
         "_chunks",
         "_closed",
+        "_dropped",
         "_extra",
         "_fed",
         "_fields",
@@ -171,6 +173,7 @@ class State:
         self._body_since = 0.0
         self._body_mark = 0
         self._unsent = 0
+        self._dropped = 0  # bytes that came while it lingered
         self._extra = False  # the client sent more than it should have before the end
 
     # -- what the parts ask of each other ----------------------------------------------------------------------------

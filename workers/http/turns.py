@@ -26,6 +26,9 @@ class Turns(Intake):
         try:
             while not (self._closed or self.paused):
                 exchange = self.current
+                if exchange is None and self._queue and self.site.turn.is_long():  # a pipeline answered without waits
+                    self.site.call_soon(self._advance)
+                    return
                 if exchange is None:
                     if not self._queue:
                         break

@@ -13,9 +13,11 @@ from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
+from hybrid.workers import lingering
+from hybrid.workers.fairness import Turn, give_way, turn_of
 from hybrid.workers.hub.backlog import Backlog
 from hybrid.workers.hub.watch import Watches
-from hybrid.workers.pollers.contract import WRITE
+from hybrid.workers.pollers.contract import READ, WRITE
 
 HIGH_WATER = 64 * 1024  # bytes; asyncio's default: above it `drain` waits
 LINGER = 60.0  # seconds a closed connection may take to send what is left without any progress
@@ -26,6 +28,9 @@ class Drained(asyncio.Future[None]):
 
     Awaiting it costs half of what an empty coroutine does. One serves all connections of a loop.
     """
+
+    turn: Turn
+    """The turn of the loop, for those that would be done without ever waiting."""
 
     def send(self, value: object) -> None:
         """End, as the coroutine of a task; raise what the future was given."""
@@ -49,6 +54,7 @@ def drained(loop: asyncio.AbstractEventLoop) -> Drained:
     found = _drained.get(id(loop))
     if found is None:
         found = _drained[id(loop)] = Drained(loop=loop)
+        found.turn = turn_of(loop)
         found.set_result(None)
     return found
 
@@ -56,6 +62,7 @@ def drained(loop: asyncio.AbstractEventLoop) -> Drained:
 def failing(loop: asyncio.AbstractEventLoop, error: BaseException) -> Drained:
     """Return a future of `loop` that raises `error` wherever it is awaited."""
     found = Drained(loop=loop)
+    found.turn = turn_of(loop)
     found.set_exception(error)
     found.exception()  # mark it as seen, so that it is not reported if nothing awaits it
     return found
@@ -69,11 +76,30 @@ def _nothing() -> None:
     """Stand for the callback of whoever is gone."""
 
 
+class _LentSocket(TransportSocket):
+    """The socket as handlers get it. With its number it can be given away: its input is not ours to drop then."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, sock: socket.socket, connection: Connection) -> None:
+        super().__init__(sock)
+        self._connection = connection
+
+    def fileno(self) -> int:
+        self._connection.lingers = False
+        return super().fileno()
+
+    def dup(self) -> socket.socket:
+        self._connection.lingers = False
+        return super().dup()
+
+
 class Connection:
     """One connected stream socket on the hub. No method but the two coroutines waits."""
 
     __slots__ = (
         "_eof_wanted",
+        "_forks",
         "_high",
         "_linger",
         "_low",
@@ -86,6 +112,8 @@ class Connection:
         "closing",
         "drained",
         "error",
+        "is_due",
+        "lingers",
         "loop",
         "on_closed",
         "on_paused",
@@ -120,10 +148,14 @@ class Connection:
         self.on_paused: Callable[[], object] | None = None  # for a protocol: `unsent` rose above the high-water mark
         self.on_resumed: Callable[[], object] | None = None  # ... and fell below the low one
         self.on_closed = on_closed
+        self.lingers = True  # closing it looks for input; not once the peer has ended its stream
         self.drained: Drained | None = None
         """What `drain` returns if there is nothing to wait for; set where a `StreamWriter` is made."""
+        self.is_due: Callable[[], bool]
+        """Counts an operation that does not wait, see `fairness`; set with `drained`."""
         self.transport: Any = None
         """The `asyncio.Transport` that a handler has asked for, while the connection is open."""
+        self._forks = lingering.forks
         self._send = sock.send
         self._peername = peername
         self._sockname: Any = None  # set at the close, for streams
@@ -153,7 +185,8 @@ class Connection:
 
     def drain(self) -> Awaitable[None]:
         """Return what to await until the buffer is below its low-water mark, if it rose above the high one."""
-        return self.drained if self.clear else self._drain_slowly()  # type: ignore[return-value]  # of a StreamWriter
+        # `drained` and `is_due` are set: this is the drain of a StreamWriter
+        return self.drained if self.clear and not self.is_due() else self._drain_slowly()  # type: ignore[return-value]
 
     # -- everything else ------------------------------------------------------------------------------------------
 
@@ -217,7 +250,7 @@ class Connection:
 
     def _sent_all(self) -> None:
         if self.closing:
-            self._finish()
+            self._part()
         elif self._eof_wanted:
             self._shut_down()
         else:
@@ -247,8 +280,38 @@ class Connection:
         self.clear = False
         if self.unsent:
             self._start_linger()
+            if self.lingers:
+                self._drop_input()
         else:
-            self._finish()
+            self._part()
+
+    def _drop_input(self) -> None:
+        """Read and drop what comes while the rest is sent: the peer may take that only when it is rid of its own."""
+        if self.closed:
+            return
+        _, ended = lingering.drop_input(self.sock)
+        if ended:
+            self.lingers = False
+            return
+        self.watch.on_readable = self._drop_input
+        if not self.watch.armed & READ:
+            try:
+                self.watches.arm(self.watch, READ)
+            except OSError as error:
+                self.failed(error)
+
+    def _part(self) -> None:
+        """Everything is with the kernel: close, without a reset that would take it away again."""
+        sock = self.sock
+        if (
+            self.lingers
+            and not self.closed
+            and lingering.is_due(self.watch.fd, lingering.family_of(sock))
+            and not lingering.is_shared(self._forks)
+        ):
+            self.watches.release(self.watch)
+            lingering.linger(self.loop, sock.detach(), lingering.family_of(sock))
+        self._finish()
 
     def _start_linger(self) -> None:
         if self._linger is not None:
@@ -292,6 +355,9 @@ class Connection:
     async def _drain_slowly(self) -> None:
         if self.drained is not None:
             await self.drained  # raises the exception that the reader was given
+            if self.clear:
+                await give_way(self.drained.turn)
+                return
         if self.error is None and self.closing:
             await asyncio.sleep(0)  # as asyncio does: let a loop of writes notice the end
         while self.paused and not self.closed:
@@ -345,7 +411,7 @@ class Connection:
         if name == "peername":  # as accept(2) told it: the kernel forgets it when the peer resets
             return self._peername if self._peername is not None else self._ask(self.sock.getpeername, default)
         if name == "socket":
-            return TransportSocket(self.sock)
+            return _LentSocket(self.sock, self)
         if name == "sockname":
             return self._sockname if self._sockname is not None else self._ask(self.sock.getsockname, default)
         return default

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import socket
+from asyncio.trsock import TransportSocket
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -197,6 +198,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         """The peer sends no more."""
         self._reading = False
         self._eof = True
+        self._connection.lingers = False
         if not self._protocol.eof_received():
             self.close()
 
@@ -237,6 +239,12 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         """How many bytes the kernel did not take."""
         self.flush()
         return super().get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """`peername`, `sockname` or `socket`; else `default`."""
+        if name == "socket":  # for code of ours, which does not give it away
+            return TransportSocket(self._connection.sock)
+        return super().get_extra_info(name, default)
 
     def is_reading(self) -> bool:
         """Whether the protocol gets what arrives."""

@@ -11,8 +11,9 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import greenlet
 
-from hybrid.workers import forks
+from hybrid.workers import forks, lingering
 from hybrid.workers import runtime as runtimes
+from hybrid.workers.fairness import turn_of
 from hybrid.workers.hub import greenlets
 from hybrid.workers.hub.greenlets import Greenlet
 from hybrid.workers.hub.parking import Parking
@@ -53,6 +54,7 @@ class HubRuntime:
 
         self.name = name
         self.loop = loop
+        self.turn = turn_of(loop)
         self._new_socket = Socket
         self.watches = watches
         self.home = greenlet.getcurrent()
@@ -119,6 +121,18 @@ class HubRuntime:
         else:
             parking.wake_soon()
             parking.wait()
+
+    def give_way(self) -> None:
+        """Let the loop go on if its turn has lasted long enough. Parks; in a thread, or in the loop itself, never."""
+        me = greenlet.getcurrent()
+        if me is not self.home and self.is_ours(me) and self.turn.is_long():
+            self.sleep()
+
+    def is_ours(self, found: greenlet.greenlet) -> bool:
+        """Return True if a greenlet, which runs, belongs to the thread of the loop."""
+        while found is not self.home and found.parent is not None:
+            found = found.parent
+        return found is self.home
 
     def joinall(
         self,
@@ -198,6 +212,7 @@ class HubRuntime:
         """Run a sync handler in a greenlet, now: a connection often brings its first bytes with it."""
         listener = accepted.listener
         sock = self._new_socket(listener.family, listener.type, listener.proto, fileno=accepted.fd, runtime=self)
+        sock.forks = lingering.forks
         started = greenlet.greenlet(run_handler, self.home)
         started.switch(handler, sock, accepted.address, ended)
         return started

@@ -28,9 +28,10 @@ from typing import Any
 
 from greenlet import getcurrent
 
+from hybrid.workers import lingering
 from hybrid.workers.hub.alarm import Alarm
 from hybrid.workers.hub.runtime import HubRuntime, current_hub
-from hybrid.workers.hub.watch import Watch, Watches
+from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
 
 _EAGER = 32  # full reads in a row that may skip the poller; a fast peer costs the others at most that many
@@ -57,10 +58,12 @@ class Socket(_base):
         "_eager",
         "_fd",
         "_home",
+        "_is_due",
         "_patience",
         "_runtime",
         "_watch",
         "_watches",
+        "forks",
     )
 
     def __init__(
@@ -72,16 +75,19 @@ class Socket(_base):
         runtime: HubRuntime | None = None,
     ) -> None:
         self._runtime = runtime or current_hub()
+        self.forks = -1
+        """`lingering.forks` at the accept of a connection that lingers when it is closed; -1: it does not."""
         super().__init__(family, type, proto, fileno)
+        self._is_due = self._runtime.turn.is_due
         self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None for ever, 0 not at all
         if type != -1 and type & socket.SOCK_NONBLOCK:
             self._patience = 0.0
         _base.setblocking(self, False)
         self._careful = self._patience is not None  # a timeout is set, or it is closed: waiting takes the general way
         self._home = self._runtime.home
-        self._fd = self.fileno()  # for read(2) and write(2): cheaper to call from Python than recv(2) and send(2)
+        self._fd = _base.fileno(self)  # for read(2) and write(2): cheaper to call from Python than recv(2) and send(2)
         self._watches = self._runtime.watches
-        self._watch: Watch = self._watches.open(self.fileno())
+        self._watch: Watch = self._watches.open(self._fd)
         self._eager = 1  # reads that may be tried before waiting: a new connection often brings its first bytes
         self._alarms: tuple[Alarm, Alarm] | None = None  # for reading and for writing, once a timeout is set
 
@@ -120,14 +126,19 @@ class Socket(_base):
                 raise
             if len(data) == bufsize:
                 self._eager = self._eager if eager else _EAGER
-            elif eager:
-                self._eager = 0
+            else:
+                if eager:
+                    self._eager = 0
+                if not data:
+                    self.forks = -1  # nothing more comes that a close would have to look for
             return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into `buffer`; return how many bytes came, 0 at the end. Parks. Raises `TimeoutError`, `OSError`."""
         if self._eager:
             self._eager -= 1
+            if self._is_due():
+                self._give_way()
         elif not flags:
             self._check_size(nbytes, "recv_into")
             self._wait_readable()
@@ -140,6 +151,8 @@ class Socket(_base):
                 continue
             if count != (nbytes or len(buffer)):
                 self._eager = 0
+                if not count:
+                    self.forks = -1
             return count
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
@@ -153,6 +166,8 @@ class Socket(_base):
             sent = 0
         if sent != len(data):
             self._send_rest(memoryview(data)[sent:], flags)
+        elif self._is_due():
+            self._give_way()
 
     def _wait_readable(self) -> None:
         """Park until the descriptor is readable."""
@@ -244,9 +259,13 @@ class Socket(_base):
     def _receive(self, receive: Callable[[], Any], flags: int) -> Any:
         while True:
             try:
-                return receive()
+                received = receive()
             except BlockingIOError:
                 self._wait_again(flags)
+                continue
+            if self._is_due():
+                self._give_way()
+            return received
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """As `socket.recvfrom`. Parks."""
@@ -286,9 +305,13 @@ class Socket(_base):
         ends = self._deadline()
         while True:
             try:
-                return send()
+                sent = send()
             except BlockingIOError:
                 self._wait_writable(self._remaining(ends), flags)
+                continue
+            if self._is_due():
+                self._give_way()
+            return sent
 
     def _send_rest(self, rest: memoryview, flags: int) -> None:
         ends = self._deadline()
@@ -297,6 +320,13 @@ class Socket(_base):
                 rest = rest[_send(self, rest, flags) :]
             except BlockingIOError:
                 self._wait_writable(self._remaining(ends), flags)
+        if self._is_due():
+            self._give_way()
+
+    def _give_way(self) -> None:
+        """Let others go on after an operation that did not have to wait; see `fairness`."""
+        if self._patience != 0:
+            self._runtime.give_way()
 
     def _deadline(self) -> float | None:
         return None if self._patience is None else self._runtime.loop.time() + self._patience
@@ -337,7 +367,7 @@ class Socket(_base):
             while count is None or sent < count:
                 block = _SENDFILE_CHUNK if count is None else min(_SENDFILE_CHUNK, count - sent)
                 try:
-                    step = os.sendfile(self.fileno(), source, offset + sent, block)
+                    step = os.sendfile(self._fd, source, offset + sent, block)
                 except BlockingIOError:
                     self._wait_writable(self._patience)
                     continue
@@ -348,6 +378,8 @@ class Socket(_base):
                 if step == 0:
                     break
                 sent += step
+                if self._is_due():
+                    self._give_way()
             return sent
         finally:
             if sent:
@@ -450,40 +482,58 @@ class Socket(_base):
 
         In another thread it blocks until the loop has let go of the descriptor, some seconds at most.
         """
-        if self._is_the_loops():
+        if get_ident() != self._runtime.thread and self._is_polled():
             self._release_in_loop()
         else:
             self._release()
         return super().detach()
 
     def _real_close(self, *args: Any) -> None:
-        """Called by `close()` once no file of `makefile` is open any more. Wakes waiting greenlets."""
-        if self._is_the_loops():
-            self._close_in_loop()
+        """Called by `close()` once no file of `makefile` is open any more. Wakes waiting greenlets. Does not block."""
+        lingers = (
+            self.forks >= 0
+            and lingering.is_due(self._fd, lingering.family_of(self))
+            and not lingering.is_shared(self.forks)
+        )
+        if get_ident() != self._runtime.thread and (lingers or self._is_polled()):
+            self._close_in_loop(lingers)
             return
         self._release()
-        super()._real_close(*args)  # type: ignore[misc]  # the hook socket.close() calls
+        if lingers:
+            lingering.linger(self._runtime.loop, super().detach(), lingering.family_of(self))
+        else:
+            super()._real_close(*args)  # type: ignore[misc]  # the hook socket.close() calls
+
+    def fileno(self) -> int:
+        """Return the descriptor. Whoever has it may share the connection: closing it here is plain close(2) then."""
+        self.forks = -1
+        return super().fileno()
+
+    def __repr__(self) -> str:
+        forks = self.forks
+        try:
+            return super().__repr__()
+        finally:
+            self.forks = forks
 
     def __del__(self) -> None:
         """Forgotten without a close: its number must be forgotten too before the kernel gives it out again."""
         if getattr(self, "_watch", None) is not None and self._fd >= 0:  # unset if the constructor failed
-            if self._is_the_loops():
-                self._close_in_loop()  # the garbage collector runs in any thread
+            if get_ident() != self._runtime.thread and self._is_polled():
+                self._close_in_loop(False)  # the garbage collector runs in any thread
             else:
                 self._release()
         super().__del__()  # type: ignore[misc]  # closes the descriptor, with a ResourceWarning
 
     def _release(self) -> None:
         self._careful = True
-        self._fd = -1
+        self._fd = self.forks = -1
         self._watches.release(self._watch)
         for alarm in self._alarms or ():
             alarm.close()
 
-    def _is_the_loops(self) -> bool:
-        """Tell whether only the loop may release this socket: this is another thread, and the poller knows of it."""
-        if get_ident() == self._runtime.thread:
-            return False
+    def _is_polled(self) -> bool:
+        """Tell whether the poller knows of this socket: then only the loop's thread may release it."""
         watch = self._watch
         return bool(watch.armed) or watch.on_readable is not None or watch.on_writable is not None
 
@@ -499,20 +549,25 @@ class Socket(_base):
             self._runtime.loop.call_soon_threadsafe(release)
             released.wait(_RELEASE)
 
-    def _close_in_loop(self) -> None:
+    def _close_in_loop(self, lingers: bool) -> None:
         """Have the loop close it soon: it was closed in another thread, or collected there."""
         self._careful = True
-        self._fd = -1
+        self._fd = self.forks = -1
+        family = lingering.family_of(self)
         fd = super().detach()
+        loop = self._runtime.loop
+
+        def close() -> None:
+            self._watches.release(self._watch)
+            if lingers:
+                lingering.linger(loop, fd, family)
+            else:
+                os.close(fd)
+
         try:
-            self._runtime.loop.call_soon_threadsafe(_close, self._watches, self._watch, fd)
+            loop.call_soon_threadsafe(close)
         except RuntimeError:  # the loop is closed
             os.close(fd)
-
-
-def _close(watches: Watches, watch: Watch, fd: int) -> None:
-    watches.release(watch)
-    os.close(fd)
 
 
 def _leave_at(file: Any, place: int) -> None:

@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from hybrid.workers.fairness import give_way
 from hybrid.workers.hub.connection import Connection, drained, failing
 from hybrid.workers.hub.futures import Readiness
 from hybrid.workers.hub.handler_transport import HandlerTransport
@@ -135,8 +136,7 @@ class StreamReader(asyncio.StreamReader):
             if len(data) != n:
                 self._eager = 0
                 if not data:
-                    self._eof = True
-                    self._plain = False
+                    self._ended()
             return data
 
     # -- everything else ------------------------------------------------------------------------------------------
@@ -199,6 +199,9 @@ class StreamReader(asyncio.StreamReader):
             if at >= 0:
                 if at > self._limit:
                     raise asyncio.LimitOverrunError("Separator is found, but chunk is longer than limit", at)
+                connection = self._connection
+                if connection is not None and connection.is_due():
+                    await give_way(connection.drained.turn)  # type: ignore[union-attr]
                 return self._take(at + length)
             searched = max(0, len(buffer) + 1 - longest)
             if searched > self._limit:
@@ -215,6 +218,9 @@ class StreamReader(asyncio.StreamReader):
         while len(self._buffer) < n:
             if not await self._fill("readexactly"):
                 raise asyncio.IncompleteReadError(self._take(len(self._buffer)), n)
+        connection = self._connection
+        if connection is not None and connection.is_due():
+            await give_way(connection.drained.turn)  # type: ignore[union-attr]
         return self._take(n)
 
     async def _fill(self, caller: str) -> bool:
@@ -253,11 +259,16 @@ class StreamReader(asyncio.StreamReader):
             self._own_buffer()
             self._buffer += _scratch_view[:count]
         else:
-            self._eof = True
+            self._ended()
 
     def _own_buffer(self) -> None:
         if type(self._buffer) is bytes:
             self._buffer = bytearray()
+
+    def _ended(self) -> None:
+        self._eof = True
+        self._plain = False
+        self._connection.lingers = False  # nothing more comes that could cause a reset
 
     def _take(self, count: int) -> bytes:
         buffer = self._buffer
@@ -361,6 +372,7 @@ class StreamWriter(asyncio.StreamWriter):
         self._connection = connection
         self._reader = reader
         connection.drained = drained(connection.loop)
+        connection.is_due = connection.drained.turn.is_due
         self.write: Callable[[Any], None] = connection.write  # type: ignore[assignment]
         """Send `data` (any bytes-like object) or keep what does not fit until it does; never blocks."""
         self.drain: Callable[[], Awaitable[None]] = connection.drain  # type: ignore[assignment]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from hybrid.workers import forks
+from hybrid.workers.fairness import give_way
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import PERCENT, AnswerError, ClientGoneError, Exchange, is_departure
@@ -219,6 +220,8 @@ class AsgiExchange(Exchange):
                     self.wake_waiters()
             elif self.connection.paused or self.connection.transport.is_closing():
                 return self._wait_for_room()
+            elif self._is_sent.turn.is_due():
+                return give_way(self._is_sent.turn)
             return self._is_sent  # type: ignore[no-any-return]
         if kind == "http.response.start" and not (self.begun or self.gone):
             status = message["status"]

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hybrid.workers import forks
+from hybrid.workers.fairness import give_way
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.conversation import ENDING, INTERNAL_ERROR, NORMAL, UNANSWERED, Conversation, Phase
 from hybrid.workers.http.exchange import AnswerError, ClientGoneError, is_departure
@@ -25,11 +26,12 @@ _log = logging.getLogger("hybrid")
 class WebSocketExchange(Conversation):
     """A WebSocket for an ASGI application."""
 
-    __slots__ = ("_gate", "_offered", "_told")
+    __slots__ = ("_gate", "_offered", "_told", "_turn")
 
     def start(self) -> None:
         """Check the handshake; then `run`."""
         self._gate = Gate(self.connection.site.loop)
+        self._turn = self.connection.site.interface.sent.turn
         self._told = False  # the application has received `websocket.disconnect`
         super().start()
 
@@ -136,6 +138,8 @@ class WebSocketExchange(Conversation):
     async def receive(self) -> Message:
         """The application's `receive`."""
         messages = self.messages
+        if messages and self._turn.is_due():
+            await give_way(self._turn)
         while not messages:
             if self._gate.taken:
                 await self.news()
@@ -163,6 +167,8 @@ class WebSocketExchange(Conversation):
             connection.write(data)
             if connection.paused or connection.transport.is_closing():
                 await self._wait_for_room()
+            elif self._turn.is_due():
+                await give_way(self._turn)
         else:
             await self._send_rarely(message["type"], message)
 

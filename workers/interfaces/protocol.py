@@ -29,7 +29,7 @@ class ProtocolFactory(Adapter):
             connection.end = lambda: self._loop.call_soon(task.cancel)
 
     async def _serve(self, connection: Connection, accepted: Accepted) -> None:
-        sock = accepted.telling_socket(connection.closed)
+        sock = accepted.telling_socket(connection.closed, self._loop)
         try:
             transport, _ = await self._loop.connect_accepted_socket(self._factory, sock)
         except BaseException as error:
@@ -38,4 +38,5 @@ class ProtocolFactory(Adapter):
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
+        sock.serves(transport)
         connection.end = transport.abort

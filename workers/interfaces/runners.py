@@ -133,6 +133,7 @@ class GreenletRunner(_Base):
         super().__init__(runtime.loop)
         self._runtime = runtime
         runtime.hide_loop()
+        self._is_due = runtime.turn.is_due
 
     # -- the hot path; benchmark: python -m benchmarks wsgi ---------------------------------------------------------
 
@@ -161,6 +162,8 @@ class GreenletRunner(_Base):
         connection = exchange.connection
         while (connection.paused or connection.transport.is_closing()) and not (exchange.gone or exchange.ended):
             self._wait(exchange)
+        if self._is_due():
+            self._runtime.give_way()
 
     # -- less often ---------------------------------------------------------------------------------------------------
 
@@ -259,7 +262,7 @@ class ThreadRunner(_Base):
     def _answer(self) -> None:
         self._scheduled = False  # first: what is asked from now on wakes the loop again
         calls = self._calls
-        while calls:
+        for _ in range(len(calls)):  # those to come have their turn: threads may ask faster than this answers
             function, args = calls.popleft()
             try:
                 function(*args)

@@ -7,6 +7,7 @@
     uvloop_loop       uvloop
     gevent_loop       gevent, and an asyncio loop on top of it for coroutines
     gevent_runtime    what handlers stand on there; imported once gevent has patched
+    gevent_sockets    gevent's socket for sync handlers, closed without loss and fair
     gevent_transport  gevent's lean transport for a protocol of ours
     native_streams    asyncio's streams for the loops that are not ours
     native_transport  the loop's own transport for a protocol of ours

@@ -52,6 +52,7 @@ def run(
     """
     import asyncio
 
+    from hybrid.workers import lingering
     from hybrid.workers.runtime import entered
 
     loop = driver.new_loop()
@@ -63,6 +64,7 @@ def run(
             finally:
                 _cancel_all(loop)
                 loop.run_until_complete(loop.shutdown_asyncgens())
+                lingering.end_all(loop)
                 runtime.close()
     finally:
         asyncio.set_event_loop(None)

@@ -15,6 +15,7 @@ import selectors
 import socket
 from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from time import monotonic
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import gevent
@@ -22,9 +23,11 @@ import gevent.event
 import greenlet
 from gevent import socket as gevent_socket
 
-from hybrid.workers import forks
+from hybrid.workers import forks, lingering
+from hybrid.workers.fairness import LONGEST, Turn
 from hybrid.workers.hub.pool import Job, Pool
 from hybrid.workers.loops import gevent_transport, native_transport
+from hybrid.workers.loops.gevent_sockets import INSTANT, HandlerSocket
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.registrations import Registrations
 from hybrid.workers.runtime import WOULD_BLOCK, Accepted, Listen, run_handler
@@ -46,6 +49,7 @@ class GeventSelector(Registrations):
         self._fired: dict[int, int] = {}  # fd -> events since the last select
         self._something = gevent.event.Event()
         self._abandoned = False
+        self._polled = 0.0  # when a busy loop last let gevent poll
 
     def _added(self, fd: int, events: int) -> None:
         self._watchers[fd] = self._hub.loop.io(fd, events)  # EVENT_READ and EVENT_WRITE are libev's 1 and 2
@@ -75,7 +79,7 @@ class GeventSelector(Registrations):
             forks.leave()
         try:
             if timeout is not None and timeout <= 0:
-                gevent.sleep(0)
+                self._turn_once()
             else:
                 self._something.wait(timeout)
             while self._is_abandoned():
@@ -85,6 +89,15 @@ class GeventSelector(Registrations):
         self._something.clear()
         fired, self._fired = self._fired, {}
         return [(key, mask & key.events) for fd, mask in fired.items() if (key := self._keys.get(fd)) is not None]
+
+    def _turn_once(self) -> None:
+        """Let gevent run what is due; and poll, if it has not for a while."""
+        now = monotonic()
+        if now - self._polled > LONGEST:
+            self._polled = now
+            gevent.sleep(INSTANT)
+        else:
+            gevent.sleep(0)
 
     def _is_abandoned(self) -> bool:
         return self._abandoned
@@ -180,6 +193,7 @@ class GeventRuntime:
         self.home = greenlet.getcurrent()
         self.watches = gevent_transport.GeventWatches()
         self._hub = gevent.get_hub()
+        self.turn = Turn(self._hub.loop.run_callback)
         self._pool = Pool(self._hub, None)
         self._observing: tuple[Any, ...] = ()  # watchers of libev's, once the turns are observed
 
@@ -193,6 +207,12 @@ class GeventRuntime:
         """`gevent.sleep`."""
         self._refuse_home()
         gevent.sleep(seconds)
+
+    def give_way(self) -> None:
+        """Let the hub go on if its turn has lasted long enough. Parks; in the hub itself, never."""
+        me = greenlet.getcurrent()
+        if me is not self._hub and me is not self.home and self.turn.is_long():
+            gevent.sleep(INSTANT)
 
     def joinall(
         self,
@@ -280,7 +300,10 @@ class GeventRuntime:
         self, handler: Callable[..., Any], accepted: Accepted, ended: Callable[[BaseException | None], None]
     ) -> gevent.Greenlet[..., Any]:
         """Run a sync handler in a gevent greenlet, as gevent's StreamServer does."""
-        return gevent.spawn(run_handler, handler, accepted.socket(), accepted.address, ended)
+        listener = accepted.listener
+        sock = HandlerSocket(listener.family, listener.type, listener.proto, fileno=accepted.fd)
+        sock.loop, sock.turn, sock.forks = self.loop, self.turn, lingering.forks
+        return gevent.spawn(run_handler, handler, sock, accepted.address, ended)
 
     def run_job(self, job: Job) -> None:
         """Run a job in a greenlet: at once from the hub, where lean transports call; else soon."""

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.runtime import Accepted, Runtime
+from hybrid.workers.fairness import give_way, turn_of
+from hybrid.workers.runtime import Accepted, Runtime, TellingSocket
 
 LIMIT = 64 * 1024  # bytes; asyncio's default
 
@@ -15,21 +16,76 @@ def _served(*_: object) -> None:
     """Mark a protocol as the server's end: asyncio's `StreamWriter.start_tls` looks for a callback there."""
 
 
+class Reader(asyncio.StreamReader):
+    """asyncio's; what is in its buffer is returned without a wait, so it counts. See `fairness`."""
+
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit, loop)
+        self._turn = turn_of(loop)
+
+    async def read(self, n: int = -1) -> bytes:
+        """As asyncio's."""
+        data = await super().read(n)
+        if self._turn.is_due():
+            await give_way(self._turn)
+        return data
+
+    async def readuntil(self, separator: Any = b"\n") -> bytes:
+        """As asyncio's; `readline` goes through it too."""
+        data = await super().readuntil(separator)
+        if self._turn.is_due():
+            await give_way(self._turn)
+        return data
+
+    async def readexactly(self, n: int) -> bytes:
+        """As asyncio's."""
+        data = await super().readexactly(n)
+        if self._turn.is_due():
+            await give_way(self._turn)
+        return data
+
+
+class StreamProtocol(asyncio.StreamReaderProtocol):
+    """asyncio's; tells the socket before the transport closes it."""
+
+    def __init__(self, reader: Reader, loop: asyncio.AbstractEventLoop, sock: TellingSocket) -> None:
+        super().__init__(reader, loop=loop)
+        self._sock = sock
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called once, last."""
+        self._sock.lost()
+        super().connection_lost(exc)
+
+
+class Writer(asyncio.StreamWriter):
+    """asyncio's; while the peer reads fast `drain` never waits, so it counts."""
+
+    def __init__(self, transport: Any, protocol: Any, reader: Reader, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(transport, protocol, reader, loop)
+        self._turn = turn_of(loop)
+
+    async def drain(self) -> None:
+        """As asyncio's."""
+        await super().drain()
+        if self._turn.is_due():
+            await give_way(self._turn)
+
+
 async def open_streams(
     runtime: Runtime, accepted: Accepted, closed: Callable[[], None]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Return asyncio's reader and writer over `accepted`; `closed()` is called once the connection is lost."""
     loop: Any = runtime.loop
-    sock = accepted.telling_socket(closed)
+    sock = accepted.telling_socket(closed, loop)
     try:
-        reader = asyncio.StreamReader(limit=LIMIT, loop=loop)
-        transport, protocol = await loop.connect_accepted_socket(
-            lambda: asyncio.StreamReaderProtocol(reader, loop=loop), sock
-        )
+        reader = Reader(limit=LIMIT, loop=loop)
+        transport, protocol = await loop.connect_accepted_socket(lambda: StreamProtocol(reader, loop, sock), sock)
     except BaseException:
         sock.close()
         raise
     protocol._client_connected_cb = _served
+    sock.serves(transport)
     # `protocol` holds the only strong reference to itself through the transport: StreamReaderProtocol refers to the
     # reader weakly, so the reader must stay referenced by the handler, as with asyncio.open_connection
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    return reader, Writer(transport, protocol, reader, loop)

@@ -28,7 +28,7 @@ def open_transport(
     `tls_timeout` bounds the handshake, in seconds. A connection that ends before it is logged and forgotten.
     """
     loop: Any = runtime.loop
-    sock = accepted.telling_socket(closed)
+    sock = accepted.telling_socket(closed, loop)
     options = (
         {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": tls_timeout, "ssl_shutdown_timeout": SHUTDOWN}
     )
@@ -36,7 +36,7 @@ def open_transport(
 
     async def connect() -> None:
         try:
-            transport, _ = await loop.connect_accepted_socket(lambda: Paced(protocol), sock, **options)
+            transport, _ = await loop.connect_accepted_socket(lambda: Paced(protocol, sock), sock, **options)
         except (OSError, ssl.SSLError) as error:
             sock.close()
             _log.debug("no connection with %s: %s", accepted.address, error)
@@ -44,6 +44,7 @@ def open_transport(
             sock.close()
             raise
         else:
+            sock.serves(transport)
             opened.append(transport)
 
     task = loop.create_task(connect())

@@ -12,6 +12,7 @@ from typing import Any
 
 from hybrid.workers import forks
 from hybrid.workers.hub.pieces import LARGEST, PIECE, kept, next_piece
+from hybrid.workers.runtime import TellingSocket
 
 _WITHIN = 0.000_3  # seconds for one read: 32 of them are 10 ms
 _buffer = memoryview(bytearray(LARGEST))  # for all connections: what is read is copied before anything else is read
@@ -20,9 +21,10 @@ _buffer = memoryview(bytearray(LARGEST))  # for all connections: what is read is
 class Paced(asyncio.BufferedProtocol):
     """Passes everything on to `protocol`. Belongs to the loop's thread."""
 
-    __slots__ = ("_data_received", "_piece", "_protocol")
+    __slots__ = ("_data_received", "_piece", "_protocol", "_sock")
 
-    def __init__(self, protocol: Any) -> None:
+    def __init__(self, protocol: Any, sock: TellingSocket) -> None:
+        self._sock = sock
         self._protocol = protocol
         self._data_received = protocol.data_received
         self._piece = PIECE
@@ -67,4 +69,5 @@ class Paced(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called once, last."""
+        self._sock.lost()
         self._protocol.connection_lost(error)

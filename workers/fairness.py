@@ -1,0 +1,59 @@
+"""Fairness within a worker: a task or greenlet that never has to wait gives the others their turn all the same.
+
+A socket whose peer reads fast always has room, so a handler that sends in a loop would keep its worker for good. Every
+operation that could return at once asks `is_due`, which is a count; one of `LOOK` of them looks at the clock. Once the
+turn of the loop has lasted for `LONGEST`, the operation lets the loop go on before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import weakref
+from collections.abc import Callable
+from time import monotonic
+
+LONGEST = 0.005  # seconds
+LOOK = 16  # operations of all connections of a loop; a look costs 0.1 us
+
+
+class Turn:
+    """The current turn of a loop. One per loop; belongs to its thread."""
+
+    __slots__ = ("__weakref__", "_began", "_soon", "is_due")
+
+    def __init__(self, soon: Callable[[Callable[[], None]], object]) -> None:
+        """`soon` has the loop call a function when it has come to everything that is ready now."""
+        self._soon = soon
+        self._began = 0.0  # when a turn was first looked at; 0: this one was not
+        self.is_due: Callable[[], bool] = itertools.cycle((False,) * (LOOK - 1) + (True,)).__next__
+        """Count an operation; return True if it is the one that asks `is_long`. 30 ns (measured)."""
+
+    def is_long(self) -> bool:
+        """Return True if the turn has lasted long enough: the caller lets the loop go on. Does not block."""
+        now = monotonic()
+        if not self._began:
+            self._began = now
+            self._soon(self._is_over)
+            return False
+        return now - self._began > LONGEST
+
+    def _is_over(self) -> None:
+        self._began = 0.0
+
+
+_turns: weakref.WeakValueDictionary[int, Turn] = weakref.WeakValueDictionary()  # id of a loop, which its turn holds
+
+
+def turn_of(loop: asyncio.AbstractEventLoop) -> Turn:
+    """Return the turn of `loop`, to be kept by the caller."""
+    found = _turns.get(id(loop))
+    if found is None:
+        found = _turns[id(loop)] = Turn(loop.call_soon)
+    return found
+
+
+async def give_way(turn: Turn) -> None:
+    """Let the loop go on if its turn has lasted long enough; for coroutines, when an operation is due."""
+    if turn.is_long():
+        await asyncio.sleep(0)

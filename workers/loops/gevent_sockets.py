@@ -1,0 +1,78 @@
+"""`HandlerSocket`: gevent's socket for a sync handler, closed without loss and fair to the others.
+
+Everything else is gevent's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+from gevent import socket as gevent_socket
+
+from hybrid.workers import lingering
+from hybrid.workers.fairness import Turn
+
+INSTANT = 1e-6  # seconds: gevent runs up to 50 greenlets that sleep for 0 before it polls, those for longer after it
+_base = gevent_socket.socket
+
+
+class HandlerSocket(_base):
+    """A connection that was accepted. To be used in greenlets other than the hub's."""
+
+    loop: Any = None
+    """The asyncio loop that lingers for it."""
+    turn: Turn
+    """That of gevent's hub."""
+    forks = -1
+    """`lingering.forks` at the accept; -1: the socket does not linger."""
+    _sock: Any
+    hub: Any
+
+    def _real_close(self, *args: Any) -> None:
+        """Called by `close()` once no file of `makefile` is open any more. Does not block."""
+        forks, self.forks = self.forks, -1
+        if forks >= 0:
+            family = lingering.family_of(self._sock)
+            if lingering.is_due(self._sock.fileno(), family) and not lingering.is_shared(forks):
+                lingering.linger(self.loop, self.detach(), family)
+                return
+        super()._real_close(*args)  # type: ignore[misc]  # the hook that gevent's close() calls
+
+    def detach(self) -> int:
+        """As gevent's."""
+        self.forks = -1
+        return super().detach()
+
+    def fileno(self) -> int:
+        """Return the descriptor. Whoever has it may share the connection: closing it here is plain close(2) then."""
+        self.forks = -1
+        return super().fileno()
+
+    def recv(self, *args: Any) -> bytes:
+        """As gevent's."""
+        received: bytes = super().recv(*args)
+        if not received and args[0]:
+            self.forks = -1  # nothing more comes that a close would have to look for
+        if self.turn.is_due():
+            self._give_way()
+        return received
+
+    def recv_into(self, *args: Any) -> int:
+        """As gevent's."""
+        count: int = super().recv_into(*args)
+        if self.turn.is_due():
+            self._give_way()
+        return count
+
+    def send(self, *args: Any, **options: Any) -> int:
+        """As gevent's; `sendall` goes through it too."""
+        sent: int = super().send(*args, **options)
+        if self.turn.is_due():
+            self._give_way()
+        return sent
+
+    def _give_way(self) -> None:
+        """Let others go on after an operation that may not have had to wait; see `fairness`."""
+        if self.timeout != 0 and self.turn.is_long() and gevent.getcurrent() is not self.hub:
+            gevent.sleep(INSTANT)
