@@ -86,7 +86,9 @@ class Connections:
             except TimeoutError:
                 if self._open:
                     return False
-        return await lingering.wait_none(ends - time.monotonic())
+        if not await lingering.wait_none(ends - time.monotonic()):  # they have had what time there was
+            lingering.end_all(_get_running_loop())
+        return True
 
     def end_all(self) -> int:
         """End every handler early; return how many there were. They get one chance to clean up."""

@@ -82,6 +82,8 @@ class TellingSocket(socket.socket):
 
     def serves(self, transport: Any) -> None:
         """Take note of the transport it was given to: to abort that is to close without lingering."""
+        if self.tell_closed is None:  # it is closed already
+            return
 
         def abort() -> None:
             self.forks = -1

@@ -344,6 +344,24 @@ async def test_4_others_have_their_turn_while_a_protocol_is_slow_with_much(ends:
     assert ends.protocol.received == MANY[:300_000]
 
 
+@clause()
+async def test_4_a_protocol_that_pauses_after_each_piece_gets_large_ones(ends: Ends) -> None:
+    """As HTTP does while an upload is taken."""
+    sizes = []
+
+    def take(data: bytes) -> None:
+        sizes.append(len(data))
+        ends.transport.pause_reading()
+
+    ends.protocol.on_data = take
+    speaking = asyncio.ensure_future(ends.says(MANY[:4_000_000]))
+    while len(ends.protocol.received) < 4_000_000:
+        await ends.call(ends.transport.resume_reading)
+        await asyncio.sleep(0)
+    await speaking
+    assert max(sizes) > 4 * pieces.PIECE
+
+
 # --- 5, 6: ends of streams
 
 
