@@ -19,7 +19,12 @@ def blocking(sock: socket.socket, address: object) -> None:
     sock.sendall(b"x" * int(size))
     if how == "reset":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    if how != "return":
+    if how == "dup":
+        other = sock.dup()
+        sock.close()
+        other.sendall(other.recv(4))
+        other.close()
+    elif how != "return":
         sock.close()
         sock.close()
 

@@ -140,6 +140,13 @@ def test_an_abort_does_not_linger(loop: str, kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_the_input_of_a_duplicate_is_left_to_it(loop: str, family: str, tmp_path: Path) -> None:
+    with started(loop, "blocking", tmp_path) as server, client(server, family) as sock:
+        sock.sendall(b"2 dup\nrest")
+        assert read_all(sock) == b"xxrest"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_client_may_send_all_it_has_before_it_reads(loop: str, family: str, tmp_path: Path) -> None:
     if loop not in HUB_LOOPS:
         pytest.skip("asyncio's transports read no more once they are closed")

@@ -49,6 +49,12 @@ class HandlerSocket(_base):
         self.forks = -1
         return super().fileno()
 
+    def dup(self) -> HandlerSocket:
+        """As gevent's. Neither lingers then: the other one may be reading."""
+        other: HandlerSocket = super().dup()
+        other.turn = self.turn
+        return other
+
     def recv(self, *args: Any) -> bytes:
         """As gevent's."""
         received: bytes = super().recv(*args)
