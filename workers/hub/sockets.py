@@ -555,10 +555,10 @@ class Socket(_base):
         self._fd = self.forks = -1
         family = lingering.family_of(self)
         fd = super().detach()
-        loop = self._runtime.loop
+        loop, watches, watch = self._runtime.loop, self._watches, self._watch
 
         def close() -> None:
-            self._watches.release(self._watch)
+            watches.release(watch)
             if lingers:
                 lingering.linger(loop, fd, family)
             else:

@@ -268,6 +268,7 @@ class StreamReader(asyncio.StreamReader):
     def _ended(self) -> None:
         self._eof = True
         self._plain = False
+        assert self._connection is not None
         self._connection.lingers = False  # nothing more comes that could cause a reset
 
     def _take(self, count: int) -> bytes:

@@ -16,7 +16,7 @@ def _served(*_: object) -> None:
     """Mark a protocol as the server's end: asyncio's `StreamWriter.start_tls` looks for a callback there."""
 
 
-class Reader(asyncio.StreamReader):
+class StreamReader(asyncio.StreamReader):
     """asyncio's; what is in its buffer is returned without a wait, so it counts. See `fairness`."""
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -48,7 +48,7 @@ class Reader(asyncio.StreamReader):
 class StreamProtocol(asyncio.StreamReaderProtocol):
     """asyncio's; tells the socket before the transport closes it."""
 
-    def __init__(self, reader: Reader, loop: asyncio.AbstractEventLoop, sock: TellingSocket) -> None:
+    def __init__(self, reader: StreamReader, loop: asyncio.AbstractEventLoop, sock: TellingSocket) -> None:
         super().__init__(reader, loop=loop)
         self._sock = sock
 
@@ -58,10 +58,10 @@ class StreamProtocol(asyncio.StreamReaderProtocol):
         super().connection_lost(exc)
 
 
-class Writer(asyncio.StreamWriter):
+class StreamWriter(asyncio.StreamWriter):
     """asyncio's; while the peer reads fast `drain` never waits, so it counts."""
 
-    def __init__(self, transport: Any, protocol: Any, reader: Reader, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: Any, protocol: Any, reader: StreamReader, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(transport, protocol, reader, loop)
         self._turn = turn_of(loop)
 
@@ -79,7 +79,7 @@ async def open_streams(
     loop: Any = runtime.loop
     sock = accepted.telling_socket(closed, loop)
     try:
-        reader = Reader(limit=LIMIT, loop=loop)
+        reader = StreamReader(limit=LIMIT, loop=loop)
         transport, protocol = await loop.connect_accepted_socket(lambda: StreamProtocol(reader, loop, sock), sock)
     except BaseException:
         sock.close()
@@ -88,4 +88,4 @@ async def open_streams(
     sock.serves(transport)
     # `protocol` holds the only strong reference to itself through the transport: StreamReaderProtocol refers to the
     # reader weakly, so the reader must stay referenced by the handler, as with asyncio.open_connection
-    return reader, Writer(transport, protocol, reader, loop)
+    return reader, StreamWriter(transport, protocol, reader, loop)
