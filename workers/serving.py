@@ -302,6 +302,7 @@ class Worker:
     def _begin_drain(self, why: str) -> None:
         if self._draining.is_set():
             return
+        self._seat.grace.begin(self._seat.graceful_timeout)
         _log.info("draining %d connections (%s)", len(self._connections), why)
         self._heartbeat.tells(Activity.DRAINING)
         self._listening.end()

@@ -7,6 +7,7 @@ forking      who forks a child, this process or a zygote, and what it is given
 spawn        what a child closes, resets and keeps after the fork
 environment  HOME and its like, for workers of another account
 snapshot     the code that they import, as it was when the supervisor started
+leaving      the end of a worker's interpreter: threads, exit handlers, a deadline
 zygote       the process that imports the application once and forks workers
 nursery      what it is told
 births       the double fork that makes its workers the supervisor's children

@@ -13,7 +13,8 @@
   9. forget its exit handlers: they are the supervisor's, or an embedding program's
  10. log under this worker's name
  11. run the body
- 12. run the exit handlers that the application added, flush the standard streams
+ 12. end the interpreter as CPython does: join threads, run the exit handlers that the application added (`leaving`);
+     flush the standard streams
  And the seam ends the process with `os._exit`, so that no frame of the supervisor below is ever returned to.
 
 A zygote goes through 1 to 10 but 5 (`settle`, `start_log`), loads the application and forks (`zygote`). A worker that a
@@ -24,7 +25,7 @@ zygote has forked is settled already. It waits until it is the supervisor's chil
  10. log under this worker's name; what the application has changed about the log stays
      say `Born`
  11. run the body
- 12. run the exit handlers that the application added when the zygote imported it, or later
+ 12. the same, with the exit handlers that the application added when the zygote imported it, or later
 
 A body may end with a `Promotion`: the process becomes a zygote (`zygote.live_on`) instead of 12.
 
@@ -45,6 +46,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from hybrid.supervisor.children.environment import change_account
+from hybrid.supervisor.children.leaving import end_interpreter
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
@@ -79,6 +81,7 @@ class Program(Protocol):
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_GET_NAME = 1, 15, 16  # linux/prctl.h
 _LONGEST_NAME = 16  # bytes, the final zero among them
+_FAILED = 2.0  # seconds in which the threads of a worker must end that could not start
 _libc = ctypes.CDLL(None, use_errno=True)  # looked up before the fork: a child should not search for libraries
 
 logger = logging.getLogger(log.LOGGER_NAME)
@@ -235,7 +238,7 @@ def _run(body: Body, seat: Seat) -> int | Promotion:
         logger.critical("worker failed", exc_info=True)
     finally:
         if not isinstance(outcome, Promotion):  # the exit handlers are for the workers that follow
-            atexit._run_exitfuncs()
+            end_interpreter(seat.grace.left(seat.graceful_timeout if outcome == Exit.OK else _FAILED), outcome)
         flush_streams()
     return outcome
 

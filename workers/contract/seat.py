@@ -8,12 +8,16 @@ import enum
 import os
 import select
 import socket
+import time
 import types
 from collections.abc import Mapping
 
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
+
+_MARGIN = 0.5  # seconds before the drain deadline at which a worker leaves what still runs, but
+_MOST_MARGIN = 1 / 8  # of the grace period at most
 
 
 class ListenerKind(enum.Enum):
@@ -73,6 +77,24 @@ class Listener:
         return None
 
 
+@dataclasses.dataclass(slots=True)
+class Grace:
+    """The time in which a worker must end, from the moment it begins to drain."""
+
+    _until: float | None = None  # monotonic; None: it does not drain yet
+
+    def begin(self, seconds: float) -> None:
+        """Start the clock; the first call counts."""
+        if self._until is None:
+            self._until = time.monotonic() + seconds - min(_MARGIN, seconds * _MOST_MARGIN)
+
+    def left(self, otherwise: float) -> float:
+        """Return the seconds until SIGKILL may come, less a margin for it; `otherwise` if the clock does not run."""
+        if self._until is None:
+            return otherwise
+        return self._until - time.monotonic()
+
+
 def _own_record() -> Record:
     return Scoreboard(1).record(0)
 
@@ -94,6 +116,9 @@ class Seat:
     """What it tells by shared memory; by default memory that nobody reads."""
     evidence: int = 2
     """Descriptor that the stacks of a stalled loop are written to; standard error by default."""
+
+    grace: Grace = dataclasses.field(default_factory=Grace)
+    """How long this worker may take to end; runs once it drains."""
 
     @property
     def own_listeners(self) -> tuple[Listener, ...]:
