@@ -8,6 +8,7 @@ Here and in the modules beside (plan, embedding, checking, loops) the two sides 
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import threading
@@ -119,9 +120,13 @@ class Supervisor:
     def scale(self, workers: int, timeout: float | None = None) -> None:
         """Change the number of workers and wait until they are ready, and the superfluous ones gone.
 
-        Blocks at most `timeout` seconds (None: boot and drain deadline together). Raises as `status` does, and
-        `ValueError` for less than one.
+        Blocks at most `timeout` seconds (None: boot and drain deadline together). Raises as `status` does, `TypeError`
+        for what is not a whole number, and `ValueError` for less than one.
         """
+        try:
+            workers = operator.index(workers)
+        except TypeError:
+            raise TypeError(f"{workers!r} workers: use a whole number, at least 1") from None
         if workers < 1:
             raise ValueError(f"{workers} workers: use at least 1")
         if timeout is None:

@@ -55,6 +55,7 @@ def _load(intended: Plan, kinds: frozenset[ListenerKind]) -> str:
         _be_the_child(intended, kinds, theirs)
     theirs.close()
     has_spoken = False
+    status = 0
     try:
         message = _receive(ours, intended.settings.boot_timeout)
         has_spoken = message is not None
@@ -62,7 +63,8 @@ def _load(intended: Plan, kinds: frozenset[ListenerKind]) -> str:
         ours.close()
         if not has_spoken:  # it hangs, or is dead already: then the signal does not change how it ended
             os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):  # this program ignores SIGCHLD: the kernel has reaped it
+            _, status = os.waitpid(pid, 0)
     return _description(message, status)
 
 

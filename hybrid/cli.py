@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -117,6 +118,8 @@ def loops() -> int:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with `arguments` (None: those of the process) and end the process with its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # as it is inherited: then no child's end could be seen
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         code = command.main(words, prog_name="hybrid", standalone_mode=False)
     except ConfigError as error:

@@ -41,6 +41,10 @@ class EmbeddedSupervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = _start(plan, theirs)
+        try:
+            self._pidfd: int | None = os.pidfd_open(self.pid)  # at once: where SIGCHLD is ignored its pid may be reused
+        except ProcessLookupError:  # it has ended, and was reaped, already
+            self._pidfd = None
         self._client = ControlClient(ours)
         _living.add(self)
         atexit.register(self._stop_at_exit)
@@ -86,25 +90,32 @@ class EmbeddedSupervisor:
         """End the supervisor at once; its workers end with it."""
         if os.getpid() != self._owner:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _join(self, timeout: float) -> Exit:
-        if not _wait_for_end(self.pid, timeout):
+        is_killed = not _wait_for_end(self._pidfd, timeout)
+        if is_killed:
             self.kill()
-            _wait_for_end(self.pid, _KILL_MARGIN)
+            _wait_for_end(self._pidfd, _KILL_MARGIN)
         code = self._process.exitcode
-        if code is not None and code < 0:
+        if code is None:  # the kernel has reaped it, because this program ignores SIGCHLD: its last words tell
+            code = self._client.wait_ended(0.0)
+        if is_killed or (code is not None and code < 0):
             return Exit.KILLED
-        # None: somebody else has reaped it, because the embedder ignores SIGCHLD
         return next((known for known in Exit if known == code), Exit.ERROR)
 
     def _forget(self) -> None:
         atexit.unregister(self._stop_at_exit)
         _living.discard(self)
         self._client.close()
-        with contextlib.suppress(ValueError):  # still running: it was not ours to reap
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+        with contextlib.suppress(ValueError):  # it has ended, but was not ours to reap, see `_join`
             self._process.close()
+        _started().discard(self._process)
 
     def _stop_at_exit(self) -> None:
         """Runs before the handler of `multiprocess`, which would wait for ever for a child nobody has stopped."""
@@ -118,18 +129,23 @@ class EmbeddedSupervisor:
 
     def close_line(self) -> None:
         """Close this process's end of the line and nothing else."""
-        self._client.close()
+        self._client.abandon()
 
 
 _living: weakref.WeakSet[EmbeddedSupervisor] = weakref.WeakSet()  # those started and not yet stopped
 
 
+def _started() -> set[Any]:
+    """Return the processes that `multiprocess` waits for at the end of this one."""
+    found: set[Any] = getattr(sys.modules.get("multiprocess.process"), "_children", set())
+    return found
+
+
 def _close_lines_after_fork() -> None:
     """In a child the embedder forks: the supervisor must see the embedder's death although this child lives on."""
-    children: set[Any] = getattr(sys.modules.get("multiprocess.process"), "_children", set())
     for supervisor in list(_living):
         supervisor.close_line()
-        children.discard(supervisor.handle)  # or its exit handler would want to join what is not this process's child
+        _started().discard(supervisor.handle)  # or its exit handler would want to join what is not this process's child
 
 
 os.register_at_fork(after_in_child=_close_lines_after_fork)
@@ -202,22 +218,17 @@ def _be_the_supervisor(plan: Plan, line: socket.socket, inherited: list[socket.s
     sys.exit(int(supervise(plan.settings, plan, control=Control(line))))
 
 
-def _wait_for_end(pid: int, timeout: float) -> bool:
+def _wait_for_end(pidfd: int | None, timeout: float) -> bool:
     """Wait for the end of a child, at most `timeout` seconds; True if it has ended. Does not reap it.
 
     The sentinel of `multiprocess` is a pipe whose other end the workers inherit, so it also waits for them.
     """
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
+    if pidfd is None:
         return True
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        until = time.monotonic() + timeout
-        while (remaining := until - time.monotonic()) > 0:
-            if poll.poll(remaining * 1000):
-                return True
-        return False
-    finally:
-        os.close(pidfd)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    until = time.monotonic() + timeout
+    while (remaining := until - time.monotonic()) > 0:
+        if poll.poll(remaining * 1000):
+            return True
+    return False

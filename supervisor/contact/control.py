@@ -4,10 +4,11 @@ A pair of SOCK_SEQPACKET sockets; every datagram is one JSON object:
 
     client to supervisor    {"id": 1, "request": "status"}   {"id": 2, "request": "scale", "workers": 3}
                             {"id": 3, "request": "stop", "graceful": true}
-    supervisor to client    {"id": 1, "result": ...}   {"id": 2, "error": "why not"}
+    supervisor to client    {"id": 1, "result": ...}   {"id": 2, "error": "why not"}   {"id": null, "error": "..."}
                             {"notice": "started", "addresses": [...]}   {"notice": "ended", "code": 3, "reason": "..."}
 
-EOF means that the other process is gone: a supervisor stops gracefully then.
+Requests may overlap: an answer names the request by its id. A request that cannot be read is refused by its id, or by
+null if that cannot be read either. EOF means that the other process is gone: a supervisor stops gracefully then.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from hybrid.supervisor.core.status import Status, pack, unpack
@@ -32,6 +35,11 @@ class ControlClosed(ConnectionError):  # noqa: N818 - an event, as BrokenPipe is
 
 class ControlError(ValueError):
     """A request that cannot be understood, or that the supervisor refuses; the text says why."""
+
+    def __init__(self, reason: str, request_id: int | None = None) -> None:
+        super().__init__(reason)
+        self.request_id = request_id
+        """Of the request, as far as it can be read."""
 
 
 class StartError(Exception):
@@ -117,8 +125,8 @@ class Control:
         """Answer a `StatusRequest`."""
         self.answer(request_id, pack(status))
 
-    def refuse(self, request_id: int, reason: str) -> None:
-        """Answer a request with the reason why it is not fulfilled."""
+    def refuse(self, request_id: int | None, reason: str) -> None:
+        """Answer a request with the reason why it is not fulfilled; None: a request whose id cannot be read."""
         self._send({"id": request_id, "error": reason})
 
     def started(self, addresses: tuple[str, ...]) -> None:
@@ -141,6 +149,7 @@ class Control:
 
 
 def _parse_request(datagram: bytes) -> Request:
+    fields: Any = None
     try:
         fields = json.loads(datagram)
         match fields:
@@ -152,16 +161,24 @@ def _parse_request(datagram: bytes) -> Request:
                 return StopRequest(number, graceful)
     except (ValueError, RecursionError):
         pass
-    raise ControlError(f"not a request: {datagram[:80]!r}")
+    number = fields.get("id") if isinstance(fields, dict) else None
+    raise ControlError(f"not a request: {datagram[:80]!r}", number if isinstance(number, int) else None)
 
 
 class ControlClient:
-    """The embedding process's end. Its methods block, at most for the time given; from any thread, one at a time."""
+    """The embedding process's end. Its methods block, at most for the time given; from any threads at the same time.
+
+    One of the threads that wait reads the socket, for all of them.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
         self._sock = sock
-        self._lock = threading.Lock()
+        self._news = threading.Condition()  # held to touch what follows, never while something is waited for
+        self._is_read = False  # some thread waits for the socket
+        self._is_gone = False  # nothing more will come
         self._requests = 0
+        self._answers: dict[int, dict[str, Any] | None] = {}  # id of a request that is waited for -> its answer
         self._addresses: tuple[str, ...] | None = None  # once started
         self._end: StartError | None = None  # once ended
 
@@ -174,16 +191,20 @@ class ControlClient:
 
         Raises `StartError` if the supervisor has ended, and `TimeoutError` after `timeout` seconds (None: never).
         """
-        deadline = _deadline(timeout)
-        with self._lock:
-            while self._addresses is None:
-                if self._end is not None:
-                    raise self._end
-                try:
-                    self._receive(deadline)
-                except ControlClosed:
-                    raise self._end or StartError(Exit.ERROR, "the supervisor ended without a word") from None
-            return self._addresses
+        try:
+            self._wait(lambda: self._addresses is not None or self._end is not None, _deadline(timeout))
+        except ControlClosed:
+            raise StartError(Exit.ERROR, "the supervisor ended without a word") from None
+        if self._addresses is None:
+            assert self._end is not None
+            raise self._end
+        return self._addresses
+
+    def wait_ended(self, timeout: float) -> Exit | None:
+        """Wait until the supervisor tells how it ends, at most `timeout` seconds; None: it has not told."""
+        with contextlib.suppress(ControlClosed, TimeoutError):
+            self._wait(lambda: self._end is not None, _deadline(timeout))
+        return None if self._end is None else self._end.code
 
     def status(self, timeout: float | None = 5.0) -> Status:
         """Return a snapshot.
@@ -209,49 +230,106 @@ class ControlClient:
             self._ask(timeout, request="stop", graceful=graceful)
 
     def close(self) -> None:
-        """Close this end, which stops the supervisor gracefully; may be called twice."""
+        """Close this end, which stops the supervisor gracefully; may be called twice. Ends the waits of all threads."""
+        with self._news:
+            self._is_gone = True
+            self._news.notify_all()
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for the socket
+        self._sock.close()
+
+    def abandon(self) -> None:
+        """Close the descriptor and nothing else, in a fork of the embedding process. Never blocks."""
+        self._news = threading.Condition()  # a thread that is not in this process may hold the other one
+        self._is_gone = True
         self._sock.close()
 
     def _ask(self, timeout: float | None, **request: object) -> Any:
         deadline = _deadline(timeout)
-        with self._lock:
+        with self._news:
             self._requests += 1
-            self._send({"id": self._requests, **request}, deadline)
-            while True:
-                match self._receive(deadline):
-                    case {"id": number, "result": result} if number == self._requests:
-                        return result
-                    case {"id": number, "error": str(reason)} if number == self._requests:
-                        raise ControlError(reason)
-                    case _:  # a notice, or the answer to a question that was given up
-                        continue
+            number = self._requests
+            self._answers[number] = None
+        try:
+            self._send({"id": number, **request}, deadline)
+            self._wait(lambda: self._answers[number] is not None, deadline)
+            answer = self._answers[number]
+        finally:
+            with self._news:
+                del self._answers[number]
+        assert answer is not None
+        if "error" in answer:
+            raise ControlError(str(answer["error"]), number)
+        return answer.get("result")
 
     def _send(self, fields: dict[str, object], deadline: float | None) -> None:
-        try:
-            self._sock.settimeout(_remaining(deadline))
-            self._sock.send(json.dumps(fields).encode("ascii"), socket.MSG_NOSIGNAL)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise ControlClosed("the supervisor is gone") from error
+        datagram = json.dumps(fields).encode("ascii")
+        while True:
+            try:
+                self._sock.send(datagram, socket.MSG_NOSIGNAL)
+                return
+            except BlockingIOError:
+                self._poll(select.POLLOUT, deadline)
+            except OSError as error:
+                raise ControlClosed("the supervisor is gone") from error
 
-    def _receive(self, deadline: float | None) -> dict[str, Any]:
+    def _wait(self, is_there: Callable[[], bool], deadline: float | None) -> None:
+        """Wait until `is_there()`, which is called with the lock held. Raises `ControlClosed` and `TimeoutError`."""
+        with self._news:
+            while not is_there():
+                if self._is_gone:
+                    raise ControlClosed("the supervisor is gone")
+                if self._is_read:
+                    self._news.wait(_remaining(deadline))
+                else:
+                    self._read(deadline)
+
+    def _read(self, deadline: float | None) -> None:
+        """Take in the next datagram, for every thread that waits. Called with the lock held, and waits without it."""
+        self._is_read = True
+        self._news.release()
+        datagram: bytes | None = None
         try:
-            self._sock.settimeout(_remaining(deadline))
-            datagram = self._sock.recv(_MAX_DATAGRAM)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise ControlClosed("the supervisor is gone") from error
+            datagram = self._receive(deadline)
+        finally:
+            self._news.acquire()
+            self._is_read = False
+            if datagram is not None:
+                self._take(datagram)
+            self._news.notify_all()
+
+    def _receive(self, deadline: float | None) -> bytes:
+        """Return the next datagram; empty: there will be none. Raises `TimeoutError`."""
+        while True:
+            try:
+                return self._sock.recv(_MAX_DATAGRAM)
+            except BlockingIOError:
+                self._poll(select.POLLIN, deadline)
+            except OSError:
+                return b""
+
+    def _poll(self, events: int, deadline: float | None) -> None:
+        remaining = _remaining(deadline)
+        poll = select.poll()
+        with contextlib.suppress(ValueError):  # closed meanwhile: the next system call says so
+            poll.register(self._sock, events)
+            poll.poll(None if remaining is None else remaining * 1000)
+
+    def _take(self, datagram: bytes) -> None:
         if not datagram:
-            raise ControlClosed("the supervisor is gone")
+            self._is_gone = True
+            return
         fields: dict[str, Any] = json.loads(datagram)
         match fields:
             case {"notice": "started", "addresses": addresses}:
                 self._addresses = tuple(addresses)
             case {"notice": "ended", "code": code, "reason": reason}:
                 self._end = StartError(Exit(code), reason)
-        return fields
+            case {"id": None, "error": _}:  # which of them is meant cannot be told
+                for waiting in self._answers:
+                    self._answers[waiting] = fields
+            case {"id": int(number)} if number in self._answers:  # else: the answer to a question that was given up
+                self._answers[number] = fields
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -386,6 +386,20 @@ def test_check_recognises_web_applications(hybrid_run: RunHybrid, app: str, opti
     assert out.startswith(f"app:app: {what} on {LOOPS[0]}; 1 worker on ")
 
 
+@pytest.mark.parametrize("option", ["--check", "--graceful-timeout=5"])
+def test_children_are_seen_to_end_where_our_parent_ignores_its_own(hybrid_run: RunHybrid, option: str) -> None:
+    """What is ignored stays so in a program that is executed (execve(2)), and the kernel reaps children unseen."""
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+        "os.execv(sys.executable, [sys.executable, '-P', '-m', 'hybrid', *sys.argv[1:]])"
+    )
+    ignoring = (sys.executable, "-P", "-c", code)
+    serves = option != "--check"
+    process = hybrid_run("app:handle", "--workers=1", option, app=ECHO, serving=serves, executable=ignoring)
+    assert (process.stop() if serves else process.wait()) == 0
+    assert ("stopped" if serves else "") in process.stderr
+
+
 def test_check_keeps_what_the_target_prints_off_the_summary(hybrid_run: RunHybrid) -> None:
     process = hybrid_run("app:handle", "--check", app=f"print('loading')\n{ECHO}", serving=False)
     code, out, err = finish(process)

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -418,11 +420,45 @@ def test_a_second_interrupt_does_not_wait_for_connections(script: Callable[..., 
 
 
 def test_an_embedder_that_ignores_its_children_can_stop_too(script: Callable[..., HybridProcess]) -> None:
-    """The kernel reaps the supervisor then, and how it ended is lost."""
+    """The kernel reaps the supervisor then: how it ended is known from its last words."""
     end = "print('ended', running.stop().name, file=sys.stderr, flush=True)"
+    process = script("import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + SCRIPT.replace("END", end))
+    process.wait_for_log("ended OK")
+    assert process.wait() == 0
+
+
+def test_a_supervisor_that_is_killed_while_its_embedder_ignores_children_has_not_ended_well(
+    script: Callable[..., HybridProcess],
+) -> None:
+    end = "import os; os.kill(running.pid, 9); print('ended', running.stop().name, file=sys.stderr, flush=True)"
     process = script("import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + SCRIPT.replace("END", end))
     process.wait_for_log("ended ERROR")
     assert process.wait() == 0
+
+
+def test_a_status_is_answered_while_a_scaling_lasts() -> None:
+    """The worker that is to go has an open connection, so the scaling waits for its drain."""
+    service = service_of(echo, workers=2, graceful_timeout=20)
+    with Supervisor(service) as running, ThreadPoolExecutor() as threads, ExitStack() as stack:
+        for _ in range(32):  # some of them at either worker
+            sock = stack.enter_context(connected(address_of(running)))
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+        scaling = threads.submit(running.scale, 1)
+        states = set[str]()
+        while "draining" not in states:
+            states = {row.state for row in running.status(timeout=DEADLINE).workers}
+        assert not scaling.done()
+        stack.close()
+        scaling.result(DEADLINE)
+
+
+@pytest.mark.parametrize("workers", [2.5, "2", None])
+def test_a_number_of_workers_that_is_none_is_refused_at_once(workers: object) -> None:
+    with Supervisor(service_of(echo)) as running:
+        with pytest.raises(TypeError, match="use a whole number, at least 1"):
+            running.scale(workers)  # type: ignore[arg-type]
+        assert len(running.status().workers) == 1
 
 
 def test_a_function_of_a_module_that_was_loaded_in_an_odd_way_travels(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -228,3 +230,87 @@ def test_answers_that_nobody_reads_do_not_block_the_supervisor(ends: Ends) -> No
 def test_an_end_travels_as_its_socket_does(ends: Ends) -> None:
     rebuild, arguments = ends[0].__reduce__()
     assert rebuild(*arguments).fileno() == ends[0].fileno()
+
+
+def test_requests_of_several_threads_overlap(ends: Ends) -> None:
+    """The second is answered before the first, and either gets its own answer."""
+    control, client = ends
+    with ThreadPoolExecutor() as threads:
+        scaling = threads.submit(client.scale, 3, SOON)
+        first = next_request(control)
+        asking = threads.submit(client.status, SOON)
+        second = next_request(control)
+        assert isinstance(second, StatusRequest)
+        control.answer_status(second.id, STATUS)
+        assert asking.result(SOON) == STATUS
+        assert not scaling.done()
+        control.answer(first.id)
+        scaling.result(SOON)
+
+
+def test_a_timeout_counts_while_another_thread_waits(ends: Ends) -> None:
+    control, client = ends
+    with ThreadPoolExecutor() as threads:
+        scaling = threads.submit(client.scale, 3, SOON)
+        request = next_request(control)
+        with pytest.raises(TimeoutError):
+            client.status(timeout=0.05)
+        control.answer(request.id)
+        scaling.result(SOON)
+
+
+def test_closing_ends_the_waits_of_other_threads(ends: Ends) -> None:
+    control, client = ends
+    with ThreadPoolExecutor() as threads:
+        waiting = [threads.submit(client.scale, 3, None), threads.submit(client.status, None)]
+        for _ in waiting:
+            next_request(control)
+        client.close()
+        for one in waiting:
+            with pytest.raises(ControlClosed):
+                one.result(SOON)
+
+
+def test_a_request_that_cannot_be_read_is_refused_by_its_id(ends: Ends) -> None:
+    control, client = ends
+    with ThreadPoolExecutor() as threads:
+        scaling = threads.submit(client.scale, 2.5, SOON)  # type: ignore[arg-type]
+        with pytest.raises(ControlError, match="not a request") as raised:
+            next_request(control)
+        control.refuse(raised.value.request_id, str(raised.value))
+        with pytest.raises(ControlError, match=r"not a request.*2\.5"):
+            scaling.result(SOON)
+
+
+def test_a_refusal_without_an_id_is_for_all_that_wait(ends: Ends) -> None:
+    control, client = ends
+    with ThreadPoolExecutor() as threads:
+        asking = threads.submit(client.status, SOON)
+        next_request(control)
+        control.refuse(None, "not a request")
+        with pytest.raises(ControlError, match="not a request"):
+            asking.result(SOON)
+
+
+def test_how_the_supervisor_ended_is_known_from_its_last_words(ends: Ends) -> None:
+    control, client = ends
+    control.answer(7)
+    control.ended(Exit.OK, "")
+    control.close()
+    assert client.wait_ended(0) is Exit.OK
+
+
+def test_a_supervisor_without_last_words_has_not_told_how_it_ended(ends: Ends) -> None:
+    control, client = ends
+    control.close()
+    assert client.wait_ended(SOON) is None
+
+
+def next_request(control: Control) -> Request:
+    """Wait for the next request."""
+    poll = select.poll()
+    poll.register(control.fileno(), select.POLLIN)
+    assert poll.poll(SOON * 1000)
+    request = control.receive_nowait()
+    assert request is not None
+    return request
