@@ -177,12 +177,15 @@ class Shell:
         self._reason = ""  # the newest error, in words
         self._code: Exit | None = None  # once the machine has finished
         self._forking.foreign.append(succession.close)
+        self._is_bereaved = False  # a child has died, and what it leaves is still to end
+        self._orphans_due: float | None = None  # when leftovers that were told to end are looked at again
 
     def run(self) -> Exit:
         """Run until the machine finishes; return its exit code. Blocks. No worker is left when it returns."""
         if self._desk is not None:
             self._kernel.watch(self._desk.fileno())
             self._forking.foreign.append(self._desk.close)
+        self._kernel.adopt_orphans(True)
         try:
             for fd in self._succession.descriptors:
                 self._kernel.watch(fd)
@@ -200,12 +203,14 @@ class Shell:
 
     def _turn(self) -> None:
         deadline = self._machine.deadline()
-        ready = self._wait(deadline, self._inquest.due, self._herald.due, self._crew.due)
+        ready = self._wait(deadline, self._inquest.due, self._herald.due, self._crew.due, self._orphans_due)
         for name in self._kernel.take_signals():
             self._on_signal(name)
         for fd in ready or ():
             self._on_readable(fd)
         self._reap()
+        if self._is_bereaved or self._orphans_due is not None:
+            self._end_orphans()
         now = self._kernel.now()
         if deadline is not None and deadline <= now:
             self._feed(ev.Tick())
@@ -341,6 +346,7 @@ class Shell:
     def _reap(self) -> None:
         """Take note of deaths: all of them before the first is acted on, lest a signal goes to a pid that is free."""
         deaths = self._kernel.reap(self._crew.pids)
+        self._is_bereaved |= bool(deaths)
         lines = {pid: self._crew.remove(pid) for pid, _ in deaths}
         for pid, how in deaths:
             line = lines[pid]
@@ -349,6 +355,14 @@ class Shell:
             self._hang_up(line)
             self._crew.bury(line)
             self._feed(ev.Exited(pid, how))
+
+    def _end_orphans(self) -> None:
+        """End what dead children have left; not while a zygote forks, as its workers are orphans for a moment."""
+        if self._crew.expects:
+            return
+        due = self._kernel.end_orphans(self._crew.pids, is_bereaved=self._is_bereaved)
+        self._is_bereaved = False
+        self._orphans_due = None if due is None else self._kernel.now() + due
 
     def _on_request(self, desk: Desk) -> None:
         fd = desk.fileno()
@@ -394,6 +408,8 @@ class Shell:
             self._feed(ev.Looked(sight.news))
         for pid in sight.ping:
             self._crew.ping(pid)
+        if sight.ping:  # what has come since the last slow look is no leftover: nothing has died
+            self._end_orphans()
         return bool(sight.news or sight.ping)
 
     # --- what to do about it
@@ -480,7 +496,9 @@ class Shell:
         return ev.QueuesChecked(waiting)
 
     def _start_successor(self) -> ev.Event:
+        self._kernel.adopt_orphans(False)  # the successor is to be no child of ours: a service manager watches it
         event = self._succession.start(Scale(self._configured, self._machine.wanted))
+        self._kernel.adopt_orphans(True)
         for fd in self._succession.descriptors:
             self._kernel.watch(fd)
         return event
@@ -535,6 +553,11 @@ class Shell:
                 self._crew.bury(self._crew.remove(pid))
         for pid in self._crew.pids:  # the kernel holds them
             self._crew.bury(self._crew.remove(pid))
+        while (due := self._kernel.end_orphans((), is_bereaved=True)) is not None and self._kernel.now() < deadline:
+            self._kernel.wait(due)
+            self._kernel.take_signals()
+            self._kernel.reap(())
+        self._kernel.adopt_orphans(False)
         self._succession.close()
 
 

@@ -162,7 +162,10 @@ class Worker:
         self._drain_asked("a listening socket is broken")
 
     def _abandon(self) -> None:
-        """Called in a process that a handler forked."""
+        """Called in a process that a handler forked: it serves nobody, and would keep the address in use."""
+        for listener in self._seat.listeners:
+            listener.sock.close()
+        self._adoption.forget()
         self._heartbeat.abandon()
         self._runtime.abandon()
 

@@ -64,12 +64,10 @@ class Forking:
         """Wait no longer for the worker that a zygote was to fork: its line is closed, which ends it."""
         if self._crew.birth(slot) is not None:
             self._kernel.unwatch(self._crew.miscarry(slot))
-            self._rest()
 
     def born(self, slot: int, pid: int) -> None:
         """A worker that a zygote was asked for is our child."""
         self._crew.born(slot, pid)
-        self._rest()
 
     def _fork_here(self, slot: int, generation: int) -> int:
         record, evidence = self._outfit()
@@ -110,14 +108,8 @@ class Forking:
         self._crew.expect(Line(slot, generation, ours, record, evidence, self._listeners.slots))
         if not sent:
             self._crew.miscarry(slot)
-            self._rest()
             raise CannotFork("the zygote does not listen")
         self._kernel.watch(ours.fileno())
-
-    def _rest(self) -> None:
-        """Adopt orphans only while a zygote forks: those of the applications' own are somebody else's."""
-        if not self._crew.expects:
-            self._kernel.adopt_orphans(False)
 
     def _outfit(self) -> tuple[Record, Evidence]:
         try:

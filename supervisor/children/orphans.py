@@ -1,7 +1,9 @@
 """Orphans: children of this process that it has not forked, because their parents died while it wanted such.
 
-A zygote's workers come this way, and so may whatever applications leave behind at that moment. Nobody else would reap
-those.
+A zygote's workers come this way, and so does what applications leave: the processes of a pool whose worker was killed,
+and what has run in the background. The former are ended. They are forks of a worker, or processes of `multiprocessing`,
+that became ours when one died. A process in a session of its own (setsid(2)) is a daemon, and a program that was
+executed has a life of its own: those are reaped, and otherwise left alone.
 """
 
 from __future__ import annotations
@@ -9,11 +11,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
+import time
 from collections.abc import Collection
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _CHILDREN = Path("/proc/thread-self/children")  # proc_tid_children(5); a supervisor has one thread
+PATIENCE = 1.0
+"""Seconds from SIGTERM to SIGKILL for what a dead worker has left."""
+_PF_FORKNOEXEC = 0x40  # include/linux/sched.h: forked, and no program executed since
+# in the command lines of programs that `multiprocessing` and `multiprocess` execute as processes of a pool
+_POOLS = (b"--multiprocessing-fork", b"multiprocessing.forkserver", b"multiprocess.forkserver")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -24,6 +33,8 @@ class Orphans:
         self._wanted = False
         self._known: set[int] = set()  # children that were there before, or were forked since
         self._adopted: set[int] = set()  # those that came besides, and are to be reaped
+        self._ending: dict[int, float] = {}  # those of them that were told to end -> when SIGKILL follows, monotonic
+        self._is_bereaved = False  # one of those has died: what it leaves is to end as well
 
     def adopt(self, wanted: bool) -> None:
         """Be the parent of descendants whose own parent dies, or no longer (PR_SET_CHILD_SUBREAPER, prctl(2))."""
@@ -53,6 +64,50 @@ class Orphans:
                 is_gone = True
             if is_gone:
                 self._adopted.remove(pid)
+                self._is_bereaved |= self._ending.pop(pid, None) is not None
+
+    def end(self, others: Collection[int], *, is_bereaved: bool) -> float | None:
+        """Take in what was adopted since the last time; where a worker has died, tell its leftovers to end.
+
+        Returns the seconds until this is to be called again; None: nothing is left that was told to end.
+        """
+        if not self._wanted:
+            return None
+        children = _children()
+        self._known = self._known & children | set(others)
+        added = children - self._known - self._adopted
+        self._adopted |= added
+        now = time.monotonic()
+        if is_bereaved or self._is_bereaved:
+            self._is_bereaved = False
+            for pid in filter(_is_leftover, added):
+                _send(pid, signal.SIGTERM)
+                self._ending[pid] = now + PATIENCE
+        for pid, when in self._ending.items():
+            if when <= now:
+                _send(pid, signal.SIGKILL)
+                self._ending[pid] = now + PATIENCE  # uninterruptible, or somebody traces it
+        return min(self._ending.values()) - now if self._ending else None
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it may have changed its user
+        os.kill(pid, number)
+
+
+def _is_leftover(pid: int) -> bool:
+    """Whether a child of this process is a worker's fork, or spawned by `multiprocessing`, and no daemon."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        session, flags = int(fields[3]), int(fields[6])  # proc_pid_stat(5), from "state" on
+        if session != os.getsid(0):
+            return False
+        if flags & _PF_FORKNOEXEC:
+            return True
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return any(word in command for word in _POOLS)
+    except (OSError, ValueError, IndexError):  # gone
+        return False
 
 
 def _children() -> set[int]:

@@ -2,6 +2,7 @@
 
     addresses    the syntax of `--bind`
     binding      why an address could not be bound, in words
+    holders      which processes hold an address that is in use
     group        the SO_REUSEPORT group of one TCP or UDP address, one member per slot
     members      how the sockets of a group are opened
     order        at which index of its group each member is

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 
+from hybrid.supervisor.listeners import holders
 from hybrid.supervisor.listeners.addresses import Bind, FdBind, TcpBind, UdpBind, UnixBind
 from hybrid.workers.contract.exits import Exit
 
@@ -27,6 +28,10 @@ def explain(bind: Bind, error: OSError) -> BindError:
     if isinstance(error, socket.gaierror):
         return cannot_bind(bind, f"the host name cannot be resolved ({error.strerror})")
     why = os.strerror(error.errno).lower() if error.errno else str(error)
+    if error.errno == errno.EADDRINUSE and (held := holders.holders_of(bind)) is not None:
+        if held:
+            return cannot_bind(bind, f"{why} by {held}")
+        why = f"{why} by a process that this user may not look into"
     hint = _hint(bind, error.errno)
     return cannot_bind(bind, f"{why}; {hint}" if hint else why)
 

@@ -7,6 +7,7 @@ import concurrent.futures
 import multiprocessing
 import multiprocessing.pool
 import os
+import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -57,3 +58,35 @@ def stubborn(environ: dict[str, Any], start_response: Callable[..., Any]) -> Ite
     threading.Thread(target=threading.Event().wait, name="stubborn").start()
     start_response("200 OK", [("Content-Length", "0")])
     return []
+
+
+def daemon(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Start a daemon, by two forks and a session of its own; answer with the pids of this worker and of the daemon."""
+    read, write = os.pipe()
+    if (intermediate := os.fork()) == 0:
+        os.setsid()
+        if os.fork() == 0:
+            quiet = os.open(os.devnull, os.O_RDWR)
+            for fd in (0, 1, 2):
+                os.dup2(quiet, fd)
+            os.write(write, str(os.getpid()).encode())
+            os.close(write)
+            signal.sigtimedwait([], 60)
+        os._exit(0)
+    os.waitpid(intermediate, 0)
+    os.close(write)
+    body = b"%d %b" % (os.getpid(), os.read(read, 20))
+    os.close(read)
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def left(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Fork a process that ignores SIGTERM; answer with the pids of this worker and of that process."""
+    if (child := os.fork()) == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.sigtimedwait([], 60)
+        os._exit(0)
+    body = b"%d %d" % (os.getpid(), child)
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from support.clients import connected
 from support.loops import LOOPS
 from support.process import HybridProcess
-from support.service import serving
+from support.service import assert_free, eventually, serving
 from support.wsgi import read_answer, send_request
 
 from hybrid.workers.contract.exits import Exit
@@ -70,3 +72,63 @@ def test_a_thread_that_never_ends_is_named_and_left(tmp_path: Path) -> None:
         assert fetch(process) == b""
         assert process.stop() == Exit.OK
         assert "leaving without thread 'stubborn'" in process.stderr
+
+
+# --- a worker that is killed
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_killed_worker_takes_its_pool_along(loop: str, tmp_path: Path) -> None:
+    with serving("pooling:wsgi", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process:
+        worker, pooled = pids(process)
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: not psutil.pid_exists(pooled), "the process of its pool has ended and was reaped")
+        assert pids(process)[0] != worker
+
+
+@pytest.mark.parametrize("kind", ["pool", "spawn", "forkserver"])
+def test_so_does_one_with_a_pool_of_another_kind_that_is_killed(kind: str, tmp_path: Path) -> None:
+    with serving("pooling:wsgi", *ARGUMENTS, cwd=tmp_path, env={"POOL": kind}) as process:
+        worker, pooled = pids(process)
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: not psutil.pid_exists(pooled), "the process of its pool has ended and was reaped")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_worker_leaves_is_killed_if_it_ignores_sigterm(number: int, tmp_path: Path) -> None:
+    """However the worker ends."""
+    with serving("pooling:left", *ARGUMENTS, cwd=tmp_path) as process:
+        worker, child = pids(process)
+        os.kill(worker, number)
+        eventually(lambda: not psutil.pid_exists(child), "it has been killed")
+
+
+def test_the_end_of_the_service_waits_for_what_its_workers_leave(tmp_path: Path) -> None:
+    with serving("pooling:left", *ARGUMENTS, cwd=tmp_path) as process:
+        _, child = pids(process)
+        assert process.stop() == Exit.OK
+        assert not psutil.pid_exists(child)
+
+
+def test_a_daemon_of_the_application_outlives_its_worker_and_the_service(tmp_path: Path) -> None:
+    with serving("pooling:daemon", *ARGUMENTS, cwd=tmp_path) as process:
+        worker, daemon = pids(process)
+        try:
+            os.kill(worker, signal.SIGKILL)
+            process.wait_for_log("worker died")
+            assert pids(process)[0] != worker
+            assert process.stop() == Exit.OK
+            assert psutil.pid_exists(daemon)
+        finally:
+            os.kill(daemon, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_process_that_a_handler_forks_holds_no_listener(loop: str, tmp_path: Path) -> None:
+    """It would keep the address in use when all others are gone."""
+    with serving("pooling:wsgi", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process:
+        _, pooled = pids(process)
+        with pytest.raises(AssertionError):
+            assert_free(process)  # the supervisor and the worker listen
+        listeners = {one.fd for one in psutil.Process(pooled).net_connections("tcp") if one.status == "LISTEN"}
+        assert listeners == set()

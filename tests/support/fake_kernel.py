@@ -188,6 +188,9 @@ class FakeKernel:
     def adopt_orphans(self, wanted: bool) -> None:
         self.adopts_orphans = wanted
 
+    def end_orphans(self, pids: Collection[int], *, is_bereaved: bool) -> float | None:
+        return None
+
     def is_child(self, pid: int) -> bool:
         return pid not in self._foreign and (pid in self.alive or pid in self._dead)
 

@@ -39,12 +39,13 @@ def test_a_life_with_a_zygote(kernel: FakeKernel, zygotes: Zygotes, log: Log) ->
     assert kernel.alive == {}
 
 
-def test_orphans_are_nobodys_while_all_serve(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
+def test_orphans_are_adopted_as_long_as_the_supervisor_lives(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
     seen = []
     kernel.at(1, lambda: seen.append(kernel.adopts_orphans))
     kernel.at(2, lambda: kernel.receives("SIGTERM"))
     run(kernel, preload="on")
-    assert seen == [False]
+    assert seen == [True]
+    assert not kernel.adopts_orphans
 
 
 def test_a_worker_that_dies_is_replaced_by_the_zygote(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:

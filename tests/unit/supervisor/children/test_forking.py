@@ -90,23 +90,11 @@ def test_a_zygote_is_told_the_slot_the_generation_and_the_place(ward: Ward) -> N
     zygote.drops_orders()
 
 
-def test_orphans_are_adopted_from_the_order_to_the_last_birth(ward: Ward) -> None:
-    zygote = ward.zygote()
-    for slot in (0, 1):
-        ward.forking.fork(slot, 1, zygote.pid)
-    for slot in (0, 1):
-        assert ward.kernel.adopts_orphans
-        ward.forking.born(slot, zygote.forks())
-    assert not ward.kernel.adopts_orphans
-
-
-def test_orphans_are_adopted_no_longer_when_the_last_order_is_called_off(ward: Ward) -> None:
-    zygote = ward.zygote()
-    ward.forking.fork(0, 1, zygote.pid)
-    ward.forking.call_off(1)
+def test_orphans_are_adopted_from_the_order_on(ward: Ward) -> None:
+    ward.forking.fork(0, 1, ward.zygote().pid)
     assert ward.kernel.adopts_orphans
     ward.forking.call_off(0)
-    assert not ward.kernel.adopts_orphans
+    assert ward.kernel.adopts_orphans
 
 
 def test_a_fork_that_is_called_off_twice_is_called_off(ward: Ward) -> None:
@@ -127,7 +115,7 @@ def test_a_zygote_that_has_hung_up_is_a_failure_and_leaves_nothing(ward: Ward) -
     ward.kernel.hangs_up(zygote.pid)
     before = open_descriptors()
     assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not listen")
-    assert (open_descriptors(), ward.places_left(), ward.kernel.adopts_orphans) == (before, 3, False)
+    assert (open_descriptors(), ward.places_left()) == (before, 3)
 
 
 def test_a_zygote_that_takes_no_orders_is_a_failure_and_leaves_nothing(ward: Ward) -> None:
@@ -136,7 +124,7 @@ def test_a_zygote_that_takes_no_orders_is_a_failure_and_leaves_nothing(ward: War
         pass
     before = open_descriptors()
     assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not listen")
-    assert (open_descriptors(), ward.places_left(), ward.kernel.adopts_orphans) == (before, 3, False)
+    assert (open_descriptors(), ward.places_left()) == (before, 3)
 
 
 @pytest.mark.parametrize("slot", [0, ZYGOTE])
@@ -156,7 +144,7 @@ def test_without_descriptors_for_an_order_nothing_is_left(ward: Ward, spare: int
     with scarce_descriptors(spare):
         answer = ward.forking.fork(0, 1, zygote.pid)
     assert answer == ev.ForkFailed(0, "Too many open files")
-    assert (open_descriptors(), ward.places_left(), ward.kernel.adopts_orphans) == (before, 3, False)
+    assert (open_descriptors(), ward.places_left()) == (before, 3)
 
 
 def test_without_descriptors_there_is_no_child_of_our_own_either(ward: Ward) -> None:

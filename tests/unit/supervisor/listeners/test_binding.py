@@ -16,8 +16,8 @@ from hybrid.workers.contract.exits import Exit
 @pytest.mark.parametrize(
     ("bind", "number", "says"),
     [
-        ("127.0.0.1:9000", errno.EADDRINUSE, "address already in use; see who listens with: ss -ltnp 'sport = :9000'"),
-        ("udp://127.0.0.1:53", errno.EADDRINUSE, "see who listens with: ss -lunp 'sport = :53'"),
+        ("127.0.0.1:1", errno.EADDRINUSE, "address already in use; see who listens with: ss -ltnp 'sport = :1'"),
+        ("udp://127.0.0.1:1", errno.EADDRINUSE, "see who listens with: ss -lunp 'sport = :1'"),
         ("unix:/run/x", errno.EADDRINUSE, "see who listens with: ss -lxp 'src = /run/x'"),
         ("127.0.0.1:80", errno.EACCES, "permission denied; a port below 1024 needs root or CAP_NET_BIND_SERVICE"),
         ("127.0.0.1:8000", errno.EACCES, "permission denied"),

@@ -1,0 +1,75 @@
+"""Who holds an address that cannot be bound: found in /proc, for the message of the error.
+
+Blocks for as long as it takes to read the links of all descriptors that this user may see: milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hybrid.supervisor.listeners.addresses import Bind, TcpBind, UdpBind, UnixBind
+
+_PROC = Path("/proc")
+_LISTENS = "0A"  # TCP_LISTEN, include/net/tcp_states.h, as proc_pid_net(5) has it
+_MOST_NAMED = 3  # processes
+_MOST_TEXT = 80  # characters of a command line
+
+
+def holders_of(bind: Bind) -> str | None:
+    """Return which processes hold the address of `bind`, for a person; empty: they are other users'.
+
+    None if no socket is seen there.
+    """
+    inodes = set(_sockets(bind))
+    if not inodes:
+        return None
+    held = list(_holders(inodes))
+    more = len(held) - _MOST_NAMED
+    return ", ".join([*held[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _sockets(bind: Bind) -> Iterator[str]:
+    """Give the inode numbers of the sockets at the address of `bind`."""
+    match bind:
+        case TcpBind(_, port):
+            tables, state = ("tcp", "tcp6"), _LISTENS
+        case UdpBind(_, port):
+            tables, state = ("udp", "udp6"), None
+        case UnixBind(path):
+            yield from (row[6] for row in _rows("unix") if row[7:] == [path])
+            return
+        case _:
+            return
+    for table in tables:
+        for row in _rows(table):
+            if row[1].rpartition(":")[2] == f"{port:04X}" and state in (None, row[3]):
+                yield row[9]
+
+
+def _rows(table: str) -> Iterator[list[str]]:
+    with contextlib.suppress(OSError):  # a kernel without that family
+        for line in (_PROC / "net" / table).read_text(errors="surrogateescape").splitlines()[1:]:
+            yield line.split(maxsplit=7) if table == "unix" else line.split()
+
+
+def _holders(inodes: set[str]) -> Iterator[str]:
+    """Give pid and command line of the processes that hold one of the sockets."""
+    links = {f"socket:[{inode}]" for inode in inodes}
+    for process in sorted((entry for entry in _PROC.iterdir() if entry.name.isdecimal()), key=lambda e: int(e.name)):
+        with contextlib.suppress(OSError):  # gone, or another user's
+            if any(link in links for link in _links(process / "fd")):
+                if int(process.name) == os.getpid():
+                    yield "this process, which has bound it already"
+                    continue
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                shown = command if len(command) <= _MOST_TEXT else f"{command[:_MOST_TEXT]}..."
+                yield f"pid {process.name} ({shown or 'a process without a command line'})"
+
+
+def _links(folder: Path) -> Iterator[str]:
+    for entry in folder.iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            yield os.readlink(entry)  # noqa: PTH115 - `socket:[...]` is no path
