@@ -292,6 +292,8 @@ class Shell:
             elif isinstance(message, CannotSpawn):
                 self._on_refusal(line, message)
             elif (event := _event_of(pid, message)) is not None:
+                if isinstance(message, Ready):
+                    line.takes_orders = message.takes_orders
                 self._feed(event)
 
     def _hear_of_birth(self, slot: int) -> None:
@@ -458,7 +460,8 @@ class Shell:
     def _perform_on(self, action: ev.Drain | ev.Promote | ev.Dump | ev.Abort | ev.Kill | ev.Adopt) -> None:
         match action:
             case ev.Drain(pid):
-                self._kernel.terminate(pid)
+                if not self._crew.drain(pid):
+                    self._kernel.terminate(pid)
             case ev.Promote(pid, generation):
                 self._crew.promote(pid, ZYGOTE, generation)
             case ev.Dump(pid, since):

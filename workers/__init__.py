@@ -32,6 +32,7 @@
     forks          what a process gives up that a handler forks
     tls            the context of TLS connections
     server_names   chooses a certificate by the name of the host
+    dispositions   what signals do in a worker, also after the application has changed that
     crash          leaves evidence of a crash in C code
     stall          leaves the stack of a stalled loop for the supervisor
     heap           a setting of the C library's memory that a server needs

@@ -24,6 +24,7 @@ from hybrid.workers.contract.messages import BootFailed
 from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.seat import ListenerKind, Seat
 from hybrid.workers.contract.signals import DUMP_STACK, TELL_STACKS
+from hybrid.workers.dispositions import FOR_THE_SUPERVISOR, do_nothing
 from hybrid.workers.errors import BootError
 from hybrid.workers.interfaces.detect import Kind, check_http, check_listeners, kind_of
 from hybrid.workers.interfaces.effects import without_effect
@@ -35,18 +36,6 @@ if TYPE_CHECKING:
     from hybrid.workers.runtime import Runtime
 
 _log = logging.getLogger("hybrid")
-# What a terminal or a tool sends to the whole process group is for the supervisor to decide on. A handler that does
-# nothing, not SIG_IGN, so that programs the application starts get the default again (execve(2)).
-_FOR_THE_SUPERVISOR = (
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGWINCH,
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -252,10 +241,6 @@ def _check_python_is_readable() -> None:
 
 
 def _set_signals() -> None:
-    for number in _FOR_THE_SUPERVISOR:
-        signal.signal(number, _do_nothing)
+    for number in FOR_THE_SUPERVISOR:
+        signal.signal(number, do_nothing)
     # SIGTERM keeps its default until the loop takes it over: a worker that is still booting has nothing to drain
-
-
-def _do_nothing(number: int, frame: object) -> None:
-    """A signal that is not for workers."""

@@ -27,7 +27,7 @@ class Listening:
     """See above. Belongs to the loop's thread."""
 
     def __init__(self, seat: Seat, open_server: Open, lost: Callable[[str], object]) -> None:
-        """`lost` is called once with the reason if this worker cannot accept connections any more."""
+        """`lost` is called once, with which listener it is and why, if it cannot be accepted from any more."""
         self._seat = seat
         self._open = open_server
         self._lost = lost
@@ -62,9 +62,7 @@ class Listening:
         if self.is_ending or (listener.is_open and listener not in self._own):
             return
         self.is_ending = True
-        why = listener.defect() or f"{listener.address}: {why}"
-        _log.error("cannot accept any more, ending for a successor: the listening socket %s", why)
-        self._lost(why)
+        self._lost(listener.defect() or f"{listener.address}: {why}")
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

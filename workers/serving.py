@@ -22,6 +22,7 @@ from hybrid.workers.contract.messages import (
     Awake,
     BootFailed,
     Broken,
+    Drain,
     Draining,
     Learn,
     Message,
@@ -35,6 +36,7 @@ from hybrid.workers.contract.messages import (
 from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.scoreboard import Activity
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.dispositions import Dispositions, do_nothing
 from hybrid.workers.errors import BootError
 from hybrid.workers.interfaces.adapter import Adapter
 from hybrid.workers.interfaces.datagram import Datagrams
@@ -82,6 +84,7 @@ class Worker:
         self._draining = asyncio.Event()
         self._serves = False  # the start-up is over
         self._exit = Exit.OK
+        self._dispositions = Dispositions(self._loop, self._on_sigterm, lambda: self._drain_asked("SIGTERM"))
         self._adapter = self._make_adapter()
 
     @property
@@ -118,10 +121,7 @@ class Worker:
         Raises `BootError` if the application's start-up fails.
         """
         self._loop.set_exception_handler(self._log_loop_error)
-        self._loop.add_signal_handler(signal.SIGTERM, self._drain_asked, "SIGTERM")
-        # asyncio's handler only writes to the loop's wake-up descriptor, which goes on; ours also runs where the loop
-        # is stuck
-        signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._dispositions.take()
         forks.guard(self._seat.channel, self._abandon)
         self._runtime.observe(self._heartbeat)
         self._loop.add_reader(self._seat.channel.fileno(), self._supervisor_spoke)
@@ -132,7 +132,9 @@ class Worker:
         self._listening.start()
         self._endurance.begin()
         self._heartbeat.tells(Activity.READY)
-        self._tell(Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme))
+        self._tell(
+            Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme, takes_orders=True)
+        )
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
         await self._draining.wait()
         self._tell(Draining())  # SIGTERM may have come from somebody else, and new connections must not come here
@@ -146,7 +148,7 @@ class Worker:
         """Take no notice of another SIGTERM; return the exit code. Closing the loop would make the signal fatal."""
         old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         self._loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, _do_nothing)
+        signal.signal(signal.SIGTERM, do_nothing)
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
         return self._exit
 
@@ -158,14 +160,17 @@ class Worker:
         return Acceptor(self._loop, listener.sock, self._adapter.connected, self._connections, capacity, listen, broken)
 
     def _lost_listener(self, why: str) -> None:
-        self._tell(Broken(why))
-        self._drain_asked("a listening socket is broken")
+        self._hear_orders()  # the supervisor shuts listeners down itself, after an order that may not have been read yet
+        if not self._draining.is_set():
+            _log.error("cannot accept any more, ending for a successor: the listening socket %s", why)
+            self._tell(Broken(why))
+            self._begin_drain("a listening socket is broken")
 
     def _abandon(self) -> None:
         """Called in a process that a handler forked: it serves nobody, and would keep the address in use."""
         for listener in self._seat.listeners:
             listener.sock.close()
-        self._adoption.forget()
+        self._listening.adoption.forget()
         self._heartbeat.abandon()
         self._runtime.abandon()
 
@@ -227,13 +232,22 @@ class Worker:
             return False
         return True
 
+    def _hear_orders(self) -> None:
+        """Obey what has come already, until one of the orders is to drain."""
+        for _ in range(_MOST_ORDERS):
+            if self._draining.is_set() or not self._supervisor_spoke():
+                return
+
     def _obey(self, order: Message, descriptors: list[int]) -> None:
         """Do what the supervisor says. Raises `ValueError` where that cannot be."""
         match order:
             case Learn():
                 self._listening.adoption.learn(order, descriptors)
                 return
+            case Drain():
+                self._drain_asked("SIGTERM")
             case Ping():
+                self._dispositions.restore()
                 self._heartbeat.answers()
                 self._endurance.look()
                 self._listening.look()
@@ -274,7 +288,7 @@ class Worker:
             self._begin_drain("to become the zygote")
             self._promotion = Promotion(generation)
 
-    def _on_sigterm(self, number: int, frame: object) -> None:
+    def _on_sigterm(self) -> None:
         """Run by Python between two bytecodes, also in a handler that never waits."""
         self._listening.is_ending = True
         if os.getppid() != self._seat.supervisor_pid:
@@ -296,9 +310,7 @@ class Worker:
     # -- draining ----------------------------------------------------------------------------------------------------
 
     def _drain_asked(self, why: str) -> None:
-        for _ in range(_MOST_ORDERS):  # `Stop` is said before SIGTERM, which was quicker
-            if self._draining.is_set() or not self._supervisor_spoke():
-                break
+        self._hear_orders()  # `Stop` is said before SIGTERM, which was quicker
         self._promotion = None  # an end was asked for
         self._begin_drain(why)
 
@@ -347,7 +359,3 @@ class Worker:
         self._connections.end_all()
         await self._connections.wait_empty(timeout)
         await self._adapter.wait_idle(timeout)
-
-
-def _do_nothing(number: int, frame: object) -> None:
-    """Handle a signal that changes nothing any more."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from hybrid.supervisor.watch.evidence import Evidence
 from hybrid.workers.contract.channel import Channel, ChannelClosed
-from hybrid.workers.contract.messages import Adopt, Learn, Message, Ping, Promote
+from hybrid.workers.contract.messages import Adopt, Drain, Learn, Message, Ping, Promote
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
 from hybrid.workers.contract.seat import Listener
 
@@ -45,6 +45,8 @@ class Line:
     """Those that it should serve; a part of the former for a moment."""
     shrinks_at: float | None = None
     """When it is told so, seconds."""
+    takes_orders: bool = False
+    """It has said that it drains when told so here; else SIGTERM tells it."""
     has_babbled: bool = False
     """It has sent something that is no message, and that was logged."""
     born_with: int = dataclasses.field(init=False)
@@ -178,6 +180,14 @@ class Crew:
         with contextlib.suppress(ChannelClosed):  # its death is on the way
             self._lines[pid].channel.send_nowait(message)
 
+    def drain(self, pid: int) -> bool:
+        """Have a worker drain, if it listens for that; False: it is to be told by SIGTERM."""
+        line = self._lines[pid]
+        if line.takes_orders:
+            with contextlib.suppress(ChannelClosed):
+                return line.channel.send_nowait(Drain())
+        return False
+
     def ping(self, pid: int) -> None:
         """Have a worker show that its loop turns."""
         self.tell(pid, Ping())
@@ -235,6 +245,7 @@ class Crew:
         line.slot, line.generation, line.knows = slot, generation, line.born_with
         line.adopts = line.wants = frozenset()
         line.shrinks_at = None
+        line.takes_orders = False
 
     def is_behind(self, slots: int) -> bool:
         """Whether some child does not know the listeners of all `slots` slots: `teach_all` once more."""

@@ -29,6 +29,8 @@ class Ready:
     """What the application turned out to be, e.g. `async stream`."""
     scheme: str = ""
     """`http` or `https` for a web application."""
+    takes_orders: bool = False
+    """It drains when it reads `Drain`; otherwise at SIGTERM only."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +103,11 @@ class CannotSpawn:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Drain:
+    """Drain. An order and not only SIGTERM, whose handler application code may have changed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Ping:
     """Note in your record that your loop turns."""
 
@@ -155,14 +162,14 @@ class Spawn:
 
 News = Ready | Draining | Broken | BootFailed | Born | Awake | Worn | Seasoned | Warm | Unfit | CannotSpawn
 """What a worker or a zygote tells the supervisor."""
-Order = Ping | Promote | Adopt | Stop | Learn | Spawn
+Order = Drain | Ping | Promote | Adopt | Stop | Learn | Spawn
 """What the supervisor tells a worker or a zygote."""
 Message = News | Order
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
         *(Ready, Draining, Broken, BootFailed, Born, Awake, Worn, Seasoned, Warm, Unfit, CannotSpawn),
-        *(Ping, Promote, Adopt, Stop, Learn, Spawn),
+        *(Drain, Ping, Promote, Adopt, Stop, Learn, Spawn),
     )
 }
 

@@ -1,4 +1,4 @@
-"""Which orphans `LinuxKernel.end_orphans` ends: forks that a dead child has left, and no others. Clause 11 of the seam."""
+"""Which orphans `LinuxKernel.end_orphans` ends, clause 11 of the seam: forks that a dead child has left, no others."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def start() -> Iterator[Start]:
 )
 def test_it_serves_says_ready_and_drains(loop: str, target: str, kind: str, start: Start) -> None:
     worker = start(loop, target)
-    assert worker.says() == Ready(loop, kind)
+    assert worker.says() == Ready(loop, kind, takes_orders=True)
     with start.connect() as client:
         client.sendall(b"who")
         assert client.recv(100) == loop.encode()
@@ -49,7 +49,7 @@ def test_it_serves_says_ready_and_drains(loop: str, target: str, kind: str, star
 @pytest.mark.parametrize(("target", "kind"), [("answer", "async datagram"), ("answer_sync", "sync datagram")])
 def test_it_answers_datagrams(loop: str, target: str, kind: str, start: Start) -> None:
     worker = start(loop, target, "datagram")
-    assert worker.says() == Ready(loop, kind)
+    assert worker.says() == Ready(loop, kind, takes_orders=True)
     with socket.socket(type=socket.SOCK_DGRAM) as client:
         client.settimeout(DEADLINE)
         client.sendto(b"hello", start.udp.getsockname())

@@ -1,0 +1,49 @@
+"""Application code that changes signal handlers: its worker drains when it is told to, all the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from support.clients import connected
+from support.loops import LOOPS
+from support.service import serving
+from support.wsgi import read_answer, send_request
+
+from hybrid.workers.contract.exits import Exit
+
+DEEDS = ["/nested", "/deaf", "/own"]
+ARGUMENTS = ("--workers", "1", "--threads", "0", "--keep-alive-timeout", "0.2")
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_stop_right_after_it_drains_the_worker(loop: str, deed: str, tmp_path: Path) -> None:
+    """The connection that is open is answered once more, and closed."""
+    with (
+        serving("signalling:wsgi", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process,
+        connected(process.address) as sock,
+    ):
+        send_request(sock, deed)
+        assert read_answer(sock).status == 200
+        process.signal(signal.SIGTERM)
+        process.wait_for_log("draining 1 connection")
+        send_request(sock, "/")
+        assert read_answer(sock).status == 200
+        assert process.wait() == Exit.OK
+        assert "killed" not in process.stderr
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_worker_hears_sigterm_again_a_moment_after_it(loop: str, tmp_path: Path) -> None:
+    """The handler is put back when the supervisor looks at the worker next."""
+    with serving("signalling:wsgi", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process:
+        with connected(process.address) as sock:
+            send_request(sock, "/own")
+            worker = int(read_answer(sock).body)
+        process.wait_for_log("handler for SIGTERM that the application has set")
+        os.kill(worker, signal.SIGTERM)
+        process.wait_for_log("draining 0 connections|worker retired")
+        process.wait_for_log(r" ready on \w+ \(", count=2)
