@@ -286,14 +286,11 @@ class Shell:
                 return
             if isinstance(message, Awake):
                 self._lookout.wake(self._kernel.now())
-            elif isinstance(message, Ready):
-                self._scheme = message.scheme
-                self._feed(ev.WorkerReady(pid))
             elif isinstance(message, CannotSpawn):
                 self._on_refusal(line, message)
             elif (event := _event_of(pid, message)) is not None:
                 if isinstance(message, Ready):
-                    line.takes_orders = message.takes_orders
+                    line.takes_orders, self._scheme = message.takes_orders, message.scheme
                 self._feed(event)
 
     def _hear_of_birth(self, slot: int) -> None:
@@ -566,6 +563,8 @@ class Shell:
 
 def _event_of(pid: int, message: Message) -> ev.Event | None:
     match message:
+        case Ready():
+            return ev.WorkerReady(pid)
         case Draining():
             return ev.WorkerDraining(pid)
         case Broken(why):

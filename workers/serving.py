@@ -160,7 +160,7 @@ class Worker:
         return Acceptor(self._loop, listener.sock, self._adapter.connected, self._connections, capacity, listen, broken)
 
     def _lost_listener(self, why: str) -> None:
-        self._hear_orders()  # the supervisor shuts listeners down itself, after an order that may not have been read yet
+        self._hear_orders()  # the supervisor shuts listeners down itself, after an order that may be unread yet
         if not self._draining.is_set():
             _log.error("cannot accept any more, ending for a successor: the listening socket %s", why)
             self._tell(Broken(why))

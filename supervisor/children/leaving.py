@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import types
+from collections.abc import Callable
 
 from hybrid.workers.contract import log
 
@@ -69,7 +70,7 @@ def end_interpreter(seconds: float, code: int) -> None:
         alarm.stop()
 
 
-def _run(step: types.FunctionType) -> None:
+def _run(step: Callable[[], None]) -> None:
     try:
         step()
     except _Overdue:

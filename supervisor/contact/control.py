@@ -161,8 +161,8 @@ def _parse_request(datagram: bytes) -> Request:
                 return StopRequest(number, graceful)
     except (ValueError, RecursionError):
         pass
-    number = fields.get("id") if isinstance(fields, dict) else None
-    raise ControlError(f"not a request: {datagram[:80]!r}", number if isinstance(number, int) else None)
+    found = fields.get("id") if isinstance(fields, dict) else None
+    raise ControlError(f"not a request: {datagram[:80]!r}", found if isinstance(found, int) else None)
 
 
 class ControlClient:

@@ -33,11 +33,12 @@ def holders_of(bind: Bind) -> str | None:
 
 def _sockets(bind: Bind) -> Iterator[str]:
     """Give the inode numbers of the sockets at the address of `bind`."""
+    state: str | None = None
     match bind:
         case TcpBind(_, port):
             tables, state = ("tcp", "tcp6"), _LISTENS
         case UdpBind(_, port):
-            tables, state = ("udp", "udp6"), None
+            tables = ("udp", "udp6")
         case UnixBind(path):
             yield from (row[6] for row in _rows("unix") if row[7:] == [path])
             return
