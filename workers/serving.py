@@ -132,9 +132,7 @@ class Worker:
         self._listening.start()
         self._endurance.begin()
         self._heartbeat.tells(Activity.READY)
-        self._tell(
-            Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme, takes_orders=True)
-        )
+        self._tell(Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme, takes_orders=True))
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
         await self._draining.wait()
         self._tell(Draining())  # SIGTERM may have come from somebody else, and new connections must not come here

@@ -37,8 +37,36 @@ KINDS = (
             "integration/test_handlers.py::test_a_handler_that_raises_is_one_record_with_file_and_line",
             "integration/test_handlers.py::test_handlers_run_greenlets_and_coroutines",
         ),
-        ("integration/test_handlers.py", "integration/test_documented_handlers.py", "integration/test_examples.py"),
+        (
+            "integration/test_handlers.py",
+            "integration/test_documented_handlers.py",
+            "integration/test_examples.py",
+            "integration/test_failed_handlers.py",
+        ),
         "the chosen ones read, write, end, fail and wait; the rest differ in what the peer or the handler does then",
+    ),
+    Kind(
+        "a connection that ends with unread input, or whose client is always fast",
+        (
+            "integration/test_closing.py::test_unread_input_takes_nothing_of_the_answer[tcp]",
+            "integration/test_fairness.py::test_a_fast_client_leaves_the_worker_to_others_too",
+        ),
+        ("integration/test_closing.py", "integration/test_fairness.py", "unit/workers/test_lingering.py"),
+        "one mechanism closes, and one yields, on all loops; what a loop reads ahead by itself is chosen",
+    ),
+    Kind(
+        "the surface of asyncio's streams, task factories, and CPython's own tests",
+        (
+            "integration/test_asyncio_streams.py::test_a_writer_in_the_background_ends_with_its_connection",
+            "integration/test_task_factories.py::test_a_factory_that_fails_costs_one_connection",
+        ),
+        (
+            "integration/test_asyncio_streams.py",
+            "integration/test_task_factories.py",
+            "integration/test_cpython_streams.py",
+            "integration/test_cpython_sockets.py",
+        ),
+        "select, poll and epoll share the streams and the sockets; elsewhere the streams are asyncio's own",
     ),
     Kind(
         "datagrams and protocols",
@@ -52,7 +80,7 @@ KINDS = (
     Kind(
         "addresses: IPv4, IPv6, UNIX, inherited",
         ("integration/test_addresses.py::test_one_service_serves_ipv4_ipv6_and_unix_addresses_at_once",),
-        ("integration/test_addresses.py",),
+        ("integration/test_addresses.py", "integration/test_both_families.py"),
         "where a listening socket comes from is the supervisor's matter",
     ),
     Kind(
@@ -86,6 +114,7 @@ KINDS = (
             "unit/workers/test_wsgi.py",
             "unit/workers/test_wsgi_files.py",
             "unit/workers/test_wsgi_input.py",
+            "unit/workers/test_wsgi_sockets.py",
         ),
         "an answer takes one of two ways to its client, greenlets or threads, on all loops alike",
     ),
@@ -123,6 +152,7 @@ KINDS = (
             "integration/test_wsgi_frameworks.py",
             "integration/test_asgi_frameworks.py",
             "integration/test_web_examples.py",
+            "integration/test_static_files.py",
             "integration/test_documented_applications.py",
             "integration/test_demonstration.py",
         ),
@@ -139,8 +169,14 @@ KINDS = (
         (
             "integration/test_http_limits.py::test_more_connections_wait_until_one_ends",
             "integration/test_http_limits.py::test_a_connection_ends_with_the_last_of_its_requests",
+            "integration/test_clients_that_leave.py::test_a_hundred_clients_leave_a_stream_without_an_error",
         ),
-        ("integration/test_http_limits.py", "faults/test_http_slow_clients.py", "faults/test_http_cut.py"),
+        (
+            "integration/test_http_limits.py",
+            "integration/test_clients_that_leave.py",
+            "faults/test_http_slow_clients.py",
+            "faults/test_http_cut.py",
+        ),
         "one timer of the worker compares all deadlines; the units drive it with a clock of theirs",
     ),
     Kind(
@@ -148,8 +184,9 @@ KINDS = (
         (
             "integration/test_websocket.py::test_messages_of_every_kind_come_back",
             "integration/test_websocket.py::test_close_codes_go_both_ways",
+            "integration/test_wsgi_websockets.py::test_flask_sock_talks_with_websocket_client",
         ),
-        ("integration/test_websocket.py",),
+        ("integration/test_websocket.py", "integration/test_wsgi_websockets.py"),
         "the protocol is taken apart without a connection",
     ),
     Kind(
@@ -164,7 +201,13 @@ KINDS = (
             "integration/test_proxy_protocol.py::test_the_header_says_who_the_client_is",
             "integration/test_access_log.py::test_a_line_of_json_says_what_was_asked_and_answered",
         ),
-        ("integration/test_proxy_protocol.py", "integration/test_access_log.py", "integration/test_forwarded.py"),
+        (
+            "integration/test_proxy_protocol.py",
+            "integration/test_access_log.py",
+            "integration/test_forwarded.py",
+            "integration/test_nginx.py",
+            "faults/test_http_noise.py",
+        ),
         "fields and lines are made of bytes by code without a loop",
     ),
     Kind(
@@ -172,8 +215,19 @@ KINDS = (
         (
             "integration/test_graceful_stop.py::test_handlers_in_flight_finish_and_are_answered",
             "faults/test_http_stop.py::test_idle_connections_are_answered_once_more_during_a_stop",
+            "faults/test_idle_connections_at_a_stop.py::test_a_stop_does_not_wait_for_idle_connections",
+            "faults/test_stop_of_blocked_loops.py::test_what_waits_for_a_blocked_loop_is_answered_by_a_sibling",
+            "faults/test_pools.py::test_a_worker_with_a_process_pool_stops_at_once[wsgi]",
+            "faults/test_signals_changed.py::test_a_worker_hears_sigterm_again_a_moment_after_it",
         ),
-        ("integration/test_graceful_stop.py", "faults/test_http_stop.py"),
+        (
+            "integration/test_graceful_stop.py",
+            "faults/test_http_stop.py",
+            "faults/test_idle_connections_at_a_stop.py",
+            "faults/test_stop_of_blocked_loops.py",
+            "faults/test_pools.py",
+            "faults/test_signals_changed.py",
+        ),
         "what is stopped differs; that a drain waits, and ends, is chosen",
     ),
     Kind(
@@ -200,9 +254,15 @@ KINDS = (
         "a worker that is killed, or loses its supervisor",
         (
             "faults/test_kills.py::test_the_successor_of_a_killed_worker_answers_soon",
+            "faults/test_broken_listeners.py::test_a_worker_whose_datagram_socket_was_closed_is_replaced",
             "faults/test_supervisor_gone.py::test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed",
         ),
-        ("faults/test_kills.py", "faults/test_kills_under_load.py", "faults/test_supervisor_gone.py"),
+        (
+            "faults/test_kills.py",
+            "faults/test_kills_under_load.py",
+            "faults/test_supervisor_gone.py",
+            "faults/test_broken_listeners.py",
+        ),
         "a queue belongs to the supervisor's socket, and a successor is a worker as any other",
     ),
     Kind(
@@ -236,6 +296,8 @@ KINDS = (
             "integration/test_refork.py",
             "faults/test_forked_by_handlers.py",
             "unit/workers/test_preload.py",
+            "integration/test_numpy.py",
+            "integration/test_replaced_package.py",
         ),
         "a fork comes before the loop; what a loop keeps over one is chosen",
     ),
