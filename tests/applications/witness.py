@@ -68,7 +68,7 @@ async def size_of(receive: Callable[[], Awaitable[Any]]) -> int:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ConnectionResetError
+            break
         size += len(message["body"])
         more = message["more_body"]
     return size

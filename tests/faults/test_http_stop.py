@@ -131,13 +131,13 @@ def ask_to_the_last(sock: socket.socket) -> int:
 
 @contextmanager
 def wrk(process: HybridProcess) -> Iterator[subprocess.Popen[str]]:
-    """Run wrk for a second; give it once each worker has a connection of it."""
+    """Run wrk for two seconds; give it once each worker has a connection of it."""
     workers = process.worker_pids()
     host, port = process.address
     with connected_to_all(process):
         pass  # wrk opens all of its own at once: the worker that became ready last accepts by now
     eventually(lambda: not any(connections(worker, port) for worker in workers), "these connections have ended")
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d1s", f"http://{host}:{port}/hello"]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d2s", f"http://{host}:{port}/hello"]
     for _ in range(TRIES):  # all of them may come to one worker while it serves the queue of the other one
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
             try:

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from support.clients import ask, connected, read_all, read_exactly
@@ -58,16 +59,18 @@ def test_a_handler_that_shuts_its_half_down_still_receives(server: HybridProcess
     assert eventually(lambda: ask(server.address, b"heard\n"), "the handler has received").endswith(b"and good night")
 
 
-def test_a_client_that_resets_is_one_line_in_the_log(server: HybridProcess) -> None:
-    seen = len(server.lines)
-    with connected(server.address) as sock:
-        sock.sendall(b"ask\n")
-        assert sock.recv(1) == b"?"
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    line = server.wait_for_log("connection from .* lost", since=seen)
-    assert line.string.count("INFO") == 1
-    assert_alive(server)
-    assert len(server.lines) == seen + 1
+@pytest.mark.parametrize("form", ["blocking", "coroutines"])
+def test_a_client_that_resets_is_one_line_in_the_log(form: str, loop: str, tmp_path: Path) -> None:
+    with serving(f"{form}:handle", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
+        seen = len(process.lines)
+        with connected(process.address) as sock:
+            sock.sendall(b"ask\n")
+            assert sock.recv(1) == b"?"
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        line = process.wait_for_log("connection from .* lost", since=seen)
+        assert line.string.count("INFO") == 1
+        assert_alive(process)
+        assert len(process.lines) == seen + 1
 
 
 def test_a_client_that_sends_nothing_holds_nobody_up(server: HybridProcess) -> None:

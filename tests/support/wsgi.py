@@ -159,6 +159,9 @@ def serving_wsgi(
         finally:
             stopped.set()
             thread.join(DEADLINE)
+            for one in threading.enumerate():
+                if one.name.startswith("wsgi-"):  # it may still hold the socket of its last request
+                    one.join(DEADLINE)
         if isinstance(started[-1], BaseException):
             raise started[-1]
 

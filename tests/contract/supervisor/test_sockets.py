@@ -111,7 +111,7 @@ def test_an_address_that_is_ipv6_only_leaves_ipv4_alone(opened: Open, scheme: st
 @pytest.mark.parametrize(("first", "second"), [("0.0.0.0", "[::]"), ("127.0.0.1", "[::]"), ("[::]", "127.0.0.1")])
 def test_a_port_is_in_use_if_it_is_in_one_of_the_families(opened: Open, scheme: str, first: str, second: str) -> None:
     port = port_of(opened(f"{scheme}{first}:0"))
-    with pytest.raises(BindError, match="address already in use; see who listens with: ss"):
+    with pytest.raises(BindError, match="address already in use"):
         opened(f"{scheme}{second}:{port}")
 
 
