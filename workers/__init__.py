@@ -21,6 +21,7 @@
     addresses      IPv4 peers of a socket that serves both families
     incidents      log lines that any client can cause: one a minute
     errors         why a worker cannot start, with its exit code
+    frames         what an error keeps alive by its traceback, and how not to
     scoreboard     tells in shared memory what this worker is doing: the heartbeat
     wear           when a worker has served, lived or grown so much that another should take its place
     application    what is to be served, as plain data

@@ -14,6 +14,7 @@ import greenlet
 
 from hybrid.workers import lingering
 from hybrid.workers.contract.scoreboard import ACTIVE
+from hybrid.workers.frames import forget_frames
 from hybrid.workers.incidents import Incidents
 from hybrid.workers.scoreboard import Heartbeat
 
@@ -102,23 +103,24 @@ class Connections:
 
 
 def report(error: BaseException | None, address: Any, incidents: Incidents) -> None:
-    """Log the error a handler ended with. Does not block.
+    """Log the error a handler ended with, and take its traceback from it. Does not block.
 
     A peer that went away is no fault of the application's: an incident. Being ended by us is not worth a
     line.
     """
-    if error is None or isinstance(error, (greenlet.GreenletExit, asyncio.CancelledError)):
+    if error is None:
         return
     if isinstance(error, ConnectionError):
         incidents.log("connection from %s lost: %s", printable(address), error)
-        return
-    _log.error(
-        "handler failed: %s%s (connection from %s)",
-        "".join(traceback.format_exception_only(error)).strip(),
-        _place(error),
-        printable(address),
-        exc_info=error,
-    )
+    elif not isinstance(error, (greenlet.GreenletExit, asyncio.CancelledError)):
+        _log.error(
+            "handler failed: %s%s (connection from %s)",
+            "".join(traceback.format_exception_only(error)).strip(),
+            _place(error),
+            printable(address),
+            exc_info=error,
+        )
+    forget_frames(error)
 
 
 def _place(error: BaseException) -> str:

@@ -44,7 +44,10 @@ def joinall(
     `timeout` is in seconds; when it passes, what has ended by then is returned. With `raise_error` the first error is
     raised. Parks the calling greenlet; raises `RuntimeError` in a coroutine.
     """
-    return _current().joinall(greenlets, timeout, raise_error, count)
+    try:
+        return _current().joinall(greenlets, timeout, raise_error, count)
+    finally:
+        del greenlets  # they keep their errors, whose tracebacks hold this frame
 
 
 def sleep(seconds: float = 0) -> None:
@@ -58,7 +61,10 @@ def await_(awaitable: Awaitable[T]) -> T:
     Parks the calling greenlet; if that is killed, the awaitable is cancelled. Raises what the awaitable raises, and
     `RuntimeError` in a coroutine (use `await`).
     """
-    return _current().await_(awaitable)
+    try:
+        return _current().await_(awaitable)
+    finally:
+        del awaitable  # a future keeps its error, whose traceback holds this frame
 
 
 async def green(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:

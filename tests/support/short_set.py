@@ -41,7 +41,6 @@ KINDS = (
             "integration/test_handlers.py",
             "integration/test_documented_handlers.py",
             "integration/test_examples.py",
-            "integration/test_failed_handlers.py",
         ),
         "the chosen ones read, write, end, fail and wait; the rest differ in what the peer or the handler does then",
     ),
@@ -67,6 +66,15 @@ KINDS = (
             "integration/test_cpython_sockets.py",
         ),
         "select, poll and epoll share the streams and the sockets; elsewhere the streams are asyncio's own",
+    ),
+    Kind(
+        "what a call that fails leaves behind",
+        (
+            "integration/test_failed_handlers.py::test_an_error_that_the_application_has_caught_keeps_no_frame",
+            "integration/test_failed_handlers.py::test_a_handler_that_raises_with_a_file_open_ends_its_connection",
+        ),
+        ("integration/test_failed_handlers.py",),
+        "the chosen ones fail in each call of a loop's own; the other interfaces report errors in code that all share",
     ),
     Kind(
         "datagrams and protocols",

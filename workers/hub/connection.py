@@ -34,12 +34,18 @@ class Drained(asyncio.Future[None]):
 
     def send(self, value: object) -> None:
         """End, as the coroutine of a task; raise what the future was given."""
-        self.result()
+        try:
+            self.result()
+        finally:
+            del self  # it may keep an error, whose traceback holds this frame
         raise StopIteration
 
     def throw(self, *error: Any) -> None:
         """Raise what is thrown, as a coroutine that has no handler for it."""
-        raise error[0]
+        try:
+            raise error[0]
+        finally:
+            del error  # its traceback holds this frame
 
     def close(self) -> None:
         """Nothing to end."""

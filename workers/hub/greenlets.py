@@ -14,6 +14,7 @@ from typing import Any
 import greenlet
 from greenlet import GreenletExit
 
+from hybrid.workers.frames import without_own_frame
 from hybrid.workers.hub.parking import Parking
 
 _log = logging.getLogger("hybrid")
@@ -50,6 +51,7 @@ class Greenlet(greenlet.greenlet):
         """The result, once there is one; None before, and after an exception."""
         self.exception: BaseException | None = None
         """The exception that ended it, if any."""
+        self._trace: TracebackType | None = None  # of the exception, as it was before anything raised it again
         loop.call_soon(self._start)
 
     @property
@@ -84,17 +86,16 @@ class Greenlet(greenlet.greenlet):
         try:
             self.value = function(*args, **kwargs)
         except GreenletExit as exit_:
-            self.value = exit_
+            self.value = exit_.with_traceback(None)
         except BaseException as error:  # noqa: BLE001 - it must not reach the parent, which is the loop
-            # without this frame, which has `self`: a cycle that keeps all frames until the garbage is collected
-            trace = error.__traceback__
-            self.exception = error.with_traceback(None if trace is None else trace.tb_next)
+            self._fail(without_own_frame(error))
             if self._report:
                 _log.error("greenlet %s failed", _name_of(function), exc_info=error)
         finally:
             if self._hides_loop and self._loop.is_running():
                 _set_running_loop(self._loop)
             self._end()
+            del self  # it keeps the error, and this frame called the one that raised it
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until it has ended, at most `timeout` seconds. Parks the calling greenlet."""
@@ -109,9 +110,19 @@ class Greenlet(greenlet.greenlet):
             self.join(timeout)
         if not self._ended:
             raise TimeoutError(f"{self!r} has not ended" + (f" within {timeout} s" if block else ""))
-        if self.exception is not None:
-            raise self.exception
-        return self.value
+        try:
+            self.raise_error()
+            return self.value
+        finally:
+            del self  # it keeps its error, and the error this frame
+
+    def raise_error(self) -> None:
+        """Raise its error, if there is one, with the traceback that it had at the end."""
+        try:
+            if self.exception is not None:
+                raise self.exception.with_traceback(self._trace)
+        finally:
+            del self  # it keeps the error, and the error this frame
 
     def kill(
         self,
@@ -159,8 +170,12 @@ class Greenlet(greenlet.greenlet):
         if isinstance(error, GreenletExit):
             self.value = error
         else:
-            self.exception = error
+            self._fail(error)
         self._end()
+
+    def _fail(self, error: BaseException) -> None:
+        self.exception = error
+        self._trace = error.__traceback__
 
     def _end(self) -> None:
         self._ended = True
@@ -181,7 +196,25 @@ def joinall(
 
     Returns what there is after `timeout` seconds. With `raise_error` the first error is raised. Parks the caller.
     """
-    awaited = list(dict.fromkeys(greenlets))
+    try:
+        done = _wait_for(loop, home, list(dict.fromkeys(greenlets)), timeout, raise_error, count)
+        if raise_error:
+            for item in done:
+                item.raise_error()
+        return done
+    finally:
+        del greenlets
+        done = item = None  # type: ignore[assignment]  # greenlets keep their error, and the error this frame
+
+
+def _wait_for(
+    loop: asyncio.AbstractEventLoop,
+    home: greenlet.greenlet,
+    awaited: list[Greenlet],
+    timeout: float | None,
+    raise_error: bool,
+    count: int | None,
+) -> list[Greenlet]:
     done = [item for item in awaited if item.ready()]
     wanted = len(awaited) if count is None else min(count, len(awaited))
     waiting = [item for item in awaited if not item.ready()]
@@ -204,10 +237,6 @@ def joinall(
         finally:
             for item in waiting:
                 item.unlink(ended)
-    if raise_error:
-        for item in done:
-            if item.exception is not None:
-                raise item.exception
     return list(done)
 
 

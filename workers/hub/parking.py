@@ -44,6 +44,7 @@ class Parking:
             self._woken = True
             if alarm is not None:
                 alarm.cancel()
+            del self._parked  # a greenlet keeps the error that ends it, and the error this frame
 
     def wake(self, value: Any = None) -> None:
         """Switch to the greenlet. Only from a callback of the loop; later calls do nothing."""

@@ -142,7 +142,10 @@ class HubRuntime:
         count: int | None = None,
     ) -> list[Greenlet]:
         """Wait for greenlets; see `greenlets.joinall`."""
-        return greenlets.joinall(self.loop, self.home, items, timeout, raise_error, count)
+        try:
+            return greenlets.joinall(self.loop, self.home, items, timeout, raise_error, count)
+        finally:
+            del items  # they keep their errors, and an error this frame
 
     def await_(self, awaitable: Awaitable[T]) -> T:
         """Run `awaitable` as a task and park until it is done; a kill of the greenlet cancels the task."""
@@ -150,11 +153,15 @@ class HubRuntime:
         future = asyncio.ensure_future(awaitable, loop=self.loop)
         future.add_done_callback(parking.wake)
         try:
-            parking.wait()
-        except BaseException:
-            future.cancel()
-            raise
-        return future.result()
+            try:
+                parking.wait()
+            except BaseException:
+                future.cancel()
+                raise
+            return future.result()
+        finally:
+            # The future keeps its error, and the error this frame. Without that cycle nothing waits for the collector.
+            del future, awaitable
 
     async def green(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run `function` in a greenlet; cancelling the coroutine kills it."""
@@ -166,7 +173,10 @@ class HubRuntime:
         except asyncio.CancelledError:
             started.kill(block=False)
             raise
-        return cast(T, started.get(block=False))
+        try:
+            return cast(T, started.get(block=False))
+        finally:
+            del started  # it keeps its error, and the error this frame
 
     def connect(self, address: Any, timeout: float | None = None) -> socket.socket:
         """Connect to `(host, port)` or a UNIX path, trying each address of a name; `timeout` bounds each try."""
@@ -188,7 +198,10 @@ class HubRuntime:
                 return self._connected(self._new_socket(family, kind, proto, runtime=self), where, timeout)
             except OSError as error:
                 errors.append(error)
-        raise errors[0] if errors else OSError(f"no address found for {host!r}")
+        try:
+            raise errors[0] if errors else OSError(f"no address found for {host!r}")
+        finally:
+            errors.clear()  # their tracebacks hold this frame
 
     def resolve(self, host: Any, port: Any, **hints: int) -> list[Any]:
         """Return what `getaddrinfo` finds, asked in a thread. Parks. Raises `OSError`."""

@@ -104,10 +104,12 @@ class Socket(_base):
             me = getcurrent()
             # only the first greenlet of a thread has no parent: the loop's own one, or that of another thread
             if self._careful or me.parent is None or me is self._home or watch.on_readable is not None or bufsize < 0:
+                del me  # a greenlet keeps the error that ends it, and the error this frame
                 self._check_size(bufsize, "recv")
                 self._wait_with_care(READ)
             else:
                 watch.on_readable = me.switch
+                del me
                 try:
                     if not watch.armed & READ:
                         self._watches.arm(watch, READ)
@@ -174,9 +176,11 @@ class Socket(_base):
         watch = self._watch
         me = getcurrent()
         if self._careful or me.parent is None or me is self._home or watch.on_readable is not None:
+            del me  # see `recv`
             self._wait_with_care(READ)
             return
         watch.on_readable = me.switch
+        del me
         try:
             if not watch.armed & READ:
                 self._watches.arm(watch, READ)
@@ -235,6 +239,7 @@ class Socket(_base):
                 watch.on_readable = me.switch
             else:
                 watch.on_writable = me.switch
+            del me  # see `recv`
             if not watch.armed & direction:
                 self._watches.arm(watch, direction)
             self._runtime.go_home()

@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from hybrid.workers import forks
 from hybrid.workers.fairness import give_way
+from hybrid.workers.frames import forget_frames
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import PERCENT, AnswerError, ClientGoneError, Exchange, is_departure
@@ -154,6 +155,7 @@ class AsgiExchange(Exchange):
         except BaseException as error:
             if self._settle(error):
                 raise
+            forget_frames(error)
         else:
             if forks.forked or not self.ended:
                 self._settle(None)

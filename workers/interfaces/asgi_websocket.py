@@ -12,6 +12,7 @@ from typing import Any
 
 from hybrid.workers import forks
 from hybrid.workers.fairness import give_way
+from hybrid.workers.frames import forget_frames
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.conversation import ENDING, INTERNAL_ERROR, NORMAL, UNANSWERED, Conversation, Phase
 from hybrid.workers.http.exchange import AnswerError, ClientGoneError, is_departure
@@ -76,6 +77,7 @@ class WebSocketExchange(Conversation):
         except BaseException as error:
             if self._settle(error):
                 raise
+            forget_frames(error)
         else:
             self._settle(None)
 

@@ -213,7 +213,10 @@ class Host(Coroutine[Any, Any, None]):
         """Raise an error in the request, as the task asks."""
         if self.coroutine is None or self._over:
             self._tasks.drop(self)
-            raise error[0]
+            try:
+                raise error[0]
+            finally:
+                del error  # its traceback holds this frame
         waits_for, self._waits_for = self._waits_for, _NOTHING
         if waits_for is not _NOTHING:  # a new task, cancelled before it has seen what its request waits for
             if isinstance(error[0], asyncio.CancelledError) and _cancel(waits_for, error[0]):
@@ -253,7 +256,10 @@ class Host(Coroutine[Any, Any, None]):
     def _raise_cancelled(self) -> None:
         error = self.cancelled or asyncio.CancelledError()
         self.cancelled = None
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame
 
     # -- what anyio and debuggers ask a coroutine: the answers are the request's. No __getattr__: it would make every
     # other attribute slow.

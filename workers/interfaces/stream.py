@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.connections import Connection, Connections
+from hybrid.workers.frames import forget_frames
 from hybrid.workers.interfaces.adapter import Adapter, begin_task
 from hybrid.workers.runtime import Accepted, Runtime
 
@@ -85,11 +86,13 @@ class AsyncStream(Adapter):
             return
         try:
             await self._handler(reader, writer)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if self._connections.ending:
                 writer.transport.abort()
             else:
                 writer.close()
+            forget_frames(error)  # the task keeps it ...
+            connection.end = None  # ... and its traceback this frame, which must not keep the task
             raise
         except BaseException as error:  # noqa: BLE001 - a handler's exit is not the worker's
             connection.failed(error)

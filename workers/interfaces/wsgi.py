@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from hybrid.workers import forks
+from hybrid.workers.frames import forget_frames
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import PERCENT, AnswerError, Exchange, is_departure
@@ -237,6 +238,7 @@ class WsgiExchange(Exchange):
         if forks.forked:
             forks.finish(error)
         self.failed(error)
+        forget_frames(error)
         with contextlib.suppress(Exception):
             self.interface.runner.call(self, self.fail)
 

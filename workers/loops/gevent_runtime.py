@@ -16,7 +16,7 @@ import socket
 from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from time import monotonic
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple, Unpack, cast
 
 import gevent
 import gevent.event
@@ -25,6 +25,7 @@ from gevent import socket as gevent_socket
 
 from hybrid.workers import forks, lingering
 from hybrid.workers.fairness import LONGEST, Turn
+from hybrid.workers.frames import without_own_frame
 from hybrid.workers.hub.pool import Job, Pool
 from hybrid.workers.loops import gevent_transport, native_transport
 from hybrid.workers.loops.gevent_sockets import INSTANT, HandlerSocket
@@ -223,29 +224,31 @@ class GeventRuntime:
     ) -> list[Any]:
         """`gevent.joinall`."""
         self._refuse_home()
-        return gevent.joinall(list(greenlets), timeout, raise_error, count)
+        try:
+            return gevent.joinall(list(greenlets), timeout, raise_error, count)
+        finally:
+            del greenlets  # they keep their errors, and an error this frame
 
     def await_(self, awaitable: Awaitable[T]) -> T:
         """Run `awaitable` on the asyncio loop and wait as gevent waits; a kill of the greenlet cancels it."""
         self._refuse_home()
         started: list[asyncio.Future[T]] = []
-        refused: list[BaseException] = []
         ended = gevent.event.Event()
         abandoned = False
 
-        def start() -> None:
+        def start(awaitable: Awaitable[T]) -> None:
             try:
                 future = asyncio.ensure_future(awaitable, loop=self.loop)
             except BaseException as error:  # noqa: BLE001 - raised in the greenlet that asked
-                refused.append(error)
-                ended.set()
-                return
+                future = self.loop.create_future()
+                future.set_exception(error.with_traceback(None))
             started.append(future)
             future.add_done_callback(lambda _: ended.set())
             if abandoned:
                 future.cancel()
 
-        self.loop.call_soon(start)
+        self.loop.call_soon(start, awaitable)
+        del awaitable  # a future keeps its error, and the error this frame
         try:
             ended.wait()
         except BaseException:
@@ -253,32 +256,34 @@ class GeventRuntime:
             if started:
                 self.loop.call_soon(started[0].cancel)
             raise
-        if refused:
-            raise refused[0]
-        return started[0].result()
+        return started.pop().result()
 
     async def green(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run `function` in a gevent greenlet; cancelling the coroutine kills it."""
-        outcome: asyncio.Future[Callable[[], T]] = self.loop.create_future()
+        outcome: asyncio.Future[tuple[Any, BaseException | None]] = self.loop.create_future()
 
-        def run() -> None:
+        def run(outcome: asyncio.Future[tuple[Any, BaseException | None]]) -> None:
             try:
                 value = function(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001 - handed to the coroutine
-                settle(_raiser(error))
+                self.loop.call_soon(_settle, outcome, (None, without_own_frame(error)))
             else:
-                settle(lambda: value)
+                self.loop.call_soon(_settle, outcome, (value, None))
+            finally:
+                del outcome  # it keeps the error, and this frame called the one that raised it
 
-        def settle(tell: Callable[[], T]) -> None:
-            self.loop.call_soon(_settle, outcome, tell)
-
-        started = gevent.spawn(run)
+        started = gevent.spawn(run, outcome)
         try:
-            tell = await outcome
+            value, error = await outcome
         except asyncio.CancelledError:
             started.kill(block=False)
             raise
-        return tell()
+        try:
+            if error is not None:
+                raise error
+            return cast(T, value)
+        finally:
+            del outcome, error  # the error's traceback holds this frame
 
     def connect(self, address: Any, timeout: float | None = None) -> socket.socket:
         """`gevent.socket.create_connection`, and UNIX paths."""
@@ -407,10 +412,3 @@ class GeventParking:
 def _settle(future: asyncio.Future[T], value: T) -> None:
     if not future.done():
         future.set_result(value)
-
-
-def _raiser(error: BaseException) -> Callable[[], Any]:
-    def tell() -> Any:
-        raise error
-
-    return tell
