@@ -261,7 +261,8 @@ class WsgiExchange(Exchange):
 
 
 def _as_bytes(piece: Any) -> bytes:
-    if isinstance(piece, bytes):
+    """Return a copy of what may change while it waits to be sent. Raises `TypeError` for what is no bytes."""
+    if isinstance(piece, (bytes, bytearray, memoryview)):
         return bytes(piece)
     raise TypeError(f"the application gave a {type(piece).__name__} as a piece of the body, not bytes")
 

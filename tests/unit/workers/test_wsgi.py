@@ -619,3 +619,30 @@ def test_the_answer_is_whole_for_a_client_that_has_closed_its_half(serve: Serve)
         sock.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         sock.shutdown(1)
         assert read_all(sock).endswith(b"abc")
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_pieces_may_be_bytes_like(serve: Serve, kind: Callable[[bytes], Any]) -> None:
+    with serve(answering([kind(b"hello "), kind(b"world")])) as server:
+        assert server.get().body == b"hello world"
+
+
+def test_a_piece_that_the_application_changes_afterwards_is_sent_as_it_was(serve: Serve) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> Iterator[Any]:
+        start_response("200 OK", PLAIN)
+        piece = bytearray(b"first.")
+        yield piece
+        piece[:] = b"second"
+        yield piece
+
+    with serve(application) as server:
+        assert server.get().body == b"first.second"
+
+
+def test_write_takes_bytes_like_data(serve: Serve) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", PLAIN)(bytearray(b"written, "))
+        return [b"returned"]
+
+    with serve(application) as server:
+        assert server.get().body == b"written, returned"
