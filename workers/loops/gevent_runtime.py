@@ -237,6 +237,7 @@ class GeventRuntime:
         abandoned = False
 
         def start(awaitable: Awaitable[T]) -> None:
+            future: asyncio.Future[T]
             try:
                 future = asyncio.ensure_future(awaitable, loop=self.loop)
             except BaseException as error:  # noqa: BLE001 - raised in the greenlet that asked
