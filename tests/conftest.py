@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from support.leaks import Census
-from support.loops import DEFAULT, LOOPS, WHOLE
+from support.loops import DEFAULT, LOOPS, MATRIX, WHOLE
 from support.process import HybridProcess, RunHybrid
-from support.short_set import KINDS, is_chosen, loop_named, takes_loops
+from support.short_set import KINDS, LONG, is_chosen, loop_named, takes_loops
 
 HERE = Path(__file__).parent
 LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
@@ -71,6 +71,8 @@ def pytest_collection_finish() -> None:
 
 
 def _is_run(item: pytest.Item) -> bool:
+    if str(item.path.relative_to(HERE)) in LONG and not MATRIX:
+        return False
     module = getattr(item, "module", None)
     if module is None or not takes_loops(module):
         return DEFAULT in WHOLE  # no loop is involved: once in the matrix, in the cell of the default loop
@@ -90,6 +92,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not config.option.left_out:
         return
     functions = {(str(item.path.relative_to(HERE)), _function(item)) for item in config.stash.get(LEFT_OUT, [])}
+    for file, because in LONG.items():
+        terminalreporter.write_line(f"{file}: left out, because {because}")
     for kind in KINDS:
         terminalreporter.write_line(f"{kind.behaviour}: left out, because {kind.because}")
         for file, function in sorted(functions):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.loops import ALL_LOOPS
-from support.short_set import CHOSEN, KINDS, Kind, is_chosen, loop_named
+from support.short_set import CHOSEN, KINDS, LONG, Kind, is_chosen, loop_named
 
 HERE = Path(__file__).parent
 IN_PROCESS = {"epoll", "asyncio", "uvloop"}  # gevent would change the whole process; select and poll are epoll's hub
@@ -44,6 +44,10 @@ def test_every_file_with_tests_on_several_loops_belongs_to_one_kind() -> None:
     assert not new, f"add each to a kind in tests/support/short_set.py, or make a kind and choose a test: {sorted(new)}"
     assert not gone, f"tests/support/short_set.py names files without tests on several loops: {sorted(gone)}"
     assert len(known) == len(set(known))
+
+
+def test_every_file_that_only_the_matrix_runs_exists() -> None:
+    assert all((HERE / file).is_file() and because for file, because in LONG.items())
 
 
 def test_every_chosen_test_exists_and_runs_on_every_loop() -> None:

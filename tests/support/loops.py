@@ -1,6 +1,6 @@
 """The loops that handler tests run on: HYBRID_TEST_LOOP chooses them.
 
-    not set   every test on epoll; on each other loop the chosen tests of `support.short_set`
+    not set   every test on epoll, but for a few that take long; on each other loop the chosen tests of `support.short_set`
     NAME      every test on the loop of that name, none on another (the tox matrix sets it)
     all       every test on every loop
 
@@ -26,9 +26,11 @@ def _chosen() -> tuple[str, ...]:
 
 
 def _whole() -> tuple[str, ...]:
-    return _chosen() if os.environ.get("HYBRID_TEST_LOOP") else (DEFAULT,)
+    return _chosen() if MATRIX else (DEFAULT,)
 
 
+MATRIX = bool(os.environ.get("HYBRID_TEST_LOOP"))
+"""Whether every test of a loop, or of all, is asked for, those that take long among them."""
 LOOPS = _chosen()
 WHOLE = _whole()
 """Those of `LOOPS` on which every test runs."""

@@ -23,7 +23,7 @@ class Kind(NamedTuple):
     """A kind of behaviour, the tests of it that run on every loop, and the files whose other tests do not."""
 
     behaviour: str
-    chosen: tuple[str, ...]  # FILE::FUNCTION, below `tests`; [WORD] if only its variants with that word in their id
+    chosen: tuple[str, ...]  # FILE::FUNCTION, below `tests`; [A+B] if only its variants with these words in their id
     stands_for: tuple[str, ...]  # files below `tests`
     because: str  # the reason why the rest of these files may wait
 
@@ -47,8 +47,8 @@ KINDS = (
     Kind(
         "a connection that ends with unread input, or whose client is always fast",
         (
-            "integration/test_closing.py::test_unread_input_takes_nothing_of_the_answer[tcp]",
-            "integration/test_fairness.py::test_a_fast_client_leaves_the_worker_to_others_too",
+            "integration/test_closing.py::test_unread_input_takes_nothing_of_the_answer[tcp+close+1000000]",
+            "integration/test_fairness.py::test_a_fast_client_leaves_the_worker_to_others_too[asgi]",
         ),
         ("integration/test_closing.py", "integration/test_fairness.py", "unit/workers/test_lingering.py"),
         "one mechanism closes, and one yields, on all loops; what a loop reads ahead by itself is chosen",
@@ -80,7 +80,7 @@ KINDS = (
         "datagrams and protocols",
         (
             "integration/test_other_kinds.py::test_a_protocol_factory_makes_one_for_each_connection",
-            "integration/test_other_kinds.py::test_many_datagrams_are_answered_at_once",
+            "integration/test_other_kinds.py::test_many_datagrams_are_answered_at_once[ipv4]",
         ),
         ("integration/test_other_kinds.py", "integration/test_strange.py"),
         "what a protocol or a handler does wrong is dealt with above the loop",
@@ -175,9 +175,9 @@ KINDS = (
     Kind(
         "deadlines and limits of HTTP",
         (
-            "integration/test_http_limits.py::test_more_connections_wait_until_one_ends",
-            "integration/test_http_limits.py::test_a_connection_ends_with_the_last_of_its_requests",
-            "integration/test_clients_that_leave.py::test_a_hundred_clients_leave_a_stream_without_an_error",
+            "integration/test_http_limits.py::test_more_connections_wait_until_one_ends[asgi]",
+            "integration/test_http_limits.py::test_a_connection_ends_with_the_last_of_its_requests[wsgi]",
+            "integration/test_clients_that_leave.py::test_a_hundred_clients_leave_a_stream_without_an_error[/starlette/sse]",
         ),
         (
             "integration/test_http_limits.py",
@@ -222,9 +222,9 @@ KINDS = (
         "a graceful stop",
         (
             "integration/test_graceful_stop.py::test_handlers_in_flight_finish_and_are_answered",
-            "faults/test_http_stop.py::test_idle_connections_are_answered_once_more_during_a_stop",
-            "faults/test_idle_connections_at_a_stop.py::test_a_stop_does_not_wait_for_idle_connections",
-            "faults/test_stop_of_blocked_loops.py::test_what_waits_for_a_blocked_loop_is_answered_by_a_sibling",
+            "faults/test_http_stop.py::test_idle_connections_are_answered_once_more_during_a_stop[asgi]",
+            "faults/test_idle_connections_at_a_stop.py::test_a_stop_does_not_wait_for_idle_connections[asgi]",
+            "faults/test_stop_of_blocked_loops.py::test_what_waits_for_a_blocked_loop_is_answered_by_a_sibling[blocked:asgi]",
             "faults/test_pools.py::test_a_worker_with_a_process_pool_stops_at_once[wsgi]",
             "faults/test_signals_changed.py::test_a_worker_hears_sigterm_again_a_moment_after_it",
         ),
@@ -263,7 +263,7 @@ KINDS = (
         (
             "faults/test_kills.py::test_the_successor_of_a_killed_worker_answers_soon",
             "faults/test_broken_listeners.py::test_a_worker_whose_datagram_socket_was_closed_is_replaced",
-            "faults/test_supervisor_gone.py::test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed",
+            "faults/test_supervisor_gone.py::test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed[blocking:handle]",
         ),
         (
             "faults/test_kills.py",
@@ -277,7 +277,7 @@ KINDS = (
         "a reload, an upgrade, scaling, renewal: under load",
         (
             "faults/test_reload_under_load.py::test_reloads_under_load_lose_no_request[closed]",
-            "faults/test_upgrade_under_load.py::test_an_upgrade_under_load_loses_no_request",
+            "faults/test_upgrade_under_load.py::test_an_upgrade_under_load_loses_no_request[kept]",
             "faults/test_scaling_under_load.py::test_from_two_workers_to_six_to_one_no_request_is_lost",
         ),
         (
@@ -293,10 +293,10 @@ KINDS = (
     Kind(
         "a worker that is forked: from a zygote, from a worker, and what handlers fork",
         (
-            "integration/test_zygote.py::test_a_worker_born_of_a_zygote_serves",
+            "integration/test_zygote.py::test_a_worker_born_of_a_zygote_serves[wsgi_flask:app]",
             "integration/test_promoted_worker.py::test_it_offers_itself_once_and_drains_to_be_promoted",
-            "integration/test_refork.py::test_what_requests_have_warmed_up_is_shared_and_none_of_them_is_lost",
-            "faults/test_forked_by_handlers.py::test_terminating_a_child_does_not_drain_the_worker",
+            "integration/test_refork.py::test_what_requests_have_warmed_up_is_shared_and_none_of_them_is_lost[asgi]",
+            "faults/test_forked_by_handlers.py::test_terminating_a_child_does_not_drain_the_worker[forking:terminated]",
         ),
         (
             "integration/test_zygote.py",
@@ -313,7 +313,7 @@ KINDS = (
         "what runs out, and what wants to end more than its request",
         (
             "faults/test_exhaustion.py::test_a_worker_without_descriptors_rests_says_so_once_and_resumes[blocking:handle]",
-            "faults/test_http_applications.py::test_an_application_that_exits_ends_its_request_alone",
+            "faults/test_http_applications.py::test_an_application_that_exits_ends_its_request_alone[wsgi]",
         ),
         ("faults/test_exhaustion.py", "faults/test_http_applications.py", "integration/test_http_soak.py"),
         "memory is the interface's matter, and measured for minutes",
@@ -336,8 +336,16 @@ KINDS = (
         "there is no other test; it takes all loops at a time",
     ),
 )
-CHOSEN = {test: word.rstrip("]") for kind in KINDS for test, _, word in (name.partition("[") for name in kind.chosen)}
-"""FILE::FUNCTION -> the word that the id of a variant has to hold, or an empty one."""
+CHOSEN = {
+    test: frozenset(words.rstrip("]").split("+")) - {""}
+    for kind in KINDS
+    for test, _, words in (name.partition("[") for name in kind.chosen)
+}
+"""FILE::FUNCTION -> the words that the id of a variant has to hold."""
+LONG = {
+    "integration/test_benchmarks.py": "what the benchmarks print is no matter of this machine's health",
+}
+"""Files that only the loop matrix runs -> the reason."""
 
 
 def loop_named(parameters: Mapping[str, object]) -> str | None:
@@ -351,7 +359,7 @@ def loop_named(parameters: Mapping[str, object]) -> str | None:
 
 def is_chosen(test: str, identity: str) -> bool:
     """Return True if the variant of FILE::FUNCTION with that id runs on every loop."""
-    return test in CHOSEN and (not (word := CHOSEN[test]) or word in identity.split("-"))
+    return test in CHOSEN and CHOSEN[test] <= set(identity.split("-"))
 
 
 def takes_loops(module: ModuleType) -> bool:
