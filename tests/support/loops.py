@@ -1,6 +1,6 @@
 """The loops that handler tests run on: HYBRID_TEST_LOOP chooses them.
 
-    not set   every test on epoll, but for a few that take long; on each other loop the chosen tests of `support.short_set`
+    not set   every test on epoll, but for a few that take long; on the others the chosen ones of `support.short_set`
     NAME      every test on the loop of that name, none on another (the tox matrix sets it)
     all       every test on every loop
 
