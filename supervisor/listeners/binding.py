@@ -24,14 +24,29 @@ def cannot_bind(bind: Bind, why: str) -> BindError:
 
 
 def explain(bind: Bind, error: OSError) -> BindError:
-    """Return `error`, met while binding `bind`, in words."""
+    """Return `error`, met while binding `bind`, in words. Does not block."""
     if isinstance(error, socket.gaierror):
         return cannot_bind(bind, f"the host name cannot be resolved ({error.strerror})")
-    why = os.strerror(error.errno).lower() if error.errno else str(error)
-    if error.errno == errno.EADDRINUSE and (held := holders.holders_of(bind)) is not None:
-        if held:
-            return cannot_bind(bind, f"{why} by {held}")
-        why = f"{why} by a process that this user may not look into"
+    return _with_hint(bind, error, _reason(error))
+
+
+def explain_and_search(bind: Bind, error: OSError) -> BindError:
+    """Return what `explain` does, and name the processes that hold an address in use.
+
+    Blocks while it reads /proc, at most for `holders.LONGEST`: not for errors that are met again and again.
+    """
+    if error.errno != errno.EADDRINUSE or (held := holders.holders_of(bind)) is None:
+        return explain(bind, error)
+    if held:
+        return cannot_bind(bind, f"{_reason(error)} by {held}")
+    return _with_hint(bind, error, f"{_reason(error)} by a process that this user may not look into")
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+def _with_hint(bind: Bind, error: OSError, why: str) -> BindError:
     hint = _hint(bind, error.errno)
     return cannot_bind(bind, f"{why}; {hint}" if hint else why)
 

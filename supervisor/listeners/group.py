@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from hybrid.supervisor.listeners import handshakes, members, steering
 from hybrid.supervisor.listeners.addresses import Bind, FdBind, TcpBind, UdpBind, join_host_port
-from hybrid.supervisor.listeners.binding import BindError, cannot_bind, explain
+from hybrid.supervisor.listeners.binding import BindError, cannot_bind, explain, explain_and_search
 from hybrid.supervisor.listeners.order import Order
 from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
 
@@ -244,7 +244,7 @@ class Group:
 
     def _explain(self, error: OSError, slots: int) -> BindError:
         if not self._passed:
-            return explain(self._bind, error)
+            return explain_and_search(self._bind, error)
         count = len(self._members)
         return cannot_bind(
             self._bind,

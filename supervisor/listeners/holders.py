@@ -1,17 +1,21 @@
-"""Who holds an address that cannot be bound: found in /proc, for the message of the error.
+"""The processes that hold an address in use: found in /proc, for the message of the error.
 
-Blocks for as long as it takes to read the links of all descriptors that this user may see: milliseconds.
+Reads the links of all descriptors that this user may see. That takes milliseconds on most machines, and `LONGEST` on
+one with very many of them: then the names that were found by then are told.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from hybrid.supervisor.listeners.addresses import Bind, TcpBind, UdpBind, UnixBind
 
+LONGEST = 1.0
+"""Seconds that a search may take."""
 _PROC = Path("/proc")
 _LISTENS = "0A"  # TCP_LISTEN, include/net/tcp_states.h, as proc_pid_net(5) has it
 _MOST_NAMED = 3  # processes
@@ -19,9 +23,9 @@ _MOST_TEXT = 80  # characters of a command line
 
 
 def holders_of(bind: Bind) -> str | None:
-    """Return which processes hold the address of `bind`, for a person; empty: they are other users'.
+    """Return the processes that hold the address of `bind`, for a log line.
 
-    None if no socket is seen there.
+    Empty if they cannot be seen, mostly because they belong to other users; None if there is no socket at all.
     """
     inodes = set(_sockets(bind))
     if not inodes:
@@ -59,7 +63,10 @@ def _rows(table: str) -> Iterator[list[str]]:
 def _holders(inodes: set[str]) -> Iterator[str]:
     """Give pid and command line of the processes that hold one of the sockets."""
     links = {f"socket:[{inode}]" for inode in inodes}
+    ends = time.monotonic() + LONGEST
     for process in sorted((entry for entry in _PROC.iterdir() if entry.name.isdecimal()), key=lambda e: int(e.name)):
+        if time.monotonic() > ends:
+            return
         with contextlib.suppress(OSError):  # gone, or another user's
             if any(link in links for link in _links(process / "fd")):
                 if int(process.name) == os.getpid():

@@ -12,7 +12,7 @@ from collections.abc import Hashable, MutableMapping
 from pathlib import Path
 
 from hybrid.supervisor.listeners.addresses import FdBind, UnixBind, join_host_port
-from hybrid.supervisor.listeners.binding import cannot_bind, explain
+from hybrid.supervisor.listeners.binding import cannot_bind, explain, explain_and_search
 from hybrid.supervisor.listeners.members import listen_again
 from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
 
@@ -45,7 +45,7 @@ class UnixSocket:
             self._open()
         except OSError as error:
             self.close()
-            raise explain(bind, error) from error
+            raise explain_and_search(bind, error) from error
         except BaseException:
             self.close()
             raise
@@ -114,12 +114,12 @@ class UnixSocket:
 
         The kernel does not let a UNIX socket listen again. What waits in the old one is lost with it.
         """
-        if not self._is_ours or (self._sock.fileno() != -1 and not is_shut_down(self._sock)):
+        if not self._is_ours or not is_shut_down(self._sock):
             return False
         self._sock.close()
         self._remove_file()
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._open()
         except OSError as error:
             self._sock.close()

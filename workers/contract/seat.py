@@ -33,7 +33,12 @@ _GONE = select.POLLHUP | select.POLLRDHUP | select.POLLERR | select.POLLNVAL
 
 
 def is_shut_down(sock: socket.socket) -> bool:
-    """Return whether a listening socket takes no more connections: shutdown(2) in any process does that to all."""
+    """Return True if a listening socket accepts no more connections: it is closed here, or was shut down anywhere.
+
+    shutdown(2) in one process ends the listening in all that share the socket. Does not block.
+    """
+    if sock.fileno() < 0:
+        return True
     poll = log.unpatched("poll")()
     poll.register(sock.fileno(), 0)
     return any(events & _GONE for _, events in poll.poll(0))

@@ -111,7 +111,7 @@ def test_an_address_that_is_ipv6_only_leaves_ipv4_alone(opened: Open, scheme: st
 @pytest.mark.parametrize(("first", "second"), [("0.0.0.0", "[::]"), ("127.0.0.1", "[::]"), ("[::]", "127.0.0.1")])
 def test_a_port_is_in_use_if_it_is_in_one_of_the_families(opened: Open, scheme: str, first: str, second: str) -> None:
     port = port_of(opened(f"{scheme}{first}:0"))
-    with pytest.raises(BindError, match="address already in use"):
+    with pytest.raises(BindError, match="address already in use by this process"):
         opened(f"{scheme}{second}:{port}")
 
 
@@ -826,6 +826,18 @@ def test_a_unix_socket_that_was_shut_down_is_made_anew(opened: Open, tmp_path: P
     assert listeners.mend() == Mended(repaired=(f"unix:{path}",), is_remade=True)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
+
+
+def test_a_unix_socket_that_cannot_be_made_anew_is_tried_again_and_has_no_queue(opened: Open, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    listeners = opened(f"unix:{path}")
+    shut_down(listeners, None)
+    path.unlink()
+    with bound(socket.AF_UNIX, socket.SOCK_STREAM, str(path)):
+        (failure,) = listeners.mend().failures
+        assert "address already in use" in failure
+        assert listeners.waiting() == ()
+    assert listeners.mend().repaired == (f"unix:{path}",)
 
 
 def test_an_inherited_listener_that_was_shut_down_listens_again(opened: Open, inherited: Inherit) -> None:
