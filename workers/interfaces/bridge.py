@@ -116,8 +116,12 @@ class Bridge:
             self._rest()
 
     def drain(self) -> None:
-        """Carry all that the application has sent so far, which is no more than the system keeps for a socket."""
+        """Carry all that the application has sent so far, and let it send no more.
+
+        A thread that still sends gets EPIPE. Otherwise it could keep the loop here for as long as it sends.
+        """
         with contextlib.suppress(OSError):
+            self._near.shutdown(socket.SHUT_RD)  # what was sent before can still be read (unix(7))
             while data := self._near.recv(_PIECE):
                 self._used = True
                 self._carrier.forward(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -138,3 +139,24 @@ def test_with_one_thread_a_websocket_runs_in_that() -> None:
     with serving_wsgi(application, LOOP, threads=1) as server:
         assert ask(server) == ask(server) == SWITCH
     assert len(set(application.threads)) == 1
+
+
+def test_a_thread_that_goes_on_sending_does_not_keep_the_connection_open() -> None:
+    """It gets an error as soon as the application has returned."""
+    ended = threading.Event()
+
+    def send_on(sock: Any) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock.sendall(b"more" * 1000)
+        ended.set()
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sock = environ["werkzeug.socket"]
+        sock.sendall(SWITCH)
+        threading.Thread(target=send_on, args=(sock,), daemon=True).start()
+        return []
+
+    with serving_wsgi(application, LOOP, 2) as server:
+        assert ask(server).startswith(SWITCH)
+        assert ended.wait(DEADLINE)
