@@ -35,7 +35,9 @@ _scratch = bytearray(65_536)  # nobody reads it
 _TCP = frozenset({int(socket.AF_INET), int(socket.AF_INET6)})
 
 forks = 0
-"""How often this process was forked. A child may serve a connection that its parent closes: see `is_shared`."""
+"""How often this process has forked. A child may serve a connection that its parent closes, so each connection notes
+this number when it is accepted. `NEVER` in its place: the connection is closed without lingering."""
+NEVER = -1
 
 
 def _count_fork() -> None:
@@ -46,8 +48,13 @@ def _count_fork() -> None:
 os.register_at_fork(after_in_parent=_count_fork)
 
 
-def is_due(fd: int, family: int) -> bool:
-    """Return True if close(2) now might cost the peer something that it was sent. Does not block; 0.8 us (measured)."""
+def is_due(fd: int, family: int, forks_then: int) -> bool:
+    """Return True if close(2) now might cost the peer something that it was sent. Does not block; 0.8 us (measured).
+
+    `forks_then`: `forks` at the accept, or `NEVER`. After a fork it is not due: the child may be reading.
+    """
+    if forks_then != forks:
+        return False
     found = bytearray(4)  # an int; into `bytes`, which come back as new ones, a call takes twice as long
     try:
         ioctl(fd, FIONREAD, found)
@@ -58,11 +65,6 @@ def is_due(fd: int, family: int) -> bool:
         return found != _NONE
     except (OSError, ValueError):  # closed already, or no stream
         return False
-
-
-def is_shared(forks_then: int) -> bool:
-    """Return True if a process that was forked since may have the connection too: its input is not ours to drop."""
-    return forks != forks_then
 
 
 @dataclasses.dataclass(slots=True)
@@ -209,7 +211,9 @@ class _Linger:
         count, ended = drop_input(self._sock)
         if count:
             farewell.heard(count)
-        unacknowledged = not ended and not farewell.expects_input and is_due(self._sock.fileno(), self._sock.family)
+        unacknowledged = (
+            not ended and not farewell.expects_input and is_due(self._sock.fileno(), self._sock.family, forks)
+        )
         return farewell.is_over(ended, unacknowledged, self._loop.time() - self._began)
 
     def end(self) -> None:

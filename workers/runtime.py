@@ -73,8 +73,8 @@ class TellingSocket(socket.socket):
     loop: asyncio.AbstractEventLoop
     """That of the transport."""
     _transport: Any = None
-    forks = -1
-    """`lingering.forks` at the accept; -1: it is aborted, and does not linger."""
+    forks = lingering.NEVER
+    """`lingering.forks` at the accept, or `NEVER`: it is aborted."""
 
     def getpeername(self) -> Address:
         """Return the peer's address, also when it is gone."""
@@ -86,7 +86,7 @@ class TellingSocket(socket.socket):
             return
 
         def abort() -> None:
-            self.forks = -1
+            self.forks = lingering.NEVER
             type(transport).abort(transport)
 
         with contextlib.suppress(AttributeError):  # uvloop's take no attributes; their `abort` lingers like `close`
@@ -118,8 +118,8 @@ class TellingSocket(socket.socket):
         return fd
 
     def _lingers(self, fd: int) -> bool:
-        forks, self.forks = self.forks, -1
-        return forks >= 0 and lingering.is_due(fd, self.kind) and not lingering.is_shared(forks)
+        forks, self.forks = self.forks, lingering.NEVER
+        return lingering.is_due(fd, self.kind, forks)
 
     def _tell(self) -> None:
         transport, self._transport = self._transport, None

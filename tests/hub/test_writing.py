@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import gc
+import os
 import socket
 import weakref
 from typing import Any
@@ -62,6 +63,20 @@ async def test_what_is_no_bytes_is_refused_after_close_too(ends: Ends) -> None:
     ends.writer.close()
     with pytest.raises(TypeError, match="'str'"):
         ends.writer.write("text")
+
+
+@on_streams(places=LEAN)
+async def test_after_a_fork_a_close_leaves_the_input_to_the_child(ends: Ends) -> None:
+    ends.writer.write(BIG)
+    with ends.writer._connection.sock.dup() as the_childs:
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        ends.says(b"for the child")
+        ends.writer.close()
+        await turns()
+        assert the_childs.recv(100) == b"for the child"
 
 
 @on_streams

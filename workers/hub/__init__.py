@@ -15,7 +15,8 @@
     transport      its writing half, seen as an `asyncio.Transport`
     handler_transport  both halves: `writer.transport`
     stepping       the coroutine of a connection's task, stepped by the poller
-    streams        `StreamReader` and `StreamWriter` for async handlers
+    streams        `StreamReader`: what an async handler reads from
+    writer         `StreamWriter`: what it writes to
     futures        the small awaitable that steps a task as soon as its socket is readable
     protocols      `ProtocolTransport`: the lean transport for a protocol of ours, such as HTTP
     tls_transport  `TlsTransport`: the same with TLS

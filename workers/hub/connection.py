@@ -78,8 +78,8 @@ def _refuse(data: object, flags: int = 0) -> NoReturn:
     raise RuntimeError("unable to write; sendfile is in progress")
 
 
-def _nothing() -> None:
-    """Stand for the callback of whoever is gone."""
+def nothing(*_: object) -> None:
+    """No-op callback, used after the close."""
 
 
 class _LentSocket(TransportSocket):
@@ -92,11 +92,11 @@ class _LentSocket(TransportSocket):
         self._connection = connection
 
     def fileno(self) -> int:
-        self._connection.lingers = False
+        self._connection.forks = lingering.NEVER
         return super().fileno()
 
     def dup(self) -> socket.socket:
-        self._connection.lingers = False
+        self._connection.forks = lingering.NEVER
         return super().dup()
 
 
@@ -105,7 +105,6 @@ class Connection:
 
     __slots__ = (
         "_eof_wanted",
-        "_forks",
         "_high",
         "_linger",
         "_low",
@@ -118,8 +117,8 @@ class Connection:
         "closing",
         "drained",
         "error",
+        "forks",
         "is_due",
-        "lingers",
         "loop",
         "on_closed",
         "on_paused",
@@ -154,14 +153,13 @@ class Connection:
         self.on_paused: Callable[[], object] | None = None  # for a protocol: `unsent` rose above the high-water mark
         self.on_resumed: Callable[[], object] | None = None  # ... and fell below the low one
         self.on_closed = on_closed
-        self.lingers = True  # closing it looks for input; not once the peer has ended its stream
+        self.forks = lingering.forks  # at the accept; `lingering.NEVER` once the peer has ended its stream
         self.drained: Drained | None = None
         """What `drain` returns if there is nothing to wait for; set where a `StreamWriter` is made."""
         self.is_due: Callable[[], bool]
         """Counts an operation that does not wait, see `fairness`; set with `drained`."""
         self.transport: Any = None
         """The `asyncio.Transport` that a handler has asked for, while the connection is open."""
-        self._forks = lingering.forks
         self._send = sock.send
         self._peername = peername
         self._sockname: Any = None  # set at the close, for streams
@@ -286,7 +284,7 @@ class Connection:
         self.clear = False
         if self.unsent:
             self._start_linger()
-            if self.lingers:
+            if self.forks == lingering.forks:  # else a child may be reading
                 self._drop_input()
         else:
             self._part()
@@ -297,7 +295,7 @@ class Connection:
             return
         _, ended = lingering.drop_input(self.sock)
         if ended:
-            self.lingers = False
+            self.forks = lingering.NEVER
             return
         self.watch.on_readable = self._drop_input
         if not self.watch.armed & READ:
@@ -309,12 +307,7 @@ class Connection:
     def _part(self) -> None:
         """Everything is with the kernel: close, without a reset that would take it away again."""
         sock = self.sock
-        if (
-            self.lingers
-            and not self.closed
-            and lingering.is_due(self.watch.fd, lingering.family_of(sock))
-            and not lingering.is_shared(self._forks)
-        ):
+        if not self.closed and lingering.is_due(self.watch.fd, lingering.family_of(sock), self.forks):
             self.watches.release(self.watch)
             lingering.linger(self.loop, sock.detach(), lingering.family_of(sock))
         self._finish()
@@ -354,7 +347,7 @@ class Connection:
     def let_go(self) -> None:
         """Hold nobody who holds this connection: it is closed, and they have been told."""
         self.on_paused = self.on_resumed = None
-        self.on_closed = _nothing
+        self.on_closed = nothing
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 

@@ -14,14 +14,10 @@ import asyncio.constants
 from typing import IO, Any
 
 from hybrid.workers.hub.connection import Connection
-from hybrid.workers.hub.transport import StreamTransport
+from hybrid.workers.hub.transport import StreamTransport, served
 from hybrid.workers.pollers.contract import READ
 
 _PIECE = 256 * 1024  # bytes read at once, as by asyncio
-
-
-def _served(*_: object) -> None:
-    """Mark a protocol as the server's end: asyncio's `start_tls` looks for a callback there."""
 
 
 class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
@@ -58,7 +54,7 @@ class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
     def streams_protocol(self) -> Any:
         """Return asyncio's protocol for the reader, which is the protocol of this transport unless another is set."""
         if self._streams_protocol is None:
-            protocol: Any = asyncio.StreamReaderProtocol(self._reader, _served, loop=self._connection.loop)
+            protocol: Any = asyncio.StreamReaderProtocol(self._reader, served, loop=self._connection.loop)
             protocol._strong_reader = None
             protocol._transport = self
             self._streams_protocol = protocol

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from hybrid.workers.hub.connection import Connection
+from hybrid.workers import lingering
+from hybrid.workers.hub.connection import Connection, nothing
 from hybrid.workers.hub.outbox import Outbox
 from hybrid.workers.hub.pieces import PIECE, kept, next_piece
 from hybrid.workers.hub.transport import StreamTransport
@@ -41,10 +42,6 @@ def open_transport(runtime: Any, protocol: Any, accepted: Accepted, closed: Call
 def _not_now(_: Callable[[], None]) -> bool:
     """Stand for `HubSelector.after_turn` where the watches have no such thing."""
     return False
-
-
-def _nothing(*_: object) -> None:
-    """Stand for a method of whoever is gone."""
 
 
 class ProtocolTransport(StreamTransport, asyncio.Transport):
@@ -198,7 +195,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         """The peer sends no more."""
         self._reading = False
         self._eof = True
-        self._connection.lingers = False
+        self._connection.forks = lingering.NEVER
         if not self._protocol.eof_received():
             self.close()
 
@@ -220,7 +217,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         finds them: 20 objects and some 4 % of a connection's instructions (measured), and their memory until then.
         """
         self._tell_closed()
-        self._data_received = self._resume = self._tell_closed = _nothing
+        self._data_received = self._resume = self._tell_closed = nothing
         self._protocol = None
         self._connection.let_go()
 

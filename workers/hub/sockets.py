@@ -75,8 +75,8 @@ class Socket(_base):
         runtime: HubRuntime | None = None,
     ) -> None:
         self._runtime = runtime or current_hub()
-        self.forks = -1
-        """`lingering.forks` at the accept of a connection that lingers when it is closed; -1: it does not."""
+        self.forks = lingering.NEVER
+        """`lingering.forks` at the accept of a connection, else `NEVER`."""
         super().__init__(family, type, proto, fileno)
         self._is_due = self._runtime.turn.is_due
         self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None for ever, 0 not at all
@@ -132,7 +132,7 @@ class Socket(_base):
                 if eager:
                     self._eager = 0
                 if not data:
-                    self.forks = -1  # nothing more comes that a close would have to look for
+                    self.forks = lingering.NEVER  # nothing more comes that could cause a reset
             return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
@@ -154,7 +154,7 @@ class Socket(_base):
             if count != (nbytes or len(buffer)):
                 self._eager = 0
                 if not count:
-                    self.forks = -1
+                    self.forks = lingering.NEVER
             return count
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
@@ -495,11 +495,7 @@ class Socket(_base):
 
     def _real_close(self, *args: Any) -> None:
         """Called by `close()` once no file of `makefile` is open any more. Wakes waiting greenlets. Does not block."""
-        lingers = (
-            self.forks >= 0
-            and lingering.is_due(self._fd, lingering.family_of(self))
-            and not lingering.is_shared(self.forks)
-        )
+        lingers = self.forks != lingering.NEVER and lingering.is_due(self._fd, lingering.family_of(self), self.forks)
         if get_ident() != self._runtime.thread and (lingers or self._is_polled()):
             self._close_in_loop(lingers)
             return
@@ -511,7 +507,7 @@ class Socket(_base):
 
     def fileno(self) -> int:
         """Return the descriptor. Whoever has it may share the connection: closing it here is plain close(2) then."""
-        self.forks = -1
+        self.forks = lingering.NEVER
         return super().fileno()
 
     def __repr__(self) -> str:
@@ -532,7 +528,8 @@ class Socket(_base):
 
     def _release(self) -> None:
         self._careful = True
-        self._fd = self.forks = -1
+        self._fd = -1
+        self.forks = lingering.NEVER
         self._watches.release(self._watch)
         for alarm in self._alarms or ():
             alarm.close()
@@ -557,7 +554,8 @@ class Socket(_base):
     def _close_in_loop(self, lingers: bool) -> None:
         """Have the loop close it soon: it was closed in another thread, or collected there."""
         self._careful = True
-        self._fd = self.forks = -1
+        self._fd = -1
+        self.forks = lingering.NEVER
         family = lingering.family_of(self)
         fd = super().detach()
         loop, watches, watch = self._runtime.loop, self._watches, self._watch

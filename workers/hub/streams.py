@@ -1,31 +1,30 @@
-"""`StreamReader` and `StreamWriter`: what `handle(reader, writer)` gets on the hub, subclasses of asyncio's.
+"""`StreamReader`: the reader of `handle(reader, writer)` on the hub, a subclass of asyncio's.
 
-asyncio's streams push: bytes arrive in a buffer whether anybody reads or not, and a transport, a protocol and a
-flow-control object stand between socket and handler. These pull: `read` takes from the socket what the handler asks
-for, so an unread connection fills the kernel's buffer and TCP slows the peer down by itself. Writing tries at once
-and keeps what does not fit.
+asyncio's reader is pushed to: bytes arrive in its buffer whether the handler reads or not, and a transport, a protocol
+and a flow-control object stand between socket and handler. This one pulls: `read` takes bytes from the socket when the
+handler asks, so an unread connection fills the kernel's buffer and TCP slows the peer down by itself.
 
 A reader that is made by its constructor, or whose transport has begun to push (see `handler_transport`), is *fed*, and
 then works as asyncio's does, with asyncio's code where it need not be quick. The names that both use (`_buffer`,
 `_eof`, `_exception`, `_waiter`, `_paused`, `_transport`) are asyncio's for that reason. CPython's own tests of streams
-run on these classes (tests/integration/test_cpython_streams.py). The manual lists the differences.
+run on this class and `writer` (tests/integration/test_cpython_streams.py). The manual lists the differences.
 Benchmark: `python -m benchmarks echo`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
-import warnings
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from hybrid.workers import lingering
 from hybrid.workers.fairness import give_way
-from hybrid.workers.hub.connection import Connection, drained, failing
+from hybrid.workers.hub.connection import Connection, failing
 from hybrid.workers.hub.futures import Readiness
 from hybrid.workers.hub.handler_transport import HandlerTransport
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.hub.watch import Watch
+from hybrid.workers.hub.writer import StreamWriter
 from hybrid.workers.runtime import Accepted
 
 LIMIT = 64 * 1024  # bytes; asyncio's default for the longest line
@@ -269,7 +268,7 @@ class StreamReader(asyncio.StreamReader):
         self._eof = True
         self._plain = False
         assert self._connection is not None
-        self._connection.lingers = False  # nothing more comes that could cause a reset
+        self._connection.forks = lingering.NEVER  # nothing more comes that could cause a reset
 
     def _take(self, count: int) -> bytes:
         buffer = self._buffer
@@ -361,105 +360,6 @@ class StreamReader(asyncio.StreamReader):
     @_transport.setter
     def _transport(self, transport: Any) -> None:
         self.__dict__["_transport"] = transport
-
-
-class StreamWriter(asyncio.StreamWriter):
-    """The writing side. When the last reference goes, an open connection is closed."""
-
-    __slots__ = ("_connection", "_reader", "drain", "write")
-    _tls: Any = None  # asyncio's transport, after `start_tls`
-
-    def __init__(self, connection: Connection, reader: StreamReader) -> None:
-        self._connection = connection
-        self._reader = reader
-        connection.drained = drained(connection.loop)
-        connection.is_due = connection.drained.turn.is_due
-        self.write: Callable[[Any], None] = connection.write  # type: ignore[assignment]
-        """Send `data` (any bytes-like object) or keep what does not fit until it does; never blocks."""
-        self.drain: Callable[[], Awaitable[None]] = connection.drain  # type: ignore[assignment]
-        """Wait until the write buffer is below its low-water mark, if it rose above the high one (64 KiB).
-
-        Raises `ConnectionResetError` and its kin when the connection is lost.
-        """
-
-    def writelines(self, data: Iterable[Any]) -> None:
-        """Write the concatenation of `data`, in one system call if it fits."""
-        self.write(b"".join(data))
-
-    def write_eof(self) -> None:
-        """Close the writing half once everything is sent; reading goes on."""
-        self._connection.write_eof()
-
-    def close(self) -> None:
-        """Close the connection once everything is sent; a peer that does not read has 60 s for that."""
-        self._connection.close()
-
-    def is_closing(self) -> bool:
-        """Whether the connection is closed or about to be."""
-        return self._connection.closing
-
-    async def wait_closed(self) -> None:
-        """Wait until the connection is closed. Raises the error that broke it, if one did."""
-        await self._connection.wait_closed()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`peername`, `sockname` or `socket`; else `default`."""
-        return self._connection.get_extra_info(name, default)
-
-    async def start_tls(self, sslcontext: ssl.SSLContext, **options: Any) -> None:
-        """Speak TLS from now on; what the reader has taken of the handshake already is not lost.
-
-        From here on the streams are asyncio's, over asyncio's TLS transport. Raises `ssl.SSLError`, `OSError`.
-        """
-        await self.drain()
-        transport, reader = self._transport, self._reader
-        if self._tls is None:
-            transport.pause_reading()
-            transport.give_back(reader._take(len(reader._buffer)))
-        await super().start_tls(sslcontext, **options)
-
-    # -- the names that asyncio's methods use ------------------------------------------------------------------------
-
-    @property
-    def _transport(self) -> Any:
-        return self._tls or self._reader._transport
-
-    @_transport.setter
-    def _transport(self, transport: Any) -> None:
-        self._tls = transport
-        self.__class__ = TlsStreamWriter
-
-    @property
-    def _protocol(self) -> Any:
-        return self._reader._transport.streams_protocol()
-
-    @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        return self._connection.loop
-
-    def __del__(self, warnings: Any = warnings) -> None:
-        if self.is_closing():
-            return
-        if self._loop.is_closed():
-            self._connection.abort()
-            warnings.warn("loop is closed", ResourceWarning, stacklevel=1)
-        else:
-            self.close()
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
-
-
-class TlsStreamWriter(StreamWriter):
-    """What a writer becomes by `start_tls`: each method is asyncio's, over the transport that asyncio has made."""
-
-    __slots__ = ()
-    write = asyncio.StreamWriter.write
-    drain = asyncio.StreamWriter.drain
-    writelines = asyncio.StreamWriter.writelines
-    write_eof = asyncio.StreamWriter.write_eof
-    close = asyncio.StreamWriter.close
-    is_closing = asyncio.StreamWriter.is_closing
-    wait_closed = asyncio.StreamWriter.wait_closed
-    get_extra_info = asyncio.StreamWriter.get_extra_info
 
 
 async def open_streams(

@@ -8,6 +8,10 @@ from typing import Any
 from hybrid.workers.hub.connection import Connection
 
 
+def served(*_: object) -> None:
+    """Mark an `asyncio.StreamReaderProtocol` as a server's: `start_tls` takes one with a callback for that."""
+
+
 class StreamTransport(asyncio.WriteTransport):
     """The writing half of `asyncio.Transport`; reading belongs to the `StreamReader`."""
 

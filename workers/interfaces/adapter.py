@@ -47,7 +47,7 @@ class Adapter:
         """Let the application close what it has opened, within `timeout` seconds."""
 
 
-def begin_task(
+def serve_in_task(
     create_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     coroutine: Coroutine[Any, Any, None],
     connection: Connection,

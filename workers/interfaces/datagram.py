@@ -16,7 +16,7 @@ from typing import Any
 from hybrid.workers.accept import BROKEN
 from hybrid.workers.addresses import mapped, serves_both, unmapped
 from hybrid.workers.connections import Connection, Connections
-from hybrid.workers.interfaces.adapter import begin_task
+from hybrid.workers.interfaces.adapter import serve_in_task
 from hybrid.workers.runtime import Runtime
 
 MOST_AT_ONCE = 1000  # handlers running per worker
@@ -178,7 +178,7 @@ class Datagrams:
         self._connections.heartbeat.counts_request()
         connection = self._connections.add(address)
         if self._is_async:
-            task = begin_task(self._runtime.loop.create_task, self._serve(connection, data, address), connection)
+            task = serve_in_task(self._runtime.loop.create_task, self._serve(connection, data, address), connection)
             if task is not None:
                 connection.end = task.cancel
                 task.add_done_callback(lambda _: connection.closed())  # also if cancelled before its first turn

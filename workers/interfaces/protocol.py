@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.connections import Connection, Connections
-from hybrid.workers.interfaces.adapter import Adapter, begin_task
+from hybrid.workers.interfaces.adapter import Adapter, serve_in_task
 from hybrid.workers.runtime import Accepted, Runtime
 
 
@@ -23,7 +23,7 @@ class ProtocolFactory(Adapter):
         """Serve a connection. Called from the loop."""
         self._connections.heartbeat.counts_request()
         connection = self._connections.add(accepted.address)
-        task = begin_task(self._loop.create_task, self._serve(connection, accepted), connection, accepted.fd)
+        task = serve_in_task(self._loop.create_task, self._serve(connection, accepted), connection, accepted.fd)
         if task is not None and not task.done():
             # soon: a task that is cancelled before its first step would leave the descriptor open
             connection.end = lambda: self._loop.call_soon(task.cancel)

@@ -24,29 +24,29 @@ class HandlerSocket(_base):
     """The asyncio loop that lingers for it."""
     turn: Turn
     """That of gevent's hub."""
-    forks = -1
-    """`lingering.forks` at the accept; -1: the socket does not linger."""
+    forks = lingering.NEVER
+    """`lingering.forks` at the accept, or `NEVER`."""
     _sock: Any
     hub: Any
 
     def _real_close(self, *args: Any) -> None:
         """Called by `close()` once no file of `makefile` is open any more. Does not block."""
-        forks, self.forks = self.forks, -1
-        if forks >= 0:
+        forks, self.forks = self.forks, lingering.NEVER
+        if forks != lingering.NEVER:
             family = lingering.family_of(self._sock)
-            if lingering.is_due(self._sock.fileno(), family) and not lingering.is_shared(forks):
+            if lingering.is_due(self._sock.fileno(), family, forks):
                 lingering.linger(self.loop, self.detach(), family)
                 return
         super()._real_close(*args)  # type: ignore[misc]  # the hook that gevent's close() calls
 
     def detach(self) -> int:
         """As gevent's."""
-        self.forks = -1
+        self.forks = lingering.NEVER
         return super().detach()
 
     def fileno(self) -> int:
         """Return the descriptor. Whoever has it may share the connection: closing it here is plain close(2) then."""
-        self.forks = -1
+        self.forks = lingering.NEVER
         return super().fileno()
 
     def dup(self) -> HandlerSocket:
@@ -59,7 +59,7 @@ class HandlerSocket(_base):
         """As gevent's."""
         received: bytes = super().recv(*args)
         if not received and args[0]:
-            self.forks = -1  # nothing more comes that a close would have to look for
+            self.forks = lingering.NEVER  # nothing more comes that could cause a reset
         if self.turn.is_due():
             self._give_way()
         return received

@@ -7,13 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.fairness import give_way, turn_of
+from hybrid.workers.hub.transport import served
 from hybrid.workers.runtime import Accepted, Runtime, TellingSocket
 
 LIMIT = 64 * 1024  # bytes; asyncio's default
-
-
-def _served(*_: object) -> None:
-    """Mark a protocol as the server's end: asyncio's `StreamWriter.start_tls` looks for a callback there."""
 
 
 class StreamReader(asyncio.StreamReader):
@@ -84,7 +81,7 @@ async def open_streams(
     except BaseException:
         sock.close()
         raise
-    protocol._client_connected_cb = _served
+    protocol._client_connected_cb = served
     sock.serves(transport)
     # `protocol` holds the only strong reference to itself through the transport: StreamReaderProtocol refers to the
     # reader weakly, so the reader must stay referenced by the handler, as with asyncio.open_connection

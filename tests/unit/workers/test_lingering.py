@@ -74,19 +74,19 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
 
 def test_a_quiet_connection_is_just_closed(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, _ = pair
-    assert not lingering.is_due(ours.fileno(), ours.family)
+    assert not lingering.is_due(ours.fileno(), ours.family, lingering.forks)
 
 
 def test_unread_input_is_a_reason_to_linger(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, peer = pair
     peer.sendall(b"unread")
-    assert lingering.is_due(ours.fileno(), ours.family)
+    assert lingering.is_due(ours.fileno(), ours.family, lingering.forks)
 
 
 def test_the_end_of_the_peers_stream_is_no_reason(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, peer = pair
     peer.shutdown(socket.SHUT_WR)
-    assert not lingering.is_due(ours.fileno(), ours.family)
+    assert not lingering.is_due(ours.fileno(), ours.family, lingering.forks)
 
 
 def fill(sock: socket.socket) -> None:
@@ -102,11 +102,11 @@ def test_output_that_has_not_arrived_is_a_reason_on_tcp(family: str, due: bool) 
     with pairs()[family]() as (ours, _):
         ours.setblocking(False)
         fill(ours)
-        assert lingering.is_due(ours.fileno(), ours.family) is due
+        assert lingering.is_due(ours.fileno(), ours.family, lingering.forks) is due
 
 
 def test_a_closed_descriptor_is_no_reason() -> None:
-    assert not lingering.is_due(-1, socket.AF_INET)
+    assert not lingering.is_due(-1, socket.AF_INET, lingering.forks)
 
 
 Body = Callable[[socket.socket, socket.socket], Coroutine[Any, Any, None]]
@@ -218,11 +218,14 @@ async def test_a_lost_connection_is_just_closed(ours: socket.socket, peer: socke
     assert count() == 0
 
 
-def test_a_fork_meanwhile_makes_a_connection_shared() -> None:
-    before = lingering.forks
-    assert not lingering.is_shared(before)
+def test_a_connection_does_not_linger_after_a_fork_because_the_child_may_read_it(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, peer = pair
+    peer.sendall(b"unread")
+    accepted = lingering.forks
     child = os.fork()
     if not child:
         os._exit(0)
     os.waitpid(child, 0)
-    assert lingering.is_shared(before)
+    assert not lingering.is_due(ours.fileno(), ours.family, accepted)
