@@ -121,7 +121,7 @@ class Supervisor:
         """Change the number of workers and wait until they are ready, and the superfluous ones gone.
 
         Blocks at most `timeout` seconds (None: boot and drain deadline together). Raises as `status` does, `TypeError`
-        for what is not a whole number, and `ValueError` for less than one.
+        if `workers` is no whole number, and `ValueError` if it is less than one.
         """
         try:
             workers = operator.index(workers)

@@ -38,7 +38,7 @@ class HttpFields:
     """How web applications are served. Durations are seconds, sizes bytes; 0 switches a limit off."""
 
     factory: bool = False
-    """Whether the target is a factory: it is called without arguments, and what it returns is served."""
+    """Whether the target is a factory: it is called without arguments, and its result is served."""
     root_path: str = _HTTP.root_path
     """Where the application is mounted, e.g. `/shop`: WSGI's `SCRIPT_NAME`, ASGI's `root_path`."""
     threads: int | None = _HTTP.threads

@@ -118,7 +118,7 @@ class EmbeddedSupervisor:
         _started().discard(self._process)
 
     def _stop_at_exit(self) -> None:
-        """Runs before the handler of `multiprocess`, which would wait for ever for a child nobody has stopped."""
+        """Runs before the handler of `multiprocess`, which would wait forever for a running child."""
         if os.getpid() == self._owner:
             self.stop(graceful=True, timeout=None)
 
@@ -145,7 +145,7 @@ def _close_lines_after_fork() -> None:
     """In a child the embedder forks: the supervisor must see the embedder's death although this child lives on."""
     for supervisor in list(_living):
         supervisor.close_line()
-        _started().discard(supervisor.handle)  # or its exit handler would want to join what is not this process's child
+        _started().discard(supervisor.handle)  # or its exit handler would try to join a process that is no child here
 
 
 os.register_at_fork(after_in_child=_close_lines_after_fork)

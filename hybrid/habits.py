@@ -1,7 +1,7 @@
-"""Words that people type by habit from gunicorn, uvicorn, granian and hypercorn, and what to type here instead.
+"""Options of gunicorn, uvicorn, granian and hypercorn that people type by habit, and the ones to type here.
 
-Pure: arguments in, an advice out. The command asks only when it has met an option or a command that it does not know,
-so a word that hybrid itself understands is never explained away.
+Pure: arguments in, advice out. The command asks only about an option or a command that it does not know, so a word
+of hybrid's own never gets advice.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ _TLS = [
 _PROXIES = [
     _proxies.option(
         "--forwarded-allow-ips",
-        "Proxies whose word about the client's address and the scheme is believed: addresses, networks, unix for UNIX "
-        "sockets, * for everybody. Separated by commas; may be repeated.",
+        "Proxies that are trusted to tell the client's address and the scheme: addresses, networks, unix for UNIX "
+        "sockets, * for all peers. Separated by commas; may be repeated.",
         multiple=True,
         metavar="ADDRESSES",
         show_default="nobody",

@@ -47,7 +47,7 @@ OPTIONS = [
     ),
     _process.switch(
         "--factory",
-        "TARGET is an application factory: call it without arguments and serve what it returns.",
+        "TARGET is an application factory: call it without arguments and serve its result.",
     ),
     _process.option("--service", "Name of the service in the log.", default=DEFAULTS["name"], metavar="NAME"),
     _process.duration(

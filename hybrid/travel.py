@@ -1,4 +1,4 @@
-"""How a callable target gets into another process: copied by value, or imported there by the name of a variable."""
+"""How a callable target gets into another process: as a copy, or by an import there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Parcel:
 
 
 def parcel(target: Callable[..., Any]) -> Parcel:
-    """Return what a worker needs to have `target`.
+    """Pack `target` for a worker.
 
     Raises `TargetError` when something in it cannot be copied, e.g. an open socket, and no module has it as a variable.
     """
@@ -91,7 +91,7 @@ def is_importing_main() -> bool:
 
 
 def _reduced(value: Any) -> Any:
-    """Say how an object is pickled whose class has `__getattr__` (a `reducer_override`; others: as ever).
+    """Say how an object is pickled whose class has `__getattr__` (a `reducer_override`; others: as usual).
 
     To load it, pickle asks the object, which is empty at that moment, for `__setstate__`. A `__getattr__` that needs an
     attribute of the object then calls itself until the stack ends (Starlette's `State`).

@@ -156,7 +156,7 @@ class Shell:
         configured: int,
         control: Control | None,
     ) -> None:
-        """`configured`: how many workers the command says; the settings may have another number of a predecessor."""
+        """`configured`: the number of workers in the command; that in the settings may be a predecessor's."""
         self._settings = settings
         self._kernel = kernel
         self._listeners = listeners
@@ -177,7 +177,7 @@ class Shell:
         self._reason = ""  # the newest error, in words
         self._code: Exit | None = None  # once the machine has finished
         self._forking.foreign.append(succession.close)
-        self._is_bereaved = False  # a child has died, and what it leaves is still to end
+        self._is_bereaved = False  # a child has died, and its leftovers are not yet looked for
         self._orphans_due: float | None = None  # when leftovers that were told to end are looked at again
 
     def run(self) -> Exit:
@@ -334,7 +334,7 @@ class Shell:
     def _on_babble(self, pid: int, line: Line, error: MessageError) -> None:
         if not line.has_babbled:
             labels = {"slot": line.slot, "generation": line.generation, "subject_pid": pid}
-            logger.warning("ignoring what is %s", error, extra=labels)
+            logger.warning("ignored: %s", error, extra=labels)
         line.has_babbled = True
 
     def _hang_up(self, line: Line) -> None:
@@ -343,7 +343,7 @@ class Shell:
             self._kernel.unwatch(fd)
 
     def _reap(self) -> None:
-        """Take note of deaths: all of them before the first is acted on, lest a signal goes to a pid that is free."""
+        """Take note of deaths: all before the first is acted on, so that no signal is sent to a recycled pid."""
         deaths = self._kernel.reap(self._crew.pids)
         self._is_bereaved |= bool(deaths)
         lines = {pid: self._crew.remove(pid) for pid, _ in deaths}
@@ -356,7 +356,7 @@ class Shell:
             self._feed(ev.Exited(pid, how))
 
     def _end_orphans(self) -> None:
-        """End what dead children have left; not while a zygote forks, as its workers are orphans for a moment."""
+        """End the leftovers of dead children; not while a zygote forks, as its workers are orphans for a moment."""
         if self._crew.expects:
             return
         due = self._kernel.end_orphans(self._crew.pids, is_bereaved=self._is_bereaved)
@@ -407,7 +407,7 @@ class Shell:
             self._feed(ev.Looked(sight.news))
         for pid in sight.ping:
             self._crew.ping(pid)
-        if sight.ping:  # what has come since the last slow look is no leftover: nothing has died
+        if sight.ping:  # orphans that appear while no child has died are no leftovers
             self._end_orphans()
         return bool(sight.news or sight.ping)
 
@@ -579,5 +579,5 @@ def _event_of(pid: int, message: Message) -> ev.Event | None:
             return ev.ZygoteWarm(pid)
         case Unfit(findings):
             return ev.ZygoteUnfit(pid, findings)
-        case _:  # an order, which nobody gives to a supervisor
+        case _:  # an order: those go to workers only
             return None

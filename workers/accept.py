@@ -20,7 +20,9 @@ from hybrid.workers.runtime import Accepted, Listen
 
 RETRY = 0.5  # seconds between tries while the process or the system is out of descriptors or memory
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})  # shut down or closed by somebody: readable for ever
+BROKEN = frozenset(
+    {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
+)  # shut down or closed by the application: readable forever
 _log = logging.getLogger("hybrid")
 
 
@@ -39,7 +41,7 @@ class Acceptor:
     ) -> None:
         """`capacity`: connections of the worker at a time, 0: no limit. `listen`: see `Runtime.listen`.
 
-        `broken` is told once that the listener takes no more connections, and why; by default the log is.
+        `broken` is called once, with the reason, if the listener fails for good. The default logs it.
         """
         self._loop = loop
         self._listener = listener

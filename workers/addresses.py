@@ -27,7 +27,7 @@ def unmapped(address: Any) -> Any:
 
 
 def mapped(address: Any) -> Any:
-    """Return what a socket of both families can send to: the opposite of `unmapped`."""
+    """Return an address that a socket of both families can send to: the opposite of `unmapped`."""
     host = address[0]
     is_ipv4 = ":" not in host and host[-1:].isdigit()  # no name of a host ends with a digit (RFC 1123, section 2.1)
     return (_MAPPED + host, *address[1:]) if is_ipv4 else address

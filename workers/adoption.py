@@ -87,7 +87,7 @@ class Adoption:
         return ended
 
     def acceptors_at(self, slots: Collection[int]) -> list[Acceptor]:
-        """Return acceptors of the queues of these slots, for those to be emptied once: they are not started here."""
+        """Return acceptors of the queues of these slots, without starting them: for the caller to empty once."""
         for slot in slots:
             self._open(slot)
         return [acceptor for slot in slots for acceptor in self._acceptors.get(slot, ())]

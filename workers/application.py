@@ -40,9 +40,9 @@ class Application:
     pickled: bytes | None = None
     """The handler as dill bytes, where the supervisor is a child of the embedding process."""
     title: str = ""
-    """What error messages call a handler that was given as an object; empty: by what is set."""
+    """The name in error messages of a handler that was given as an object; empty: taken from the target."""
     directory: str | None = None
-    """Where to work while it is loaded and after, absolute; None: where the process is."""
+    """Working directory, from before the target is loaded, absolute; None: that of the process."""
     loop: str = "epoll"
     """A name of `hybrid.workers.loops.registry.LOOPS`."""
     interface: str = "auto"

@@ -108,7 +108,7 @@ def _tasks() -> Iterator[int]:
 
 
 def _wait_for_threads(before: Census) -> None:
-    """Wait for threads that end, and for those that still run: only one that waits tells whose it is."""
+    """Give threads time to end, or to wait: the library of a running thread cannot be told."""
     pause = unpatched("poll")()  # `time.sleep` may be gevent's, which would start its hub
     until = time.monotonic() + _THREAD_ENDS
     while list(_threads(before)) and time.monotonic() < until:

@@ -2,7 +2,7 @@
 
 An event loop that runs inside of a request leaves SIGTERM at its default and no wake-up descriptor when it closes
 (`loop.remove_signal_handler`); libraries set handlers of their own. So the supervisor's order to drain comes on the
-channel, and what a worker needs for signals of others is looked at three times a second.
+channel, and the dispositions, which signals from other processes need, are restored three times a second.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FOR_THE_SUPERVISOR = (
     signal.SIGUSR2,
     signal.SIGWINCH,
 )
-"""What a terminal or a tool sends to the whole process group."""
+"""Signals that a terminal or a tool sends to the whole process group."""
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
 

@@ -1,8 +1,8 @@
 """Fairness within a worker: a task or greenlet that never has to wait gives the others their turn all the same.
 
-A socket whose peer reads fast always has room, so a handler that sends in a loop would keep its worker for good. Every
-operation that could return at once asks `is_due`, which is a count; one of `LOOK` of them looks at the clock. Once the
-turn of the loop has lasted for `LONGEST`, the operation lets the loop go on before it returns.
+A socket whose peer reads fast always has room, so a handler that sends in a loop would keep the loop forever. Every
+operation that need not wait counts itself with `is_due`, and one in `LOOK` of them looks at the clock. Once the turn
+of the loop has lasted for `LONGEST`, that operation lets the loop go on before it returns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Turn:
     __slots__ = ("__weakref__", "_began", "_soon", "is_due")
 
     def __init__(self, soon: Callable[[Callable[[], None]], object]) -> None:
-        """`soon` has the loop call a function when it has come to everything that is ready now."""
+        """`soon(function)` calls a function in the next turn of the loop, as `call_soon` does."""
         self._soon = soon
         self._began = 0.0  # when a turn was first looked at; 0: this one was not
         self.is_due: Callable[[], bool] = itertools.cycle((False,) * (LOOK - 1) + (True,)).__next__

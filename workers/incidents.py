@@ -15,7 +15,7 @@ _log = logging.getLogger("hybrid")
 
 
 class Incidents:
-    """Those of one worker, whatever their kind. May be used from any thread: a race costs a count at worst."""
+    """The incidents of one worker, of all kinds. For any thread: a race costs a count at worst."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` tells seconds."""

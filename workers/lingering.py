@@ -1,12 +1,12 @@
 """Closing without loss: end the stream, read and drop what still comes, then close.
 
-close(2) with unread input sends a reset, and so does input that arrives right after it. A reset destroys what the peer
-has not been sent yet (RFC 9112, section 9.6; on a UNIX socket it turns the end of the stream into an error). So a
+close(2) with unread input sends a reset, and so does input that arrives right after it. A reset destroys output that
+the peer has not got yet (RFC 9112, section 9.6; on a UNIX socket it turns the end of the stream into an error). So a
 connection that is closed is looked at first: `is_due`, two cheap system calls. Where that finds input, or output that
 the peer has not acknowledged, `linger` takes the descriptor: shutdown(SHUT_WR), read until the end, close(2).
 
-`Farewell` decides when it is over, `_Linger` is the same on all six loops. Nothing waits for it: the handler goes on at
-once, and only a drain does (`wait_none`). It is bounded in time, in bytes and in number.
+`Farewell` decides when it is over, `_Linger` is the same on all six loops. Only a drain waits for it (`wait_none`); the
+handler goes on at once. It is bounded in time, in bytes and in number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NONE = b"\0\0\0\0"
 _NO_LINGER = struct.pack("ii", 0, 0)
 family_of = _socket.socket.family.__get__
 """Return the address family of a socket as a number: the property of `socket.socket` makes an enumeration's member."""
-_scratch = bytearray(65_536)  # nobody reads it
+_scratch = bytearray(65_536)  # never read
 _TCP = frozenset({int(socket.AF_INET), int(socket.AF_INET6)})
 
 forks = 0
@@ -60,7 +60,9 @@ def is_due(fd: int, family: int, forks_then: int) -> bool:
         ioctl(fd, FIONREAD, found)
         if found != _NONE:
             return True
-        if family in _TCP:  # of a UNIX socket it counts what the peer has not read, which no close takes away
+        if (
+            family in _TCP
+        ):  # of a UNIX socket it counts bytes that the peer has not read, which a close does not destroy
             ioctl(fd, TIOCOUTQ, found)
         return found != _NONE
     except (OSError, ValueError):  # closed already, or no stream
@@ -69,7 +71,7 @@ def is_due(fd: int, family: int, forks_then: int) -> bool:
 
 @dataclasses.dataclass(slots=True)
 class Farewell:
-    """What is known of a connection whose stream has ended on this side."""
+    """A connection whose stream has ended on this side: decides when to close it."""
 
     expects_input: bool
     """The peer was sending: it gets until the end of its own stream, else until it has acknowledged ours."""
@@ -124,7 +126,7 @@ def linger(loop: asyncio.AbstractEventLoop, fd: int, family: int, expects_input:
 
 
 class _Lingering:
-    """Those of one loop."""
+    """The connections that linger on one loop."""
 
     def __init__(self) -> None:
         self.open: dict[_Linger, None] = {}  # the oldest first
@@ -141,7 +143,7 @@ def count(loop: asyncio.AbstractEventLoop) -> int:
 
 
 def end_all(loop: asyncio.AbstractEventLoop | None) -> None:
-    """Close those of a loop now. None: no loop, none of them."""
+    """Close the lingering connections of a loop now; does nothing for None."""
     room = None if loop is None else _rooms.get(loop)
     for one in list(room.open) if room else ():
         one.end()
@@ -181,7 +183,7 @@ class _Linger:
             return
         try:
             self._loop.add_reader(self._sock.fileno(), self._look)
-        except (OSError, ValueError, RuntimeError):  # the loop can watch no more: that is select's limit for one
+        except (OSError, ValueError, RuntimeError):  # the loop cannot watch it, e.g. for select's limit
             self._sock.close()
             return
         self._is_watched = True

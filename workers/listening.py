@@ -24,7 +24,7 @@ _log = logging.getLogger("hybrid")
 
 
 class Listening:
-    """See above. Belongs to the loop's thread."""
+    """The listeners of one worker. Belongs to the loop's thread."""
 
     def __init__(self, seat: Seat, open_server: Open, lost: Callable[[str], object]) -> None:
         """`lost` is called once, with which listener it is and why, if it cannot be accepted from any more."""
@@ -72,9 +72,9 @@ class Listening:
         self._servers += self.adoption.end()
 
     def accept_waiting(self, slots: Collection[int] = ()) -> None:
-        """Accept what the kernel has completed, and stop reading; at these slots of others too, from now on.
+        """Accept the connections that the kernel has completed, then stop polling; from now on at these `slots` too.
 
-        What is accepted begins at once: to be called from a callback of the loop, not from a task.
+        Accepted connections start at once, so call this from a callback of the loop, not from a task.
         """
         if not self._is_over:
             self._servers += [one for one in self.adoption.acceptors_at(slots) if one not in self._servers]
@@ -94,5 +94,5 @@ class Listening:
             accepted.set_result(None)
 
     def close(self) -> None:
-        """Accept nothing from now on, whoever asks."""
+        """Accept nothing from now on."""
         self._is_over = True

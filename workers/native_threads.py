@@ -52,7 +52,7 @@ def name_of(task: int) -> str:
 
 
 def not_surviving(tasks: Iterable[int]) -> dict[int, str]:
-    """Return those of the threads that a fork does not have, with the file of their library; "" if it is not known."""
+    """Return the threads that a fork loses, each with the file of its library, or "" if that is unknown."""
     code = list(_mapped_code())
     found: dict[int, str] = {}
     hidden: set[int] = set()
@@ -64,8 +64,8 @@ def not_surviving(tasks: Iterable[int]) -> dict[int, str]:
             hidden.add(task)
     left = {task: file for task, file in found.items() if not _survives(task, file)}
     hidden &= left.keys()
-    # after a change of account /proc hides what a thread does (prctl(2), PR_SET_DUMPABLE); then the library says how
-    # many it has
+    # after a change of account /proc hides the stacks of threads (prctl(2), PR_SET_DUMPABLE); then the library tells
+    # how many it has
     if hidden and len(hidden) == sum(_pool_sizes(code)):
         return {task: file for task, file in left.items() if task not in hidden}
     return left
@@ -84,7 +84,7 @@ def _survives(task: int, file: str) -> bool:
 
 
 def _library_of(task: int, code: list[Mapping]) -> str:
-    """Return the file whose code the thread runs, the innermost that is not the C library's; "" if it cannot be told.
+    """Return the library whose code the thread runs, the C library aside; "" if it cannot be told.
 
     A thread that waits shows its stack pointer (proc_pid_syscall(5)); return addresses lie above it. Raises
     `PermissionError` where it is hidden.

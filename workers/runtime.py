@@ -189,7 +189,7 @@ class Runtime(Protocol):
         ...
 
     def give_way(self) -> None:
-        """Let the loop go on if its turn has lasted long enough, see `fairness`. Parks the calling greenlet, or not."""
+        """Let the loop go on if its turn has lasted long enough, see `fairness`. May park the calling greenlet."""
         ...
 
     def joinall(

@@ -89,7 +89,7 @@ class Worker:
 
     @property
     def _scheme(self) -> str:
-        """What an address of a web application begins with; "" for other kinds."""
+        """`http` or `https` for a web application; "" for other kinds."""
         if self._kind not in _WEB:
             return ""
         return "http" if self._application.http.tls is None else "https"
@@ -165,7 +165,7 @@ class Worker:
             self._begin_drain("a listening socket is broken")
 
     def _abandon(self) -> None:
-        """Called in a process that a handler forked: it serves nobody, and would keep the address in use."""
+        """Called in a process that a handler forked: it serves no connections, and would keep the address in use."""
         for listener in self._seat.listeners:
             listener.sock.close()
         self._listening.adoption.forget()
@@ -231,7 +231,7 @@ class Worker:
         return True
 
     def _hear_orders(self) -> None:
-        """Obey what has come already, until one of the orders is to drain."""
+        """Obey the orders that have arrived, until one of them is to drain."""
         for _ in range(_MOST_ORDERS):
             if self._draining.is_set() or not self._supervisor_spoke():
                 return
@@ -322,7 +322,7 @@ class Worker:
         self._draining.set()
 
     def _hear_of_stop(self, order: Stop) -> None:
-        """Serve what waits at slots whose own workers may not come to it; keep nothing open that is idle."""
+        """Accept connections that wait at slots whose workers may not get to them; close idle ones."""
         self._listening.accept_waiting(order.waiting)
         self._adapter.close_idle(at_once=order.at_a_terminal)
 

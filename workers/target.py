@@ -131,7 +131,7 @@ def _no_attribute(module_name: str, owner: Any, name: str) -> str:
 
 
 def _standard(module_name: str, name: str) -> str:
-    """What is said of a target in the standard library: a file of the application's that is hidden by it, as a rule."""
+    """Return the message for a target in the standard library, which mostly hides a file of the application."""
     text = f"{module_name!r} is a module of the standard library and has no attribute {name!r}"
     own = Path(module_name.partition(".")[0])
     files = [str(path) for path in (own.with_suffix(".py"), own / "__init__.py") if path.is_file()]

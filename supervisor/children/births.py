@@ -38,7 +38,7 @@ def fork_quietly() -> int:
 
 
 def why_not_forked(number: int | None) -> str:
-    """Return why a fork failed, of its error number; the record that says so names what was to be forked."""
+    """Return why a fork failed with this error number. The log line names the child that was to be forked."""
     return os.strerror(number or 0)
 
 

@@ -46,7 +46,7 @@ class Line:
     shrinks_at: float | None = None
     """When it is told so, seconds."""
     takes_orders: bool = False
-    """It has said that it drains when told so here; else SIGTERM tells it."""
+    """It drains when it reads `Drain`, by its own word; otherwise SIGTERM tells it."""
     has_babbled: bool = False
     """It has sent something that is no message, and that was logged."""
     born_with: int = dataclasses.field(init=False)
@@ -181,7 +181,7 @@ class Crew:
             self._lines[pid].channel.send_nowait(message)
 
     def drain(self, pid: int) -> bool:
-        """Have a worker drain, if it listens for that; False: it is to be told by SIGTERM."""
+        """Order a worker to drain. Return False if it takes no orders, or its line is full: then use SIGTERM."""
         line = self._lines[pid]
         if line.takes_orders:
             with contextlib.suppress(ChannelClosed):

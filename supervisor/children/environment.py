@@ -1,4 +1,4 @@
-"""The environment of a worker that runs as another account: where its home is, and what it is called.
+"""HOME, USER and LOGNAME of a worker that runs as another account.
 
 systemd does the same for `User=` (systemd.exec(5)). Without it a library that writes below `~` tries root's directory.
 """

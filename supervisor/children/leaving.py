@@ -19,8 +19,8 @@ from collections.abc import Callable
 
 from hybrid.workers.contract import log
 
-_ALARMS = 3  # that break off what blocks; the next one ends the process
-_AGAIN = 0.1  # seconds from one to the next: what exit handlers have at least, however late it is
+_ALARMS = 3  # that interrupt a blocking call; the next one ends the process
+_AGAIN = 0.1  # seconds between them, and the least that exit handlers get
 _MOST_NAMED = 5  # threads or processes in a log line
 
 logger = logging.getLogger(log.LOGGER_NAME)
@@ -47,15 +47,15 @@ class _Alarm:
         raise _Overdue
 
     def stop(self) -> None:
-        """Ring no more."""
+        """Cancel the alarm."""
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def end_interpreter(seconds: float, code: int) -> None:
     """Join the threads that are no daemons and run the exit handlers. Blocks for `seconds`, and a moment more.
 
-    What takes longer is named in the log and left. Ends the process with `code` itself if an exit handler cannot be
-    interrupted. To be called in the main thread.
+    A thread or handler that takes longer is named in the log and abandoned. If an exit handler cannot be interrupted,
+    this ends the process with `code`. To be called in the main thread.
     """
     alarm = _Alarm(max(seconds, _AGAIN), code)
     try:

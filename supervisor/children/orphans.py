@@ -1,9 +1,8 @@
 """Orphans: children of this process that it has not forked, because their parents died while it wanted such.
 
-A zygote's workers come this way, and so does what applications leave: the processes of a pool whose worker was killed,
-and what has run in the background. The former are ended. They are forks of a worker, or processes of `multiprocessing`,
-that became ours when one died. A process in a session of its own (setsid(2)) is a daemon, and a program that was
-executed has a life of its own: those are reaped, and otherwise left alone.
+A zygote's workers come this way, and so do processes of the application. Those of a pool whose worker was killed are
+ended: forks of a worker, or processes of `multiprocessing`, that became ours when a worker died. Daemons, which have a
+session of their own (setsid(2)), and programs that were executed are only reaped.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _CHILDREN = Path("/proc/thread-self/children")  # proc_tid_children(5); a supervisor has one thread
 PATIENCE = 1.0
-"""Seconds from SIGTERM to SIGKILL for what a dead worker has left."""
+"""Seconds from SIGTERM to SIGKILL for the leftovers of a dead worker."""
 _PF_FORKNOEXEC = 0x40  # include/linux/sched.h: forked, and no program executed since
 # in the command lines of programs that `multiprocessing` and `multiprocess` execute as processes of a pool
 _POOLS = (b"--multiprocessing-fork", b"multiprocessing.forkserver", b"multiprocess.forkserver")
@@ -34,7 +33,7 @@ class Orphans:
         self._known: set[int] = set()  # children that were there before, or were forked since
         self._adopted: set[int] = set()  # those that came besides, and are to be reaped
         self._ending: dict[int, float] = {}  # those of them that were told to end -> when SIGKILL follows, monotonic
-        self._is_bereaved = False  # one of those has died: what it leaves is to end as well
+        self._is_bereaved = False  # one of those has died, and may have left others
 
     def adopt(self, wanted: bool) -> None:
         """Be the parent of descendants whose own parent dies, or no longer (PR_SET_CHILD_SUBREAPER, prctl(2))."""
@@ -53,23 +52,23 @@ class Orphans:
             self._known.add(pid)
 
     def reap(self, others: Collection[int]) -> None:
-        """Reap those that have died; `others` are workers, and somebody asks for them by their pids."""
+        """Reap those that have died; `others` are workers, which are reaped by their pids."""
         if not self._adopted:
             return
         self._adopted.difference_update(others)
         for pid in tuple(self._adopted):
             try:
                 is_gone = os.waitpid(pid, os.WNOHANG)[0] != 0
-            except ChildProcessError:  # somebody else has reaped it
+            except ChildProcessError:  # reaped elsewhere
                 is_gone = True
             if is_gone:
                 self._adopted.remove(pid)
                 self._is_bereaved |= self._ending.pop(pid, None) is not None
 
     def end(self, others: Collection[int], *, is_bereaved: bool) -> float | None:
-        """Take in what was adopted since the last time; where a worker has died, tell its leftovers to end.
+        """Take note of new orphans; after the death of a worker, tell those to end.
 
-        Returns the seconds until this is to be called again; None: nothing is left that was told to end.
+        Returns the seconds until the next call; None if none is being ended.
         """
         if not self._wanted:
             return None
@@ -86,7 +85,7 @@ class Orphans:
         for pid, when in self._ending.items():
             if when <= now:
                 _send(pid, signal.SIGKILL)
-                self._ending[pid] = now + PATIENCE  # uninterruptible, or somebody traces it
+                self._ending[pid] = now + PATIENCE  # uninterruptible, or traced
         return min(self._ending.values()) - now if self._ending else None
 
 

@@ -77,7 +77,7 @@ class Snapshot:
         return importlib.util.spec_from_file_location(
             name,
             found.file,
-            loader=found,  # type: ignore[arg-type]  # it has what the import system calls
+            loader=found,  # type: ignore[arg-type]  # it has the methods that the import system calls
             submodule_search_locations=folders,
         )
 
@@ -88,12 +88,12 @@ class Snapshot:
         try:
             yield
         finally:
-            with contextlib.suppress(ValueError):  # whoever it was that took it away
+            with contextlib.suppress(ValueError):  # removed by other code
                 sys.meta_path.remove(self)
 
 
 def _modules(package: str, folders: Sequence[str]) -> Iterator[tuple[str, _Module]]:
-    """Yield name and content of what lies in a package, except modules that are imported already."""
+    """Yield the modules of a package with their names, except those that are imported already."""
     for folder in folders:
         for stem, file, is_package in _files(folder):
             name = f"{package}.{stem}"
@@ -129,7 +129,7 @@ def _read(name: str, file: str, *, is_package: bool) -> _Module | None:
 
 
 def _cached_code(loader: importlib.machinery.SourceFileLoader, file: str) -> bytes | None:
-    """Return what the .pyc file holds if it is of the source as it is now.
+    """Return the code in the .pyc file if it matches the source.
 
     Only for files that are checked by time and size, which is what Python and installers write by default.
     """

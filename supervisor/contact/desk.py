@@ -45,7 +45,7 @@ class Desk:
             logger.warning("the embedding process is gone")
             return ev.StopAsked(graceful=True)
         except ControlError as error:
-            logger.warning("refusing what is %s", error)
+            logger.warning("refused: %s", error)
             self._control.refuse(error.request_id, str(error))
             return None
         return None if request is None else self._event_of(request)

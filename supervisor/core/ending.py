@@ -1,12 +1,12 @@
-"""The end of the service: nobody is let in any more, all that wait are served, and only then are others refused.
+"""The end of the service: hold new connections, serve those that wait, and only then refuse others.
 
     a stop begins -> no further handshake begins; the workers hear that the whole service stops, and drain
                   -> handshakes under way are over: does a connection wait in some queue?
                        yes -> the workers that are left are told to accept it; the question is asked again later
                        no  -> new connections are refused
 
-Refusing resets what waits in a queue, and a worker whose loop is blocked looks into its queue when it turns again.
-So no time limit decides but the grace period.
+A refusal resets the connections that wait in a queue, and a worker whose loop is blocked accepts them only when the
+loop turns again. So the grace period is the only limit.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Ending:
     def pursue(self, now: float, *, has_successor: bool) -> None:
         """Begin the end where it has come, before any worker is told to drain.
 
-        A successor has taken its addresses by then: what is held and refused are those that it has not.
+        A successor has taken its addresses by then; only the others are held and refused.
         """
         if self._has_begun or self._core.phase is not Phase.STOPPING:
             return
@@ -86,7 +86,7 @@ class Ending:
             self._core.do(ev.RefuseConnections())
 
     def kill_leaving(self, now: float) -> None:
-        """End at once what was asked to leave."""
+        """Kill the workers that were asked to leave."""
         for child in self._core.table.leaving():
             if child.state in KILLABLE:
                 self._core.kill(child, now)

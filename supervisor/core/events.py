@@ -353,7 +353,7 @@ class TellStop:
 
     pids: tuple[int, ...]
     at_a_terminal: bool
-    """Somebody has pressed Ctrl-C, and waits."""
+    """A person has pressed Ctrl-C, and waits."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -66,18 +66,18 @@ class Lives:
     def on_draining(self, pid: int, now: float) -> None:
         """A worker leaves without being asked: let a successor take its slot.
 
-        It is sent SIGTERM all the same, which a worker that drains takes no notice of: any code in its process could
-        have said so, and a worker that only says it drains would serve until it is killed.
+        It is sent SIGTERM all the same, which a draining worker ignores: any code in its process could have sent the
+        message, and a worker that only claims to drain would serve until it is killed.
         """
         core = self._core
         child = core.table.child(pid)
         if child is None or child.state is not State.READY or child.is_zygote:
             return
-        core.say_of(child, Level.WARNING, "worker was told to drain by somebody else; starting its successor")
+        core.say_of(child, Level.WARNING, "worker was told to drain by another process; starting its successor")
         core.do(core.drain(child, now))
 
     def on_broken(self, pid: int, why: str, now: float) -> None:
-        """A worker has lost a listening socket, and leaves. To lose it again and again counts as to die."""
+        """A worker has lost a listening socket, and leaves. This counts as a death."""
         core = self._core
         child = core.table.child(pid)
         if child is None or child.is_zygote or core.phase in OVER:
@@ -133,7 +133,7 @@ class Lives:
                 self._insist(child, now)
 
     def succeed(self, child: Child, how: str, now: float, what: str = "worker died") -> None:
-        """Book the death of a seated worker, or `what` is as bad, and decide when its successor starts."""
+        """Record the death of a seated worker, or its like (`what`), and decide when the successor starts."""
         core = self._core
         if self._generations.on_lost(child, how):
             return

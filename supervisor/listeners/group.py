@@ -186,7 +186,7 @@ class Group:
         try:
             for slot in dead:
                 members.listen_again(self._members[slot], self._where, self._backlog)
-        except OSError as error:  # tried again at the next look
+        except OSError as error:  # the next look tries again
             self.order.lose(dead, len(self._members), is_known=False)
             raise explain(self._bind, error) from error
         finally:

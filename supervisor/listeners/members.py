@@ -59,10 +59,10 @@ def listen_again(sock: socket.socket, where: Any, backlog: int) -> None:
 
 
 def _open_first_stream(where: Where, backlog: int, ipv6_only: bool) -> socket.socket:
-    """Open the first member, unless somebody listens there. For both families: on its port of either.
+    """Open the first member, unless a socket listens there, in either family if it is for both.
 
     With SO_REUSEPORT set, bind(2) succeeds beside any other group of the same user: two services would share the
-    port and nobody would know. A socket without it is refused, so one is tried first. Two services that start
+    port unnoticed. A socket without it is refused, so one is tried first. Two services that start
     within the same millisecond refuse each other at worst. For port 0 the kernel looks for a free port, and a port
     with a group is not free (`inet_csk_find_open_port`).
     """
@@ -72,7 +72,7 @@ def _open_first_stream(where: Where, backlog: int, ipv6_only: bool) -> socket.so
 
 
 def _open_first_datagram(where: Where, ipv6_only: bool) -> socket.socket:
-    """Open the first member, unless somebody receives there.
+    """Open the first member, unless a socket receives there.
 
     Here the one that is tried first stays until the member has joined it, so that no moment remains in which two
     services could get the same port. (TCP needs SO_REUSEADDR too, which would make this useless there; and for

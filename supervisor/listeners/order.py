@@ -1,8 +1,8 @@
 """At which index of its SO_REUSEPORT group the kernel has each slot's member.
 
 A member that leaves the group, by shutdown(2) in some process, is replaced at its index by the last one; one that
-listens again comes last (`__reuseport_detach_sock`, `reuseport_add_sock`, net/core/sock_reuseport.c). Several that have
-left since the last look did so in an order that nobody has seen: then the indexes are unknown, unless all have.
+listens again comes last (`__reuseport_detach_sock`, `reuseport_add_sock`, net/core/sock_reuseport.c). If several have
+left since the last look, their order is unknown, and so are the indexes, unless all members have left.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ class Order:
     """The order of a group's members: at first that of slots."""
 
     def __init__(self, told: Sequence[int] = ()) -> None:
-        """`told`: what a predecessor's order has told."""
+        """`told`: the attribute of that name of a predecessor's order."""
         # in the order of the kernel's indexes, without members that are new; None: unknown
         self._slots: list[int] | None = None if tuple(told) == _UNKNOWN else list(told)
 
     @property
     def told(self) -> tuple[int, ...]:
-        """What a successor is to know; empty where it is the order of slots."""
+        """The order, for a successor: slots by index; empty for the order of slots."""
         if self._slots is None:
             return _UNKNOWN
         return () if self._slots == list(range(len(self._slots))) else tuple(self._slots)
 
     def of(self, count: int) -> Mapping[int, int] | None:
-        """Return slot -> index of `count` members; None: nobody knows."""
+        """Return slot -> index of `count` members; None if it is unknown."""
         if self._slots is None:
             return None
         self._slots += range(len(self._slots), count)

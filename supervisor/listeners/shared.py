@@ -112,7 +112,7 @@ class UnixSocket:
     def mend(self) -> bool:
         """Replace the socket if it was shut down; tell whether that is so. Raises `BindError`.
 
-        The kernel does not let a UNIX socket listen again. What waits in the old one is lost with it.
+        The kernel does not let a UNIX socket listen again. Connections that wait in the old one are lost.
         """
         if not self._is_ours or not is_shut_down(self._sock):
             return False

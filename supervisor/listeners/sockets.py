@@ -52,12 +52,12 @@ class Waiting:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mended:
-    """What has become of sockets that were shut down."""
+    """The outcome of `Listeners.mend`."""
 
     repaired: tuple[str, ...] = ()
     """The addresses of those that listen again."""
     failures: tuple[str, ...] = ()
-    """What could not be done, for the log."""
+    """Why others do not, for the log."""
     is_remade: bool = False
     """Whether some of them are new sockets, which no worker has yet."""
 
@@ -152,7 +152,7 @@ class Listeners:
     def hold(self) -> None:
         """Let no further client in: no TCP handshake begins, and the files of UNIX sockets are gone.
 
-        Leaves out what is a predecessor's or a successor's, and what was passed to this process.
+        Leaves out sockets of a predecessor or a successor, and those that were passed to this process.
         """
         for source in self._sources.all:
             if not isinstance(source, PassedSocket):
@@ -161,7 +161,7 @@ class Listeners:
     def waiting(self) -> tuple[Waiting, ...]:
         """Return the queues that hold connections, but for those that a successor has taken. Never blocks."""
         poll = select.poll()
-        found: dict[int, Waiting] = {}  # descriptor -> what it would be
+        found: dict[int, Waiting] = {}  # descriptor -> the answer if it is readable
         for source in self._sources.all:
             listeners = source.listeners if isinstance(source, Group) else [source.listener]
             ending = set() if isinstance(source, PassedSocket) else {sock.fileno() for sock in source.ending()}
@@ -173,7 +173,7 @@ class Listeners:
         return tuple(found[fd] for fd, events in poll.poll(0) if events & select.POLLIN)
 
     def mend(self) -> Mended:
-        """Repair what was shut down: by a worker, for all processes share the sockets. Leaves out as `hold`.
+        """Repair sockets that a worker has shut down, which all processes share. Leaves out as `hold` does.
 
         To be called while the service goes on. Never blocks.
         """
@@ -190,7 +190,7 @@ class Listeners:
         return Mended(tuple(repaired), tuple(failures), is_remade)
 
     def refuse(self) -> None:
-        """Refuse new connections from now on, also for workers that share the sockets; leaves out as `hold`."""
+        """Refuse new connections from now on, also for workers that share the sockets. Leaves out as `hold` does."""
         for source in self._sources.all:
             if not isinstance(source, PassedSocket):
                 source.refuse()

@@ -200,7 +200,7 @@ def _execute(
 
 
 def _described(entry: Offered) -> dict[str, object]:
-    """Return an entry for JSON, without what is only seldom there: an older version does not know it."""
+    """Return an entry for JSON. `order`, which older versions do not know, is left out if it is empty."""
     described = dataclasses.asdict(entry)
     if not entry.order:
         del described["order"]

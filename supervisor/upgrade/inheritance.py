@@ -57,10 +57,10 @@ class Scale:
     configured: int
     """As its command says."""
     wanted: int
-    """As it was told since, by TTIN and TTOU."""
+    """As changed since by TTIN and TTOU."""
 
     def for_successor(self, configured: int) -> int:
-        """Return how many a successor is to run whose command says `configured`: a command that is changed counts."""
+        """Return the number for a successor whose command says `configured`. A changed command counts."""
         return self.wanted if configured == self.configured else configured
 
 

@@ -145,7 +145,7 @@ def describe(
 ) -> str:
     """Return the text of a log record about a child that has been stalled for `seconds`; `missing`: why no stack.
 
-    `turns_again`: its loop did so before the stack was read, which may be of the next turn then.
+    `turns_again`: the loop turned again before the stack was read, so the stack may be of a later turn.
     """
     stalled = f"{'zygote' if is_zygote else 'worker'} stalled for {seconds:.1f} s"
     if turns_again:

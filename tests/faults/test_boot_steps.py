@@ -106,6 +106,6 @@ def test_garbage_on_the_channel_is_noted_once_and_costs_nothing(what: str, tmp_p
         serving("babbling:handle", "--workers", "2", "--preload", "off", cwd=tmp_path, ready=False, env=env) as process,
     ):
         assert_serving(process, 2)
-        process.wait_for_log("ignoring what is not a control message", count=2)
-        assert process.stderr.count("ignoring what is") == 2  # one line for each worker
+        process.wait_for_log("ignored: not a control message", count=2)
+        assert process.stderr.count("ignored: ") == 2  # one line for each worker
         assert process.stop() == Exit.OK

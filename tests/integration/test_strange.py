@@ -58,7 +58,7 @@ def test_a_worker_that_somebody_else_drains_gets_a_successor_at_once(loop: str, 
             kept.sendall(b"echo\nbefore")
             assert kept.recv(20) == b"before"
             os.kill(worker, signal.SIGTERM)
-            process.wait_for_log("told to drain by somebody else; starting its successor")
+            process.wait_for_log("told to drain by another process; starting its successor")
             process.wait_for_log(r" ready on \w+ \(", count=2)
             assert int(ask(process.address, b"pid\n")) != worker
             kept.sendall(b"after")

@@ -50,8 +50,8 @@ class TextFormatter(logging.Formatter):
 def _printable(text: str) -> str:
     """Return text with its lines indented, and escapes for what would move or colour a terminal's cursor.
 
-    It may be of a client's making, in the message of an exception: neither a line of the log nor a command of the
-    terminal may be forged with it.
+    A client may have written it, by way of an exception's message: it must not forge a line of the log or a command
+    to the terminal.
     """
     if _CONTROLS.search(text) is not None:
         text = _CONTROLS.sub(_escaped, text)

@@ -104,7 +104,7 @@ class CannotSpawn:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Drain:
-    """Drain. An order and not only SIGTERM, whose handler application code may have changed."""
+    """Drain. SIGTERM alone would not do: application code may have changed its handler."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Stop:
     """
 
     at_a_terminal: bool
-    """Somebody has pressed Ctrl-C, and waits."""
+    """A person has pressed Ctrl-C, and waits."""
     waiting: tuple[int, ...]
     """Slots in whose queues connections wait now: accept those too."""
 

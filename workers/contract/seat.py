@@ -16,7 +16,7 @@ from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
 
-_MARGIN = 0.5  # seconds before the drain deadline at which a worker leaves what still runs, but
+_MARGIN = 0.5  # seconds before the drain deadline at which a worker leaves unfinished threads, but
 _MOST_MARGIN = 1 / 8  # of the grace period at most
 
 
@@ -56,7 +56,7 @@ class Listener:
     slot: int | None
     """The slot that polls it; None: one socket, polled by all (UNIX, `fd://`)."""
     inode: int = dataclasses.field(init=False, compare=False)
-    """Of the socket when this was made; an application may close the descriptor, and its number be another file's."""
+    """Of the socket when this was made. An application may close the descriptor, and its number be used again."""
 
     def __post_init__(self) -> None:
         """Note which file it is; 0 for a socket that is closed."""
@@ -74,7 +74,7 @@ class Listener:
             return False
 
     def defect(self) -> str | None:
-        """Return what is wrong with the descriptor in this process, or with the socket; None: nothing. Never blocks."""
+        """Return why the socket cannot accept, for a log line; None if it can. Never blocks."""
         if not self.is_open:
             return f"{self.address} was closed in this process"
         if self.kind is ListenerKind.STREAM and is_shut_down(self.sock):

@@ -43,7 +43,7 @@ _DEPARTURES = frozenset({"ClientDisconnect", "WebSocketDisconnect"})  # Starlett
 
 
 def is_departure(error: BaseException, told: bool) -> bool:
-    """Tell whether `error` says no more than that the client is gone, so that it is no fault of the application.
+    """Return True if `error` only reports that the client is gone, which is no fault of the application.
 
     It is a `ClientGoneError`, was raised from one, or is a group of such errors. Once the application has been `told`
     that its client is gone, the errors by which frameworks pass that on count as well. An error that merely came up

@@ -76,7 +76,7 @@ class Proxies:
     """
 
     def __init__(self, allowed: tuple[str, ...], family: str = "x-forwarded", *, believes_host: bool = False) -> None:
-        """Take addresses, networks, `unix` (peers on UNIX sockets) and `*` (everybody); `x-forwarded` or `forwarded`.
+        """Take addresses, networks, `unix` (peers on UNIX sockets) and `*` (all peers); `x-forwarded` or `forwarded`.
 
         Addresses that embed an IPv4 one (`::ffff:10.0.0.1`, RFC 4291 section 2.5.5.2) are that IPv4 address, here and
         in what is compared. Raises `ValueError` for anything else, and for a network with host bits set.
@@ -162,7 +162,7 @@ class Proxies:
         return Forwarded(client, scheme, host)
 
     def _goes_on(self, node: Endpoint | None) -> bool:
-        """Tell whether the entry left of this one was written by somebody trusted."""
+        """Return True if a trusted proxy has written the entry left of this one."""
         return self._everybody or (node is not None and self.trusts(node[0]))
 
 

@@ -115,7 +115,7 @@ class Site:
         return True
 
     def believe(self, exchange: Exchange) -> None:
-        """Hear what a trusted proxy says about a request. Raises `Refused` where that cannot be read."""
+        """Apply the headers of a trusted proxy to a request. Raises `Refused` if they cannot be parsed."""
         assert self.proxies is not None
         connection, headers = exchange.connection, exchange.headers
         said = self.proxies.resolve(connection.client, connection.scheme, None, headers)

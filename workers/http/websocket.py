@@ -4,7 +4,7 @@
 frame that nothing is special about make nearly all traffic; they are taken apart here, by the same rules, for a tenth
 of the time. A test compares the two over arbitrary frames, cut anywhere.
 
-In two things the rules are stricter to us than to `websockets`: a close frame may come between the fragments of a
+In two things this is more exact than `websockets`: a close frame may come between the fragments of a
 message (RFC 6455, section 5.4), and text that is not UTF-8 fails at the fragment that shows it.
 """
 
@@ -242,7 +242,9 @@ class WebSocket:
         utf8 = self._utf8
         assert utf8 is not None
         try:
-            utf8.decode(fragment, is_last)  # what it returns would take a multiple of the memory in small parts
+            utf8.decode(
+                fragment, is_last
+            )  # its result is dropped: many small strings would take a multiple of the memory
         except UnicodeDecodeError as error:
             return error.reason
         pending = utf8.getstate()[0]

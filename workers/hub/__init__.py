@@ -11,12 +11,12 @@
     runtime        `HubRuntime`: what handlers stand on, over our hub, asyncio's loop or uvloop
     alarm          a timeout that is set for every wait and hardly ever rings
     connection     one connection of the lean streams: the socket, what is unsent, and how it ends
-    backlog        what of it the kernel has had no room for
+    backlog        its unsent bytes
     transport      its writing half, seen as an `asyncio.Transport`
     handler_transport  both halves: `writer.transport`
     stepping       the coroutine of a connection's task, stepped by the poller
-    streams        `StreamReader`: what an async handler reads from
-    writer         `StreamWriter`: what it writes to
+    streams        `StreamReader` for async handlers
+    writer         `StreamWriter` for async handlers
     futures        the small awaitable that steps a task as soon as its socket is readable
     protocols      `ProtocolTransport`: the lean transport for a protocol of ours, such as HTTP
     tls_transport  `TlsTransport`: the same with TLS

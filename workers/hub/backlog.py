@@ -1,8 +1,8 @@
-"""`Backlog`: what a connection has still to send, as pieces in their order.
+"""`Backlog`: the bytes that a connection has still to send, as pieces in their order.
 
-Large `bytes` are kept as views: they cannot change, and copying what a slow client has not taken of a large answer
-costs more than sending it (40 MiB: 1 ms per MiB, measured). All else is copied, for its owner may change it; small
-pieces are joined, so that a thousand of them are not a thousand objects.
+Large `bytes` are kept as views. They cannot change, and to copy the rest of a large answer for a slow client costs
+more than to send it (40 MiB: 1 ms per MiB, measured). Other objects are copied, because their owner may change them.
+Small pieces are joined, so that a thousand of them are not a thousand objects.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Backlog:
         return self._size
 
     def add(self, data: Any, start: int = 0) -> None:
-        """Keep what a bytes-like object holds from byte `start` on. Raises `TypeError` for any other object."""
+        """Keep the bytes of a bytes-like object from `start` on. Raises `TypeError` for any other object."""
         rest = memoryview(data).cast("B")[start:]
         if not rest:
             return
@@ -44,7 +44,7 @@ class Backlog:
             parts.append(bytearray(rest))
 
     def send(self, sock: socket.socket) -> int:
-        """Send what the kernel takes; return how many bytes. Raises `BlockingIOError`, `OSError`."""
+        """Send as much as the kernel takes; return the number of bytes. Raises `BlockingIOError`, `OSError`."""
         parts = self._parts
         sent = sock.send(parts[0]) if len(parts) == 1 else sock.sendmsg(list(islice(parts, _MOST_PIECES)))
         self._size -= sent

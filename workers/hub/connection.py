@@ -33,7 +33,7 @@ class Drained(asyncio.Future[None]):
     """The turn of the loop, for those that would be done without ever waiting."""
 
     def send(self, value: object) -> None:
-        """End, as the coroutine of a task; raise what the future was given."""
+        """End, as the coroutine of a task; raise the exception that the future was given."""
         try:
             self.result()
         finally:
@@ -144,7 +144,7 @@ class Connection:
         self.watches = watches
         self.watch = watches.open(sock.fileno())
         self.sock = sock
-        self.unsent: Backlog | None = None  # what the kernel had no room for
+        self.unsent: Backlog | None = None  # the kernel had no room for these bytes
         self.paused = False  # unsent rose above the high-water mark and is not yet below the low one
         self.closing = False
         self.closed = False
@@ -290,7 +290,7 @@ class Connection:
             self._part()
 
     def _drop_input(self) -> None:
-        """Read and drop what comes while the rest is sent: the peer may take that only when it is rid of its own."""
+        """Read and drop input while the rest is sent: the peer may not read before it has sent everything."""
         if self.closed:
             return
         _, ended = lingering.drop_input(self.sock)
@@ -345,7 +345,7 @@ class Connection:
         self.on_closed()
 
     def let_go(self) -> None:
-        """Hold nobody who holds this connection: it is closed, and they have been told."""
+        """Drop the callbacks, which hold their owners: the connection is closed, and they have been told."""
         self.on_paused = self.on_resumed = None
         self.on_closed = nothing
 

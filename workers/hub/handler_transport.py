@@ -1,10 +1,9 @@
 """`HandlerTransport`: `writer.transport`, a whole `asyncio.Transport` over the connection of a handler's streams.
 
 At first the reader *pulls* from the socket, and this transport only writes and closes. `pause_reading`, `set_protocol`
-and what stands on them (`start_tls`, `loop.sendfile` without sendfile(2)) need a transport that *pushes* what arrives
-into a protocol, as asyncio's do. The first such call makes it push, for good: to an `asyncio.StreamReaderProtocol`
-that feeds the handler's reader, or to the protocol that is set. From there on everything behaves as asyncio's streams,
-and costs what they cost.
+and their users (`start_tls`, `loop.sendfile` without sendfile(2)) need a transport that *pushes* input into a protocol,
+as asyncio's do. The first such call makes this one push, for good: to an `asyncio.StreamReaderProtocol` that feeds the
+handler's reader, or to the protocol that is set. From there on all behaves as asyncio's streams do, at their cost.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
         self._pushes = False
         self._reading = True
         self._eof = False  # the protocol was told of the end
-        self._unread = b""  # what the reader gave back
+        self._unread = b""  # given back by the reader
         self._resume = self._readable  # bound once, to be recognised
 
     def __repr__(self) -> str:
@@ -69,7 +68,7 @@ class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
         return self._protocol
 
     def set_protocol(self, protocol: Any) -> None:
-        """Hand what arrives to `protocol` from now on; `connection_made` is the caller's to call, as with asyncio."""
+        """Hand input to `protocol` from now on; `connection_made` is the caller's to call, as with asyncio."""
         self._push()
         self._install(protocol)
 
@@ -97,11 +96,11 @@ class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def is_reading(self) -> bool:
-        """Whether what arrives is read."""
+        """Whether input is read."""
         return self._reading and not self._connection.closing
 
     def pause_reading(self) -> None:
-        """Leave what arrives in the kernel, which slows the peer down."""
+        """Leave input in the kernel, which slows the peer down."""
         if self.is_reading():
             self._push()
             self._reading = False
@@ -117,7 +116,7 @@ class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
             self._listen()
 
     def give_back(self, data: bytes) -> None:
-        """Have `data` read once more, before what the socket has. To be called while reading is paused."""
+        """Read `data` once more, before the bytes in the socket. To be called while reading is paused."""
         self._unread = data
 
     def _push(self) -> None:
@@ -196,9 +195,9 @@ class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
     # -- files -----------------------------------------------------------------------------------------------------
 
     async def send_file(self, file: IO[bytes], offset: int, count: int | None) -> int:
-        """Send a file with sendfile(2) behind what is unsent; return the number of bytes.
+        """Send a file with sendfile(2) behind all unsent data; return the number of bytes.
 
-        Raises `asyncio.SendfileNotAvailableError` for what is no regular file, `OSError` if the connection is lost.
+        Raises `asyncio.SendfileNotAvailableError` unless it is a regular file, `OSError` if the connection is lost.
         """
         connection = self._connection
         await connection.wait_sent()

@@ -25,8 +25,8 @@ def kept(piece: int, count: int) -> int:
 def next_piece(piece: int, seconds: float, within: float, protocol: Any) -> int:
     """Return how many bytes to read after `piece` of them, which `protocol` took `seconds` for, to need `within`.
 
-    A protocol that has `upgraded` to WebSocket gets no large pieces, for what they cost changes from one to the next;
-    but all that is left of a frame, which it `owes`, belongs together.
+    A protocol that has `upgraded` to WebSocket gets no large pieces, because their cost changes from one to the next.
+    The rest of a frame, which it tells by `owed`, is read at once all the same.
     """
     largest = max(PIECE, min(protocol.owed(), LARGEST)) if getattr(protocol, "upgraded", False) else LARGEST
     fitting = int(piece * within / seconds) if seconds > 0 else LARGEST

@@ -3,8 +3,7 @@
 The descriptor is non-blocking; `gettimeout()` still tells what the handler asked for. What does not block (options,
 names, `shutdown`, `makefile`, ...) is inherited as it is, and `makefile` works because it reads through `recv_into`.
 
-In a thread of the application's, which has no greenlet that the loop could wake, the same calls block the thread, as
-those of any socket do.
+In a thread of the application the same calls block the thread, as those of any socket do.
 
 Reading is tuned for the usual server: after a read that did not fill its buffer the kernel's is empty, so the next
 one parks at once instead of asking for EAGAIN; after one that did, the next 32 try first, and then one waits so that
@@ -357,7 +356,7 @@ class Socket(_base):
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Send a binary file from `offset`, `count` bytes or all; return how many were sent. Parks.
 
-        Uses sendfile(2) where the file allows it, else reads and sends. The position of the file is behind what was
+        Uses sendfile(2) where the file allows it, else reads and sends. The file's position follows the bytes
         sent, also after an error. The timeout counts for each wait, not for the whole file. Raises `TimeoutError`,
         `OSError`, and `ValueError` for a text file, a bad `count`, a datagram socket or one that may not wait.
         """
@@ -506,7 +505,7 @@ class Socket(_base):
             super()._real_close(*args)  # type: ignore[misc]  # the hook socket.close() calls
 
     def fileno(self) -> int:
-        """Return the descriptor. Whoever has it may share the connection: closing it here is plain close(2) then."""
+        """Return the descriptor. The caller may share it, so the connection does not linger when it is closed here."""
         self.forks = lingering.NEVER
         return super().fileno()
 

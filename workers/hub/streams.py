@@ -240,7 +240,7 @@ class StreamReader(asyncio.StreamReader):
         return True
 
     def _pull(self) -> None:
-        """Append what the socket has to the buffer; note its end or its error."""
+        """Read from the socket into the buffer; note its end or its error."""
         if self._connection is None or self._eof or self._exception is not None:
             return  # fed meanwhile
         try:
@@ -315,13 +315,13 @@ class StreamReader(asyncio.StreamReader):
     # -- being fed -------------------------------------------------------------------------------------------------
 
     def feed_data(self, data: Iterable[Any]) -> None:
-        """Append `data` to what is to be read."""
+        """Append `data` to the input."""
         self._own_buffer()
         super().feed_data(data)
         self._was_fed()
 
     def feed_eof(self) -> None:
-        """End what is to be read."""
+        """End the input."""
         super().feed_eof()
         self._was_fed()
 
@@ -338,7 +338,7 @@ class StreamReader(asyncio.StreamReader):
             self._loop.call_soon(self._watch.wake_waiters)
 
     def is_fed_by(self, transport: HandlerTransport) -> None:
-        """Pull no more: from now on `transport` feeds this reader."""
+        """Stop pulling: from now on `transport` feeds this reader."""
         if self._connection is not None:
             self._own_buffer()
             self._was_fed()

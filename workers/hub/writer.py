@@ -61,7 +61,7 @@ class StreamWriter(asyncio.StreamWriter):
         return self._connection.get_extra_info(name, default)
 
     async def start_tls(self, sslcontext: ssl.SSLContext, **options: Any) -> None:
-        """Speak TLS from now on; what the reader has taken of the handshake already is not lost.
+        """Speak TLS from now on. Bytes of the handshake that the reader holds already are not lost.
 
         From here on the streams are asyncio's, over asyncio's TLS transport. Raises `ssl.SSLError`, `OSError`.
         """

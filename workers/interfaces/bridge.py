@@ -2,7 +2,7 @@
 
 The application gets a socket of the system, which it may block on, poll, and give to a thread. The loop carries the
 bytes between the other end and the transport. Giving the connection's own socket away would cost less, but it could
-not speak TLS, it would lack what was read with the head of the request, and loops do not let go of their descriptors.
+not speak TLS, it would lack bytes that were read with the head of the request, and loops keep their descriptors.
 So the loop also goes on to see to clients that are slow or gone.
 """
 
@@ -28,7 +28,7 @@ class Carrier(Protocol):
         ...
 
     def has_room(self) -> None:
-        """The application takes what the client sends again."""
+        """The application has room for the client's bytes again."""
         ...
 
 
@@ -68,7 +68,7 @@ class Bridge:
         """The application's end, which blocks (on gevent: the greenlet)."""
         self.far.settimeout(None)
         self.far.peer, self.far.own = peer, own
-        self._unsent = bytearray()  # what the application has not taken yet
+        self._unsent = bytearray()  # for the application, which has had no room
         self._ended = False  # nothing comes behind that
         self._used = False
         self._reading = False
@@ -91,7 +91,7 @@ class Bridge:
     # -- from the application to the client ------------------------------------------------------------------------
 
     def carry(self) -> None:
-        """Carry what the application sends, from now on."""
+        """Carry the application's bytes from now on."""
         if not self._reading and self._near.fileno() >= 0:
             self._reading = True
             self._loop.add_reader(self._near.fileno(), self._readable)
@@ -157,7 +157,7 @@ class Bridge:
             self._carrier.has_room()
 
     def end(self) -> None:
-        """Let the application read the end of the stream behind what has come."""
+        """Let the application read the end of the stream, behind the bytes that have come."""
         self._ended = True
         if not self._unsent:
             self._shut()

@@ -32,7 +32,7 @@ _log = logging.getLogger("hybrid")
 
 
 class SocketService:
-    """What a worker has for such requests: the `interface` of `SocketExchange`."""
+    """The `interface` of `SocketExchange`: one per worker."""
 
     is_direct = False
 
@@ -60,7 +60,7 @@ class SocketExchange(WsgiExchange):
     def start(self) -> None:
         """Have the runner call `run`."""
         connection = self.connection
-        self.keep_alive = self.simple = self.closing = False  # what comes next may be no HTTP
+        self.keep_alive = self.simple = self.closing = False  # the next bytes may be no HTTP
         self.waiting = None
         self.given = self.out = 0
         self.flushed = self.ending = False
@@ -153,7 +153,7 @@ class SocketExchange(WsgiExchange):
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
     def _returned(self) -> None:
-        """The application has returned: nothing is sent behind what is under way."""
+        """The application has returned: send what is queued, then close."""
         bridge = self._bridge
         assert bridge is not None
         if bridge.is_used() and not (self.gone or self.ended):
@@ -172,16 +172,16 @@ class SocketExchange(WsgiExchange):
         return not connection.paused
 
     def _taken_over(self, data: bytes) -> None:
-        """`data` begins with the head of the answer: note what the access log wants to know of it."""
+        """`data` begins with the head of the answer: note its status and length for the access log."""
         self.begun = self.answered = True
         status = data[9:12]
         self.status = int(status) if data.startswith(b"HTTP/1.1 ") and status.isdigit() else 101
         self._left = UNTIL_CLOSE
         self._sent = -(data.find(b"\r\n\r\n") + 4) if b"\r\n\r\n" in data else 0
-        self.complete = False  # the client goes on to send: what nobody reads must not become a reset
+        self.complete = False  # the client goes on sending: unread input must not become a reset
 
     def closed(self) -> None:
-        """The application sends no more over its socket: close the connection behind what it has sent."""
+        """The application has closed its socket, or has returned: close the connection once everything is sent."""
         bridge = self._bridge
         assert bridge is not None
         bridge.drain()
@@ -206,7 +206,7 @@ class SocketExchange(WsgiExchange):
             transport.resume_reading()
 
     def resumed(self) -> None:
-        """The client takes what is sent again."""
+        """The client reads again."""
         if self._bridge is not None:
             self._bridge.carry()
         self._wake()
@@ -228,4 +228,4 @@ class SocketExchange(WsgiExchange):
         self.peer_done()
 
     def expired(self) -> None:
-        """The deadline has passed. There is none but for clients that take nothing, which the connection sees to."""
+        """The deadline has passed. The only one is for clients that take nothing; the connection handles it."""

@@ -92,7 +92,7 @@ class GeventSelector(Registrations):
         return [(key, mask & key.events) for fd, mask in fired.items() if (key := self._keys.get(fd)) is not None]
 
     def _turn_once(self) -> None:
-        """Let gevent run what is due; and poll, if it has not for a while."""
+        """Let gevent run the callbacks that are due, and poll if it has not for a while."""
         now = monotonic()
         if now - self._polled > LONGEST:
             self._polled = now

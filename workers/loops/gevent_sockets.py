@@ -45,7 +45,7 @@ class HandlerSocket(_base):
         return super().detach()
 
     def fileno(self) -> int:
-        """Return the descriptor. Whoever has it may share the connection: closing it here is plain close(2) then."""
+        """Return the descriptor. The caller may share it, so the connection does not linger when it is closed here."""
         self.forks = lingering.NEVER
         return super().fileno()
 

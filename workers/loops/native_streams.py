@@ -14,7 +14,7 @@ LIMIT = 64 * 1024  # bytes; asyncio's default
 
 
 class StreamReader(asyncio.StreamReader):
-    """asyncio's; what is in its buffer is returned without a wait, so it counts. See `fairness`."""
+    """asyncio's. Reads from its buffer do not wait, so they are counted: see `fairness`."""
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit, loop)
@@ -56,7 +56,7 @@ class StreamProtocol(asyncio.StreamReaderProtocol):
 
 
 class StreamWriter(asyncio.StreamWriter):
-    """asyncio's; while the peer reads fast `drain` never waits, so it counts."""
+    """asyncio's. While the peer reads fast, `drain` does not wait, so it is counted: see `fairness`."""
 
     def __init__(self, transport: Any, protocol: Any, reader: StreamReader, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(transport, protocol, reader, loop)

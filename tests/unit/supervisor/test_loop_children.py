@@ -55,7 +55,7 @@ def test_last_words_are_heard_behind_babble(kernel: FakeKernel, log: Log) -> Non
 
     kernel.on_fork(fail)
     assert run(kernel, workers=1) is Exit.LOOP
-    assert log()[1:] == ["ignoring what is not a control message: b'lorem ipsum'", "uvloop is not installed"]
+    assert log()[1:] == ["ignored: not a control message: b'lorem ipsum'", "uvloop is not installed"]
 
 
 def test_babble_is_logged_once_per_worker_and_otherwise_ignored(kernel: FakeKernel, log: Log) -> None:

@@ -149,4 +149,4 @@ def test_babble_of_an_embedder_is_logged_and_the_rest_is_heard(
     embedder.babbles(1)
     embedder.says(1, id=1, request="stop", graceful=True)
     assert run(kernel, control[0]) is Exit.OK
-    assert "refusing what is not a request: b'lorem ipsum'" in log()
+    assert "refused: not a request: b'lorem ipsum'" in log()

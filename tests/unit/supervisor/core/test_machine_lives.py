@@ -132,7 +132,7 @@ def test_a_ready_worker_that_says_it_cannot_start_is_not_believed(serving: Play)
 def test_a_worker_that_drains_by_itself_is_replaced_at_once_and_that_is_no_failure(serving: Play) -> None:
     actions = serving.at(5, ev.WorkerDraining(1))
     assert actions == [
-        Report(Level.WARNING, "worker was told to drain by somebody else; starting its successor", 0, 1, 1),
+        Report(Level.WARNING, "worker was told to drain by another process; starting its successor", 0, 1, 1),
         Drain(1),
         steer(1),
         Adopt(2, (0,)),
