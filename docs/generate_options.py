@@ -81,8 +81,8 @@ def _facts(option: click.Option, context: click.Context) -> Iterator[str]:
     extra: dict[str, Any] = dict(option.get_help_extra(context))
     if "default" in extra:
         yield f"Default: `{str(extra['default']).strip('()')}`"
-    for name in extra.get("envvars", ()):
-        yield f"Environment: `{name}`"
+    if variables := extra.get("envvars", ()):
+        yield "Environment: " + " or ".join(f"`{name}`" for name in variables)
 
 
 if __name__ == "__main__":
