@@ -6,6 +6,7 @@ or start others in the child when they need them (pthread_atfork(3)).
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import ctypes
 import dataclasses
@@ -99,13 +100,20 @@ def _library_of(task: int, code: list[Mapping]) -> str:
     except (OSError, ValueError, IndexError, OverflowError):  # it runs, or has ended
         return ""
     for (address,) in struct.iter_unpack("P", stack[: len(stack) // _WORD * _WORD]):
-        for one in code:
-            if one.start <= address < one.end and not _RUNTIME.match(os.path.basename(one.file)):  # noqa: PTH119
-                return one.file
+        place = bisect.bisect_right(code, address, key=_start_of) - 1
+        if place < 0 or address >= code[place].end:
+            continue
+        if not _RUNTIME.match(os.path.basename(code[place].file)):  # noqa: PTH119
+            return code[place].file
     return ""
 
 
+def _start_of(mapping: Mapping) -> int:
+    return mapping.start
+
+
 def _mapped_code() -> Iterator[Mapping]:
+    """Yield the code of this process, in the order of addresses (proc_pid_maps(5))."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/maps").read_text().splitlines():
             span, mode, _, _, _, *file = line.split(maxsplit=5)
