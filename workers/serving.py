@@ -243,7 +243,7 @@ class Worker:
                 self._listening.adoption.learn(order, descriptors)
                 return
             case Drain():
-                self._drain_asked("SIGTERM")
+                self._drain_asked("asked by the supervisor")
             case Ping():
                 self._dispositions.restore()
                 self._heartbeat.answers()
