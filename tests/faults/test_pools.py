@@ -95,7 +95,7 @@ def test_so_does_one_with_a_pool_of_another_kind_that_is_killed(kind: str, tmp_p
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_what_a_worker_leaves_is_killed_if_it_ignores_sigterm(number: int, tmp_path: Path) -> None:
+def test_leftovers_of_a_worker_that_ignore_sigterm_are_killed(number: int, tmp_path: Path) -> None:
     """However the worker ends."""
     with serving("pooling:left", *ARGUMENTS, cwd=tmp_path) as process:
         worker, child = pids(process)
@@ -103,7 +103,7 @@ def test_what_a_worker_leaves_is_killed_if_it_ignores_sigterm(number: int, tmp_p
         eventually(lambda: not psutil.pid_exists(child), "it has been killed")
 
 
-def test_the_end_of_the_service_waits_for_what_its_workers_leave(tmp_path: Path) -> None:
+def test_the_service_ends_after_the_leftovers_of_its_workers(tmp_path: Path) -> None:
     with serving("pooling:left", *ARGUMENTS, cwd=tmp_path) as process:
         _, child = pids(process)
         assert process.stop() == Exit.OK

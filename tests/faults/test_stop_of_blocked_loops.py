@@ -40,7 +40,7 @@ def pid_in(answer: bytes) -> int:
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("target", REQUESTS)
 @pytest.mark.parametrize("family", ["tcp", "unix"])
-def test_what_waits_for_a_blocked_loop_is_answered_when_it_turns(
+def test_a_client_that_waits_for_a_blocked_loop_is_answered_when_it_turns(
     family: str, target: str, loop: str, tmp_path: Path
 ) -> None:
     block, ask = REQUESTS[target]
@@ -65,7 +65,9 @@ def test_what_waits_for_a_blocked_loop_is_answered_when_it_turns(
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("target", REQUESTS)
-def test_what_waits_for_a_blocked_loop_is_answered_by_a_sibling(target: str, loop: str, tmp_path: Path) -> None:
+def test_a_client_that_waits_for_a_blocked_loop_is_answered_by_a_sibling(
+    target: str, loop: str, tmp_path: Path
+) -> None:
     block, ask = REQUESTS[target]
     with blocked(target, loop, tmp_path, "--workers", "2") as (process, gate, stack):
         first = stack.enter_context(connected(process.address))

@@ -63,7 +63,7 @@ def test_a_piece_may_be_kept_from_a_place_on(pair: tuple[socket.socket, socket.s
 
 
 @pytest.mark.parametrize("kind", [bytearray, lambda data: memoryview(bytearray(data))])
-def test_what_its_owner_changes_later_is_sent_as_it_was(
+def test_data_that_its_owner_changes_later_is_sent_as_it_was(
     kind: object, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     data = kind(b"x" * 100_000)  # type: ignore[operator]

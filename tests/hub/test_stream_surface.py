@@ -37,7 +37,7 @@ async def test_drain_after_abort_is_an_error(ends: Ends) -> None:
 
 
 @on_streams
-async def test_drain_after_close_and_a_reset_is_an_error_for_each_who_asks(ends: Ends) -> None:
+async def test_drain_after_close_and_a_reset_is_an_error_each_time(ends: Ends) -> None:
     ends.writer.close()
     ends.peer.close()
     await ends.writer.wait_closed()
@@ -167,7 +167,7 @@ async def test_representations_name_class_and_transport(ends: Ends) -> None:
 
 
 @on_streams
-async def test_what_is_fed_is_read(ends: Ends) -> None:
+async def test_fed_data_is_read(ends: Ends) -> None:
     ends.reader.feed_data(b"one\ntwo")
     assert await ends.reader.readline() == b"one\n"
     assert await ends.reader.read(100) == b"two"
@@ -293,7 +293,7 @@ class Recorder(asyncio.Protocol):
 
 
 @on_streams
-async def test_another_protocol_gets_what_arrives(ends: Ends) -> None:
+async def test_another_protocol_gets_the_input(ends: Ends) -> None:
     ends.says(b"mine")
     assert await ends.reader.readexactly(4) == b"mine"
     protocol = Recorder()
@@ -401,7 +401,7 @@ class Memory:
 
 
 @on_streams
-async def test_the_loop_sends_what_is_no_regular_file(ends: Ends) -> None:
+async def test_the_loop_sends_a_file_that_is_no_regular_one(ends: Ends) -> None:
     content = bytes(range(256)) * 1000
     sending = asyncio.create_task(ends.loop.sendfile(ends.writer.transport, Memory(content)))  # type: ignore[arg-type]
     assert await ends.hears(len(content)) == content

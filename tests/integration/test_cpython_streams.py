@@ -33,13 +33,13 @@ def outcomes() -> dict[str, str]:
     return found
 
 
-def test_what_asyncios_streams_do_ours_do_too(outcomes: dict[str, str]) -> None:
+def test_ours_do_the_same_as_asyncios_streams(outcomes: dict[str, str]) -> None:
     failed = {name: outcome for name, outcome in outcomes.items() if not outcome.startswith(("ok", "skipped"))}
     assert {name: text for name, text in failed.items() if name not in cpython_streams.EXPECTED} == {}
     assert len(outcomes) > 60
 
 
-def test_what_is_said_to_differ_differs(outcomes: dict[str, str]) -> None:
+def test_the_documented_differences_are_real(outcomes: dict[str, str]) -> None:
     assert [name for name in cpython_streams.EXPECTED if outcomes.get(name) == "ok"] == []
 
 

@@ -102,7 +102,7 @@ def test_the_application_is_told_of_the_client(place: tuple[str, str], upstream:
 
 
 @every_place
-def test_a_stock_nginx_makes_nobody_believe_a_clients_own_headers(place: tuple[str, str], tmp_path: Path) -> None:
+def test_behind_a_stock_nginx_a_clients_own_headers_are_not_believed(place: tuple[str, str], tmp_path: Path) -> None:
     with behind_nginx(place, tmp_path, "tcp", STOCK) as (_, address):
         plain = asked(address, "/facts")
         assert plain["client"] == [CLIENT, 0]

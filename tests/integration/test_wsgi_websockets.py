@@ -201,7 +201,7 @@ def test_the_socket_is_there_for_websockets_only(bare: HybridProcess) -> None:
     assert outcome(bare, "/?unused") == (200, 13, "whole")
 
 
-def test_what_was_sent_arrives_whole_when_the_application_returns(bare: HybridProcess) -> None:
+def test_all_sent_data_arrives_when_the_application_returns(bare: HybridProcess) -> None:
     with asking(bare, "/large", b"never read" * 1000) as sock:
         read_head(sock)
         assert len(read_all(sock)) == 3_000_000

@@ -224,7 +224,7 @@ KINDS = (
             "integration/test_graceful_stop.py::test_handlers_in_flight_finish_and_are_answered",
             "faults/test_http_stop.py::test_idle_connections_are_answered_once_more_during_a_stop[asgi]",
             "faults/test_idle_connections_at_a_stop.py::test_a_stop_does_not_wait_for_idle_connections[asgi]",
-            "faults/test_stop_of_blocked_loops.py::test_what_waits_for_a_blocked_loop_is_answered_by_a_sibling[blocked:asgi]",
+            "faults/test_stop_of_blocked_loops.py::test_a_client_that_waits_for_a_blocked_loop_is_answered_by_a_sibling[blocked:asgi]",
             "faults/test_pools.py::test_a_worker_with_a_process_pool_stops_at_once[wsgi]",
             "faults/test_signals_changed.py::test_a_worker_hears_sigterm_again_a_moment_after_it",
         ),

@@ -143,7 +143,7 @@ def test_without_a_choice_every_test_runs_on_the_default_loop(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("choice", "whole"), [("all", loops.ALL_LOOPS), ("poll", ("poll",))])
-def test_what_is_chosen_is_tested_as_a_whole(
+def test_a_chosen_loop_is_tested_as_a_whole(
     monkeypatch: pytest.MonkeyPatch, choice: str, whole: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("HYBRID_TEST_LOOP", choice)

@@ -86,7 +86,7 @@ def test_11_an_orphan_that_was_there_before_a_death_is_left_alone(kernel: LinuxK
 
 
 @pytest.mark.parametrize("does", [becomes_a_daemon, executes])
-def test_11_what_has_a_life_of_its_own_is_left_alone_and_reaped(
+def test_11_daemons_and_executed_programs_are_left_alone_and_reaped(
     does: Callable[[], None], kernel: LinuxKernel, leave: Leave
 ) -> None:
     pid = leave(does)

@@ -761,7 +761,7 @@ def shut_down(listeners: Listeners, *slots: int | None) -> None:
             listener.sock.shutdown(socket.SHUT_RDWR)
 
 
-def test_what_listens_needs_no_mending(opened: Open, tmp_path: Path) -> None:
+def test_listening_sockets_need_no_mending(opened: Open, tmp_path: Path) -> None:
     listeners = opened("127.0.0.1:0", f"unix:{tmp_path / 'socket'}", "udp://127.0.0.1:0")
     assert listeners.mend() == Mended()
 
@@ -787,7 +787,7 @@ def test_a_member_that_was_shut_down_listens_again_and_is_steered_to(
             client.close()
 
 
-def test_of_several_members_that_were_shut_down_nobody_knows_the_order_so_all_get_connections(opened: Open) -> None:
+def test_the_order_of_several_members_that_were_shut_down_is_unknown_so_all_get_connections(opened: Open) -> None:
     listeners = opened("127.0.0.1:0", workers=3)
     listeners.steer((0, 1))
     shut_down(listeners, 0, 1)
@@ -807,7 +807,7 @@ def test_a_slot_that_is_added_after_mending_has_the_last_index(opened: Open) -> 
     assert spread(listeners) == {0: 60, 1: 0, 2: 0}
 
 
-def test_a_port_that_somebody_else_has_taken_meanwhile_is_said_and_tried_again(opened: Open) -> None:
+def test_a_port_that_another_process_has_taken_meanwhile_is_reported_and_tried_again(opened: Open) -> None:
     listeners = opened("127.0.0.1:0", workers=1)
     port = port_of(listeners)
     shut_down(listeners, 0)

@@ -39,7 +39,7 @@ def test_an_option_of_another_server_is_answered_with_what_to_type(line: str, op
 
 
 @pytest.mark.parametrize("option", sorted(_SAME))
-def test_what_is_advised_instead_is_an_option(option: str) -> None:
+def test_each_advised_option_exists(option: str) -> None:
     assert _SAME[option] in NAMES
 
 

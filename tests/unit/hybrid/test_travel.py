@@ -65,7 +65,7 @@ holding = Holding()
 asking = Asking([1, 2])
 
 
-def test_a_closure_travels_with_what_it_holds() -> None:
+def test_a_closure_travels_with_its_variables() -> None:
     greeting = "hello"
     assert dill.loads(pickled(lambda name: f"{greeting} {name}"))("you") == "hello you"
 
@@ -123,7 +123,7 @@ def test_a_builtin_has_no_home() -> None:
     assert home_of(len) is None
 
 
-def test_what_is_defined_in_main_has_no_home() -> None:
+def test_objects_of_main_have_no_home() -> None:
     """It travels by value: another process has another `__main__`."""
     assert home_of(types.FunctionType((lambda: None).__code__, {"__name__": "__main__"})) is None
 

@@ -71,7 +71,7 @@ def test_a_worker_that_drains_already_hears_that_the_whole_service_stops(serving
     assert deeds(serving.step(ev.StopAsked(graceful=True))) == [*stop(1, 2), Drain(1)]
 
 
-def test_an_answer_about_queues_that_nobody_asked_for_changes_nothing(serving: Play) -> None:
+def test_an_unasked_answer_about_queues_changes_nothing(serving: Play) -> None:
     assert serving.step(ev.QueuesChecked(True), ev.QueuesChecked(False)) == []
 
 

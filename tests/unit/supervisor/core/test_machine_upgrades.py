@@ -63,7 +63,7 @@ def test_who_does_not_drain_after_an_upgrade_is_killed(upgrading: Play) -> None:
     assert moves(upgrading.at(35, ev.Tick())) == [Kill(1), Kill(2)]
 
 
-def test_after_an_upgrade_no_worker_hears_of_a_stop_because_its_clients_have_somebody_to_come_back_to(
+def test_after_an_upgrade_no_worker_hears_of_a_stop_because_clients_come_back_to_the_successor(
     upgrading: Play,
 ) -> None:
     upgrading.connections_wait = True

@@ -38,14 +38,14 @@ def test_once_all_have_left_the_order_is_that_in_which_they_came_back() -> None:
     assert order.of(3) == {0: 0, 1: 1, 2: 2}
 
 
-def test_what_was_unknown_before_stays_unknown_when_one_leaves() -> None:
+def test_an_unknown_order_stays_unknown_when_a_member_leaves() -> None:
     order = Order()
     order.lose([0], 2, is_known=False)
     order.lose([1], 2)
     assert order.of(2) is None
 
 
-def test_a_successor_is_told_what_it_cannot_know() -> None:
+def test_a_successor_is_told_an_order_that_it_cannot_know() -> None:
     order = Order()
     order.lose([0], 3)
     assert Order(order.told).of(4) == {2: 0, 1: 1, 0: 2, 3: 3}

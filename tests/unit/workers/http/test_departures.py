@@ -42,7 +42,7 @@ def test_an_error_that_comes_from_the_loss_of_the_client_is_a_departure(error: B
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), ClientDisconnect()], ids=["cancelled", "Starlette's"])
-def test_what_frameworks_raise_is_a_departure_once_the_application_was_told(error: BaseException) -> None:
+def test_errors_of_frameworks_are_departures_once_the_application_was_told(error: BaseException) -> None:
     assert is_departure(error, told=True)
     assert not is_departure(error, told=False)
 
