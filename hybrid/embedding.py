@@ -83,7 +83,7 @@ class EmbeddedSupervisor:
         with contextlib.suppress(OSError):  # gone, or too stuck to answer: then it is killed
             self._client.stop(graceful, timeout)
         code = self._join(until - time.monotonic())
-        self._forget()  # not where the wait was interrupted: whoever did that wants to stop again, at once
+        self._forget()  # not after an interrupt: then `stop` is called again
         return code
 
     def kill(self) -> None:
@@ -155,7 +155,7 @@ def _end_tracker(owner: int) -> None:
     """Let go of the resource tracker of `multiprocess` in a program that gevent has patched.
 
     It closes its pipe and waits for the tracker when the interpreter ends (Python 3.12). gevent's `os.close` puts the
-    closing off until its hub runs, which it does no more: both wait for ever.
+    closing off until its hub runs, which it no longer does: both wait forever.
     """
     tracker = getattr(sys.modules.get("multiprocess.resource_tracker"), "_resource_tracker", None)
     fd = getattr(tracker, "_fd", None)

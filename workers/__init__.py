@@ -26,7 +26,7 @@
     wear           when a worker has served, lived or grown so much that another should take its place
     application    what is to be served, as plain data
     target         loads it
-    identity       who serves it
+    identity       which worker serves it
     runtime        what handlers stand on: the loop and greenlets of the calling thread
     green          the functions of that for application code
     registrations  the bookkeeping of a selector, for the hub and for gevent

@@ -68,7 +68,7 @@ class Acceptor:
         self._poll()
 
     def pause(self) -> None:
-        """Accept no more until `start`; what is queued is left to those who poll the listener meanwhile."""
+        """Accept no more until `start`; queued connections are left to other workers that poll the listener."""
         if self._wanted:
             self._wanted = False
             self._connections.on_discard.remove(self._room)

@@ -79,7 +79,7 @@ class Adoption:
     def end(self) -> list[Acceptor]:
         """The worker stops: adopt no more; return the acceptors that were at work, for them to be stopped.
 
-        What waits there now may have nobody else: at the end of the service all siblings stop too.
+        Connections that wait there now may have no other worker: at the end of the service all siblings stop too.
         """
         ended = [acceptor for slot in self._wanted for acceptor in self._acceptors.get(slot, ())]
         self.adopt(())
@@ -131,7 +131,7 @@ def _sockets(descriptors: Sequence[int]) -> list[Any]:
 
 
 def close_all(descriptors: Sequence[int]) -> None:
-    """Close descriptors that nobody needs."""
+    """Close descriptors that are not needed."""
     for fd in descriptors:
         with contextlib.suppress(OSError):
             os.close(fd)

@@ -63,7 +63,7 @@ def census() -> Census:
 def findings(before: Census) -> list[str]:
     """Return a short phrase for each thing that came after the census and does not survive a fork; mostly none.
 
-    Collects garbage where something is found at first: what nobody holds is closed then. Waits at most a quarter of a
+    Collects garbage if something is found at first, which closes forgotten objects. Waits at most a quarter of a
     second, for threads that are ending.
     """
     if not list(_found(before)):
@@ -212,7 +212,7 @@ def _not_of_the_hub(kinds: dict[int, str]) -> list[str]:
 
 
 def _has_children() -> bool:
-    """Whether there is a child, also a dead one that nobody has waited for; leaves it as it is."""
+    """Whether there is a child, also a dead one that was not waited for; leaves it as it is."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

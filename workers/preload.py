@@ -47,7 +47,7 @@ def _looking(look: Callable[[], T]) -> T:
     try:
         return look()
     except OSError as error:
-        raise NotForkable(f"nobody can tell, for the process cannot be looked at: {error}") from None
+        raise NotForkable(f"the process cannot be looked at: {error}") from None
 
 
 def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:

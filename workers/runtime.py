@@ -137,7 +137,7 @@ _proto = _socket.socket.proto.__get__
 
 
 class Accepted(NamedTuple):
-    """A connection fresh from accept(2): whoever gets it owns the descriptor."""
+    """A connection fresh from accept(2): its receiver owns the descriptor."""
 
     fd: int
     address: Address

@@ -135,7 +135,7 @@ class Worker:
         self._tell(Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme, takes_orders=True))
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
         await self._draining.wait()
-        self._tell(Draining())  # SIGTERM may have come from somebody else, and new connections must not come here
+        self._tell(Draining())  # SIGTERM may come from another process, and new connections must not come here
         await self._drain()
         if self._promotion is not None:
             self._listening.adoption.forget()

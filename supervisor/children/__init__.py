@@ -3,7 +3,7 @@
 kernel       the seam to the operating system: fork, reap, kill, wait, signals, time
 orphans      children that it has not forked
 crew         the children as the shell knows them: lines, places, evidence
-forking      who forks a child, this process or a zygote, and what it is given
+forking      forks children, here or by a zygote, with their channels and records
 spawn        what a child closes, resets and keeps after the fork
 environment  HOME and its like, for workers of another account
 snapshot     the code that they import, as it was when the supervisor started

@@ -30,7 +30,7 @@ def fork_quietly() -> int:
     """Fork. Raises `OSError` (EAGAIN, ENOMEM).
 
     Python 3.12 warns where there are other threads. That is for the audit to say, and a warning that is made an error
-    would leave a child that nobody knows.
+    would leave an unknown child.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -21,7 +21,7 @@ STICKS = 0.1
 STICKS_AFTER_STALL = 1.0
 """The same after a stall.
 
-Stalls come in flocks, and the next one costs nobody the threshold then. Where a client with requests of 100 ms connects
+Stalls come in flocks, and the next one then costs no threshold. Where a client with requests of 100 ms connects
 anew each time, the p99 of short requests beside it is 4 ms, and was 17 ms with a tenth of this (`benchmarks fairness`).
 """
 
@@ -63,7 +63,7 @@ class Crew:
     def __init__(self, places: int) -> None:
         """Raises `OSError` (ENOMEM)."""
         self.board = Scoreboard(places)
-        self._free = list(range(places))  # places that nobody has; a heap
+        self._free = list(range(places))  # free places; a heap
         self._lines: dict[int, Line] = {}  # pid -> line of a child that is not yet reaped
         self._pids: dict[int, int] = {}  # descriptor of a channel -> pid
         self._births: dict[int, Line] = {}  # slot -> line of the worker that a zygote was asked to fork

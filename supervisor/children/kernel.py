@@ -8,14 +8,14 @@ The contract; each clause has a test of the same number that runs over `LinuxKer
        nothing is left open.
     3. A child's death is the EOF of its channel, unless it has children that hold the other end.
     4. `reap(pids)` returns the deaths among `pids`, and never waits. A pid that was returned is free for others, and
-       must not be asked for again. Children that are not in `pids` belong to somebody else and are left alone - unless
+       must not be asked for again. Children that are not in `pids` belong to other code and are left alone - unless
        they were adopted (clause 11), or this process is PID 1: then every orphan's parent is we, and all are reaped,
        but only those in `pids` returned.
-    5. A child that somebody else has reaped is returned too, as ended unseen.
+    5. A child that other code has reaped is returned too, as ended unseen.
     6. `terminate(pid)`, `abort(pid)`, `kill(pid)` send SIGTERM, SIGABRT, SIGKILL, `send(pid, number)` any signal; a pid
        that is gone is not an error.
     7. `wait(timeout)` sleeps until a watched descriptor is readable, a signal has come, a child has died, or `timeout`
-       seconds have passed (None: for ever; 0 or less: not at all). It returns the readable ones, or None if only time
+       seconds have passed (None: forever; 0 or less: not at all). It returns the readable ones, or None if only time
        has passed. It never wakes early by more than the clock's grain, but after 11 days; an interrupted system call
        is not an event.
     8. What happened before `wait` began is not lost: it returns at once.
@@ -65,7 +65,7 @@ class Kernel(Protocol):
         """Start a child that runs `main`; return its pid and our end of its channel (clauses 2, 3)."""
 
     def reap(self, pids: Collection[int]) -> list[tuple[int, How]]:
-        """Return who of `pids` has died, and how; never waits (clauses 4, 5)."""
+        """Return which of `pids` have died, and how; never waits (clauses 4, 5)."""
 
     def terminate(self, pid: int) -> None:
         """Send SIGTERM (clause 6)."""
@@ -142,7 +142,7 @@ class LinuxKernel:
         self._signals: list[str] = []  # names of the signals that came and were not taken yet, oldest first
         self._old_wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self._old_handlers = {signum: signal.signal(signum, _on_signal) for signum in CAUGHT}
-        # whoever started us may have blocked signals, and a mask outlives fork and exec
+        # our parent may have blocked signals, and a mask outlives fork and exec
         self._old_mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
         self._is_open = True
         self._orphans = Orphans()
@@ -196,7 +196,7 @@ class LinuxKernel:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def reap(self, pids: Collection[int]) -> list[tuple[int, How]]:
-        """Return who of `pids` has died, and how; never waits."""
+        """Return which of `pids` have died, and how; never waits."""
         found = dict(_reap_everybody()) if os.getpid() == 1 else {}
         self._orphans.reap(pids)
         return [(pid, how) for pid in pids if (how := found.get(pid) or _reap_one(pid)) is not None]
@@ -230,7 +230,7 @@ class LinuxKernel:
         """Whether a process is a child of this one, alive or not yet reaped."""
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except (OSError, OverflowError):  # somebody else's or nobody's; 0 and less; no pid at all
+        except (OSError, OverflowError):  # no child of ours, not in use, 0 and less, or no pid at all
             return False
         return True
 

@@ -189,7 +189,7 @@ def unpin() -> None:
 
 
 class _Ids(Protocol):
-    """What of the `os` module changes who a process is."""
+    """The functions of the `os` module that change the account of a process."""
 
     def geteuid(self) -> int: ...
     def initgroups(self, username: str, gid: int, /) -> None: ...
@@ -234,7 +234,7 @@ def _run(body: Body, seat: Seat) -> int | Promotion:
         outcome = body(seat)
     except SystemExit as error:
         outcome = _code_of(error)
-    except BaseException:  # whatever it is, it ends this process and must be read by somebody
+    except BaseException:  # anything that ends this process must be in the log
         logger.critical("worker failed", exc_info=True)
     finally:
         if not isinstance(outcome, Promotion):  # the exit handlers are for the workers that follow

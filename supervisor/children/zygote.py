@@ -107,7 +107,7 @@ def _live(nursery: Nursery, settings: Settings, program: spawn.Program, name: by
             nursery = nursery_of(promoted.seat, promoted.promotion.generation)
         except ChannelClosed:  # the supervisor is gone, or wants this zygote no more
             return Exit.OK
-        except BaseException:  # whatever it is, it ends this process and must be read by somebody
+        except BaseException:  # anything that ends this process must be in the log
             logger.critical("zygote failed", exc_info=True)
             return Exit.ERROR
         name = _change(nursery, settings)
@@ -156,7 +156,7 @@ class _Zygote:
         poll = log.unpatched("poll")()
         while True:
             poll.register(self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._channel.pending else 0))
-            poll.poll()  # for ever: the supervisor's death is the channel's end
+            poll.poll()  # forever: the supervisor's death is the channel's end
             self._channel.flush()
             try:
                 arrived = self._channel.take_over_nowait()

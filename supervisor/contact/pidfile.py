@@ -34,7 +34,7 @@ class Pidfile:
             )
         if predecessor is None:
             self.take_over()
-        elif not os.access(self._path.parent, os.W_OK | os.X_OK):  # while there still is somebody who can go on
+        elif not os.access(self._path.parent, os.W_OK | os.X_OK):  # while the predecessor can still go on
             raise self._cannot_write(os.strerror(errno.EACCES if self._path.parent.is_dir() else errno.ENOENT))
 
     def take_over(self) -> None:
@@ -91,6 +91,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's, but alive
+    except PermissionError:  # of another user, but alive
         return True
     return True

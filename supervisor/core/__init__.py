@@ -2,7 +2,7 @@
 
 events       what can happen (inputs) and what can be done about it (actions)
 states       the states of a child, and what each news does to them
-table        which child sits in which slot; nobody else keeps such a list
+table        which child sits in which slot; the only such list
 policy       how long to wait: back-off, boot deadline, kill ladder, restart intensity
 rollout      what is missing, too much or out of date, as a plan derived from the table
 base         what the parts of the machine work on
@@ -13,5 +13,5 @@ upgrades     another supervisor takes over
 promotion    a warm worker becomes the next zygote
 ending       a stop: connections are held, served and then refused
 machine      `step(event, now) -> actions`, with its parts the only writer of the table
-status       what is told to whoever asks
+status       the snapshot for clients that ask
 """

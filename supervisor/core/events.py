@@ -12,7 +12,7 @@ import enum
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class How:
-    """How a process ended: by an exit code, by a signal, or unseen (both None: somebody else reaped it)."""
+    """How a process ended: by an exit code, by a signal, or unseen (both None: other code reaped it)."""
 
     code: int | None = None
     signal: str | None = None
@@ -59,7 +59,7 @@ class WorkerReady:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerDraining:
-    """A child said that it accepts no more: because of `Drain`, or because somebody else sent it SIGTERM."""
+    """A child said that it accepts no more: because of `Drain`, or because another process sent it SIGTERM."""
 
     pid: int
 
@@ -182,12 +182,12 @@ class QueuesChecked:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReloadAsked:
-    """Somebody asked to load new code."""
+    """Load new code, by HUP or a request."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UpgradeAsked:
-    """Somebody asked to replace the supervisor itself."""
+    """Replace the supervisor itself, by USR2."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -373,7 +373,7 @@ class CheckQueues:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RefuseConnections:
-    """Refuse new TCP connections, so that clients turn to somebody else at once."""
+    """Refuse new TCP connections, so that clients turn to another server at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

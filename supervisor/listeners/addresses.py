@@ -63,7 +63,7 @@ class UnixBind:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FdBind:
-    """A descriptor of a bound socket that somebody opened for us."""
+    """A descriptor of a bound socket that was open before this process began."""
 
     fd: int
 

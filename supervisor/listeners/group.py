@@ -20,7 +20,7 @@ from hybrid.supervisor.listeners.binding import BindError, cannot_bind, explain,
 from hybrid.supervisor.listeners.order import Order
 from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
 
-_UNKNOWN: Final = (-1,)  # for `_pinned`: what somebody else has attached
+_UNKNOWN: Final = (-1,)  # for `_pinned`: a program that another process has attached
 
 
 class Group:
@@ -32,7 +32,7 @@ class Group:
         self._backlog = backlog
         self._kind = ListenerKind.DATAGRAM if isinstance(bind, UdpBind) else ListenerKind.STREAM
         self._members: list[socket.socket] = []  # its index is its slot
-        # The first ones were opened by somebody who holds them longer than we do, and in an unknown order: of them the
+        # The first ones were opened by a process that holds them longer than us, and in an unknown order: of them the
         # group's indexes are known only together.
         self._passed = 0
         self._by_slot: int | None = None  # how many of the passed ones are polled by one slot only; None: all
@@ -93,7 +93,7 @@ class Group:
 
     @property
     def passed_count(self) -> int:
-        """How many of the members, the first ones, were passed to this process by somebody else."""
+        """How many of the members, the first ones, were passed to this process."""
         return self._passed
 
     @property
@@ -116,7 +116,7 @@ class Group:
         self._open_until(slots)
 
     def reserve(self, slots: int) -> None:
-        """Open members for the workers of a successor: here they surely get no connections, for nobody polls them.
+        """Open members for the workers of a successor: here they get no connections, because no worker polls them.
 
         Raises `BindError`, also where the kernel cannot be told.
         """
@@ -220,7 +220,7 @@ class Group:
     def close(self) -> None:
         """Close all members; may be called twice."""
         if self._passed and self._is_ours and self._members:
-            with contextlib.suppress(steering.SteeringError):  # whoever opened them goes on without our program
+            with contextlib.suppress(steering.SteeringError):  # their owner goes on without our program
                 self._spread()
         for sock in self._members:
             sock.close()

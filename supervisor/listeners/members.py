@@ -1,4 +1,4 @@
-"""Opening the sockets of one TCP or UDP address: the first, unless somebody else is there, and others beside it.
+"""Opening the sockets of one TCP or UDP address: the first, unless another service is there, and others beside it.
 
 All have SO_REUSEPORT. Which of them a connection goes to is decided in `group`.
 """

@@ -39,7 +39,7 @@ class UnixSocket:
     """One UNIX stream socket and, unless it is abstract, its file."""
 
     def __init__(self, bind: UnixBind, file: UnixFile, backlog: int) -> None:
-        """Bind and listen. Raises `BindError`. Replaces a stale file: a socket that nobody listens on."""
+        """Bind and listen. Raises `BindError`. Replaces a stale file: a socket without a listener."""
         self._begin(bind, file, backlog, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             self._open()
@@ -185,7 +185,7 @@ class UnixSocket:
             result = probe.connect_ex(self._bind.path)
         if result != errno.ECONNREFUSED:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        if inode_of(self._bind.path) == inode:  # nobody else has replaced it meanwhile
+        if inode_of(self._bind.path) == inode:  # no other process has replaced it meanwhile
             Path(self._bind.path).unlink(missing_ok=True)
 
 
@@ -224,7 +224,7 @@ class PassedSocket:
     def group(self) -> Hashable | None:
         """What is equal for the members of one SO_REUSEPORT group of TCP; None: it is in none.
 
-        Groups of UDP are left alone: nobody knows which index a passed socket has in its group (the order in which they
+        Groups of UDP are left alone: the index of a passed socket in its group is unknown (the order in which they
         were opened), so nothing could be steered away from a slot without a worker, and datagrams would be lost there.
         A connection that waits there is accepted by siblings.
         """

@@ -45,7 +45,7 @@ class Waiting:
     """A queue that holds a connection which no worker has accepted yet."""
 
     slot: int | None
-    """Whose worker polls it; None: each does."""
+    """The slot whose worker polls it; None: all workers do."""
     ends: bool
     """Whether it ends with this supervisor, and the connection with it."""
 

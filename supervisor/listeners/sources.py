@@ -83,7 +83,7 @@ class Sources:
         if not isinstance(bind, UnixBind):
             source: Source = Group.handed(bind, self._settings.backlog, sockets, Order(handed.order))
         elif handed.inode is not None and inode_of(bind.path) != handed.inode:
-            sockets[0].close()  # somebody has removed its file, so nobody can reach it: a new one is better
+            sockets[0].close()  # its file was removed, so no client can reach it: make a new one
             return None
         else:
             source = UnixSocket.handed(bind, sockets[0], handed.inode, self._unix_file, self._settings.backlog)

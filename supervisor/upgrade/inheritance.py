@@ -112,7 +112,7 @@ class Inheritance:
             for fd in (fd for entry in entries for fd in entry.fds):
                 os.set_inheritable(fd, False)
             line = socket.socket(fileno=estate["line"])
-        except OSError as error:  # somebody between us and our parent has closed what it does not know
+        except OSError as error:  # a process between us and our parent has closed unknown descriptors
             raise CannotInherit(f"the sockets of the supervisor that is to be replaced got lost: {error}") from error
         line.set_inheritable(False)
         scale = estate.get("scale")  # an older version says nothing
@@ -220,7 +220,7 @@ class Inheritance:
         return "pending"
 
     def close(self) -> None:
-        """Close the line and what nobody has taken; may be called twice. Called in forked children too."""
+        """Close the line and descriptors that were not taken; may be called twice. Called in forked children too."""
         self._line.close()
         self.close_unused()
         for fds in self.additions().values():

@@ -49,7 +49,7 @@ def working_directory(environment: Mapping[str, str]) -> str:
     """Return the working directory as the shell knows it: by the name of a link, which a new release may have moved."""
     try:
         here = os.getcwd()  # noqa: PTH109 - as text
-    except FileNotFoundError:  # removed since; said by whoever needs it
+    except FileNotFoundError:  # removed since; reported where it is needed
         return environment.get("PWD", "/")
     named = environment.get("PWD", "")
     try:

@@ -1,4 +1,4 @@
-"""Who was here before us and who comes after: the two ends of an upgrade, as the shell of a supervisor sees them.
+"""Our predecessor and our successor: the two ends of an upgrade, as the shell of a supervisor sees them.
 
 As successor: we serve the sockets of a predecessor, say so once every slot is served, and are given them.
 As predecessor: we execute the program anew, and leave once it has said so.

@@ -73,7 +73,7 @@ class Lookout:
             self._next = min(self._next, now + self._interval)
 
     def forgive(self, now: float) -> None:
-        """Nobody has run for a while, as in a container that was stopped: no stall began before now."""
+        """No process has run for a while, as in a container that was stopped: no stall began before now."""
         self._floor = now
 
     def look(self, now: float, records: Mapping[int, Record]) -> Sight:
@@ -89,12 +89,12 @@ class Lookout:
 
     def _decide(self, now: float, records: Mapping[int, Record]) -> bool:
         """Return whether to look often, and tell the workers so."""
-        if not self._watches or len(records) < 2:  # there is nobody to turn to
-            self._board.watched = True  # nobody is to wake us
+        if not self._watches or len(records) < 2:  # there is no other worker
+            self._board.watched = True  # no worker is to wake us
             return False
         watching = self._is_watching(now, records)
         self._board.watched = watching
-        if not watching and self._is_watching(now, records):  # somebody has accepted one just before the flag fell
+        if not watching and self._is_watching(now, records):  # a worker has accepted one just before the flag fell
             self._board.watched = watching = True
         return watching
 

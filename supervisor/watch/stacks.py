@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 SHOWN = 8
 """Frames in a log record, at most."""
 
-_LONGEST = 2048  # characters; names are cut at 500 by who writes them, which escapes make at most 4 times as long
+_LONGEST = 2048  # characters; the writer cuts names at 500, which escapes make at most 4 times as long
 _HEADING = re.compile(r"(Current thread|Thread|Stack)\b.*\(most recent call first\):$")
 _FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)$')
 _UNKNOWN = re.compile(r"  File (\?\?\?), line (\d+|\?\?\?) in (.*)$")  # as written for what is no text
@@ -95,7 +95,7 @@ def innermost(dump: str, ours: Collection[str], parent: str = "", base: str = ""
 def _threads(dump: str) -> list[_Thread]:
     found: list[_Thread] = []
     for line in dump.split("\n"):
-        if len(line) > _LONGEST or not line.isprintable():  # written by nobody we know
+        if len(line) > _LONGEST or not line.isprintable():  # not written by our code
             continue
         if heading := _HEADING.match(line):
             found.append(_Thread(is_loop=heading[1] != "Thread", is_alone=heading[1] == "Stack"))

@@ -2,7 +2,7 @@
 
     2026-11-23 06:00:00.123 INFO  web/0 gen=1 pid=4711 ready on epoll
 
-A supervisor that blocks in write(2) because nobody reads its stderr supervises nothing. So a record is written only
+A supervisor that blocks in write(2) because its stderr is not read supervises nothing. So a record is written only
 when poll(2) says that the descriptor has room, and in pieces that a pipe takes whole (PIPE_BUF, pipe(7)); what does
 not fit is counted, and the count is the first thing written when there is room again.
 """

@@ -118,7 +118,7 @@ class Seat:
     graceful_timeout: float
     """Seconds between the request to drain (SIGTERM) and the supervisor's SIGKILL."""
     record: Record = dataclasses.field(default_factory=_own_record)
-    """What it tells by shared memory; by default memory that nobody reads."""
+    """Its record in shared memory; by default one that is never read."""
     evidence: int = 2
     """Descriptor that the stacks of a stalled loop are written to; standard error by default."""
 

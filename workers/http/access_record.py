@@ -55,7 +55,7 @@ class AccessRecord:
     request_headers: Pairs
     """Names in lower case."""
     head: bytes
-    """The answer's, as it was sent; empty where it is not known or nobody looks at it."""
+    """The answer's, as it was sent; empty where it is not known or not used."""
     scheme: str
     """`http` or `https`."""
     time: float

@@ -129,7 +129,7 @@ class Exchange:
         self.closing = False
         """Whether nothing does but that the connection is to be closed behind it."""
         self.body: deque[bytes] = connection.no_body
-        """What has arrived of the request's body and nobody has taken."""
+        """The part of the request's body that has arrived and was not taken."""
         self.buffered = 0  # bytes in it
         self.complete = False
         """Whether all of the request's body has arrived."""
@@ -158,10 +158,10 @@ class Exchange:
         """More of the body is there, or `complete` has become true."""
 
     def resumed(self) -> None:
-        """The client has taken enough: who waited to send may go on."""
+        """The client has taken enough: wake those that wait to send."""
 
     def disconnected(self) -> None:
-        """`gone` has become true: wake whoever waits."""
+        """`gone` has become true: wake all that wait."""
 
     def peer_done(self) -> bool:
         """The client sends no more: it may be gone, or wait for the answer with its writing half closed.
@@ -387,7 +387,7 @@ class Exchange:
             self.connection.exchange_ended(self)
 
     def fail(self) -> None:
-        """The application failed: 500 if nothing is out yet, else cut the answer so that nobody takes it for whole."""
+        """The application failed: 500 if nothing is out yet, else cut the answer, so that it is not taken for whole."""
         if self.ended or self.gone or self.connection.transport.is_closing():
             return
         if self.answered:

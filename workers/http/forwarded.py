@@ -111,7 +111,7 @@ class Proxies:
     def resolve(
         self, client: Endpoint | None, scheme: str, host: bytes | None, headers: Iterable[tuple[bytes, bytes]]
     ) -> Forwarded:
-        """Return who sent a request, and to what, given the connection's own facts and the request's header fields.
+        """Return client, scheme and host of a request, from the connection's own facts and the header fields.
 
         Header names are in lower case. Several lines of a field are one list. What is malformed counts as not sent.
         """

@@ -16,7 +16,7 @@ _UNKNOWN_METHOD = re.compile(rb"(\S+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
 _LONGEST_METHOD = 32  # bytes; of the registered ones it has 17
 _OTHER_VERSION = re.compile(rb"[A-Z\-]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 # RFC 9110 section 7.2, RFC 3986 section 3.2.2: registered name, IPv4 or bracketed IPv6, with an optional port. No
-# comma, which is allowed in a name that nobody has, but is also how a proxy joins two Host fields
+# comma, which is allowed in a name but never used, and is also how a proxy joins two Host fields
 _HOST = re.compile(rb"(?:(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)", re.DOTALL)
 # RFC 3986: what a path and a query may consist of; `"<>\^`{|}` are sent by browsers and let through as they are

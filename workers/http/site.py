@@ -126,7 +126,7 @@ class Site:
         exchange.said = said
 
     def opened(self, connection: HttpConnection) -> None:
-        """A connection begins: set its first deadline. The clock comes first, for it stands while nobody is watched."""
+        """A connection begins: set its first deadline. Start the clock before, which stands while there are none."""
         self.clock.watch(connection)
         connection.deadline = self.header_deadline()
         if self.draining:

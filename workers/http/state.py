@@ -168,7 +168,7 @@ class State:
         self._lingering = False
         self._head_timed = True  # the deadline for the head of a request is set
         self._replaying = False  # a stand-in head is parsed, see `_resume_after_upgrade`
-        self._rest = b""  # bytes for whoever gets the connection after an upgrade
+        self._rest = b""  # bytes for the next owner of the connection, after an upgrade
         self._waits_for_body = False
         self._body_since = 0.0
         self._body_mark = 0

@@ -1,4 +1,4 @@
-"""Whose turn it is: answers in the order of their requests, refusals in their place, reading and writing in balance."""
+"""Turns: answers in the order of their requests, refusals in their place, reading and writing in balance."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Turns(Intake):
             self._queue.remove(broken)
 
     def _take_over(self, broken: Exchange) -> None:
-        """The body of the current exchange is broken: nobody but us answers it now."""
+        """The body of the current exchange is broken: the server answers it now."""
         if broken.answered:
             self.abort()
         else:

@@ -71,7 +71,7 @@ class Closed(NamedTuple):
     """The client's; where the connection failed, the one it was told; 1005: it gave none; 1006: it just ended."""
     reason: str
     failed: bool
-    """Whether the client broke the rules: it may still be sending, and nobody listens."""
+    """Whether the client broke the rules: it may still be sending, and is not read."""
 
 
 class WebSocket:

@@ -1,6 +1,6 @@
 """The event loop of ours: asyncio, greenlets and lean streams on one thread, over any of the three pollers.
 
-    watch          one file descriptor and who waits for it; the registry that arms and disarms the poller
+    watch          one file descriptor and its waiters; the registry that arms and disarms the poller
     selector       the selector inside `asyncio.SelectorEventLoop`: calls waiters back directly, hands asyncio its own
     loop           `HubLoop`: that asyncio loop
     reactor        the same registry over `add_reader`/`add_writer`, for asyncio's own loop and uvloop

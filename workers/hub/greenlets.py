@@ -24,7 +24,7 @@ Link = Callable[["Greenlet"], object]
 class Greenlet(greenlet.greenlet):
     """A function that runs in a greenlet of its own, started by the loop's next turn.
 
-    Its end is never the loop's: an exception is kept for `get`, and logged if nobody can see it otherwise.
+    Its end is never the loop's: an exception is kept for `get`, and logged if it would be lost otherwise.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ def _wait_for(
         try:
             parking.wait(timeout)
         except TimeoutError:
-            if timeout is None:  # thrown in by somebody, not ours
+            if timeout is None:  # thrown in by other code, not ours
                 raise
         finally:
             for item in waiting:

@@ -1,7 +1,7 @@
 """How much is read at once from a connection that has more: as much as its protocol takes quickly.
 
 A client chooses what its bytes cost: 256 KiB of a body take microseconds, as empty WebSocket frames a quarter of a
-second, in which nobody else is served.
+second, in which no other client is served.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Socket(_base):
         """`lingering.forks` at the accept of a connection, else `NEVER`."""
         super().__init__(family, type, proto, fileno)
         self._is_due = self._runtime.turn.is_due
-        self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None for ever, 0 not at all
+        self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None forever, 0 not at all
         if type != -1 and type & socket.SOCK_NONBLOCK:
             self._patience = 0.0
         _base.setblocking(self, False)
@@ -458,7 +458,7 @@ class Socket(_base):
     # -- the rest of the surface ---------------------------------------------------------------------------------
 
     def settimeout(self, value: float | None, /) -> None:
-        """Seconds each call may wait; None for ever, 0 for not at all."""
+        """Seconds each call may wait; None forever, 0 for not at all."""
         if value is not None and not value >= 0:
             raise ValueError("Timeout value out of range")
         self._patience = None if value is None else float(value)

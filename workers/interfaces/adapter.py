@@ -15,7 +15,7 @@ class Adapter:
     """One per worker, for all its listeners. An interface overrides what it needs."""
 
     guessed = False
-    """Whether nobody said what kind the target is."""
+    """Whether the kind of the target was guessed."""
 
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""

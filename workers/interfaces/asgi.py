@@ -292,7 +292,7 @@ class AsgiExchange(Exchange):
             self.wake_waiters()
 
     def _ignore(self, kind: str) -> None:
-        """What comes behind the end is ignored, says the specification; who wonders where it went finds one line."""
+        """Ignore messages behind the end, as the specification says, and log that once."""
         if not self._warned:
             self._warned = True
             _log.warning("ignoring %s behind the end of the answer to %s %s", kind, self.method, self._shown)
@@ -330,7 +330,7 @@ class AsgiExchange(Exchange):
             os.close(fd)
 
     async def _send_unsized(self, fd: int) -> None:
-        """Send a file that says it is empty: it is, or it is one of the kernel's, whose size nobody knows (proc(5))."""
+        """Send a file that says it is empty: it is, or it is one of the kernel's, whose size is unknown (proc(5))."""
         while block := os.read(fd, _BLOCK):
             self.write(block, more=True)
             await self._wait_for_room()
@@ -353,12 +353,12 @@ class AsgiExchange(Exchange):
     body_arrived = resumed = disconnected = Exchange.wake_waiters
 
     def peer_done(self) -> bool:
-        """A client that ends its half mostly is gone: who waits for that hears so; who answers is let."""
+        """A client that ends its half mostly is gone: tell a `receive` that waits for that; answers go on."""
         self.interrupt()
         return True
 
     def interrupt(self) -> None:
-        """Who waits for the client hears that it is gone."""
+        """Tell a `receive` that waits that the client is gone."""
         self._interrupted = True
         self.wake_waiters()
 

@@ -238,7 +238,7 @@ class WebSocketExchange(Conversation):
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
     def wake(self) -> None:
-        """Let whoever waits go on in the loop's next turn."""
+        """Let waiters go on in the loop's next turn."""
         self.wake_waiters()
         if self.messages:
             self._gate.open_soon()

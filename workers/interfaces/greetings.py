@@ -130,7 +130,7 @@ class _Greeting:
     def _ended(self) -> None:
         if self._is_begun:
             self.refuse("it ended within its PROXY header")
-        else:  # who only looks whether somebody listens
+        else:  # a probe of the port
             self.close()
 
     def refuse(self, reason: str) -> None:

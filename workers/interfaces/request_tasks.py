@@ -10,8 +10,8 @@ An application that sets a task factory wants to see all tasks made, so with one
 the factory.
 
 What a request leaves behind must not be found by the next one. So a context that it has changed is not used again,
-nor a task that somebody still refers to when the request is over, strongly or weakly (as the keys of a dict do), that
-was given an attribute or a name, or that was cancelled. What cannot be seen is that somebody has noted `id(task)`: the
+nor a task with other references when the request is over, strongly or weakly (as the keys of a dict do), that
+was given an attribute or a name, or that was cancelled. What cannot be seen is a note of `id(task)`: the
 next request may have the same. With ordinary tasks it may as well, for the memory of one that has ended is used again.
 
 Benchmark: `python -m benchmarks asgi`.
@@ -31,7 +31,7 @@ _leave_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task
 _weak_references = weakref.getweakrefcount
 _NOTHING: Any = object()
 NAME = "request"
-"""Of a task that nobody has named yet."""
+"""Of a task that has no name yet."""
 
 
 class RequestTasks:
@@ -67,13 +67,13 @@ class RequestTasks:
             _leave_task(loop, task)
             host.coroutine = None
             if (
-                getrefcount(task) != references  # somebody has kept the task
+                getrefcount(task) != references  # a reference is kept
                 or _weak_references(task) != weak_references
                 or host.marked
                 or task.get_name() is not NAME
                 or host.cancelled is not None
                 or (self._differs(host.context) if self._has_values else host.context != self._pristine)
-                or task._callbacks  # somebody waits for the end of the task
+                or task._callbacks  # its end is waited for
                 or (host.wakeup is None and _is_cancelled(task))
             ):
                 host.retire()
@@ -247,7 +247,7 @@ class Host(Coroutine[Any, Any, None]):
             return False
         if self.cancelled is None:
             self.cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        if self.coroutine is None:  # nothing runs in its name: somebody cancels all tasks
+        if self.coroutine is None:  # nothing runs in its name: all tasks are being cancelled
             self._tasks.drop(self)
             self.result = self._raise_cancelled
             self._loop.call_soon(self._open)

@@ -45,7 +45,7 @@ class Runner(Protocol):
     """
 
     running: set[WsgiExchange]
-    """The requests whose application has not returned, but for the one that runs just now without having waited yet."""
+    """Requests in progress, except the one running now."""
     is_direct: bool
     """Whether applications run in the loop's thread: what `call` calls can be called as well."""
     concurrent: bool
@@ -256,7 +256,7 @@ class ThreadRunner(_Base):
         self._calls.append((function, args))
         if not self._scheduled:
             self._scheduled = True
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends, and nobody is left to tell
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
                 self._loop.call_soon_threadsafe(self._answer)
 
     def _answer(self) -> None:

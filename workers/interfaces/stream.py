@@ -58,7 +58,7 @@ class SyncStream(Adapter):
 class AsyncStream(Adapter):
     """Runs a coroutine handler in a task per connection.
 
-    As with `asyncio.start_server`, a handler that returns leaves the connection open for whoever still holds its
+    As with `asyncio.start_server`, a handler that returns leaves the connection open for code that still holds its
     writer; one that raises has it closed.
     """
 

@@ -33,7 +33,7 @@ from hybrid.workers.runtime import Accepted, Runtime
 if TYPE_CHECKING:
     from hybrid.workers.http.access import AccessLog
 
-THREADS = 8  # of the pool for WSGI where requests run in threads and nobody said how many
+THREADS = 8  # of the pool for WSGI where requests run in threads and --threads is not given
 _GREEN_LOOPS = frozenset({"select", "poll", "epoll", "gevent"})  # where a WSGI request can wait in a greenlet
 _MOST_FACTS = 64  # addresses of ours whose part of the environ is kept
 _log = logging.getLogger("hybrid")
@@ -192,7 +192,7 @@ class Asgi(Web):
         """Whether what runs is being cancelled."""
         self.tasks = RequestTasks(runtime.loop)
         self.sent = drained(runtime.loop)
-        """What `send` returns when nobody has to wait."""
+        """The awaitable that `send` returns if there is nothing to wait for."""
         self.site = self._new_site(AsgiExchange, WebSocketExchange)
         self._lifespan = Lifespan(application, settings.lifespan)
         self._working: set[asyncio.Task[None]] = set()  # requests that wait for something

@@ -295,7 +295,7 @@ def _status(status: str) -> tuple[bytes, int]:
 def _learn(name: bytes) -> str:
     global _keys  # bound anew, for other threads look into it
     key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
-    if len(_keys) >= _MOST_KEYS:  # somebody invents names: forget them, else nothing new would be learnt for good
+    if len(_keys) >= _MOST_KEYS:  # a client invents names: forget them, or no new ones could be kept
         _keys = _OWN_KEYS.copy()
     _keys[name] = key
     return key

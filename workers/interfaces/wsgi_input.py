@@ -1,6 +1,6 @@
 """`wsgi.input`: the request's body as a file that blocks like one (PEP 3333, "Input and Error Streams").
 
-The end of the body is the end of the file, chunked bodies included, and nobody can read into the next request.
+The end of the body is the end of the file, chunked bodies included, and no read goes on into the next request.
 """
 
 from __future__ import annotations

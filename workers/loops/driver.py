@@ -92,5 +92,5 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        # A task may refuse to be cancelled; whoever ends this process does not wait for ever either
+        # A task may refuse to be cancelled; the process must end all the same
         loop.run_until_complete(asyncio.wait(tasks, timeout=1))
