@@ -163,6 +163,11 @@ class Exchange:
     def disconnected(self) -> None:
         """`gone` has become true: wake all that wait."""
 
+    @property
+    def owed(self) -> int:
+        """Bytes of the current WebSocket frame that have not come yet; 0 where the application parses frames itself."""
+        return 0
+
     def peer_done(self) -> bool:
         """The client sends no more: it may be gone, or wait for the answer with its writing half closed.
 
