@@ -558,7 +558,7 @@ def test_a_greenlet_of_a_request_sees_no_event_loop_either() -> None:
         start_response("200 OK", PLAIN)
         return [done.encode()]
 
-    with serving_wsgi(application, PLACES[0][0], 0) as server:
+    with serving_wsgi(application, "epoll", 0) as server:
         assert server.get().body == b"done"
         assert server.get().body == b"done"
 

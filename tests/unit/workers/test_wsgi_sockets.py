@@ -16,7 +16,7 @@ from support.wsgi import PLACES, Server, serving_wsgi
 
 ASK = HANDSHAKE + b"\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
-LOOP = PLACES[0][0]
+LOOP = "epoll"  # where the loop makes no difference
 
 
 def ask(server: Server, request: bytes = ASK) -> bytes:
