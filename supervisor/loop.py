@@ -178,6 +178,7 @@ class Shell:
         self._code: Exit | None = None  # once the machine has finished
         self._forking.foreign.append(succession.close)
         self._is_bereaved = False  # a child has died, and its leftovers are not yet looked for
+        self._heirs: frozenset[int] = frozenset()  # workers of a dead zygote: they go on using its leftovers
         self._orphans_due: float | None = None  # when leftovers that were told to end are looked at again
 
     def run(self) -> Exit:
@@ -347,6 +348,9 @@ class Shell:
         deaths = self._kernel.reap(self._crew.pids)
         self._is_bereaved |= bool(deaths)
         lines = {pid: self._crew.remove(pid) for pid, _ in deaths}
+        for line in lines.values():
+            if line.slot == ZYGOTE:
+                self._heirs |= self._crew.workers_of(line.generation)
         for pid, how in deaths:
             line = lines[pid]
             self._inquest.close(pid)
@@ -359,8 +363,8 @@ class Shell:
         """End the leftovers of dead children; not while a zygote forks, as its workers are orphans for a moment."""
         if self._crew.expects:
             return
-        due = self._kernel.end_orphans(self._crew.pids, is_bereaved=self._is_bereaved)
-        self._is_bereaved = False
+        due = self._kernel.end_orphans(self._crew.pids, is_bereaved=self._is_bereaved, heirs=self._heirs)
+        self._is_bereaved, self._heirs = False, frozenset()
         self._orphans_due = None if due is None else self._kernel.now() + due
 
     def _on_request(self, desk: Desk) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import heapq
 from collections.abc import Iterator, Sequence
 
+from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.watch.evidence import Evidence
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Adopt, Drain, Learn, Message, Ping, Promote
@@ -106,6 +107,10 @@ class Crew:
     def expects(self) -> bool:
         """Whether a zygote was asked for a worker that has not said its pid yet."""
         return bool(self._births)
+
+    def workers_of(self, generation: int) -> frozenset[int]:
+        """Return the pids of a generation's workers."""
+        return frozenset(pid for pid, line in self if line.slot != ZYGOTE and line.generation == generation)
 
     def slots_expected(self) -> tuple[int, ...]:
         """Return the slots of such workers."""

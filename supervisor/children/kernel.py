@@ -24,10 +24,10 @@ The contract; each clause has a test of the same number that runs over `LinuxKer
    11. `adopt_orphans(True)` makes processes whose parent dies, and that descend from this one, its children, until
        `adopt_orphans(False)` (PR_SET_CHILD_SUBREAPER, prctl(2)). `is_child(pid)` tells whether a process is a child
        of this one, alive or not yet reaped; any number may be asked for.
-       `end_orphans(pids, is_bereaved)` takes note of orphans adopted since its last call; `pids` are our own
-       children. With `is_bereaved`, after the death of a child, forks among them that have stayed in our session get
-       SIGTERM, and SIGKILL a second later; so do the orphans that these leave in turn. It returns the seconds until
-       it must be called again, None if none is being ended.
+       `end_orphans(pids, is_bereaved, heirs)` takes in those adopted since it was last called. With `is_bereaved`,
+       after the death of a child, forks among them that have stayed in our session get SIGTERM, and a second later
+       SIGKILL, and so does what those leave; with `heirs`, when none of these is in `pids` any more. It returns the
+       seconds until it must be called again, None if nothing is to end.
    12. `close()` gives back what was taken: signal handlers, wake-up descriptor, signal mask. It may be called twice.
 """
 
@@ -82,8 +82,8 @@ class Kernel(Protocol):
     def adopt_orphans(self, wanted: bool) -> None:
         """Be the parent of descendants whose own parent dies, or no longer (clause 11)."""
 
-    def end_orphans(self, pids: Collection[int], *, is_bereaved: bool) -> float | None:
-        """End the forks that a dead child has left; return the seconds until the next call (clause 11)."""
+    def end_orphans(self, pids: Collection[int], *, is_bereaved: bool, heirs: Collection[int] = ()) -> float | None:
+        """End what a child other than `pids` has left; return the seconds until the next call (clause 11)."""
 
     def is_child(self, pid: int) -> bool:
         """Whether a process is a child of this one (clause 11)."""
@@ -222,9 +222,9 @@ class LinuxKernel:
         """Be the parent of descendants whose own parent dies, or no longer."""
         self._orphans.adopt(wanted)
 
-    def end_orphans(self, pids: Collection[int], *, is_bereaved: bool) -> float | None:
-        """End the forks that a dead child has left; return the seconds until the next call, None if there are none."""
-        return self._orphans.end(pids, is_bereaved=is_bereaved)
+    def end_orphans(self, pids: Collection[int], *, is_bereaved: bool, heirs: Collection[int] = ()) -> float | None:
+        """End what a dead child has left; return the seconds until the next call, None if nothing is to end."""
+        return self._orphans.end(pids, is_bereaved=is_bereaved, heirs=heirs)
 
     def is_child(self, pid: int) -> bool:
         """Whether a process is a child of this one, alive or not yet reaped."""

@@ -15,7 +15,8 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from hybrid.workers.contract import log
 
@@ -104,11 +105,22 @@ def _place(frame: types.FrameType | None) -> str:
     return "" if found is None else f" ({found.f_code.co_filename}:{found.f_lineno}, in {found.f_code.co_name})"
 
 
+def forget_processes() -> None:
+    """Let this process's exit handlers end no process of its parent's: a plain fork has the parent's list of them.
+
+    `multiprocessing` terminates daemonic ones there and joins the others, which only their parent can.
+    """
+    for children in _families():
+        children.clear()
+
+
 def _processes() -> list[str]:
     """Return the processes of `multiprocessing` and its kin that are still there."""
-    found = []
+    return [f"process {child.pid} {child.name!r}" for children in _families() for child in tuple(children)]
+
+
+def _families() -> Iterator[set[Any]]:
     for name in ("multiprocessing.process", "multiprocess.process"):
-        module = sys.modules.get(name)
-        children = set() if module is None else set(getattr(module, "_children", ()))
-        found += [f"process {child.pid} {child.name!r}" for child in children]
-    return found
+        children = getattr(sys.modules.get(name), "_children", None)
+        if children is not None:
+            yield children

@@ -1,8 +1,10 @@
 """Orphans: children of this process that it has not forked, because their parents died while it wanted such.
 
-A zygote's workers come this way, and so do processes of the application. Those of a pool whose worker was killed are
-ended: forks of a worker, or processes of `multiprocessing`, that became ours when a worker died. Daemons, which have a
-session of their own (setsid(2)), and programs that were executed are only reaped.
+A zygote's workers come this way, and so does what applications leave: the processes of a pool whose worker was killed,
+and what has run in the background. The former are ended. They are forks of a worker, or processes of `multiprocessing`,
+that became ours when one died. What a zygote leaves, such as a manager that the import has started, its workers go on
+using: it ends with the last of them. A process in a session of its own (setsid(2)) is a daemon, and a program that was
+executed has a life of its own: those are reaped, and otherwise left alone.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class Orphans:
         self._wanted = False
         self._known: set[int] = set()  # children that were there before, or were forked since
         self._adopted: set[int] = set()  # those that came besides, and are to be reaped
+        self._kept: dict[int, frozenset[int]] = {}  # those of them that end with the last of these children
         self._ending: dict[int, float] = {}  # those of them that were told to end -> when SIGKILL follows, monotonic
         self._is_bereaved = False  # one of those has died, and may have left others
 
@@ -63,12 +66,14 @@ class Orphans:
                 is_gone = True
             if is_gone:
                 self._adopted.remove(pid)
+                self._kept.pop(pid, None)
                 self._is_bereaved |= self._ending.pop(pid, None) is not None
 
-    def end(self, others: Collection[int], *, is_bereaved: bool) -> float | None:
-        """Take note of new orphans; after the death of a worker, tell those to end.
+    def end(self, others: Collection[int], *, is_bereaved: bool, heirs: Collection[int] = ()) -> float | None:
+        """Take in what was adopted since the last time; where a child has died, tell its leftovers to end.
 
-        Returns the seconds until the next call; None if none is being ended.
+        `heirs` are children that use them too: those leftovers are told when the last of these has died.
+        Returns the seconds until this is to be called again; None: nothing is left that was told to end.
         """
         if not self._wanted:
             return None
@@ -79,7 +84,10 @@ class Orphans:
         now = time.monotonic()
         if is_bereaved or self._is_bereaved:
             self._is_bereaved = False
-            for pid in filter(_is_leftover, added):
+            self._kept |= dict.fromkeys(filter(_is_leftover, added), frozenset(heirs))
+        for pid, users in tuple(self._kept.items()):
+            if users.isdisjoint(others):
+                del self._kept[pid]
                 _send(pid, signal.SIGTERM)
                 self._ending[pid] = now + PATIENCE
         for pid, when in self._ending.items():

@@ -23,6 +23,7 @@ zygote has forked is settled already. It waits until it is the supervisor's chil
   7. ask for SIGTERM when the supervisor dies: a fork clears that (prctl(2))
   8. look whether the supervisor still lives
  10. log under this worker's name; what the application has changed about the log stays
+     forget the zygote's processes, which the exit handlers of `multiprocessing` would end
      say `Born`
  11. run the body
  12. the same, with the exit handlers that the application added when the zygote imported it, or later
@@ -46,7 +47,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from hybrid.supervisor.children.environment import change_account
-from hybrid.supervisor.children.leaving import end_interpreter
+from hybrid.supervisor.children.leaving import end_interpreter, forget_processes
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
@@ -110,6 +111,7 @@ def be_born(seat: Seat, settings: Settings, body: Body) -> int | Promotion:
     if not is_child_of(seat.supervisor_pid):
         return Exit.ORPHANED
     log.relabel(settings.log_format, seat.labels)
+    forget_processes()
     try:
         seat.channel.send_nowait(Born(os.getpid()))
     except ChannelClosed:

@@ -188,7 +188,7 @@ class FakeKernel:
     def adopt_orphans(self, wanted: bool) -> None:
         self.adopts_orphans = wanted
 
-    def end_orphans(self, pids: Collection[int], *, is_bereaved: bool) -> float | None:
+    def end_orphans(self, pids: Collection[int], *, is_bereaved: bool, heirs: Collection[int] = ()) -> float | None:
         return None
 
     def is_child(self, pid: int) -> bool:

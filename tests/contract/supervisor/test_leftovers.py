@@ -85,6 +85,15 @@ def test_11_an_orphan_that_was_there_before_a_death_is_left_alone(kernel: LinuxK
     assert kernel.is_child(pid)
 
 
+def test_11_what_other_children_use_too_ends_with_the_last_of_them(kernel: LinuxKernel, leave: Leave) -> None:
+    pid = leave(waits)
+    heirs = [2_000_001, 2_000_002]
+    assert kernel.end_orphans(heirs, is_bereaved=True, heirs=heirs) is None
+    assert kernel.end_orphans(heirs[1:], is_bereaved=True) is None
+    assert kernel.end_orphans([], is_bereaved=True) is not None
+    eventually(lambda: is_reaped(kernel, pid), "it has ended")
+
+
 @pytest.mark.parametrize("does", [becomes_a_daemon, executes])
 def test_11_daemons_and_executed_programs_are_left_alone_and_reaped(
     does: Callable[[], None], kernel: LinuxKernel, leave: Leave
