@@ -205,7 +205,7 @@ class Shell:
     def _turn(self) -> None:
         deadline = self._machine.deadline()
         ready = self._wait(deadline, self._inquest.due, self._herald.due, self._crew.due, self._orphans_due)
-        for name in self._kernel.take_signals():
+        for name in _in_order(self._kernel.take_signals()):
             self._on_signal(name)
         for fd in ready or ():
             self._on_readable(fd)
@@ -563,6 +563,14 @@ class Shell:
             self._kernel.reap(())
         self._kernel.adopt_orphans(False)
         self._succession.close()
+
+
+def _in_order(names: list[str]) -> list[str]:
+    """Put SIGINT before a SIGTERM of the same moment: a process manager passes Ctrl-C on, and it is not the second.
+
+    Of two signals that are pending at once the later one's handler runs first.
+    """
+    return sorted(names, key=lambda name: name != "SIGINT") if "SIGTERM" in names else names
 
 
 def _event_of(pid: int, message: Message) -> ev.Event | None:

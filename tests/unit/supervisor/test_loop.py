@@ -82,6 +82,18 @@ def test_the_second_interrupt_kills_who_still_drains(kernel: FakeKernel, log: Lo
     assert kernel.now() < 1010
 
 
+def test_an_interrupt_and_a_request_to_stop_at_the_same_moment_are_one(kernel: FakeKernel, log: Log) -> None:
+    """A process manager sends SIGTERM when it gets Ctrl-C; of signals that are pending the order is not known."""
+
+    def both() -> None:
+        kernel.receives("SIGTERM")
+        kernel.receives("SIGINT")
+
+    kernel.at(1, both)
+    assert run(kernel) is Exit.OK
+    assert not any("stopping at once" in line for line in log())
+
+
 def test_a_target_that_cannot_be_loaded_ends_the_start_in_one_line(kernel: FakeKernel, log: Log) -> None:
     kernel.on_fork(lambda pid: kernel.says_failed(pid, Exit.TARGET, "no module named app"))
     assert run(kernel) is Exit.TARGET
