@@ -94,8 +94,11 @@ def _reduced(value: Any) -> Any:
     """Say how an object is pickled whose class has `__getattr__` (a `reducer_override`; others: as usual).
 
     To load it, pickle asks the object, which is empty at that moment, for `__setstate__`. A `__getattr__` that needs an
-    attribute of the object then calls itself until the stack ends (Starlette's `State`).
+    attribute of the object then calls itself until the stack ends (Starlette's `State`). Classes travel as ever, those
+    whose metaclass has `__getattr__` too (enumerations before Python 3.12, models of pydantic).
     """
+    if isinstance(value, type):
+        return NotImplemented
     kind: Any = type(value)
     is_plain = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
     if not is_plain or not hasattr(kind, "__getattr__") or hasattr(kind, "__setstate__"):

@@ -31,6 +31,17 @@ class Asking:
         return self.inner
 
 
+class AnsweringMeta(type):
+    """As pydantic's, and that of enumerations before Python 3.12."""
+
+    def __getattr__(cls, name: str) -> object:
+        raise AttributeError(name)
+
+
+class Answering(metaclass=AnsweringMeta):
+    pass
+
+
 class Slotted:
     __slots__ = ("inner",)
 
@@ -82,6 +93,10 @@ def test_an_object_whose_getattr_needs_its_attributes_travels(kind: type[Any]) -
 
 def test_a_container_with_a_getattr_keeps_its_items() -> None:
     assert dill.loads(pickled(Listing([1, 2])))() == [1, 2]
+
+
+def test_a_class_whose_metaclass_has_a_getattr_travels() -> None:
+    assert dill.loads(pickled(lambda: Answering))() is Answering
 
 
 def test_the_state_of_starlette_travels() -> None:
