@@ -68,8 +68,11 @@ def run(check: bool, bind: tuple[str, ...], service: str, **values: Any) -> int:
         click.echo(api.check(configured))
         return int(api.Exit.OK)
     if reloading is not None:
-        return reload(configured, reloading.watched(configured))
-    return int(api.Supervisor(configured).run())
+        code = reload(configured, reloading.watched(configured))
+    else:
+        code = int(api.Supervisor(configured).run())
+    _be_deaf()
+    return code
 
 
 def _default_binds() -> tuple[str, ...]:
@@ -113,6 +116,12 @@ def loops() -> int:
         if row.problem is not None:
             click.echo(f"\n{row.name} is not usable here: {row.problem}")
     return int(api.Exit.OK)
+
+
+def _be_deaf() -> None:
+    """Let no signal change the exit code of a service that has ended: Python takes some milliseconds to go."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
