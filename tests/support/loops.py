@@ -26,10 +26,14 @@ def _chosen() -> tuple[str, ...]:
 
 
 def _whole() -> tuple[str, ...]:
-    return _chosen() if MATRIX else (DEFAULT,)
+    return _chosen() if _is_asked() else (DEFAULT,)
 
 
-MATRIX = bool(os.environ.get("HYBRID_TEST_LOOP"))
+def _is_asked() -> bool:
+    return bool(os.environ.get("HYBRID_TEST_LOOP"))
+
+
+MATRIX = _is_asked()
 """Whether every test of a loop, or of all, is asked for, those that take long among them."""
 LOOPS = _chosen()
 WHOLE = _whole()

@@ -27,6 +27,8 @@ KEY = "werkzeug.socket"
 """Where the environ has the socket."""
 MOST = 1000
 """WebSockets of one worker that may have threads of their own."""
+LAST_WORDS = 0.1
+"""Seconds that a thread of a library has for sending after the application has returned."""
 _TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 _log = logging.getLogger("hybrid")
 
@@ -153,10 +155,22 @@ class SocketExchange(WsgiExchange):
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
     def _returned(self) -> None:
-        """The application has returned: send what is queued, then close."""
+        """The application has returned: close soon.
+
+        simple-websocket tells the application of the client's close before its thread has sent the answer to it.
+        """
         bridge = self._bridge
         assert bridge is not None
         if bridge.is_used() and not (self.gone or self.ended):
+            self.connection.site.loop.call_later(LAST_WORDS, self._close_up)
+        else:
+            bridge.close()
+
+    def _close_up(self) -> None:
+        """Send what is queued, then close, unless the library has closed its socket meanwhile."""
+        bridge = self._bridge
+        assert bridge is not None
+        if not (self.gone or self.ended):
             self.closed()
         bridge.close()
 
