@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
 import pytest
+from support.service import descriptors, eventually
 
 from hybrid.changes import Watched, batches, describe, watched_for
 from hybrid.config import ConfigError, Service
@@ -116,9 +118,11 @@ def test_a_change_is_described_by_its_first_file(tmp_path: Path) -> None:
 def test_batches_come_without_changes_too_and_tell_of_a_file_below(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     until = time.monotonic() + 20
+    before = descriptors(os.getpid())
     with contextlib.closing(batches((tmp_path,))) as stream:
         assert next(stream) == frozenset()
         (tmp_path / "deep/x.py").write_text("1")
         while not (batch := next(stream)):
             assert time.monotonic() < until
     assert tmp_path / "deep/x.py" in batch
+    eventually(lambda: descriptors(os.getpid()) <= before, "the thread of watchfiles has closed its descriptors")
