@@ -41,7 +41,7 @@ def begin_stop(process: HybridProcess) -> None:
     """Ask for a graceful stop, and wait until each worker has taken note of it."""
     count = len(process.worker_pids())
     process.signal(signal.SIGTERM)
-    process.wait_for_log(r"draining \d+ connections \(SIGTERM\)", count=count)
+    process.wait_for_log(r"draining \d+ connections", count=count)
 
 
 def test_handlers_in_flight_finish_and_are_answered(target: str, loop: str, tmp_path: Path) -> None:
