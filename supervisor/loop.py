@@ -21,6 +21,7 @@ from hybrid.supervisor.contact.control import Control
 from hybrid.supervisor.contact.desk import Desk
 from hybrid.supervisor.contact.herald import Herald
 from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
+from hybrid.supervisor.contact.roll_call import RollCall
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.machine import MAX_WORKERS, Machine, Phase
 from hybrid.supervisor.core.status import Status, with_record
@@ -168,7 +169,7 @@ class Shell:
         self._lookout = Lookout(self._crew.board, settings.stall_threshold, settings.slowest)
         self._inquest = Inquest(kernel, self._crew)
         self._herald = Herald(succession.notifier, self._machine)
-        self._desk = None if control is None else Desk(control, self._machine, self._status)
+        self._desk = None if control is None else self._open_desk(control)
         self._has_told_steering = False
         self._scheme = ""  # `http` or `https` once a worker has said so
         self._has_told_urls = False
@@ -180,6 +181,9 @@ class Shell:
         self._is_bereaved = False  # a child has died, and its leftovers are not yet looked for
         self._heirs: frozenset[int] = frozenset()  # workers of a dead zygote: they go on using its leftovers
         self._orphans_due: float | None = None  # when leftovers that were told to end are looked at again
+
+    def _open_desk(self, control: Control) -> Desk:
+        return Desk(control, self._machine, self._status, RollCall(self._crew))
 
     def run(self) -> Exit:
         """Run until the machine finishes; return its exit code. Blocks. No worker is left when it returns."""
@@ -202,9 +206,15 @@ class Shell:
         finally:
             self._clear()
 
+    @property
+    def _desk_due(self) -> float | None:
+        return None if self._desk is None else self._desk.due
+
     def _turn(self) -> None:
         deadline = self._machine.deadline()
-        ready = self._wait(deadline, self._inquest.due, self._herald.due, self._crew.due, self._orphans_due)
+        ready = self._wait(
+            deadline, self._inquest.due, self._herald.due, self._crew.due, self._orphans_due, self._desk_due
+        )
         for name in _in_order(self._kernel.take_signals()):
             self._on_signal(name)
         for fd in ready or ():
@@ -242,7 +252,7 @@ class Shell:
     def _tell(self, now: float) -> None:
         """Tell the others how it goes: the embedding process, the service manager, the other supervisor."""
         if self._desk is not None:
-            self._desk.tell()
+            self._desk.tell(now)
         if self._machine.has_started and self._succession.is_waiting:
             self._succession.claim()
         if self._machine.has_started and self._scheme and not self._has_told_urls:

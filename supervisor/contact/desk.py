@@ -14,6 +14,7 @@ from hybrid.supervisor.contact.control import (
     StatusRequest,
     StopRequest,
 )
+from hybrid.supervisor.contact.roll_call import RollCall
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.machine import MAX_WORKERS, Machine, Phase
 from hybrid.supervisor.core.status import Status
@@ -25,10 +26,15 @@ logger = logging.getLogger(LOGGER_NAME)
 class Desk:
     """The talk with one embedding process. No method blocks."""
 
-    def __init__(self, control: Control, machine: Machine, status: Callable[[], Status]) -> None:
+    def __init__(self, control: Control, machine: Machine, status: Callable[[], Status], roll_call: RollCall) -> None:
         self._control = control
         self._machine = machine
         self._status = status
+        self._roll_call = roll_call
+        self._curious: list[int] = []  # ids of the status requests that wait for the roll call
+        self._has_called = False  # it is under way
+        self.due: float | None = None
+        """When to call `tell`, at the latest, in monotonic seconds; None: when something has happened."""
         self._scaling: list[int] = []  # ids of the scale requests that wait for the machine to settle
         self._has_told_start = False
 
@@ -50,8 +56,8 @@ class Desk:
             return None
         return None if request is None else self._event_of(request)
 
-    def tell(self) -> None:
-        """Tell what has become true: that all serve for the first time, that a scaling is done."""
+    def tell(self, now: float) -> None:
+        """Tell what has become true: that all serve for the first time, that a scaling is done, what runs."""
         if self._machine.has_started and not self._has_told_start:
             self._has_told_start = True
             self._control.started(self._status().addresses)
@@ -59,6 +65,22 @@ class Desk:
             for number in self._scaling:
                 self._control.answer(number)
             self._scaling.clear()
+        self.due = None
+        if self._curious:
+            self._answer_curious(now)
+
+    def _answer_curious(self, now: float) -> None:
+        """Tell what runs, once the workers have been asked for the numbers of this moment."""
+        if not self._has_called:
+            self._has_called = True
+            self._roll_call.begin(self._machine.serving(), now)
+        if not self._roll_call.is_over(now):
+            self.due = self._roll_call.due(now)
+            return
+        self._has_called = False
+        for number in self._curious:
+            self._control.answer_status(number, self._status())
+        self._curious.clear()
 
     def tell_end(self, code: int, reason: str) -> None:
         """Tell that the supervisor ends, and why."""
@@ -71,7 +93,7 @@ class Desk:
     def _event_of(self, request: Request) -> ev.Event | None:
         match request:
             case StatusRequest(number):
-                self._control.answer_status(number, self._status())
+                self._curious.append(number)
                 return None
             case ScaleRequest(number, workers):
                 return self._scale(number, workers)

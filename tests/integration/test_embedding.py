@@ -601,3 +601,10 @@ def test_an_object_that_no_worker_can_have_is_named(script: Callable[..., Hybrid
     assert (
         "ConfigError: target: __main__:Application cannot be sent to a worker: cannot pickle 'socket'" in process.stderr
     )
+
+
+def test_the_status_counts_the_connection_that_was_just_served() -> None:
+    with Supervisor(service_of(echo, workers=2)) as running:
+        for served in range(1, 6):
+            assert ask(address_of(running), b"x") == b"x"
+            assert sum(worker.requests for worker in running.status().workers) == served

@@ -98,9 +98,10 @@ def test_a_status_tells_the_workers(kernel: FakeKernel, log: Log, control: Line,
     assert answer["result"]["service"] == "chat"
     # nothing on the scoreboard: fakes do not write
     empty = [None, 0, 0, 0, 0.0, 0]
+    # a tenth of a second later: fakes do not answer the roll call
     assert answer["result"]["workers"] == [
-        [0, 1, 4711, "ready", 2.5, 0, *empty],
-        [1, 1, 4712, "ready", 2.5, 0, *empty],
+        [0, 1, 4711, "ready", pytest.approx(2.6), 0, *empty],
+        [1, 1, 4712, "ready", pytest.approx(2.6), 0, *empty],
     ]
 
 

@@ -1,0 +1,49 @@
+"""The roll call: every worker that serves brings its record up to date, before somebody is told what it says.
+
+Some numbers of a record are written when the worker answers a `Ping`, which it gets three times a second otherwise. A
+worker whose loop does not turn answers late: its record is told as it is then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hybrid.supervisor.children.crew import Crew
+from hybrid.workers.contract.scoreboard import ANSWERED, ASKED
+
+PATIENCE = 0.1  # seconds a roll call may take
+_LOOK = 0.005  # seconds between looks for the answers
+
+
+class RollCall:
+    """One at a time. No method blocks; times are monotonic seconds."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._asked: dict[int, float] = {}  # pid -> when it was asked; those that have not answered
+        self._ends = 0.0
+
+    def begin(self, pids: Iterable[int], now: float) -> None:
+        """Ask these workers, which serve. One that was asked just now, and has not answered, is not asked again."""
+        self._ends = now + PATIENCE
+        for pid in pids:
+            if pid not in self._crew:
+                continue
+            times = self._crew[pid].record.times
+            if times[ASKED] <= times[ANSWERED]:
+                times[ASKED] = now
+                self._crew.ping(pid)
+            self._asked[pid] = times[ASKED]
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether all have answered, or time is up."""
+        for pid, asked in list(self._asked.items()):
+            if pid not in self._crew or self._crew[pid].record.times[ANSWERED] >= asked:
+                del self._asked[pid]
+        if now >= self._ends:
+            self._asked.clear()
+        return not self._asked
+
+    def due(self, now: float) -> float:
+        """Return when to look again."""
+        return min(now + _LOOK, self._ends)
