@@ -82,10 +82,11 @@ class Lives:
         child = core.table.child(pid)
         if child is None or child.is_zygote or core.phase in OVER:
             return
-        core.do(ev.MendListeners())
         if child.state is State.READY:
             core.do(core.drain(child, now))
             self.succeed(child, f"the listening socket {why}", now, what="worker cannot accept connections")
+        if core.phase not in OVER:  # it was one death too many
+            core.do(ev.MendListeners())
 
     def on_failed(self, child: Child, code: int, reason: str) -> None:
         """A worker cannot start, and is about to exit."""

@@ -79,7 +79,7 @@ def test_a_hundred_clients_leave_a_stream_without_an_error(asgi: HybridProcess, 
         for sock in socks:
             read_exactly(sock, 20)
     assert outcomes(asgi, target, CLIENTS) == [(200, "gone")] * CLIENTS
-    assert errors(asgi, target) == []
+    assert errors(asgi, target) == [], asgi.stderr
 
 
 @pytest.mark.parametrize("path", POLLS)
@@ -95,7 +95,7 @@ def test_a_long_poll_that_returns_when_its_client_leaves_is_no_error(asgi: Hybri
     else:
         assert rest == b""
         assert outcomes(asgi, target) == [(None, "gone")]
-    assert errors(asgi, target) == []
+    assert errors(asgi, target) == [], asgi.stderr
 
 
 def test_a_client_that_has_only_closed_its_half_still_gets_an_answer(asgi: HybridProcess) -> None:

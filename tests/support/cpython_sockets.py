@@ -32,12 +32,12 @@ NON_BLOCKING = "the descriptor is always non-blocking"
 HANDLERS_RAISE = "an exception of a signal handler"
 EXPECTED = {
     "NonBlockingTCPTests.testSetBlocking": NON_BLOCKING,
-    "NonBlockingTCPTests.testSetBlocking_overflow": NON_BLOCKING,
     "NonblockConstantTest.test_SOCK_NONBLOCK": NON_BLOCKING,
     "TestExceptions.test_setblocking_invalidfd": NON_BLOCKING,
 }
 """Tests that must fail, and the row of the manual that says why."""
 LEFT_OUT = {
+    "NonBlockingTCPTests.testSetBlocking_overflow": NON_BLOCKING,  # Python 3.13 does not look at it any more
     "GeneralModuleTests.test_sendall_interrupted": HANDLERS_RAISE,
     "GeneralModuleTests.test_sendall_interrupted_with_timeout": HANDLERS_RAISE,
     "TCPTimeoutTest.testInterruptedTimeout": HANDLERS_RAISE,

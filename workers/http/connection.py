@@ -103,7 +103,11 @@ class HttpConnection(Turns):
             return
         self._lingering = True
         self.deadline = self.clock.now + LINGER
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client has reset, and asyncio's transports have not told yet
+            self.drop()
+            return
         self._resume_reading()
 
     def close(self) -> None:

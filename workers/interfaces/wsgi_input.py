@@ -32,6 +32,9 @@ class Input:
         self._at = 0  # how much of it was read: cutting it off each time would copy the rest again and again
         self._ended = False
 
+    def flush(self) -> None:
+        """Do nothing: there is nothing to write. `io.BufferedReader` calls it when it goes."""
+
     def _more(self) -> bool:
         """Wait for more, when all that is held was read; tell whether there was any."""
         if not self._ended:

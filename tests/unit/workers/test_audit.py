@@ -301,8 +301,14 @@ def test_numpys_threads_survive_a_fork() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the account")
 def test_numpys_threads_are_known_after_a_change_of_account() -> None:
     """The kernel hides then what a thread does."""
-    code = "import numpy\nos.setgid(65534)\nos.setuid(65534)\nprint(audit.findings(before))"
-    assert run(f"{LOOK}{code}") == ["[]"]
+    code = (
+        "import numpy\nos.setgid(65534)\nos.setuid(65534)\n"
+        "print(audit.findings(before) if os.access(numpy.__file__, os.R_OK) else 'unreadable')"
+    )
+    said = run(f"{LOOK}{code}")
+    if said == ["unreadable"]:
+        pytest.skip("the other account cannot read numpy here")
+    assert said == ["[]"]
 
 
 @pytest.mark.parametrize(

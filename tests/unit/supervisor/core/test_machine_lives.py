@@ -151,9 +151,9 @@ def test_a_worker_that_cannot_accept_is_replaced_once_the_listeners_are_mended(s
     actions = serving.at(5, ev.WorkerBroken(1, "127.0.0.1:80 was shut down"))
     text = "worker cannot accept connections: the listening socket 127.0.0.1:80 was shut down; restarting now"
     assert actions == [
-        MendListeners(),
         Drain(1),
         Report(Level.WARNING, text, 0, 1, 1),
+        MendListeners(),
         steer(1),
         Adopt(2, (0,)),
         Fork(0, 1),
