@@ -57,7 +57,7 @@ class Desk:
         return None if request is None else self._event_of(request)
 
     def tell(self, now: float) -> None:
-        """Tell what has become true: that all serve for the first time, that a scaling is done, what runs."""
+        """Send the answers that are due: the start, a scaling that is done, a status."""
         if self._machine.has_started and not self._has_told_start:
             self._has_told_start = True
             self._control.started(self._status().addresses)

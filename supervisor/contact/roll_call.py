@@ -1,4 +1,4 @@
-"""The roll call: every worker that serves brings its record up to date, before somebody is told what it says.
+"""The roll call: every worker that serves brings its record up to date before a status is read from it.
 
 Some numbers of a record are written when the worker answers a `Ping`, which it gets three times a second otherwise. A
 worker whose loop does not turn answers late: its record is told as it is then.

@@ -669,32 +669,14 @@ def test_without_systemd_there_are_none() -> None:
 
 _AS_ACTIVATED = """
 import os
-from hybrid.supervisor.listeners.sockets import (
-    BindError,
-    FdBind,
-    Listeners,
-    Mended,
-    Waiting,
-    open_listeners,
-    parse_bind,
-    systemd_binds,
-)
+from hybrid.supervisor.listeners.sockets import systemd_binds
 environ = {"LISTEN_PID": "7", "LISTEN_FDS": "2"}
 binds = systemd_binds(environ, 7)
 assert [bind.fd for bind in binds] == [3, 4] and environ == {}
 assert not os.get_inheritable(3) and not os.get_inheritable(4)
 """
 _AS_CHEATED = """
-from hybrid.supervisor.listeners.sockets import (
-    BindError,
-    FdBind,
-    Listeners,
-    Mended,
-    Waiting,
-    open_listeners,
-    parse_bind,
-    systemd_binds,
-)
+from hybrid.supervisor.listeners.sockets import BindError, systemd_binds
 try:
     systemd_binds({"LISTEN_PID": "7", "LISTEN_FDS": "900"}, 7)
 except BindError as error:
