@@ -30,6 +30,7 @@ forked = False
 _guarded: tuple[Channel, Callable[[], None]] | None = None  # of the worker that this process is
 _is_registered = False  # the hooks are, in this process or an ancestor: they cannot be taken back
 _masks: dict[int, set[int]] = {}  # thread that forks -> what it had blocked before
+_abandoned: list[object] = []  # in a forked child, for good: a task that is dropped says that it was still pending
 _RESET = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -84,6 +85,7 @@ def abandon_turn(loop: asyncio.AbstractEventLoop) -> None:
     """
     ready = getattr(loop, "_ready", None)
     if isinstance(ready, collections.deque):
+        _abandoned.extend(ready)
         for place in range(len(ready)):
             ready[place] = asyncio.Handle(leave, (), loop)
     else:

@@ -32,7 +32,7 @@ _NO_LINGER = struct.pack("ii", 0, 0)
 family_of = _socket.socket.family.__get__
 """Return the address family of a socket as a number: the property of `socket.socket` makes an enumeration's member."""
 _scratch = bytearray(65_536)  # never read
-_TCP = frozenset({int(socket.AF_INET), int(socket.AF_INET6)})
+TCP = frozenset({int(socket.AF_INET), int(socket.AF_INET6)})
 
 forks = 0
 """How often this process has forked. A child may serve a connection that its parent closes, so each connection notes
@@ -60,13 +60,23 @@ def is_due(fd: int, family: int, forks_then: int) -> bool:
         ioctl(fd, FIONREAD, found)
         if found != _NONE:
             return True
-        if (
-            family in _TCP
-        ):  # of a UNIX socket it counts bytes that the peer has not read, which a close does not destroy
+        if family in TCP:  # of a UNIX socket it counts bytes that the peer has not read, which a close does not destroy
             ioctl(fd, TIOCOUTQ, found)
         return found != _NONE
     except (OSError, ValueError):  # closed already, or no stream
         return False
+
+
+def has_input(fd: int, _: int, forks_then: int) -> bool:
+    """Return True if input is unread: what `is_due` asks of a peer that has said that it sends no more."""
+    if forks_then != forks:
+        return False
+    found = bytearray(4)
+    try:
+        ioctl(fd, FIONREAD, found)
+    except (OSError, ValueError):
+        return False
+    return found != _NONE
 
 
 @dataclasses.dataclass(slots=True)

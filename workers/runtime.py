@@ -75,23 +75,34 @@ class TellingSocket(socket.socket):
     _transport: Any = None
     forks = lingering.NEVER
     """`lingering.forks` at the accept, or `NEVER`: it is aborted."""
+    is_corked = False
+    """The peer has said that it sends no more, and the last bytes wait for the close."""
 
     def getpeername(self) -> Address:
         """Return the peer's address, also when it is gone."""
         return self.peer
 
     def serves(self, transport: Any) -> None:
-        """Take note of the transport it was given to: to abort that is to close without lingering."""
-        if self.tell_closed is None:  # it is closed already
+        """Take note of the transport it was given to: to abort that is to close without lingering.
+
+        uvloop's take no attributes: their `abort` lingers like `close`.
+        """
+        if self.tell_closed is None or not isinstance(self.loop, asyncio.BaseEventLoop):  # None: it is closed already
             return
 
         def abort() -> None:
             self.forks = lingering.NEVER
             type(transport).abort(transport)
 
-        with contextlib.suppress(AttributeError):  # uvloop's take no attributes; their `abort` lingers like `close`
-            transport.abort = abort
-            self._transport = transport
+        transport.abort = abort
+        self._transport = transport
+
+    def cork(self) -> None:
+        """Send what comes now together with the end of the stream: a close follows at once. See tcp(7), TCP_CORK."""
+        if self.kind in lingering.TCP and self.forks == lingering.forks:
+            with contextlib.suppress(OSError):  # the peer is gone, as the transport is about to notice
+                self.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+                self.is_corked = True
 
     def close(self) -> None:
         """Close, and tell. Called by asyncio's transports once everything is with the kernel. Does not block."""
@@ -119,7 +130,8 @@ class TellingSocket(socket.socket):
 
     def _lingers(self, fd: int) -> bool:
         forks, self.forks = self.forks, lingering.NEVER
-        return lingering.is_due(fd, self.kind, forks)
+        look = lingering.has_input if self.is_corked else lingering.is_due
+        return look(fd, self.kind, forks)
 
     def _tell(self) -> None:
         transport, self._transport = self._transport, None
@@ -152,10 +164,11 @@ class Accepted(NamedTuple):
     def telling_socket(self, closed: Callable[[], None], loop: asyncio.AbstractEventLoop) -> TellingSocket:
         """Return it as a socket for a transport of `loop`, not one of ours; `closed()` is called once it is closed."""
         listener = self.listener
-        sock = TellingSocket(listener.family, listener.type, listener.proto, fileno=self.fd)
+        family = _family(listener)
+        sock = TellingSocket(family, _type(listener), _proto(listener), fileno=self.fd)
         sock.peer = self.address
         sock.tell_closed = closed
-        sock.kind = listener.family
+        sock.kind = family
         sock.loop = loop
         sock.forks = lingering.forks
         return sock

@@ -19,6 +19,7 @@ import pytest
 from support.clients import ask, connected
 from support.loops import LOOPS
 from support.process import DEADLINE, HybridProcess
+from support.service import eventually
 
 import hybrid
 from hybrid import Exit, Service, StartError, Supervisor
@@ -440,10 +441,12 @@ def test_a_status_is_answered_while_a_scaling_lasts() -> None:
     """The worker that is to go has an open connection, so the scaling waits for its drain."""
     service = service_of(echo, workers=2, graceful_timeout=20)
     with Supervisor(service) as running, ThreadPoolExecutor() as threads, ExitStack() as stack:
-        for _ in range(32):  # some of them at either worker
-            sock = stack.enter_context(connected(address_of(running)))
-            sock.sendall(b"x")
-            assert sock.recv(1) == b"x"
+
+        def have_connections() -> bool:
+            stack.enter_context(connected(address_of(running)))
+            return all(row.active for row in running.status(timeout=DEADLINE).workers)
+
+        eventually(have_connections, "each worker has a connection")
         scaling = threads.submit(running.scale, 1)
         states = set[str]()
         while "draining" not in states:

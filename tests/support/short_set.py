@@ -48,9 +48,15 @@ KINDS = (
         "a connection that ends with unread input, or whose client is always fast",
         (
             "integration/test_closing.py::test_unread_input_takes_nothing_of_the_answer[tcp+close+1000000]",
+            "integration/test_last_answers.py::test_the_answer_is_whole_and_followed_by_the_end[tcp+3000000]",
             "integration/test_fairness.py::test_a_fast_client_leaves_the_worker_to_others_too[asgi]",
         ),
-        ("integration/test_closing.py", "integration/test_fairness.py", "unit/workers/test_lingering.py"),
+        (
+            "integration/test_closing.py",
+            "integration/test_last_answers.py",
+            "integration/test_fairness.py",
+            "unit/workers/test_lingering.py",
+        ),
         "one mechanism closes, and one yields, on all loops; what a loop reads ahead by itself is chosen",
     ),
     Kind(

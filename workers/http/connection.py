@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.connections import printable
@@ -30,8 +31,19 @@ class HttpConnection(Turns):
         """Called once, first."""
         self.transport = transport
         self.write = transport.write
+        self.write_end = getattr(transport, "write_end", transport.write)
         self.write_last = getattr(transport, "write_last", transport.write)
         self.site.opened(self)
+
+    def takes_cork(self, cork: Callable[[], None]) -> None:
+        """Use `cork` before the last bytes: the transport has no `write_end`, but its socket can hold them back."""
+        write = self.write
+
+        def write_end(data: Any) -> None:
+            cork()
+            write(data)
+
+        self.write_end = write_end
 
     def expired(self) -> None:
         """The deadline has passed. Called by the clock."""

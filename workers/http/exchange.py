@@ -278,7 +278,7 @@ class Exchange:
                 self._left = 0
                 self._sent = size
                 length_field = _LENGTHS[size][:-2]
-                connection.write(b"".join((self._line, block, connection.clock.fields, length_field, _CLOSE, body)))
+                connection.write_end(b"".join((self._line, block, connection.clock.fields, length_field, _CLOSE, body)))
                 connection.exchange_ended(self)
                 return
         self._write_slowly(fields, body, more)
@@ -304,7 +304,10 @@ class Exchange:
                     self.connection.write(data)
                     data = self._frame(body, size, more)
         if data:
-            self.connection.write(data)
+            if not more and self.closing and self.complete:
+                self.connection.write_end(data)
+            else:
+                self.connection.write(data)
         self._sent += size
         if not more:
             self._end()

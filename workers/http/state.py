@@ -100,6 +100,7 @@ class State:
         "transport",
         "upgraded",
         "write",
+        "write_end",
         "write_last",
     )
 
@@ -109,6 +110,8 @@ class State:
         self.transport: Any = None
         self.write: Callable[[Any], None]
         """Sends bytes, or keeps them: the transport's own method."""
+        self.write_end: Callable[[Any], None]
+        """Sends the last bytes to a client that has asked for the close, which follows at once."""
         self.write_last: Callable[[bytes], None]
         """Sends the end of an answer, perhaps a moment later, together with those of other connections."""
         self.client: tuple[str, int] | None = None

@@ -179,6 +179,12 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
             self.flush()
         self._connection.write(data)
 
+    def write_end(self, data: Any) -> None:
+        """Send the last bytes of a connection whose peer has said that it sends no more; `close` follows at once."""
+        if self._held:
+            self.flush()
+        self._connection.write_end(data)
+
     # -- less often ------------------------------------------------------------------------------------------------
 
     def _arm_late(self) -> None:

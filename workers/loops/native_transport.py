@@ -33,10 +33,11 @@ def open_transport(
         {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": tls_timeout, "ssl_shutdown_timeout": SHUTDOWN}
     )
     opened: list[asyncio.Transport] = []
+    is_plain = tls is None
 
     async def connect() -> None:
         try:
-            transport, _ = await loop.connect_accepted_socket(lambda: Paced(protocol, sock), sock, **options)
+            transport, _ = await loop.connect_accepted_socket(lambda: Paced(protocol, sock, is_plain), sock, **options)
         except (OSError, ssl.SSLError) as error:
             sock.close()
             _log.debug("no connection with %s: %s", accepted.address, error)

@@ -21,9 +21,11 @@ _buffer = memoryview(bytearray(LARGEST))  # for all connections: what is read is
 class Paced(asyncio.BufferedProtocol):
     """Passes everything on to `protocol`. Belongs to the loop's thread."""
 
-    __slots__ = ("_data_received", "_piece", "_protocol", "_sock")
+    __slots__ = ("_data_received", "_is_plain", "_piece", "_protocol", "_sock")
 
-    def __init__(self, protocol: Any, sock: TellingSocket) -> None:
+    def __init__(self, protocol: Any, sock: TellingSocket, is_plain: bool) -> None:
+        """`is_plain`: the bytes of `protocol` are those on the wire, without TLS between them."""
+        self._is_plain = is_plain
         self._sock = sock
         self._protocol = protocol
         self._data_received = protocol.data_received
@@ -32,6 +34,10 @@ class Paced(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called once, first."""
         self._protocol.connection_made(transport)
+        if self._is_plain:
+            takes_cork = getattr(self._protocol, "takes_cork", None)
+            if takes_cork is not None:
+                takes_cork(self._sock.cork)
 
     # -- the hot path; benchmarks: python -m benchmarks wsgi asgi --------------------------------------------------
 
