@@ -168,6 +168,10 @@ class TlsTransport(ProtocolTransport):
             self.flush()
         self._send(data)
 
+    def write_end(self, data: Any) -> None:
+        """Send the last bytes, encrypted: the closing alert follows them, so they are not the last of the stream."""
+        self.write(data)
+
     def flush(self) -> None:
         """Send what was held."""
         held, self._held = self._held, b""
