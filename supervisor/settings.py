@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from hybrid.supervisor.core.policy import Intensity, Policy
 from hybrid.supervisor.listeners.addresses import Bind
+from hybrid.workers.contract.records import record
 
 _UPGRADE_MARGIN = 30.0  # seconds for another interpreter to start, beside two boots: a zygote's and its workers'
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The configuration of one supervisor; seconds unless said otherwise."""
 

@@ -41,11 +41,10 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Choose half as many workers again as there are cores: half of the time a test waits for processes."""
+    """Choose twice as many workers as there are cores: half of the time a test waits for processes."""
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None  # for the plugin to obey
-    cores = len(os.sched_getaffinity(0))
-    return cores + (cores + 1) // 2
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_report_header() -> str:

@@ -34,6 +34,7 @@ PURE = "hybrid.supervisor.core"
 PURE_OF_THE_SEAM = {
     "hybrid.workers.contract.exits",
     "hybrid.workers.contract.messages",
+    "hybrid.workers.contract.records",
     "hybrid.workers.contract.scoreboard",
 }
 IMPURE = {"os", "signal", "socket", "select", "selectors", "time", "logging", "threading", "subprocess", "random"}

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from hybrid.workers.contract.records import record
 from hybrid.workers.http.settings import HttpSettings
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Wear:
     """After how much a worker is to be replaced; 0 stands for no limit."""
 
@@ -25,7 +26,7 @@ class Wear:
     """Each worker draws its own limits, up to this fraction above those here, so that not all are replaced at once."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Application:
     """The target and how to run it. `factory` or `pickled` or `reference` is set, and is tried in this order.
 

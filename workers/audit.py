@@ -8,7 +8,6 @@ left alone: they are mostly logs, and shared on purpose.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import itertools
 import os
@@ -23,6 +22,7 @@ from typing import Any
 
 from hybrid.workers import native_threads
 from hybrid.workers.contract.log import unpatched
+from hybrid.workers.contract.records import record
 
 _MOST_NAMES = 4  # in one phrase; the line is for a person
 _THREAD_ENDS = 0.25  # seconds; `Thread.join` returns a moment before the kernel's thread is gone
@@ -31,7 +31,7 @@ _ANONYMOUS = "anon_inode:"  # epoll, eventfd, timerfd, signalfd, inotify, io_uri
 _KINDS = {"eventpoll": "epoll"}  # as /proc has it -> as people know it
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Census:
     """What was there before the import."""
 

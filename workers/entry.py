@@ -8,7 +8,6 @@ gevent must come first.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed
 from hybrid.workers.contract.promotion import Promotion
+from hybrid.workers.contract.records import record
 from hybrid.workers.contract.seat import ListenerKind, Seat
 from hybrid.workers.contract.signals import DUMP_STACK, TELL_STACKS
 from hybrid.workers.dispositions import FOR_THE_SUPERVISOR, do_nothing
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("hybrid")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Loaded:
     """What is the same for every worker of a service, and lives on in the forks of the process that loaded it."""
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import bisect
 import contextlib
 import ctypes
-import dataclasses
 import os
 import re
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from hybrid.workers.contract.records import record
 
 _STACK = 16_384  # bytes above the stack pointer; a thread that waits has few frames
 _WORD = struct.calcsize("P")
@@ -35,7 +36,7 @@ _COUNTERS = tuple(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Mapping:
     """Code of a file in this process's memory."""
 

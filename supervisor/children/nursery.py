@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from hybrid.workers.contract.channel import Channel
+from hybrid.workers.contract.records import record
 from hybrid.workers.contract.scoreboard import Scoreboard
 from hybrid.workers.contract.seat import Listener, Seat
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Nursery:
     """Everything a zygote needs to know of the process tree it is born into."""
 

@@ -7,7 +7,6 @@ version: the modules that its supervisor has imported, and newer ones beside the
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.machinery
 import importlib.util
 import marshal
@@ -16,11 +15,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, ModuleType
 
+from hybrid.workers.contract.records import record
+
 _PACKAGE = __name__.partition(".")[0]
 _HEADER = 16  # bytes before the code in a .pyc file (PEP 552)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Module:
     """The code of one module. It is its loader, too (`importlib.abc.InspectLoader` names the methods)."""
 

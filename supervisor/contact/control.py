@@ -14,7 +14,6 @@ null if that cannot be read either. EOF means that the other process is gone: a 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import select
 import socket
@@ -25,6 +24,7 @@ from typing import Any
 
 from hybrid.supervisor.core.status import Status, pack, unpack
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.records import record
 
 _MAX_DATAGRAM = 256 * 1024  # bytes; the kernel takes no larger one with its default buffers
 
@@ -56,14 +56,14 @@ class StartError(Exception):
         return self.reason
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StatusRequest:
     """Tell how you are."""
 
     id: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ScaleRequest:
     """Run `workers` workers, and answer when it is so."""
 
@@ -71,7 +71,7 @@ class ScaleRequest:
     workers: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StopRequest:
     """Stop: draining, or at once."""
 

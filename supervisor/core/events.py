@@ -6,11 +6,12 @@ monotonic clock that the caller brings along.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 
+from hybrid.workers.contract.records import record
 
-@dataclasses.dataclass(frozen=True, slots=True)
+
+@record(frozen=True, slots=True)
 class How:
     """How a process ended: by an exit code, by a signal, or unseen (both None: other code reaped it)."""
 
@@ -29,12 +30,12 @@ class How:
 # --- events -------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Started:
     """The sockets are open: begin."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Spawned:
     """The answer to `Fork` and `ForkZygote`: a child sits in `slot`."""
 
@@ -42,7 +43,7 @@ class Spawned:
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ForkFailed:
     """The other answer to `Fork`: no child, because of `reason`."""
 
@@ -50,21 +51,21 @@ class ForkFailed:
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WorkerReady:
     """A child said that it serves."""
 
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WorkerDraining:
     """A child said that it accepts no more: because of `Drain`, or because another process sent it SIGTERM."""
 
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WorkerBroken:
     """A child said that it cannot accept connections any more, and drains."""
 
@@ -72,7 +73,7 @@ class WorkerBroken:
     why: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WorkerFailed:
     """A child said that it cannot start and will end with `code`."""
 
@@ -81,14 +82,14 @@ class WorkerFailed:
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ZygoteWarm:
     """A zygote said that it can fork workers; so does a worker that has become one."""
 
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ZygoteUnfit:
     """A zygote, or a worker that was to become one, said that its memory must not be forked; it ends."""
 
@@ -96,14 +97,14 @@ class ZygoteUnfit:
     findings: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WorkerSeasoned:
     """A worker said that it may become the next zygote."""
 
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WorkerWorn:
     """A worker said that it has reached one of its limits."""
 
@@ -111,7 +112,7 @@ class WorkerWorn:
     why: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stalled:
     """The loop of a worker does not turn, since a time in seconds."""
 
@@ -119,21 +120,21 @@ class Stalled:
     since: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Recovered:
     """The loop of a worker turns again."""
 
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Looked:
     """What one look at the workers has shown; many of them may stall and recover at a time."""
 
     news: tuple[Stalled | Recovered, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Exited:
     """A child is dead and reaped."""
 
@@ -141,38 +142,38 @@ class Exited:
     how: How
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Tick:
     """Time has passed: the deadline, or a little less; both are fine."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ScaleAsked:
     """Run `workers` workers from now on."""
 
     workers: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ScaleByAsked:
     """Run `step` workers more (less, if negative)."""
 
     step: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StopAsked:
     """Stop: draining, or at once."""
 
     graceful: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Interrupted:
     """Ctrl-C: the first one drains, the second one ends at once."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class QueuesChecked:
     """The answer to `CheckQueues`."""
 
@@ -180,36 +181,36 @@ class QueuesChecked:
     """Whether a connection waits in some queue that ends with this supervisor."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ReloadAsked:
     """Load new code, by HUP or a request."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UpgradeAsked:
     """Replace the supervisor itself, by USR2."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SuccessorStarted:
     """The answer to `StartSuccessor`: another supervisor is starting on the same sockets."""
 
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SuccessorServes:
     """The other supervisor said that all its workers serve."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SlotsInherited:
     """There are listeners for so many slots, from another supervisor: connections may wait at all of them."""
 
     slots: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SuccessorFailed:
     """There is no other supervisor, or no longer."""
 
@@ -257,7 +258,7 @@ class Level(enum.Enum):
     ERROR = "ERROR"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Fork:
     """Start a worker in `slot`; answered by `Spawned` or `ForkFailed`."""
 
@@ -267,28 +268,28 @@ class Fork:
     """Pid of the zygote that forks it; None: the supervisor does, and the worker imports the application itself."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ForkZygote:
     """Start a process that imports the application for the workers of a generation; answered as `Fork` is."""
 
     generation: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CallOff:
     """Wait no longer for the child that is being forked into `slot`; if there is one, it is not wanted."""
 
     slot: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Drain:
     """Ask a child to finish what it has and exit (SIGTERM)."""
 
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Promote:
     """Ask a worker to finish what it has, as `Drain` does, and to become the zygote of a generation then."""
 
@@ -296,7 +297,7 @@ class Promote:
     generation: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Dump:
     """Have a child write down its stacks, and log where it stands."""
 
@@ -305,7 +306,7 @@ class Dump:
     """When it began to hang, seconds."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Abort:
     """End a child that hangs, with SIGABRT, after it has written down its stacks."""
 
@@ -313,14 +314,14 @@ class Abort:
     since: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Kill:
     """End a child at once (SIGKILL)."""
 
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Steer:
     """Let new connections go to these slots only."""
 
@@ -329,7 +330,7 @@ class Steer:
     """The slots that datagrams go to: those of stalled workers too, for a sender keeps its worker."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Adopt:
     """Have a worker accept what waits at these slots too, and at no others but its own."""
 
@@ -337,17 +338,17 @@ class Adopt:
     slots: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StartSuccessor:
     """Execute the program anew, with our sockets; answered by `SuccessorStarted` or `SuccessorFailed`."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class EndSuccessor:
     """Give up the other supervisor: it has not begun to serve in time, or we are to stop."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TellStop:
     """Tell workers that the whole service stops, and to accept what waits in the queues of all slots now."""
 
@@ -356,27 +357,27 @@ class TellStop:
     """A person has pressed Ctrl-C, and waits."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class MendListeners:
     """Have listening sockets that were shut down listen again, or make new ones; answered by `ReloadAsked` then."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class HoldConnections:
     """Let no further TCP handshake begin, and those under way be completed: workers still serve what is queued."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CheckQueues:
     """Look whether a connection waits to be accepted; answered by `QueuesChecked`."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RefuseConnections:
     """Refuse new TCP connections, so that clients turn to another server at once."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Report:
     """One line for the log; with slot, generation and pid if it is about a worker."""
 
@@ -388,7 +389,7 @@ class Report:
     pid: int | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Finish:
     """Nothing is left to do: end the supervisor with exit code `code`. The last action ever."""
 

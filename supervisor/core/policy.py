@@ -10,6 +10,7 @@ import dataclasses
 from typing import Self
 
 from hybrid.supervisor.core.states import State
+from hybrid.workers.contract.records import record
 
 KILL_PATIENCE = 10.0
 """Seconds between SIGKILL and the conclusion that the kernel cannot end the process (uninterruptible sleep)."""
@@ -21,7 +22,7 @@ FORK_PATIENCE = 10.0
 """Seconds in which a zygote must have forked; it does nothing else."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Policy:
     """The limits a supervisor works with; seconds unless said otherwise."""
 
@@ -100,7 +101,7 @@ _LONGEST_REASON = 200  # characters kept of the reason of a death
 _TOLD = 5  # different deaths that are told when it is given up
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Intensity:
     """How many restarts are borne: at most `restarts` within `seconds`, over all slots, as in OTP's supervisor."""
 
@@ -109,7 +110,7 @@ class Intensity:
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Death:
     """A death that calls for a restart."""
 
@@ -124,7 +125,7 @@ class Death:
         return f"{self.worker} {self.how}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Deaths:
     """The deaths that count towards an intensity: those within its seconds before the newest, and no more than needed.
 

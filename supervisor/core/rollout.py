@@ -16,16 +16,16 @@ pile up.
 from __future__ import annotations
 
 import collections
-import dataclasses
 
 from hybrid.supervisor.core.states import State
 from hybrid.supervisor.core.table import Child, Table
+from hybrid.workers.contract.records import record
 
 MOST_DRAINING = 3
 """Workers of one slot that may drain when another is started there: so many does a slot leave that comes and goes."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Start:
     """A worker to fork."""
 
@@ -33,7 +33,7 @@ class Start:
     generation: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Plan:
     """The next steps towards the workers that are wanted; empty when there is nothing to do now."""
 
@@ -42,7 +42,7 @@ class Plan:
     """Workers to end."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Readiness:
     """Of which generations workers can be started now."""
 
@@ -51,7 +51,10 @@ class Readiness:
     """Of the generation that is tried out, if there is one."""
 
 
-def plan(table: Table, now: float, *, surge: int = 1, readiness: Readiness = Readiness()) -> Plan:
+_AT_ONCE = Readiness()
+
+
+def plan(table: Table, now: float, *, surge: int = 1, readiness: Readiness = _AT_ONCE) -> Plan:
     """Return what is to be done at `now`; slots that back off are left alone until their time.
 
     `surge`: how many successors may be on their way at a time.

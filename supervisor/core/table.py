@@ -9,13 +9,14 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from hybrid.supervisor.core.states import LEAVING, SEATED, TRANSITIONS, UNPROVEN, News, State
+from hybrid.workers.contract.records import record
 
 NEVER = float("-inf")
 ZYGOTE = -1
 """The place of zygotes, where workers have a slot."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Child:
     """A process that was forked and is not yet reaped: a worker or, in the place `ZYGOTE`, a zygote."""
 
@@ -57,7 +58,7 @@ class Child:
         return None if self.ready_at is None else now - self.ready_at
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Fork:
     """A fork that was asked for and is not yet answered."""
 
@@ -68,7 +69,7 @@ class Fork:
     """Pid of the zygote that was asked; None: none was."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Slot:
     """What is remembered of a slot while children come and go."""
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from hybrid.workers.contract.records import record
+
 _MAX_PORT = 65535
 _MAX_UNIX_PATH = 107
 """Bytes of a path in `sockaddr_un` without its final NUL (unix(7))."""
@@ -20,7 +22,7 @@ class BindSyntaxError(ValueError):
     """A text that is no address; says what one looks like."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TcpBind:
     """A TCP address; `host` may be a name, `port` 0 lets the kernel choose."""
 
@@ -33,7 +35,7 @@ class TcpBind:
         return join_host_port(self.host, self.port)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UdpBind:
     """A UDP address; `host` may be a name, `port` 0 lets the kernel choose."""
 
@@ -46,7 +48,7 @@ class UdpBind:
         return f"udp://{join_host_port(self.host, self.port)}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UnixBind:
     """The path of a UNIX stream socket, or `@` and a name in the abstract namespace."""
 
@@ -61,7 +63,7 @@ class UnixBind:
         return self.path.startswith("@")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class FdBind:
     """A descriptor of a bound socket that was open before this process began."""
 

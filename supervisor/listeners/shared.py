@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import os
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 from hybrid.supervisor.listeners.addresses import FdBind, UnixBind, join_host_port
 from hybrid.supervisor.listeners.binding import cannot_bind, explain, explain_and_search
 from hybrid.supervisor.listeners.members import listen_again
+from hybrid.workers.contract.records import record
 from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
 
 _FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START
@@ -24,7 +24,7 @@ Inode = tuple[int, int]
 """Device and inode number of a file."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class UnixFile:
     """What the file of a UNIX socket is to be like."""
 

@@ -6,7 +6,6 @@ answered by its successor. A supervisor that replaces another begins with the so
 
 from __future__ import annotations
 
-import dataclasses
 import select
 from collections.abc import Collection
 from types import TracebackType
@@ -19,6 +18,7 @@ from hybrid.supervisor.listeners.shared import Inode, PassedSocket, UnixSocket, 
 from hybrid.supervisor.listeners.sources import Source, Sources, address_of
 from hybrid.supervisor.listeners.steering import SteeringError
 from hybrid.supervisor.settings import Settings
+from hybrid.workers.contract.records import record
 from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Waiting:
     """A queue that holds a connection which no worker has accepted yet."""
 
@@ -50,7 +50,7 @@ class Waiting:
     """Whether it ends with this supervisor, and the connection with it."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Mended:
     """The outcome of `Listeners.mend`."""
 
@@ -62,7 +62,7 @@ class Mended:
     """Whether some of them are new sockets, which no worker has yet."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Offered:
     """What a successor is to know of one `--bind`."""
 

@@ -36,6 +36,7 @@ from hybrid.supervisor.upgrade.wire import (
     Word,
     Yours,
 )
+from hybrid.workers.contract.records import record
 
 __all__ = ["CannotInherit", "CannotOffer", "Failed", "Inheritance", "Invocation", "Offer", "inherited_binds"]
 
@@ -44,7 +45,7 @@ class CannotOffer(Exception):  # noqa: N818 - a state of the system, not a mista
     """No successor can be started; the text says why, and what to do."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Failed:
     """The successor has failed, and everything is ours as before."""
 

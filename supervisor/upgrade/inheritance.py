@@ -22,6 +22,7 @@ from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.shared import Inode
 from hybrid.supervisor.upgrade.invocation import HANDOVER_VARIABLE
 from hybrid.supervisor.upgrade.wire import Cannot, Grant, Granted, Line, Serving, Taken, Want, WireError, Yours
+from hybrid.workers.contract.records import record
 
 FILE_NAME: Final = "hybrid-handover"
 """Of the memfd."""
@@ -36,7 +37,7 @@ class CannotInherit(BindError):  # noqa: N818 - as CannotOffer
     """There is an inheritance, and it cannot be taken; the text is complete."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Handed:
     """The sockets of one address."""
 
@@ -50,7 +51,7 @@ class Handed:
     """See `Offered`."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Scale:
     """How many workers a supervisor runs."""
 

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
+from hybrid.workers.contract.records import record
+
 HANDOVER_VARIABLE: Final = "HYBRID_HANDOVER"
 """Names what a successor inherits; see `inheritance`."""
 _OF_ONE_PROCESS: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Invocation:
     """A command, and where it is typed."""
 

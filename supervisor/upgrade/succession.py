@@ -20,11 +20,12 @@ from hybrid.supervisor.upgrade.handover import CannotOffer, Failed, Offer
 from hybrid.supervisor.upgrade.inheritance import Inheritance, Scale
 from hybrid.supervisor.upgrade.invocation import Invocation
 from hybrid.workers.contract import log
+from hybrid.workers.contract.records import record
 
 logger = logging.getLogger(log.LOGGER_NAME)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Origin:
     """How this process came to be a supervisor. By default: in a way that cannot be repeated."""
 

@@ -23,6 +23,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Final
 
+from hybrid.workers.contract.records import record
+
 MOST_DESCRIPTORS: Final = 250
 """Beside one message; the kernel takes 253 (SCM_MAX_FD, linux/net/scm.h)."""
 _LONGEST: Final = 32 * 1024  # bytes; far below a socket buffer's default
@@ -32,14 +34,14 @@ class WireError(Exception):
     """The other supervisor is gone, or says what cannot be understood; the text says which."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Want:
     """Have sockets for `slots` slots."""
 
     slots: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Grant:
     """Beside this travel members of groups."""
 
@@ -47,31 +49,31 @@ class Grant:
     """For each descriptor the number of its address in what was offered; of each address in order of slots."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Granted:
     """These are all that were wanted."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Cannot:
     """There are no further sockets."""
 
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Serving:
     """All slots are served; `taken` are the numbers of the addresses that are in use."""
 
     taken: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Yours:
     """Everything is the successor's."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Taken:
     """The successor steers, and its files are in place."""
 

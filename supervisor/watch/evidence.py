@@ -7,7 +7,6 @@ has no handler for these signals yet would be ended by them, so /proc is asked f
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import os
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hybrid.supervisor.watch.stacks import Stack, describe, innermost
+from hybrid.workers.contract.records import record
 from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
 
 PATIENCE = 0.2
@@ -71,7 +71,7 @@ class Evidence:
             os.close(fd)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Condition:
     """What the kernel says of the main thread of a process (proc_pid_status(5))."""
 
@@ -123,7 +123,7 @@ def condition_of(pid: int) -> Condition | None:
         return None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Finding:
     """The result of an inquiry."""
 

@@ -9,10 +9,10 @@ long. The latter also finds what cannot tell its turns (uvloop), and processes t
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from hybrid.supervisor.core import events as ev
+from hybrid.workers.contract.records import record
 from hybrid.workers.contract.scoreboard import (
     ACCEPTED,
     ANSWERED,
@@ -32,7 +32,7 @@ _LINGER = 0.1  # seconds without a new connection after which it is calm
 _FASTEST = 0.002  # seconds between looks, whatever the threshold
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Sight:
     """What a look has shown."""
 
@@ -81,8 +81,8 @@ class Lookout:
         for pid in [pid for pid in self._stalled if pid not in records]:
             del self._stalled[pid]
         news: list[ev.Stalled | ev.Recovered] = []
-        for pid, record in records.items():
-            self._judge(pid, _stands_since(record, now), now, news)
+        for pid, entry in records.items():
+            self._judge(pid, _stands_since(entry, now), now, news)
         watching = self._decide(now, records)
         self._next = now + (self._interval if watching else CALM)
         return Sight(tuple(news), self._asked(now, records, watching=watching))
@@ -114,9 +114,9 @@ class Lookout:
         if everybody:
             self._asks_all_at = now + CALM
         asked = []
-        for pid, record in records.items():
-            times = record.times
-            if times[ASKED] <= times[ANSWERED] and (everybody or record.numbers[PULSE] == Pulse.PINGS):
+        for pid, entry in records.items():
+            times = entry.times
+            if times[ASKED] <= times[ANSWERED] and (everybody or entry.numbers[PULSE] == Pulse.PINGS):
                 times[ASKED] = now
                 asked.append(pid)
         return tuple(asked)

@@ -13,6 +13,8 @@ import dataclasses
 import re
 from collections.abc import Collection, Sequence
 
+from hybrid.workers.contract.records import record
+
 SHOWN = 8
 """Frames in a log record, at most."""
 
@@ -26,7 +28,7 @@ _LOOPS = re.compile(r"/(?:site|dist)-packages/(?:gevent|greenlet|uvloop)/")
 _STANDARD = re.compile(r"/lib(?:64)?/python3\.\d+t?/|^<frozen ")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Frame:
     """One call."""
 
@@ -39,7 +41,7 @@ class Frame:
         return f"{self.file}:{self.line} in {self.function}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stack:
     """Where a loop stands, innermost call first."""
 

@@ -350,6 +350,8 @@ CHOSEN = {
 """FILE::FUNCTION -> the words that the id of a variant has to hold."""
 LONG = {
     "integration/test_benchmarks.py": "what the benchmarks print is no matter of this machine's health",
+    "integration/test_compressed_hour.py": "ten seconds of two cores; each of its promises has tests of its own",
+    "integration/test_cpython_sockets.py": "eleven seconds; `hub/test_sockets.py` asks what of it concerns our sockets",
 }
 """Files that only the loop matrix runs -> the reason."""
 

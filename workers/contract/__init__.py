@@ -8,6 +8,7 @@
     warming     why a process that has imported the application cannot be forked
     promotion   what a worker ends with that is to be a zygote from now on
     exits       exit codes of workers and of the command
+    records     the frozen dataclasses of the project, made quickly
     log         the one log format and a stderr that never blocks
 
 This package imports the standard library only: no event loop, no application code.

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
+from hybrid.workers.contract.records import record
+
 MAX_MESSAGE = 32 * 1024  # bytes; far below a socket buffer's default (208 KiB): one always fits when it is empty
 # characters of a text field; a quarter of it where JSON's escapes (up to 12 bytes a character) need more
 _MAX_TEXT = 4 * 1024
@@ -19,7 +21,7 @@ class MessageError(ValueError):
     """A datagram that is no message of ours: a bug or a hostile application; never fatal to the supervisor."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ready:
     """The worker has loaded the application, runs its loop and accepts connections."""
 
@@ -33,12 +35,12 @@ class Ready:
     """It drains when it reads `Drain`; otherwise at SIGTERM only."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Draining:
     """The worker accepts no more and ends once its connections have; the supervisor may not have asked for it."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Broken:
     """A listening socket of the worker's was closed or shut down: it drains, and needs a successor."""
 
@@ -46,7 +48,7 @@ class Broken:
     """For a log line, e.g. `127.0.0.1:8000 was closed in this process`."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class BootFailed:
     """The worker cannot start, and a second try would fail alike: it ends with `code`."""
 
@@ -56,19 +58,19 @@ class BootFailed:
     """One or a few lines for a person: what happened, where, what to type next."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Born:
     """The first word of a worker that a zygote has forked: it is the supervisor's child now, and has this pid."""
 
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Awake:
     """A connection was accepted while the supervisor did not watch for stalls."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Worn:
     """The worker has reached one of its limits: it serves on until its successor does."""
 
@@ -76,17 +78,17 @@ class Worn:
     """For a log line, e.g. `served 500 requests`."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Seasoned:
     """The worker has served so much that its memory is worth sharing: it may become the next zygote."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Warm:
     """A zygote has imported the application, or a worker has become one: it can fork workers."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Unfit:
     """A zygote has imported the application, or a worker was to become one: its memory must not be forked; it ends."""
 
@@ -94,7 +96,7 @@ class Unfit:
     """For a log line, e.g. `2 live threads (Thread-1, Thread-2)`."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CannotSpawn:
     """A zygote could not fork the worker of a slot."""
 
@@ -102,31 +104,31 @@ class CannotSpawn:
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Drain:
     """Drain. SIGTERM alone would not do: application code may have changed its handler."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ping:
     """Note in your record that your loop turns."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Promote:
     """To a worker: drain, and become the zygote of a generation. What follows on the channel is for the zygote."""
 
     generation: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Adopt:
     """Accept what waits at the listeners of these slots too, and of no others but your own."""
 
     slots: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stop:
     """The whole service stops: no successor serves the same clients. SIGTERM follows, or has come; may be said again.
 
@@ -139,7 +141,7 @@ class Stop:
     """Slots in whose queues connections wait now: accept those too."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Learn:
     """A slot was added; its listeners travel beside this, in the order of `addresses`."""
 
@@ -150,7 +152,7 @@ class Learn:
     """Values of `ListenerKind`, one for each address."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Spawn:
     """To a zygote: fork the worker of a slot; its end of the channel and its evidence file travel beside this."""
 

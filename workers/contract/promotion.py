@@ -5,10 +5,10 @@ Returned by the workers' side; the supervisor's code that runs in the worker goe
 
 from __future__ import annotations
 
-import dataclasses
+from hybrid.workers.contract.records import record
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Promotion:
     """The worker has drained, and what is left of it may be forked."""
 

@@ -12,9 +12,10 @@ Times are seconds of CLOCK_MONOTONIC, the same in all processes of a machine (cl
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import mmap
+
+from hybrid.workers.contract.records import record
 
 LINE = 64
 RECORD = 512
@@ -49,7 +50,7 @@ class Pulse(enum.IntEnum):
     """The loop cannot be observed: only the time that a `Ping` stays unanswered tells."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Snapshot:
     """A record at one moment."""
 

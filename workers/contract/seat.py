@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel
+from hybrid.workers.contract.records import record
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
 
 _MARGIN = 0.5  # seconds before the drain deadline at which a worker leaves unfinished threads, but
@@ -44,7 +45,7 @@ def is_shut_down(sock: socket.socket) -> bool:
     return any(events & _GONE for _, events in poll.poll(0))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Listener:
     """A socket that the supervisor made before the fork, bound (and listening, if it is a stream)."""
 
@@ -104,7 +105,7 @@ def _own_record() -> Record:
     return Scoreboard(1).record(0)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Seat:
     """Everything a worker needs to know of the process tree it is born into."""
 

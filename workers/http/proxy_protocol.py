@@ -5,11 +5,12 @@ The source of all facts is HAProxy's `doc/proxy-protocol.txt` (2020/03/05), whos
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import ipaddress
 import re
 import socket
+
+from hybrid.workers.contract.records import record
 
 Endpoint = tuple[str, int]
 
@@ -41,7 +42,7 @@ class ProxyProtocolError(Exception):
         self.reason = reason
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Preamble:
     """What a PROXY header says, and what came after it."""
 

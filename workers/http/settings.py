@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from hybrid.workers.contract.records import record
 
-@dataclasses.dataclass(frozen=True, slots=True)
+
+@record(frozen=True, slots=True)
 class Limits:
     """What one client may ask of a worker. Sizes are bytes, times are seconds; 0 switches a limit off."""
 
@@ -41,7 +43,7 @@ class Limits:
     """How long a TLS handshake may take."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Tls:
     """Certificate and rules of TLS. The files are read before privileges are dropped, so here are their contents."""
 
@@ -61,7 +63,7 @@ class Tls:
     """`module:attribute` of a function `hook(server_name) -> ssl.SSLContext | None`."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class HttpSettings:
     """How WSGI and ASGI applications are served."""
 

@@ -14,7 +14,6 @@ Instances are judged by their `__call__`. No framework is imported for this, and
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
 import inspect
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.records import record
 from hybrid.workers.contract.seat import ListenerKind
 from hybrid.workers.errors import BootError
 from hybrid.workers.http.settings import HttpSettings
@@ -78,7 +78,7 @@ _ASGI_2 = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Signature:
     """What can be seen of a callable without calling it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.util
 import select
@@ -10,12 +9,13 @@ import types
 from collections.abc import Mapping
 from typing import cast
 
+from hybrid.workers.contract.records import record
 from hybrid.workers.loops.driver import Driver
 
 DEFAULT = "epoll"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class LoopSpec:
     """One line of `hybrid loops`."""
 
