@@ -158,13 +158,24 @@ class HybridProcess:
 
     def wait(self, deadline: float = DEADLINE) -> int:
         """Wait for the supervisor's end, and for the end of its output; return the exit code (negative: a signal)."""
-        try:
-            code = self._popen.wait(deadline)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {deadline} s; stderr:\n{self.stderr}") from None
+        code = self._wait_ended(deadline)
+        if code is None:
+            raise AssertionError(f"still running after {deadline} s; stderr:\n{self.stderr}")
         for thread in self._threads:
             thread.join(deadline)
         return code
+
+    def _wait_ended(self, deadline: float) -> int | None:
+        """Wait for the end without the looks of `Popen.wait`, which are up to 50 ms apart; None: it has not ended."""
+        if self._popen.poll() is None:
+            ended = os.pidfd_open(self.pid)
+            try:
+                poll = select.poll()
+                poll.register(ended, select.POLLIN)
+                poll.poll(deadline * 1000)
+            finally:
+                os.close(ended)
+        return self._popen.poll()
 
     def stop(self, deadline: float = DEADLINE) -> int:
         """Ask for a graceful stop (SIGTERM) and wait; return the exit code."""
@@ -186,7 +197,7 @@ class HybridProcess:
             outlived = self._wait_until_gone(DEADLINE)
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._popen.wait(DEADLINE)
+        self._wait_ended(DEADLINE)
         self._wait_until_gone(DEADLINE)
         for thread in self._threads:
             thread.join(DEADLINE)
