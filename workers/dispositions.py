@@ -50,6 +50,8 @@ class Dispositions:
     def take(self) -> None:
         """Set them. Says so if the application has a handler for SIGTERM, which is not used."""
         self._tell_of(signal.getsignal(signal.SIGTERM))
+        # until `restore`: between the two handlers a signal would find that of asyncio, which does nothing
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         self._loop.add_signal_handler(signal.SIGTERM, self._drain)  # gives the loop its wake-up descriptor
         self._wakeup = signal.set_wakeup_fd(-1)
         self.restore()

@@ -56,6 +56,9 @@ class Lives:
         """A worker serves."""
         core = self._core
         child = core.table.child(pid)
+        if child is not None and child.state is State.DRAINING:  # SIGTERM found a handler of the application's
+            core.do(ev.Drain(pid))
+            return
         if child is None or child.state is not State.BOOTING:
             return  # too late: it is leaving
         core.table.move(pid, News.READY, None, ready_at=now)

@@ -47,3 +47,22 @@ def test_a_worker_hears_sigterm_again_a_moment_after_it(loop: str, tmp_path: Pat
         os.kill(worker, signal.SIGTERM)
         process.wait_for_log("draining 0 connections|worker retired")
         process.wait_for_log(r" ready on \w+ \(", count=2)
+
+
+def test_a_stop_ends_a_worker_whose_import_has_caught_the_signal(tmp_path: Path) -> None:
+    """It is told again once it serves, by a message then."""
+    os.mkfifo(tmp_path / "gate")
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('caught', file=sys.stderr, flush=True))\n"
+        "open('gate').read()\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
+        "def handle(sock, address): ...\n"
+    )
+    (tmp_path / "catching.py").write_text(code)
+    arguments = ("--workers", "1", "--preload", "off")
+    with serving("catching:handle", *arguments, cwd=tmp_path, env={"PYTHONPATH": "."}, ready=False) as process:
+        with (tmp_path / "gate").open("w"):  # it is in the midst of its import
+            process.signal(signal.SIGTERM)
+            process.wait_for_log("caught")
+        assert process.wait() == Exit.OK

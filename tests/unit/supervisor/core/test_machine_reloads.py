@@ -139,8 +139,9 @@ def test_a_reload_after_one_that_failed_has_a_new_number(trying: Play) -> None:
 
 
 def test_what_the_code_that_was_given_up_says_later_changes_nothing(trying: Play) -> None:
+    """But that it is told to end again if it says that it serves."""
     trying.step(ev.WorkerFailed(3, Exit.TARGET, "syntax error"))
-    assert trying.step(ev.WorkerReady(3), ev.WorkerFailed(3, Exit.TARGET, "again")) == []
+    assert trying.step(ev.WorkerReady(3), ev.WorkerFailed(3, Exit.TARGET, "again")) == [Drain(3)]
 
 
 def test_workers_of_proved_code_that_fail_later_are_tried_again_while_the_old_ones_serve_on(one_by_two: Play) -> None:

@@ -108,7 +108,6 @@ def test_a_second_request_to_drain_changes_nothing(serving: Play) -> None:
 def test_a_stop_while_booting_ends_the_boot(play: Play) -> None:
     play.step(ev.Started())
     assert deeds(play.step(ev.StopAsked(graceful=True))) == [HoldConnections(), Drain(1), Drain(2)]
-    assert play.step(ev.WorkerReady(1)) == []
     gone = play.step(ev.Exited(1, How(signal="SIGTERM")), ev.Exited(2, How(signal="SIGTERM")))
     assert gone == [Report(Level.INFO, "stopped"), Finish(Exit.OK)]
 
@@ -194,3 +193,11 @@ def test_a_stop_does_not_wait_for_ever_for_a_worker_that_a_zygote_forks(warm: Pl
     warm.zygotes_answer = False
     warm.step(ev.Exited(2, KILLED), ev.StopAsked(graceful=True), ev.Exited(1, ENDED), ev.Exited(3, ENDED))
     assert moves(warm.at(FORK_PATIENCE, ev.Tick())) == [CallOff(0), CheckQueues(), Finish(Exit.OK)]
+
+
+def test_a_worker_that_says_it_serves_although_it_was_told_to_end_is_told_again(play: Play) -> None:
+    """It was told by SIGTERM, for which the application had a handler of its own at that moment."""
+    play.step(ev.Started(), ev.StopAsked(graceful=True))
+    assert play.step(ev.WorkerReady(1)) == [Drain(1)]
+    play.step(ev.Exited(1, ENDED))
+    assert play.step(ev.WorkerReady(1)) == []
