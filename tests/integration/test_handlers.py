@@ -132,7 +132,8 @@ def test_a_handler_that_raises_is_one_record_with_file_and_line(server: HybridPr
     where = r"/.*/(blocking|coroutines)\.py:\d+ in _fail"
     server.wait_for_log(f"handler failed: LookupError: as asked, {where}", since=seen)
     assert_alive(server)
-    records = [line for line in server.lines[seen:] if not line.startswith(" ")]
+    lines = server.lines[seen:]  # the greenlet that fails in another test may be logged only now
+    records = [line for line in lines if not line.startswith(" ") and "stumble failed" not in line]
     assert len(records) == 1
     assert " ERROR " in records[0]
 
