@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -81,11 +82,10 @@ def test_a_client_that_sends_nothing_holds_nobody_up(server: HybridProcess) -> N
 
 
 def test_a_client_that_leaves_without_a_word_is_no_news(server: HybridProcess) -> None:
-    seen = len(server.lines)
-    with connected(server.address):
-        pass
+    with connected(server.address) as sock:
+        port = sock.getsockname()[1]
     assert_alive(server)
-    assert len(server.lines) == seen
+    assert f":{port}" not in server.stderr
 
 
 def test_a_client_that_never_reads_costs_no_memory(server: HybridProcess) -> None:
@@ -126,16 +126,19 @@ def test_32_mib_go_there_and_back_unchanged(server: HybridProcess) -> None:
 # --- handlers that end badly
 
 
+def complaints(server: HybridProcess, since: int) -> list[str]:
+    """The warnings and errors since then; but a greenlet that fails in another test may be logged only now."""
+    lines = server.lines[since:]
+    return [line for line in lines if re.search(" (WARNING|ERROR) ", line) and "stumble failed" not in line]
+
+
 def test_a_handler_that_raises_is_one_record_with_file_and_line(server: HybridProcess) -> None:
     seen = len(server.lines)
     assert ask(server.address, b"fail\n") == b""
     where = r"/.*/(blocking|coroutines)\.py:\d+ in _fail"
     server.wait_for_log(f"handler failed: LookupError: as asked, {where}", since=seen)
     assert_alive(server)
-    lines = server.lines[seen:]  # the greenlet that fails in another test may be logged only now
-    records = [line for line in lines if not line.startswith(" ") and "stumble failed" not in line]
-    assert len(records) == 1
-    assert " ERROR " in records[0]
+    assert len(complaints(server, seen)) == 1
 
 
 def test_system_exit_ends_the_handler_and_not_the_worker(server: HybridProcess) -> None:
@@ -149,7 +152,7 @@ def test_greenlet_exit_ends_the_handler_in_silence(server: HybridProcess) -> Non
     seen = len(server.lines)
     assert ask(server.address, b"greenlet_exit\n") == b""
     assert_alive(server)
-    assert len(server.lines) == seen
+    assert complaints(server, seen) == []
 
 
 # --- what handlers can do
