@@ -48,7 +48,7 @@ KINDS = (
         "a connection that ends with unread input, or whose client is always fast",
         (
             "integration/test_closing.py::test_unread_input_takes_nothing_of_the_answer[tcp+close+1000000]",
-            "integration/test_last_answers.py::test_the_answer_is_whole_and_followed_by_the_end[tcp+3000000]",
+            "integration/test_last_answers.py::test_the_answer_is_whole_and_followed_by_the_end[asgi+tcp+3000000]",
             "integration/test_fairness.py::test_a_fast_client_leaves_the_worker_to_others_too[asgi]",
         ),
         (
@@ -174,7 +174,7 @@ KINDS = (
     ),
     Kind(
         "clients of HTTP, and requests that are refused",
-        ("integration/test_clients.py::test_httpx_is_answered",),
+        ("integration/test_clients.py::test_httpx_is_answered[asgi]",),
         ("integration/test_clients.py", "integration/test_malformed.py"),
         "the parser sees bytes and no loop; the units run each row of the table",
     ),
@@ -282,7 +282,7 @@ KINDS = (
     Kind(
         "a reload, an upgrade, scaling, renewal: under load",
         (
-            "faults/test_reload_under_load.py::test_reloads_under_load_lose_no_request[closed]",
+            "faults/test_reload_under_load.py::test_reloads_under_load_lose_no_request[asgi+closed]",
             "faults/test_upgrade_under_load.py::test_an_upgrade_under_load_loses_no_request[kept]",
             "faults/test_scaling_under_load.py::test_from_two_workers_to_six_to_one_no_request_is_lost",
         ),
