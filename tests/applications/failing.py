@@ -102,8 +102,10 @@ def catching(sock: Any, address: Any) -> None:
     case = sock.recv(100).decode().strip()
     before = Sentinel.alive
     attempt(case)
-    for _ in range(3):
+    for _ in range(100):
         hybrid.sleep(0.001)  # what the loop has to do for it is done
+        if Sentinel.alive <= before:
+            break
     sock.sendall(str(Sentinel.alive - before).encode())
 
 

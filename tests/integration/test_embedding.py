@@ -409,10 +409,12 @@ def test_an_interrupt_in_the_block_stops_the_service(script: Callable[..., Hybri
 
 
 def test_a_second_interrupt_does_not_wait_for_connections(script: Callable[..., HybridProcess]) -> None:
-    process = script(SCRIPT.replace("sock.recv(100)", "sock.recv(100) + sock.recv(100)").replace("END", PAUSE))
+    waits = "sock.recv(100) + (sock.sendall(b'?') or sock.recv(100))"
+    process = script(SCRIPT.replace("sock.recv(100)", waits).replace("END", PAUSE))
     process.wait_for_log(r"supervisor (\d+)")
     with connected(process.address) as sock:
         sock.sendall(b"x")
+        assert sock.recv(1) == b"?"
         process.signal(signal.SIGINT)
         process.wait_for_log("draining 1 connection")
         process.signal(signal.SIGINT)

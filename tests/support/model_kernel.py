@@ -25,6 +25,8 @@ class Process:
     has_failed: bool = False
     """It said that it cannot start."""
     is_leaving: bool = False
+    says_ready: bool = False
+    """It says that it serves although it was told to leave, and was not told again."""
     """It was asked to end, or said that it does."""
     is_unconfirmed: bool = False
     """It only said so: a signal is to follow."""
@@ -201,6 +203,9 @@ class ModelKernel:
             return
         if process.is_unconfirmed:
             process.is_unconfirmed = False
+            return
+        if process.is_leaving and process.says_ready:
+            process.says_ready = False  # it had not heard, so it is told once more
             return
         assert not process.is_leaving, "told to leave twice"
         process.is_leaving = True

@@ -103,7 +103,7 @@ class World(RuleBasedStateMachine):
                 self.kernel.is_asked_for_queues = False
                 self.kernel.queues_are_empty = not self.connections_wait
                 events.append(ev.QueuesChecked(self.connections_wait))
-            if self.answers_at_once and self.kernel.forks:
+            if self.answers_at_once and self.kernel.forks and one is events[-1]:  # the machine hears of it at once
                 events.append(self.kernel.answer(min(self.kernel.forks), succeeds=True))
 
     def draw(self, data: st.DataObject, kind: str) -> Process:
@@ -148,7 +148,9 @@ class World(RuleBasedStateMachine):
     def becomes_ready(self, one: Process) -> None:
         if not one.is_leaving and not one.has_failed:
             one.is_up = True
+        one.says_ready = one.is_leaving and not one.is_zygote and not one.has_failed
         self.feed(ev.ZygoteWarm(one.pid) if one.is_zygote else ev.WorkerReady(one.pid))
+        one.says_ready = False
 
     @there_is("new")
     @rule(data=st.data())
