@@ -67,7 +67,7 @@ def test_a_worker_with_a_process_pool_is_reloaded_at_once(preload: str, tmp_path
 
 
 def test_a_thread_that_never_ends_is_named_and_left(tmp_path: Path) -> None:
-    arguments = ("--workers", "1", "--graceful-timeout", "0.4")
+    arguments = ("--workers", "1", "--graceful-timeout", "1.5")
     with serving("pooling:stubborn", *arguments, cwd=tmp_path) as process:
         assert fetch(process) == b""
         assert process.stop() == Exit.OK
