@@ -39,15 +39,15 @@ class ClientGoneError(ConnectionResetError):
     """Raised in the application when it writes to, or reads from, a client that is gone (ASGI 2.4: an OSError)."""
 
 
-_DEPARTURES = frozenset({"ClientDisconnect", "WebSocketDisconnect"})  # Starlette's, which FastAPI has too
+_DEPARTURES = frozenset({"ClientDisconnect", "WebSocketDisconnect", "ClientDisconnectedError"})  # Starlette's, Quart's
 
 
 def is_departure(error: BaseException, told: bool) -> bool:
     """Return True if `error` only reports that the client is gone, which is no fault of the application.
 
-    It is a `ClientGoneError`, was raised from one, or is a group of such errors. Once the application has been `told`
-    that its client is gone, the errors by which frameworks pass that on count as well. An error that merely came up
-    after the client had left does not: it has a reason of its own.
+    It is a `ClientGoneError`, was raised from one or in the place of one (`from None`), or is a group of such errors.
+    Once the application has been `told` that its client is gone, the errors by which frameworks pass that on count as
+    well. An error that merely came up after the client had left does not: it has a reason of its own.
     """
     if isinstance(error, BaseExceptionGroup):  # of a task group in which something was sent
         return all(is_departure(each, told) for each in error.exceptions)
@@ -55,7 +55,8 @@ def is_departure(error: BaseException, told: bool) -> bool:
     while seen is not None:
         if isinstance(seen, ClientGoneError):
             return True
-        seen = seen.__cause__
+        # `raise ... from None` puts an error in the place of the one that is being handled
+        seen = seen.__context__ if seen.__suppress_context__ and seen.__cause__ is None else seen.__cause__
     return told and (isinstance(error, asyncio.CancelledError) or type(error).__name__ in _DEPARTURES)
 
 

@@ -23,6 +23,12 @@ def came_up(error: BaseException, context: BaseException) -> BaseException:
     return error
 
 
+def in_place_of(error: BaseException, handled: BaseException) -> BaseException:
+    """As `raise error from None` does while the other one is handled."""
+    error.__context__, error.__suppress_context__ = handled, True
+    return error
+
+
 GONE = ClientGoneError("the client is gone")
 
 
@@ -32,9 +38,10 @@ GONE = ClientGoneError("the client is gone")
         GONE,
         caused(LookupError(), GONE),
         caused(LookupError(), caused(OSError(), GONE)),
+        in_place_of(LookupError(), GONE),
         BaseExceptionGroup("", [GONE, ExceptionGroup("", [GONE])]),
     ],
-    ids=["itself", "caused by it", "caused by way of another", "a group of nothing else"],
+    ids=["itself", "caused by it", "caused by way of another", "in its place", "a group of nothing else"],
 )
 def test_an_error_that_comes_from_the_loss_of_the_client_is_a_departure(error: BaseException) -> None:
     assert is_departure(error, told=False)
@@ -54,9 +61,10 @@ def test_errors_of_frameworks_are_departures_once_the_application_was_told(error
         FileNotFoundError(),
         ConnectionRefusedError(),
         came_up(LookupError(), GONE),
+        in_place_of(LookupError(), OSError()),
         BaseExceptionGroup("", [GONE, LookupError()]),
     ],
-    ids=["error", "file", "database", "in the clean-up", "beside it in a group"],
+    ids=["error", "file", "database", "in the clean-up", "in the place of another", "beside it in a group"],
 )
 def test_an_error_with_a_reason_of_its_own_is_none(error: BaseException) -> None:
     assert not is_departure(error, told=True)
