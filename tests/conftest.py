@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.leaks import Census
 from support.loops import DEFAULT, LOOPS, MATRIX, WHOLE
 from support.process import HybridProcess, RunHybrid
@@ -17,6 +18,11 @@ from support.short_set import KINDS, LONG, is_chosen, loop_named, takes_loops
 
 HERE = Path(__file__).parent
 LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
+
+
+# how long an example takes is the machine's matter: on a busy one both of these checks fail
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 def pytest_configure() -> None:
