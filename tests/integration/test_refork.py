@@ -36,7 +36,10 @@ def born_from(process: HybridProcess, generation: int) -> set[int]:
 
 def private(pid: int) -> int:
     """Bytes of memory that the process shares with nobody."""
-    return int(psutil.Process(pid).memory_full_info().uss)
+    try:
+        return int(psutil.Process(pid).memory_full_info().uss)
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return 0
 
 
 def is_settled(process: HybridProcess, generation: int) -> bool:
