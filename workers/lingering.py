@@ -34,6 +34,8 @@ family_of = _socket.socket.family.__get__
 _scratch = bytearray(65_536)  # never read
 TCP = frozenset({int(socket.AF_INET), int(socket.AF_INET6)})
 
+INPUT_ONLY = int(socket.AF_UNSPEC)  # in the place of a family, see `is_due`
+
 forks = 0
 """How often this process has forked. A child may serve a connection that its parent closes, so each connection notes
 this number when it is accepted. `NEVER` in its place: the connection is closed without lingering."""
@@ -52,6 +54,7 @@ def is_due(fd: int, family: int, forks_then: int) -> bool:
     """Return True if close(2) now might cost the peer something that it was sent. Does not block; 0.8 us (measured).
 
     `forks_then`: `forks` at the accept, or `NEVER`. After a fork it is not due: the child may be reading.
+    `family`: `INPUT_ONLY` for a peer that has said that it sends no more: only unread input counts then.
     """
     if forks_then != forks:
         return False
@@ -65,18 +68,6 @@ def is_due(fd: int, family: int, forks_then: int) -> bool:
         return found != _NONE
     except (OSError, ValueError):  # closed already, or no stream
         return False
-
-
-def has_input(fd: int, _: int, forks_then: int) -> bool:
-    """Return True if input is unread: what `is_due` asks of a peer that has said that it sends no more."""
-    if forks_then != forks:
-        return False
-    found = bytearray(4)
-    try:
-        ioctl(fd, FIONREAD, found)
-    except (OSError, ValueError):
-        return False
-    return found != _NONE
 
 
 @dataclasses.dataclass(slots=True)

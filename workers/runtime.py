@@ -130,8 +130,7 @@ class TellingSocket(socket.socket):
 
     def _lingers(self, fd: int) -> bool:
         forks, self.forks = self.forks, lingering.NEVER
-        look = lingering.has_input if self.is_corked else lingering.is_due
-        return look(fd, self.kind, forks)
+        return lingering.is_due(fd, lingering.INPUT_ONLY if self.is_corked else self.kind, forks)
 
     def _tell(self) -> None:
         transport, self._transport = self._transport, None

@@ -331,8 +331,8 @@ class Connection:
     def _part(self) -> None:
         """Everything is with the kernel: close, without a reset that would take it away again."""
         sock = self.sock
-        look = lingering.has_input if self._is_quiet else lingering.is_due
-        if not self.closed and look(self.watch.fd, lingering.family_of(sock), self.forks):
+        family = lingering.INPUT_ONLY if self._is_quiet else lingering.family_of(sock)
+        if not self.closed and lingering.is_due(self.watch.fd, family, self.forks):
             self.watches.release(self.watch)
             lingering.linger(self.loop, sock.detach(), lingering.family_of(sock))
         self._finish()
