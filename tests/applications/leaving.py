@@ -98,7 +98,8 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         while True:
             yield BLOCK.encode() * 20
     finally:
-        print("closed", file=environ["wsgi.errors"], flush=True)
+        environ["wsgi.errors"].write("closed\n")  # in one piece: `print` writes two, and threads get between them
+        environ["wsgi.errors"].flush()
         if environ["PATH_INFO"] == "/crash":
             raise LookupError("a reason of its own")
 
