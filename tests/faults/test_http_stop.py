@@ -150,9 +150,9 @@ def wrk(process: HybridProcess) -> Iterator[subprocess.Popen[str]]:
 
 
 def shares_out(running: subprocess.Popen[str], port: int, workers: list[int]) -> bool:
-    """Wait until each worker has a connection; False if that is not so before wrk ends."""
+    """Wait until all connections are accepted; return whether each worker has one. False if wrk ends before."""
     while running.poll() is None:
-        if all(connections(worker, port) for worker in workers):
-            return True
+        if sum(connections(worker, port) for worker in workers) >= CONNECTIONS:  # wrk's first look at us is over, too
+            return all(connections(worker, port) for worker in workers)
         select.select([], [], [], 0.005)
     return False

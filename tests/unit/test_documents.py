@@ -197,7 +197,7 @@ def _limits() -> dict[str, click.Option]:
 
     run = command.commands["run"]
     assert isinstance(run, HeadedCommand)
-    headed = dict(run.headed(click.Context(run)))
+    headed = dict(run.headed(click.Context(run, **run.context_settings)))  # the command keeps its first --help
     elsewhere = [one for one in headed[Heading.HTTP] if one.opts[0].startswith("--websocket-ping")]
     elsewhere += [one for one in headed[Heading.TLS] if one.opts[0] == "--tls-handshake-timeout"]
     return {one.opts[0]: one for one in (*headed[Heading.LIMITS], *elsewhere)}
