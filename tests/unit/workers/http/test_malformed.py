@@ -38,33 +38,33 @@ def test_the_table_is_long_and_its_names_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
-def test_a_malformed_request_is_refused(row: Malformed, cut: str) -> None:
+def test_a_malformed_request_is_refused(row: Malformed) -> None:
     """It is answered with its status and a close, however the network cuts it; no application gets it whole."""
 
     async def main() -> None:
-        wire, answers = await _refused(row, CUTS[cut])
-        assert [answer.status for answer in answers] == [200] * row.before + [row.status]
-        assert answers[-1].field(b"connection") == b"close"
-        assert len(wire.notes.requests) == row.before
-        if cut == "whole" and len(row.request) < LONG:
-            assert len(wire.notes.started) == row.before or row.ends
+        for cut, size in CUTS.items():
+            wire, answers = await _refused(row, size)
+            assert [answer.status for answer in answers] == [200] * row.before + [row.status], cut
+            assert answers[-1].field(b"connection") == b"close", cut
+            assert len(wire.notes.requests) == row.before, cut
+            if cut == "whole" and len(row.request) < LONG:
+                assert len(wire.notes.started) == row.before or row.ends
 
     on_loop(main)
 
 
-@pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
-def test_what_came_before_is_answered_first(row: Malformed, cut: str) -> None:
+def test_what_came_before_is_answered_first(row: Malformed) -> None:
     """A malformed request behind a good one does not keep the good one from its answer."""
 
     async def main() -> None:
-        wire, answers = await _refused(row, CUTS[cut], FIRST)
-        assert [answer.status for answer in answers] == [200] * (row.before + 1) + [row.status]
-        assert answers[0].body == b"GET /first "
-        assert wire.notes.seen[0] == b"GET /first "
-        assert len(wire.notes.requests) == row.before + 1
+        for cut, size in CUTS.items():
+            wire, answers = await _refused(row, size, FIRST)
+            assert [answer.status for answer in answers] == [200] * (row.before + 1) + [row.status], cut
+            assert answers[0].body == b"GET /first ", cut
+            assert wire.notes.seen[0] == b"GET /first ", cut
+            assert len(wire.notes.requests) == row.before + 1, cut
 
     on_loop(main)
 
@@ -84,21 +84,21 @@ def test_nothing_behind_a_malformed_request_is_served(row: Malformed) -> None:
     on_loop(main)
 
 
-@pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("row", ODD, ids=lambda row: row.name)
-def test_an_odd_request_is_served(row: Odd, cut: str) -> None:
+def test_an_odd_request_is_served(row: Odd) -> None:
     """It reaches the application as it should, however the network cuts it."""
 
     async def main() -> None:
-        wire = Wire(LIMITS)
-        await wire.deliver(_cut(row.request, CUTS[cut]))
-        assert wire.notes.seen == row.seen
-        answers = wire.answers(*(number for number, seen in enumerate(row.seen) if seen.startswith(b"HEAD")))
-        assert [answer.status for answer in answers] == [200] * len(row.seen)
-        assert wire.is_closing is row.closes
-        assert (answers[-1].field(b"connection") == b"close") is row.closes
-        await wire.end()
-        assert wire.transport.closing
+        for cut, size in CUTS.items():
+            wire = Wire(LIMITS)
+            await wire.deliver(_cut(row.request, size))
+            assert wire.notes.seen == row.seen, cut
+            answers = wire.answers(*(number for number, seen in enumerate(row.seen) if seen.startswith(b"HEAD")))
+            assert [answer.status for answer in answers] == [200] * len(row.seen), cut
+            assert wire.is_closing is row.closes, cut
+            assert (answers[-1].field(b"connection") == b"close") is row.closes, cut
+            await wire.end()
+            assert wire.transport.closing, cut
 
     on_loop(main)
 
