@@ -32,6 +32,7 @@ class Storm:
         self._tally = Tally()
         self._clients = [Client(number, plan, self._lines, self._tally) for number in range(clients)]
         self._deadline = deadline
+        self._grain = min(_GRAIN, plan.rest or _GRAIN)
         self._is_over = False
         self._goals: list[int] = []  # counts of right answers that somebody waits for
         self._input = b""
@@ -46,10 +47,10 @@ class Storm:
             client.ask(now)
         looked = now
         while not self._is_over or any(client.began for client in self._clients):
-            events = self._lines.poll.poll(_GRAIN)
+            events = self._lines.poll.poll(self._grain)
             now = time.monotonic()
             self._turn(events, now)
-            if now - looked >= _GRAIN:
+            if now - looked >= self._grain:
                 looked = now
                 self._look_around(now)
             if now - began > self._deadline and not self._is_over:
@@ -120,7 +121,7 @@ def _say(answer: object) -> None:
 def _plan(options: argparse.Namespace) -> Plan:
     host, colon, port = options.address.rpartition(":")
     address = (host.strip("[]"), int(port)) if colon and port.isdigit() else options.address
-    return Plan(address, options.target, options.close, options.timeout)
+    return Plan(address, options.target, options.close, options.timeout, options.rest)
 
 
 def main() -> None:
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32, help="requests under way at a time [32]")
     parser.add_argument("--close", action="store_true", help="a connection for each request")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for a request [10]")
+    parser.add_argument("--rest", type=float, default=0.0, help="seconds from an answer to the next request [0]")
     parser.add_argument("--seconds", type=float, default=120.0, help="deadline of it all [120]")
     options = parser.parse_args()
     tally = Storm(_plan(options), options.clients, options.seconds).run()

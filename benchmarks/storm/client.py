@@ -33,6 +33,8 @@ class Plan:
     """Whether each request has a connection of its own."""
     timeout: float
     """Seconds for a request, connecting included."""
+    rest: float = 0.0
+    """Seconds that a client waits after a right answer before it asks again."""
 
     @property
     def family(self) -> int:
@@ -180,6 +182,7 @@ class Client:
             return
         self._tally.count_right(now - self.began, words[1].decode("latin-1"), words[2].decode("latin-1"))
         self.began = 0.0
+        self.paused_until = now + self._plan.rest if self._plan.rest else 0.0
         if self._plan.close:
             self.hang_up()
         elif _CLOSE.search(head + b"\r\n") is not None:

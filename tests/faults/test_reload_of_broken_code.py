@@ -16,6 +16,7 @@ from support.storm import Storm
 CHOSEN = [loop for loop in ("epoll", "gevent", "uvloop") if loop in LOOPS]
 BOOT = ("--boot-timeout", "3")  # seconds; more than a machine with other things to do needs for the first start
 CLIENTS = 8
+REST = 0.01  # seconds: the old workers serve on, whatever the load, and what fails may take three seconds for that
 FAILED = "reload failed, generation 1 goes on: generation 2 cannot start: "
 LIFESPAN = """
 serves = app
@@ -59,7 +60,7 @@ def test_code_that_cannot_start_is_given_up_and_mended_code_is_taken(
     write_application(tmp_path, "asgi")
     arguments = ("--workers", "2", "--loop", loop, "--preload", preload, *BOOT)
     with serving("app:app", *arguments, cwd=tmp_path, env=FRESH) as process:
-        with Storm(process.address, clients=CLIENTS, close=preload == "auto") as storm:
+        with Storm(process.address, clients=CLIENTS, close=preload == "auto", rest=REST) as storm:
             storm.wait_answers(100)
             write_application(tmp_path, "asgi", code)
             refuse(process, reason)

@@ -28,6 +28,7 @@ from hybrid.workers.contract.exits import Exit
 CHOSEN = [loop for loop in ("epoll", "gevent", "uvloop") if loop in LOOPS]
 CLIENTS = 16
 BETWEEN = 300  # answers
+REST = 0.01  # seconds: for clients of a supervisor that goes on, which may be long before it knows
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_an_upgrade_that_fails_leaves_everything_as_it_was(fault: str, tmp_path:
     with upgradable("app:app", "--workers", "2", cwd=tmp_path, env=FRESH) as service:
         process = service.process
         workers = process.worker_pids()
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=REST) as storm:
             storm.wait_answers(100)
             code = FAULTS[fault]
             if code is None:
@@ -161,7 +162,7 @@ def test_a_successor_that_is_killed_while_it_starts_is_no_loss(tmp_path: Path) -
     write_application(tmp_path, "wsgi", "import os", "if os.path.exists('gate'): open('gate').read()")
     with upgradable("app:app", "--workers", "2", cwd=tmp_path, env=FRESH) as service:
         process = service.process
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=REST) as storm:
             os.mkfifo(tmp_path / "gate")
             process.signal(signal.SIGUSR2)
             successor = int(process.wait_for_log(r"upgrading: supervisor (\d+) is starting")[1])

@@ -51,6 +51,9 @@ class Flight(NamedTuple):
 class Storm:
     """Clients that ask again as soon as they are answered, from `start` to `stop`; each request has a token of its own.
 
+    With `rest` a client waits for so many seconds before it asks again: for tests that wait long for something else,
+    in which clients without a rest would take all the time of the processors.
+
     A context manager: the end of the block stops it and ends the process, whatever happened; `stop` may be called
     behind it, too. A storm lives for `deadline` seconds at most: one that came to it was not under
     control, and `stop` says so.
@@ -64,11 +67,13 @@ class Storm:
         close: bool = False,
         target: str = "/",
         timeout: float = 10.0,
+        rest: float = 0.0,
         deadline: float = 100.0,
     ) -> None:
         name = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
         self._command = [sys.executable, "-m", "benchmarks.storm", name, "--target", target]
-        self._command += ["--clients", str(clients), "--timeout", str(timeout), "--seconds", str(deadline)]
+        self._command += ["--clients", str(clients), "--timeout", str(timeout), "--rest", str(rest)]
+        self._command += ["--seconds", str(deadline)]
         self._command += ["--close"] if close else []
         self._timeout = timeout
         self._popen: subprocess.Popen[bytes] | None = None

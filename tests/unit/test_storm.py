@@ -137,6 +137,14 @@ def test_a_connection_is_kept_otherwise() -> None:
     assert storm.stop().connections == 1
 
 
+def test_a_client_rests_between_an_answer_and_its_next_request_if_told_so() -> None:
+    with server() as told, Storm(told.address, clients=1, rest=0.05) as storm:
+        storm.wait_answers(4)
+        tally = storm.stop()
+    assert tally.failures == 0
+    assert tally.seconds >= 3 * 0.05
+
+
 def test_requests_without_an_answer_are_counted_at_any_moment_and_given_up_after_their_time() -> None:
     with server("hang") as told, Storm(told.address, clients=3, timeout=0.5) as storm:
         assert told.hung.wait(10)
