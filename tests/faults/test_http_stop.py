@@ -83,6 +83,8 @@ def test_wrk_sees_nothing_of_a_worker_that_retires(loop: str, interface: str, tm
     with serving(f"pressed:{interface}", *arguments, cwd=tmp_path, growth=1) as process, wrk(process) as running:
         process.signal(signal.SIGTTOU)
         assert int(process.wait_for_log(r"draining (\d+) connections")[1]) > 0
+        eventually(lambda: len(process.worker_pids()) == 1, "the worker has retired")
+        running.send_signal(signal.SIGINT)  # it says what it has counted
         said, _ = running.communicate(timeout=DEADLINE)
         assert int(re.findall(r"(\d+) requests in", said)[0]) >= CONNECTIONS
         assert "Socket errors" not in said
@@ -131,13 +133,13 @@ def ask_to_the_last(sock: socket.socket) -> int:
 
 @contextmanager
 def wrk(process: HybridProcess) -> Iterator[subprocess.Popen[str]]:
-    """Run wrk for two seconds; give it once each worker has a connection of it."""
+    """Run wrk until it is told to stop; give it once each worker has a connection of it."""
     workers = process.worker_pids()
     host, port = process.address
     with connected_to_all(process):
         pass  # wrk opens all of its own at once: the worker that became ready last accepts by now
     eventually(lambda: not any(connections(worker, port) for worker in workers), "these connections have ended")
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d2s", f"http://{host}:{port}/hello"]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{DEADLINE:.0f}s", f"http://{host}:{port}/hello"]
     for _ in range(TRIES):  # all of them may come to one worker while it serves the queue of the other one
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
             try:
