@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import select
 import socket
 import threading
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from support.clients import ask, connected, read_all
 from support.echo import read_answers
-from support.loops import LOOPS
+from support.loops import LOOPS, WHOLE
 from support.pipeline import read_body
 from support.process import DEADLINE, HybridProcess
 from support.service import resident, serving
@@ -126,14 +127,13 @@ def test_clients_are_waited_for_only_so_long(loop: str, interface: str, tmp_path
             assert time.monotonic() - began >= SECONDS - STEP
 
 
-@pytest.mark.parametrize("interface", INTERFACES)
-def test_a_body_has_to_come_at_some_rate(interface: str, tmp_path: Path) -> None:
-    """On all loops at once, for the rate is first looked at after some seconds."""
+def test_a_body_has_to_come_at_some_rate(tmp_path: Path) -> None:
+    """On all loops with both interfaces at once, for the rate is first looked at after some seconds."""
     rate = 1000
     with contextlib.ExitStack() as stack:
         slow, good = [], []
-        for loop in LOOPS:
-            folder = tmp_path / loop
+        for loop, interface in itertools.product(WHOLE, INTERFACES):
+            folder = tmp_path / f"{loop}-{interface}"
             folder.mkdir()
             process = stack.enter_context(running(interface, loop, folder, "--min-body-rate", f"{rate}"))
             for socks in (slow, good):
