@@ -24,7 +24,7 @@ def loop(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def crowd(loop: str) -> tuple[int, int]:
     """How many connections at once, and how many messages each; select has 1,024 descriptors per worker."""
-    return (1000, 100) if loop in THOROUGH else (200, 20)
+    return (1000, 20) if loop in THOROUGH else (200, 20)
 
 
 @pytest.fixture(scope="module")
