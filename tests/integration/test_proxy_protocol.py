@@ -33,7 +33,7 @@ LOCAL = SIGNATURE + struct.pack("!BBH", 0x20, 0, 0)
 REQUEST = b"GET /facts HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 
 
-@pytest.fixture(params=PLACES, ids="-".join)
+@pytest.fixture(scope="module", params=PLACES, ids="-".join)
 def place(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param  # type: ignore[no-any-return]
 
@@ -56,6 +56,13 @@ def running(place: tuple[str, str], cwd: Path, *arguments: str) -> Iterator[Hybr
         assert "ERROR" not in process.stderr, process.stderr
 
 
+@pytest.fixture(scope="module")
+def usual(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """One service for all tests that have no wishes and end nothing."""
+    with running(place, tmp_path_factory.mktemp("usual"), "--log-level", "debug") as process:
+        yield process
+
+
 def facts(address: Any, *pieces: bytes, request: bytes = REQUEST) -> dict[str, Any]:
     with connected(address) as sock:
         for piece in pieces[:-1]:
@@ -70,35 +77,33 @@ def _pause() -> None:
     select.select([], [], [], 0.005)
 
 
-def test_the_header_says_who_the_client_is(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path) as process:
-        host, port = process.address
-        told = {"scheme": "http", "host": "a"}
-        assert facts(process.address, V1) == {
-            **told,
-            "client": ["192.0.2.7", 56324],
-            "name": "203.0.113.9",
-            "port": "443",
-        }
-        assert facts(process.address, V2_V6) == {
-            **told,
-            "client": ["2001:db8::7", 4096],
-            "name": "::1",
-            "port": "443",
-        }
-        for own in (LOCAL, b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN ::1 ::1 1 2\r\n"):
-            found = facts(process.address, own)
-            assert (found["client"][0], found["name"], found["port"]) == ("127.0.0.1", host, str(port))
+def test_the_header_says_who_the_client_is(usual: HybridProcess) -> None:
+    host, port = usual.address
+    told = {"scheme": "http", "host": "a"}
+    assert facts(usual.address, V1) == {
+        **told,
+        "client": ["192.0.2.7", 56324],
+        "name": "203.0.113.9",
+        "port": "443",
+    }
+    assert facts(usual.address, V2_V6) == {
+        **told,
+        "client": ["2001:db8::7", 4096],
+        "name": "::1",
+        "port": "443",
+    }
+    for own in (LOCAL, b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN ::1 ::1 1 2\r\n"):
+        found = facts(usual.address, own)
+        assert (found["client"][0], found["name"], found["port"]) == ("127.0.0.1", host, str(port))
 
 
 @pytest.mark.parametrize("header", [V1, V2_V6], ids=["v1", "v2"])
-def test_a_header_may_come_in_any_pieces(place: tuple[str, str], header: bytes, tmp_path: Path) -> None:
-    with running(place, tmp_path) as process:
-        client = facts(process.address, header)["client"]
-        bytewise = [header[at : at + 1] for at in range(len(header))]
-        for pieces in (bytewise, [*bytewise, b""], [header[:-1], header[-1:]], [header, b""], [header + b"GE"]):
-            request = REQUEST[2:] if pieces[-1].endswith(b"GE") else REQUEST
-            assert facts(process.address, *pieces, request=request)["client"] == client
+def test_a_header_may_come_in_any_pieces(usual: HybridProcess, header: bytes) -> None:
+    client = facts(usual.address, header)["client"]
+    bytewise = [header[at : at + 1] for at in range(len(header))]
+    for pieces in (bytewise, [*bytewise, b""], [header[:-1], header[-1:]], [header, b""], [header + b"GE"]):
+        request = REQUEST[2:] if pieces[-1].endswith(b"GE") else REQUEST
+        assert facts(usual.address, *pieces, request=request)["client"] == client
 
 
 def test_over_tls_the_header_comes_first(place: tuple[str, str], tmp_path: Path) -> None:
@@ -119,29 +124,28 @@ def test_over_tls_the_header_comes_first(place: tuple[str, str], tmp_path: Path)
             plain.sendall(V1 + b"\x16")  # and the rest of the handshake never comes
 
 
-def test_what_is_no_header_is_closed_and_logged(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path, "--log-level", "debug") as process:
-        cases = {
-            REQUEST: "no PROXY header: it begins like neither version",
-            b"PROXY TCP4 nobody\r\n": "version 1: the line is malformed",
-            SIGNATURE + b"\x31\x11\0\0": "version 2: version and command are 0x31",
-            b"\x16\x03\x01\x02\0": "no PROXY header",
-        }
-        for data, reason in cases.items():
-            since = len(process.lines)
-            with connected(process.address) as sock:
-                sock.sendall(data)
-                assert _closed(sock)
-            process.wait_for_log(f"closing the connection of 127.0.0.1:.*{reason}", since=since)
-        since = len(process.lines)
-        with connected(process.address) as sock:
-            sock.sendall(V1[:9])
-            sock.shutdown(socket.SHUT_WR)
+def test_what_is_no_header_is_closed_and_logged(usual: HybridProcess) -> None:
+    cases = {
+        REQUEST: "no PROXY header: it begins like neither version",
+        b"PROXY TCP4 nobody\r\n": "version 1: the line is malformed",
+        SIGNATURE + b"\x31\x11\0\0": "version 2: version and command are 0x31",
+        b"\x16\x03\x01\x02\0": "no PROXY header",
+    }
+    for data, reason in cases.items():
+        since = len(usual.lines)
+        with connected(usual.address) as sock:
+            sock.sendall(data)
             assert _closed(sock)
-        process.wait_for_log("it ended within its PROXY header", since=since)
-        with connected(process.address) as sock:  # only looks whether somebody listens
-            sock.shutdown(socket.SHUT_WR)
-            assert _closed(sock)
+        usual.wait_for_log(f"closing the connection of 127.0.0.1:.*{reason}", since=since)
+    since = len(usual.lines)
+    with connected(usual.address) as sock:
+        sock.sendall(V1[:9])
+        sock.shutdown(socket.SHUT_WR)
+        assert _closed(sock)
+    usual.wait_for_log("it ended within its PROXY header", since=since)
+    with connected(usual.address) as sock:  # only looks whether somebody listens
+        sock.shutdown(socket.SHUT_WR)
+        assert _closed(sock)
 
 
 def test_connections_without_a_header_do_not_fill_the_log(place: tuple[str, str], tmp_path: Path) -> None:
