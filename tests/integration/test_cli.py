@@ -16,6 +16,7 @@ from support.loops import ALL_LOOPS, LOOPS
 from support.process import HybridProcess, RunHybrid
 
 import hybrid
+from hybrid.cli import main
 
 Command = Callable[..., HybridProcess]
 
@@ -29,6 +30,27 @@ def handle(sock, address):
 def finish(process: HybridProcess) -> tuple[int, str, str]:
     """Wait for the end; return code, stdout and stderr."""
     return process.wait(), process.stdout, process.stderr
+
+
+@pytest.fixture
+def answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process, in an empty directory: for what it answers without starting anything."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("HYBRID_", "LISTEN_", "PORT", "WEB_CONCURRENCY"))]:
+        monkeypatch.delenv(name)
+
+    def answer(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capfd.readouterr()
+
+    return answer
+
+
+Answered = Callable[..., tuple[int, str, str]]
 
 
 # --- help and mistakes
@@ -47,10 +69,16 @@ def test_the_version_is_shown(hybrid_command: Command) -> None:
 
 
 @pytest.mark.parametrize("word", ["Examples:", "Signals", "Exit codes:", "HYBRID_GRACEFUL_TIMEOUT"])
-def test_the_help_of_run_reads_like_a_manual(hybrid_command: Command, word: str) -> None:
-    code, out, _ = finish(hybrid_command("run", "--help"))
+def test_the_help_of_run_reads_like_a_manual(answered: Answered, word: str) -> None:
+    code, out, _ = answered("run", "--help")
     assert code == 0
     assert word in out
+
+
+def test_a_mistake_ends_the_process_with_the_code_for_it(hybrid_command: Command) -> None:
+    code, out, err = finish(hybrid_command("run", "--nonsense"))
+    assert (code, out) == (2, "")
+    assert err.splitlines()[1:] == ["For all options type: hybrid run --help"]
 
 
 @pytest.mark.parametrize(
@@ -89,9 +117,9 @@ def test_the_help_of_run_reads_like_a_manual(hybrid_command: Command, word: str)
     ],
 )
 def test_a_wrong_command_line_is_answered_in_one_line_and_with_what_to_type(
-    hybrid_command: Command, arguments: list[str], expected: str
+    answered: Answered, arguments: list[str], expected: str
 ) -> None:
-    code, out, err = finish(hybrid_command("run", *arguments))
+    code, out, err = answered("run", *arguments)
     first, second = err.splitlines()
     assert (code, out) == (2, "")
     assert first.startswith("hybrid: error: ")
@@ -108,10 +136,8 @@ def test_a_wrong_command_line_is_answered_in_one_line_and_with_what_to_type(
         (["-w", "2", "good:app"], "there is no option -w: write --workers 2, behind hybrid run"),
     ],
 )
-def test_an_unknown_command_is_answered_in_one_line(
-    hybrid_command: Command, arguments: list[str], expected: str
-) -> None:
-    code, _, err = finish(hybrid_command(*arguments))
+def test_an_unknown_command_is_answered_in_one_line(answered: Answered, arguments: list[str], expected: str) -> None:
+    code, _, err = answered(*arguments)
     assert code == 2
     assert err.splitlines() == [f"hybrid: error: {expected}", "For all options type: hybrid --help"]
 
@@ -201,8 +227,11 @@ def test_options_and_variables_of_our_own_win_over_those_of_the_platform(hybrid_
 
 
 @pytest.mark.parametrize("port", ["http", "65536", "-1"])
-def test_a_port_of_the_environment_that_is_none_is_refused(hybrid_command: Command, port: str) -> None:
-    code, _, err = finish(hybrid_command("run", env={"PORT": port}))
+def test_a_port_of_the_environment_that_is_none_is_refused(
+    answered: Answered, monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    monkeypatch.setenv("PORT", port)
+    code, _, err = answered("run")
     assert code == 2
     assert f"PORT={port!r} in the environment is no port" in err
 
