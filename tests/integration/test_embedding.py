@@ -114,12 +114,18 @@ def test_an_inherited_descriptor_is_served_under_whatever_number_it_gets() -> No
 # --- what can be asked
 
 
-def test_the_status_names_every_worker() -> None:
+@pytest.fixture(scope="module")
+def lines() -> Iterator[Supervisor]:
+    """A service with two workers, for tests that leave it as it is."""
     with Supervisor(service_of(echo, workers=2, name="lines")) as running:
-        status = running.status()
-        names = {child.pid: child.name() for child in psutil.Process(running.pid).children()}
+        yield running
+
+
+def test_the_status_names_every_worker(lines: Supervisor) -> None:
+    status = lines.status()
+    names = {child.pid: child.name() for child in psutil.Process(lines.pid).children()}
     assert status.service == "lines"
-    assert status.addresses == running.addresses
+    assert status.addresses == lines.addresses
     assert [(worker.slot, worker.state, worker.restarts) for worker in status.workers] == [
         (0, "ready", 0),
         (1, "ready", 0),
@@ -136,20 +142,19 @@ def test_scaling_returns_when_it_is_reached() -> None:
         assert ask(address_of(running), b"x") == b"x"
 
 
-def test_scaling_to_none_is_refused() -> None:
-    with Supervisor(service_of(echo)) as running, pytest.raises(ValueError, match="at least 1"):
-        running.scale(0)
+def test_scaling_to_none_is_refused(lines: Supervisor) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        lines.scale(0)
 
 
-def test_it_can_be_asked_from_several_threads() -> None:
-    with Supervisor(service_of(echo)) as running:
-        answers: list[str] = []
-        threads = [threading.Thread(target=lambda: answers.append(running.status().service)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(DEADLINE)
-    assert answers == ["web"] * 8
+def test_it_can_be_asked_from_several_threads(lines: Supervisor) -> None:
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda: answers.append(lines.status().service)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert answers == ["lines"] * 8
 
 
 # --- how it ends
@@ -161,14 +166,9 @@ def test_nothing_is_left_after_the_block() -> None:
     assert not [pid for pid in pids if pid is not None and psutil.pid_exists(pid)]
 
 
-def test_stop_says_how_it_ended() -> None:
+def test_stop_says_how_it_ended_and_says_so_again_if_it_is_asked_twice() -> None:
     with Supervisor(service_of(echo)) as running:
         assert running.stop() is Exit.OK
-
-
-def test_stopping_twice_is_no_error() -> None:
-    with Supervisor(service_of(echo)) as running:
-        running.stop()
         assert running.stop() is Exit.OK
 
 
@@ -216,12 +216,8 @@ def test_it_can_be_started_again_after_its_end() -> None:
             assert ask(address_of(running), b"again") == b"again"
 
 
-def test_it_cannot_be_started_twice_at_once() -> None:
-    with (
-        Supervisor(service_of(echo)) as running,
-        pytest.raises(RuntimeError, match="running already"),
-        running,
-    ):
+def test_it_cannot_be_started_twice_at_once(lines: Supervisor) -> None:
+    with pytest.raises(RuntimeError, match="running already"), lines:
         pass
 
 
@@ -342,7 +338,7 @@ def handle(sock, address):
     sock.sendall(Reply(sock.recv(100)).text())
 
 if __name__ == "__main__":
-    service = hybrid.Service(handle, bind="127.0.0.1:0", workers=2)
+    service = hybrid.Service(handle, bind="127.0.0.1:0", workers=1)
     with hybrid.Supervisor(service) as running:
         print("supervisor", running.pid, file=sys.stderr, flush=True)
         END
@@ -459,11 +455,10 @@ def test_a_status_is_answered_while_a_scaling_lasts() -> None:
 
 
 @pytest.mark.parametrize("workers", [2.5, "2", None])
-def test_a_number_of_workers_that_is_none_is_refused_at_once(workers: object) -> None:
-    with Supervisor(service_of(echo)) as running:
-        with pytest.raises(TypeError, match="use a whole number, at least 1"):
-            running.scale(workers)  # type: ignore[arg-type]
-        assert len(running.status().workers) == 1
+def test_a_number_of_workers_that_is_none_is_refused_at_once(lines: Supervisor, workers: object) -> None:
+    with pytest.raises(TypeError, match="use a whole number, at least 1"):
+        lines.scale(workers)  # type: ignore[arg-type]
+    assert len(lines.status().workers) == 2
 
 
 def test_a_function_of_a_module_that_was_loaded_in_an_odd_way_travels(
@@ -500,7 +495,7 @@ def test_run_makes_the_script_itself_the_supervisor(script: Callable[..., Hybrid
 def test_it_works_under_pytest_xdist(tmp_path: Path) -> None:
     (tmp_path / "test_inner.py").write_text(
         "import socket, hybrid, pytest\n"
-        "@pytest.mark.parametrize('number', range(4))\n"
+        "@pytest.mark.parametrize('number', range(2))\n"
         "def test_inner(number):\n"
         "    reply = b'%d' % number\n"
         "    service = hybrid.Service(lambda sock, address: sock.sendall(reply), bind='127.0.0.1:0', workers=1)\n"
@@ -509,8 +504,9 @@ def test_it_works_under_pytest_xdist(tmp_path: Path) -> None:
         "        with socket.create_connection((host, int(port)), 10) as sock:\n"
         "            assert sock.recv(9) == reply\n"
     )
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "test_inner.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "xdist", "-n", "2", "test_inner.py"]
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the others take longer than the test
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -608,8 +604,8 @@ def test_an_object_that_no_worker_can_have_is_named(script: Callable[..., Hybrid
     )
 
 
-def test_the_status_counts_the_connection_that_was_just_served() -> None:
-    with Supervisor(service_of(echo, workers=2)) as running:
-        for served in range(1, 6):
-            assert ask(address_of(running), b"x") == b"x"
-            assert sum(worker.requests for worker in running.status().workers) == served
+def test_the_status_counts_the_connection_that_was_just_served(lines: Supervisor) -> None:
+    before = sum(worker.requests for worker in lines.status().workers)
+    for served in range(1, 6):
+        assert ask(address_of(lines), b"x") == b"x"
+        assert sum(worker.requests for worker in lines.status().workers) == before + served
