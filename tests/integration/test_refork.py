@@ -127,8 +127,8 @@ def test_nothing_grows_from_generation_to_generation(loop: str, tmp_path: Path) 
         become(3)
         eventually(lambda: is_settled(process, 3), "the old ones have gone")
         before = held()
-        become(15)
-        eventually(lambda: is_settled(process, 15) and held() <= before, f"each holds what it held: {before}")
+        become(6)
+        eventually(lambda: is_settled(process, 6) and held() <= before, f"each holds what it held: {before}")
         assert len(noted(tmp_path, "fill")) <= 2
 
 
