@@ -48,7 +48,8 @@ def read_exactly(sock: socket.socket, size: int) -> bytes:
 def ask(address: tuple[str, int] | str, request: bytes, timeout: float = TIMEOUT) -> bytes:
     """Connect, send `request`, say that no more follows, and return the whole answer."""
     with connected(address, timeout) as sock:
-        sock.sendall(request)
+        if request:  # else a handler that only speaks may have closed by now, and the send would fail
+            sock.sendall(request)
         sock.shutdown(socket.SHUT_WR)
         return read_all(sock)
 
