@@ -131,11 +131,12 @@ def test_a_body_has_to_come_at_some_rate(tmp_path: Path) -> None:
     """On all loops with both interfaces at once, for the rate is first looked at after some seconds."""
     rate = 1000
     with contextlib.ExitStack() as stack:
-        slow, good = [], []
+        slow, good, processes = [], [], []
         for loop, interface in itertools.product(WHOLE, INTERFACES):
             folder = tmp_path / f"{loop}-{interface}"
             folder.mkdir()
-            process = stack.enter_context(running(interface, loop, folder, "--min-body-rate", f"{rate}"))
+            processes.append(stack.enter_context(running(interface, loop, folder, "--min-body-rate", f"{rate}")))
+        for process in processes:  # all are there: the good clients must not wait for a start
             for socks in (slow, good):
                 sock = stack.enter_context(connected(process.address))
                 sock.sendall(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
