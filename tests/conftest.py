@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def pytest_report_header() -> str:
     rest = [loop for loop in LOOPS if loop not in WHOLE]
     short = f"; the short set on {', '.join(rest)} (HYBRID_TEST_LOOP=all: every test)" if rest else ""
     return f"loops: every test on {', '.join(WHOLE)}{short}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Collect in no more processes at a time than there are cores.
+
+    In a new checkout pytest compiles each test file and keeps the result. Processes that collect at once all compile
+    the same files; those that wait read what the first ones kept. The locks end with their descriptors.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    files = sorted((HERE / "support").glob("*.py"))[: len(os.sched_getaffinity(0))]
+    with files[int(worker) % len(files)].open() as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
