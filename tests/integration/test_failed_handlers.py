@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, serving
 
-GROUP = ("group",) if sys.version_info < (3, 12) else ()
-"""From Python 3.12 on, a request that fails in a task group keeps a frame until a collection; the connection ends."""
 OF_GEVENT = {"get": 1, "joinall": 1}
 """Cases in which gevent keeps frames: `Greenlet.get` and `joinall` of its own keep the greenlet in theirs."""
 CAUGHT = (
@@ -110,7 +107,7 @@ def test_a_wsgi_request_that_fails_keeps_no_frame(loop: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_an_asgi_request_that_fails_keeps_no_frame(loop: str, tmp_path: Path) -> None:
     with serving("failing:failing_asgi", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
-        fails_over_http(process, ("raising", "late", "cut", "nothing", "held", *GROUP, "unknown"))
+        fails_over_http(process, ("raising", "late", "cut", "nothing", "held", "group", "unknown"))
 
 
 def fails_over_http(process: HybridProcess, cases: tuple[str, ...]) -> None:

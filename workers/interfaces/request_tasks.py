@@ -162,7 +162,8 @@ class Host(Coroutine[Any, Any, None]):
         self.__name__ = self.__qualname__ = NAME
         self._asyncio_future_blocking = False
         self.result: Callable[[], object] = tuple  # what the task asks when it is woken; the value is dropped
-        self.task = RequestTask(self, loop=loop, context=context, name=NAME)
+        self.task: Any = RequestTask(self, loop=loop, context=context, name=NAME)
+        """The task while it is spare. They hold each other, so None from then on: else only a collection frees them."""
 
     def carry_on(self, waits_for: Any) -> None:
         """The request waits: give it to the task. Called in the loop, outside of tasks."""
@@ -173,12 +174,14 @@ class Host(Coroutine[Any, Any, None]):
         if cancelled is not None and _cancel(waits_for, cancelled):
             self.cancelled = None
         self._waits_for = waits_for
+        self.task = None
         self._open()
 
     def retire(self) -> None:
         """Let the task end."""
         self._tasks.drop(self)
         self._over = True
+        self.task = None
         self.coroutine = None
         self.cancelled = None
         self._loop.call_soon(self._open)  # this may be the turn of another task
@@ -202,7 +205,10 @@ class Host(Coroutine[Any, Any, None]):
                 if getattr(waits_for, "_asyncio_future_blocking", None):
                     waits_for._asyncio_future_blocking = False
                 assert self.coroutine is not None
-                return self.coroutine.throw(cancelled)
+                try:
+                    return self.coroutine.throw(cancelled)
+                finally:
+                    del cancelled  # see `throw`
             return waits_for
         if self.coroutine is None:
             self._asyncio_future_blocking = True
@@ -213,6 +219,7 @@ class Host(Coroutine[Any, Any, None]):
         """Raise an error in the request, as the task asks."""
         if self.coroutine is None or self._over:
             self._tasks.drop(self)
+            self.task = None
             try:
                 raise error[0]
             finally:
@@ -223,7 +230,12 @@ class Host(Coroutine[Any, Any, None]):
                 return waits_for
             if getattr(waits_for, "_asyncio_future_blocking", None):
                 waits_for._asyncio_future_blocking = False
-        return self.coroutine.throw(*error)
+        try:
+            return self.coroutine.throw(*error)
+        finally:
+            # This frame called those in the error's traceback, and from Python 3.12 on they hold it. A variable that
+            # holds the error closes a circle, which only the garbage collector would find.
+            del error
 
     def close(self) -> None:
         """End the request's coroutine; called when the task is thrown away."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
+import gc
 import inspect
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,6 +19,7 @@ from support.http import in_callback
 from support.hub import run_on, turns
 from support.loops import LOOPS
 
+from hybrid.workers.frames import forget_frames
 from hybrid.workers.interfaces.request_tasks import NAME, RequestTasks
 
 VALUE: contextvars.ContextVar[object] = contextvars.ContextVar("VALUE")
@@ -680,3 +683,81 @@ async def test_a_cancellation_that_reaches_the_server_is_dropped(server: Server)
 
     assert await server.run(request) == [None]
     await server.finish(nothing)
+
+
+# --- what is left behind
+
+
+async def _waits() -> None:
+    await asyncio.sleep(0)
+
+
+async def _fails() -> None:
+    try:
+        await asyncio.sleep(0)
+        raise LookupError
+    except LookupError as error:
+        error.__traceback__ = None  # as the server does when it has logged it
+
+
+async def _fails_in_a_group() -> None:
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+    except ExceptionGroup as error:
+        forget_frames(error)
+
+
+async def _cancels_itself_before_the_wait() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    del task
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+
+
+async def _sets_a_value() -> None:
+    VALUE.set(1)
+
+
+@pytest.mark.parametrize(
+    "request_of", [_waits, _fails, _fails_in_a_group, _cancels_itself_before_the_wait, _sets_a_value]
+)
+@pytest.mark.parametrize("loop", PLACES)
+def test_a_request_that_is_over_leaves_nothing_to_the_garbage_collector(loop: str, request_of: Request) -> None:
+    """No frame, no task: a cycle would keep sockets, bodies and context variables until a collection."""
+
+    class Held:
+        pass
+
+    async def main(_: object) -> None:
+        server = Server()
+        kept: list[weakref.ref[Any]] = []
+
+        async def request() -> None:
+            held = Held()
+            kept.append(weakref.ref(held))
+            await request_of()
+            task = asyncio.current_task()
+            assert task is not None
+            kept.append(weakref.ref(task))
+
+        for state in STATES:
+            await state(server)
+            await server.run(request)
+            await turns()
+        server.tasks.close()
+        await turns()
+        assert len(kept) == 4
+        assert [reference() for reference in kept] == [None] * 4
+
+    gc.disable()
+    try:
+        run_on(loop, main)
+    finally:
+        gc.enable()
