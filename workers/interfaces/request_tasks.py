@@ -170,8 +170,8 @@ class Host(Coroutine[Any, Any, None]):
         assert self.coroutine is not None
         self.__name__ = getattr(self.coroutine, "__name__", NAME)
         self.__qualname__ = getattr(self.coroutine, "__qualname__", NAME)
-        cancelled = self.cancelled
-        if cancelled is not None and _cancel(waits_for, cancelled):
+        # not by way of a variable, see `throw`
+        if self.cancelled is not None and _cancel(waits_for, self.cancelled):
             self.cancelled = None
         self._waits_for = waits_for
         self.task = None
