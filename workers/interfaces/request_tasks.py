@@ -55,7 +55,7 @@ class RequestTasks:
         host = self._spare
         if host is None or (host.wakeup is None and _is_cancelled(host.task)):
             self._spare = host = Host(self, self._loop, self._pristine.copy())
-        task = host.task
+        task: asyncio.Task[None] = host.task
         host.coroutine = coroutine
         loop = self._loop
         references = getrefcount(task)
