@@ -26,7 +26,11 @@ from hybrid.workers.contract.exits import Exit
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close(2) sends a reset
 
 
-@pytest.fixture(params=[*PLACES, *((loop, "threads") for loop in LOOPS if loop in ("epoll", "asyncio"))], ids="-".join)
+@pytest.fixture(
+    scope="module",
+    params=[*PLACES, *((loop, "threads") for loop in LOOPS if loop in ("epoll", "asyncio"))],
+    ids="-".join,
+)
 def place(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param  # type: ignore[no-any-return]
 
@@ -41,17 +45,30 @@ def running(place: tuple[str, str], cwd: Path, *arguments: str) -> Iterator[Hybr
         yield process
 
 
-def lines(process: HybridProcess, count: int) -> list[str]:
-    """Wait for `count` lines in all and return them."""
-    eventually(lambda: process.stdout.count("\n") >= count, f"{count} lines in {process.stdout!r}")
-    found = process.stdout.splitlines()
+@pytest.fixture(scope="module")
+def service(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """One service for all tests that are content with JSON and end nothing. Each waits for all of its lines."""
+    with running(place, tmp_path_factory.mktemp("log"), "--access-log", "json", "--max-body-size", "100") as process:
+        yield process
+
+
+@pytest.fixture
+def mark(service: HybridProcess) -> int:
+    """How many lines the service had written before the test."""
+    return service.stdout.count("\n")
+
+
+def lines(process: HybridProcess, count: int, since: int = 0) -> list[str]:
+    """Wait for `count` lines in all, from number `since` on, and return them."""
+    eventually(lambda: process.stdout.count("\n") >= since + count, f"{count} lines in {process.stdout!r}")
+    found = process.stdout.splitlines()[since:]
     assert len(found) == count, found
     return found
 
 
-def last(process: HybridProcess, count: int) -> dict[str, Any]:
-    """Wait for `count` lines of JSON in all and return the last."""
-    return dict(json.loads(lines(process, count)[-1]))
+def last(process: HybridProcess, count: int, since: int = 0) -> dict[str, Any]:
+    """Wait for `count` lines of JSON in all, from number `since` on, and return the last."""
+    return dict(json.loads(lines(process, count, since)[-1]))
 
 
 def pick(fields: dict[str, Any], *names: str) -> list[Any]:
@@ -73,20 +90,19 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-def test_a_line_of_json_says_what_was_asked_and_answered(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path, "--access-log", "json") as process:
-        with connected(process.address) as sock:
-            port = sock.getsockname()[1]
-            send_request(sock, "/a%20b?c=d", "user-agent: me", "referer: http://r/", "authorization: Basic YW5uOng=")
-            assert read_answer(sock).body == b"hello"
-            send_request(sock, "/upload", method="POST", body=b"abc")
-            assert read_answer(sock).body == b"3"
-            send_request(sock, "/", method="HEAD")
-            assert read_answer(sock, "HEAD").body == b""
-            sock.sendall(b"GET http://other.test/x HTTP/1.0\r\n\r\n")
-            assert read_answer(sock).body == b"hello"
-        first, upload, head, old = (json.loads(line) for line in lines(process, 4))
-        worker = process.worker_pids()[0]
+def test_a_line_of_json_says_what_was_asked_and_answered(service: HybridProcess, mark: int) -> None:
+    with connected(service.address) as sock:
+        port = sock.getsockname()[1]
+        send_request(sock, "/a%20b?c=d", "user-agent: me", "referer: http://r/", "authorization: Basic YW5uOng=")
+        assert read_answer(sock).body == b"hello"
+        send_request(sock, "/upload", method="POST", body=b"abc")
+        assert read_answer(sock).body == b"3"
+        send_request(sock, "/", method="HEAD")
+        assert read_answer(sock, "HEAD").body == b""
+        sock.sendall(b"GET http://other.test/x HTTP/1.0\r\n\r\n")
+        assert read_answer(sock).body == b"hello"
+    first, upload, head, old = (json.loads(line) for line in lines(service, 4, mark))
+    worker = service.worker_pids()[0]
     stamp, seconds = first.pop("time"), first.pop("seconds")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", stamp)
     assert 0 < seconds < 10
@@ -135,60 +151,59 @@ def test_every_form(place: tuple[str, str], tmp_path: Path, form: str, line: str
         assert re.fullmatch(line, lines(process, 1)[0]), process.stdout
 
 
-def test_an_answer_that_is_not_whole_says_why(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path, "--access-log", "json") as process:
-        with connected(process.address) as sock:
-            send_request(sock, "/half")
-            assert b"part" in read_all(sock)
-        assert pick(last(process, 1), "target", "status", "bytes", "end") == ["/half", 200, 4, "cut"]
-        with connected(process.address) as sock:
-            send_request(sock, "/endless")
-            read_exactly(sock, 200_000)
-            reset(sock)
-        gone = last(process, 2)
-        assert pick(gone, "target", "status", "end") == ["/endless", 200, "gone"]
-        assert gone["bytes"] >= 190_000
-        with connected(process.address) as sock:
-            sock.sendall(b"POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n")
-            assert read_exactly(sock, 25).startswith(b"HTTP/1.1 100 ")
-            reset(sock)
-        assert pick(last(process, 3), "target", "status", "bytes", "end") == ["/upload", None, 0, "gone"]
+def test_an_answer_that_is_not_whole_says_why(service: HybridProcess, mark: int) -> None:
+    with connected(service.address) as sock:
+        send_request(sock, "/half")
+        assert b"part" in read_all(sock)
+    assert pick(last(service, 1, mark), "target", "status", "bytes", "end") == ["/half", 200, 4, "cut"]
+    with connected(service.address) as sock:
+        send_request(sock, "/endless")
+        read_exactly(sock, 200_000)
+        reset(sock)
+    gone = last(service, 2, mark)
+    assert pick(gone, "target", "status", "end") == ["/endless", 200, "gone"]
+    assert gone["bytes"] >= 190_000
+    with connected(service.address) as sock:
+        sock.sendall(b"POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n")
+        assert read_exactly(sock, 25).startswith(b"HTTP/1.1 100 ")
+        reset(sock)
+    assert pick(last(service, 3, mark), "target", "status", "bytes", "end") == ["/upload", None, 0, "gone"]
 
 
-def test_what_the_server_refuses_has_a_line(place: tuple[str, str], tmp_path: Path) -> None:
-    options = ("--access-log", "json", "--max-body-size", "100", "--header-timeout", "0.3")
-    with running(place, tmp_path, *options) as process:
-        answer = ask(process, b"GET /x HTTP/1.1\r\nuser-agent: me\r\n\r\n")
-        refused = last(process, 1)
-        assert pick(refused, "method", "target", "version", "status", "user_agent", "end") == [
-            *("GET", "/x", "1.1", 400, "me", "refused")
-        ]
-        assert refused["bytes"] == len(body_of(answer))
-        ask(process, b"POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 101\r\n\r\n")
-        assert pick(last(process, 2), "method", "target", "status") == ["POST", "/upload", 413]
-        ask(process, b"GET /x HTTP/1.1\r\nhost: a\r\nx: y\r\nno colon\r\n\r\n")
-        assert pick(last(process, 3), "method", "target", "status", "host") == ["GET", "/x", 400, "a"]
-        ask(process, b"nonsense\r\n\r\n")
-        assert pick(last(process, 4), "method", "target", "version", "status") == [None, None, None, 400]
+def test_what_the_server_refuses_has_a_line(service: HybridProcess, mark: int) -> None:
+    answer = ask(service, b"GET /x HTTP/1.1\r\nuser-agent: me\r\n\r\n")
+    refused = last(service, 1, mark)
+    assert pick(refused, "method", "target", "version", "status", "user_agent", "end") == [
+        *("GET", "/x", "1.1", 400, "me", "refused")
+    ]
+    assert refused["bytes"] == len(body_of(answer))
+    ask(service, b"POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 101\r\n\r\n")
+    assert pick(last(service, 2, mark), "method", "target", "status") == ["POST", "/upload", 413]
+    ask(service, b"GET /x HTTP/1.1\r\nhost: a\r\nx: y\r\nno colon\r\n\r\n")
+    assert pick(last(service, 3, mark), "method", "target", "status", "host") == ["GET", "/x", 400, "a"]
+    ask(service, b"nonsense\r\n\r\n")
+    assert pick(last(service, 4, mark), "method", "target", "version", "status") == [None, None, None, 400]
+    ask(service, b"POST /upload HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\nx\r\n")
+    assert pick(last(service, 5, mark), "method", "target", "status", "end") == ["POST", "/upload", 400, "refused"]
+
+
+def test_requests_in_a_row_have_lines_in_their_order(service: HybridProcess, mark: int) -> None:
+    ask(service, b"".join(b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n" % number for number in range(5)) + b"\0\r\n\r\n")
+    found = [pick(json.loads(line), "target", "status", "end") for line in lines(service, 6, mark)]
+    assert found == [*([f"/{number}", 200, "whole"] for number in range(5)), [None, 400, "refused"]]
+
+
+def test_what_a_limit_of_time_ends_has_a_line(place: tuple[str, str], tmp_path: Path) -> None:
+    """A head that comes too late is refused; an answer that outlives the grace of a stop is cut."""
+    limits = ("--header-timeout", "0.3", "--graceful-timeout", "1")
+    with running(place, tmp_path, "--access-log", "%(U)s %(s)s %(X)s", *limits) as process:
         ask(process, b"GET /late HTTP/1.1\r\nhost")
-        assert pick(last(process, 5), "target", "status", "end") == ["/late", 408, "refused"]
-        ask(process, b"POST /upload HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\nx\r\n")
-        assert pick(last(process, 6), "method", "target", "status", "end") == ["POST", "/upload", 400, "refused"]
-
-
-def test_requests_in_a_row_have_lines_in_their_order(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path, "--access-log", "%(U)s %(s)s %(X)s") as process:
-        ask(process, b"".join(b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n" % number for number in range(5)) + b"\0\r\n\r\n")
-        assert lines(process, 6) == [f"/{number} 200 whole" for number in range(5)] + ["- 400 refused"]
-
-
-def test_what_is_under_way_at_the_end_of_the_worker_is_cut(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path, "--access-log", "%(U)s %(s)s %(X)s", "--graceful-timeout", "1") as process:
+        assert lines(process, 1) == ["/late 408 refused"]
         with connected(process.address) as sock:
             send_request(sock, "/endless")
             read_exactly(sock, 100_000)
             assert process.stop() == Exit.OK
-        assert process.stdout == "/endless 200 cut\n"
+        assert process.stdout == "/late 408 refused\n/endless 200 cut\n"
 
 
 @pytest.mark.parametrize("loop", LOOPS)
