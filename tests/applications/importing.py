@@ -27,13 +27,11 @@ atexit.register(_note)
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    if environ["PATH_INFO"] == "/fail":
+        raise RuntimeError("on purpose")
     body = environ["wsgi.input"].read()
     start_response("200 OK", [("content-length", str(len(body)))])
     return [body]
-
-
-def failing(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    raise RuntimeError("on purpose")
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
