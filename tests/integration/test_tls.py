@@ -28,8 +28,8 @@ TARGETS = {"asgi": "asgi_conformance:app", "wsgi": "wsgi_plain:application"}
 OLD = ("-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0")
 FATAL_PROTOCOL_VERSION = bytes.fromhex("15 0301 0002 0246")  # RFC 5246, section 7.2
 BLOCK = bytes(range(256)) * 256
-SIZE = 64 * 2**20  # bytes of the large bodies
-GROWTH = 24 * 2**20  # bytes that a worker's memory may grow by
+SIZE = 32 * 2**20  # bytes of the large bodies
+GROWTH = 12 * 2**20  # bytes that a worker's memory may grow by
 HOOK = """
 import ssl
 
@@ -68,6 +68,15 @@ def running(place: tuple[str, str], cwd: Path, *arguments: str, workers: int = 1
 def usual(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
     """One service for all tests that have no wishes and end nothing."""
     with running(place, tmp_path_factory.mktemp("usual")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def particular(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """One service that chooses certificates by name, and is soon tired of a client that takes nothing."""
+    home = tmp_path_factory.mktemp("particular")
+    (home / "names.py").write_text(HOOK.format(certificate=str(certificates().other)))
+    with running(place, home, "--sni-hook", "names:choose", "--send-timeout", "0.5") as process:
         yield process
 
 
@@ -156,19 +165,17 @@ def test_a_client_certificate_can_be_required(place: tuple[str, str], tmp_path: 
         assert hello(process, made.client).status == 200
 
 
-def test_the_name_that_is_asked_for_chooses_the_certificate(place: tuple[str, str], tmp_path: Path) -> None:
+def test_the_name_that_is_asked_for_chooses_the_certificate(particular: HybridProcess, place: tuple[str, str]) -> None:
     made: Certificates = certificates()
-    (tmp_path / "names.py").write_text(HOOK.format(certificate=str(made.other)))
-    with running(place, tmp_path, "--sni-hook", "names:choose") as process:
-        for name, shown in (("other.test", "other.test"), ("localhost", "localhost")):
-            said = ask(process.address, made.ca, "-servername", name, "-verify_hostname", shown)
-            assert "Verification: OK" in said
-            assert "hello from" in said
-        said = ask(process.address, made.ca, "-servername", "broken.test")
-        assert "hello from" not in said
-        if is_lean(place):
-            assert "alert internal error" in said
-        process.wait_for_log("choosing a certificate for 'broken.test' failed")
+    for name, shown in (("other.test", "other.test"), ("localhost", "localhost")):
+        said = ask(particular.address, made.ca, "-servername", name, "-verify_hostname", shown)
+        assert "Verification: OK" in said
+        assert "hello from" in said
+    said = ask(particular.address, made.ca, "-servername", "broken.test")
+    assert "hello from" not in said
+    if is_lean(place):
+        assert "alert internal error" in said
+    particular.wait_for_log("choosing a certificate for 'broken.test' failed")
 
 
 # --- limits and ends
@@ -201,15 +208,12 @@ def test_large_bodies_pass_unchanged_in_flat_memory(usual: HybridProcess) -> Non
         assert resident(worker) - before < GROWTH
 
 
-def test_a_client_that_does_not_read_is_cut(place: tuple[str, str], tmp_path: Path) -> None:
-    with (
-        running(place, tmp_path, "--send-timeout", "0.5") as process,
-        secured(process) as sock,
-    ):
-        before = resident(process.worker_pids()[0])
+def test_a_client_that_does_not_read_is_cut(particular: HybridProcess) -> None:
+    with secured(particular) as sock:
+        before = resident(particular.worker_pids()[0])
         send_request(sock, "/download?1600")
-        eventually(lambda: says_hello(process) and is_cut(sock), "the client is cut")
-        assert resident(process.worker_pids()[0]) - before < GROWTH
+        eventually(lambda: says_hello(particular) and is_cut(sock), "the client is cut")
+        assert resident(particular.worker_pids()[0]) - before < GROWTH
 
 
 def is_cut(sock: socket.socket) -> bool:
@@ -217,7 +221,9 @@ def is_cut(sock: socket.socket) -> bool:
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
-def test_idle_connections_are_ended_at_a_graceful_stop(place: tuple[str, str], tmp_path: Path) -> None:
+def test_a_graceful_stop_answers_requests_under_way_and_ends_idle_connections(
+    place: tuple[str, str], tmp_path: Path
+) -> None:
     """Each client sees the end of the stream, and one that is within its handshake does not keep the worker."""
     options = ("--graceful-timeout", "60", "--keep-alive-timeout", "0.5")
     with (
@@ -225,23 +231,17 @@ def test_idle_connections_are_ended_at_a_graceful_stop(place: tuple[str, str], t
         secured(process) as idle,
         secured(process, version=ssl.TLSVersion.TLSv1_2) as older,
         secured(process) as deaf,
+        secured(process) as under_way,
     ):
-        for sock in (idle, older, deaf):
+        send_request(under_way, "/nap?1")
+        for sock in (idle, older, deaf):  # they come later
             send_request(sock, "/hello")
             assert read_answer(sock).status == 200
         process.signal(signal.SIGTERM)
         assert read_all(idle) == b""
         assert read_all(older) == b""
+        answer = read_answer(under_way)
+        assert (answer.status, answer.header("connection")) == (200, "close")
+        under_way.close()  # or it would be listened to for a while
         assert process.wait() == Exit.OK  # long before the grace period ends
         assert "did not end" not in process.stderr
-
-
-def test_requests_under_way_are_answered_before_the_end(place: tuple[str, str], tmp_path: Path) -> None:
-    with running(place, tmp_path) as process, secured(process) as sock:
-        send_request(sock, "/nap?1")
-        assert says_hello(process)  # which came later
-        process.signal(signal.SIGTERM)
-        answer = read_answer(sock)
-        assert (answer.status, answer.header("connection")) == (200, "close")
-        sock.close()  # or it would be listened to for a while
-        assert process.wait() == Exit.OK
