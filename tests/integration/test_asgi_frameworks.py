@@ -1,4 +1,7 @@
-"""Starlette, FastAPI and Django on ASGI as their documentation shows them, on every loop, two workers."""
+"""Starlette, FastAPI and Django on ASGI as their documentation shows them, on every loop, two workers.
+
+One service of Starlette's and one of FastAPI's per loop serve the tests that leave them as they are.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from support.loops import LOOPS
@@ -26,7 +29,14 @@ DATA = os.urandom(3_000_000)
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
-@pytest.fixture(params=LOOPS)
+class Place(NamedTuple):
+    """A service, and the folder of its files and notes."""
+
+    process: HybridProcess
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=LOOPS)
 def loop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -36,6 +46,22 @@ def running(target: str, loop: str, cwd: Path, *arguments: str, **options: Any) 
     workers = () if "--workers" in arguments else ("--workers", "2")
     with serving(target, "--loop", loop, *workers, *arguments, cwd=cwd, **options) as process:
         yield process
+
+
+@pytest.fixture(scope="module")
+def starlette(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    pytest.importorskip("starlette")
+    folder = tmp_path_factory.mktemp("starlette")
+    with running("asgi_starlette:app", loop, folder) as process:
+        yield Place(process, folder)
+
+
+@pytest.fixture(scope="module")
+def fastapi(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    pytest.importorskip("fastapi")
+    folder = tmp_path_factory.mktemp("fastapi")
+    with running("asgi_fastapi:app", loop, folder) as process:
+        yield Place(process, folder)
 
 
 @contextmanager
@@ -71,9 +97,9 @@ def numbers(count: int) -> str:
 # --- Starlette
 
 
-def test_starlette_routes_and_answers(loop: str, tmp_path: Path) -> None:
-    pytest.importorskip("starlette")
-    with running("asgi_starlette:app", loop, tmp_path) as process, client_of(process) as client:
+def test_starlette_routes_and_answers(starlette: Place) -> None:
+    process = starlette.process
+    with client_of(process) as client:
         host, port = process.address
         answer = client.get("/")
         assert answer.text == f"hello, http://{host}:{port}/user/Änne"
@@ -90,26 +116,23 @@ def test_starlette_routes_and_answers(loop: str, tmp_path: Path) -> None:
         process.wait_for_log("LookupError: a broken page")
         assert "thread" in client.get("/thread").text.lower()
         assert client.get("/too-slow").text == "cancelled True"
-    assert sorted(notes(tmp_path)) == ["shutdown"] * 2 + ["startup"] * 2
 
 
-def test_starlette_reads_and_streams(loop: str, tmp_path: Path) -> None:
-    pytest.importorskip("starlette")
+def test_starlette_reads_and_streams(starlette: Place) -> None:
+    process, folder = starlette
 
     def pieces() -> Iterator[bytes]:
         for start in range(0, len(DATA), 100_000):
             yield DATA[start : start + 100_000]
 
-    (tmp_path / "data.bin").write_bytes(DATA)
-    with running("asgi_starlette:app", loop, tmp_path) as process, client_of(process) as client:
+    (folder / "data.bin").write_bytes(DATA)
+    with client_of(process) as client:
         assert client.post("/upload", content=DATA).json() == {"digest": DIGEST}
         assert client.post("/upload", content=pieces()).json() == {"digest": DIGEST}
         answer = client.get("/numbers", params={"count": 3000})
         assert (answer.text, answer.headers["content-encoding"]) == (numbers(3000), "gzip")
         assert client.get("/numbers", params={"count": 300, "threads": "1"}).text == numbers(300)
-        whole = client.get(
-            "/download", params={"path": f"{tmp_path}/data.bin"}, headers={"accept-encoding": "identity"}
-        )
+        whole = client.get("/download", params={"path": f"{folder}/data.bin"}, headers={"accept-encoding": "identity"})
         assert whole.content == DATA
         fields = {"range": "bytes=1000-1999", "accept-encoding": "identity"}
         part = client.get("/static/data.bin", headers=fields)
@@ -118,21 +141,20 @@ def test_starlette_reads_and_streams(loop: str, tmp_path: Path) -> None:
         assert client.get("/static/data.bin", headers=unchanged).status_code == 304
         with client.stream("GET", "/ticks") as answer:
             assert next(answer.iter_text()).startswith("data: tick")
-        eventually(lambda: "no more ticks" in notes(tmp_path), "the stream has heard that its client left")
+        eventually(lambda: "no more ticks" in notes(folder), "the stream has heard that its client left")
 
 
-def test_starlette_works_behind_the_answer(loop: str, tmp_path: Path) -> None:
+def test_starlette_ends_its_work_behind_answers_and_its_lifespan_at_a_stop(loop: str, tmp_path: Path) -> None:
     pytest.importorskip("python_multipart")
     with running("asgi_starlette:app", loop, tmp_path) as process, client_of(process) as client:
         answer = client.post("/signup", data={"name": "Änne"}, files={"file": ("a.bin", DATA)})
         assert answer.json() == {"name": "Änne", "digest": DIGEST}
         assert client.post("/signup", data={"name": "Bob"}).status_code == 200
-    assert {"welcome Änne True", "welcome Bob True"} <= set(notes(tmp_path)), "the stop waits for both"
+    welcomes = ["welcome Bob True", "welcome Änne True"]
+    assert sorted(notes(tmp_path)) == ["shutdown"] * 2 + ["startup"] * 2 + welcomes, "the stop waits for both"
 
 
-def test_starlette_talks_over_websockets(loop: str, tmp_path: Path) -> None:
-    pytest.importorskip("starlette")
-
+def test_starlette_talks_over_websockets(starlette: Place) -> None:
     async def scenario(process: HybridProcess) -> None:
         async with ws(process, "/ws") as client:
             for text in ("one", "zwölf", "x" * 100_000):
@@ -142,17 +164,16 @@ def test_starlette_talks_over_websockets(loop: str, tmp_path: Path) -> None:
             await ws(process, "/refuse")
         assert (refused.value.response.status_code, refused.value.response.body) == (401, b'{"why":"no ticket"}')
 
-    with running("asgi_starlette:app", loop, tmp_path) as process:
-        run(scenario(process))
-        eventually(lambda: "disconnected 1000" in notes(tmp_path), "it has heard of the end")
+    run(scenario(starlette.process))
+    eventually(lambda: "disconnected 1000" in notes(starlette.folder), "it has heard of the end")
 
 
 # --- FastAPI
 
 
-def test_fastapi_validates(loop: str, tmp_path: Path) -> None:
-    pytest.importorskip("fastapi")
-    with running("asgi_fastapi:app", loop, tmp_path) as process, client_of(process) as client:
+def test_fastapi_validates(fastapi: Place) -> None:
+    process = fastapi.process
+    with client_of(process) as client:
         assert client.get("/items/3?q=abc&short=yes").json() == {"number": 3, "q": "abc", "short": True}
         for target in ("/items/three", "/items/3?q=toolong", "/items/3?short=perhaps"):
             assert client.get(target).status_code == 422
@@ -168,32 +189,33 @@ def test_fastapi_validates(loop: str, tmp_path: Path) -> None:
         process.wait_for_log("LookupError: a broken page")
 
 
-def test_fastapi_gives_dependencies_for_the_time_of_a_request(loop: str, tmp_path: Path) -> None:
-    pytest.importorskip("fastapi")
-    with running("asgi_fastapi:app", loop, tmp_path) as process, client_of(process) as client:
+def test_fastapi_gives_dependencies_for_the_time_of_a_request(fastapi: Place) -> None:
+    before = len(notes(fastapi.folder))
+    with client_of(fastapi.process) as client:
         assert client.get("/connected").json() == {"found": "connected"}
         assert client.get("/connected?fail=1").status_code == 418
-        eventually(lambda: notes(tmp_path) == ["closed"] * 2, "both are closed")
+        eventually(lambda: notes(fastapi.folder)[before:] == ["closed"] * 2, "both are closed")
         threads = client.get("/in-a-thread").json()
         assert all("thread" in name.lower() for name in threads.values()), threads
-        eventually(lambda: notes(tmp_path)[2:] == ["closed in a thread"], "it is closed")
+        eventually(lambda: notes(fastapi.folder)[before + 2 :] == ["closed in a thread"], "it is closed")
         assert client.get("/secret").status_code == 422
         assert client.get("/secret", headers={"x-token": "wrong"}).status_code == 401
         assert client.get("/secret", headers={"X-Token": "sesame"}).json() == {"token": "sesame"}
         assert client.post("/notify/anne@example.test").status_code == 202
-        eventually(lambda: "mail to anne@example.test" in notes(tmp_path), "the task has run")
+        eventually(lambda: "mail to anne@example.test" in notes(fastapi.folder), "the task has run")
         assert client.get("/stream").text == "".join(f"line {number}\n" for number in range(100))
 
 
-def test_fastapi_takes_files(loop: str, tmp_path: Path) -> None:
+def test_fastapi_takes_files(fastapi: Place) -> None:
     pytest.importorskip("python_multipart")
-    with running("asgi_fastapi:app", loop, tmp_path) as process, client_of(process) as client:
+    with client_of(fastapi.process) as client:
         files = [("files", ("a.bin", DATA)), ("files", ("b.txt", b"b"))]
         assert client.post("/files", files=files).json() == [["a.bin", len(DATA)], ["b.txt", 1]]
 
 
-def test_fastapi_serves_many_at_once(loop: str, tmp_path: Path) -> None:
+def test_fastapi_serves_many_at_once(fastapi: Place) -> None:
     """Coroutines and endpoints in threads; each answer belongs to its question."""
+    many = 60
 
     async def scenario(process: HybridProcess) -> None:
         host, port = process.address
@@ -204,12 +226,11 @@ def test_fastapi_serves_many_at_once(loop: str, tmp_path: Path) -> None:
                 assert "endpoint" in (await client.get("/in-a-thread")).json()
                 assert (await client.get("/connected")).status_code == 200
 
-            await asyncio.gather(*(once(number) for number in range(100)))
+            await asyncio.gather(*(once(number) for number in range(many)))
 
-    pytest.importorskip("fastapi")
-    with running("asgi_fastapi:app", loop, tmp_path) as process:
-        run(scenario(process))
-        eventually(lambda: len(notes(tmp_path)) == 200, "all is closed")
+    before = len(notes(fastapi.folder))
+    run(scenario(fastapi.process))
+    eventually(lambda: len(notes(fastapi.folder)) == before + 2 * many, "all is closed")
 
 
 def test_fastapi_chats(loop: str, tmp_path: Path) -> None:
@@ -258,20 +279,34 @@ def test_django_views_are_coroutines_and_functions(loop: str, tmp_path: Path) ->
         process.wait_for_log("LookupError: a broken view")
 
 
+# in one interpreter: Django takes longer to import than most commands take
+FURNISH = """
+import django
+from django.core.management import call_command
+django.setup()
+call_command("startapp", "polls")
+call_command("migrate")
+call_command("createsuperuser", interactive=False, username="anne", email="anne@example.test")
+"""
+# as Django's documentation advises for tests: the default hasher computes for a third of a second at each login
+QUICK = 'PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]'
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `startproject` and `startapp` make, with its database and a superuser."""
     pytest.importorskip("django")
     folder = tmp_path_factory.mktemp("django")
-    environment = {**os.environ, "DJANGO_SUPERUSER_PASSWORD": "geheim-für-alle"}
+    chosen = {"DJANGO_SUPERUSER_PASSWORD": "geheim-für-alle", "DJANGO_SETTINGS_MODULE": "mysite.settings"}
 
-    def manage(*command: str) -> None:
+    def python(*command: str, **variables: str) -> None:
+        environment = {**os.environ, **variables}
         subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True, capture_output=True)
 
-    manage("-m", "django", "startproject", "mysite", ".")
-    manage("manage.py", "startapp", "polls")
-    manage("manage.py", "migrate")
-    manage("manage.py", "createsuperuser", "--noinput", "--username", "anne", "--email", "anne@example.test")
+    python("-m", "django", "startproject", "mysite", ".")
+    with (folder / "mysite" / "settings.py").open("a") as settings:
+        settings.write(f"{QUICK}\n")
+    python("-c", FURNISH, **chosen)
     return folder
 
 
