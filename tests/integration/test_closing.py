@@ -1,14 +1,14 @@
 """A connection that ends while its client is still sending: the client gets all that was sent to it, and the end.
 
-One server per loop and kind of handler serves most tests of this module (tests/applications/closing.py).
+One server per loop and kind of handler (tests/applications/closing.py) serves all tests but those of a stop.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,13 +31,36 @@ def loop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def servers(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], HybridProcess]]:
+    """Give the server of a kind of handler; it starts when it is asked for first."""
+    running: dict[str, HybridProcess] = {}
+    with ExitStack() as stack:
+
+        def server(kind: str) -> HybridProcess:
+            if kind not in running:
+                running[kind] = stack.enter_context(started(loop, kind, tmp_path_factory.mktemp("closing")))
+            return running[kind]
+
+        yield server
+        assert not [kind for kind, process in running.items() if "ERROR" in process.stderr]
+
+
+@pytest.fixture(scope="module")
+def server(servers: Callable[[str], HybridProcess], request: pytest.FixtureRequest) -> HybridProcess:
+    """Give the server of the kind of handler that a test names as its parameter."""
+    return servers(request.param)
+
+
+def of_kinds(*kinds: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("server", kinds, indirect=True)
+
+
 @pytest.fixture(scope="module", params=KINDS, ids="-".join)
-def place(request: pytest.FixtureRequest, loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, loop: str, servers: Callable[[str], HybridProcess]) -> Place:
     kind, how = request.param
     skip_where_libuv_closes(loop, kind)
-    with started(loop, kind, tmp_path_factory.mktemp("closing")) as process:
-        yield process, how
-        assert "ERROR" not in process.stderr
+    return servers(kind), how
 
 
 def skip_where_libuv_closes(loop: str, kind: str) -> None:
@@ -121,37 +144,39 @@ def test_a_stop_waits_for_a_client_that_is_slow_to_take_its_answer(loop: str, ki
         assert stopped.result() == 0
 
 
-@pytest.mark.parametrize("kind", INTERFACES)
-def test_a_reset_that_the_application_asks_for_is_one(loop: str, kind: str, tmp_path: Path) -> None:
-    with started(loop, kind, tmp_path) as server, client(server, "tcp") as sock:
+@of_kinds(*INTERFACES)
+def test_a_reset_that_the_application_asks_for_is_one(server: HybridProcess) -> None:
+    with client(server, "tcp") as sock:
         sock.sendall(b"2 reset\n" + MORE["tcp"])
         with pytest.raises(ConnectionResetError):
             read_all(sock)
 
 
-@pytest.mark.parametrize("kind", ["coroutines", "protocol"])
-def test_an_abort_does_not_linger(loop: str, kind: str, tmp_path: Path) -> None:
+@of_kinds("coroutines", "protocol")
+def test_an_abort_does_not_linger(loop: str, server: HybridProcess) -> None:
     if loop == "uvloop":
         pytest.skip("its transports do not tell an abort from a close")
-    with started(loop, kind, tmp_path) as server, client(server, "tcp") as sock:
+    with client(server, "tcp") as sock:
         sock.sendall(b"2 abort\n" + MORE["tcp"])
         with pytest.raises(ConnectionResetError):
             read_all(sock)
 
 
+@of_kinds("blocking")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_input_of_a_duplicate_is_left_to_it(loop: str, family: str, tmp_path: Path) -> None:
-    with started(loop, "blocking", tmp_path) as server, client(server, family) as sock:
+def test_the_input_of_a_duplicate_is_left_to_it(server: HybridProcess, family: str) -> None:
+    with client(server, family) as sock:
         sock.sendall(b"2 dup\nrest")
         assert read_all(sock) == b"xxrest"
 
 
+@of_kinds("coroutines")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_client_may_send_all_it_has_before_it_reads(loop: str, family: str, tmp_path: Path) -> None:
+def test_a_client_may_send_all_it_has_before_it_reads(loop: str, server: HybridProcess, family: str) -> None:
     if loop not in HUB_LOOPS:
         pytest.skip("asyncio's transports read no more once they are closed")
     size = 20_000_000  # more than the kernel's buffers hold, in both directions
-    with started(loop, "coroutines", tmp_path) as server, client(server, family) as sock:
+    with client(server, family) as sock:
         sock.sendall(b"%d close\n" % size)
         sock.sendall(b"x" * size)
         assert len(read_all(sock)) == size
