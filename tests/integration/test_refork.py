@@ -69,7 +69,7 @@ def test_what_requests_have_warmed_up_is_shared_and_none_of_them_is_lost(
     arguments = ("--workers", "2", "--loop", loop, "--refork-after", "200")
     with serving(f"warming:{interface}", *arguments, cwd=tmp_path) as process:
         first = process.zygote_pids()
-        with Storm(process.address, clients=8, close=interface == "asgi") as storm:
+        with Storm(process.address, clients=8, close=interface == "asgi", rest=0.005) as storm:
             process.wait_for_log(COMPLETE + "2")
             storm.wait_answers(100)
         assert_nothing_lost(storm)
@@ -100,15 +100,20 @@ def test_connections_of_handlers_count_and_those_that_are_open_end_first(
         eventually(lambda: connection_of(process) in born_from(process, 2), "a fork of it serves")
 
 
-def test_the_new_zygote_has_the_name_and_the_signals_of_one(tmp_path: Path) -> None:
-    with serving("warming:wsgi", "--workers", "2", "--refork-after", "10", cwd=tmp_path) as process:
-        (old,) = process.worker_pids()[:1]
-        names = {psutil.Process(old).name()}
+def test_names_cores_and_signals_are_as_before_a_refork(tmp_path: Path) -> None:
+    """Those of the new zygote and of the workers that it has forked."""
+
+    def names_and_cores() -> set[tuple[str, tuple[int, ...]]]:
+        workers = map(psutil.Process, process.worker_pids())
+        return {(worker.name(), tuple(worker.cpu_affinity())) for worker in workers}
+
+    with serving("warming:wsgi", "--workers", "2", "--pin", "--refork-after", "10", cwd=tmp_path) as process:
+        before = names_and_cores()
         ask_often(process, 25)
         process.wait_for_log(COMPLETE + "2")
         eventually(lambda: is_settled(process, 2), "the old ones have gone")
         (zygote,) = process.zygote_pids()
-        assert {psutil.Process(pid).name() for pid in process.worker_pids()} == names
+        assert names_and_cores() == before
         os.kill(zygote, signal.SIGTERM)
         process.wait_for_log(f"web/zygote gen=2 pid={zygote} zygote died: killed by SIGTERM")
         ask_often(process, 5)
@@ -132,19 +137,10 @@ def test_nothing_grows_from_generation_to_generation(loop: str, tmp_path: Path) 
         assert len(noted(tmp_path, "fill")) <= 2
 
 
-def test_workers_choose_their_core_among_all_after_a_refork(tmp_path: Path) -> None:
-    with serving("warming:wsgi", "--workers", "2", "--pin", "--refork-after", "10", cwd=tmp_path) as process:
-        cores = {tuple(psutil.Process(pid).cpu_affinity()) for pid in process.worker_pids()}
-        ask_often(process, 25)
-        process.wait_for_log(COMPLETE + "2")
-        eventually(lambda: is_settled(process, 2), "the old ones have gone")
-        assert {tuple(psutil.Process(pid).cpu_affinity()) for pid in process.worker_pids()} == cores
-
-
 def test_slots_that_were_added_before_and_after_are_served_by_its_forks(tmp_path: Path) -> None:
     arguments = ("--workers", "1", "--refork-after", "30")
     with serving("warming:wsgi", *arguments, cwd=tmp_path, growth=30) as process:
-        with Storm(process.address, clients=4, close=True) as storm:
+        with Storm(process.address, clients=4, close=True, rest=0.01) as storm:
             process.signal(signal.SIGTTIN)
             process.wait_for_log(r"refork complete: \d workers? of generation 3")
             process.signal(signal.SIGTTIN)
@@ -243,13 +239,13 @@ def test_where_the_import_leaves_a_thread_it_has_no_effect_and_says_so(tmp_path:
 
 @pytest.mark.parametrize("connections", CLOSING)
 def test_reloads_renewals_and_reforks_at_a_time_lose_no_request(connections: str, tmp_path: Path) -> None:
-    arguments = ("--workers", "2", "--refork-after", "100", "--max-requests", "150", "--recycle-jitter", "0.5")
+    arguments = ("--workers", "2", "--refork-after", "50", "--max-requests", "75", "--recycle-jitter", "0.5")
     with serving("warming:asgi", *arguments, cwd=tmp_path) as process:
         with Storm(process.address, clients=8, close=CLOSING[connections]) as storm:
-            for _ in range(4):
-                storm.wait_answers(400)
+            for _ in range(2):
+                storm.wait_answers(200)
                 process.signal(signal.SIGHUP)
-            storm.wait_answers(400)
+            storm.wait_answers(200)
             process.wait_for_log("refork complete")
         assert_nothing_lost(storm)
         assert complaints(process) == []

@@ -89,7 +89,7 @@ def test_the_watchdog_is_fed_while_a_worker_serves_and_not_while_the_only_one_is
         manager.wait("READY=1")
         assert manager.listen(5 * FED_EACH).count("WATCHDOG=1") >= 2
         with connected(process.address) as sock:
-            send_request(sock, "/busy?ms=2000&token=x", "connection: close")
+            send_request(sock, "/asleep?ms=2000&token=x", "connection: close")
             process.wait_for_log("worker stalled for 1")
             manager.hears()
             assert "WATCHDOG=1" not in manager.listen(2 * FED_EACH)
@@ -104,7 +104,7 @@ def test_the_watchdog_is_fed_while_one_of_two_is_stalled(manager: Manager, tmp_p
         serving("echoing:asgi", "--workers", "2", cwd=tmp_path, env=env) as process,
         connected(process.address) as sock,
     ):
-        send_request(sock, "/busy?ms=2000&token=x", "connection: close")
+        send_request(sock, "/asleep?ms=2000&token=x", "connection: close")
         process.wait_for_log("worker stalled for 1")
         manager.hears()
         assert "WATCHDOG=1" in manager.listen(4 * FED_EACH)
