@@ -55,7 +55,7 @@ def test_workers_that_are_old_are_replaced_without_a_loss(loop: str, manager: Ma
     arguments = ("--workers", "2", "--loop", loop, "--max-lifetime", "500ms")
     with serving("echoing:asgi", *arguments, cwd=tmp_path, env={"NOTIFY_SOCKET": manager.address}) as process:
         manager.wait("READY=1")
-        with manager.recorded() as told, Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with manager.recorded() as told, Storm(process.address, clients=CLIENTS, close=True, rest=0.01) as storm:
             process.wait_for_log("worker lived for .* starting its successor", count=4)
             process.wait_for_log("worker retired", count=4)
             storm.wait_answers(50)
@@ -66,7 +66,7 @@ def test_workers_that_are_old_are_replaced_without_a_loss(loop: str, manager: Ma
 @pytest.mark.parametrize("loop", CHOSEN)
 def test_workers_that_grow_are_replaced_without_a_loss(loop: str, tmp_path: Path) -> None:
     with serving("echoing:wsgi", "--workers", "2", "--loop", loop, "--max-memory", "100M", cwd=tmp_path) as process:
-        with Storm(process.address, clients=2, target="/growing?kib=50") as storm:
+        with Storm(process.address, clients=2, target="/growing?kib=200", rest=0.001) as storm:
             process.wait_for_log(r"worker holds \d+ MiB of memory: starting its successor", count=2)
             process.wait_for_log("worker retired", count=2)
             storm.wait_answers(10)
@@ -76,14 +76,20 @@ def test_workers_that_grow_are_replaced_without_a_loss(loop: str, tmp_path: Path
 def test_what_is_worn_and_cannot_be_replaced_serves_on(tmp_path: Path) -> None:
     """Its successor dies at its import, again and again."""
     (tmp_path / "app.py").write_text(
-        "import os\nif os.path.exists('broken'): raise LookupError\nfrom echoing import wsgi as app\n"
+        "import os\n"
+        "if os.path.exists('broken'):\n"
+        "    open('tries', 'a').write('x')\n"
+        "    raise LookupError\n"
+        "from echoing import wsgi as app\n"
     )
+    (tmp_path / "tries").touch()
     arguments = ("--workers", "2", "--preload", "off", "--max-requests", "50", "--backoff", "100ms")
     with serving("app:app", *arguments, cwd=tmp_path) as process:
         (tmp_path / "broken").touch()
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=0.01) as storm:
             process.wait_for_log("worker cannot start, .*LookupError")
-            storm.wait_answers(1000)
+            eventually(lambda: len((tmp_path / "tries").read_bytes()) >= 4, "it is tried again and again")
+            storm.wait_answers(100)
             (tmp_path / "broken").unlink()
             process.wait_for_log("worker retired", count=2)
             storm.wait_answers(50)
