@@ -24,10 +24,11 @@ The contract; each clause has a test of the same number that runs over `LinuxKer
    11. `adopt_orphans(True)` makes processes whose parent dies, and that descend from this one, its children, until
        `adopt_orphans(False)` (PR_SET_CHILD_SUBREAPER, prctl(2)). `is_child(pid)` tells whether a process is a child
        of this one, alive or not yet reaped; any number may be asked for.
-       `end_orphans(pids, is_bereaved, heirs)` takes in those adopted since it was last called. With `is_bereaved`,
-       after the death of a child, forks among them that have stayed in our session get SIGTERM, and a second later
-       SIGKILL, and so does what those leave; with `heirs`, when none of these is in `pids` any more. It returns the
-       seconds until it must be called again, None if nothing is to end.
+       `end_orphans(pids, is_bereaved, heirs)` takes in those adopted since it was last called. While one of `pids` is
+       dying, they may be that one's, and wait for its death to be told by `is_bereaved`. Then forks among them that
+       have stayed in our session get SIGTERM, and a second later SIGKILL, and so does what those leave; with `heirs`,
+       when none of these is in `pids` any more. It returns the seconds until it must be called again, None if nothing
+       is to end.
    12. `close()` gives back what was taken: signal handlers, wake-up descriptor, signal mask. It may be called twice.
 """
 

@@ -21,7 +21,8 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _CHILDREN = Path("/proc/thread-self/children")  # proc_tid_children(5); a supervisor has one thread
 PATIENCE = 1.0
 """Seconds from SIGTERM to SIGKILL for the leftovers of a dead worker."""
-_PF_FORKNOEXEC = 0x40  # include/linux/sched.h: forked, and no program executed since
+_PF_EXITING = 0x4  # include/linux/sched.h: on its way out, or a zombie
+_PF_FORKNOEXEC = 0x40  # forked, and no program executed since
 # in the command lines of programs that `multiprocessing` and `multiprocess` execute as processes of a pool
 _POOLS = (b"--multiprocessing-fork", b"multiprocessing.forkserver", b"multiprocess.forkserver")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -80,9 +81,12 @@ class Orphans:
         children = _children()
         self._known = self._known & children | set(others)
         added = children - self._known - self._adopted
+        is_bereaved |= self._is_bereaved
+        if added and not is_bereaved and any(map(_is_dying, (*others, *self._ending))):
+            added = set()  # whose they are shows in a moment, when that death is known
         self._adopted |= added
         now = time.monotonic()
-        if is_bereaved or self._is_bereaved:
+        if is_bereaved:
             self._is_bereaved = False
             self._kept |= dict.fromkeys(filter(_is_leftover, added), frozenset(heirs))
         for pid, users in tuple(self._kept.items()):
@@ -102,11 +106,27 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+def _session_and_flags(pid: int) -> tuple[int, int]:
+    """Read them from proc_pid_stat(5). Raises `OSError`, `ValueError`, `IndexError` for a process that is gone."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # from "state" on
+    return int(fields[3]), int(fields[6])
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether a process is exiting or dead: its children may be ours already, and its death is not told yet.
+
+    waitid(2) would not do: it tells of a death when all threads are gone, and the children are ours before that.
+    """
+    try:
+        return bool(_session_and_flags(pid)[1] & _PF_EXITING)
+    except (OSError, ValueError, IndexError):  # gone
+        return False
+
+
 def _is_leftover(pid: int) -> bool:
     """Whether a child of this process is a worker's fork, or spawned by `multiprocessing`, and no daemon."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        session, flags = int(fields[3]), int(fields[6])  # proc_pid_stat(5), from "state" on
+        session, flags = _session_and_flags(pid)
         if session != os.getsid(0):
             return False
         if flags & _PF_FORKNOEXEC:

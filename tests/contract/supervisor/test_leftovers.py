@@ -13,6 +13,7 @@ from support.service import eventually
 
 from hybrid.supervisor.children.kernel import LinuxKernel
 from hybrid.workers.contract.channel import Channel
+from hybrid.workers.contract.messages import Born
 
 Leave = Callable[[Callable[[], None]], int]
 BACKGROUND = 60  # seconds a process would stay
@@ -83,6 +84,27 @@ def test_11_an_orphan_that_was_there_before_a_death_is_left_alone(kernel: LinuxK
     assert kernel.end_orphans([], is_bereaved=False) is None
     assert kernel.end_orphans([], is_bereaved=True) is None
     assert kernel.is_child(pid)
+
+
+def test_11_an_orphan_is_ended_though_it_was_seen_before_the_death_was_known(kernel: LinuxKernel) -> None:
+    """A look may come between the end of a child and the moment in which it is reaped."""
+
+    def child(channel: Channel) -> int:
+        if (pid := os.fork()) == 0:
+            waits()
+            os._exit(0)
+        channel.send_nowait(Born(pid))
+        return 0
+
+    pid, channel = kernel.fork(child)
+    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, "the child has ended")
+    assert kernel.end_orphans([pid], is_bereaved=False) is None
+    assert kernel.reap([pid])
+    assert kernel.end_orphans([], is_bereaved=True) is not None
+    born = channel.receive_nowait()
+    assert isinstance(born, Born)
+    eventually(lambda: is_reaped(kernel, born.pid), "the orphan has ended")
+    channel.close()
 
 
 def test_11_what_other_children_use_too_ends_with_the_last_of_them(kernel: LinuxKernel, leave: Leave) -> None:
