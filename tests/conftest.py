@@ -6,9 +6,12 @@ import fcntl
 import gc
 import logging
 import os
+import select
 import signal
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +21,7 @@ from support.process import HybridProcess, RunHybrid
 from support.short_set import KINDS, LONG, is_chosen, loop_named, takes_loops
 
 HERE = Path(__file__).parent
+COLLECTION = 30.0  # seconds that a process waits for its turn to collect
 LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
 
 
@@ -62,16 +66,30 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
-    """Collect in no more processes at a time than there are cores.
+    """Collect in no more processes at a time than there are cores, where pytest-xdist has started several.
 
     In a new checkout pytest compiles each test file and keeps the result. Processes that collect at once all compile
-    the same files; those that wait read what the first ones kept. The locks end with their descriptors.
+    the same files; those that wait read what the first ones kept. This only saves time, so it waits for a while at
+    most: another run may have stopped within its collection.
     """
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    files = sorted((HERE / "support").glob("*.py"))[: len(os.sched_getaffinity(0))]
-    with files[int(worker) % len(files)].open() as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
         return (yield)
+    files = sorted((HERE / "support").glob("*.py"))[: len(os.sched_getaffinity(0))]
+    with files[sum(worker.encode()) % len(files)].open() as turn:
+        until = time.monotonic() + COLLECTION
+        while not _is_locked(turn) and time.monotonic() < until:
+            select.select([], [], [], 0.05)
+        return (yield)
+
+
+def _is_locked(file: IO[str]) -> bool:
+    """Lock a file, until it is closed, if no other process has locked it; return whether that could be done."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

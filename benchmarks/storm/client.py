@@ -155,9 +155,14 @@ class Client:
         except BlockingIOError:
             return
         except OSError as error:
-            self._fail_by(error, now)
+            if self.began:
+                self._fail_by(error, now)
+            else:
+                self.hang_up()
             return
-        if part:
+        if not self.began:  # it rests: the server may close a connection that waits
+            self.hang_up()
+        elif part:
             self._heard += part
             self._look(now)
             if len(self._heard) > _LONGEST:

@@ -31,7 +31,7 @@ _note("import")
 def _warm_up() -> None:
     with _filling:
         if not _cache:
-            _cache.append(b"x" * SIZE)  # not zeros, whose pages no process would have for itself
+            _cache.append(b"x" * SIZE)  # not zeros: the kernel has one page of them for all processes
             _note("fill")
 
 

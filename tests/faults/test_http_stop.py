@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from hybrid.workers.contract.exits import Exit
 CONNECTIONS = 64
 GRACE = 60.0  # seconds; longer than a test waits for an end
 TRIES = 10
+PATIENCE = 5.0  # seconds for one try
 ASKED_BEFORE = 100  # requests that may be answered between the word of a stop and its beginning
 ARGUMENTS = ("--workers", "2", "--graceful-timeout", f"{GRACE}", *UNSTEERED)
 
@@ -153,7 +155,8 @@ def wrk(process: HybridProcess) -> Iterator[subprocess.Popen[str]]:
 
 def shares_out(running: subprocess.Popen[str], port: int, workers: list[int]) -> bool:
     """Wait until all connections are accepted; return whether each worker has one. False if wrk ends before."""
-    while running.poll() is None:
+    until = time.monotonic() + PATIENCE
+    while running.poll() is None and time.monotonic() < until:
         if sum(connections(worker, port) for worker in workers) >= CONNECTIONS:  # wrk's first look at us is over, too
             return all(connections(worker, port) for worker in workers)
         select.select([], [], [], 0.005)

@@ -79,7 +79,7 @@ def test_a_thread_that_never_ends_is_named_and_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_killed_worker_takes_its_pool_along_which_held_no_listener(loop: str, tmp_path: Path) -> None:
+def test_the_pool_of_a_killed_worker_holds_no_listener_and_ends_with_it(loop: str, tmp_path: Path) -> None:
     """A process that a handler forks would keep the address in use when all others are gone."""
     with serving("pooling:wsgi", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process:
         worker, pooled = pids(process)
@@ -100,8 +100,10 @@ def test_a_pool_of_another_kind_ends_with_its_worker_too_whether_that_is_killed_
         worker, pooled = pids(process)
         os.kill(worker, signal.SIGKILL)
         eventually(lambda: not psutil.pid_exists(pooled), "the process of its pool has ended and was reaped")
-        assert pids(process)[0] != worker
+        successor, its_pooled = pids(process)
+        assert successor != worker
         stops_soon(process)
+        assert not psutil.pid_exists(its_pooled)
 
 
 def test_leftovers_of_a_worker_that_ignore_sigterm_are_killed(tmp_path: Path) -> None:

@@ -65,11 +65,13 @@ def test_code_that_cannot_start_is_given_up_and_mended_code_is_taken(
             write_application(tmp_path, "asgi", code)
             refuse(process, reason)
             assert len(complaints(process)) == 1, process.stderr
-            write_application(tmp_path, "asgi")
+        assert set(assert_nothing_lost(storm).by_generation) == {"1"}
+        write_application(tmp_path, "asgi")
+        with Storm(process.address, clients=CLIENTS, close=preload == "auto") as storm:
+            storm.wait_answers(100)
             reload(process, 3)
             storm.wait_answers(100)
-        tally = assert_nothing_lost(storm)
-        assert set(tally.by_generation) == {"1", "3"}
+        assert set(assert_nothing_lost(storm).by_generation) == {"1", "3"}
         assert complaints(process)[0].count(FAILED) == len(complaints(process)) == 1
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.clients import ask, connected, talk
 from support.loops import ALL_LOOPS, LOOPS
-from support.process import HybridProcess, RunHybrid
+from support.process import OUR_VARIABLES, HybridProcess, RunHybrid
 
 import hybrid
 from hybrid.cli import main
@@ -36,9 +36,12 @@ def finish(process: HybridProcess) -> tuple[int, str, str]:
 def answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run the command in this process, in an empty directory: for what it answers without starting anything."""
+    """Run the command in this process, in an empty directory: for what it answers without starting anything.
+
+    With `--check`, so that a mistake which is accepted starts nothing here either.
+    """
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith(("HYBRID_", "LISTEN_", "PORT", "WEB_CONCURRENCY"))]:
+    for name in [name for name in os.environ if name.startswith(OUR_VARIABLES)]:
         monkeypatch.delenv(name)
 
     def answer(*arguments: str) -> tuple[int, str, str]:
@@ -119,7 +122,7 @@ def test_a_mistake_ends_the_process_with_the_code_for_it(hybrid_command: Command
 def test_a_wrong_command_line_is_answered_in_one_line_and_with_what_to_type(
     answered: Answered, arguments: list[str], expected: str
 ) -> None:
-    code, out, err = answered("run", *arguments)
+    code, out, err = answered("run", "--check", *arguments)
     first, second = err.splitlines()
     assert (code, out) == (2, "")
     assert first.startswith("hybrid: error: ")
@@ -231,7 +234,7 @@ def test_a_port_of_the_environment_that_is_none_is_refused(
     answered: Answered, monkeypatch: pytest.MonkeyPatch, port: str
 ) -> None:
     monkeypatch.setenv("PORT", port)
-    code, _, err = answered("run")
+    code, _, err = answered("run", "--check")
     assert code == 2
     assert f"PORT={port!r} in the environment is no port" in err
 

@@ -24,6 +24,7 @@ INTERFACES = {"blocking": "stream", "coroutines": "stream", "protocol": "protoco
 KINDS = [("blocking", "close"), ("blocking", "return"), ("coroutines", "close"), ("protocol", "close")]
 FAMILIES = ("tcp", "unix")
 Place = tuple[HybridProcess, str]  # a server, and how its handler ends a connection
+_at_rest: dict[HybridProcess, int] = {}  # how many sockets its worker had before the first client
 
 
 @pytest.fixture(scope="module", params=LOOPS)
@@ -39,7 +40,9 @@ def servers(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cal
 
         def server(kind: str) -> HybridProcess:
             if kind not in running:
-                running[kind] = stack.enter_context(started(loop, kind, tmp_path_factory.mktemp("closing")))
+                process = stack.enter_context(started(loop, kind, tmp_path_factory.mktemp("closing")))
+                running[kind] = process
+                _at_rest[process] = sockets(process)
             return running[kind]
 
         yield server
@@ -74,8 +77,9 @@ def started(loop: str, kind: str, cwd: Path) -> AbstractContextManager[HybridPro
     return serving(f"closing:{kind}", *interface, "--workers", "1", "--loop", loop, *bind, cwd=cwd)
 
 
-def sockets(worker: int) -> int:
-    """How many sockets a worker has."""
+def sockets(server: HybridProcess) -> int:
+    """How many sockets the worker of a server has."""
+    [worker] = server.worker_pids()
     return sum(name.startswith("socket:") for name in open_files(worker))
 
 
@@ -113,22 +117,18 @@ def test_input_that_comes_after_the_close_takes_nothing_either(place: Place, fam
 
 def test_an_ended_connection_is_gone_soon(place: Place) -> None:
     server, how = place
-    [worker] = server.worker_pids()
-    before = sockets(worker)
     with client(server, "tcp") as sock:
         sock.sendall(b"2 %s\n" % how.encode() + MORE["tcp"])
         assert len(read_all(sock)) == 2
-    eventually(lambda: sockets(worker) <= before, "the descriptor is closed")
+    eventually(lambda: sockets(server) <= _at_rest[server], "the descriptor is closed")
 
 
 def test_a_client_that_never_ends_its_stream_is_not_waited_for(place: Place) -> None:
     server, how = place
-    [worker] = server.worker_pids()
-    before = sockets(worker)
     with client(server, "tcp") as sock:
         sock.sendall(b"2 %s\n" % how.encode() + MORE["tcp"])
         assert len(read_all(sock)) == 2
-        eventually(lambda: sockets(worker) <= before, "the descriptor is closed")
+        eventually(lambda: sockets(server) <= _at_rest[server], "the descriptor is closed")
 
 
 @pytest.mark.parametrize("kind", INTERFACES)

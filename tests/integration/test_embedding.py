@@ -475,7 +475,9 @@ def test_run_makes_the_script_itself_the_supervisor(script: Callable[..., Hybrid
 def test_it_works_under_pytest_xdist(tmp_path: Path) -> None:
     (tmp_path / "test_inner.py").write_text(
         "import socket, hybrid\n"
-        "def test_inner():\n"
+        "import pytest\n"
+        "@pytest.mark.parametrize('number', [1, 2])\n"
+        "def test_inner(number):\n"
         "    reply = b'inner'\n"
         "    service = hybrid.Service(lambda sock, address: sock.sendall(reply), bind='127.0.0.1:0', workers=1)\n"
         "    with hybrid.Supervisor(service) as running:\n"
@@ -483,7 +485,7 @@ def test_it_works_under_pytest_xdist(tmp_path: Path) -> None:
         "        with socket.create_connection((host, int(port)), 10) as sock:\n"
         "            assert sock.recv(9) == reply\n"
     )
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "xdist", "-n", "1", "test_inner.py"]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "xdist", "-n", "2", "test_inner.py"]
     env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the others take longer than the test
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

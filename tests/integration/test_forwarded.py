@@ -43,17 +43,19 @@ def running(place: tuple[str, str], cwd: Path, trusted: str, *arguments: str) ->
 
 @pytest.fixture(scope="module")
 def usual(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """A service that believes a network what it tells by default; it has a UNIX socket too."""
+    """A service that believes a network, and its UNIX socket, what it tells by default."""
     home = tmp_path_factory.mktemp("usual")
     addresses = ("--bind", "127.0.0.1:0", "--bind", f"unix:{home / 'socket'}")
-    with running(place, home, "127.0.0.0/8", *addresses) as process:
+    with running(place, home, "127.0.0.0/8,unix", *addresses) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def hosted(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """A service that believes one address, the host as well."""
-    with running(place, tmp_path_factory.mktemp("hosted"), "127.0.0.1", "--forwarded-host") as process:
+    """A service that believes one address, the host as well; it has a UNIX socket too."""
+    home = tmp_path_factory.mktemp("hosted")
+    addresses = ("--bind", "127.0.0.1:0", "--bind", f"unix:{home / 'socket'}")
+    with running(place, home, "127.0.0.1", "--forwarded-host", *addresses) as process:
         yield process
 
 
@@ -149,13 +151,17 @@ def test_a_forwarded_that_cannot_be_parsed_does_not_reach_the_application(standa
     assert logged() == ["192.0.2.7 /first 200 whole", "127.0.0.1 /unparsed 400 refused"]
 
 
-def test_behind_a_proxy_on_a_unix_socket(elsewhere: HybridProcess) -> None:
+def test_a_proxy_on_a_unix_socket_tells_client_and_scheme_but_not_the_host(usual: HybridProcess) -> None:
+    assert pick(facts(unix_path(usual), *TOLD)) == [["192.0.2.7", 99], "https", "test"]
+
+
+def test_it_tells_the_host_where_that_is_asked_for(elsewhere: HybridProcess) -> None:
     assert pick(facts(unix_path(elsewhere), *TOLD)) == [["192.0.2.7", 99], "https", "shop.test"]
     assert pick(facts(unix_path(elsewhere))) == [None, "http", "test"]
 
 
-def test_a_unix_socket_is_not_trusted_unless_it_is_named(usual: HybridProcess) -> None:
-    assert pick(facts(unix_path(usual), *TOLD)) == [None, "http", "test"]
+def test_a_unix_socket_is_not_trusted_unless_it_is_named(hosted: HybridProcess) -> None:
+    assert pick(facts(unix_path(hosted), *TOLD)) == [None, "http", "test"]
 
 
 @pytest.mark.parametrize("place", ASGI, indirect=True, ids="-".join)

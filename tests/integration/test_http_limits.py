@@ -128,7 +128,7 @@ def test_clients_are_waited_for_only_so_long(loop: str, interface: str, tmp_path
 
 
 def test_a_body_has_to_come_at_some_rate(tmp_path: Path) -> None:
-    """On all loops with both interfaces at once, for the rate is first looked at after some seconds."""
+    """Of both interfaces at once, on each loop that is tested as a whole: the first look comes after some seconds."""
     rate = 1000
     with contextlib.ExitStack() as stack:
         slow, good, processes = [], [], []

@@ -87,7 +87,7 @@ def behind_nginx(
 def behind(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[HybridProcess, tuple[str, int]]]:
-    """One service behind the documented nginx for all tests that have no wishes."""
+    """One service behind the documented nginx for all tests that need nothing special."""
     loop, interface, upstream = request.param
     with behind_nginx((loop, interface), tmp_path_factory.mktemp("behind"), upstream) as found:
         yield found

@@ -247,5 +247,6 @@ def test_reloads_renewals_and_reforks_at_a_time_lose_no_request(connections: str
                 process.signal(signal.SIGHUP)
             storm.wait_answers(200)
             process.wait_for_log("refork complete")
+            process.wait_for_log(r"worker .*requests.*: starting its successor")
         assert_nothing_lost(storm)
         assert complaints(process) == []

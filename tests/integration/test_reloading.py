@@ -56,7 +56,7 @@ def edit_and_wait(process: HybridProcess, directory: Path, text: str, name: str 
 # --- changes
 
 
-def test_changed_code_is_told_and_served_at_the_same_address(reloading: Reloading, tmp_path: Path) -> None:
+def test_changed_code_is_logged_and_served_at_the_same_address(reloading: Reloading, tmp_path: Path) -> None:
     process = reloading()
     assert ask(process.address, b"") == b"one"
     for word in ("two", "six"):  # as long as before, within the same second: what is compiled already must not be used

@@ -233,7 +233,7 @@ def test_a_graceful_stop_answers_requests_under_way_and_ends_idle_connections(
         secured(process) as deaf,
         secured(process) as under_way,
     ):
-        send_request(under_way, "/nap?1")
+        send_request(under_way, "/nap?2")
         for sock in (idle, older, deaf):  # they come later
             send_request(sock, "/hello")
             assert read_answer(sock).status == 200

@@ -19,6 +19,8 @@ from support import processes
 
 _ZYGOTE = "hybrid-zygote"
 DEADLINE = 20.0  # seconds; what a loaded machine may need, never what a test expects
+OUR_VARIABLES = ("HYBRID_", "LISTEN_", "PORT", "WEB_CONCURRENCY")
+"""How the variables begin that the command reads."""
 
 
 class HybridProcess:
@@ -232,6 +234,5 @@ class RunHybrid(Protocol):
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    ours = ("HYBRID_", "LISTEN_", "PORT", "WEB_CONCURRENCY")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
     return {name: value for name, value in {**inherited, **changes}.items() if value is not None}

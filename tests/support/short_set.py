@@ -167,7 +167,7 @@ KINDS = (
             "integration/test_documented_applications.py",
             "integration/test_demonstration.py",
         ),
-        "frameworks speak WSGI and ASGI, which have tests of their own; flask-sock runs under WebSocket on each loop",
+        "frameworks speak WSGI and ASGI, which have tests of their own; the kind WebSocket has flask-sock on each",
     ),
     Kind(
         "clients of HTTP, and requests that are refused",

@@ -57,6 +57,7 @@ class Server:
     def _do(self, way: str, connection: socket.socket, body: bytes) -> bool:
         answers = {
             "right": RIGHT % (len(body), b"", body),
+            "leaves": RIGHT % (len(body), b"", body),
             "announced": RIGHT % (len(body), b"Connection: close\r\n", body),
             "foreign": RIGHT % (len(body) + 1, b"", b"x" + body),
             "failing": b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
@@ -71,7 +72,7 @@ class Server:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if way in answers:
             connection.sendall(answers[way])
-        return way not in ("reset", "end", "announced", "cut")
+        return way not in ("reset", "end", "announced", "cut", "leaves")
 
 
 @contextmanager
@@ -143,6 +144,14 @@ def test_a_client_rests_between_an_answer_and_its_next_request_if_told_so() -> N
         tally = storm.stop()
     assert tally.failures == 0
     assert tally.seconds >= 3 * 0.05
+
+
+def test_a_connection_that_the_server_closes_during_a_rest_is_no_failure() -> None:
+    with server("leaves") as told, Storm(told.address, clients=1, rest=0.05) as storm:
+        storm.wait_answers(3)
+        tally = storm.stop()
+    assert tally.failures == 0
+    assert tally.connections == 2
 
 
 def test_requests_without_an_answer_are_counted_at_any_moment_and_given_up_after_their_time() -> None:

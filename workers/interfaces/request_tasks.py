@@ -163,7 +163,7 @@ class Host(Coroutine[Any, Any, None]):
         self._asyncio_future_blocking = False
         self.result: Callable[[], object] = tuple  # what the task asks when it is woken; the value is dropped
         self.task: Any = RequestTask(self, loop=loop, context=context, name=NAME)
-        """The task while it is spare. They hold each other, so None from then on: else only a collection frees them."""
+        """The task while it is spare, then None: task and host would hold each other until a collection."""
 
     def carry_on(self, waits_for: Any) -> None:
         """The request waits: give it to the task. Called in the loop, outside of tasks."""
@@ -234,7 +234,7 @@ class Host(Coroutine[Any, Any, None]):
             return self.coroutine.throw(*error)
         finally:
             # This frame called those in the error's traceback, and from Python 3.12 on they hold it. A variable that
-            # holds the error closes a circle, which only the garbage collector would find.
+            # holds the error closes a cycle, which only the garbage collector would find.
             del error
 
     def close(self) -> None:
@@ -268,6 +268,7 @@ class Host(Coroutine[Any, Any, None]):
     def _raise_cancelled(self) -> None:
         error = self.cancelled or asyncio.CancelledError()
         self.cancelled = None
+        self.result = tuple  # a method of its own would keep it until a collection
         try:
             raise error
         finally:

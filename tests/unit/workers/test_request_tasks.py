@@ -721,12 +721,29 @@ async def _cancels_itself_before_the_wait() -> None:
         await asyncio.sleep(0)
 
 
+async def _is_cancelled_while_it_waits() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+    del task
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(10)
+
+
 async def _sets_a_value() -> None:
     VALUE.set(1)
 
 
 @pytest.mark.parametrize(
-    "request_of", [_waits, _fails, _fails_in_a_group, _cancels_itself_before_the_wait, _sets_a_value]
+    "request_of",
+    [
+        _waits,
+        _fails,
+        _fails_in_a_group,
+        _cancels_itself_before_the_wait,
+        _is_cancelled_while_it_waits,
+        _sets_a_value,
+    ],
 )
 @pytest.mark.parametrize("loop", PLACES)
 def test_a_request_that_is_over_leaves_nothing_to_the_garbage_collector(loop: str, request_of: Request) -> None:
