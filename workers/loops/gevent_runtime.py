@@ -308,7 +308,8 @@ class GeventRuntime:
         """Run a sync handler in a gevent greenlet, as gevent's StreamServer does."""
         listener = accepted.listener
         sock = HandlerSocket(listener.family, listener.type, listener.proto, fileno=accepted.fd)
-        sock.loop, sock.turn, sock.forks = self.loop, self.turn, lingering.forks
+        sock.loop, sock.forks = self.loop, lingering.forks
+        sock.take_turns(self.turn)
         return gevent.spawn(run_handler, handler, sock, accepted.address, ended)
 
     def run_job(self, job: Job) -> None:

@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-from hybrid.workers.fairness import give_way, turn_of
+from hybrid.workers.fairness import Turn, give_way, turn_of
 from hybrid.workers.hub.transport import served
 from hybrid.workers.runtime import Accepted, Runtime, TellingSocket
 
+T = TypeVar("T")
 LIMIT = 64 * 1024  # bytes; asyncio's default
+_read = asyncio.StreamReader.read
+_readuntil = asyncio.StreamReader.readuntil
+_readexactly = asyncio.StreamReader.readexactly
+_drain = asyncio.StreamWriter.drain
 
 
 class StreamReader(asyncio.StreamReader):
-    """asyncio's. Reads from its buffer do not wait, so they are counted: see `fairness`."""
+    """asyncio's. Reads from its buffer do not wait, so they are counted: see `fairness`.
+
+    What a method returns is mostly asyncio's own coroutine: one around it for each read cost an echo a tenth of its
+    messages (`python -m benchmarks echo`).
+    """
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit, loop)
         self._turn = turn_of(loop)
+        self._is_due = self._turn.is_due
 
-    async def read(self, n: int = -1) -> bytes:
+    def read(self, n: int = -1) -> Coroutine[Any, Any, bytes]:
         """As asyncio's."""
-        data = await super().read(n)
-        if self._turn.is_due():
-            await give_way(self._turn)
-        return data
+        return _then_give_way(_read(self, n), self._turn) if self._is_due() else _read(self, n)
 
-    async def readuntil(self, separator: Any = b"\n") -> bytes:
+    def readuntil(self, separator: Any = b"\n") -> Coroutine[Any, Any, bytes]:
         """As asyncio's; `readline` goes through it too."""
-        data = await super().readuntil(separator)
-        if self._turn.is_due():
-            await give_way(self._turn)
-        return data
+        reading = _readuntil(self, separator)
+        return _then_give_way(reading, self._turn) if self._is_due() else reading
 
-    async def readexactly(self, n: int) -> bytes:
+    def readexactly(self, n: int) -> Coroutine[Any, Any, bytes]:
         """As asyncio's."""
-        data = await super().readexactly(n)
-        if self._turn.is_due():
-            await give_way(self._turn)
-        return data
+        return _then_give_way(_readexactly(self, n), self._turn) if self._is_due() else _readexactly(self, n)
+
+
+async def _then_give_way(operation: Coroutine[Any, Any, T], turn: Turn) -> T:
+    """Await what is mostly done at once; then let the loop go on if its turn has lasted long enough."""
+    result = await operation
+    await give_way(turn)
+    return result
 
 
 class StreamProtocol(asyncio.StreamReaderProtocol):
@@ -61,12 +70,11 @@ class StreamWriter(asyncio.StreamWriter):
     def __init__(self, transport: Any, protocol: Any, reader: StreamReader, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(transport, protocol, reader, loop)
         self._turn = turn_of(loop)
+        self._is_due = self._turn.is_due
 
-    async def drain(self) -> None:
+    def drain(self) -> Coroutine[Any, Any, None]:
         """As asyncio's."""
-        await super().drain()
-        if self._turn.is_due():
-            await give_way(self._turn)
+        return _then_give_way(_drain(self), self._turn) if self._is_due() else _drain(self)
 
 
 async def open_streams(
