@@ -210,10 +210,11 @@ def test_large_bodies_pass_unchanged_in_flat_memory(usual: HybridProcess) -> Non
 
 def test_a_client_that_does_not_read_is_cut(particular: HybridProcess) -> None:
     with secured(particular) as sock:
+        assert says_hello(particular)  # what a first request imports and keeps does not count
         before = resident(particular.worker_pids()[0])
         send_request(sock, "/download?1600")
         eventually(lambda: says_hello(particular) and is_cut(sock), "the client is cut")
-        assert resident(particular.worker_pids()[0]) - before < GROWTH
+        assert resident(particular.worker_pids()[0]) - before < 2 * GROWTH  # of a hundred, kept until it is cut
 
 
 def is_cut(sock: socket.socket) -> bool:
