@@ -86,7 +86,7 @@ def test_wrk_sees_nothing_of_a_worker_that_retires(loop: str, interface: str, tm
         process.signal(signal.SIGTTOU)
         assert int(process.wait_for_log(r"draining (\d+) connections")[1]) > 0
         eventually(lambda: len(process.worker_pids()) == 1, "the worker has retired")
-        running.send_signal(signal.SIGINT)  # it says what it has counted
+        running.send_signal(signal.SIGINT)  # wrk prints its counts
         said, _ = running.communicate(timeout=DEADLINE)
         assert int(re.findall(r"(\d+) requests in", said)[0]) >= CONNECTIONS
         assert "Socket errors" not in said

@@ -36,7 +36,7 @@ def finish(process: HybridProcess) -> tuple[int, str, str]:
 def answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run the command in this process, in an empty directory: for what it answers without starting anything.
+    """Run the command in this process, in an empty directory: for answers that start no service.
 
     With `--check`, so that a mistake which is accepted starts nothing here either.
     """

@@ -1,6 +1,6 @@
 """`--forwarded-allow-ips`: what applications are told of requests through a proxy, and what they never see.
 
-Tests share four services, each of which believes somebody else or something else.
+Tests share four services. They differ in the proxies they trust and in the fields they believe.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def running(place: tuple[str, str], cwd: Path, trusted: str, *arguments: str) ->
 
 @pytest.fixture(scope="module")
 def usual(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """A service that believes a network, and its UNIX socket, what it tells by default."""
+    """A service that trusts a network and its UNIX socket, and believes the default fields."""
     home = tmp_path_factory.mktemp("usual")
     addresses = ("--bind", "127.0.0.1:0", "--bind", f"unix:{home / 'socket'}")
     with running(place, home, "127.0.0.0/8,unix", *addresses) as process:

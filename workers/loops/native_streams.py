@@ -21,8 +21,8 @@ _drain = asyncio.StreamWriter.drain
 class StreamReader(asyncio.StreamReader):
     """asyncio's. Reads from its buffer do not wait, so they are counted: see `fairness`.
 
-    What a method returns is mostly asyncio's own coroutine: one around it for each read cost an echo a tenth of its
-    messages (`python -m benchmarks echo`).
+    What a method returns is mostly asyncio's own coroutine: one around it for each read cost an echo up to a tenth of
+    its messages (`python -m benchmarks echo`).
     """
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -45,7 +45,7 @@ class StreamReader(asyncio.StreamReader):
 
 
 async def _then_give_way(operation: Coroutine[Any, Any, T], turn: Turn) -> T:
-    """Await what is mostly done at once; then let the loop go on if its turn has lasted long enough."""
+    """Await an operation that rarely waits; then let the loop go on if its turn has lasted long enough."""
     result = await operation
     await give_way(turn)
     return result
