@@ -82,13 +82,17 @@ class Socket(_base):
         if type != -1 and type & socket.SOCK_NONBLOCK:
             self._patience = 0.0
         _base.setblocking(self, False)
-        self._careful = self._patience is not None  # a timeout is set, or it is closed: waiting takes the general way
         self._home = self._runtime.home
         self._fd = _base.fileno(self)  # for read(2) and write(2): cheaper to call from Python than recv(2) and send(2)
         self._watches = self._runtime.watches
         self._watch: Watch = self._watches.open(self._fd)
         self._eager = 1  # reads that may be tried before waiting: a new connection often brings its first bytes
         self._alarms: tuple[Alarm, Alarm] | None = None  # for reading and for writing, once a timeout is set
+        self._careful = self._is_special()
+
+    def _is_special(self) -> bool:
+        """Return True if waiting takes the general way: a timeout, a closed socket, a loop that runs in a greenlet."""
+        return self._patience is not None or self._watch.fd < 0 or self._home.parent is not None
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
 
@@ -102,7 +106,7 @@ class Socket(_base):
             watch = self._watch
             me = getcurrent()
             # only the first greenlet of a thread has no parent: the loop's own one, or that of another thread
-            if self._careful or me.parent is None or me is self._home or watch.on_readable is not None or bufsize < 0:
+            if self._careful or me.parent is None or watch.on_readable is not None or bufsize < 0:
                 del me  # a greenlet keeps the error that ends it, and the error this frame
                 self._check_size(bufsize, "recv")
                 self._wait_with_care(READ)
@@ -174,7 +178,7 @@ class Socket(_base):
         """Park until the descriptor is readable."""
         watch = self._watch
         me = getcurrent()
-        if self._careful or me.parent is None or me is self._home or watch.on_readable is not None:
+        if self._careful or me.parent is None or watch.on_readable is not None:
             del me  # see `recv`
             self._wait_with_care(READ)
             return
@@ -462,7 +466,7 @@ class Socket(_base):
         if value is not None and not value >= 0:
             raise ValueError("Timeout value out of range")
         self._patience = None if value is None else float(value)
-        self._careful = value is not None or self._watch.fd < 0
+        self._careful = self._is_special()
 
     def gettimeout(self) -> float | None:
         """What `settimeout` was given."""
