@@ -20,8 +20,9 @@ from hybrid.workers.contract.records import record
 _STACK = 16_384  # bytes above the stack pointer; a thread that waits has few frames
 _WORD = struct.calcsize("P")
 _RUNTIME = re.compile(
-    r"(ld-linux|ld-musl|libc[.-]|libpthread|libstdc\+\+|libgcc_s|libm[.-]|libpython|python[0-9.]*$|_greenlet)"
-)  # calls others
+    r".*/(lib-dynload/[^/]*|(ld-linux|ld-musl|libc[.-]|libpthread|libstdc\+\+|libgcc_s|libm[.-]|libpython|_greenlet)[^/]*"
+    r"|python[0-9.]*)$"
+)  # calls others and starts no thread of its own, nor do the standard library's modules; stacks hold old addresses too
 # Tried with OpenBLAS, numexpr, pyarrow and Intel's libiomp5: used before a fork, and again in the child, from several
 # threads. LLVM's libomp is libiomp5's code. libgomp and polars hang there.
 _SURVIVING = re.compile(r"(/lib(scipy_)?openblas[^/]*|/libi?omp[5.-][^/]*|/libarrow[^/]*|/numexpr/[^/]*)$")
@@ -104,7 +105,7 @@ def _library_of(task: int, code: list[Mapping]) -> str:
         place = bisect.bisect_right(code, address, key=_start_of) - 1
         if place < 0 or address >= code[place].end:
             continue
-        if not _RUNTIME.match(os.path.basename(code[place].file)):  # noqa: PTH119
+        if not _RUNTIME.match(code[place].file):
             return code[place].file
     return ""
 

@@ -84,6 +84,23 @@ def test_a_thread_that_only_the_kernel_knows_is_found(before: audit.Census) -> N
             threading._active[made.ident] = made  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("file", "calls_others"),
+    [
+        ("/usr/lib/x86_64-linux-gnu/libc.so.6", True),
+        ("/opt/python/lib/libpython3.11.so.1.0", True),
+        ("/opt/python/bin/python3.11", True),
+        ("/opt/python/lib/python3.11/lib-dynload/_socket.cpython-311-x86_64-linux-gnu.so", True),
+        ("/app/site-packages/greenlet/_greenlet.cpython-311-x86_64-linux-gnu.so", True),
+        ("/app/site-packages/numpy.libs/libscipy_openblas64_-ff651d7f.so", False),
+        ("/app/site-packages/libcurl/libcurl.so", False),
+        ("/app/python3.11/site-packages/_polars.abi3.so", False),
+    ],
+)
+def test_a_thread_is_named_after_a_library_that_starts_threads(file: str, calls_others: bool) -> None:
+    assert bool(native_threads._RUNTIME.match(file)) == calls_others
+
+
 def test_greenlets_that_have_begun_are_found_and_others_not(before: audit.Census) -> None:
     main = greenlet.getcurrent()
     made = greenlet.greenlet(main.switch)
