@@ -1,11 +1,9 @@
 """The line between an embedding process and the supervisor that runs in a child of it.
 
-A pair of SOCK_SEQPACKET sockets; every datagram is one JSON object:
+A pair of SOCK_SEQPACKET sockets; `workers.contract.wire` says how messages travel.
 
-    client to supervisor    {"id": 1, "request": "status"}   {"id": 2, "request": "scale", "workers": 3}
-                            {"id": 3, "request": "stop", "graceful": true}
-    supervisor to client    {"id": 1, "result": ...}   {"id": 2, "error": "why not"}   {"id": null, "error": "..."}
-                            {"notice": "started", "addresses": [...]}   {"notice": "ended", "code": 3, "reason": "..."}
+    client to supervisor    StatusRequest(id)   ScaleRequest(id, workers)   StopRequest(id, graceful)
+    supervisor to client    Answer(id, result)   Refusal(id, reason)   Started(addresses)   Ended(code, reason)
 
 Requests may overlap: an answer names the request by its id. A request that cannot be read is refused by its id, or by
 null if that cannot be read either. EOF means that the other process is gone: a supervisor stops gracefully then.
@@ -14,7 +12,6 @@ null if that cannot be read either. EOF means that the other process is gone: a 
 from __future__ import annotations
 
 import contextlib
-import json
 import select
 import socket
 import threading
@@ -23,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.supervisor.core.status import Status, pack, unpack
+from hybrid.workers.contract import wire
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.records import record
 
@@ -79,7 +77,43 @@ class StopRequest:
     graceful: bool
 
 
+@record(frozen=True, slots=True)
+class Answer:
+    """The request is fulfilled."""
+
+    id: int
+    result: object
+    """JSON values."""
+
+
+@record(frozen=True, slots=True)
+class Refusal:
+    """The request is not fulfilled."""
+
+    id: int | None
+    """None: that of the request cannot be read."""
+    reason: str
+
+
+@record(frozen=True, slots=True)
+class Started:
+    """Every slot is served for the first time."""
+
+    addresses: tuple[str, ...]
+
+
+@record(frozen=True, slots=True)
+class Ended:
+    """The supervisor ends; its last message."""
+
+    code: int
+    reason: str
+
+
 Request = StatusRequest | ScaleRequest | StopRequest
+Reply = Answer | Refusal | Started | Ended
+_REQUESTS: wire.Codec[Request] = wire.Codec((StatusRequest, ScaleRequest, StopRequest))
+_REPLIES: wire.Codec[Reply] = wire.Codec((Answer, Refusal, Started, Ended))
 
 
 def pair() -> tuple[Control, ControlClient]:
@@ -115,11 +149,15 @@ class Control:
             raise ControlClosed(str(error)) from error
         if not datagram:
             raise ControlClosed("the embedding process is gone")
-        return _parse_request(datagram)
+        try:
+            return _REQUESTS.decode(datagram)
+        except wire.UndecodableError as error:
+            found = error.fields.get("id")
+            raise ControlError(f"not a request: {error}", found if type(found) is int else None) from error
 
     def answer(self, request_id: int, result: object = None) -> None:
         """Answer a request with its result, JSON values."""
-        self._send({"id": request_id, "result": result})
+        self._send(Answer(request_id, result))
 
     def answer_status(self, request_id: int, status: Status) -> None:
         """Answer a `StatusRequest`."""
@@ -127,42 +165,25 @@ class Control:
 
     def refuse(self, request_id: int | None, reason: str) -> None:
         """Answer a request with the reason why it is not fulfilled; None: a request whose id cannot be read."""
-        self._send({"id": request_id, "error": reason})
+        self._send(Refusal(request_id, reason))
 
     def started(self, addresses: tuple[str, ...]) -> None:
         """Tell that every slot is served for the first time."""
-        self._send({"notice": "started", "addresses": addresses})
+        self._send(Started(addresses))
 
     def ended(self, code: int, reason: str) -> None:
         """Tell that the supervisor ends; the last thing said."""
-        self._send({"notice": "ended", "code": code, "reason": reason})
+        self._send(Ended(code, reason))
 
     def close(self) -> None:
         """Close this end; may be called twice."""
         self._sock.close()
 
-    def _send(self, fields: dict[str, object]) -> None:
+    def _send(self, reply: Reply) -> None:
         # Gone, or so many answers unread that there is no room: a supervisor does not wait for it. The client's own
         # deadline tells it.
         with contextlib.suppress(OSError):
-            self._sock.send(json.dumps(fields).encode("ascii"), socket.MSG_NOSIGNAL)
-
-
-def _parse_request(datagram: bytes) -> Request:
-    fields: Any = None
-    try:
-        fields = json.loads(datagram)
-        match fields:
-            case {"id": int(number), "request": "status"}:
-                return StatusRequest(number)
-            case {"id": int(number), "request": "scale", "workers": int(workers)}:
-                return ScaleRequest(number, workers)
-            case {"id": int(number), "request": "stop", "graceful": bool(graceful)}:
-                return StopRequest(number, graceful)
-    except (ValueError, RecursionError):
-        pass
-    found = fields.get("id") if isinstance(fields, dict) else None
-    raise ControlError(f"not a request: {datagram[:80]!r}", found if isinstance(found, int) else None)
+            wire.send(self._sock, _REPLIES.encode(reply))
 
 
 class ControlClient:
@@ -178,7 +199,7 @@ class ControlClient:
         self._is_read = False  # some thread waits for the socket
         self._is_gone = False  # nothing more will come
         self._requests = 0
-        self._answers: dict[int, dict[str, Any] | None] = {}  # id of a request that is waited for -> its answer
+        self._answers: dict[int, Answer | Refusal | None] = {}  # id of a request that is waited for -> its answer
         self._addresses: tuple[str, ...] | None = None  # once started
         self._end: StartError | None = None  # once ended
 
@@ -211,7 +232,7 @@ class ControlClient:
 
         Raises `ControlClosed` if the supervisor is gone, and `TimeoutError` after `timeout` seconds.
         """
-        return unpack(self._ask(timeout, request="status"))
+        return unpack(self._ask(timeout, StatusRequest))
 
     def scale(self, workers: int, timeout: float | None = 60.0) -> None:
         """Have `workers` workers; return when all of them serve and those that are too many are gone.
@@ -219,7 +240,7 @@ class ControlClient:
         Raises `ControlError` if the supervisor refuses, `ControlClosed` if it is gone, and `TimeoutError` after
         `timeout` seconds; then it still goes on trying.
         """
-        self._ask(timeout, request="scale", workers=workers)
+        self._ask(timeout, ScaleRequest, workers)
 
     def stop(self, graceful: bool = True, timeout: float | None = 5.0) -> None:
         """Ask to stop, draining or at once; returns when the supervisor has begun, or is gone already.
@@ -227,7 +248,7 @@ class ControlClient:
         Raises `TimeoutError` after `timeout` seconds.
         """
         with contextlib.suppress(ControlClosed):
-            self._ask(timeout, request="stop", graceful=graceful)
+            self._ask(timeout, StopRequest, graceful)
 
     def close(self) -> None:
         """Close this end, which stops the supervisor gracefully; may be called twice. Ends the waits of all threads."""
@@ -244,29 +265,29 @@ class ControlClient:
         self._is_gone = True
         self._sock.close()
 
-    def _ask(self, timeout: float | None, **request: object) -> Any:
+    def _ask(self, timeout: float | None, kind: Callable[..., Request], *fields: object) -> Any:
         deadline = _deadline(timeout)
         with self._news:
             self._requests += 1
             number = self._requests
             self._answers[number] = None
         try:
-            self._send({"id": number, **request}, deadline)
+            self._send(kind(number, *fields), deadline)
             self._wait(lambda: self._answers[number] is not None, deadline)
             answer = self._answers[number]
         finally:
             with self._news:
                 del self._answers[number]
         assert answer is not None
-        if "error" in answer:
-            raise ControlError(str(answer["error"]), number)
-        return answer.get("result")
+        if isinstance(answer, Refusal):
+            raise ControlError(answer.reason, number)
+        return answer.result
 
-    def _send(self, fields: dict[str, object], deadline: float | None) -> None:
-        datagram = json.dumps(fields).encode("ascii")
+    def _send(self, request: Request, deadline: float | None) -> None:
+        datagram = _REQUESTS.encode(request)
         while True:
             try:
-                self._sock.send(datagram, socket.MSG_NOSIGNAL)
+                wire.send(self._sock, datagram)
                 return
             except BlockingIOError:
                 self._poll(select.POLLOUT, deadline)
@@ -319,17 +340,16 @@ class ControlClient:
         if not datagram:
             self._is_gone = True
             return
-        fields: dict[str, Any] = json.loads(datagram)
-        match fields:
-            case {"notice": "started", "addresses": addresses}:
-                self._addresses = tuple(addresses)
-            case {"notice": "ended", "code": code, "reason": reason}:
+        match _REPLIES.decode(datagram):
+            case Started(addresses):
+                self._addresses = addresses
+            case Ended(code, reason):
                 self._end = StartError(Exit(code), reason)
-            case {"id": None, "error": _}:  # which of them is meant cannot be told
+            case Refusal(None, _) as refusal:  # which of them is meant cannot be told
                 for waiting in self._answers:
-                    self._answers[waiting] = fields
-            case {"id": int(number)} if number in self._answers:  # else: the answer to a question that was given up
-                self._answers[number] = fields
+                    self._answers[waiting] = refusal
+            case Answer(int(number), _) | Refusal(int(number), _) as reply if number in self._answers:
+                self._answers[number] = reply  # else: the answer to a question that was given up
 
 
 def _deadline(timeout: float | None) -> float | None:

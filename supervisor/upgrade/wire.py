@@ -1,4 +1,4 @@
-"""What a supervisor and its successor tell each other, and its form: one datagram of JSON each, descriptors beside it.
+"""What a supervisor and its successor tell each other. `workers.contract.wire` says how it travels.
 
     successor                                       predecessor
     Want(slots)      I run more workers than    ->
@@ -16,17 +16,16 @@ so there is always exactly one of the two whose sockets they are.
 
 from __future__ import annotations
 
-import array
-import dataclasses
-import json
+import os
 import socket
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from hybrid.workers.contract import wire
 from hybrid.workers.contract.records import record
 
 MOST_DESCRIPTORS: Final = 250
-"""Beside one message; the kernel takes 253 (SCM_MAX_FD, linux/net/scm.h)."""
+"""Beside one message: all versions of this program agree on this."""
 _LONGEST: Final = 32 * 1024  # bytes; far below a socket buffer's default
 
 
@@ -79,9 +78,8 @@ class Taken:
 
 
 Word = Want | Grant | Granted | Cannot | Serving | Yours | Taken
-_KINDS: Final[dict[str, type[Word]]] = {
-    kind.__name__: kind for kind in (Want, Grant, Granted, Cannot, Serving, Yours, Taken)
-}
+# of a reason only the beginning matters
+_CODEC: Final[wire.Codec[Word]] = wire.Codec((Want, Grant, Granted, Cannot, Serving, Yours, Taken), most_text=1000)
 
 
 class Line:
@@ -97,12 +95,8 @@ class Line:
 
     def say(self, word: Word, descriptors: Sequence[int] = ()) -> None:
         """Say `word`, with at most `MOST_DESCRIPTORS` descriptors. Raises `WireError`; then it was not said."""
-        # of a reason only the beginning matters, and all but ASCII is escaped to at most 12 bytes
-        fields = {name: value[:1000] if isinstance(value, str) else value for name, value in _fields(word).items()}
-        datagram = json.dumps({"type": type(word).__name__, **fields}).encode("ascii")
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         try:
-            self._sock.sendmsg([datagram], rights, socket.MSG_NOSIGNAL)
+            wire.send(self._sock, _CODEC.encode(word), descriptors)
         except OSError as error:
             raise WireError(f"cannot talk to the other supervisor: {(error.strerror or str(error)).lower()}") from error
 
@@ -111,23 +105,21 @@ class Line:
 
         Raises `WireError` at EOF and for what is no word; after that nothing is to be expected from the other side.
         """
-        space = socket.CMSG_LEN(MOST_DESCRIPTORS * array.array("i").itemsize)
-        try:  # not by socket.recv_fds, which does not pass flags on (CPython 3.11): a program could inherit them
-            datagram, ancillary, flags, _ = self._sock.recvmsg(_LONGEST, space, socket.MSG_CMSG_CLOEXEC)
+        try:
+            datagram, descriptors, is_cut = wire.receive(self._sock, _LONGEST)
         except BlockingIOError:
             return None
         except OSError as error:
             raise WireError(f"the other supervisor is gone ({(error.strerror or str(error)).lower()})") from error
-        descriptors = _descriptors(ancillary)
         if not datagram:
             raise WireError("the other supervisor is gone")
         try:
             word = _parse(datagram)
-            if flags & socket.MSG_CTRUNC or len(descriptors) != (len(word.entries) if isinstance(word, Grant) else 0):
+            if is_cut or len(descriptors) != (len(word.entries) if isinstance(word, Grant) else 0):
                 raise WireError("a descriptor got lost on the way: too many are open (ulimit -n)")
         except WireError:
             for fd in descriptors:
-                socket.close(fd)
+                os.close(fd)
             raise
         return word, descriptors
 
@@ -145,37 +137,9 @@ class Line:
         self._sock.close()
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    found = array.array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return list(found)
-
-
-def _fields(word: Word) -> dict[str, object]:
-    return {field.name: getattr(word, field.name) for field in dataclasses.fields(word)}
-
-
 def _parse(datagram: bytes) -> Word:
     """Return the word in `datagram`. Raises `WireError`: the other side may be another version of this program."""
     try:
-        fields = json.loads(datagram)
-        kind = _KINDS[fields.pop("type")]
-        plain: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in fields.items()}
-        word = kind(**plain)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WireError(f"the other supervisor says what this version does not know: {datagram[:80]!r}") from error
-    if not all(_is_plain(field.type, getattr(word, field.name)) for field in dataclasses.fields(word)):
-        raise WireError(f"the other supervisor says what this version does not know: {datagram[:80]!r}")
-    return word
-
-
-def _is_plain(annotation: object, value: object) -> bool:
-    match annotation:
-        case "int":
-            return type(value) is int
-        case "str":
-            return type(value) is str
-        case _:
-            return type(value) is tuple and all(type(item) is int for item in value)
+        return _CODEC.decode(datagram)
+    except wire.UndecodableError as error:
+        raise WireError(f"the other supervisor says what this version does not know: {error}") from error

@@ -2,6 +2,7 @@
 
     seat        what is handed to a worker: who it is, its listeners, its channel, its deadlines
     messages    what the supervisor and its children tell each other
+    wire        the form of all messages: a datagram of JSON, descriptors beside it
     scoreboard  what each worker is doing, in shared memory
     channel     the socket pair that carries the messages; its EOF is the news of a death
     signals     those by which the supervisor asks a stalled worker for its stack

@@ -6,16 +6,15 @@ EOF of its end, the supervisor's death the EOF of the other: each process must h
 
 from __future__ import annotations
 
-import array
 import collections
 import errno
 import os
 import socket
 from collections.abc import Sequence
 
+from hybrid.workers.contract import wire
 from hybrid.workers.contract.messages import MAX_MESSAGE, Message, MessageError, decode, encode
 
-_SPACE = socket.CMSG_LEN(253 * array.array("i").itemsize)  # bytes for SCM_MAX_FD descriptors, linux/net/scm.h
 _NO_ROOM = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})  # later there may be some
 _MAX_PENDING = 64  # messages; a supervisor that is stopped for long must not make a worker grow
 
@@ -62,7 +61,7 @@ class Channel:
         """Send what waits, as far as there is room; True if nothing is left. Raises `ChannelClosed`."""
         while self._pending:
             try:
-                self._sock.send(self._pending[0], socket.MSG_NOSIGNAL)
+                wire.send(self._sock, self._pending[0])
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -75,13 +74,12 @@ class Channel:
     def hand_over_nowait(self, message: Message, descriptors: Sequence[int]) -> bool:
         """Send `message` with `descriptors` beside it; False, and nothing sent, if there is no room.
 
-        The receiver gets duplicates. At most 253 descriptors (SCM_MAX_FD). Raises `ChannelClosed`.
+        The receiver gets duplicates. At most `wire.MOST_DESCRIPTORS` of them. Raises `ChannelClosed`.
         """
         if self._pending:
             return False
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
         try:
-            self._sock.sendmsg([encode(message)], rights, socket.MSG_NOSIGNAL)
+            wire.send(self._sock, encode(message), descriptors)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -111,13 +109,12 @@ class Channel:
         There are fewer than were sent if this process may hold no more (EMFILE). For those who trust the other side:
         only the supervisor hands descriptors over.
         """
-        try:  # not by socket.recv_fds, which does not pass flags on (CPython 3.11): a program could inherit them
-            datagram, ancillary, _, _ = self._sock.recvmsg(MAX_MESSAGE, _SPACE, socket.MSG_CMSG_CLOEXEC)
+        try:
+            datagram, descriptors, _ = wire.receive(self._sock, MAX_MESSAGE)
         except BlockingIOError:
             return None
         except OSError as error:
             raise ChannelClosed(str(error)) from error
-        descriptors = _descriptors(ancillary)
         if not datagram:
             raise ChannelClosed("the other side is gone")
         try:
@@ -134,11 +131,3 @@ class Channel:
     def close(self) -> None:
         """Close this end; may be called twice."""
         self._sock.close()
-
-
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    found = array.array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return list(found)

@@ -1,16 +1,12 @@
-"""What supervisor, workers and zygotes tell each other, as types, and their form on the wire.
+"""What supervisor, workers and zygotes tell each other. `wire` says how it travels.
 
-A message is one datagram of JSON: ``{"type": "Ready", ...fields}``. JSON and not pickle, because the other side of the
-channel runs application code and must not be able to make the supervisor run any. `News` goes up, `Order` goes down;
-descriptors that belong to an order travel beside it (SCM_RIGHTS, unix(7)).
+`News` goes up, `Order` goes down; descriptors that belong to an order travel beside it (SCM_RIGHTS, unix(7)).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-
 from hybrid.workers.contract.records import record
+from hybrid.workers.contract.wire import Codec, UndecodableError
 
 MAX_MESSAGE = 32 * 1024  # bytes; far below a socket buffer's default (208 KiB): one always fits when it is empty
 # characters of a text field; a quarter of it where JSON's escapes (up to 12 bytes a character) need more
@@ -167,28 +163,19 @@ News = Ready | Draining | Broken | BootFailed | Born | Awake | Worn | Seasoned |
 Order = Drain | Ping | Promote | Adopt | Stop | Learn | Spawn
 """What the supervisor tells a worker or a zygote."""
 Message = News | Order
-_TYPES: dict[str, type[Message]] = {
-    kind.__name__: kind
-    for kind in (
+_CODEC: Codec[Message] = Codec(
+    (
         *(Ready, Draining, Broken, BootFailed, Born, Awake, Worn, Seasoned, Warm, Unfit, CannotSpawn),
         *(Drain, Ping, Promote, Adopt, Stop, Learn, Spawn),
-    )
-}
+    ),
+    _MAX_TEXT,
+)
 
 
 def encode(message: Message) -> bytes:
     """Return `message` as one datagram of at most `MAX_MESSAGE` bytes; long texts are cut."""
-    encoded = _encoded(message, _MAX_TEXT)
-    return encoded if len(encoded) <= MAX_MESSAGE else _encoded(message, _MAX_TEXT // 4)
-
-
-def _encoded(message: Message, longest: int) -> bytes:
-    fields = {
-        field.name: value[:longest] if isinstance(value := getattr(message, field.name), str) else value
-        for field in dataclasses.fields(message)
-    }
-    # json's default escapes all but ASCII: a lone surrogate of a file name cannot fail to encode
-    return json.dumps({"type": type(message).__name__, **fields}).encode("ascii")
+    encoded = _CODEC.encode(message)
+    return encoded if len(encoded) <= MAX_MESSAGE else _CODEC.encode(message, _MAX_TEXT // 4)
 
 
 def decode(datagram: bytes) -> Message:
@@ -197,24 +184,6 @@ def decode(datagram: bytes) -> Message:
     Raises `MessageError` when it is none: the peer runs code we do not know.
     """
     try:
-        fields = json.loads(datagram)
-        kind = _TYPES[fields.pop("type")]
-        message = kind(**fields)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MessageError(f"not a control message: {datagram[:80]!r}") from error
-    for field in dataclasses.fields(message):
-        value = getattr(message, field.name)
-        if type(value) is list:  # JSON has no tuples
-            value = tuple(value)
-            object.__setattr__(message, field.name, value)
-        if not _is_of(value, str(field.type)):
-            raise MessageError(f"{kind.__name__}.{field.name} is not {field.type}: {datagram[:80]!r}")
-    return message
-
-
-def _is_of(value: object, annotation: str) -> bool:
-    """Whether `value` has the type that an annotation names: `int`, `str`, or a tuple of many of one of them."""
-    if annotation.startswith("tuple["):
-        item = annotation.removeprefix("tuple[").removesuffix(", ...]")
-        return type(value) is tuple and all(type(one).__name__ == item for one in value)
-    return type(value).__name__ == annotation
+        return _CODEC.decode(datagram)
+    except UndecodableError as error:
+        raise MessageError(f"not a control message: {error}") from error

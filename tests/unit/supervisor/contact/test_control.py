@@ -210,13 +210,13 @@ def test_no_request_is_none(ends: Ends) -> None:
         b"[]",
         b"{}",
         b'{"id": 1}',
-        b'{"id": 1, "request": "dance"}',
-        b'{"id": 1, "request": "scale", "workers": "2"}',
+        b'{"type": "DanceRequest", "id": 1}',
+        b'{"type": "ScaleRequest", "id": 1, "workers": "2"}',
     ],
 )
 def test_what_is_no_request_is_an_error_and_the_next_one_is_heard(ends: Ends, datagram: bytes) -> None:
     os.write(ends[1].fileno(), datagram)
-    os.write(ends[1].fileno(), b'{"id": 7, "request": "status"}')
+    os.write(ends[1].fileno(), b'{"type": "StatusRequest", "id": 7}')
     with pytest.raises(ControlError, match="not a request"):
         ends[0].receive_nowait()
     assert ends[0].receive_nowait() == StatusRequest(7)

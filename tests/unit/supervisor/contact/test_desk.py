@@ -65,19 +65,19 @@ Line = tuple[Control, ControlClient]
 
 
 def test_an_embedder_hears_of_start_and_end(kernel: FakeKernel, log: Log, control: Line, embedder: Embedder) -> None:
-    embedder.says(1, id=1, request="stop", graceful=True)
+    embedder.says(1, id=1, type="StopRequest", graceful=True)
     assert run(kernel, control[0]) is Exit.OK
     started, stopping, ended = embedder.heard()
-    assert started["notice"] == "started"
+    assert started["type"] == "Started"
     assert started["addresses"][0].startswith("127.0.0.1:")
-    assert stopping == {"id": 1, "result": None}
-    assert ended == {"notice": "ended", "code": 0, "reason": ""}
+    assert stopping == {"type": "Answer", "id": 1, "result": None}
+    assert ended == {"type": "Ended", "code": 0, "reason": ""}
 
 
 def test_an_embedder_hears_why_a_start_failed(kernel: FakeKernel, log: Log, control: Line, embedder: Embedder) -> None:
     kernel.on_fork(lambda pid: kernel.says_failed(pid, Exit.TARGET, "no module named app"))
     run(kernel, control[0])
-    assert embedder.heard() == [{"notice": "ended", "code": 3, "reason": "no module named app"}]
+    assert embedder.heard() == [{"type": "Ended", "code": 3, "reason": "no module named app"}]
 
 
 def test_an_embedder_hears_why_an_address_was_refused(
@@ -90,8 +90,8 @@ def test_an_embedder_hears_why_an_address_was_refused(
 
 
 def test_a_status_tells_the_workers(kernel: FakeKernel, log: Log, control: Line, embedder: Embedder) -> None:
-    embedder.says(2.5, id=7, request="status")
-    embedder.says(3, id=8, request="stop", graceful=False)
+    embedder.says(2.5, id=7, type="StatusRequest")
+    embedder.says(3, id=8, type="StopRequest", graceful=False)
     assert run(kernel, control[0], service="chat") is Exit.KILLED
     answer = embedder.heard()[1]
     assert answer["id"] == 7
@@ -109,10 +109,10 @@ def test_a_scale_is_answered_when_all_serve_and_the_retired_are_gone(
     kernel: FakeKernel, log: Log, control: Line, embedder: Embedder
 ) -> None:
     kernel.at(1, lambda: kernel.ignores_terminate(4712))
-    embedder.says(2, id=1, request="scale", workers=1)
-    embedder.says(3, id=2, request="status")
+    embedder.says(2, id=1, type="ScaleRequest", workers=1)
+    embedder.says(3, id=2, type="StatusRequest")
     kernel.at(4, lambda: kernel.dies(4712, How(code=0)))
-    embedder.says(5, id=3, request="stop", graceful=True)
+    embedder.says(5, id=3, type="StopRequest", graceful=True)
     run(kernel, control[0])
     assert [message["id"] for message in embedder.heard() if "id" in message] == [2, 1, 3]
 
@@ -121,18 +121,22 @@ def test_a_scale_is_answered_when_all_serve_and_the_retired_are_gone(
 def test_a_scale_that_cannot_be_is_refused(
     kernel: FakeKernel, log: Log, control: Line, embedder: Embedder, workers: int
 ) -> None:
-    embedder.says(1, id=1, request="scale", workers=workers)
-    embedder.says(2, id=2, request="stop", graceful=True)
+    embedder.says(1, id=1, type="ScaleRequest", workers=workers)
+    embedder.says(2, id=2, type="StopRequest", graceful=True)
     run(kernel, control[0])
-    assert embedder.heard()[1] == {"id": 1, "error": f"the number of workers is 1 to 1024, not {workers}"}
+    assert embedder.heard()[1] == {
+        "type": "Refusal",
+        "id": 1,
+        "reason": f"the number of workers is 1 to 1024, not {workers}",
+    }
 
 
 def test_a_scale_while_stopping_is_refused(kernel: FakeKernel, log: Log, control: Line, embedder: Embedder) -> None:
     kernel.at(1, lambda: kernel.ignores_terminate(4712))
-    embedder.says(2, id=1, request="stop", graceful=True)
-    embedder.says(3, id=2, request="scale", workers=3)
+    embedder.says(2, id=1, type="StopRequest", graceful=True)
+    embedder.says(3, id=2, type="ScaleRequest", workers=3)
     run(kernel, control[0])
-    assert {"id": 2, "error": "the supervisor is stopping"} in embedder.heard()
+    assert {"type": "Refusal", "id": 2, "reason": "the supervisor is stopping"} in embedder.heard()
 
 
 def test_the_end_of_the_embedder_is_a_graceful_stop(
@@ -148,6 +152,6 @@ def test_babble_of_an_embedder_is_logged_and_the_rest_is_heard(
     kernel: FakeKernel, log: Log, control: Line, embedder: Embedder
 ) -> None:
     embedder.babbles(1)
-    embedder.says(1, id=1, request="stop", graceful=True)
+    embedder.says(1, id=1, type="StopRequest", graceful=True)
     assert run(kernel, control[0]) is Exit.OK
     assert "refused: not a request: b'lorem ipsum'" in log()
