@@ -25,7 +25,7 @@ from hybrid.plan import plan
 from hybrid.supervisor.contact.control import StartError
 from hybrid.supervisor.core.status import Status
 from hybrid.supervisor.listeners.sockets import BindError, systemd_binds
-from hybrid.supervisor.loop import supervise
+from hybrid.supervisor.start import supervise
 from hybrid.supervisor.upgrade.handover import inherited_binds
 from hybrid.supervisor.upgrade.succession import Origin
 from hybrid.targets import DEMONSTRATION

@@ -23,7 +23,7 @@ from hybrid.plan import Plan
 from hybrid.supervisor.contact.control import Control, ControlClient
 from hybrid.supervisor.core.status import Status
 from hybrid.supervisor.listeners.addresses import FdBind
-from hybrid.supervisor.loop import supervise
+from hybrid.supervisor.start import supervise
 from hybrid.workers.contract.exits import Exit
 
 _PREFIX = "hybrid-supervisor-"  # of the names of our processes

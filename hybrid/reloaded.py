@@ -16,7 +16,7 @@ from hybrid.config import ConfigError, Service
 from hybrid.guide import guided
 from hybrid.plan import plan
 from hybrid.supervisor.contact.control import Control
-from hybrid.supervisor.loop import supervise
+from hybrid.supervisor.start import supervise
 from hybrid.targets import DEMONSTRATION
 from hybrid.workers.contract.exits import Exit
 

@@ -9,8 +9,11 @@ A sans-IO core decides, a thin shell acts. The rooms:
     upgrade/     the program executed anew, with the sockets
     contact/     whom the supervisor talks with: embedding process, service manager, pidfile
 
+    shell/       the hands of the loop: events come from it, actions are performed by it; it knows all rooms
+
     settings     everything a supervisor is told
-    loop         the shell: wait, translate, step, perform; the only module that knows all rooms
+    start        from the settings to the exit code: opens what the loop needs
+    loop         wait, translate, step, perform
 
 No application code runs here and no event loop is imported. Of the other folders only `hybrid.workers.contract` is
 known.

@@ -40,7 +40,7 @@ PURE_OF_THE_SEAM = {
 IMPURE = {"os", "signal", "socket", "select", "selectors", "time", "logging", "threading", "subprocess", "random"}
 
 SEAM = "hybrid.workers.contract"
-# a room of the supervisor -> the rooms it may look into besides itself; `loop` alone looks into all
+# a room of the supervisor -> the rooms it may look into besides itself
 ROOMS = {
     "core": set(),
     "listeners": {"settings"},
@@ -49,7 +49,9 @@ ROOMS = {
     "upgrade": {"contact", "core", "listeners"},
     "contact": {"children", "core"},
     "settings": {"core", "listeners"},
+    "shell": {"contact", "children", "core", "listeners", "upgrade", "watch"},
 }
+OPENERS = {"loop", "start"}  # modules that may look into all rooms
 THIRD_PARTY_OF_WORKERS = {"gevent", "greenlet", "uvloop", "dill", "httptools", "websockets"}
 THIRD_PARTY_OF_PUBLIC = {"click", "dill", "multiprocess", "watchfiles"}
 
@@ -187,7 +189,7 @@ def test_the_rules_look_at_modules_of_all_three_packages() -> None:
     """A wrong folder here would make every rule hold."""
     assert all(any(_is_in(name, package) for name in MODULES) for package in PACKAGES)
     assert {PURE} | ROOM_WITH_BOTH_SIDES | FROM_THE_SIDES.keys() <= MODULES.keys()
-    assert {_room(name) for name in MODULES if _is_in(name, "hybrid.supervisor")} == {"", "loop", *ROOMS}
+    assert {_room(name) for name in MODULES if _is_in(name, "hybrid.supervisor")} == {"", *OPENERS, *ROOMS}
 
 
 @pytest.mark.parametrize(
@@ -200,6 +202,8 @@ def test_the_rules_look_at_modules_of_all_three_packages() -> None:
         ("hybrid.supervisor.listeners.group", "from hybrid.supervisor.children import kernel"),
         ("hybrid.supervisor.core.table", "from hybrid.supervisor.settings import Settings"),
         ("hybrid.supervisor.children.crew", "from hybrid.supervisor.loop import Shell"),
+        ("hybrid.supervisor.children.crew", "from hybrid.supervisor.shell.hearing import Hearing"),
+        ("hybrid.supervisor.shell.hearing", "from hybrid.supervisor.loop import Shell"),
         ("hybrid.supervisor.loop", "import gevent"),
         ("hybrid.supervisor.loop", "import asyncio.events"),
         ("hybrid.supervisor.loop", "from hybrid.workers import entry"),
@@ -215,7 +219,7 @@ def test_the_rules_look_at_modules_of_all_three_packages() -> None:
         ("hybrid.workers.contract.channel", "import greenlet"),
         ("hybrid.workers.contract.channel", "import asyncio"),
         ("hybrid.workers.contract.channel", "from hybrid.workers import errors"),
-        ("hybrid.cli", "from hybrid.supervisor.loop import supervise"),
+        ("hybrid.cli", "from hybrid.supervisor.start import supervise"),
         ("hybrid.cli", "import hybrid.workers.entry"),
         ("hybrid.cli", "import gevent"),
         ("hybrid.demo", "from hybrid.workers import entry"),
@@ -231,7 +235,7 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
         ("hybrid.supervisor.loop", "import os\nfrom hybrid.workers.contract.seat import Seat"),
         ("hybrid.supervisor.core.machine", "from hybrid.supervisor.core import table\nimport heapq"),
         ("hybrid.workers.entry", "import asyncio, greenlet"),
-        ("hybrid.api", "from hybrid.supervisor.loop import supervise"),
+        ("hybrid.api", "from hybrid.supervisor.start import supervise"),
         ("hybrid.cli", "import click\nfrom hybrid import api"),
         ("hybrid", "if TYPE_CHECKING:\n    from hybrid.workers.green import spawn"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hybrid.supervisor import loop
+from hybrid.supervisor import start
 from hybrid.supervisor.contact.control import Control
 from hybrid.supervisor.listeners.addresses import parse_bind
 from hybrid.supervisor.settings import Settings
@@ -35,4 +35,4 @@ def settings(**fields: object) -> Settings:
 
 def run(kernel: FakeKernel, control: Control | None = None, **fields: object) -> Exit:
     """Be the supervisor over a fake kernel."""
-    return loop.run(settings(**fields), NoProgram(), kernel, control)
+    return start.run(settings(**fields), NoProgram(), kernel, control)

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from hybrid.supervisor.contact.control import Control
 from hybrid.supervisor.listeners.addresses import parse_bind
-from hybrid.supervisor.loop import supervise
 from hybrid.supervisor.settings import Settings
+from hybrid.supervisor.start import supervise
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Ready

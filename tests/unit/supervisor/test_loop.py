@@ -11,7 +11,7 @@ import pytest
 from support.fake_kernel import FakeKernel
 from support.shell import Log, NoProgram, run, settings
 
-from hybrid.supervisor import loop
+from hybrid.supervisor import start
 from hybrid.supervisor.core.events import How
 from hybrid.supervisor.listeners.addresses import parse_bind
 from hybrid.supervisor.listeners.sockets import Listeners
@@ -155,7 +155,7 @@ def test_a_supervisor_runs_in_the_main_thread_only() -> None:
 
     def try_it() -> None:
         try:
-            loop.supervise(settings(), NoProgram())
+            start.supervise(settings(), NoProgram())
         except RuntimeError as error:
             errors.append(str(error))
 

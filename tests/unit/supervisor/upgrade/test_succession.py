@@ -17,7 +17,7 @@ from support.fake_kernel import FakeKernel
 from support.process import DEADLINE
 from support.shell import Log, NoProgram, settings
 
-from hybrid.supervisor import loop
+from hybrid.supervisor import start
 from hybrid.supervisor.contact.notify import Notifier
 from hybrid.supervisor.contact.pidfile import Pidfile
 from hybrid.supervisor.core import events as ev
@@ -344,7 +344,7 @@ def test_who_was_not_started_by_a_command_cannot_be_started_anew(listeners: Noti
 
 
 def run(kernel: FakeKernel, origin: Origin, **fields: object) -> Exit:
-    return loop.run(settings(**fields), NoProgram(), kernel, None, origin)
+    return start.run(settings(**fields), NoProgram(), kernel, None, origin)
 
 
 def test_a_successor_takes_over_once_all_its_workers_serve(

@@ -1,0 +1,146 @@
+"""What children say, and who is born, as events of the machine.
+
+Events are yielded one by one, and the loop feeds each to the machine before the next message is read: what the machine
+does about one may end the child that has more to say.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+from hybrid.supervisor.children.crew import Crew, Line
+from hybrid.supervisor.children.forking import Forking
+from hybrid.supervisor.children.kernel import Kernel
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.workers.contract.channel import ChannelClosed
+from hybrid.workers.contract.log import LOGGER_NAME
+from hybrid.workers.contract.messages import (
+    Awake,
+    BootFailed,
+    Born,
+    Broken,
+    CannotSpawn,
+    Draining,
+    Message,
+    MessageError,
+    Ready,
+    Seasoned,
+    Unfit,
+    Warm,
+    Worn,
+)
+
+_BATCH = 16  # messages of one child taken in a turn: one that talks without end does not keep us from the others
+
+_EVENTS: dict[type[Message], Callable[[int, Message], ev.Event]] = {
+    Ready: lambda pid, _: ev.WorkerReady(pid),
+    Draining: lambda pid, _: ev.WorkerDraining(pid),
+    Broken: lambda pid, said: ev.WorkerBroken(pid, said.why),  # type: ignore[union-attr]  # the key is its type
+    BootFailed: lambda pid, said: ev.WorkerFailed(pid, said.code, said.reason),  # type: ignore[union-attr]
+    Worn: lambda pid, said: ev.WorkerWorn(pid, said.why),  # type: ignore[union-attr]
+    Seasoned: lambda pid, _: ev.WorkerSeasoned(pid),
+    Warm: lambda pid, _: ev.ZygoteWarm(pid),
+    Unfit: lambda pid, said: ev.ZygoteUnfit(pid, said.findings),  # type: ignore[union-attr]
+}
+"""A message -> what it is to the machine. Others are orders, which only workers get, or are handled here."""
+
+logger = logging.getLogger(LOGGER_NAME)
+
+
+class Hearing:
+    """A source of events: the channels of all children. No method blocks."""
+
+    def __init__(self, kernel: Kernel, crew: Crew, forking: Forking, wake: Callable[[float], None]) -> None:
+        """`wake(now)` is called when a worker that had stalled says that its loop turns again."""
+        self._kernel = kernel
+        self._crew = crew
+        self._forking = forking
+        self._wake = wake
+        self.scheme = ""
+        """`http` or `https` once a worker has said so."""
+
+    def events(self, fd: int) -> Iterator[ev.Event]:
+        """Yield what has come on a descriptor, if it is one of a child's."""
+        if (pid := self._crew.pid_at(fd)) is not None:
+            yield from self.of_child(pid, self._crew[pid])
+        elif (slot := self._crew.slot_at(fd)) is not None:
+            yield from self._of_birth(slot)
+
+    def of_child(self, pid: int, line: Line) -> Iterator[ev.Event]:
+        """Yield what a child has said, as far as a turn allows."""
+        for _ in range(_BATCH):
+            try:
+                message = line.channel.receive_nowait()
+            except ChannelClosed:  # its death is reported by reap, a moment later
+                self.hang_up(line)
+                return
+            except MessageError as error:
+                self._ignore(pid, line, error)
+                continue
+            if message is None:
+                return
+            yield from self._of_message(pid, line, message)
+
+    def hang_up(self, line: Line) -> None:
+        """Close our end of a channel."""
+        fd = self._crew.hang_up(line)
+        if fd is not None:
+            self._kernel.unwatch(fd)
+
+    def _of_message(self, pid: int, line: Line, message: Message) -> Iterator[ev.Event]:
+        if isinstance(message, Awake):
+            self._wake(self._kernel.now())
+        elif isinstance(message, CannotSpawn):
+            yield from self._of_refusal(line, message)
+        elif (event := _EVENTS.get(type(message))) is not None:
+            if isinstance(message, Ready):
+                line.takes_orders, self.scheme = message.takes_orders, message.scheme
+            yield event(pid, message)
+
+    def _of_birth(self, slot: int) -> Iterator[ev.Event]:
+        """Take in the first word of a worker that a zygote was asked for, or that there is none."""
+        line = self._crew.birth(slot)
+        if line is None:
+            return
+        try:
+            message = line.channel.receive_nowait()
+        except ChannelClosed:
+            yield from self._without_birth(slot, "the zygote has not forked it, or it died at once")
+            return
+        except MessageError as error:
+            yield from self._without_birth(slot, f"its first word is {error}")
+            return
+        if message is None:
+            return
+        if not isinstance(message, Born) or not self._is_newborn(message.pid):
+            reason = f"its first word is {message}, which no new child of this process would say"
+            yield from self._without_birth(slot, reason)
+            return
+        self._forking.born(slot, message.pid)
+        yield ev.Spawned(slot, message.pid)
+        if message.pid in self._crew:
+            yield from self.of_child(message.pid, self._crew[message.pid])
+
+    def _is_newborn(self, pid: int) -> bool:
+        """Return True if a process may be the worker that says so: it will get signals, so it must be no other one."""
+        return pid not in self._crew and self._kernel.is_child(pid)
+
+    def _of_refusal(self, zygote: Line, message: CannotSpawn) -> Iterator[ev.Event]:
+        """A zygote has not forked the worker that it was asked for; it may have been another one since."""
+        expected = self._crew.birth(message.slot)
+        if zygote.slot == ZYGOTE and expected is not None and expected.generation == zygote.generation:
+            yield from self._without_birth(message.slot, message.reason)
+
+    def _without_birth(self, slot: int, reason: str) -> Iterator[ev.Event]:
+        if self._crew.birth(slot) is not None:
+            self._forking.call_off(slot)
+            yield ev.ForkFailed(slot, reason)
+
+    def _ignore(self, pid: int, line: Line, error: MessageError) -> None:
+        """Log the first datagram of a child that is no message."""
+        if not line.has_babbled:
+            labels = {"slot": line.slot, "generation": line.generation, "subject_pid": pid}
+            logger.warning("ignored: %s", error, extra=labels)
+        line.has_babbled = True

@@ -1,0 +1,134 @@
+"""Whom the supervisor tells how it goes, once a turn: the embedding process, the service manager, the other supervisor.
+
+What the embedding process and the other supervisor say comes in here, too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from hybrid.supervisor.children.crew import Crew
+from hybrid.supervisor.children.kernel import Kernel
+from hybrid.supervisor.contact.control import Control
+from hybrid.supervisor.contact.desk import Desk
+from hybrid.supervisor.contact.herald import Herald
+from hybrid.supervisor.contact.roll_call import RollCall
+from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.machine import Machine
+from hybrid.supervisor.core.status import Status, with_record
+from hybrid.supervisor.listeners.sockets import Listeners
+from hybrid.supervisor.shell.actions import Actions
+from hybrid.supervisor.upgrade.succession import Succession
+from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.log import LOGGER_NAME
+
+logger = logging.getLogger(LOGGER_NAME)
+
+
+class Telling:
+    """A source of events: requests of the embedding process, words of another supervisor. Only `finish` blocks."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        crew: Crew,
+        machine: Machine,
+        listeners: Listeners,
+        succession: Succession,
+        actions: Actions,
+        service: str,
+        control: Control | None,
+    ) -> None:
+        """`control`: the line to an embedding process, if there is one."""
+        self._kernel = kernel
+        self._crew = crew
+        self._machine = machine
+        self._listeners = listeners
+        self._succession = succession
+        self._actions = actions
+        self._service = service
+        self._herald = Herald(succession.notifier, machine)
+        self._desk = None if control is None else Desk(control, machine, self._status, RollCall(crew))
+        self._has_told_urls = False
+
+    def open(self) -> None:
+        """Begin to listen to them."""
+        if self._desk is not None:
+            self._kernel.watch(self._desk.fileno())
+        for fd in self._succession.descriptors:
+            self._kernel.watch(fd)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        if self._desk is not None:
+            self._kernel.unwatch(self._desk.fileno())
+        for fd in self._succession.descriptors:
+            self._kernel.unwatch(fd)
+
+    def close_desk(self) -> None:
+        """Close the line to the embedding process, in a child of ours."""
+        if self._desk is not None:
+            self._desk.close()
+
+    @property
+    def dues(self) -> tuple[float | None, float | None]:
+        """When something has to be told although nothing has happened, in monotonic seconds."""
+        return self._herald.due, None if self._desk is None else self._desk.due
+
+    def reload_asked(self) -> None:
+        """A reload was asked for by a signal: a service manager may be waiting for its beginning."""
+        self._herald.reload_asked()
+
+    def events(self, fd: int) -> Iterator[ev.Event]:
+        """Yield what has come on a descriptor, if it is one of theirs."""
+        if self._desk is not None and fd == self._desk.fileno():
+            yield from self._of_request(self._desk, fd)
+        elif fd in self._succession.descriptors:
+            yield from self._of_succession(fd)
+
+    def tell(self, now: float, scheme: str) -> None:
+        """Tell everyone what has changed; `scheme`: `http` or `https` once a worker has said so."""
+        if self._desk is not None:
+            self._desk.tell(now)
+        if self._machine.has_started and self._succession.is_waiting:
+            self._succession.claim()
+        if self._machine.has_started and scheme and not self._has_told_urls:
+            self._has_told_urls = True
+            for address in self._listeners.addresses:
+                if "://" not in address and not address.startswith("unix:"):  # a TCP address
+                    logger.info("reachable at %s://%s", scheme, address)
+        self._herald.tell(now)
+
+    def finish(self, code: Exit, reason: str) -> None:
+        """Tell the end; waits a moment for a service manager whose queue is full."""
+        self._herald.finish(self._kernel)
+        if self._desk is not None:
+            self._desk.tell_end(code, reason)
+
+    def _of_request(self, desk: Desk, fd: int) -> Iterator[ev.Event]:
+        event = desk.take()
+        if desk.fileno() == -1:
+            self._kernel.unwatch(fd)
+            self._desk = None
+        if event is not None:
+            yield event
+
+    def _of_succession(self, fd: int) -> Iterator[ev.Event]:
+        was_waiting = self._succession.is_waiting
+        event = self._succession.hear(fd)
+        if was_waiting and not self._succession.is_waiting:
+            self._crew.teach_all(self._listeners.all())
+            yield ev.SlotsInherited(self._listeners.slots)
+            self._actions.steer(self._machine.steering)
+        if fd not in self._succession.descriptors:
+            self._kernel.unwatch(fd)
+        if event is not None:
+            yield event
+
+    def _status(self) -> Status:
+        rows = (
+            with_record(row, line.record.snapshot()) if (line := self._crew.get(row.pid)) is not None else row
+            for row in self._machine.workers(self._kernel.now())
+        )
+        return Status(self._service, self._listeners.addresses, tuple(rows))
