@@ -46,9 +46,15 @@ class Stalled:
         return finding
 
     def function(self) -> str:
-        """Where it stands."""
-        frames = self.ask().stack.frames
-        return frames[0].function if frames else ""
+        """Where it stands; asks until there is an answer, which may be late on a busy machine."""
+        found: list[str] = []
+
+        def answers() -> bool:
+            found.extend(frame.function for frame in self.ask().stack.frames)
+            return bool(found)
+
+        eventually(answers, "it says where it stands")
+        return found[0]
 
     def said(self, size: int = 100) -> str:
         assert self.popen.stdout is not None
