@@ -48,7 +48,7 @@ class Command:
 def hybrid(name: str, target: str, *, loop: str = "epoll", workers: int = 1, options: tuple[str, ...] = ()) -> Command:
     """Return the command that serves `target` with hybrid on a free port."""
     fixed = ("--bind", "127.0.0.1:0", "--graceful-timeout", "2", "--loop", loop, "--workers", str(workers))
-    # -P: the installed package, not the folder of that name in the working directory, which lacks its sister packages
+    # -P: the installed package, not the sources in the working directory
     argv = (sys.executable, "-P", "-m", "hybrid", "run", target, *fixed, *options)
     return Command(name, argv, serving=r"serving with \d+ worker")
 
