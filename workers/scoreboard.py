@@ -171,7 +171,7 @@ class Heartbeat:
     def counts_request(self) -> None:
         """A datagram or a connection begins that counts as a request.
 
-        `http.intake` does it in lines of its own, without a store.
+        `http.connection` does it in lines of its own, without a store.
         """
         try:
             next(self.tally)

@@ -180,6 +180,17 @@ def test_the_table_of_states_is_the_machines() -> None:
     assert told == dict(TRANSITIONS)
 
 
+def test_the_table_of_phases_is_the_readers() -> None:
+    from hybrid.workers.http.phases import TRANSITIONS, Event, Phase
+
+    told = {
+        (Phase(phase), event): Phase(after)
+        for phase, *cells in _table(ROOT / "docs/architecture.md", "phase")
+        for event, after in zip((*Event,), cells, strict=True)
+    }
+    assert told == dict(TRANSITIONS)
+
+
 def test_the_events_and_actions_named_are_all_there_are() -> None:
     from typing import get_args
 

@@ -1,24 +1,22 @@
-"""What the access log hears of connections: exchanges and connections that tell it, in the place of the plain ones.
+"""What the access log hears of connections, and exchanges that know what it asks, in the place of the plain ones.
 
-They are used only where there is an access log, so that nothing is asked or kept where there is none.
+They are used only where there is an access log, so that nothing is kept where there is none.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from hybrid.workers.http.access_record import AccessRecord, End, Pairs
+from hybrid.workers.http.access_record import AccessRecord, End
 from hybrid.workers.http.connection import HttpConnection
 from hybrid.workers.http.conversation import Conversation, Phase
 from hybrid.workers.http.exchange import Exchange
 from hybrid.workers.http.head import Head
+from hybrid.workers.http.reader import Asked
 from hybrid.workers.http.refusals import Refused
-from hybrid.workers.http.site import Site
 from hybrid.workers.http.websocket import ABNORMAL
-
-_VERSIONS = frozenset({"1.0", "1.1"})
 
 
 class Logged(Exchange):
@@ -81,80 +79,6 @@ class LoggedSession(Logged, Conversation):
         return End.CUT if closed.failed else End.WHOLE
 
 
-class Request(NamedTuple):
-    """What was parsed of a request that was refused."""
-
-    method: str
-    target: bytes
-    version: str
-    headers: Pairs
-
-
-class LoggedConnection(HttpConnection):
-    """A connection that tells `site.journal` of each answer that has ended, however it did."""
-
-    __slots__ = ("_asked", "_at_fault", "_was_cut")
-
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        self._asked: Request | None = None  # the request whose header fields are being looked at
-        self._at_fault: Exchange | Request | None = None  # what is refused
-        self._was_cut = False
-
-    def on_headers_complete(self) -> None:
-        """Called by the parser: keep what it has found for the case that it is refused."""
-        if not self._replaying:
-            self._asked = self._parsed()
-        super().on_headers_complete()
-        self._asked = None
-
-    def exchange_ended(self, exchange: Exchange) -> None:
-        """The answer is whole."""
-        self._journal.ended(exchange, End.WHOLE)
-        super().exchange_ended(exchange)
-
-    def _refuse(self, refused: Refused) -> None:
-        if self._refusal is None:
-            self._at_fault = self._receiving or self._asked or self._parsed()
-        super()._refuse(refused)
-
-    def _answer_refusal(self) -> None:
-        refused = self._refusal
-        assert refused is not None
-        super()._answer_refusal()
-        self._journal.refused(self, self._at_fault, refused)
-
-    def abort(self) -> None:
-        """Close now."""
-        self._was_cut = True
-        super().abort()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """An answer that is not whole, and a session of a WebSocket, end here."""
-        current = self.current
-        super().connection_lost(error)
-        if current is not None:
-            end = current.end_said if isinstance(current, LoggedSession) else None
-            was_cut = self._was_cut or self._journal.is_ending()
-            self._journal.ended(current, end or (End.CUT if was_cut else End.GONE))
-
-    @property
-    def _journal(self) -> Journal:
-        journal = self.site.journal
-        assert journal is not None
-        return journal
-
-    def _parsed(self) -> Request | None:
-        """Return what the parser knows of the request whose head it is in; None before it knows the target."""
-        parser = self._parser
-        if parser is None or not self._url:
-            return None
-        version = parser.get_http_version()
-        return Request(
-            parser.get_method().decode("ascii"), self._url, version if version in _VERSIONS else "", self._fields
-        )
-
-
 class Journal:
     """Makes records of what connections tell."""
 
@@ -164,11 +88,18 @@ class Journal:
         self._write = write
         self.wants_heads = wants_heads
         """Whether records have to say `head`, which is slower."""
-        self.is_ending = is_ending
-        """Whether the worker closes the connections that are left."""
+        self._is_ending = is_ending  # the worker closes the connections that are left
 
-    def ended(self, exchange: Exchange, end: End) -> None:
-        """An answer has ended, or there will be none."""
+    def whole(self, exchange: Exchange) -> None:
+        """An answer is whole."""
+        self._ended(exchange, End.WHOLE)
+
+    def lost(self, exchange: Exchange, *, was_cut: bool) -> None:
+        """The connection of an exchange whose answer is not whole, or of a session of a WebSocket, is gone."""
+        end = exchange.end_said if isinstance(exchange, LoggedSession) else None
+        self._ended(exchange, end or (End.CUT if was_cut or self._is_ending() else End.GONE))
+
+    def _ended(self, exchange: Exchange, end: End) -> None:
         assert isinstance(exchange, Logged)
         connection = exchange.connection
         said = exchange.said if connection.believes else connection
@@ -189,9 +120,9 @@ class Journal:
             )
         )
 
-    def refused(self, connection: HttpConnection, at_fault: Exchange | Request | None, refused: Refused) -> None:
+    def refused(self, connection: HttpConnection, at_fault: Exchange | Asked | None, refused: Refused) -> None:
         """The server has answered a request by itself."""
-        request = at_fault or Request("", b"", "", ())
+        request = at_fault or Asked("", b"", "", ())
         began = request.began if isinstance(request, Logged) else None
         said = request.said if isinstance(request, Exchange) and connection.believes else connection
         self._write(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from hybrid.workers.http.refusals import Refused
-from hybrid.workers.http.site import Site
+from hybrid.workers.http.rules import Rules
 
 
 def rare_method(name: bytes) -> str:
@@ -29,11 +29,23 @@ def expects_continue(value: bytes, version: str) -> bool:
     return version == "1.1"
 
 
-def too_large(site: Site, target: bytes) -> Refused:
+def too_large(rules: Rules, target: bytes) -> Refused:
     """Return why a head that has grown too large is refused."""
-    if len(target) > site.max_request_line:
+    if len(target) > rules.max_request_line:
         return Refused(414, "the request target is too long")
     return Refused(431, "the header fields are too large")
+
+
+def beyond_limits(rules: Rules, count: int) -> Refused:
+    """Return why a head with so many fields is refused: for them, or else for its target."""
+    if count > rules.max_headers:
+        return Refused(431, "there are too many header fields")
+    return Refused(414, "the request target is too long")
+
+
+def too_long(rules: Rules) -> Refused:
+    """Return why a body is refused that is longer than it may be."""
+    return Refused(413, f"the body is larger than {rules.max_body_size} bytes")
 
 
 def check_hosts(count: int, version: str) -> None:
@@ -44,23 +56,9 @@ def check_hosts(count: int, version: str) -> None:
         raise Refused(400, "the Host header field is missing")
 
 
-def is_chunked(fields: list[tuple[bytes, bytes]], version: str) -> bool:
-    """Whether the body is chunked; nothing else is known here (RFC 9112, section 6.1)."""
-    codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
-    if not codings:
-        return False
+def check_codings(codings: Sequence[bytes], version: str) -> None:
+    """See that transfer codings, in lower case, are one, `chunked` (RFC 9112, section 6.1). Raises `Refused`."""
     if version == "1.0":
         raise Refused(400, "Transfer-Encoding is not part of HTTP/1.0")
-    if codings != [b"chunked"]:
+    if tuple(codings) != (b"chunked",):
         raise Refused(400, "the only transfer coding this server knows is chunked")
-    return True
-
-
-def asks_for_websocket(parser: Any, method: str, version: str, fields: list[tuple[bytes, bytes]]) -> bool:
-    """Whether a request asks for a WebSocket (RFC 6455, section 4.1)."""
-    return (
-        method == "GET"
-        and version == "1.1"
-        and bool(parser.should_upgrade())
-        and any(name == b"upgrade" and value.lower() == b"websocket" for name, value in fields)
-    )

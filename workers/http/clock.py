@@ -58,10 +58,6 @@ class Clock:
             self._look()
             self._timer = self._loop.call_later(self.step, self._tick)
 
-    def forget(self, item: Expiring) -> None:
-        """No longer; may be called twice."""
-        self.watched.discard(item)
-
     def _look(self) -> None:
         self.now = self._loop.time()
         second = int(time.time())

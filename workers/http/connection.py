@@ -1,31 +1,362 @@
-"""One HTTP/1.1 connection: how it begins, what its deadlines mean, and how it ends. Knows no loop.
+"""One HTTP/1.1 connection: transport, deadlines, how it begins and how it ends. Knows no loop.
 
-It has the methods of `asyncio.Protocol`, called by whatever transport the loop has. Its parts are a chain of classes:
-`state` what it knows, `intake` from bytes to exchanges, `turns` their answers in order, and this one its life.
+It has the methods of `asyncio.Protocol`, called by whatever transport the loop has. A `RequestReader` makes requests of
+the bytes; `Answers` keeps what cannot be answered at once in its order, and is made when there is such a thing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from hybrid.workers import lingering
 from hybrid.workers.connections import printable
+from hybrid.workers.http.answers import BODY_WATER, Answers
 from hybrid.workers.http.clock import NEVER
+from hybrid.workers.http.deadlines import BODY_GRACE, LINGER, BodyRate
 from hybrid.workers.http.exchange import Exchange
+from hybrid.workers.http.extras import Extras, Fields
+from hybrid.workers.http.phases import Phase
+from hybrid.workers.http.reader import RequestReader
 from hybrid.workers.http.refusals import Refused
-from hybrid.workers.http.state import BODY_GRACE, LINGER
-from hybrid.workers.http.turns import Turns
+from hybrid.workers.http.repeated import Repeated
+from hybrid.workers.http.site import Site
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER without a wait (socket(7))
+UPGRADED = Phase.UPGRADED
 
 
-class HttpConnection(Turns):
-    """The protocol of one connection. All methods belong to the loop's thread."""
+class Life(enum.Enum):
+    """How far a connection is."""
 
-    __slots__ = ()
+    OPEN = "both sides may send"
+    HALF_CLOSED = "the client has ended its stream"
+    LINGERING = "this side has ended its stream, and reads what the client still sends"
+    CUT = "this side breaks it off"
+    CLOSED = "the transport is gone"
+
+
+OPEN, HALF_CLOSED, LINGERING, CUT, CLOSED = Life
+
+
+class HttpConnection:
+    """The protocol of one connection. All methods belong to the loop's thread.
+
+    But `facts` and `reader.repeated` are made and read where the application runs, which may be a thread, and need no
+    lock: only one exchange of a connection is under way at a time, it uses them before it answers, and the next one
+    starts when that answer is out.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_awaited",
+        "_life",
+        "believes",
+        "client",
+        "clock",
+        "current",
+        "deadline",
+        "facts",
+        "paused",
+        "persistent",
+        "reader",
+        "scheme",
+        "server",
+        "site",
+        "transport",
+        "write",
+        "write_end",
+        "write_last",
+    )
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.clock = site.clock
+        self.transport: Any = None
+        self.write: Callable[[Any], None]
+        """Sends bytes, or keeps them: the transport's own method."""
+        self.write_end: Callable[[Any], None]
+        """Sends the last bytes to a client that has asked for the close, which follows at once."""
+        self.write_last: Callable[[bytes], None]
+        """Sends the end of an answer, perhaps a moment later, together with those of other connections."""
+        self.client: tuple[str, int] | None = None
+        self.server: tuple[str, int | None] | None = None
+        self.scheme = "http"
+        self.believes = False
+        """True if the peer is a proxy whose forwarding headers count."""
+        self.facts: Any = None
+        """What an interface keeps for all requests of the connection; made by it."""
+        self.current: Exchange | None = None
+        """The exchange that is being answered."""
+        self.persistent = True
+        """True if another request may follow the current one."""
+        self.paused = False
+        """True if the client takes too little: applications wait before they send more."""
+        self.deadline = NEVER
+        self.reader = RequestReader(site.rules, self)
+        self._answers: Answers | None = None  # None: nothing has ever had to wait
+        self._life = OPEN
+        # Set where the next bytes may be a request that repeats the head of the one before, which is then started
+        # without a look at anything else. So while it is set there is no current exchange, no queue, no refusal,
+        # nothing of a head has come, the client takes what is sent, and the connection is not closing: whatever
+        # changes that clears it
+        self._awaited: Repeated | None = None
+
+    # -- the hot path; benchmarks: python -m benchmarks wsgi asgi ----------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has arrived and start what it completes.
+
+        A request is started once the bytes at hand are read, so that an application never sees one whose body is
+        malformed in the same packet.
+        """
+        reader = self.reader
+        awaited = self._awaited
+        if awaited is not None:
+            self._awaited = None
+            if awaited.takes(data):
+                site = self.site
+                try:
+                    next(site.heartbeat.tally)
+                except StopIteration:
+                    site.heartbeat.counts_last_request()
+                reader.served = served = reader.served + 1
+                if served >= site.rules.max_requests:
+                    self.persistent = False
+                    reader.end()
+                self.current = exchange = site.make_exchange(
+                    self, awaited.method, awaited.target, "1.1", awaited.fields, True
+                )
+                exchange.complete = exchange.started = True
+                exchange.simple = awaited.simple
+                self.deadline = NEVER
+                exchange.start()
+                return
+        reader.feed(data)
+        current = self.current
+        answers = self._answers
+        if current is None:
+            if answers is not None and answers.refusal is not None:
+                answers.advance()
+            else:
+                self._await_head()
+        elif not current.started:
+            if answers is not None and answers.has_more():
+                answers.advance()
+            else:  # nearly always
+                current.started = True
+                current.start()
+
+    def on_request(
+        self,
+        method: str,
+        target: bytes,
+        version: str,
+        fields: Fields,
+        keep_alive: bool,
+        has_body: bool,
+        extras: Extras | None,
+    ) -> None:
+        """Called by the reader: make the exchange, and have it wait for its turn. Raises `Refused`."""
+        site = self.site
+        try:
+            next(site.heartbeat.tally)
+        except StopIteration:
+            site.heartbeat.counts_last_request()
+        if self.reader.served >= site.rules.max_requests:
+            self.persistent = False
+        make = site.make_exchange if extras is None else self._maker(extras)
+        exchange = make(self, method, target, version, fields, keep_alive)
+        if method != "HEAD":
+            if not keep_alive:
+                exchange.closing = True
+            elif version == "1.1":
+                exchange.simple = True
+        if self.believes:
+            self.reader.forget()  # the fields that the application gets are not those that were sent
+            site.believe(exchange)
+        if extras is not None:
+            exchange.continues = extras.continues and has_body
+            exchange.sent_target = extras.sent_target or target
+        if has_body:
+            exchange.body = deque()
+            (self._answers or self._own_answers()).receiving = exchange
+        else:
+            exchange.complete = True
+        if self._answers is None and self.current is None:
+            self.deadline = NEVER
+            self.current = exchange
+        else:
+            self._line_up(exchange)
+
+    def exchange_ended(self, exchange: Exchange) -> None:
+        """The answer is whole. Called by the exchange."""
+        site = self.site
+        if site.journal is not None:
+            site.journal.whole(exchange)
+        if exchange is not self.current:
+            return
+        self.current = None
+        answers = self._answers
+        has_more = answers is not None and answers.has_more()
+        if not (exchange.keep_alive and (self.persistent or has_more)):
+            if answers is None and exchange.complete and not self.reader.surplus:
+                self.close()
+            else:
+                self._close(exchange)
+        elif answers is not None and has_more:
+            answers.advance_soon()
+        elif not self.paused:  # else `resume_writing` sees to it
+            self.deadline = self.clock.now + site.keep_alive_timeout
+            self._awaited = self.reader.repeated
+            if answers is not None:
+                answers.resume_reading()
+
+    # -- requests, as the reader tells of them -----------------------------------------------------------------------
+
+    def _maker(self, extras: Extras) -> Callable[..., Exchange]:
+        site = self.site
+        return site.make_websocket if extras.websocket and site.make_websocket is not None else site.make_exchange
+
+    def _line_up(self, exchange: Exchange) -> None:
+        """Have a request wait behind others, if there are any."""
+        answers = self._own_answers()
+        if self.paused:  # the client has to take something first, and is given no more time for that
+            answers.enqueue(exchange)
+            return
+        self.deadline = NEVER
+        if self.current is None and not answers.queue:
+            self.current = exchange
+        else:  # the next of the queue may not have been made current yet
+            answers.enqueue(exchange)
+
+    def on_body(self, data: bytes) -> None:
+        """Called by the reader."""
+        answers = self._answers
+        exchange = None if answers is None else answers.receiving
+        if answers is None or exchange is None:
+            return
+        exchange.body.append(data)
+        exchange.buffered += len(data)
+        if exchange.buffered >= BODY_WATER:
+            answers.pause_reading()
+        if exchange is self.current:
+            exchange.body_arrived()
+
+    def on_end(self) -> None:
+        """Called by the reader: the body is complete."""
+        answers = self._answers
+        exchange = None if answers is None else answers.receiving
+        if answers is None or exchange is None:
+            return
+        answers.receiving = None
+        answers.rate = None
+        exchange.complete = True
+        if self.paused:
+            answers.pause_reading()
+        if exchange is self.current:
+            exchange.body_arrived()
+
+    def on_refused(self, refused: Refused) -> None:
+        """Called by the reader."""
+        self._own_answers().refuse(refused)
+
+    def on_upgraded(self, data: bytes) -> None:
+        """Called by the reader."""
+        current: Any = self.current
+        if current is not None and current.is_websocket and current.started:
+            current.data_received(data)
+        elif current is not None or (self._answers is not None and self._answers.queue):
+            self._own_answers().keep_rest(data)
+        else:
+            self.reader.drop(data)
+
+    def on_surplus(self, total: int) -> None:
+        """Called by the reader."""
+        if total >= lingering.MOST_BYTES:
+            self.abort()
+
+    def on_failure(self) -> None:
+        """Called by the reader."""
+        self.abort()
+
+    def _await_head(self) -> None:
+        """Set the deadline for a head that has begun to come."""
+        partial = self.reader.partial
+        if partial is not None and not (partial.timed or self.paused):
+            partial.timed = True
+            self.deadline = self.site.header_deadline()
+
+    def _own_answers(self) -> Answers:
+        answers = self._answers
+        if answers is None:
+            answers = self._answers = Answers(self)
+        return answers
+
+    # -- what exchanges ask ------------------------------------------------------------------------------------------
+
+    @property
+    def upgraded(self) -> bool:
+        """True if the bytes are no longer HTTP: the current exchange gets them."""
+        return self.reader.phase is UPGRADED
+
+    @property
+    def half_closed(self) -> bool:
+        """True if the client has ended its stream, and this side has not."""
+        return self._life is HALF_CLOSED
+
+    @property
+    def is_closed(self) -> bool:
+        """True if the transport is gone."""
+        return self._life is CLOSED
+
+    @property
+    def has_said_last(self) -> bool:
+        """True if no answer can follow: this side has ended its stream, or all is over."""
+        life = self._life
+        return life is not OPEN and life is not HALF_CLOSED
+
+    def has_more(self) -> bool:
+        """Return True if answers follow the current one, although no further request is taken."""
+        return self._answers is not None and self._answers.has_more()
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Answer `status` and close, if nothing of an answer is out; else cut the connection."""
+        if self.current is not None and self.current.answered:
+            self.abort()
+        else:
+            self._own_answers().refuse_now(Refused(status, reason))
+
+    def awaits_body(self, exchange: Exchange) -> None:
+        """The application waits for the body: from now on it must come at some rate."""
+        if exchange.complete:
+            return
+        answers = self._own_answers()
+        if answers.rate is None:
+            answers.rate = BodyRate(self.clock.now, self.reader.received)
+            self.deadline = self.clock.now + BODY_GRACE
+            answers.resume_reading()
+
+    def took_body(self) -> None:
+        """The application has taken what had arrived."""
+        answers = self._answers
+        if answers is not None and not answers.is_reading:
+            answers.may_read()
+
+    def take_rest(self) -> bytes:
+        """Return what arrived behind an upgrade request."""
+        answers = self._answers
+        if answers is None:
+            return b""
+        rest, answers.rest = answers.rest, b""
+        return rest
+
+    # -- what transports tell ----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
         """Called once, first."""
@@ -45,56 +376,145 @@ class HttpConnection(Turns):
 
         self.write_end = write_end
 
-    def expired(self) -> None:
-        """The deadline has passed. Called by the clock."""
-        self.deadline = NEVER
-        unsent = self.transport.get_write_buffer_size()
-        if unsent or self.paused:
-            self._expired_sending(unsent)
-        elif self._lingering or (self.upgraded and self.current is None):
-            self.abort()
-        elif self.current is not None and self.current.is_websocket:
-            current: Any = self.current
-            current.expired()
-        elif self.current is not None:
-            if self._waits_for_body:
-                self._expired_receiving()
-        elif self._fed or not self._served:
-            if self._fed:
-                self.refuse(408, "the header fields did not come in time")
-            else:
-                self.close()
-        else:
-            self.close()
+    def pause_writing(self) -> None:
+        """Called by the transport: too much is unsent. No further request is started, or read, until that is taken.
 
-    def _expired_sending(self, unsent: int) -> None:
-        """A client that takes something, however little, goes on; one that takes nothing is cut."""
-        if unsent < self._unsent or not self._unsent:
-            self._unsent = unsent
-            self.deadline = self.clock.now + self.site.send_timeout
-        else:
-            self.site.incidents.log("closing the connection of %s: it takes no data", printable(self.client))
-            self.cut()
+        The rest of a body is read, for its answer may wait for that; a WebSocket sees to its reading itself.
+        """
+        self.paused = True
+        self._awaited = None
+        answers = self._own_answers()
+        answers.unsent = self.transport.get_write_buffer_size()
+        self.deadline = self.clock.now + self.site.send_timeout
+        current = self.current
+        if answers.receiving is None and (current is None or not current.is_websocket):
+            answers.pause_reading()
 
-    def _expired_receiving(self) -> None:
-        now = self.clock.now
-        elapsed = now - self._body_since
-        if self._received - self._body_mark < self.site.min_body_rate * elapsed:
-            self.refuse(408, "the body comes too slowly")
+    def resume_writing(self) -> None:
+        """Called by the transport: there is room again."""
+        self.paused = False
+        if self._life is CLOSED:
             return
-        self._body_since, self._body_mark = now, self._received
-        self.deadline = now + BODY_GRACE
+        answers = self._own_answers()
+        answers.unsent = 0
+        self.deadline = self.clock.now + self._patience()
+        if self.current is not None:
+            self.current.resumed()
+        elif answers.has_more():
+            self.site.call_soon(answers.advance)  # not here: the transport is in the midst of sending
+        if not (answers.is_reading or self.transport.is_closing()):
+            answers.may_read()
 
     def owed(self) -> int:
         """Bytes of the current WebSocket frame that have not come yet. Asked once the connection has `upgraded`."""
         current: Any = self.current
         return current.owed if current is not None and current.is_websocket and current.started else 0
 
+    def eof_received(self) -> bool:
+        """The client sends no more. An answer under way goes on; keeps the transport open for it."""
+        if self._life is OPEN:
+            self._life = HALF_CLOSED
+        self.persistent = False
+        self._awaited = None
+        answers = self._answers
+        if answers is not None and answers.receiving is not None:
+            answers.refuse(Refused(400, "the connection ended within the body"))
+        if self.current is not None and self.current.is_websocket and self.current.started:
+            return self.current.peer_done() and self.transport.can_write_eof()
+        if self._life is LINGERING or not self.transport.can_write_eof():
+            return False  # TLS has no half-closed connections
+        if self.current is None and not self.has_more():
+            return False
+        if answers is not None:
+            answers.advance()
+        if self.current is not None and self.current.started:
+            self.current.peer_done()
+        return self._life is not CLOSED
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called once, last."""
+        was_cut = self._life is CUT
+        self._life = CLOSED
+        self.persistent = False
+        self.reader.let_go()
+        self.site.closed(self)
+        current = self.current
+        if self._answers is not None:
+            self._answers.release()
+            self._answers = None
+        if current is not None:
+            if not current.ended:
+                current.gone = True
+                if current.started:
+                    current.disconnected()
+            self.current = None
+            if self.site.journal is not None:
+                self.site.journal.lost(current, was_cut=was_cut)
+
+    # -- deadlines ---------------------------------------------------------------------------------------------------
+
+    def expired(self) -> None:
+        """The deadline has passed. Called by the clock."""
+        self.deadline = NEVER
+        unsent = self.transport.get_write_buffer_size()
+        current: Any = self.current
+        if unsent or self.paused:
+            self._expired_sending(unsent)
+        elif self._life is LINGERING or (current is None and self.upgraded):
+            self.abort()
+        elif current is None:
+            if self.reader.is_within_request:
+                self.refuse(408, "the header fields did not come in time")
+            else:
+                self.close()
+        elif current.is_websocket:
+            current.expired()
+        else:
+            self._expired_receiving()
+
+    def _expired_sending(self, unsent: int) -> None:
+        """A client that takes something, however little, goes on; one that takes nothing is cut."""
+        answers = self._own_answers()
+        if unsent < answers.unsent or not answers.unsent:
+            answers.unsent = unsent
+            self.deadline = self.clock.now + self.site.send_timeout
+        else:
+            self.site.incidents.log("closing the connection of %s: it takes no data", printable(self.client))
+            self.cut()
+
+    def _expired_receiving(self) -> None:
+        rate = None if self._answers is None else self._answers.rate
+        if rate is None:
+            return
+        now = self.clock.now
+        if rate.holds(now, self.reader.received, self.site.min_body_rate):
+            self.deadline = now + BODY_GRACE
+        else:
+            self.refuse(408, "the body comes too slowly")
+
+    def _patience(self) -> float:
+        """Return how many seconds the next event may take, now that the client has taken most of what was sent."""
+        if self.transport.is_closing():
+            return self.site.send_timeout  # for what is still unsent
+        if self._life is LINGERING:
+            return LINGER
+        if self._answers is not None and self._answers.rate is not None:
+            return BODY_GRACE
+        if self.current is not None or self.has_more():
+            return NEVER
+        if self.reader.partial is not None:
+            self.reader.partial.timed = True
+            return self.site.header_timeout
+        return self.site.keep_alive_timeout
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
     def _close(self, exchange: Exchange) -> None:
         """Close after the last answer."""
-        self.persistent = False
-        self._queue.clear()
-        if exchange.complete and not self._extra and self._refusal is None:
+        answers = self._answers
+        if answers is not None:
+            answers.queue.clear()
+        if exchange.complete and not self.reader.surplus and (answers is None or answers.refusal is None):
             self.close()
         else:
             self.linger()
@@ -105,50 +525,54 @@ class HttpConnection(Turns):
         But by the transport: a client that is still sending its body may have to be rid of it before it takes the
         answer. What else is unread, or unacknowledged, at the end is the transport's to see to.
         """
-        self._parser = None
+        self.reader.end()
         self.persistent = False
         self._awaited = None
-        if self._closed or self._lingering:
+        if self.has_said_last:
             return
-        if self.half_closed or not self.transport.can_write_eof():
+        if self._life is HALF_CLOSED or not self.transport.can_write_eof():
             self.close()
             return
-        self._lingering = True
+        self._life = LINGERING
         self.deadline = self.clock.now + LINGER
         try:
             self.transport.write_eof()
         except OSError:  # the client has reset, and asyncio's transports have not told yet
             self.drop()
             return
-        self._resume_reading()
+        if self._answers is not None:
+            self._answers.resume_reading()
 
     def close(self) -> None:
         """Close once everything is sent."""
-        self._parser = None
+        self.reader.end()
         self.persistent = False
         self._awaited = None  # a transport may still hand over what it has read already
-        if not self._closed:
-            if not self.transport.is_closing():  # asyncio's over TLS gives up its buffer at a second close
-                self.transport.close()
-            if self.transport.get_write_buffer_size():
-                self._unsent = 0
+        if self._life is not CLOSED:
+            transport = self.transport
+            if not transport.is_closing():  # asyncio's over TLS gives up its buffer at a second close
+                transport.close()
+            if transport.get_write_buffer_size():
+                self._own_answers().unsent = 0
                 self.deadline = self.clock.now + self.site.send_timeout
 
     def abort(self) -> None:
         """Close now: this side breaks off."""
+        if self._life is not CLOSED:
+            self._life = CUT
         self.drop()
 
     def drop(self) -> None:
         """Close now: the client has left, and its application knows."""
-        self._parser = None
+        self.reader.end()
         self.persistent = False
         self._awaited = None
-        if not self._closed:
+        if self._life is not CLOSED:
             self.transport.abort()
 
     def cut(self) -> None:
         """Close now, with a reset: for a client that reads nothing the kernel would keep megabytes for many minutes."""
-        sock = None if self._closed else self.transport.get_extra_info("socket")
+        sock = None if self._life is CLOSED else self.transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):  # it is closed
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -168,48 +592,21 @@ class HttpConnection(Turns):
 
     def close_idle(self) -> None:
         """The service stops: close if no request has begun, and the answers before are out."""
-        is_busy = self.current is not None or self._fed or self._lingering or self.upgraded or self.paused
-        if not (is_busy or self._closed or self.transport.get_write_buffer_size()):
+        is_busy = (
+            self.current is not None
+            or self.reader.is_within_request
+            or self.has_said_last
+            or self.upgraded
+            or self.paused
+        )
+        if not (is_busy or self.transport.get_write_buffer_size()):
             self.close()
 
     def interrupt(self) -> None:
         """The grace period is nearly over: the application is told that the client is gone; idle ones are closed."""
         if self.current is None:
-            self._queue.clear()
+            if self._answers is not None:
+                self._answers.queue.clear()
             self.close()
         elif self.current.started:
             self.current.interrupt()
-
-    def eof_received(self) -> bool:
-        """The client sends no more. An answer under way goes on; keeps the transport open for it."""
-        self.half_closed = True
-        self.persistent = False
-        self._awaited = None
-        if self._receiving is not None:
-            self._refuse(Refused(400, "the connection ended within the body"))
-        if self.current is not None and self.current.is_websocket and self.current.started:
-            return self.current.peer_done() and self.transport.can_write_eof()
-        if self._lingering or not self.transport.can_write_eof():
-            return False  # TLS has no half-closed connections
-        if self.current is None and not self.has_more():
-            return False
-        self._advance()
-        if self.current is not None and self.current.started:
-            self.current.peer_done()
-        return not self._closed
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Called once, last."""
-        self._closed = True
-        self._parser = None
-        self.persistent = False
-        self._receiving = None
-        self._refusal = None  # its traceback holds this connection
-        self.site.closed(self)
-        current = self.current
-        self._queue.clear()
-        if current is not None and not current.ended:
-            current.gone = True
-            if current.started:
-                current.disconnected()
-        self.current = None

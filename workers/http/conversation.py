@@ -11,7 +11,7 @@ from typing import Any
 
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.clock import NEVER
-from hybrid.workers.http.exchange import AnswerError, Exchange
+from hybrid.workers.http.exchange import NO_BODY_CAME, AnswerError, Exchange
 from hybrid.workers.http.head import OWN_DATE, OWN_SERVER, UNKNOWN, Head
 from hybrid.workers.http.websocket import ABNORMAL, VERSION, Closed, CloseError, HandshakeError, WebSocket
 
@@ -70,7 +70,7 @@ class Conversation(Exchange):
         self._early = connection.take_rest()  # what a client sends before it knows that it may
         self.wire = WebSocket(settings.limits.websocket_max_size, settings.websocket_compression)
         try:
-            if self.body is not connection.no_body:
+            if self.body is not NO_BODY_CAME:
                 raise HandshakeError(400, "a WebSocket handshake has no body")
             self.answer_fields = self.wire.handshake(self.target, self.headers)
         except HandshakeError as error:

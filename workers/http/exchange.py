@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hybrid.workers.http.forwarded import Forwarded
 
 CHUNKED, UNTIL_CLOSE, NO_BODY, TRAILERS = -1, -2, -3, -4  # values of `_left` beside a number of bytes
+NO_BODY_CAME: deque[bytes] = deque(maxlen=0)
+"""The body of requests that have none: one for all."""
 _LARGE = 65_536  # bytes of a body that are not copied to go out in one call with the head
 PERCENT = ord("%")  # as a number: to look for one in bytes costs a tenth of what looking for bytes does
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -129,7 +131,7 @@ class Exchange:
         """Whether nothing of the request asks for a special frame of its answer: see `write`. The connection knows."""
         self.closing = False
         """Whether nothing does but that the connection is to be closed behind it."""
-        self.body: deque[bytes] = connection.no_body
+        self.body: deque[bytes] = NO_BODY_CAME
         """The part of the request's body that has arrived and was not taken."""
         self.buffered = 0  # bytes in it
         self.complete = False

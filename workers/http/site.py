@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from hybrid.workers.fairness import turn_of
-from hybrid.workers.http import refusals
 from hybrid.workers.http.clock import NEVER, Clock
 from hybrid.workers.http.refusals import Refused
+from hybrid.workers.http.rules import Rules
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.incidents import Incidents
 from hybrid.workers.scoreboard import Heartbeat
@@ -22,10 +20,7 @@ if TYPE_CHECKING:
     from hybrid.workers.http.connection import HttpConnection
     from hybrid.workers.http.exchange import Exchange
     from hybrid.workers.http.forwarded import Proxies
-    from hybrid.workers.http.state import State
 
-_MOST_HOSTS = 256
-_MOST_REPEATED = 4096
 _log = logging.getLogger("hybrid")
 
 
@@ -55,19 +50,12 @@ class Site:
         self.make_websocket = make_websocket
         self.call_soon = loop.call_soon
         self.turn = turn_of(loop)
-        self.max_request_line = limits.max_request_line or math.inf
-        self.max_header_bytes = limits.max_header_bytes or math.inf
-        self.max_headers = limits.max_headers or math.inf
-        self.most_repeated = min(self.max_request_line, self.max_header_bytes, _MOST_REPEATED)
-        """Bytes of a head whose header section is kept, to be recognised when it comes again."""
-        self.max_body_size = limits.max_body_size
-        self.max_requests = limits.max_requests_per_connection or math.inf
-        self.max_pipelined = limits.max_pipelined or math.inf
+        self.rules = Rules(settings, offers_websocket=make_websocket is not None)
+        self.max_pipelined = limits.max_pipelined or NEVER
         self.min_body_rate = limits.min_body_rate
         self.header_timeout = limits.header_timeout or NEVER
         self.keep_alive_timeout = limits.keep_alive_timeout or NEVER
         self.send_timeout = limits.send_timeout or NEVER
-        self.underscore_headers = settings.underscore_headers
         self.clock = Clock(
             loop,
             min(
@@ -93,26 +81,10 @@ class Site:
         """Seconds after which a connection that has begun during a stop is closed if it is idle; 0: it is not."""
         self.journal: Journal | None = None
         """What connections tell of answers, where there is an access log."""
-        self.no_body: deque[bytes] = deque(maxlen=0)
-        """The body of requests that have none: one for all."""
-        self.no_queue: deque[Exchange] = deque(maxlen=0)
-        """The queue of connections that do not pipeline: one for all."""
-        self._hosts: set[bytes] = set()  # values of Host that were found valid
 
     def header_deadline(self) -> float:
         """When the header fields of a request that begins now must be complete."""
         return self.clock.now + self.header_timeout
-
-    def is_host(self, value: bytes) -> bool:
-        """Whether `value` is valid in a Host field."""
-        if value in self._hosts:
-            return True
-        if not refusals.is_host(value):
-            return False
-        if len(self._hosts) >= _MOST_HOSTS:  # a client can fill it with names of its own; those that count come again
-            self._hosts.clear()
-        self._hosts.add(value)
-        return True
 
     def believe(self, exchange: Exchange) -> None:
         """Apply the headers of a trusted proxy to a request. Raises `Refused` if they cannot be parsed."""
@@ -127,8 +99,9 @@ class Site:
 
     def opened(self, connection: HttpConnection) -> None:
         """A connection begins: set its first deadline. Start the clock before, which stands while there are none."""
-        self.clock.watch(connection)
-        connection.deadline = self.header_deadline()
+        clock = self.clock
+        clock.watch(connection)
+        connection.deadline = clock.now + self.header_timeout
         if self.draining:
             connection.drain()
             if self.idle_close_delay:
@@ -136,14 +109,14 @@ class Site:
 
     def closed(self, connection: HttpConnection) -> None:
         """A connection has ended."""
-        self.clock.forget(connection)
+        self.clock.watched.discard(connection)
 
     def connections(self) -> list[HttpConnection]:
         """Return the connections that are open."""
         return list(cast("set[HttpConnection]", self.clock.watched))
 
     @staticmethod
-    def refused(connection: State, refused: Refused) -> None:
+    def refused(connection: HttpConnection, refused: Refused) -> None:
         """A request was refused: the application does not know of it, so the log does, quietly."""
         _log.debug("refused a request of %s with %d: %s", connection.client, refused.status, refused.reason)
 

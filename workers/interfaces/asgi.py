@@ -21,12 +21,13 @@ from hybrid.workers.frames import forget_frames
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import PERCENT, AnswerError, ClientGoneError, Exchange, is_departure
-from hybrid.workers.http.state import Template
+from hybrid.workers.http.repeated import Likeness, Template
 from hybrid.workers.interfaces.request_tasks import NAME, RequestTask
 
 if TYPE_CHECKING:
     from hybrid.workers.http.forwarded import Forwarded
 
+_ALL = Likeness.ALL
 _log = logging.getLogger("hybrid")
 
 
@@ -116,14 +117,15 @@ class AsgiExchange(Exchange):
         connection = self.connection
         site = connection.site.interface
         self._is_sent = site.sent
-        template = connection.template
+        repeated = connection.reader.repeated
+        template = None if repeated is None else repeated.template
         if template is not None and template.headers is self.headers and template.target is self.target:
             scope = template.made.copy()  # a third faster than to put one together
             scope["method"] = self.method
         else:
             scope = self._scope(site)
-            if connection.identical:
-                connection.template = Template(self.headers, self.target, scope.copy())
+            if repeated is not None and repeated.likeness is _ALL:
+                repeated.template = Template(self.headers, self.target, scope.copy())
         scope["asgi"] = scope["asgi"].copy()  # what an application changes there stays with its request
         scope["extensions"] = own_extensions(scope["extensions"])
         scope["headers"] = self.headers.copy()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hybrid.workers import identity, tls
@@ -52,7 +51,6 @@ class Web(Adapter):
         self._settings = settings
         self._tls = None if settings.tls is None else tls.server_context(settings.tls)
         self._names: dict[int, Any] = {}  # descriptor of a listener -> the address its connections have, if known
-        self._new_connection: Callable[[Site], HttpConnection] = HttpConnection
         self._access_log: AccessLog | None = None
         limits = settings.limits
         self._greetings: Greetings | None = None
@@ -74,13 +72,12 @@ class Web(Adapter):
 
     def _open_access_log(self, site: Site, form: str) -> None:
         from hybrid.workers.http.access import AccessLog
-        from hybrid.workers.http.access_journal import Journal, LoggedConnection
+        from hybrid.workers.http.access_journal import Journal
 
         me, connections = identity.current(), self._connections
         labels = {"service": me.service, "slot": me.slot, "generation": me.generation}
         self._access_log = AccessLog(form, labels)
         site.journal = Journal(self._access_log.write, lambda: connections.ending, self._access_log.wants_heads)
-        self._new_connection = LoggedConnection
 
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""
@@ -92,7 +89,7 @@ class Web(Adapter):
 
     def _open(self, accepted: Accepted, entry: Connection, server: tuple[str, int | None] | None) -> None:
         """Speak HTTP from now on."""
-        protocol = self._new_connection(self.site)
+        protocol = HttpConnection(self.site)
         protocol.client = address_of(accepted.address)
         protocol.server = server
         protocol.scheme = "http" if self._tls is None else "https"

@@ -17,13 +17,14 @@ from hybrid.workers import forks
 from hybrid.workers.frames import forget_frames
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
-from hybrid.workers.http.exchange import PERCENT, AnswerError, Exchange, is_departure
+from hybrid.workers.http.exchange import NO_BODY_CAME, PERCENT, AnswerError, Exchange, is_departure
 from hybrid.workers.http.head import BODILESS
-from hybrid.workers.http.state import Template
+from hybrid.workers.http.repeated import Likeness, Template
 from hybrid.workers.interfaces.wsgi_file import FileWrapper, extent_of
 from hybrid.workers.interfaces.wsgi_input import ClientGoneError, Input
 
 _log = logging.getLogger("hybrid")
+_NONE = Likeness.NONE
 _MOST_KEYS = 1024
 _OWN_KEYS = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 _keys: dict[bytes, str] = _OWN_KEYS.copy()  # name of a header field -> its key in the environ
@@ -88,7 +89,8 @@ class WsgiExchange(Exchange):
 
     def _environ(self, interface: Any) -> dict[str, Any]:
         connection = self.connection
-        template = connection.template
+        repeated = connection.reader.repeated
+        template = None if repeated is None else repeated.template
         if template is not None and template.headers is self.headers:
             environ = template.made.copy()
             if template.target is not self.target:
@@ -98,11 +100,11 @@ class WsgiExchange(Exchange):
             environ = self._fields(interface)
             self._put_target(environ)
             environ["REQUEST_METHOD"] = self.method
-            if connection.repeats:
-                connection.template = Template(self.headers, self.target, environ.copy())
+            if repeated is not None and repeated.likeness is not _NONE:
+                repeated.template = Template(self.headers, self.target, environ.copy())
         if self.version == "1.0":
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
-        if self.body is not connection.no_body:
+        if self.body is not NO_BODY_CAME:
             environ["wsgi.input"] = Input(self)
         environ["wsgi.early_hints"] = self.early_hints
         if connection.believes:

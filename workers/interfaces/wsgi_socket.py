@@ -17,7 +17,7 @@ from typing import Any
 
 from hybrid.workers import forks
 from hybrid.workers.http import head as heads
-from hybrid.workers.http.exchange import UNTIL_CLOSE
+from hybrid.workers.http.exchange import NO_BODY_CAME, UNTIL_CLOSE
 from hybrid.workers.http.head import UNKNOWN, Head
 from hybrid.workers.interfaces.bridge import Bridge
 from hybrid.workers.interfaces.runners import Runner
@@ -69,7 +69,7 @@ class SocketExchange(WsgiExchange):
         self._bridge: Bridge | None = None
         self._held = False  # reading is paused
         self.interface = service = connection.site.interface.sockets
-        if self.body is not connection.no_body:
+        if self.body is not NO_BODY_CAME:
             self._refuse(400, b"a WebSocket handshake has no body\n")
         elif service.is_full:
             _log.warning(

@@ -64,7 +64,7 @@ def play(script: Callable[[Scene], Coroutine[Any, Any, None]], **settings: Any) 
     async def main() -> None:
         limits = Limits(max_body_size=100)
         adapter = asgi_adapter(pages, HttpSettings(access_log="%({x}o)s", lifespan="off", limits=limits, **settings))
-        connection = adapter._new_connection(adapter.site)
+        connection = HttpConnection(adapter.site)
         connection.client = ("192.0.2.1", 4711)
         connection.server = ("127.0.0.1", 80)
         connection.believes = adapter.site.proxies is not None
@@ -284,8 +284,6 @@ def test_a_bad_handshake_is_a_record_of_its_answer() -> None:
 def test_without_an_access_log_nothing_is_kept() -> None:
     async def main() -> None:
         adapter = asgi_adapter(pages)
-        connection = adapter._new_connection(adapter.site)
-        assert type(connection) is HttpConnection
         assert adapter.site.journal is None
         assert adapter.site.make_exchange.__name__ == "AsgiExchange"
         await in_callback(adapter.end)

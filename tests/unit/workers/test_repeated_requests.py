@@ -21,6 +21,7 @@ from support.wsgi import PLACES, serving_wsgi
 
 from hybrid.workers.connections import Connections
 from hybrid.workers.http.connection import HttpConnection
+from hybrid.workers.http.repeated import Likeness
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.interfaces.web import Asgi, Wsgi
 from hybrid.workers.runtime import Runtime
@@ -98,7 +99,7 @@ async def _serve(make: Make, runtime: Runtime, variant: HttpSettings, parts: Seq
         await in_callback(connection.data_received, part)
         await turns(6)
     closed = transport.closing or transport.ended
-    whole = not (connection._fed or connection._receiving)
+    whole = not connection.reader.is_within_request
     if not transport.closing:
         await transport.ends()
         await until(lambda: transport.closing, "the server closes too")
@@ -224,7 +225,8 @@ def test_trailers_are_sent_for_repeats_too() -> None:
         connection, transport = connect(adapter)
         for _ in range(4):
             await transport.sends(FIRST.replace(b"X: b", b"TE: trailers"))
-        assert connection.repeats
+        assert connection.reader.repeated is not None
+        assert connection.reader.repeated.likeness is not Likeness.NONE
         answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n"
         assert transport.received == answer * 4
         adapter.tasks.close()

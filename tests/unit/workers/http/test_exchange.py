@@ -100,8 +100,8 @@ def test_valid_hosts_are_learnt_for_ever() -> None:
     async def main() -> None:
         site = Wire().site
         for number in range(1000):
-            assert site.is_host(b"host-%d" % number)
-            assert b"host-%d" % number in site._hosts
-        assert len(site._hosts) <= 256
+            assert site.rules.is_host(b"host-%d" % number)
+            assert b"host-%d" % number in site.rules._hosts
+        assert len(site.rules._hosts) <= 256
 
     on_loop(main)

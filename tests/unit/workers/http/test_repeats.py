@@ -15,6 +15,7 @@ from support.repeats import FIRST, series
 from support.requests import cut, points
 
 from hybrid.workers.http.clock import NEVER
+from hybrid.workers.http.repeated import Likeness
 from hybrid.workers.http.settings import Limits
 
 TIGHT = Limits(max_request_line=20, max_header_bytes=90, max_headers=3, max_pipelined=2)
@@ -31,12 +32,18 @@ class Outcome(NamedTuple):
     """Whether the server ended the connection, or would not take more."""
 
 
+def likeness(wire: Wire) -> Likeness | None:
+    """How much of the newest request repeats the one before; None if none can repeat it."""
+    repeated = wire.connection.reader.repeated
+    return None if repeated is None else repeated.likeness
+
+
 async def outcome(parts: Sequence[bytes], limits: Limits | None = None) -> Outcome:
     """Send the parts; say what came of them before the client ends its side."""
     wire = Wire(limits)
     await wire.deliver(parts)
     closed = wire.is_closing
-    waits = bool(wire.connection._fed or wire.connection._receiving)  # the request is not whole
+    waits = bool(wire.connection.reader.is_within_request)  # the request is not whole
     if waits and not closed:
         await wire.end()
         closed = True
@@ -156,7 +163,7 @@ def test_each_byte_at_each_place_of_a_repeat_is_judged_as_on_a_new_connection(pl
             repeated, fresh = Wire(), Wire()
             for _ in range(3):
                 repeated.sends(FIRST)
-            assert repeated.connection.repeats
+            assert likeness(repeated) is Likeness.FIELDS
             count = len(repeated.notes.requests), len(repeated.transport.received)
             assert count[0] == 3
             for wire in (repeated, fresh):
@@ -225,8 +232,8 @@ def test_what_repeats_is_taken_without_the_parser() -> None:
         seen = []
         for target in (b"/a", b"/a", b"/a", b"/b", b"/b"):
             wire.sends(FIRST.replace(b"/a", target))
-            seen.append((wire.connection.repeats, wire.connection.identical))
-        assert seen == [(False, False), (False, False), (True, False), (True, False), (True, True)]
+            seen.append(likeness(wire))
+        assert seen == [None, Likeness.NONE, Likeness.FIELDS, Likeness.FIELDS, Likeness.ALL]
 
     on_loop(main)
 

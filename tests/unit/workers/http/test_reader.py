@@ -1,0 +1,164 @@
+"""What a reader tells of the bytes it is fed, without a connection; and that its phases change as the table says."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from support.malformed import MALFORMED, chunked, get, post
+from support.websocket import HANDSHAKE
+
+from hybrid.workers.http.extras import Extras, Fields
+from hybrid.workers.http.phases import TRANSITIONS, Event, Phase
+from hybrid.workers.http.reader import RequestReader
+from hybrid.workers.http.refusals import Refused
+from hybrid.workers.http.rules import Rules
+from hybrid.workers.http.settings import HttpSettings, Limits
+
+UPGRADE = (b"Connection: Upgrade", b"Upgrade: h2c")
+
+
+class Recorder:
+    """Notes what it is told."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.told: list[Any] = []
+        settings = HttpSettings(limits=limits or Limits(max_body_size=100_000))
+        self.reader = RequestReader(Rules(settings, offers_websocket=True), self)
+
+    def on_request(
+        self,
+        method: str,
+        target: bytes,
+        version: str,
+        fields: Fields,
+        keep_alive: bool,
+        has_body: bool,
+        extras: Extras | None,
+    ) -> None:
+        self.told.append((method, target, version, keep_alive, has_body))
+
+    def on_body(self, data: bytes) -> None:
+        self.told.append(data)
+
+    def on_end(self) -> None:
+        self.told.append("end")
+
+    def on_refused(self, refused: Refused) -> None:
+        self.told.append((refused.status, self.reader.asked()))
+
+    def on_upgraded(self, data: bytes) -> None:
+        self.told.append(("upgraded", data))
+
+    def on_surplus(self, total: int) -> None:
+        self.told.append(("surplus", total))
+
+    def on_failure(self) -> None:
+        self.told.append("failure")
+
+
+def told(*pieces: bytes, limits: Limits | None = None) -> list[Any]:
+    """Feed a new reader; return what it tells."""
+    recorder = Recorder(limits)
+    for piece in pieces:
+        recorder.reader.feed(piece)
+    return recorder.told
+
+
+def test_a_request_with_a_body_is_told_in_its_parts() -> None:
+    assert told(post(b"Content-Length: 5", body=b"he"), b"llo" + get()) == [
+        ("POST", b"/", "1.1", True, True),
+        b"he",
+        b"llo",
+        "end",
+        ("GET", b"/", "1.1", True, False),
+    ]
+
+
+def test_a_head_may_come_in_pieces() -> None:
+    head = get(line=b"GET /x HTTP/1.0")
+    assert told(*(bytes([byte]) for byte in head)) == [("GET", b"/x", "1.0", False, False)]
+
+
+def test_the_body_of_an_upgrade_that_is_not_offered_is_read_as_any_other() -> None:
+    request = chunked(b"5\r\nhello\r\n0\r\n\r\n", *UPGRADE)
+    assert told(request, get()) == [
+        ("POST", b"/", "1.1", True, True),
+        b"hello",
+        "end",
+        ("GET", b"/", "1.1", True, False),
+    ]
+
+
+def test_bytes_behind_a_websocket_handshake_are_handed_on() -> None:
+    *_, first, second = told(HANDSHAKE + b"\r\nearly", b"late")
+    assert (first, second) == (("upgraded", b"early"), ("upgraded", b"late"))
+
+
+def test_what_follows_a_refused_request_is_dropped() -> None:
+    request = get(b"Transfer-Encoding: gzip")
+    [(status, asked), *surplus] = told(request + b"abc", b"de")
+    assert status == 400
+    assert (asked.method, asked.target) == ("GET", b"/")
+    assert surplus == [("surplus", 3), ("surplus", 5)]
+
+
+def test_no_request_is_told_beyond_the_most() -> None:
+    assert told(get() * 3, limits=Limits(max_requests_per_connection=2)) == [
+        ("GET", b"/", "1.1", True, False),
+        ("GET", b"/", "1.1", True, False),
+        ("surplus", len(get())),
+    ]
+
+
+@pytest.mark.parametrize("row", [row for row in MALFORMED if not row.ends], ids=lambda row: row.name)
+def test_a_malformed_request_is_refused_once_and_ends_the_reader(row: Any) -> None:
+    recorder = Recorder()
+    recorder.reader.feed(row.request)
+    statuses = [each[0] for each in recorder.told if isinstance(each, tuple) and isinstance(each[0], int)]
+    assert statuses == [row.status]
+    assert recorder.reader.phase is Phase.ENDED
+
+
+def test_a_reader_that_was_let_go_tells_nothing() -> None:
+    recorder = Recorder()
+    recorder.reader.let_go()
+    recorder.reader.feed(get())
+    assert recorder.told == []
+
+
+# --- the table of phases
+
+LEADING = {
+    Phase.HEAD: b"",
+    Phase.BODY: post(b"Content-Length: 50000"),
+    Phase.REPLAYING: post(b"Content-Length: 50000", *UPGRADE),
+    Phase.UPGRADED: HANDSHAKE + b"\r\n",
+    Phase.ENDED: b"\0",
+}
+BYTES = {
+    Event.REQUEST: get(),
+    Event.REQUEST_WITH_BODY: post(b"Content-Length: 9"),
+    Event.IGNORED_UPGRADE: post(b"Content-Length: 9", *UPGRADE),
+    Event.WEBSOCKET: HANDSHAKE + b"\r\n",
+    Event.END_OF_BODY: b"x" * 50_000,
+}
+
+
+def test_the_table_is_total() -> None:
+    assert set(TRANSITIONS) == set(itertools.product(Phase, Event))
+
+
+@pytest.mark.parametrize(("phase", "event"), TRANSITIONS, ids=lambda each: each.name)
+def test_a_reader_changes_its_phase_as_the_table_says(phase: Phase, event: Event) -> None:
+    reader = Recorder().reader
+    reader.feed(LEADING[phase])
+    assert reader.phase is phase
+    if event is Event.END:
+        reader.end()
+    elif event is Event.END_OF_BODY and phase is Phase.HEAD:
+        reader.on_message_complete()  # of a request without a body: no bytes belong to it
+    else:
+        reader.feed(BYTES[event])
+    assert reader.phase is TRANSITIONS[phase, event]

@@ -1,0 +1,88 @@
+"""The phases of a `RequestReader`, and the total table of what each event makes of them.
+
+    HEAD --REQUEST_WITH_BODY--> BODY --END_OF_BODY--> HEAD
+      \\--IGNORED_UPGRADE--> REPLAYING --END_OF_BODY--> HEAD
+       \\--WEBSOCKET--> UPGRADED          END leads from all of these but UPGRADED to ENDED
+
+Every pair stands in the table, also where the event changes nothing: bytes that look like a head may be part of a body.
+The reader assigns its phase without this table, which would cost as much as the parsing; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+from collections.abc import Mapping
+
+
+class Phase(enum.Enum):
+    """What the next bytes are."""
+
+    HEAD = "head"
+    """A request line and header fields, or a part of them."""
+    BODY = "body"
+    """A request's body."""
+    REPLAYING = "replaying"
+    """The body of a request that asked for an upgrade: llhttp has skipped it, so it is parsed behind another head."""
+    UPGRADED = "upgraded"
+    """No HTTP: they belong to a WebSocket."""
+    ENDED = "ended"
+    """Nothing: they are counted and dropped."""
+
+
+class Event(enum.Enum):
+    """What the bytes turn out to be, or what the owner of a reader decides."""
+
+    REQUEST = "request"
+    """A whole head without a body."""
+    REQUEST_WITH_BODY = "request with body"
+    """A whole head that a body follows."""
+    IGNORED_UPGRADE = "ignored upgrade"
+    """The same, and it asks for another protocol that is not offered."""
+    WEBSOCKET = "websocket"
+    """A whole head that asks for a WebSocket where they are offered."""
+    END_OF_BODY = "end of body"
+    END = "end"
+    """A request is refused, or no further one is wanted."""
+
+
+def _table() -> dict[tuple[Phase, Event], Phase]:
+    p, e = Phase, Event
+    return {
+        (p.HEAD, e.REQUEST): p.HEAD,
+        (p.HEAD, e.REQUEST_WITH_BODY): p.BODY,
+        (p.HEAD, e.IGNORED_UPGRADE): p.REPLAYING,
+        (p.HEAD, e.WEBSOCKET): p.UPGRADED,
+        (p.HEAD, e.END_OF_BODY): p.HEAD,
+        (p.HEAD, e.END): p.ENDED,
+        # what looks like a head is a part of the body
+        (p.BODY, e.REQUEST): p.BODY,
+        (p.BODY, e.REQUEST_WITH_BODY): p.BODY,
+        (p.BODY, e.IGNORED_UPGRADE): p.BODY,
+        (p.BODY, e.WEBSOCKET): p.BODY,
+        (p.BODY, e.END_OF_BODY): p.HEAD,
+        (p.BODY, e.END): p.ENDED,
+        (p.REPLAYING, e.REQUEST): p.REPLAYING,
+        (p.REPLAYING, e.REQUEST_WITH_BODY): p.REPLAYING,
+        (p.REPLAYING, e.IGNORED_UPGRADE): p.REPLAYING,
+        (p.REPLAYING, e.WEBSOCKET): p.REPLAYING,
+        (p.REPLAYING, e.END_OF_BODY): p.HEAD,
+        (p.REPLAYING, e.END): p.ENDED,
+        # frames of a WebSocket are none of the reader's business, however it ends
+        (p.UPGRADED, e.REQUEST): p.UPGRADED,
+        (p.UPGRADED, e.REQUEST_WITH_BODY): p.UPGRADED,
+        (p.UPGRADED, e.IGNORED_UPGRADE): p.UPGRADED,
+        (p.UPGRADED, e.WEBSOCKET): p.UPGRADED,
+        (p.UPGRADED, e.END_OF_BODY): p.UPGRADED,
+        (p.UPGRADED, e.END): p.UPGRADED,
+        (p.ENDED, e.REQUEST): p.ENDED,
+        (p.ENDED, e.REQUEST_WITH_BODY): p.ENDED,
+        (p.ENDED, e.IGNORED_UPGRADE): p.ENDED,
+        (p.ENDED, e.WEBSOCKET): p.ENDED,
+        (p.ENDED, e.END_OF_BODY): p.ENDED,
+        (p.ENDED, e.END): p.ENDED,
+    }
+
+
+TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = types.MappingProxyType(_table())
+"""(phase, event) -> the phase afterwards; total."""
