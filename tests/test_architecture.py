@@ -52,8 +52,76 @@ ROOMS = {
     "shell": {"contact", "children", "core", "listeners", "upgrade", "watch"},
 }
 OPENERS = {"loop", "start"}  # modules that may look into all rooms
-THIRD_PARTY_OF_WORKERS = {"gevent", "greenlet", "uvloop", "dill", "httptools", "websockets"}
-THIRD_PARTY_OF_PUBLIC = {"click", "dill", "multiprocess", "watchfiles"}
+# the same for the workers; `body`, which is a worker's life from the seat to the exit code, looks into all
+ROOMS_OF_WORKERS = {
+    "contract": set(),
+    "basis": {"contract"},
+    "boot": {"basis", "contract"},
+    "pollers": set(),
+    "tasks": set(),
+    "runtime": {"basis"},
+    "hub": {"basis", "pollers", "runtime", "tasks"},
+    "loops": {"basis", "contract", "hub", "pollers", "runtime", "tasks"},
+    "accept": {"basis", "boot", "contract", "runtime"},
+    "http": {"basis", "contract"},
+    "interfaces": {"accept", "basis", "boot", "contract", "http", "runtime", "tasks"},
+}
+BODY = "body"
+# rooms of the workers that are no folders yet -> their modules
+FLAT_OF_WORKERS = {
+    BODY: {"entry", "preload", "refork", "serving"},
+    "basis": {
+        *("addresses", "connections", "errors", "fairness", "forks", "frames", "identity", "incidents", "lingering"),
+        *("registrations", "scoreboard"),
+    },
+    "boot": {"application", "audit", "crash", "dispositions", "heap", "native_threads", "stall", "target"},
+    "runtime": {"runtime"},
+    "loops": {"green"},
+    "accept": {"accept", "adoption", "listening", "server_names", "tls", "wear"},
+}
+# single modules of the workers that look into single modules of other rooms
+BESIDES = {
+    "hybrid.workers.application": {"hybrid.workers.http.settings"},
+    "hybrid.workers.tls": {"hybrid.workers.http.settings"},
+    "hybrid.workers.listening": {"hybrid.workers.interfaces.datagram"},
+    "hybrid.workers.interfaces.web": {"hybrid.workers.hub.connection"},
+    "hybrid.workers.loops.gevent_loop": {"hybrid.workers.preload"},
+    "hybrid.workers.runtime": {"hybrid.workers.hub.pool"},
+}
+# package of others that workers use -> the rooms that may import it
+THIRD_PARTY_OF_WORKERS = {
+    "gevent": {"loops"},
+    "greenlet": {"basis", "hub", "interfaces", "loops", "runtime"},
+    "uvloop": {"loops"},
+    "dill": {"boot"},
+    "httptools": {"http"},
+    "websockets": {"http"},
+}
+
+# rooms of the public package -> the rooms they may look into besides themselves
+ROOMS_OF_PUBLIC = {
+    "config": set(),
+    "demo": {"config"},
+    "api": {"config", "demo"},
+    "autoreload": {"api", "config", "demo"},
+    "cli": {"api", "autoreload", "config"},
+}
+# all of its modules, which are in no folders yet
+FLAT_OF_PUBLIC = {
+    "config": {
+        *("certificate_check", "certificates", "config", "config_checks", "config_http", "config_life", "cpus"),
+        *("privileges", "restart_limit", "targets", "travel"),
+    },
+    "demo": {"demo", "guide"},
+    "api": {"", "api", "checking", "embedding", "loops", "plan"},
+    "autoreload": {"changes", "reloaded", "reloading", "restarting"},
+    "cli": {
+        *("__main__", "cli", "environment", "habits", "headings", "manual", "options", "options_http", "options_life"),
+        *("options_process", "options_reload"),
+    },
+}
+# package of others that the public package uses -> the rooms that may import it
+THIRD_PARTY_OF_PUBLIC = {"click": {"cli"}, "dill": {"config"}, "multiprocess": {"api"}, "watchfiles": {"autoreload"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +207,7 @@ def _is_impure_of_ours(imported: str) -> bool:
 
 def _why_not_in_supervisor(importer: str, imported: str) -> str | None:
     if _is_in(imported, "hybrid.supervisor"):
-        here, there = _room(importer), _room(imported)
-        if here == there or there in ROOMS.get(here, {there}):
-            return None
-        return f"{here} does not look into {there}"
+        return _why_not_into(_room(importer), _room(imported), ROOMS)
     if _is_in(imported, SEAM):
         return None
     if _top(imported) in sys.stdlib_module_names:
@@ -150,31 +215,54 @@ def _why_not_in_supervisor(importer: str, imported: str) -> str | None:
     return f"the supervisor imports the standard library, itself and {SEAM}"
 
 
+def _why_not_into(here: str, there: str, rooms: dict[str, set[str]]) -> str | None:
+    if here == there or there in rooms.get(here, {there}):
+        return None
+    return f"{here} does not look into {there}"
+
+
 def _room(module: str) -> str:
     return module.removeprefix("hybrid.supervisor").lstrip(".").partition(".")[0]
 
 
+def _room_of_workers(module: str) -> str:
+    """Return the room of a module of the workers; that of one in no folder stands in the table, or is its own name."""
+    first, _, inside = module.removeprefix("hybrid.workers").lstrip(".").partition(".")
+    return first if inside else _flat_room(first, FLAT_OF_WORKERS)
+
+
+def _flat_room(name: str, rooms: dict[str, set[str]]) -> str:
+    return next((room for room, names in rooms.items() if name in names), name)
+
+
+def _room_of_public(module: str) -> str:
+    return _flat_room(module.removeprefix("hybrid").lstrip("."), FLAT_OF_PUBLIC)
+
+
 def _why_not_in_workers(importer: str, imported: str) -> str | None:
     allowed = SEAM if _is_in(importer, SEAM) else "hybrid.workers"
+    here = _room_of_workers(importer)
     if _is_in(imported, allowed):
-        return None
+        is_beside = imported in BESIDES.get(importer, ())
+        return None if is_beside else _why_not_into(here, _room_of_workers(imported), ROOMS_OF_WORKERS)
     if _top(imported) == "hybrid":
         return f"{allowed} imports nothing else of ours"
     if _top(imported) in sys.stdlib_module_names:
         return "the seam runs no event loop" if allowed == SEAM and _top(imported) == "asyncio" else None
-    if allowed == SEAM or _top(imported) not in THIRD_PARTY_OF_WORKERS:
+    if here not in THIRD_PARTY_OF_WORKERS.get(_top(imported), ()):
         return "this package is none of those that may be used here"
     return None
 
 
 def _why_not_in_public(importer: str, imported: str) -> str | None:
+    here = _room_of_public(importer)
     if _is_public(imported):
-        return None
+        return _why_not_into(here, _room_of_public(imported), ROOMS_OF_PUBLIC)
     if any(_is_in(imported, side) for side in SIDES):
         if importer in ROOM_WITH_BOTH_SIDES or imported in FROM_THE_SIDES.get(importer, ()):
             return None
         return "only the composition root sees the two sides"
-    if _top(imported) in sys.stdlib_module_names | THIRD_PARTY_OF_PUBLIC:
+    if _top(imported) in sys.stdlib_module_names or here in THIRD_PARTY_OF_PUBLIC.get(_top(imported), ()):
         return None
     return "this package is none of those that may be used here"
 
@@ -192,41 +280,91 @@ def test_the_rules_look_at_modules_of_all_three_packages() -> None:
     assert {_room(name) for name in MODULES if _is_in(name, "hybrid.supervisor")} == {"", *OPENERS, *ROOMS}
 
 
-@pytest.mark.parametrize(
-    ("module", "source"),
-    [
-        ("hybrid.supervisor.core.machine", "import time"),
-        ("hybrid.supervisor.core.machine", "def step():\n    from os import fork"),
-        ("hybrid.supervisor.core.machine", "from hybrid.supervisor.children import kernel"),
-        ("hybrid.supervisor.core.machine", "from hybrid.workers.contract.channel import Channel"),
-        ("hybrid.supervisor.listeners.group", "from hybrid.supervisor.children import kernel"),
-        ("hybrid.supervisor.core.table", "from hybrid.supervisor.settings import Settings"),
-        ("hybrid.supervisor.children.crew", "from hybrid.supervisor.loop import Shell"),
-        ("hybrid.supervisor.children.crew", "from hybrid.supervisor.shell.hearing import Hearing"),
-        ("hybrid.supervisor.shell.hearing", "from hybrid.supervisor.loop import Shell"),
-        ("hybrid.supervisor.loop", "import gevent"),
-        ("hybrid.supervisor.loop", "import asyncio.events"),
-        ("hybrid.supervisor.loop", "from hybrid.workers import entry"),
-        ("hybrid.supervisor.loop", "import hybrid.workers.entry"),
-        ("hybrid.supervisor.loop", "from hybrid import api"),
-        ("hybrid.supervisor.loop", "import hybrid"),
-        ("hybrid.supervisor.loop", "__import__('uvloop')"),
-        ("hybrid.supervisor.loop", "importlib.import_module('hybrid.workers.entry')"),
-        ("hybrid.supervisor.loop", "from . import table"),
-        ("hybrid.workers.entry", "from hybrid.supervisor.settings import Settings"),
-        ("hybrid.workers.entry", "if True:\n    import hybrid.config"),
-        ("hybrid.workers.entry", "import psutil"),
-        ("hybrid.workers.contract.channel", "import greenlet"),
-        ("hybrid.workers.contract.channel", "import asyncio"),
-        ("hybrid.workers.contract.channel", "from hybrid.workers import errors"),
-        ("hybrid.cli", "from hybrid.supervisor.start import supervise"),
-        ("hybrid.cli", "import hybrid.workers.entry"),
-        ("hybrid.cli", "import gevent"),
-        ("hybrid.demo", "from hybrid.workers import entry"),
-    ],
-)
+def test_every_module_of_the_workers_and_of_the_public_package_has_a_room() -> None:
+    """A new one that is in no folder is to be put into a table."""
+    workers = {name: _room_of_workers(name) for name in MODULES if name.startswith("hybrid.workers.")}
+    public = {name: _room_of_public(name) for name in MODULES if _is_public(name)}
+    assert {name: room for name, room in workers.items() if room not in {BODY, *ROOMS_OF_WORKERS}} == {}
+    assert {name: room for name, room in public.items() if room not in ROOMS_OF_PUBLIC} == {}
+
+
+def test_the_tables_of_rooms_name_modules_that_there_are() -> None:
+    flat = {f"hybrid.workers.{name}" for names in FLAT_OF_WORKERS.values() for name in names}
+    flat |= {f"hybrid.{name}".rstrip(".") for names in FLAT_OF_PUBLIC.values() for name in names}
+    beside = BESIDES.keys() | {name for names in BESIDES.values() for name in names}
+    assert (flat | beside) - MODULES.keys() == set()
+
+
+FORBIDDEN = [
+    ("hybrid.supervisor.core.machine", "import time"),
+    ("hybrid.supervisor.core.machine", "def step():\n    from os import fork"),
+    ("hybrid.supervisor.core.machine", "from hybrid.supervisor.children import kernel"),
+    ("hybrid.supervisor.core.machine", "from hybrid.workers.contract.channel import Channel"),
+    ("hybrid.supervisor.listeners.group", "from hybrid.supervisor.children import kernel"),
+    ("hybrid.supervisor.core.table", "from hybrid.supervisor.settings import Settings"),
+    ("hybrid.supervisor.children.crew", "from hybrid.supervisor.loop import Shell"),
+    ("hybrid.supervisor.children.crew", "from hybrid.supervisor.shell.hearing import Hearing"),
+    ("hybrid.supervisor.shell.hearing", "from hybrid.supervisor.loop import Shell"),
+    ("hybrid.supervisor.loop", "import gevent"),
+    ("hybrid.supervisor.loop", "import asyncio.events"),
+    ("hybrid.supervisor.loop", "from hybrid.workers import entry"),
+    ("hybrid.supervisor.loop", "import hybrid.workers.entry"),
+    ("hybrid.supervisor.loop", "from hybrid import api"),
+    ("hybrid.supervisor.loop", "import hybrid"),
+    ("hybrid.supervisor.loop", "__import__('uvloop')"),
+    ("hybrid.supervisor.loop", "importlib.import_module('hybrid.workers.entry')"),
+    ("hybrid.supervisor.loop", "from . import table"),
+    ("hybrid.workers.entry", "from hybrid.supervisor.settings import Settings"),
+    ("hybrid.workers.entry", "if True:\n    import hybrid.config"),
+    ("hybrid.workers.entry", "import psutil"),
+    ("hybrid.workers.contract.channel", "import greenlet"),
+    ("hybrid.workers.contract.channel", "import asyncio"),
+    ("hybrid.workers.contract.channel", "from hybrid.workers import errors"),
+    ("hybrid.cli", "from hybrid.supervisor.start import supervise"),
+    ("hybrid.cli", "import hybrid.workers.entry"),
+    ("hybrid.cli", "import gevent"),
+    ("hybrid.demo", "from hybrid.workers import entry"),
+    ("hybrid.supervisor.watch.lookout", "from hybrid.supervisor.upgrade import wire"),
+    ("hybrid.supervisor.upgrade.wire", "from hybrid.supervisor.children import kernel"),
+    ("hybrid.supervisor.contact.control", "from hybrid.supervisor.listeners.group import Group"),
+    ("hybrid.supervisor.settings", "import hybrid.supervisor.children.kernel"),
+    ("hybrid.workers.http.connection", "from hybrid.workers.hub.loop import HubLoop"),
+    ("hybrid.workers.http.connection", "import hybrid.workers.loops.registry"),
+    ("hybrid.workers.http.connection", "def serve():\n    from hybrid.workers.interfaces import asgi"),
+    ("hybrid.workers.http.connection", "from hybrid.workers.runtime import Runtime"),
+    ("hybrid.workers.http.connection", "import uvloop"),
+    ("hybrid.workers.interfaces.asgi", "from hybrid.workers.hub import transport"),
+    ("hybrid.workers.interfaces.asgi", "from hybrid.workers.loops import registry"),
+    ("hybrid.workers.interfaces.asgi", "import httptools"),
+    ("hybrid.workers.hub.loop", "from hybrid.workers.http.connection import HttpConnection"),
+    ("hybrid.workers.hub.loop", "from hybrid.workers.loops import driver"),
+    ("hybrid.workers.hub.loop", "import gevent"),
+    ("hybrid.workers.loops.driver", "from hybrid.workers.interfaces import asgi"),
+    ("hybrid.workers.green", "from hybrid.workers.http import head"),
+    ("hybrid.workers.pollers.epoll", "from hybrid.workers.hub import watch"),
+    ("hybrid.workers.tasks.parked", "from hybrid.workers.hub.loop import HubLoop"),
+    ("hybrid.workers.runtime", "from hybrid.workers.hub.parking import Parking"),
+    ("hybrid.workers.accept", "from hybrid.workers.http.connection import HttpConnection"),
+    ("hybrid.workers.target", "from hybrid.workers import serving"),
+    ("hybrid.workers.forks", "import hybrid.workers.accept"),
+    ("hybrid.config", "from hybrid import plan"),
+    ("hybrid.config", "import click"),
+    ("hybrid.guide", "from hybrid import api"),
+    ("hybrid.plan", "import hybrid.reloading"),
+    ("hybrid.changes", "def batches():\n    from hybrid import options"),
+    ("hybrid.cli", "import watchfiles"),
+]
+
+
+@pytest.mark.parametrize(("module", "source"), FORBIDDEN)
 def test_a_forbidden_import_is_found(module: str, source: str) -> None:
     assert any(why_forbidden(item) for item in imports_of(module, source))
+
+
+def test_every_room_has_a_forbidden_import_in_the_table() -> None:
+    rooms = {_room_of_workers(module) for module, _ in FORBIDDEN if _is_in(module, "hybrid.workers")}
+    assert rooms == {BODY, *ROOMS_OF_WORKERS}
+    assert {_room_of_public(module) for module, _ in FORBIDDEN if _is_public(module)} == ROOMS_OF_PUBLIC.keys()
 
 
 @pytest.mark.parametrize(
@@ -234,7 +372,10 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
     [
         ("hybrid.supervisor.loop", "import os\nfrom hybrid.workers.contract.seat import Seat"),
         ("hybrid.supervisor.core.machine", "from hybrid.supervisor.core import table\nimport heapq"),
-        ("hybrid.workers.entry", "import asyncio, greenlet"),
+        ("hybrid.workers.entry", "import asyncio\nfrom hybrid.workers.interfaces.detect import Kind"),
+        ("hybrid.workers.http.connection", "from hybrid.workers.connections import Connection\nimport httptools"),
+        ("hybrid.workers.hub.loop", "import greenlet\nfrom hybrid.workers.runtime import Runtime"),
+        ("hybrid.workers.tls", "from hybrid.workers.http.settings import TlsSettings"),
         ("hybrid.api", "from hybrid.supervisor.start import supervise"),
         ("hybrid.cli", "import click\nfrom hybrid import api"),
         ("hybrid", "if TYPE_CHECKING:\n    from hybrid.workers.green import spawn"),

@@ -6,6 +6,8 @@ worker; and an epoll set is shared, so that a socket closed in the child is no l
 
 A handler's child ends when it returns to the event loop, that of a request when it gives the server anything: what it
 returns, yields or sends is the parent's to answer with, and the other requests of the turn are the parent's to run.
+
+Requests do not ask whether they run in such a child. The child has other methods instead: see `replace`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import NoReturn
 
 from greenlet import GreenletExit
@@ -25,8 +28,9 @@ from greenlet import GreenletExit
 from hybrid.workers.contract.channel import Channel
 
 _log = logging.getLogger("hybrid")
-forked = False
-"""Whether this process was forked by the application of a worker. A flag because requests look at it: no getpid(2)."""
+_ABSENT = object()
+_replacements: list[tuple[type | ModuleType, dict[str, object]]] = []  # for a forked child
+_replaced: list[tuple[type | ModuleType, str, object]] = []  # in a forked child: the attributes from before
 _guarded: tuple[Channel, Callable[[], None]] | None = None  # of the worker that this process is
 _is_registered = False  # the hooks are, in this process or an ancestor: they cannot be taken back
 _masks: dict[int, set[int]] = {}  # thread that forks -> what it had blocked before
@@ -36,8 +40,8 @@ _RESET = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGTTIN, signal.
 
 def guard(channel: Channel, abandon: Callable[[], None]) -> None:
     """From now on have every forked child give up `channel`, the worker's signals, and by `abandon()` its loop."""
-    global forked, _guarded, _is_registered
-    forked = False  # a worker may stand below such a process
+    global _guarded, _is_registered
+    _restore()  # a worker may stand below such a process
     _guarded = channel, abandon
     if not _is_registered:
         _is_registered = True
@@ -48,6 +52,42 @@ def disarm() -> None:
     """From now on a forked child has nothing to give up: this process is a worker no more."""
     global _guarded
     _guarded = None
+
+
+def replace(owner: type | ModuleType, **attributes: object) -> None:
+    """In every forked child give `owner` these attributes; those of a class go to its subclasses too.
+
+    Meant for methods that the application calls, or that are called when it comes back; `finish`, `fail` and `leave`
+    can stand for them. A bound method that the application holds stays as it is, but what it calls is looked up anew.
+    """
+    _replacements.append((owner, attributes))
+
+
+def _replace() -> None:
+    if _replaced:  # forked by a forked child
+        return
+    for owner, attributes in _replacements:
+        for one in _family(owner):
+            for name, value in attributes.items():
+                _replaced.append((one, name, vars(one).get(name, _ABSENT)))
+                setattr(one, name, value)
+
+
+def _family(owner: type | ModuleType) -> Iterator[type | ModuleType]:
+    yield owner
+    if isinstance(owner, type):
+        subclasses: list[type] = type.__subclasses__(owner)
+        for subclass in subclasses:
+            yield from _family(subclass)
+
+
+def _restore() -> None:
+    while _replaced:
+        owner, name, value = _replaced.pop()
+        if value is _ABSENT:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, value)
 
 
 def _before() -> None:
@@ -63,11 +103,10 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global forked
     if _guarded is None:
         return
     channel, abandon = _guarded
-    forked = True
+    _replace()
     signal.set_wakeup_fd(-1)
     for number in _RESET:
         signal.signal(number, signal.SIG_DFL)
@@ -93,14 +132,27 @@ def abandon_turn(loop: asyncio.AbstractEventLoop) -> None:
             loop.call_soon(leave)
 
 
-def leave() -> NoReturn:
+def leave(*_: object, **__: object) -> NoReturn:
     """End a forked child that returned to the event loop: it would take the worker's connections."""
     _log.error("a process that a handler forked returned to the event loop: ending it; leave it by os._exit")
     os._exit(1)
 
 
-def finish(error: BaseException | None = None) -> NoReturn:
-    """End a forked child that came to the end of a request, with `error` if that is how: nothing is sent to the client.
+class Home:
+    """What the event loop takes pieces of when it goes on: ends a forked child that comes so far."""
+
+    def __getitem__(self, _: object) -> NoReturn:
+        """See `leave`."""
+        leave()
+
+
+def finish(*_: object, **__: object) -> NoReturn:
+    """End a forked child that gives the server a part of an answer, or the whole: nothing is sent to the client."""
+    os._exit(0)
+
+
+def fail(_: object, error: BaseException | None) -> NoReturn:
+    """End a forked child that came to the end of a request, by `error` or without one. To stand for a method.
 
     Its exit code is 0, that of a `SystemExit`, or 1 with the error in the log.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import socket
@@ -105,8 +106,10 @@ def web_sync(environ: dict[str, Any], start_response: Any) -> Any:
     write = start_response("200 OK", [("Content-Type", "text/plain")])
     if answer == "write":
         write(b"<from the child>")
+        raise LookupError("the child went on")
     if answer == "hint":
         environ["wsgi.early_hints"]([("link", "</from-the-child>")])
+        raise LookupError("the child went on")
     if answer == "yield":
         return iter([b"<from ", b"the child>"])
     if answer == "read":
@@ -126,6 +129,11 @@ async def web_async(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         raise LookupError("none")
     never = asyncio.get_running_loop().create_future()  # before the fork: to the child asyncio shows no running loop
+    if scope["path"] == "/behind":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"<whole>"})
+        logging.getLogger("hybrid").warning("behind the answer: %s", _fork_for("/fork/return"))
+        return
     answer = _fork_for(scope["path"])
     if answer == "return":
         return

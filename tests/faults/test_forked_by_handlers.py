@@ -68,6 +68,7 @@ WSGI = {
     **{f"{loop}-greenlets": ("--loop", loop, "--threads", "0") for loop in LOOPS if loop in ("asyncio", "uvloop")},
 }
 GREEN = [place for place in WSGI if place in ("select", "poll", "epoll", "asyncio-greenlets")]
+ACCESS_LOGS = ("common", "%(s)s %({content-type}o)s")  # the second one keeps heads of answers
 CLIENTS = 6
 FORKING = 2  # the client whose request forks: others stand before and behind it in the turn
 
@@ -139,6 +140,17 @@ def test_a_child_of_a_wsgi_request_that_returns_to_the_loop_is_ended(place: str,
         process.wait_for_log("returned to the event loop: ending it")
 
 
+@pytest.mark.parametrize("place", WSGI)
+def test_a_child_of_a_wsgi_request_that_waits_for_the_body_is_ended(place: str, tmp_path: Path) -> None:
+    with (
+        serving("forking:web_sync", "--interface", "wsgi", "--workers", "1", *WSGI[place], cwd=tmp_path) as process,
+        connected(process.address) as client,
+    ):
+        client.sendall(b"POST /fork/read HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 5\r\n\r\n")
+        assert re.findall(r"<(.*?)>", read_all(client).decode()) == ["read: 1"]
+        process.wait_for_log("returned to the event loop: ending it")
+
+
 def test_a_child_of_an_asgi_request_answers_nobody_and_ends_with_it(loop: str, tmp_path: Path) -> None:
     ways = {"return": 0, "raise": 1, "exit": 7, "send": 0, "more": 0}
     arguments = ("--interface", "asgi", "--workers", "1", "--loop", loop)
@@ -152,3 +164,20 @@ def test_a_child_of_an_asgi_request_that_waits_is_ended(loop: str, tmp_path: Pat
     with serving("forking:web_async", *arguments, cwd=tmp_path) as process:
         assert_answered_once(in_one_turn(process, "await"), "await: 1")
         process.wait_for_log("returned to the event loop: ending it")
+
+
+def test_a_child_that_is_forked_behind_an_asgi_answer_ends_with_its_request(loop: str, tmp_path: Path) -> None:
+    arguments = ("--interface", "asgi", "--workers", "1", "--loop", loop)
+    with serving("forking:web_async", *arguments, cwd=tmp_path) as process, connected(process.address) as client:
+        request(client, "/behind")
+        request(client, "/next", "connection: close\r\n")
+        assert re.findall(r"<(.*?)>", read_all(client).decode()) == ["whole", "for /next"]
+        process.wait_for_log("behind the answer: return: 0")
+
+
+@pytest.mark.parametrize("form", ACCESS_LOGS)
+def test_a_child_of_a_request_answers_nobody_where_there_is_an_access_log(form: str, loop: str, tmp_path: Path) -> None:
+    arguments = ("--interface", "wsgi", "--workers", "1", "--loop", loop, "--access-log", form)
+    with serving("forking:web_sync", *arguments, cwd=tmp_path) as process:
+        for way, code in {"return": 0, "yield": 0, "raise": 1}.items():
+            assert_answered_once(in_one_turn(process, way), f"{way}: {code}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import selectors
 import socket
 from collections.abc import Callable, Iterable
@@ -497,3 +498,59 @@ def test_a_closed_file_is_still_found_by_the_object() -> None:
     assert selector.unregister(sock) is key
     with pytest.raises(KeyError):
         selector.unregister(sock)
+
+
+# --- a process that a job forks
+
+
+class Forking:
+    """A job that forks; its child gives up the selector and goes on as if it were the worker."""
+
+    def __init__(self, selector: HubSelector) -> None:
+        self._selector = selector
+        self.code: int | None = None
+        """How the child ended."""
+
+    def run(self) -> None:
+        """Fork; in the parent, wait for the child."""
+        child = os.fork()
+        if child:
+            self.code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        else:
+            self._selector.abandon()
+
+    def parked(self, carrier: object) -> None:
+        raise AssertionError("it does not park")
+
+
+@pytest.fixture
+def forking(hub: Hub) -> Forking:
+    hub.selector.carry = lambda jobs: [job.run() for job in jobs]
+    job = Forking(hub.selector)
+    fd = hub.poller.opens(READ)
+    watch = hub.selector.open(fd)
+    watch.on_readable = lambda: hub.selector.run_job(job)
+    hub.selector.arm(watch, READ)
+    return job
+
+
+def test_a_child_of_a_job_does_not_give_asyncio_the_events_of_its_turn(hub: Hub, forking: Forking) -> None:
+    hub.selector.register(hub.poller.opens(READ), selectors.EVENT_READ)
+    parent = os.getpid()
+    keys = hub.selector.select(0)
+    if os.getpid() != parent:
+        os._exit(3)
+    assert (forking.code, len(keys)) == (1, 1)
+
+
+def test_a_child_of_a_job_does_not_accept_the_connections_of_its_turn(hub: Hub, forking: Forking) -> None:
+    parent = os.getpid()
+
+    def accept() -> None:
+        if os.getpid() != parent:
+            os._exit(3)
+        hub.seen.append("accept")
+
+    hub.selector.listen(hub.poller.opens(READ), accept)
+    hub.selector.select(0)
+    assert (forking.code, hub.seen) == (1, ["accept"])

@@ -11,7 +11,6 @@ import errno
 import logging
 import selectors
 from collections.abc import Callable, Iterable
-from typing import NoReturn
 
 from hybrid.workers import forks
 from hybrid.workers.hub.outbox import Outbox
@@ -122,8 +121,6 @@ class HubSelector(Registrations):
             self.carry(jobs)
         except Exception:  # noqa: BLE001 - logged; it must not take the loop with it
             _log.exception(_FAILED)
-        if forks.forked:  # a process that a job has forked comes home here: the events at hand are the worker's
-            forks.leave()
 
     def _dispatch(self, watch: Watch, mask: int) -> None:
         """The general case: any mask, waiters or none."""
@@ -255,11 +252,11 @@ class HubSelector(Registrations):
     def abandon(self) -> None:
         """Stop polling in a process that a handler forked; the worker's own poller is not touched."""
         self.close()
-        self._jobs.clear()
+        self._jobs[:] = (_Home(),)  # what the turn comes to when a job, or the last event, is over
         self._late.clear()
         self.outbox.abandon()
-        self._collect = _leave  # type: ignore[assignment, method-assign]  # of the events at hand, all of which are the worker's
-        self.select = _leave  # type: ignore[assignment, method-assign]
+        self._collect = forks.leave  # type: ignore[method-assign]  # of the events at hand, all of which are the worker's
+        self.select = forks.leave  # type: ignore[method-assign]
 
     def close(self) -> None:
         """Close the poller; watches and registrations are forgotten."""
@@ -269,5 +266,7 @@ class HubSelector(Registrations):
         self._poller.close()
 
 
-def _leave(*_: object) -> NoReturn:
-    forks.leave()
+class _Home:
+    """A job that ends a forked child."""
+
+    run = parked = forks.leave

@@ -159,7 +159,7 @@ class AsgiExchange(Exchange):
                 raise
             forget_frames(error)
         else:
-            if forks.forked or not self.ended:
+            if not self.ended:
                 self._settle(None)
 
     def _settle(self, error: BaseException | None) -> bool:
@@ -167,8 +167,6 @@ class AsgiExchange(Exchange):
 
         Called first of all, whatever the application did: an application's exit is not the worker's.
         """
-        if forks.forked:
-            forks.finish(error)
         if error is None:
             if self._told:
                 self._leave()
@@ -212,7 +210,7 @@ class AsgiExchange(Exchange):
         """
         kind = message["type"]
         if kind == "http.response.body" and self.begun:
-            if self.ended or self.gone or forks.forked:
+            if self.ended or self.gone:
                 return self._send_rarely(kind, message)
             more = "more_body" in message and message["more_body"]
             body = message["body"] if "body" in message else b""  # noqa: SIM401 - a third faster
@@ -270,8 +268,6 @@ class AsgiExchange(Exchange):
             raise ClientGoneError("the client is gone")
 
     async def _send_rarely(self, kind: str, message: Message) -> None:
-        if forks.forked:
-            forks.finish()
         if self.gone:
             raise ClientGoneError("the client is gone")
         if kind not in MESSAGES:
@@ -374,3 +370,7 @@ class AsgiExchange(Exchange):
             self.write(b"", more=False)
             self.gone = True
             self.interrupt()
+
+
+# `ended`: in such a process no answer is, so that what the application does behind one comes to `_settle` too
+forks.replace(AsgiExchange, ended=False, write=forks.finish, _send_rarely=forks.finish, _settle=forks.fail)

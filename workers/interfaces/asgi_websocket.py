@@ -86,8 +86,6 @@ class WebSocketExchange(Conversation):
 
         Called first of all, whatever the application did: an application's exit is not the worker's.
         """
-        if forks.forked:
-            forks.finish(error)
         if error is None:
             if self.phase in UNANSWERED:
                 what = "an incomplete denial" if self.begun else "no answer"
@@ -251,3 +249,6 @@ class WebSocketExchange(Conversation):
 
     def _log_failure(self, error: BaseException) -> None:
         _log.error("the application failed at the WebSocket %s", self._shown, exc_info=error)
+
+
+forks.replace(WebSocketExchange, _settle=forks.fail)

@@ -180,8 +180,6 @@ class GreenletRunner(_Base):
             self._wait(exchange)
 
     def _wait(self, exchange: WsgiExchange) -> None:
-        if forks.forked:
-            forks.leave()
         exchange.waiting = parking = self._runtime.parking()
         try:
             parking.wait()
@@ -325,10 +323,11 @@ class ThreadRunner(_Base):
                 return b""
             if exchange.gone:
                 raise ClientGoneError("the client is gone before the end of the body")
-            if forks.forked:
-                forks.leave()
-            self._ask(exchange.ask_for_body)
+            self._ask_for_body(exchange)
             news.wait()
+
+    def _ask_for_body(self, exchange: WsgiExchange) -> None:
+        self._ask(exchange.ask_for_body)
 
     @staticmethod
     def wake(exchange: WsgiExchange) -> None:
@@ -348,6 +347,10 @@ class ThreadRunner(_Base):
         """Let the idle threads end."""
         for _ in self._threads:
             self._jobs.put(None)
+
+
+forks.replace(GreenletRunner, call=forks.finish, _wait=forks.leave)
+forks.replace(ThreadRunner, call=forks.finish, _ask_for_body=forks.leave)
 
 
 def _set(event: threading.Event | None) -> None:

@@ -67,7 +67,7 @@ class WsgiExchange(Exchange):
                 and type(piece := result[0]) is bytes
                 and self.begun
                 and interface.is_direct
-                and not (self.gone or self.ended or forks.forked)
+                and not (self.gone or self.ended)
             ):  # nearly always; a list has nothing to close
                 self.given += len(piece)
                 self.write(piece, False)
@@ -142,8 +142,6 @@ class WsgiExchange(Exchange):
 
     def _answer(self, result: Iterable[bytes]) -> None:
         """Send what the application returned."""
-        if forks.forked:
-            forks.finish()
         if isinstance(result, FileWrapper) and self._send_file(result):
             return
         try:
@@ -161,8 +159,6 @@ class WsgiExchange(Exchange):
 
     def _give(self, piece: bytes, more: bool) -> None:
         """Send a piece of the body; wait while the client takes too little."""
-        if forks.forked:  # by a generator, or before a call of `write`
-            forks.finish()
         if not self.begun:
             raise AnswerError("the application has not called start_response")
         if type(piece) is not bytes:
@@ -219,8 +215,6 @@ class WsgiExchange(Exchange):
 
         Raises `HeadError`, `TypeError` for fields that cannot be sent.
         """
-        if forks.forked:
-            forks.finish()
         fields = heads.from_text([(name, value) for name, value in headers])
         if not (self.given or self.flushed):
             self.interface.runner.call(self, self.inform, heads.status_line(103), fields.block)
@@ -237,8 +231,6 @@ class WsgiExchange(Exchange):
         return True
 
     def _failed(self, error: BaseException) -> None:
-        if forks.forked:
-            forks.finish(error)
         self.failed(error)
         forget_frames(error)
         with contextlib.suppress(Exception):
@@ -260,6 +252,9 @@ class WsgiExchange(Exchange):
             self.wake_waiters()
 
     body_arrived = resumed = disconnected = _wake
+
+
+forks.replace(WsgiExchange, write=forks.finish, _answer=forks.finish, _give=forks.finish, _failed=forks.fail)
 
 
 def _as_bytes(piece: Any) -> bytes:

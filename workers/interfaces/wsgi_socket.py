@@ -15,7 +15,6 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hybrid.workers import forks
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import NO_BODY_CAME, UNTIL_CLOSE
 from hybrid.workers.http.head import UNKNOWN, Head
@@ -137,8 +136,6 @@ class SocketExchange(WsgiExchange):
     def _failed(self, error: BaseException) -> None:
         if not self._is_taken():
             super()._failed(error)
-        elif forks.forked:
-            forks.finish(error)
         elif not (self.ending or self._is_usual(error)):
             self.failed(error)
 

@@ -47,7 +47,7 @@ class AsyncioDriver:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, fileno(), inheritable=False)
             os.close(null)
-        self._selector.select = lambda timeout=None: forks.leave()  # type: ignore[method-assign]
+        self._selector.select = forks.leave  # type: ignore[method-assign]
 
 
 driver = AsyncioDriver

@@ -7,6 +7,7 @@ uvloop 250 KiB each: a flood of tiny WebSocket frames would keep the worker for 
 from __future__ import annotations
 
 import asyncio
+import sys
 from time import monotonic
 from typing import Any
 
@@ -16,6 +17,7 @@ from hybrid.workers.runtime import TellingSocket
 
 _WITHIN = 0.000_3  # seconds for one read: 32 of them are 10 ms
 _buffer = memoryview(bytearray(LARGEST))  # for all connections: what is read is copied before anything else is read
+forks.replace(sys.modules[__name__], _buffer=forks.Home())  # libuv goes on with the events at hand
 
 
 class Paced(asyncio.BufferedProtocol):
@@ -43,8 +45,6 @@ class Paced(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next piece is put."""
-        if forks.forked:  # libuv goes on with the events at hand
-            forks.leave()
         return _buffer[: self._piece]
 
     def buffer_updated(self, nbytes: int) -> None:
