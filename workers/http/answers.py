@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from hybrid.workers.http import refusals
+from hybrid.workers.http import deadlines, refusals
+from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.deadlines import BodyRate
 from hybrid.workers.http.exchange import Exchange
 from hybrid.workers.http.refusals import Refused
@@ -52,13 +53,25 @@ class Answers:
         self.rate: BodyRate | None = None
         """Set while the application waits for the body."""
 
-    def enqueue(self, exchange: Exchange) -> None:
+    def _enqueue(self, exchange: Exchange) -> None:
         """Have a request wait for its turn."""
         if self.queue is _NONE_WAIT:
             self.queue = deque()
         self.queue.append(exchange)
         if len(self.queue) >= self._connection.site.max_pipelined:
             self.pause_reading()
+
+    def line_up(self, exchange: Exchange) -> None:
+        """Have a request wait behind others, if there are any."""
+        connection = self._connection
+        if connection.paused:  # the client has to take something first, and is given no more time for that
+            self._enqueue(exchange)
+            return
+        connection.deadline = NEVER
+        if connection.current is None and not self.queue:
+            connection.current = exchange
+        else:  # the next of the queue may not have been made current yet
+            self._enqueue(exchange)
 
     def has_more(self) -> bool:
         """Return True if answers follow the current one."""
@@ -160,6 +173,27 @@ class Answers:
         self.rest += data
         if len(self.rest) > BODY_WATER:
             self.pause_reading()
+
+    def pause_writing(self) -> None:
+        """The client takes too little: it gets time to go on, and no further request of it is read."""
+        connection = self._connection
+        self.unsent = connection.transport.get_write_buffer_size()
+        connection.deadline = connection.clock.now + connection.site.send_timeout
+        current = connection.current
+        if self.receiving is None and (current is None or not current.is_websocket):
+            self.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has taken enough: go on where it has stopped."""
+        connection = self._connection
+        self.unsent = 0
+        connection.deadline = connection.clock.now + deadlines.patience(connection)
+        if connection.current is not None:
+            connection.current.resumed()
+        elif self.has_more():
+            connection.site.call_soon(self.advance)  # not here: the transport is in the midst of sending
+        if not (self.is_reading or connection.transport.is_closing()):
+            self.may_read()
 
     def may_read(self) -> None:
         """Go on reading if neither a body nor requests nor answers pile up."""

@@ -16,7 +16,7 @@ class BodyFraming:
 
     __slots__ = ("_keep_alive", "_rules", "_trailers", "chunks", "left", "received")
 
-    def __init__(self, rules: Rules, length: int, *, keep_alive: bool) -> None:
+    def __init__(self, rules: Rules, length: int, keep_alive: bool) -> None:
         self._rules = rules
         self._keep_alive = keep_alive
         self._trailers = 0

@@ -7,7 +7,6 @@ the bytes; `Answers` keeps what cannot be answered at once in its order, and is 
 from __future__ import annotations
 
 import contextlib
-import enum
 import socket
 import struct
 from collections import deque
@@ -15,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers import lingering
-from hybrid.workers.connections import printable
+from hybrid.workers.http import deadlines
 from hybrid.workers.http.answers import BODY_WATER, Answers
 from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.deadlines import BODY_GRACE, LINGER, BodyRate
 from hybrid.workers.http.exchange import Exchange
 from hybrid.workers.http.extras import Extras, Fields
+from hybrid.workers.http.life import Life
 from hybrid.workers.http.phases import Phase
 from hybrid.workers.http.reader import RequestReader
 from hybrid.workers.http.refusals import Refused
@@ -29,16 +29,6 @@ from hybrid.workers.http.site import Site
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER without a wait (socket(7))
 UPGRADED = Phase.UPGRADED
-
-
-class Life(enum.Enum):
-    """How far a connection is."""
-
-    OPEN = "both sides may send"
-    HALF_CLOSED = "the client has ended its stream"
-    LINGERING = "this side has ended its stream, and reads what the client still sends"
-    CUT = "this side breaks it off"
-    CLOSED = "the transport is gone"
 
 
 OPEN, HALF_CLOSED, LINGERING, CUT, CLOSED = Life
@@ -53,15 +43,15 @@ class HttpConnection:
     """
 
     __slots__ = (
-        "_answers",
         "_awaited",
-        "_life",
+        "answers",
         "believes",
         "client",
         "clock",
         "current",
         "deadline",
         "facts",
+        "life",
         "paused",
         "persistent",
         "reader",
@@ -99,8 +89,9 @@ class HttpConnection:
         """True if the client takes too little: applications wait before they send more."""
         self.deadline = NEVER
         self.reader = RequestReader(site.rules, self)
-        self._answers: Answers | None = None  # None: nothing has ever had to wait
-        self._life = OPEN
+        self.answers: Answers | None = None
+        """What has to wait; None: nothing ever had to."""
+        self.life = OPEN
         # Set where the next bytes may be a request that repeats the head of the one before, which is then started
         # without a look at anything else. So while it is set there is no current exchange, no queue, no refusal,
         # nothing of a head has come, the client takes what is sent, and the connection is not closing: whatever
@@ -139,12 +130,14 @@ class HttpConnection:
                 return
         reader.feed(data)
         current = self.current
-        answers = self._answers
+        answers = self.answers
         if current is None:
             if answers is not None and answers.refusal is not None:
                 answers.advance()
             else:
-                self._await_head()
+                partial = reader.partial
+                if partial is not None:
+                    deadlines.await_head(self, partial)
         elif not current.started:
             if answers is not None and answers.has_more():
                 answers.advance()
@@ -185,14 +178,14 @@ class HttpConnection:
             exchange.sent_target = extras.sent_target or target
         if has_body:
             exchange.body = deque()
-            (self._answers or self._own_answers()).receiving = exchange
+            (self.answers or self.own_answers()).receiving = exchange
         else:
             exchange.complete = True
-        if self._answers is None and self.current is None:
+        if self.answers is None and self.current is None:
             self.deadline = NEVER
             self.current = exchange
         else:
-            self._line_up(exchange)
+            self.own_answers().line_up(exchange)
 
     def exchange_ended(self, exchange: Exchange) -> None:
         """The answer is whole. Called by the exchange."""
@@ -202,7 +195,7 @@ class HttpConnection:
         if exchange is not self.current:
             return
         self.current = None
-        answers = self._answers
+        answers = self.answers
         has_more = answers is not None and answers.has_more()
         if not (exchange.keep_alive and (self.persistent or has_more)):
             if answers is None and exchange.complete and not self.reader.surplus:
@@ -223,21 +216,9 @@ class HttpConnection:
         site = self.site
         return site.make_websocket if extras.websocket and site.make_websocket is not None else site.make_exchange
 
-    def _line_up(self, exchange: Exchange) -> None:
-        """Have a request wait behind others, if there are any."""
-        answers = self._own_answers()
-        if self.paused:  # the client has to take something first, and is given no more time for that
-            answers.enqueue(exchange)
-            return
-        self.deadline = NEVER
-        if self.current is None and not answers.queue:
-            self.current = exchange
-        else:  # the next of the queue may not have been made current yet
-            answers.enqueue(exchange)
-
     def on_body(self, data: bytes) -> None:
         """Called by the reader."""
-        answers = self._answers
+        answers = self.answers
         exchange = None if answers is None else answers.receiving
         if answers is None or exchange is None:
             return
@@ -250,7 +231,7 @@ class HttpConnection:
 
     def on_end(self) -> None:
         """Called by the reader: the body is complete."""
-        answers = self._answers
+        answers = self.answers
         exchange = None if answers is None else answers.receiving
         if answers is None or exchange is None:
             return
@@ -264,15 +245,15 @@ class HttpConnection:
 
     def on_refused(self, refused: Refused) -> None:
         """Called by the reader."""
-        self._own_answers().refuse(refused)
+        self.own_answers().refuse(refused)
 
     def on_upgraded(self, data: bytes) -> None:
         """Called by the reader."""
         current: Any = self.current
         if current is not None and current.is_websocket and current.started:
             current.data_received(data)
-        elif current is not None or (self._answers is not None and self._answers.queue):
-            self._own_answers().keep_rest(data)
+        elif current is not None or (self.answers is not None and self.answers.queue):
+            self.own_answers().keep_rest(data)
         else:
             self.reader.drop(data)
 
@@ -285,17 +266,11 @@ class HttpConnection:
         """Called by the reader."""
         self.abort()
 
-    def _await_head(self) -> None:
-        """Set the deadline for a head that has begun to come."""
-        partial = self.reader.partial
-        if partial is not None and not (partial.timed or self.paused):
-            partial.timed = True
-            self.deadline = self.site.header_deadline()
-
-    def _own_answers(self) -> Answers:
-        answers = self._answers
+    def own_answers(self) -> Answers:
+        """Return the answers, which are made now if nothing has had to wait before."""
+        answers = self.answers
         if answers is None:
-            answers = self._answers = Answers(self)
+            answers = self.answers = Answers(self)
         return answers
 
     # -- what exchanges ask ------------------------------------------------------------------------------------------
@@ -308,35 +283,35 @@ class HttpConnection:
     @property
     def half_closed(self) -> bool:
         """True if the client has ended its stream, and this side has not."""
-        return self._life is HALF_CLOSED
+        return self.life is HALF_CLOSED
 
     @property
     def is_closed(self) -> bool:
         """True if the transport is gone."""
-        return self._life is CLOSED
+        return self.life is CLOSED
 
     @property
     def has_said_last(self) -> bool:
         """True if no answer can follow: this side has ended its stream, or all is over."""
-        life = self._life
+        life = self.life
         return life is not OPEN and life is not HALF_CLOSED
 
     def has_more(self) -> bool:
         """Return True if answers follow the current one, although no further request is taken."""
-        return self._answers is not None and self._answers.has_more()
+        return self.answers is not None and self.answers.has_more()
 
     def refuse(self, status: int, reason: str) -> None:
         """Answer `status` and close, if nothing of an answer is out; else cut the connection."""
         if self.current is not None and self.current.answered:
             self.abort()
         else:
-            self._own_answers().refuse_now(Refused(status, reason))
+            self.own_answers().refuse_now(Refused(status, reason))
 
     def awaits_body(self, exchange: Exchange) -> None:
         """The application waits for the body: from now on it must come at some rate."""
         if exchange.complete:
             return
-        answers = self._own_answers()
+        answers = self.own_answers()
         if answers.rate is None:
             answers.rate = BodyRate(self.clock.now, self.reader.received)
             self.deadline = self.clock.now + BODY_GRACE
@@ -344,13 +319,13 @@ class HttpConnection:
 
     def took_body(self) -> None:
         """The application has taken what had arrived."""
-        answers = self._answers
+        answers = self.answers
         if answers is not None and not answers.is_reading:
             answers.may_read()
 
     def take_rest(self) -> bytes:
         """Return what arrived behind an upgrade request."""
-        answers = self._answers
+        answers = self.answers
         if answers is None:
             return b""
         rest, answers.rest = answers.rest, b""
@@ -383,27 +358,13 @@ class HttpConnection:
         """
         self.paused = True
         self._awaited = None
-        answers = self._own_answers()
-        answers.unsent = self.transport.get_write_buffer_size()
-        self.deadline = self.clock.now + self.site.send_timeout
-        current = self.current
-        if answers.receiving is None and (current is None or not current.is_websocket):
-            answers.pause_reading()
+        self.own_answers().pause_writing()
 
     def resume_writing(self) -> None:
         """Called by the transport: there is room again."""
         self.paused = False
-        if self._life is CLOSED:
-            return
-        answers = self._own_answers()
-        answers.unsent = 0
-        self.deadline = self.clock.now + self._patience()
-        if self.current is not None:
-            self.current.resumed()
-        elif answers.has_more():
-            self.site.call_soon(answers.advance)  # not here: the transport is in the midst of sending
-        if not (answers.is_reading or self.transport.is_closing()):
-            answers.may_read()
+        if self.life is not CLOSED:
+            self.own_answers().resume_writing()
 
     def owed(self) -> int:
         """Bytes of the current WebSocket frame that have not come yet. Asked once the connection has `upgraded`."""
@@ -412,16 +373,16 @@ class HttpConnection:
 
     def eof_received(self) -> bool:
         """The client sends no more. An answer under way goes on; keeps the transport open for it."""
-        if self._life is OPEN:
-            self._life = HALF_CLOSED
+        if self.life is OPEN:
+            self.life = HALF_CLOSED
         self.persistent = False
         self._awaited = None
-        answers = self._answers
+        answers = self.answers
         if answers is not None and answers.receiving is not None:
             answers.refuse(Refused(400, "the connection ended within the body"))
         if self.current is not None and self.current.is_websocket and self.current.started:
             return self.current.peer_done() and self.transport.can_write_eof()
-        if self._life is LINGERING or not self.transport.can_write_eof():
+        if self.life is LINGERING or not self.transport.can_write_eof():
             return False  # TLS has no half-closed connections
         if self.current is None and not self.has_more():
             return False
@@ -429,19 +390,19 @@ class HttpConnection:
             answers.advance()
         if self.current is not None and self.current.started:
             self.current.peer_done()
-        return self._life is not CLOSED
+        return self.life is not CLOSED
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called once, last."""
-        was_cut = self._life is CUT
-        self._life = CLOSED
+        was_cut = self.life is CUT
+        self.life = CLOSED
         self.persistent = False
         self.reader.let_go()
         self.site.closed(self)
         current = self.current
-        if self._answers is not None:
-            self._answers.release()
-            self._answers = None
+        if self.answers is not None:
+            self.answers.release()
+            self.answers = None
         if current is not None:
             if not current.ended:
                 current.gone = True
@@ -455,63 +416,13 @@ class HttpConnection:
 
     def expired(self) -> None:
         """The deadline has passed. Called by the clock."""
-        self.deadline = NEVER
-        unsent = self.transport.get_write_buffer_size()
-        current: Any = self.current
-        if unsent or self.paused:
-            self._expired_sending(unsent)
-        elif self._life is LINGERING or (current is None and self.upgraded):
-            self.abort()
-        elif current is None:
-            if self.reader.is_within_request:
-                self.refuse(408, "the header fields did not come in time")
-            else:
-                self.close()
-        elif current.is_websocket:
-            current.expired()
-        else:
-            self._expired_receiving()
-
-    def _expired_sending(self, unsent: int) -> None:
-        """A client that takes something, however little, goes on; one that takes nothing is cut."""
-        answers = self._own_answers()
-        if unsent < answers.unsent or not answers.unsent:
-            answers.unsent = unsent
-            self.deadline = self.clock.now + self.site.send_timeout
-        else:
-            self.site.incidents.log("closing the connection of %s: it takes no data", printable(self.client))
-            self.cut()
-
-    def _expired_receiving(self) -> None:
-        rate = None if self._answers is None else self._answers.rate
-        if rate is None:
-            return
-        now = self.clock.now
-        if rate.holds(now, self.reader.received, self.site.min_body_rate):
-            self.deadline = now + BODY_GRACE
-        else:
-            self.refuse(408, "the body comes too slowly")
-
-    def _patience(self) -> float:
-        """Return how many seconds the next event may take, now that the client has taken most of what was sent."""
-        if self.transport.is_closing():
-            return self.site.send_timeout  # for what is still unsent
-        if self._life is LINGERING:
-            return LINGER
-        if self._answers is not None and self._answers.rate is not None:
-            return BODY_GRACE
-        if self.current is not None or self.has_more():
-            return NEVER
-        if self.reader.partial is not None:
-            self.reader.partial.timed = True
-            return self.site.header_timeout
-        return self.site.keep_alive_timeout
+        deadlines.expire(self)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _close(self, exchange: Exchange) -> None:
         """Close after the last answer."""
-        answers = self._answers
+        answers = self.answers
         if answers is not None:
             answers.queue.clear()
         if exchange.complete and not self.reader.surplus and (answers is None or answers.refusal is None):
@@ -530,36 +441,36 @@ class HttpConnection:
         self._awaited = None
         if self.has_said_last:
             return
-        if self._life is HALF_CLOSED or not self.transport.can_write_eof():
+        if self.life is HALF_CLOSED or not self.transport.can_write_eof():
             self.close()
             return
-        self._life = LINGERING
+        self.life = LINGERING
         self.deadline = self.clock.now + LINGER
         try:
             self.transport.write_eof()
         except OSError:  # the client has reset, and asyncio's transports have not told yet
             self.drop()
             return
-        if self._answers is not None:
-            self._answers.resume_reading()
+        if self.answers is not None:
+            self.answers.resume_reading()
 
     def close(self) -> None:
         """Close once everything is sent."""
         self.reader.end()
         self.persistent = False
         self._awaited = None  # a transport may still hand over what it has read already
-        if self._life is not CLOSED:
+        if self.life is not CLOSED:
             transport = self.transport
             if not transport.is_closing():  # asyncio's over TLS gives up its buffer at a second close
                 transport.close()
             if transport.get_write_buffer_size():
-                self._own_answers().unsent = 0
+                self.own_answers().unsent = 0
                 self.deadline = self.clock.now + self.site.send_timeout
 
     def abort(self) -> None:
         """Close now: this side breaks off."""
-        if self._life is not CLOSED:
-            self._life = CUT
+        if self.life is not CLOSED:
+            self.life = CUT
         self.drop()
 
     def drop(self) -> None:
@@ -567,12 +478,12 @@ class HttpConnection:
         self.reader.end()
         self.persistent = False
         self._awaited = None
-        if self._life is not CLOSED:
+        if self.life is not CLOSED:
             self.transport.abort()
 
     def cut(self) -> None:
         """Close now, with a reset: for a client that reads nothing the kernel would keep megabytes for many minutes."""
-        sock = None if self._life is CLOSED else self.transport.get_extra_info("socket")
+        sock = None if self.life is CLOSED else self.transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):  # it is closed
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -605,8 +516,8 @@ class HttpConnection:
     def interrupt(self) -> None:
         """The grace period is nearly over: the application is told that the client is gone; idle ones are closed."""
         if self.current is None:
-            if self._answers is not None:
-                self._answers.queue.clear()
+            if self.answers is not None:
+                self.answers.queue.clear()
             self.close()
         elif self.current.started:
             self.current.interrupt()

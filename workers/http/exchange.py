@@ -246,19 +246,14 @@ class Exchange:
     def write(self, body: Any, more: bool) -> None:
         """Send a piece of the body, the head first. Without `more` it is the last. Raises `AnswerError`."""
         fields = self.head
-        if fields is not None and not more:
+        if fields is not None and not more and self.complete and self.status not in BODILESS:
             block, length, flags = fields
             connection = self.connection
             size = len(body)
-            if (
-                (length == UNKNOWN or length == size)  # noqa: SIM109 - without making a tuple
-                and size < _LARGE
-                and not flags
-                and self.simple
-                and self.complete
-                and connection.persistent
-                and self.status not in BODILESS
-            ):  # nearly always: the whole answer at once, framed in the plainest way; `_open` knows all of them
+            if length != UNKNOWN and length != size:
+                pass  # an error, which `_write_slowly` raises
+            elif self.simple and not flags and size < _LARGE and connection.persistent:
+                # nearly always: the whole answer at once, framed in the plainest way; `_open` knows all of them
                 self.head = None
                 self.answered = self.ended = True
                 self._left = 0
@@ -267,14 +262,7 @@ class Exchange:
                 connection.write_last(b"".join((self._line, block, connection.clock.fields, end, body)))
                 connection.exchange_ended(self)
                 return
-            if (
-                self.closing
-                and (length == UNKNOWN or length == size)  # noqa: SIM109 - without making a tuple
-                and size < _MOST_LENGTHS
-                and not flags & _OWN_FIELDS
-                and self.complete
-                and self.status not in BODILESS
-            ):  # the only answer of its connection
+            elif self.closing and size < _MOST_LENGTHS and not flags & _OWN_FIELDS:  # the only answer here
                 self.head = None
                 self.answered = self.ended = True
                 self.keep_alive = False
@@ -320,30 +308,15 @@ class Exchange:
         self._sent = 0
         block, length, flags = fields
         connection = self.connection
-        if flags & (OWN_DATE | OWN_SERVER):
-            clock = connection.clock
+        clock = connection.clock
+        if flags & _OWN_FIELDS:
             block += b"" if flags & OWN_SERVER else clock.server_field
             block += b"" if flags & OWN_DATE else clock.date_field
         else:
-            block += connection.clock.fields
+            block += clock.fields
         if length == UNKNOWN and not more and not self._trailers:
             length = size
-        if self.method == "HEAD" or self.status in BODILESS:
-            self._left = NO_BODY
-            if self.status == 204 or (not size and fields.length == UNKNOWN):
-                length = UNKNOWN  # an empty answer to HEAD says nothing about the length of GET's
-        elif length != UNKNOWN:
-            self._left = length
-        elif self.version == "1.1":
-            self._left = CHUNKED
-            self.events = _is_event_stream(block)
-            block += b"transfer-encoding: chunked\r\n"
-        else:
-            self._left = UNTIL_CLOSE
-            self.events = _is_event_stream(block)
-            self.keep_alive = False
-        if length != UNKNOWN:
-            block += b"content-length: %d\r\n" % length
+        block += self._choose_framing(fields, length, size)
         persistent = connection.persistent or connection.has_more()
         if not (persistent and self.keep_alive and self.complete) or flags & CLOSE:
             self.keep_alive = False
@@ -351,6 +324,24 @@ class Exchange:
         if self.version == "1.0":
             block += b"connection: keep-alive\r\n"
         return b"%b%b\r\n" % (self._line, block)
+
+    def _choose_framing(self, fields: Head, length: int, size: int) -> bytes:
+        """Decide how a body is framed of which `size` bytes are here; return the field that says so."""
+        if self.method == "HEAD" or self.status in BODILESS:
+            self._left = NO_BODY
+            if self.status == 204 or (not size and fields.length == UNKNOWN):
+                return b""  # an empty answer to HEAD says nothing about the length of GET's
+        elif length != UNKNOWN:
+            self._left = length
+        elif self.version == "1.1":
+            self._left = CHUNKED
+            self.events = _is_event_stream(fields.block)
+            return b"transfer-encoding: chunked\r\n"
+        else:
+            self._left = UNTIL_CLOSE
+            self.events = _is_event_stream(fields.block)
+            self.keep_alive = False
+        return b"" if length == UNKNOWN else b"content-length: %d\r\n" % length
 
     def _frame(self, body: Any, size: int, more: bool) -> Any:
         """Return a piece of the body as it goes over the wire."""

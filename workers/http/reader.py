@@ -247,7 +247,7 @@ class RequestReader:
         self._kept = None
         framing = None
         if length > 0 or (extras is not None and extras.chunked):
-            framing = BodyFraming(self._rules, length, keep_alive=keep_alive)
+            framing = BodyFraming(self._rules, length, keep_alive)
             if length > self._rules.max_body_size:
                 raise checks.too_long(self._rules)
         self._sink.on_request(method, target, version, fields, keep_alive, framing is not None, extras)

@@ -1,0 +1,15 @@
+"""How far a connection is."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Life(enum.Enum):
+    """How far a connection is."""
+
+    OPEN = "both sides may send"
+    HALF_CLOSED = "the client has ended its stream"
+    LINGERING = "this side has ended its stream, and reads what the client still sends"
+    CUT = "this side breaks it off"
+    CLOSED = "the transport is gone"
