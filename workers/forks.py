@@ -11,7 +11,6 @@ returns, yields or sends is the parent's to answer with, and the other requests 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import logging
 import os
@@ -23,6 +22,7 @@ from typing import NoReturn
 from greenlet import GreenletExit
 
 from hybrid.workers.contract.channel import Channel
+from hybrid.workers.tasks.cpython import queue_of
 
 _log = logging.getLogger("hybrid")
 forked = False
@@ -80,11 +80,11 @@ def _in_child() -> None:
 def abandon_turn(loop: asyncio.AbstractEventLoop) -> None:
     """In a forked child: what this turn of the loop was still to do is the worker's. Coming to it ends the process.
 
-    asyncio's loops keep it in `_ready`, which must not become shorter while a turn is under way. uvloop does not show
+    asyncio's loops keep it in a queue that must not become shorter while a turn is under way. uvloop does not show
     it, and its loop would go on in the child, over an epoll set of its own (uv_loop_fork): end it at the next chance.
     """
-    ready = getattr(loop, "_ready", None)
-    if isinstance(ready, collections.deque):
+    ready = queue_of(loop)
+    if ready is not None:
         _abandoned.extend(ready)
         for place in range(len(ready)):
             ready[place] = asyncio.Handle(leave, (), loop)
