@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from contextlib import nullcontext
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Self
 
 from hybrid.checking import CheckError, check
@@ -171,11 +171,19 @@ def _check_may_become_supervisor() -> None:
             "from another thread use the context manager, `with Supervisor(service):`"
         )
     asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
+    if asyncio is not None and _runs_a_loop(asyncio):
         raise RuntimeError(
             "run() must not be called inside a running asyncio loop, whose descriptors the workers would share; "
             "use the context manager, `with Supervisor(service):`, in a thread (asyncio.to_thread)"
         )
+
+
+def _runs_a_loop(asyncio: ModuleType) -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 __all__ = [

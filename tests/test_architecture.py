@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ OPENERS = {"loop", "start"}  # modules that may look into all rooms
 # the same for the workers; `body`, which is a worker's life from the seat to the exit code, looks into all
 ROOMS_OF_WORKERS = {
     "contract": set(),
-    "basis": {"contract"},
+    "basis": {"contract", "tasks"},
     "boot": {"basis", "contract"},
     "pollers": set(),
     "tasks": set(),
@@ -383,6 +384,151 @@ def test_every_room_has_a_forbidden_import_in_the_table() -> None:
 )
 def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
     assert not [item for item in imports_of(module, source) if why_forbidden(item)]
+
+
+# -- private names of asyncio: a new CPython breaks one file ---------------------------------------------------------
+
+PRIVATE_NAMES_ARE_IN = "hybrid.workers.tasks.cpython"
+PRIVATE_NAMES_OF_A_BASE = {
+    "hybrid.workers.hub.streams": "its reader *is* asyncio's: the methods of both use buffer, end and error",
+    "hybrid.workers.hub.writer": "its writer *is* asyncio's, whose methods ask it for transport, protocol and loop",
+}
+"""Subclasses whose state is that of their base in asyncio. Aliases would only give it a second name."""
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def _is_of_self(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def _names_in(tree: ast.AST) -> set[str]:
+    """Return the private names that a source text of asyncio defines, or looks for in the objects that it is given."""
+    found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    return {name for name in found if _is_private(name)}
+
+
+def _asyncio_sources() -> list[ast.Module]:
+    return [ast.parse(file.read_text()) for file in sorted(Path(asyncio.__file__).parent.glob("*.py"))]
+
+
+_ASYNCIO = _asyncio_sources()
+NAMES_OF_ASYNCIO = set().union(*map(_names_in, _ASYNCIO))
+CLASSES_OF_ASYNCIO = {node.name: node for tree in _ASYNCIO for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+def _names_of_class(name: str) -> set[str]:
+    """Return the private names that a class of asyncio and its bases give their instances."""
+    if name not in CLASSES_OF_ASYNCIO:
+        return set()
+    node = CLASSES_OF_ASYNCIO[name]
+    own = {item.attr for item in ast.walk(node) if isinstance(item, ast.Attribute) and _is_of_self(item.value)}
+    own |= {item.name for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)}
+    bases = (_names_of_class(ast.unparse(base).rpartition(".")[2]) for base in node.bases)
+    return {name for name in own if _is_private(name)}.union(*bases)
+
+
+def private_names_of_asyncio(source: str) -> Iterator[tuple[int, str]]:
+    """Give line and text of each private name of asyncio in a source text.
+
+    A name counts in an object that is not `self`, unless the module gives its own objects an attribute of that name; in
+    a string for `getattr` and its like; and in a subclass of a class of asyncio that has it.
+    """
+    tree = ast.parse(source)
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    own |= {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_of_self(node.value)
+    }
+    own |= {"_exit", "_getframe", "_children"}  # of `os`, `sys`, `multiprocessing.process`
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=value, attr=name) if name in NAMES_OF_ASYNCIO and not _is_of_self(value):
+                if name not in own or ast.unparse(value).startswith("asyncio"):
+                    yield node.lineno, ast.unparse(node)
+            case ast.ImportFrom(module=str(home), names=names) if _top(home) == "asyncio":
+                yield from ((node.lineno, alias.name) for alias in names if _is_private(alias.name))
+            case ast.Call(
+                func=ast.Name(id="getattr" | "setattr" | "hasattr" | "delattr"),
+                args=[_, ast.Constant(value=str(name)), *_],
+            ):
+                if name in NAMES_OF_ASYNCIO - own:
+                    yield node.lineno, name
+            case ast.Constant(value="_asyncio_future_blocking"):
+                yield node.lineno, str(node.value)
+            case ast.Attribute(attr="_asyncio_future_blocking"):
+                yield node.lineno, ast.unparse(node)
+            case ast.ClassDef(bases=bases):
+                inherited = set().union(
+                    *(_names_of_class(name.partition("[")[0]) for base in bases for name in _of_asyncio(base))
+                )
+                yield from _uses(node, inherited)
+
+
+def _of_asyncio(base: ast.expr) -> Iterator[str]:
+    home, _, name = ast.unparse(base).partition("[")[0].rpartition(".")
+    if home.startswith("asyncio"):
+        # `SelectorEventLoop` is another name of a class
+        yield name if _is_private(name) else getattr(asyncio, name).__name__
+
+
+def _uses(node: ast.ClassDef, names: set[str]) -> Iterator[tuple[int, str]]:
+    for item in ast.walk(node):
+        match item:
+            case ast.Attribute(value=value, attr=name) if name in names and _is_of_self(value):
+                yield item.lineno, f"self.{name}"
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if name in names:
+                yield item.lineno, f"def {name}"
+
+
+@pytest.mark.parametrize("module", MODULES.keys() - {PRIVATE_NAMES_ARE_IN} - PRIVATE_NAMES_OF_A_BASE.keys())
+def test_private_names_of_asyncio_are_in_one_module(module: str) -> None:
+    found = [f"{line}: {text}" for line, text in private_names_of_asyncio(MODULES[module].read_text())]
+    assert not found, f"of asyncio, and so for {PRIVATE_NAMES_ARE_IN}:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("module", [PRIVATE_NAMES_ARE_IN, *PRIVATE_NAMES_OF_A_BASE])
+def test_the_modules_with_private_names_of_asyncio_have_some(module: str) -> None:
+    assert list(private_names_of_asyncio(MODULES[module].read_text()))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from asyncio import _get_running_loop",
+        "from asyncio.events import _set_running_loop",
+        "asyncio.tasks._enter_task(loop, task)",
+        "ready = loop._ready",
+        "found = getattr(loop, '_ready', None)",
+        "waits_for._asyncio_future_blocking = False",
+        "self._asyncio_future_blocking = True",
+        "class Own:\n    __slots__ = ('_asyncio_future_blocking',)",
+        "class Loop(asyncio.SelectorEventLoop):\n    def _check_thread(self): ...",
+        "class Reader(asyncio.StreamReader):\n    def size(self): return len(self._buffer)",
+        "class Protocol(asyncio.StreamReaderProtocol):\n    def end(self): self._over.set_result(None)\n"
+        "protocol._client_connected_cb = None",
+    ],
+)
+def test_a_private_name_of_asyncio_is_found(source: str) -> None:
+    assert list(private_names_of_asyncio(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "os._exit(0)",
+        "class Own:\n    def __init__(self, loop):\n        self._loop = loop\ndef of(own): return own._loop",
+        "class Own(asyncio.Protocol):\n    def data_received(self, data): self._buffer += data",
+        "asyncio.get_running_loop()",
+    ],
+)
+def test_a_name_of_ours_is_not_taken_for_one_of_asyncio(source: str) -> None:
+    assert not list(private_names_of_asyncio(source))
 
 
 def test_there_is_no_cycle_of_modules() -> None:

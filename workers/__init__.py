@@ -8,6 +8,7 @@
     native_threads  which threads of C code a fork has again
     pollers/       select, poll and epoll behind one contract
     hub/           the event loop of ours: asyncio and greenlets on one thread
+    tasks/         tasks that are stepped at once, and the private names of asyncio
     loops/         the closed registry of the six loops
     interfaces/    the kinds of application
     http/          HTTP/1.1 and WebSocket

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 import traceback
-from asyncio import _get_running_loop
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from hybrid.workers.contract.scoreboard import ACTIVE
 from hybrid.workers.frames import forget_frames
 from hybrid.workers.incidents import Incidents
 from hybrid.workers.scoreboard import Heartbeat
+from hybrid.workers.tasks.cpython import running_loop
 
 _log = logging.getLogger("hybrid")
 
@@ -88,7 +88,7 @@ class Connections:
                 if self._open:
                     return False
         if not await lingering.wait_none(ends - time.monotonic()):  # they have had what time there was
-            lingering.end_all(_get_running_loop())
+            lingering.end_all(running_loop())
         return True
 
     def end_all(self) -> int:
@@ -98,7 +98,7 @@ class Connections:
         for connection in ending:
             if connection.end is not None:
                 connection.end()
-        lingering.end_all(_get_running_loop())
+        lingering.end_all(running_loop())
         return len(ending)
 
 

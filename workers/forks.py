@@ -13,7 +13,6 @@ Requests do not ask whether they run in such a child. The child has other method
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import logging
 import os
@@ -26,6 +25,7 @@ from typing import NoReturn
 from greenlet import GreenletExit
 
 from hybrid.workers.contract.channel import Channel
+from hybrid.workers.tasks.cpython import queue_of
 
 _log = logging.getLogger("hybrid")
 _ABSENT = object()
@@ -119,11 +119,11 @@ def _in_child() -> None:
 def abandon_turn(loop: asyncio.AbstractEventLoop) -> None:
     """In a forked child: what this turn of the loop was still to do is the worker's. Coming to it ends the process.
 
-    asyncio's loops keep it in `_ready`, which must not become shorter while a turn is under way. uvloop does not show
+    asyncio's loops keep it in a queue that must not become shorter while a turn is under way. uvloop does not show
     it, and its loop would go on in the child, over an epoll set of its own (uv_loop_fork): end it at the next chance.
     """
-    ready = getattr(loop, "_ready", None)
-    if isinstance(ready, collections.deque):
+    ready = queue_of(loop)
+    if ready is not None:
         _abandoned.extend(ready)
         for place in range(len(ready)):
             ready[place] = asyncio.Handle(leave, (), loop)

@@ -3,10 +3,17 @@
 settings        what can be set, as plain data
 site            what all connections of a worker share
 clock           the time of a worker in coarse steps, its Date header, the deadlines of its connections
-connection      one connection: how it begins, its deadlines, its end; the last of a chain of classes
-turns           ... whose turn it is to be answered, refusals in their place, back-pressure
-intake          ... from bytes to exchanges
-state           ... what it knows
+connection      one connection: its transport, and the path of a request through it
+life            how far a connection is
+deadlines       how long a connection waits for what, and what happens then
+answers         what has to wait for its turn: exchanges, refusals, reading and writing in balance
+reader          bytes in; requests, bodies, upgrades and refusals out. Without IO
+phases          the phases of a reader, as a table
+rules           the limits that a reader keeps
+partial_head    a head that comes in pieces
+body_framing    where a body ends
+repeated        the head of the request before, for a client that sends it again
+extras          what few requests say: an upgrade, 100-continue, the target in another form
 checks          what the header fields of a request say, or why it is refused
 chunks          the chunks of one request body: where it ends, and that its lines are right
 refusals        what is refused before an application sees it

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
@@ -16,6 +15,7 @@ from greenlet import GreenletExit
 
 from hybrid.workers.frames import without_own_frame
 from hybrid.workers.hub.parking import Parking
+from hybrid.workers.tasks.cpython import running_loop, set_running_loop
 
 _log = logging.getLogger("hybrid")
 Link = Callable[["Greenlet"], object]
@@ -44,7 +44,7 @@ class Greenlet(greenlet.greenlet):
         self._home = home
         self._call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (function, args, kwargs or {})
         self._report = report
-        self._hides_loop = _get_running_loop() is None  # as its parent does: see `pool`
+        self._hides_loop = running_loop() is None  # as its parent does: see `pool`
         self._links: list[Link] = []  # called by the loop after the end, in order
         self._ended = False
         self.value: Any = None
@@ -82,7 +82,7 @@ class Greenlet(greenlet.greenlet):
             raise RuntimeError("a greenlet runs once")
         (function, args, kwargs), self._call = self._call, None
         if self._hides_loop:
-            _set_running_loop(None)
+            set_running_loop(None)
         try:
             self.value = function(*args, **kwargs)
         except GreenletExit as exit_:
@@ -93,7 +93,7 @@ class Greenlet(greenlet.greenlet):
                 _log.error("greenlet %s failed", _name_of(function), exc_info=error)
         finally:
             if self._hides_loop and self._loop.is_running():
-                _set_running_loop(self._loop)
+                set_running_loop(self._loop)
             self._end()
             del self  # it keeps the error, and this frame called the one that raised it
 

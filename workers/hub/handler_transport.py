@@ -9,24 +9,18 @@ handler's reader, or to the protocol that is set. From there on all behaves as a
 from __future__ import annotations
 
 import asyncio
-import asyncio.constants
 from typing import IO, Any
 
 from hybrid.workers.hub.connection import Connection
 from hybrid.workers.hub.transport import StreamTransport, served
 from hybrid.workers.pollers.contract import READ
+from hybrid.workers.tasks.cpython import AcceptedTransport, adopt_reader
 
 _PIECE = 256 * 1024  # bytes read at once, as by asyncio
 
 
-class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
-    """Both halves of `asyncio.Transport`. Belongs to the loop's thread.
-
-    Of asyncio's mixin it uses nothing: `loop.sendfile` insists on it where it has to copy.
-    """
-
-    _start_tls_compatible = True
-    _sendfile_compatible = asyncio.constants._SendfileMode.TRY_NATIVE
+class HandlerTransport(StreamTransport, AcceptedTransport):
+    """Both halves of `asyncio.Transport`. Belongs to the loop's thread."""
 
     def __init__(self, connection: Connection, reader: Any) -> None:
         self._connection = connection
@@ -44,8 +38,8 @@ class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
         state = "closed" if connection.closed else "closing" if connection.closing else "open"
         return f"<{type(self).__name__} fd={connection.watch.fd} {state} bufsize={self.get_write_buffer_size()}>"
 
-    @property
-    def _protocol_paused(self) -> bool:
+    def is_paused(self) -> bool:
+        """Whether the protocol was told to write no more."""
         return self._connection.paused
 
     # -- the protocol ----------------------------------------------------------------------------------------------
@@ -54,8 +48,7 @@ class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
         """Return asyncio's protocol for the reader, which is the protocol of this transport unless another is set."""
         if self._streams_protocol is None:
             protocol: Any = asyncio.StreamReaderProtocol(self._reader, served, loop=self._connection.loop)
-            protocol._strong_reader = None
-            protocol._transport = self
+            adopt_reader(protocol, self)
             self._streams_protocol = protocol
             self._install(protocol)
             if self._connection.paused:
@@ -185,12 +178,12 @@ class HandlerTransport(StreamTransport, asyncio.transports._FlowControlMixin):
         else:
             protocol.data_received(data)
 
-    def _force_close(self, exc: Exception | None) -> None:
-        """Called by asyncio's TLS."""
-        if exc is None:
+    def break_off(self, error: Exception | None) -> None:
+        """End the connection at once, with `error` for the protocol if there is one."""
+        if error is None:
             self.abort()
         else:
-            self._connection.failed(exc)
+            self._connection.failed(error)
 
     # -- files -----------------------------------------------------------------------------------------------------
 

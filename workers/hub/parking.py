@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import _get_running_loop, _set_running_loop
 from typing import Any
 
 import greenlet
 
 from hybrid.workers.runtime import WOULD_BLOCK
+from hybrid.workers.tasks.cpython import running_loop, set_running_loop
 
 
 class Parking:
@@ -33,14 +33,14 @@ class Parking:
         Raises `TimeoutError` after `timeout` seconds, and whatever is thrown into the greenlet meanwhile (a kill).
         """
         alarm = None if timeout is None else self._loop.call_later(timeout, self.fail, TimeoutError("timed out"))
-        hidden = _get_running_loop() is None  # see `pool`
+        hidden = running_loop() is None  # see `pool`
         if hidden:
-            _set_running_loop(self._loop)
+            set_running_loop(self._loop)
         try:
             return self._home.switch()
         finally:
             if hidden:
-                _set_running_loop(None)
+                set_running_loop(None)
             self._woken = True
             if alarm is not None:
                 alarm.cancel()

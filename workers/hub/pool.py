@@ -16,11 +16,12 @@ import asyncio
 import collections
 import functools
 import logging
-from asyncio import _set_running_loop
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import greenlet
+
+from hybrid.workers.tasks.cpython import set_running_loop
 
 MOST_IDLE = 64  # parked carriers that are kept for later
 _DONE = object()  # what a carrier goes home with when nothing is left for it to do
@@ -85,7 +86,7 @@ class Pool:
         go_home = functools.partial(greenlet.greenlet.switch, self._home)  # gevent's hub has a switch without values
         while True:
             if loop is not None:
-                _set_running_loop(None)
+                set_running_loop(None)
             killed = False
             for job in rest:
                 me.gr_context = None
@@ -100,7 +101,7 @@ class Pool:
                 del job  # it would live until the next one comes, and so would its context
             self._job = me.gr_context = None
             if loop is not None and loop.is_running():  # not when a parked carrier is thrown away after the loop's end
-                _set_running_loop(loop)
+                set_running_loop(loop)
             if killed:  # whoever holds a reference may believe that it has ended; another one goes on with the rest
                 return None
             if len(idle) >= MOST_IDLE:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from threading import get_ident
 from typing import Any, NoReturn, TypeVar, cast
@@ -22,6 +21,7 @@ from hybrid.workers.hub.selector import HubSelector
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.runtime import Accepted, Listen, run_handler
 from hybrid.workers.scoreboard import Heartbeat
+from hybrid.workers.tasks.cpython import running_loop, set_running_loop
 
 T = TypeVar("T")
 OpenStreams = Callable[["HubRuntime", Accepted, Callable[[], None]], Awaitable[tuple[Any, Any]]]
@@ -88,13 +88,13 @@ class HubRuntime:
         self._pool.carry((job,))
 
     def _go_home_from_hiding(self) -> Any:
-        if _get_running_loop() is not None:
+        if running_loop() is not None:
             return self.home.switch()
-        _set_running_loop(self.loop)
+        set_running_loop(self.loop)
         try:
             return self.home.switch()
         finally:
-            _set_running_loop(None)
+            set_running_loop(None)
 
     def parking(self) -> Parking:
         """Return what the calling greenlet can wait with."""

@@ -4,9 +4,8 @@ A handler's task is an ordinary `asyncio.Task`, but waking one through the futur
 more than the rest of the loop together (0.9 us of 1.9, measured). So the task runs this object instead of the
 handler's coroutine directly. When the handler waits for its socket, the task is given one long-lived awaitable, the
 *gate* (this object too). When the socket is readable, the poller's callback sends the handler its next turn right
-away, in the task's context and as the loop's current task (`asyncio._enter_task`, which the asyncio documentation
-offers in "Extending"). When the handler waits for anything else, returns, raises, or is cancelled, the gate opens and
-the task goes on as any task would.
+away, in the task's context and as the loop's current task. When the handler waits for anything else, returns, raises,
+or is cancelled, the gate opens and the task goes on as any task would.
 
     the task is ...    the handler waits for ...    who steps the handler
     parked at the gate its socket                   the poller, by `_advance`
@@ -26,9 +25,9 @@ from typing import Any
 
 from hybrid.workers.hub.futures import Readiness
 from hybrid.workers.pollers.contract import READ
-
-_enter_task: Callable[[Any, Any], None] = asyncio.tasks._enter_task
-_leave_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task
+from hybrid.workers.tasks import cpython
+from hybrid.workers.tasks.cpython import enter_task, leave_task
+from hybrid.workers.tasks.parked import Failed, Parked, Wakeup, cancel_awaited, cancellation
 
 
 def create_task(
@@ -43,37 +42,27 @@ def create_task(
     return task
 
 
-def begin_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """As `create_task`, and where no task is running, give it its first turn now: it may be done when this returns.
+begin_task = partial(cpython.begin_task, create_task)
+"""As `create_task`, and where no task is running, give the task its first turn now: it may be done when this returns.
 
-    A connection that has just been accepted is read before the loop turns to others, who may take long.
-    """
-    task = create_task(loop, coroutine)
-    if asyncio.current_task(loop) is None:
-        ready: Any = loop._ready  # type: ignore[attr-defined]  # the queue of asyncio.BaseEventLoop
-        # The last entry is the task's first step, unless a task factory has begun the task already or queued more.
-        if ready and getattr(ready[-1]._callback, "__self__", None) is task:
-            ready.pop()._run()
-    return task
+A connection that has just been accepted is read before the loop turns to others, who may take long.
+"""
 
 
-class Stepper(Coroutine[Any, Any, Any]):
+class Stepper(Parked, Coroutine[Any, Any, Any]):
     """Two roles that share their state: the coroutine of the task, and the gate that the task waits at."""
 
     __slots__ = (
-        "_asyncio_future_blocking",
         "_context",
         "_coroutine",
         "_ended",
         "_failure",
-        "_loop",
         "_next",
         "_opened",
         "_parked",
         "_resume",
         "_send",
         "_wakeup",
-        "result",
         "task",
     )
 
@@ -84,13 +73,12 @@ class Stepper(Coroutine[Any, Any, Any]):
         self._send = coroutine.send
         self._resume: Callable[[], object] = tuple  # calls `_advance` in that context
         self._parked: Readiness | None = None  # what the handler waits for while the task is at the gate
-        self._wakeup: Callable[[Stepper], object] | None = None  # the task's own; set while it is at the gate
+        self._wakeup: Wakeup | None = None  # the task's own; set while it is at the gate
         self._opened = False  # the gate has opened, and the task has not yet asked what for:
         self._next: Any = None  # ... a future the handler waits for now, or
         self._ended: BaseException | None = None  # ... how it ended: StopIteration with its result, or its error
         self._failure: BaseException | None = None  # to be raised in the handler: CancelledError, or why it cannot wait
-        self._asyncio_future_blocking = False
-        self.result: Callable[[], object] = tuple  # see `futures.Readiness`
+        self.blocking = False
         self.task: asyncio.Task[Any] | None = None
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
@@ -99,15 +87,15 @@ class Stepper(Coroutine[Any, Any, Any]):
         """The socket is readable: give the handler its turn. Called by the poller, in the task's context."""
         self._parked = None
         loop, task = self._loop, self.task
-        _enter_task(loop, task)
+        enter_task(loop, task)
         try:
             waits_for = self._send(None)
         except BaseException as error:  # noqa: BLE001 - raised again by `send`, to the task
-            _leave_task(loop, task)
+            leave_task(loop, task)
             del task  # see `_end`
             self._end(error)
             return
-        _leave_task(loop, task)
+        leave_task(loop, task)
         if type(waits_for) is Readiness and self._failure is None:
             watch = waits_for.watch
             watch.on_readable = self._resume
@@ -119,7 +107,7 @@ class Stepper(Coroutine[Any, Any, Any]):
 
     # -- the gate, as the task's future --------------------------------------------------------------------------
 
-    def add_done_callback(self, wakeup: Callable[[Stepper], object], *, context: contextvars.Context) -> None:
+    def add_done_callback(self, wakeup: Wakeup, *, context: contextvars.Context) -> None:
         """Called by the task when it begins to wait at the gate: from here on the poller steps the handler."""
         self._wakeup = wakeup
         if context is not self._context:
@@ -133,7 +121,7 @@ class Stepper(Coroutine[Any, Any, Any]):
         """Called by `Task.cancel` while the task is at the gate; False if it is not, or was cancelled already."""
         if self._wakeup is None or self._failure is not None:
             return False
-        self._fail(asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg))
+        self._fail(cancellation(msg))
         return True
 
     def _arm(self, readiness: Readiness) -> None:
@@ -159,11 +147,9 @@ class Stepper(Coroutine[Any, Any, Any]):
             self._arm(waits_for)
             return
         failure = self._failure
-        waits_for_future = getattr(waits_for, "_asyncio_future_blocking", None) is True
-        cancelled = isinstance(failure, asyncio.CancelledError) and type(waits_for) is not Readiness
-        # as the task does it: cancel what is waited for; if that agrees, it will wake the task with the error
-        if failure is not None and cancelled and waits_for_future and waits_for.cancel(*failure.args):
-            self._failure = None
+        if isinstance(failure, asyncio.CancelledError) and type(waits_for) is not Readiness:
+            # the failure is gone where that wakes the task with it
+            self._failure = None if cancel_awaited(waits_for, failure) else failure
         del failure  # see `_end`
         self._next = waits_for
         self._open()
@@ -188,23 +174,17 @@ class Stepper(Coroutine[Any, Any, Any]):
     def _open(self) -> None:
         """Let the task go on. Runs in the task's context."""
         wakeup, self._wakeup = self._wakeup, None
-        self._opened = True
-        if self._failure is not None:
-            self.result = self._raise
+        told: Stepper | Failed = self
+        if self._failure is None:
+            self._opened = True
+        else:
+            told = Failed(self._failure)
+            self._failure = self._next = None
         if wakeup is not None:
             try:
-                wakeup(self)
+                wakeup(told)
             finally:
                 del wakeup  # it holds the task; see `_end`
-
-    def _raise(self) -> None:
-        failure, self._failure, self.result = self._failure, None, tuple
-        self._opened, self._next = False, None
-        try:
-            if failure is not None:
-                raise failure
-        finally:
-            del failure  # see `_end`
 
     # -- the task's coroutine ------------------------------------------------------------------------------------
 
@@ -248,7 +228,7 @@ class Stepper(Coroutine[Any, Any, Any]):
         if type(waits_for) is not Readiness:
             return waits_for
         self._parked = waits_for
-        self._asyncio_future_blocking = True
+        self.blocking = True
         return self
 
     def _release(self) -> None:

@@ -18,6 +18,4 @@ runners         where WSGI requests run: greenlets or threads
 asgi            one request to an ASGI application
 asgi_websocket  one WebSocket of an ASGI application
 lifespan        ASGI's start-up and shutdown events
-request_tasks   tasks for requests, used again by those that never wait
-gate            where a coroutine waits for the next thing to happen
 """

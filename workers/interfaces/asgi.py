@@ -7,10 +7,8 @@ Specification: https://asgi.readthedocs.io/en/latest/specs/www.html. Lifespan is
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
-import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -22,7 +20,8 @@ from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import PERCENT, AnswerError, ClientGoneError, Exchange, is_departure
 from hybrid.workers.http.repeated import Likeness, Template
-from hybrid.workers.interfaces.request_tasks import NAME, RequestTask
+from hybrid.workers.tasks.cpython import mark_coroutine_function
+from hybrid.workers.tasks.request_tasks import NAME, RequestTask
 
 if TYPE_CHECKING:
     from hybrid.workers.http.forwarded import Forwarded
@@ -55,13 +54,6 @@ SPEC_VERSION = "2.5"
 """Of the specification of HTTP and WebSocket messages that is followed here."""
 MESSAGES = frozenset({"http.response.start", "http.response.body", PATHSEND, *EXTENSIONS})
 Message = MutableMapping[str, Any]
-
-
-def mark_coroutine_function(function: Any) -> None:
-    """Let `function`, which returns awaitables, pass for a coroutine function: asgiref asks and warns otherwise."""
-    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
-    if sys.version_info >= (3, 12):
-        inspect.markcoroutinefunction(function)
 
 
 def locate(scope: dict[str, Any], target: bytes, root_path: str) -> None:

@@ -18,7 +18,7 @@ from hybrid.workers.http.conversation import ENDING, INTERNAL_ERROR, NORMAL, UNA
 from hybrid.workers.http.exchange import AnswerError, ClientGoneError, is_departure
 from hybrid.workers.http.websocket import ABNORMAL
 from hybrid.workers.interfaces.asgi import SPEC_VERSION, Message, believe, locate, not_final, own_tls
-from hybrid.workers.interfaces.gate import Gate
+from hybrid.workers.tasks.parked import Gate
 
 _OWN_FIELDS = frozenset({b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"})
 _log = logging.getLogger("hybrid")

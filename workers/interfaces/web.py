@@ -21,13 +21,13 @@ from hybrid.workers.interfaces.adapter import Adapter
 from hybrid.workers.interfaces.asgi import EXTENSIONS, PATHSEND, SPEC_VERSION, AsgiExchange
 from hybrid.workers.interfaces.greetings import Greetings
 from hybrid.workers.interfaces.lifespan import Lifespan
-from hybrid.workers.interfaces.request_tasks import RequestTasks
 from hybrid.workers.interfaces.runners import GreenletRunner, Runner, ThreadRunner
 from hybrid.workers.interfaces.wsgi import WsgiExchange
 from hybrid.workers.interfaces.wsgi_file import FileWrapper
 from hybrid.workers.interfaces.wsgi_input import EMPTY, Nowhere
 from hybrid.workers.interfaces.wsgi_socket import MOST, SocketExchange, SocketService
 from hybrid.workers.runtime import Accepted, Runtime
+from hybrid.workers.tasks.request_tasks import RequestTasks
 
 if TYPE_CHECKING:
     from hybrid.workers.http.access import AccessLog

@@ -13,7 +13,6 @@ import contextvars
 import inspect
 import selectors
 import socket
-from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from time import monotonic
 from typing import Any, TypeVar, TypeVarTuple, Unpack, cast
@@ -33,6 +32,7 @@ from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.registrations import Registrations
 from hybrid.workers.runtime import WOULD_BLOCK, Accepted, Listen, run_handler
 from hybrid.workers.scoreboard import Heartbeat
+from hybrid.workers.tasks.cpython import UncheckedLoop, running_loop, set_running_loop
 
 _FIRST, _LAST = 2, -2  # EV_MAXPRI and EV_MINPRI of libev
 T = TypeVar("T")
@@ -74,8 +74,8 @@ class GeventSelector(Registrations):
         self._resting.clear()
         # asyncio keeps the running loop per thread: to the other greenlets, which run now, there is none, else asgiref
         # and Django would refuse to work "in an async context"
-        running = _get_running_loop()
-        _set_running_loop(None)
+        running = running_loop()
+        set_running_loop(None)
         if self._abandoned:  # in the greenlet that forked
             forks.leave()
         try:
@@ -86,7 +86,7 @@ class GeventSelector(Registrations):
             while self._is_abandoned():
                 gevent.sleep(3600)
         finally:
-            _set_running_loop(running)
+            set_running_loop(running)
         self._something.clear()
         fired, self._fired = self._fired, {}
         return [(key, mask & key.events) for fd, mask in fired.items() if (key := self._keys.get(fd)) is not None]
@@ -136,8 +136,11 @@ class GeventSelector(Registrations):
             self._something.set()
 
 
-class GeventLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop over gevent. What another greenlet schedules on it wakes it, so futures work across greenlets."""
+class GeventLoop(UncheckedLoop):
+    """An asyncio loop over gevent. What another greenlet schedules on it wakes it, so futures work across greenlets.
+
+    Unchecked, because gevent's `get_ident` tells greenlets apart, and all of them may call.
+    """
 
     def __init__(self) -> None:
         self._gevent_selector = GeventSelector()
@@ -147,9 +150,6 @@ class GeventLoop(asyncio.SelectorEventLoop):
     def abandon(self) -> None:
         """See `GeventSelector.abandon`."""
         self._gevent_selector.abandon()
-
-    def _check_thread(self) -> None:
-        """Skip asyncio's check in debug mode: gevent's `get_ident` tells greenlets apart, and all of them may call."""
 
     def run_forever(self) -> None:
         """Run until stopped; remembers in which greenlet."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from hybrid.workers.fairness import Turn, turn_of
 from hybrid.workers.hub.transport import served
 from hybrid.workers.runtime import Accepted, Runtime, TellingSocket
+from hybrid.workers.tasks.cpython import serve_by
 
 T = TypeVar("T")
 LIMIT = 64 * 1024  # bytes; asyncio's default
@@ -123,7 +124,7 @@ async def open_streams(
     except BaseException:
         sock.close()
         raise
-    protocol._client_connected_cb = served
+    serve_by(protocol, served)
     sock.serves(transport)
     # `protocol` holds the only strong reference to itself through the transport: StreamReaderProtocol refers to the
     # reader weakly, so the reader must stay referenced by the handler, as with asyncio.open_connection

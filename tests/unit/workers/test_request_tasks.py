@@ -20,7 +20,7 @@ from support.hub import run_on, turns
 from support.loops import LOOPS
 
 from hybrid.workers.frames import forget_frames
-from hybrid.workers.interfaces.request_tasks import NAME, RequestTasks
+from hybrid.workers.tasks.request_tasks import NAME, RequestTasks
 
 VALUE: contextvars.ContextVar[object] = contextvars.ContextVar("VALUE")
 PLACES = [loop for loop in ("epoll", "asyncio", "uvloop") if loop in LOOPS]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support.http import in_callback
 
-from hybrid.workers.interfaces.gate import Gate
-from hybrid.workers.interfaces.request_tasks import RequestTasks
+from hybrid.workers.tasks.parked import Gate
+from hybrid.workers.tasks.request_tasks import RequestTasks
 
 
 def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -22,12 +22,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import weakref
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from sys import getrefcount
 from typing import Any
 
-_enter_task: Callable[[Any, Any], None] = asyncio.tasks._enter_task
-_leave_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task
+from hybrid.workers.tasks.cpython import OpenTask, do_not_wait_for, enter_task, leave_task
+from hybrid.workers.tasks.parked import Failed, Parked, Wakeup, cancel_awaited, cancellation
+
 _weak_references = weakref.getweakrefcount
 _NOTHING: Any = object()
 NAME = "request"
@@ -55,16 +56,16 @@ class RequestTasks:
         host = self._spare
         if host is None or (host.wakeup is None and _is_cancelled(host.task)):
             self._spare = host = Host(self, self._loop, self._pristine.copy())
-        task: asyncio.Task[None] = host.task
+        task: OpenTask = host.task
         host.coroutine = coroutine
         loop = self._loop
         references = getrefcount(task)
         weak_references = _weak_references(task)
-        _enter_task(loop, task)
+        enter_task(loop, task)
         try:
             waits_for = host.context.run(coroutine.send, None)
         except StopIteration:
-            _leave_task(loop, task)
+            leave_task(loop, task)
             host.coroutine = None
             if (
                 getrefcount(task) != references  # a reference is kept
@@ -73,18 +74,18 @@ class RequestTasks:
                 or task.get_name() is not NAME
                 or host.cancelled is not None
                 or (self._differs(host.context) if self._has_values else host.context != self._pristine)
-                or task._callbacks  # its end is waited for
+                or task.callbacks  # its end is waited for
                 or (host.wakeup is None and _is_cancelled(task))
             ):
                 host.retire()
             return None
         except BaseException as error:
-            _leave_task(loop, task)
+            leave_task(loop, task)
             host.retire()
             if isinstance(error, asyncio.CancelledError):
                 return None
             raise
-        _leave_task(loop, task)
+        leave_task(loop, task)
         self._spare = None
         host.carry_on(waits_for)
         return task
@@ -112,7 +113,7 @@ class RequestTasks:
         )
 
 
-class RequestTask(asyncio.Task[None]):
+class RequestTask(OpenTask):
     """The task of a request. It tells its host when it is given an attribute, which nothing else shows.
 
     A task of asyncio takes attributes, but has no `__dict__` to look at.
@@ -127,14 +128,13 @@ class RequestTask(asyncio.Task[None]):
         super().__setattr__(name, value)
 
 
-class Host(Coroutine[Any, Any, None]):
+class Host(Parked, Coroutine[Any, Any, None]):
     """The coroutine of a spare task, and the gate at which it is parked; later a mere shell around a request's."""
 
     __slots__ = (
         "__name__",
         "__qualname__",
-        "_asyncio_future_blocking",
-        "_loop",
+        "_failed",
         "_over",
         "_tasks",
         "_waits_for",
@@ -142,7 +142,6 @@ class Host(Coroutine[Any, Any, None]):
         "context",
         "coroutine",
         "marked",
-        "result",
         "task",
         "wakeup",
     )
@@ -156,12 +155,14 @@ class Host(Coroutine[Any, Any, None]):
         self._waits_for: Any = _NOTHING  # what the first step of the request waits for; the task has not seen it yet
         self.marked = False
         """Whether the task was given an attribute."""
-        self.wakeup: Callable[[Any], object] | None = None
+        self.wakeup: Wakeup | None = None
         """The task's own; set while it is at the gate, which a new task reaches in the loop's next turn."""
         self._over = False
         self.__name__ = self.__qualname__ = NAME
-        self._asyncio_future_blocking = False
-        self.result: Callable[[], object] = tuple  # what the task asks when it is woken; the value is dropped
+        self.blocking = False
+        self._failed: Failed | None = (
+            None  # what the task is woken with if nothing ran in its name when it was cancelled
+        )
         self.task: Any = RequestTask(self, loop=loop, context=context, name=NAME)
         """The task while it is spare, then None: task and host would hold each other until a collection."""
 
@@ -171,7 +172,7 @@ class Host(Coroutine[Any, Any, None]):
         self.__name__ = getattr(self.coroutine, "__name__", NAME)
         self.__qualname__ = getattr(self.coroutine, "__qualname__", NAME)
         # not by way of a variable, see `throw`
-        if self.cancelled is not None and _cancel(waits_for, self.cancelled):
+        if self.cancelled is not None and cancel_awaited(waits_for, self.cancelled):
             self.cancelled = None
         self._waits_for = waits_for
         self.task = None
@@ -189,7 +190,7 @@ class Host(Coroutine[Any, Any, None]):
     def _open(self) -> None:
         wakeup, self.wakeup = self.wakeup, None
         if wakeup is not None:
-            self.context.run(wakeup, self)
+            self.context.run(wakeup, self._failed or self)
 
     # -- the coroutine of the task -----------------------------------------------------------------------------------
 
@@ -202,8 +203,7 @@ class Host(Coroutine[Any, Any, None]):
             self._waits_for = _NOTHING
             if self.cancelled is not None:
                 cancelled, self.cancelled = self.cancelled, None
-                if getattr(waits_for, "_asyncio_future_blocking", None):
-                    waits_for._asyncio_future_blocking = False
+                do_not_wait_for(waits_for)
                 assert self.coroutine is not None
                 try:
                     return self.coroutine.throw(cancelled)
@@ -211,7 +211,7 @@ class Host(Coroutine[Any, Any, None]):
                     del cancelled  # see `throw`
             return waits_for
         if self.coroutine is None:
-            self._asyncio_future_blocking = True
+            self.blocking = True
             return self
         return self.coroutine.send(value)
 
@@ -226,10 +226,9 @@ class Host(Coroutine[Any, Any, None]):
                 del error  # its traceback holds this frame
         waits_for, self._waits_for = self._waits_for, _NOTHING
         if waits_for is not _NOTHING:  # a new task, cancelled before it has seen what its request waits for
-            if isinstance(error[0], asyncio.CancelledError) and _cancel(waits_for, error[0]):
+            if isinstance(error[0], asyncio.CancelledError) and cancel_awaited(waits_for, error[0]):
                 return waits_for
-            if getattr(waits_for, "_asyncio_future_blocking", None):
-                waits_for._asyncio_future_blocking = False
+            do_not_wait_for(waits_for)
         try:
             return self.coroutine.throw(*error)
         finally:
@@ -249,7 +248,7 @@ class Host(Coroutine[Any, Any, None]):
 
     # -- the gate, as the task's future -------------------------------------------------------------------------------
 
-    def add_done_callback(self, wakeup: Callable[[Any], object], *, context: contextvars.Context) -> None:
+    def add_done_callback(self, wakeup: Wakeup, *, context: contextvars.Context) -> None:
         """Called by the task when it begins to wait at the gate."""
         self.wakeup = wakeup
 
@@ -257,22 +256,13 @@ class Host(Coroutine[Any, Any, None]):
         """Called by `Task.cancel` while the task is at the gate."""
         if self.wakeup is None:
             return False
-        if self.cancelled is None:
-            self.cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         if self.coroutine is None:  # nothing runs in its name: all tasks are being cancelled
             self._tasks.drop(self)
-            self.result = self._raise_cancelled
+            self._failed = self._failed or Failed(cancellation(msg))
             self._loop.call_soon(self._open)
+        elif self.cancelled is None:
+            self.cancelled = cancellation(msg)
         return True
-
-    def _raise_cancelled(self) -> None:
-        error = self.cancelled or asyncio.CancelledError()
-        self.cancelled = None
-        self.result = tuple  # a method of its own would keep it until a collection
-        try:
-            raise error
-        finally:
-            del error  # its traceback holds this frame
 
     # -- what anyio and debuggers ask a coroutine: the answers are the request's. No __getattr__: it would make every
     # other attribute slow.
@@ -310,11 +300,4 @@ class Host(Coroutine[Any, Any, None]):
 
 def _is_cancelled(task: Any) -> bool:
     """Whether the first step of a new task will find that it was cancelled; `uncancel` alone does not undo that."""
-    return bool(task.cancelling() or task._must_cancel)
-
-
-def _cancel(waits_for: Any, error: asyncio.CancelledError) -> bool:
-    """Cancel what a request waits for, as its task would do itself; tell whether that wakes it with the error."""
-    if getattr(waits_for, "_asyncio_future_blocking", None) is not True:
-        return False
-    return bool(waits_for.cancel(*error.args))
+    return bool(task.cancelling() or task.must_cancel)
