@@ -139,11 +139,11 @@ class HttpConnection:
                 if partial is not None:
                     deadlines.await_head(self, partial)
         elif not current.started:
-            if answers is not None and answers.has_more():
-                answers.advance()
-            else:  # nearly always
+            if answers is None or not (answers.queue or answers.refusal is not None):  # nearly always
                 current.started = True
                 current.start()
+            else:
+                answers.advance()
 
     def on_request(
         self,
@@ -163,8 +163,11 @@ class HttpConnection:
             site.heartbeat.counts_last_request()
         if self.reader.served >= site.rules.max_requests:
             self.persistent = False
-        make = site.make_exchange if extras is None else self._maker(extras)
-        exchange = make(self, method, target, version, fields, keep_alive)
+        if extras is None:
+            exchange = site.make_exchange(self, method, target, version, fields, keep_alive)
+        else:
+            exchange = self._special(method, target, version, fields, keep_alive, extras)
+            exchange.continues = has_body and extras.continues
         if method != "HEAD":
             if not keep_alive:
                 exchange.closing = True
@@ -173,15 +176,14 @@ class HttpConnection:
         if self.believes:
             self.reader.forget()  # the fields that the application gets are not those that were sent
             site.believe(exchange)
-        if extras is not None:
-            exchange.continues = extras.continues and has_body
-            exchange.sent_target = extras.sent_target or target
+        answers = self.answers
         if has_body:
             exchange.body = deque()
-            (self.answers or self.own_answers()).receiving = exchange
+            answers = answers or self.own_answers()
+            answers.receiving = exchange
         else:
             exchange.complete = True
-        if self.answers is None and self.current is None:
+        if self.current is None and (answers is None or not (answers.queue or self.paused)):
             self.deadline = NEVER
             self.current = exchange
         else:
@@ -196,25 +198,35 @@ class HttpConnection:
             return
         self.current = None
         answers = self.answers
-        has_more = answers is not None and answers.has_more()
-        if not (exchange.keep_alive and (self.persistent or has_more)):
-            if answers is None and exchange.complete and not self.reader.surplus:
+        if answers is not None and (answers.queue or answers.refusal is not None):
+            if exchange.keep_alive:
+                answers.advance_soon()
+            else:
+                self._close(exchange, answers)
+        elif not (exchange.keep_alive and self.persistent):
+            if exchange.complete and not self.reader.surplus:
                 self.close()
             else:
-                self._close(exchange)
-        elif answers is not None and has_more:
-            answers.advance_soon()
+                self.linger()
         elif not self.paused:  # else `resume_writing` sees to it
             self.deadline = self.clock.now + site.keep_alive_timeout
             self._awaited = self.reader.repeated
-            if answers is not None:
+            if answers is not None and not answers.is_reading:
                 answers.resume_reading()
 
     # -- requests, as the reader tells of them -----------------------------------------------------------------------
 
-    def _maker(self, extras: Extras) -> Callable[..., Exchange]:
-        site = self.site
-        return site.make_websocket if extras.websocket and site.make_websocket is not None else site.make_exchange
+    def _special(
+        self, method: str, target: bytes, version: str, fields: Fields, keep_alive: bool, extras: Extras
+    ) -> Exchange:
+        """Return the exchange of a request that says more than most."""
+        make = self.site.make_exchange
+        if extras.websocket and self.site.make_websocket is not None:
+            make = self.site.make_websocket
+        exchange = make(self, method, target, version, fields, keep_alive)
+        if extras.sent_target is not None:
+            exchange.sent_target = extras.sent_target
+        return exchange
 
     def on_body(self, data: bytes) -> None:
         """Called by the reader."""
@@ -420,12 +432,10 @@ class HttpConnection:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def _close(self, exchange: Exchange) -> None:
-        """Close after the last answer."""
-        answers = self.answers
-        if answers is not None:
-            answers.queue.clear()
-        if exchange.complete and not self.reader.surplus and (answers is None or answers.refusal is None):
+    def _close(self, exchange: Exchange, answers: Answers) -> None:
+        """Close after this answer, although others wait."""
+        answers.queue.clear()
+        if exchange.complete and not self.reader.surplus and answers.refusal is None:
             self.close()
         else:
             self.linger()
