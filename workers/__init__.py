@@ -28,7 +28,7 @@
     application    what is to be served, as plain data
     target         loads it
     identity       which worker serves it
-    runtime        what handlers stand on: the loop and greenlets of the calling thread
+    runtime        what handlers stand on, in three roles: greenlets, transports, the life of the loop
     green          the functions of that for application code
     registrations  the bookkeeping of a selector, for the hub and for gevent
     forks          what a process gives up that a handler forks

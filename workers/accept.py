@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import logging
 import socket
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 
 from hybrid.workers.addresses import serves_both, unmapped
 from hybrid.workers.connections import Connections
-from hybrid.workers.runtime import Accepted, Listen
+from hybrid.workers.runtime import Accepted, Listen, polled_by
 
 RETRY = 0.5  # seconds between tries while the process or the system is out of descriptors or memory
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -39,7 +38,7 @@ class Acceptor:
         listen: Listen | None = None,
         broken: Callable[[str], object] | None = None,
     ) -> None:
-        """`capacity`: connections of the worker at a time, 0: no limit. `listen`: see `Runtime.listen`.
+        """`capacity`: connections of the worker at a time, 0: no limit. `listen`: see `Transports`.
 
         `broken` is called once, with the reason, if the listener fails for good. The default logs it.
         """
@@ -49,7 +48,7 @@ class Acceptor:
         self._connections = connections
         self._capacity = capacity
         self._wanted = False
-        self._listen = listen or self._add_reader
+        self._listen = listen or polled_by(loop)
         self._broken = broken or _log_broken
         self._end: Callable[[], object] | None = None  # ends the polling; None: there is none
         self._exhausted = False  # out of descriptors or memory, and logged
@@ -84,10 +83,6 @@ class Acceptor:
     def _poll(self) -> None:
         if self._wanted and self._end is None and not self._full():
             self._end = self._listen(self._listener.fileno(), self._accept_one)
-
-    def _add_reader(self, fd: int, callback: Callable[[], object]) -> Callable[[], object]:
-        self._loop.add_reader(fd, callback)
-        return functools.partial(self._loop.remove_reader, fd)
 
     def _rest(self) -> None:
         if self._retry is not None:

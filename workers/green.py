@@ -15,12 +15,12 @@ from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import run as run_loop
 
 if TYPE_CHECKING:
-    from hybrid.workers.runtime import GreenletLike, Runtime
+    from hybrid.workers.runtime import GreenletLike, Greenlets, Runtime
 
 T = TypeVar("T")
 
 
-def _current() -> Runtime:
+def _current() -> Greenlets:
     from hybrid.workers.runtime import current  # imports greenlet: not before a loop is in use
 
     return current()

@@ -12,7 +12,8 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import greenlet
 
@@ -20,6 +21,9 @@ from hybrid.workers import lingering
 from hybrid.workers.fairness import Turn
 from hybrid.workers.hub.pool import Job
 from hybrid.workers.scoreboard import Heartbeat
+
+if TYPE_CHECKING:
+    import ssl
 
 T = TypeVar("T")
 WOULD_BLOCK = (
@@ -180,17 +184,41 @@ Raises `OSError` where the loop cannot poll the descriptor.
 """
 
 
-class Runtime(Protocol):
-    """One event loop and the greenlets on it. `hub.runtime` and `loops.gevent_loop` implement it."""
+def polled_by(loop: asyncio.AbstractEventLoop) -> Listen:
+    """Return how any loop polls a listening socket: by `add_reader`."""
 
-    name: str
-    """The loop's name in the registry."""
+    def listen(fd: int, callback: Callable[[], object]) -> Callable[[], object]:
+        loop.add_reader(fd, callback)
+        return partial(loop.remove_reader, fd)
+
+    return listen
+
+
+class OpenTransport(Protocol):
+    """Gives an accepted connection to a protocol of ours."""
+
+    def __call__(
+        self,
+        protocol: Any,
+        accepted: Accepted,
+        closed: Callable[[], None],
+        tls: ssl.SSLContext | None = None,
+        tls_timeout: float = 60.0,
+    ) -> Callable[[], object]:
+        """Return what ends the connection early. `closed()` is called once. Called from the loop.
+
+        `tls_timeout` are the seconds of a TLS handshake. A connection that ends before it is forgotten.
+        """
+        ...
+
+
+class Greenlets(Protocol):
+    """The role for code that waits: greenlets on the loop of their thread, and the bridges to coroutines."""
+
     loop: asyncio.AbstractEventLoop
     """The asyncio loop that coroutines run on."""
     turn: Turn
     """Tells a greenlet that never waits when to call `give_way`."""
-    listen: Listen | None
-    """The loop's own way to poll a listening socket; None: `add_reader`."""
 
     def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> GreenletLike:
         """Start a greenlet soon and return it. Does not block."""
@@ -254,20 +282,24 @@ class Runtime(Protocol):
         """Return what the calling greenlet can wait with, once."""
         ...
 
-    def open_transport(
-        self,
-        protocol: Any,
-        accepted: Accepted,
-        closed: Callable[[], None],
-        tls: Any = None,
-        tls_timeout: float = 60.0,
-        steps_tasks: bool = True,
-    ) -> Callable[[], object]:
-        """Give an accepted connection to a protocol of ours on the leanest transport of the loop. Called from the loop.
+    def kill(self, started: Any) -> None:
+        """Raise GreenletExit in a greenlet that `start_handler` or `spawn` returned. Does not block."""
+        ...
 
-        `closed()` is called once; what is returned ends the connection early. `tls` is an `ssl.SSLContext`,
-        `tls_timeout` the seconds of its handshake. `steps_tasks` tells whether the protocol's methods use asyncio in
-        ways that only the greenlet which runs the loop may, such as stepping its tasks.
+
+class Transports(Protocol):
+    """The role for interfaces: how the loop takes connections, and over what it serves them."""
+
+    loop: asyncio.AbstractEventLoop
+    """The asyncio loop that coroutines run on."""
+    listen: Listen
+    """The loop's own way to poll a listening socket."""
+
+    def opener(self, steps_tasks: bool = True) -> OpenTransport:
+        """Return what opens the leanest transport of the loop for protocols of one kind.
+
+        `steps_tasks` tells whether their methods use asyncio in ways that only the greenlet which runs the loop may,
+        such as stepping its tasks.
         """
         ...
 
@@ -278,6 +310,15 @@ class Runtime(Protocol):
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Return a task for a connection's coroutine, which may have begun, or be done. Called from the loop."""
         ...
+
+
+class Life(Protocol):
+    """The role for the worker: the loop from its first turn to its end."""
+
+    name: str
+    """The loop's name in the registry."""
+    loop: asyncio.AbstractEventLoop
+    """The asyncio loop that coroutines run on."""
 
     def observe(self, heartbeat: Heartbeat) -> None:
         """From now on tell `heartbeat` of the loop's turns, where they can be observed. Called in a turn, once."""
@@ -291,9 +332,9 @@ class Runtime(Protocol):
         """Let go of what is kept for later: the loop has ended."""
         ...
 
-    def kill(self, started: Any) -> None:
-        """Raise GreenletExit in a greenlet that `start_handler` or `spawn` returned. Does not block."""
-        ...
+
+class Runtime(Greenlets, Transports, Life, Protocol):
+    """One event loop and the greenlets on it, in three roles. `hub.runtime` and `loops.gevent_runtime` implement it."""
 
 
 def run_handler(

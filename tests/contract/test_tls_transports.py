@@ -1,4 +1,4 @@
-"""What a protocol may expect of the transport that `Runtime.open_transport` gives it when there is a TLS context.
+"""What a protocol may expect of the transport that `Runtime.opener()` gives it when there is a TLS context.
 
  1. `connection_made` comes after the handshake; then `data_received` with what the peer sent, in order.
  2. `write` encrypts and keeps the order, whatever the kernel takes; it never waits.
@@ -192,7 +192,8 @@ def _open(
     context: ssl.SSLContext,
     timeout: float,
 ) -> Callable[[], object]:
-    return runtime.open_transport(protocol, accepted, lambda: closed.append("closed"), context, timeout, False)
+    open_transport = runtime.opener(steps_tasks=False)
+    return open_transport(protocol, accepted, lambda: closed.append("closed"), context, timeout)
 
 
 # --- 1, 2: reading and writing

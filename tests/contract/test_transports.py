@@ -1,4 +1,4 @@
-"""What a protocol may expect of the transport that `Runtime.open_transport` gives it, clause by clause.
+"""What a protocol may expect of the transport that `Runtime.opener()` gives it, clause by clause.
 
  1. `connection_made(transport)` comes first, once; then `data_received` with what the peer sent, in order.
  2. `write` sends at once what the kernel takes, keeps the rest in order, and never waits.
@@ -15,7 +15,7 @@
     may call them: asyncio and uvloop raise what they like.
 11. An exception of `data_received` closes this connection and no other.
 12. `get_extra_info` knows `peername`, `sockname` and `socket`; `is_closing` tells the end from `close` on.
-13. `closed()` is called once, and what `open_transport` returned ends the connection like `abort`.
+13. `closed()` is called once, and what the opener returned ends the connection like `abort`.
 14. `write_last`, where there is one, is `write`, perhaps at the end of the turn of the loop: whatever follows comes
     behind it, and only `abort` loses it.
 """
@@ -195,7 +195,7 @@ async def _main(runtime: Runtime, prepare: Callable[[Protocol], object], body: B
 
 
 def _open(runtime: Runtime, protocol: Protocol, accepted: Accepted, closed: list[str]) -> Callable[[], object]:
-    return runtime.open_transport(protocol, accepted, lambda: closed.append("closed"), steps_tasks=False)
+    return runtime.opener(steps_tasks=False)(protocol, accepted, lambda: closed.append("closed"))
 
 
 MANY = b"0123456789" * 2_000_000

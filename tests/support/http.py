@@ -141,6 +141,14 @@ class FakeRuntime:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
 
+    def opener(self, steps_tasks: bool) -> Callable[..., Any]:
+        """Return what would open a transport for a client."""
+
+        def open_transport(*_: object) -> None:
+            raise AssertionError("nobody connects")
+
+        return open_transport
+
 
 def asgi_adapter(application: Any, settings: HttpSettings | None = None) -> Asgi:
     """Return the adapter of an ASGI application on the running loop."""

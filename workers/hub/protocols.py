@@ -18,30 +18,15 @@ from typing import Any
 
 from hybrid.workers import lingering
 from hybrid.workers.hub.connection import Connection, nothing
-from hybrid.workers.hub.outbox import Outbox
 from hybrid.workers.hub.pieces import PIECE, kept, next_piece
 from hybrid.workers.hub.transport import StreamTransport
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ
-from hybrid.workers.runtime import Accepted
 
 _TURN = 0.005  # seconds after which they get it, however little was read
 _MOST_HELD = 16_384  # bytes of an answer that waits for the end of the turn
-_NO_OUTBOX = Outbox()
 _read, _write = os.read, os.write
 _log = logging.getLogger("hybrid")
-
-
-def open_transport(runtime: Any, protocol: Any, accepted: Accepted, closed: Callable[[], None]) -> Callable[[], object]:
-    """Give an accepted connection to `protocol`, now; return what ends it early. `closed()` is called once."""
-    transport = ProtocolTransport(runtime.loop, runtime.watches, accepted.socket(), accepted.address, protocol, closed)
-    transport.start()
-    return transport.abort
-
-
-def _not_now(_: Callable[[], None]) -> bool:
-    """Stand for `HubSelector.after_turn` where the watches have no such thing."""
-    return False
 
 
 class ProtocolTransport(StreamTransport, asyncio.Transport):
@@ -62,8 +47,8 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         super().__init__(connection)
         connection.on_paused = protocol.pause_writing
         connection.on_resumed = protocol.resume_writing
-        self._after_turn: Callable[[Callable[[], None]], bool] = getattr(watches, "after_turn", _not_now)
-        self._outbox: Outbox = getattr(watches, "outbox", _NO_OUTBOX)
+        self._after_turn = watches.after_turn
+        self._outbox = watches.outbox
         self._held = b""  # a whole answer that goes out at the end of this turn
         self._fd = sock.fileno()
         self._loop = loop

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from hybrid.workers.hub.outbox import Outbox
+from hybrid.workers.hub.pool import Job
 from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
+from hybrid.workers.runtime import Listen, polled_by
 
 
 class LoopWatches:
@@ -17,6 +20,17 @@ class LoopWatches:
         self._loop = loop
         self._abandon_loop = abandon_loop
         self._abandoned = False
+        self.listen: Listen = polled_by(loop)
+        self.outbox = Outbox()
+        """Never open: the loop does not tell when a turn ends."""
+
+    def after_turn(self, callback: Callable[[], object]) -> bool:
+        """Call nothing: the loop does not tell when a turn ends."""
+        return False
+
+    def run_by(self, carry: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
+        """Have jobs run by `carry`, each at once."""
+        return lambda job: carry((job,))
 
     def open(self, fd: int) -> Watch:
         """Return a watch for `fd` with nothing armed."""

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from threading import get_ident
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import greenlet
 
@@ -17,9 +17,8 @@ from hybrid.workers.hub import greenlets
 from hybrid.workers.hub.greenlets import Greenlet
 from hybrid.workers.hub.parking import Parking
 from hybrid.workers.hub.pool import Job, Pool
-from hybrid.workers.hub.selector import HubSelector
 from hybrid.workers.hub.watch import Watches
-from hybrid.workers.runtime import Accepted, Listen, run_handler
+from hybrid.workers.runtime import Accepted, Listen, OpenTransport, run_handler
 from hybrid.workers.scoreboard import Heartbeat
 from hybrid.workers.tasks.cpython import running_loop, set_running_loop
 
@@ -28,10 +27,21 @@ OpenStreams = Callable[["HubRuntime", Accepted, Callable[[], None]], Awaitable[t
 """Makes reader and writer for a connection: lean ones on the hub, the loop's own elsewhere."""
 CreateTask = Callable[[asyncio.AbstractEventLoop, Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 """Makes the task of a connection: stepped by the poller on the hub, the loop's own elsewhere."""
-OpenTransport = Callable[["HubRuntime", Any, Accepted, Callable[[], None], Any, float], Callable[[], object]]
-"""Gives a connection to a protocol: over a lean transport on the hub, over the loop's own elsewhere."""
 Observe = Callable[[Heartbeat], object]
 """Has a heartbeat told of the loop's turns, where they can be observed."""
+
+
+class HubWatches(Watches, Protocol):
+    """Watches of a loop that greenlets have as their home."""
+
+    @property
+    def listen(self) -> Listen:
+        """See `hybrid.workers.runtime.Transports`."""
+        ...
+
+    def run_by(self, carry: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
+        """Have jobs run by `carry`; return what takes one, to be run within this turn of the loop where it can."""
+        ...
 
 
 class HubRuntime:
@@ -44,7 +54,7 @@ class HubRuntime:
         self,
         name: str,
         loop: asyncio.AbstractEventLoop,
-        watches: Watches,
+        watches: HubWatches,
         open_streams: OpenStreams,
         create_task: CreateTask,
         open_transport: OpenTransport,
@@ -67,14 +77,10 @@ class HubRuntime:
         self._open_transport = open_transport
         self._observe = observe
         self._pool = Pool(self.home, loop)
-        self.run_job: Callable[[Job], None] = self._carry_one
+        self.run_job: Callable[[Job], None] = watches.run_by(self._pool.carry)
         """Runs a job in a greenlet that does not see the running loop; see `pool`. Needs `hide_loop`."""
-        self.listen: Listen | None = None
-        """See `hybrid.workers.runtime.Runtime`."""
-        if isinstance(watches, HubSelector):
-            self.listen = watches.listen
-            watches.carry = self._pool.carry
-            self.run_job = watches.run_job
+        self.listen: Listen = watches.listen
+        """See `hybrid.workers.runtime.Transports`."""
 
     def hide_loop(self) -> None:
         """From now on greenlets that do not see the running loop may park too; costs the others a little."""
@@ -83,9 +89,6 @@ class HubRuntime:
     def call_home(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function soon in the greenlet to which those of jobs go home: there it may throw into them."""
         self.loop.call_soon(function, *args)
-
-    def _carry_one(self, job: Job) -> None:
-        self._pool.carry((job,))
 
     def _go_home_from_hiding(self) -> Any:
         if running_loop() is not None:
@@ -234,17 +237,9 @@ class HubRuntime:
         """Return lean streams on the hub and asyncio's own elsewhere; `closed()` is called once."""
         return await self._open_streams(self, accepted, closed)
 
-    def open_transport(
-        self,
-        protocol: Any,
-        accepted: Accepted,
-        closed: Callable[[], None],
-        tls: Any = None,
-        tls_timeout: float = 60.0,
-        steps_tasks: bool = True,
-    ) -> Callable[[], object]:
-        """Give an accepted connection to a protocol."""
-        return self._open_transport(self, protocol, accepted, closed, tls, tls_timeout)
+    def opener(self, steps_tasks: bool = True) -> OpenTransport:
+        """Return what gives a connection to a protocol: there is one kind of transport, which may step tasks."""
+        return self._open_transport
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Return a task for a connection's coroutine; on the hub it begins at once, and is stepped by the poller."""

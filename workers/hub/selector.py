@@ -86,6 +86,11 @@ class HubSelector(Registrations):
                     self._run_late()
         return foreign
 
+    def run_by(self, carry: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
+        """Have jobs run by `carry`; return what takes one."""
+        self.carry = carry
+        return self.run_job
+
     def run_job(self, job: Job) -> None:
         """Have `carry` run a job: within this turn, when the events at hand are served, or now outside of `select`."""
         if self._collects_jobs:

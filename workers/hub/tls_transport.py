@@ -17,7 +17,6 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.hub import protocols
 from hybrid.workers.hub.connection import LINGER
 from hybrid.workers.hub.protocols import ProtocolTransport
 from hybrid.workers.hub.watch import Watches
@@ -30,7 +29,8 @@ _log = logging.getLogger("hybrid")
 
 
 def open_transport(
-    runtime: Any,
+    loop: asyncio.AbstractEventLoop,
+    watches: Watches,
     protocol: Any,
     accepted: Accepted,
     closed: Callable[[], None],
@@ -42,9 +42,11 @@ def open_transport(
     Without `tls` that is now, over a plain transport; else after the handshake, which may take `tls_timeout` seconds.
     """
     if tls is None:
-        return protocols.open_transport(runtime, protocol, accepted, closed)
-    loop, sock = runtime.loop, accepted.socket()
-    transport = TlsTransport(loop, runtime.watches, sock, accepted.address, protocol, closed, tls, loop.call_soon)
+        plain = ProtocolTransport(loop, watches, accepted.socket(), accepted.address, protocol, closed)
+        plain.start()
+        return plain.abort
+    sock = accepted.socket()
+    transport = TlsTransport(loop, watches, sock, accepted.address, protocol, closed, tls, loop.call_soon)
     transport.shake(tls_timeout)
     return transport.abort
 

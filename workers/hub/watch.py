@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from hybrid.workers.hub.outbox import Outbox
+
 READABLE = 0x001 | 0x008 | 0x010  # READ, ERROR, HANGUP: the next recv tells which
 WRITABLE = 0x004 | 0x008 | 0x010
 
@@ -49,7 +51,18 @@ class Watches(Protocol):
        called twice, and never raises.
     4. `abandon()` is called in a process that a handler forked: nothing there may change what the worker polls for, and
        a return to the loop ends that process.
+    5. `after_turn(callback)` has `callback` called when the events of this turn have been served; False where that
+       cannot be, and `callback` is not called. Where it cannot, `outbox` is never open.
     """
+
+    @property
+    def outbox(self) -> Outbox:
+        """Clause 5: answers that go out together at the end of the turn."""
+        ...
+
+    def after_turn(self, callback: Callable[[], object]) -> bool:
+        """Clause 5."""
+        ...
 
     def open(self, fd: int) -> Watch:
         """Clause 1."""

@@ -8,13 +8,13 @@ from typing import Any
 
 from hybrid.workers.connections import Connection, Connections
 from hybrid.workers.interfaces.adapter import Adapter, serve_in_task
-from hybrid.workers.runtime import Accepted, Runtime
+from hybrid.workers.runtime import Accepted, Transports
 
 
 class ProtocolFactory(Adapter):
     """Gives each connection to a protocol made by the application's factory."""
 
-    def __init__(self, factory: Callable[[], Any], runtime: Runtime, connections: Connections) -> None:
+    def __init__(self, factory: Callable[[], Any], runtime: Transports, connections: Connections) -> None:
         self._factory = factory
         self._connections = connections
         self._loop: Any = runtime.loop

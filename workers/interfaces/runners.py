@@ -19,7 +19,7 @@ import greenlet
 
 from hybrid.workers import forks
 from hybrid.workers.interfaces.wsgi_input import ClientGoneError
-from hybrid.workers.runtime import Runtime
+from hybrid.workers.runtime import Greenlets
 
 if TYPE_CHECKING:
     from hybrid.workers.interfaces.wsgi import WsgiExchange
@@ -129,7 +129,7 @@ class GreenletRunner(_Base):
     is_direct = True
     concurrent = True
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Greenlets) -> None:
         super().__init__(runtime.loop)
         self._runtime = runtime
         runtime.hide_loop()

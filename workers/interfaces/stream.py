@@ -14,7 +14,7 @@ from typing import Any
 from hybrid.workers.connections import Connection, Connections
 from hybrid.workers.frames import forget_frames
 from hybrid.workers.interfaces.adapter import Adapter, serve_in_task
-from hybrid.workers.runtime import Accepted, Runtime
+from hybrid.workers.runtime import Accepted, Greenlets, Transports
 
 _log = logging.getLogger("hybrid")
 
@@ -22,7 +22,7 @@ _log = logging.getLogger("hybrid")
 class SyncStream(Adapter):
     """Runs a sync handler in a greenlet per connection. The socket is closed when the handler returns."""
 
-    def __init__(self, handler: Callable[..., Any], runtime: Runtime, connections: Connections) -> None:
+    def __init__(self, handler: Callable[..., Any], runtime: Greenlets, connections: Connections) -> None:
         self._handler = handler
         self._runtime = runtime
         self._connections = connections
@@ -62,7 +62,7 @@ class AsyncStream(Adapter):
     writer; one that raises has it closed.
     """
 
-    def __init__(self, handler: Callable[..., Any], runtime: Runtime, connections: Connections) -> None:
+    def __init__(self, handler: Callable[..., Any], runtime: Transports, connections: Connections) -> None:
         self._handler = handler
         self._runtime = runtime
         self._connections = connections

@@ -43,10 +43,11 @@ class Web(Adapter):
 
     site: Site
     steps_tasks = True
-    """See `Runtime.open_transport`."""
+    """See `Transports.opener`."""
 
     def __init__(self, runtime: Runtime, connections: Connections, settings: HttpSettings) -> None:
         self._runtime = runtime
+        self._open_transport = runtime.opener(self.steps_tasks)
         self._connections = connections
         self._settings = settings
         self._tls = None if settings.tls is None else tls.server_context(settings.tls)
@@ -97,9 +98,8 @@ class Web(Adapter):
         if proxies is not None:
             protocol.believes = proxies.trusts(protocol.client[0] if protocol.client else None)
         timeout = self._settings.limits.tls_handshake_timeout or 86_400.0
-        context, steps_tasks = self._tls, self.steps_tasks
         try:
-            entry.end = self._runtime.open_transport(protocol, accepted, entry.closed, context, timeout, steps_tasks)
+            entry.end = self._open_transport(protocol, accepted, entry.closed, self._tls, timeout)
         except BaseException:
             entry.closed()
             raise

@@ -6,6 +6,7 @@ import asyncio
 import os
 import selectors
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hybrid.workers import forks
@@ -34,7 +35,8 @@ class AsyncioDriver:
         """Return greenlets over `add_reader` and asyncio's own streams."""
         watches = LoopWatches(loop, self._abandon)
         make_task = type(loop).create_task
-        return HubRuntime(self.name, loop, watches, open_streams, make_task, open_transport, self._observe)
+        opens = partial(open_transport, loop)
+        return HubRuntime(self.name, loop, watches, open_streams, make_task, opens, self._observe)
 
     def _observe(self, heartbeat: Heartbeat) -> None:
         select: Callable[[float | None], Any] = heartbeat.watching(self._selector.select)

@@ -14,6 +14,7 @@ import inspect
 import selectors
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar, TypeVarTuple, Unpack, cast
 
@@ -30,7 +31,7 @@ from hybrid.workers.loops import gevent_transport, native_transport
 from hybrid.workers.loops.gevent_sockets import INSTANT, HandlerSocket
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.registrations import Registrations
-from hybrid.workers.runtime import WOULD_BLOCK, Accepted, Listen, run_handler
+from hybrid.workers.runtime import WOULD_BLOCK, Accepted, Listen, OpenTransport, polled_by, run_handler
 from hybrid.workers.scoreboard import Heartbeat
 from hybrid.workers.tasks.cpython import UncheckedLoop, running_loop, set_running_loop
 
@@ -188,8 +189,7 @@ class GeventRuntime:
     def __init__(self, name: str, loop: GeventLoop) -> None:
         self.name = name
         self.loop: asyncio.AbstractEventLoop = loop
-        self.listen: Listen | None = None
-        """See `hybrid.workers.runtime.Runtime`."""
+        self.listen: Listen = polled_by(loop)
         self._abandon_loop = loop.abandon
         self.home = greenlet.getcurrent()
         self.watches = gevent_transport.GeventWatches()
@@ -331,19 +331,11 @@ class GeventRuntime:
         self._refuse_home()
         return GeventParking()
 
-    def open_transport(
-        self,
-        protocol: Any,
-        accepted: Accepted,
-        closed: Callable[[], None],
-        tls: Any = None,
-        tls_timeout: float = 60.0,
-        steps_tasks: bool = True,
-    ) -> Callable[[], object]:
-        """Give an accepted connection to a protocol; those that step tasks get asyncio's transport."""
-        if not steps_tasks:
-            return gevent_transport.open_transport(self, protocol, accepted, closed, tls, tls_timeout)
-        return native_transport.open_transport(self, protocol, accepted, closed, tls, tls_timeout)
+    def opener(self, steps_tasks: bool = True) -> OpenTransport:
+        """Return what gives a connection to a protocol; those that step tasks get asyncio's transport."""
+        if steps_tasks:
+            return partial(native_transport.open_transport, self.loop)
+        return partial(gevent_transport.open_transport, self.loop, self.watches)
 
     async def open_streams(self, accepted: Accepted, closed: Callable[[], None]) -> tuple[Any, Any]:
         """Return asyncio's own streams."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent import monkey
 
+from hybrid.workers.hub.outbox import Outbox
 from hybrid.workers.hub.protocols import ProtocolTransport
 from hybrid.workers.hub.tls_transport import TlsTransport
 from hybrid.workers.hub.watch import Watch
@@ -21,9 +22,8 @@ from hybrid.workers.pollers.contract import READ, WRITE
 from hybrid.workers.runtime import Accepted
 
 if TYPE_CHECKING:
+    import asyncio
     import ssl
-
-    from hybrid.workers.loops.gevent_runtime import GeventRuntime
 
 _LIBEV_READ, _LIBEV_WRITE = 1, 2
 
@@ -48,6 +48,12 @@ class GeventWatches:
         self.soon: Callable[..., object] = self._hub.loop.run_callback
         """Calls a function in the hub's greenlet, in its next turn."""
         self._open: set[GeventWatch] = set()
+        self.outbox = Outbox()
+        """Clause 5: never open."""
+
+    def after_turn(self, callback: Callable[[], object]) -> bool:
+        """Clause 5: libev does not tell when a turn ends."""
+        return False
 
     def open(self, fd: int) -> GeventWatch:
         """Clause 1."""
@@ -112,7 +118,8 @@ def _writable(watch: GeventWatch) -> None:
 
 
 def open_transport(
-    runtime: GeventRuntime,
+    loop: asyncio.AbstractEventLoop,
+    watches: GeventWatches,
     protocol: Any,
     accepted: Accepted,
     closed: Callable[[], None],
@@ -126,7 +133,6 @@ def open_transport(
     listener = accepted.listener
     plain = monkey.get_original("socket", "socket")  # gevent's own would bring watchers that nobody uses
     sock = plain(listener.family, listener.type, listener.proto, fileno=accepted.fd)
-    loop, watches = runtime.loop, runtime.watches
     if tls is not None:
         secure = TlsTransport(loop, watches, sock, accepted.address, protocol, closed, tls, watches.soon)
         watches.soon(secure.shake, tls_timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from functools import partial
 from typing import cast
 
 from hybrid.workers.hub.loop import HubLoop
@@ -35,7 +36,8 @@ class HubDriver:
         """Return greenlets, sockets and lean streams over the hub."""
         hub = cast(HubLoop, loop)
         watches = hub.watches
-        return HubRuntime(self.name, hub, watches, open_streams, begin_task, open_transport, watches.observe)
+        opens = partial(open_transport, hub, watches)
+        return HubRuntime(self.name, hub, watches, open_streams, begin_task, opens, watches.observe)
 
 
 driver = HubDriver

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from hybrid.workers.fairness import Turn, turn_of
 from hybrid.workers.hub.transport import served
-from hybrid.workers.runtime import Accepted, Runtime, TellingSocket
+from hybrid.workers.runtime import Accepted, TellingSocket, Transports
 from hybrid.workers.tasks.cpython import serve_by
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class StreamWriter(asyncio.StreamWriter):
 
 
 async def open_streams(
-    runtime: Runtime, accepted: Accepted, closed: Callable[[], None]
+    runtime: Transports, accepted: Accepted, closed: Callable[[], None]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Return asyncio's reader and writer over `accepted`; `closed()` is called once the connection is lost."""
     loop: Any = runtime.loop

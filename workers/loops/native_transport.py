@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid.workers.loops.paced import Paced
-from hybrid.workers.runtime import Accepted, Runtime
+from hybrid.workers.runtime import Accepted
 
 SHUTDOWN = 2.0  # seconds that a TLS peer gets to answer the end of the stream with its own
 _log = logging.getLogger("hybrid")
 
 
 def open_transport(
-    runtime: Runtime,
+    loop: Any,
     protocol: Any,
     accepted: Accepted,
     closed: Callable[[], None],
@@ -27,7 +27,6 @@ def open_transport(
 
     `tls_timeout` bounds the handshake, in seconds. A connection that ends before it is logged and forgotten.
     """
-    loop: Any = runtime.loop
     sock = accepted.telling_socket(closed, loop)
     options = (
         {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": tls_timeout, "ssl_shutdown_timeout": SHUTDOWN}
