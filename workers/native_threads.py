@@ -20,9 +20,10 @@ from hybrid.workers.contract.records import record
 _STACK = 16_384  # bytes above the stack pointer; a thread that waits has few frames
 _WORD = struct.calcsize("P")
 _RUNTIME = re.compile(
-    r".*/(lib-dynload/[^/]*|(ld-linux|ld-musl|libc[.-]|libpthread|libstdc\+\+|libgcc_s|libm[.-]|libpython|_greenlet)[^/]*"
+    r".*/(lib-dynload/(?!_ctypes)[^/]*|(ld-linux|ld-musl|libc[.-]|libpthread|libstdc\+\+|libgcc_s|libm[.-]|libpython|_greenlet"
+    r"|libcrypto|libssl|libz[.-]|liblzma|libbz2|libsqlite3|libexpat|libuuid)[^/]*"
     r"|python[0-9.]*)$"
-)  # calls others and starts no thread of its own, nor do the standard library's modules; stacks hold old addresses too
+)  # calls others, or starts no thread of its own, as what the standard library stands on; stacks hold old addresses too
 # Tried with OpenBLAS, numexpr, pyarrow and Intel's libiomp5: used before a fork, and again in the child, from several
 # threads. LLVM's libomp is libiomp5's code. libgomp and polars hang there.
 _SURVIVING = re.compile(r"(/lib(scipy_)?openblas[^/]*|/libi?omp[5.-][^/]*|/libarrow[^/]*|/numexpr/[^/]*)$")
