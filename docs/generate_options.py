@@ -12,12 +12,12 @@ from typing import Any
 
 import click
 
-from hybrid.cli import command
-from hybrid.headings import HeadedCommand
+from hybrid.cli.commands import command
+from hybrid.cli.headings import HeadedCommand
 
 FILE = Path(__file__).with_name("options.md")
 _HEAD = """\
-<!-- Written by docs/generate_options.py; edit the texts in hybrid/options_*.py and hybrid/manual.py instead. -->
+<!-- Written by docs/generate_options.py; edit the texts in hybrid/options_*.py and hybrid/cli/manual.py instead. -->
 
 # Options
 

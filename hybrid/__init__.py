@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hybrid.api import Supervisor
-    from hybrid.config import ConfigError, Service
+    from hybrid.config.service import ConfigError, Service
     from hybrid.supervisor.contact.control import StartError
     from hybrid.workers.contract.exits import Exit
     from hybrid.workers.green import await_, connect, green, joinall, run, sleep, spawn
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
-    "ConfigError": "hybrid.config",
+    "ConfigError": "hybrid.config.service",
     "Exit": "hybrid.workers.contract.exits",
-    "Service": "hybrid.config",
+    "Service": "hybrid.config.service",
     "StartError": "hybrid.supervisor.contact.control",
     "Supervisor": "hybrid.api",
     "await_": "hybrid.workers.green",

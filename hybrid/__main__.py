@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid.cli import main
+from hybrid.cli.commands import main
 
 if __name__ == "__main__":
     main()

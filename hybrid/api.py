@@ -17,9 +17,11 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from hybrid.checking import CheckError, check
-from hybrid.config import Service
+from hybrid.config.service import Service
+from hybrid.config.targets import DEMONSTRATION
+from hybrid.config.travel import is_importing_main
+from hybrid.demonstration.guide import guided
 from hybrid.embedding import EmbeddedSupervisor
-from hybrid.guide import guided
 from hybrid.loops import LoopRow, list_loops
 from hybrid.plan import plan
 from hybrid.supervisor.contact.control import StartError
@@ -28,8 +30,6 @@ from hybrid.supervisor.listeners.sockets import BindError, systemd_binds
 from hybrid.supervisor.start import supervise
 from hybrid.supervisor.upgrade.handover import inherited_binds
 from hybrid.supervisor.upgrade.succession import Origin
-from hybrid.targets import DEMONSTRATION
-from hybrid.travel import is_importing_main
 from hybrid.workers.contract.exits import Exit
 
 _START_MARGIN = 30.0  # seconds to start an interpreter on a loaded machine

@@ -8,10 +8,10 @@ import select
 import signal
 import sys
 
-from hybrid.config import Service
+from hybrid.config.service import Service
+from hybrid.config.targets import describe
 from hybrid.plan import Plan, plan
 from hybrid.supervisor.listeners.sockets import open_listeners
-from hybrid.targets import describe
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Message, MessageError, Ready

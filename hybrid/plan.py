@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence, Set
 from types import ModuleType
 from typing import Any
 
-from hybrid.certificates import CertificateError, read_tls
-from hybrid.config import ConfigError, Service
-from hybrid.cpus import count_usable
-from hybrid.privileges import UnknownAccountError, resolve
+from hybrid.config.certificates import CertificateError, read_tls
+from hybrid.config.cpus import count_usable
+from hybrid.config.privileges import UnknownAccountError, resolve
+from hybrid.config.service import ConfigError, Service
+from hybrid.config.targets import TargetError, describe
+from hybrid.config.travel import home_of, parcel
 from hybrid.supervisor.core.policy import Intensity
 from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, parse_bind, with_families
 from hybrid.supervisor.settings import Settings
-from hybrid.targets import TargetError, describe
-from hybrid.travel import home_of, parcel
-from hybrid.workers.application import Application, Wear
+from hybrid.workers.boot.application import Application, Wear
 from hybrid.workers.contract import log
 from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.seat import ListenerKind, Seat
@@ -60,7 +60,8 @@ class Plan:
         `Promotion` where this process is to be a zygote from now on.
         """
         self._make_importable()
-        from hybrid.workers import entry, preload  # import event loops: never in the supervisor
+        from hybrid.workers import main as entry  # import event loops: never in the supervisor
+        from hybrid.workers import preload
 
         return entry.main(seat, self.application, preload.loaded_for(self.application))
 
@@ -81,7 +82,7 @@ class Plan:
         Raises whatever importing the target raises, `BootError` among it.
         """
         self._make_importable()
-        from hybrid.workers import entry
+        from hybrid.workers import main as entry
 
         return entry.check(self.application, kinds)
 

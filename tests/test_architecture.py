@@ -18,17 +18,17 @@ SIDES = ("hybrid.supervisor", "hybrid.workers")
 # of the public package, these make up the composition root: they see both sides
 ROOM_WITH_BOTH_SIDES = {
     *("hybrid.api", "hybrid.plan", "hybrid.embedding", "hybrid.checking", "hybrid.loops"),
-    *("hybrid.reloading", "hybrid.reloaded"),
+    *("hybrid.autoreload.watcher", "hybrid.autoreload.child"),
 }
 # what other modules of the public package may import from the sides
 FROM_THE_SIDES = {
-    "hybrid.certificate_check": {"hybrid.workers.http.settings", "hybrid.workers.tls"},
-    "hybrid.certificates": {"hybrid.workers.http.settings"},
-    "hybrid.config": {"hybrid.supervisor.upgrade.invocation"},
-    "hybrid.config_http": {"hybrid.workers.http.settings"},
-    "hybrid.demo": {"hybrid.workers.identity"},
-    "hybrid.guide": {"hybrid.workers.contract.log"},
-    "hybrid.restarting": {"hybrid.workers.contract.exits", "hybrid.workers.contract.log"},
+    "hybrid.config.certificate_check": {"hybrid.workers.http.settings", "hybrid.workers.accepting.tls"},
+    "hybrid.config.certificates": {"hybrid.workers.http.settings"},
+    "hybrid.config.service": {"hybrid.supervisor.upgrade.invocation"},
+    "hybrid.config.http": {"hybrid.workers.http.settings"},
+    "hybrid.demonstration.app": {"hybrid.workers.identity"},
+    "hybrid.demonstration.guide": {"hybrid.workers.contract.log"},
+    "hybrid.autoreload.restarting": {"hybrid.workers.contract.exits", "hybrid.workers.contract.log"},
 }
 
 PURE = "hybrid.supervisor.core"
@@ -56,35 +56,30 @@ OPENERS = {"loop", "start"}  # modules that may look into all rooms
 # the same for the workers; `body`, which is a worker's life from the seat to the exit code, looks into all
 ROOMS_OF_WORKERS = {
     "contract": set(),
-    "basis": {"contract", "tasks"},
-    "boot": {"basis", "contract"},
+    "common": {"contract", "tasks"},
+    "boot": {"common", "contract"},
     "pollers": set(),
     "tasks": set(),
-    "runtime": {"basis"},
-    "hub": {"basis", "pollers", "runtime", "tasks"},
-    "loops": {"basis", "contract", "hub", "pollers", "runtime", "tasks"},
-    "accept": {"basis", "boot", "contract", "runtime"},
-    "http": {"basis", "contract"},
-    "interfaces": {"accept", "basis", "boot", "contract", "http", "runtime", "tasks"},
+    "runtime": {"common"},
+    "hub": {"common", "pollers", "runtime", "tasks"},
+    "loops": {"common", "contract", "hub", "pollers", "runtime", "tasks"},
+    "accepting": {"common", "boot", "contract", "runtime"},
+    "http": {"common", "contract"},
+    "interfaces": {"accepting", "common", "boot", "contract", "http", "runtime", "tasks"},
 }
 BODY = "body"
-# rooms of the workers that are no folders yet -> their modules
+# modules of the workers that are in no folder, by their rooms
 FLAT_OF_WORKERS = {
-    BODY: {"entry", "preload", "refork", "serving"},
-    "basis": {
-        *("addresses", "connections", "errors", "fairness", "forks", "frames", "identity", "incidents", "lingering"),
-        *("registrations", "scoreboard"),
-    },
-    "boot": {"application", "audit", "crash", "dispositions", "heap", "native_threads", "stall", "target"},
+    BODY: {"main", "preload", "refork", "serving"},
+    "common": {"identity"},
     "runtime": {"runtime"},
     "loops": {"green"},
-    "accept": {"accept", "adoption", "listening", "server_names", "tls", "wear"},
 }
 # single modules of the workers that look into single modules of other rooms
 BESIDES = {
-    "hybrid.workers.application": {"hybrid.workers.http.settings"},
-    "hybrid.workers.tls": {"hybrid.workers.http.settings"},
-    "hybrid.workers.listening": {"hybrid.workers.interfaces.datagram"},
+    "hybrid.workers.boot.application": {"hybrid.workers.http.settings"},
+    "hybrid.workers.accepting.tls": {"hybrid.workers.http.settings"},
+    "hybrid.workers.accepting.listening": {"hybrid.workers.interfaces.datagram"},
     "hybrid.workers.interfaces.web": {"hybrid.workers.hub.connection"},
     "hybrid.workers.loops.gevent_loop": {"hybrid.workers.preload"},
     "hybrid.workers.runtime": {"hybrid.workers.hub.pool"},
@@ -92,7 +87,7 @@ BESIDES = {
 # package of others that workers use -> the rooms that may import it
 THIRD_PARTY_OF_WORKERS = {
     "gevent": {"loops"},
-    "greenlet": {"basis", "hub", "interfaces", "loops", "runtime"},
+    "greenlet": {"common", "hub", "interfaces", "loops", "runtime"},
     "uvloop": {"loops"},
     "dill": {"boot"},
     "httptools": {"http"},
@@ -102,25 +97,13 @@ THIRD_PARTY_OF_WORKERS = {
 # rooms of the public package -> the rooms they may look into besides themselves
 ROOMS_OF_PUBLIC = {
     "config": set(),
-    "demo": {"config"},
-    "api": {"config", "demo"},
-    "autoreload": {"api", "config", "demo"},
+    "demonstration": {"config"},
+    "api": {"config", "demonstration"},
+    "autoreload": {"api", "config", "demonstration"},
     "cli": {"api", "autoreload", "config"},
 }
-# all of its modules, which are in no folders yet
-FLAT_OF_PUBLIC = {
-    "config": {
-        *("certificate_check", "certificates", "config", "config_checks", "config_http", "config_life", "cpus"),
-        *("privileges", "restart_limit", "targets", "travel"),
-    },
-    "demo": {"demo", "guide"},
-    "api": {"", "api", "checking", "embedding", "loops", "plan"},
-    "autoreload": {"changes", "reloaded", "reloading", "restarting"},
-    "cli": {
-        *("__main__", "cli", "environment", "habits", "headings", "manual", "options", "options_http", "options_life"),
-        *("options_process", "options_reload"),
-    },
-}
+# those that are no folders -> their modules
+FLAT_OF_PUBLIC = {"api": {"", "api", "checking", "embedding", "loops", "plan"}, "cli": {"__main__"}}
 # package of others that the public package uses -> the rooms that may import it
 THIRD_PARTY_OF_PUBLIC = {"click": {"cli"}, "dill": {"config"}, "multiprocess": {"api"}, "watchfiles": {"autoreload"}}
 
@@ -229,7 +212,7 @@ def _room(module: str) -> str:
 def _room_of_workers(module: str) -> str:
     """Return the room of a module of the workers; that of one in no folder stands in the table, or is its own name."""
     first, _, inside = module.removeprefix("hybrid.workers").lstrip(".").partition(".")
-    return first if inside else _flat_room(first, FLAT_OF_WORKERS)
+    return first if inside or first in ROOMS_OF_WORKERS else _flat_room(first, FLAT_OF_WORKERS)
 
 
 def _flat_room(name: str, rooms: dict[str, set[str]]) -> str:
@@ -237,7 +220,9 @@ def _flat_room(name: str, rooms: dict[str, set[str]]) -> str:
 
 
 def _room_of_public(module: str) -> str:
-    return _flat_room(module.removeprefix("hybrid").lstrip("."), FLAT_OF_PUBLIC)
+    """Return the room of a module of the public package, in the same way."""
+    first, _, inside = module.removeprefix("hybrid").lstrip(".").partition(".")
+    return first if inside or first in ROOMS_OF_PUBLIC else _flat_room(first, FLAT_OF_PUBLIC)
 
 
 def _why_not_in_workers(importer: str, imported: str) -> str | None:
@@ -308,23 +293,23 @@ FORBIDDEN = [
     ("hybrid.supervisor.shell.hearing", "from hybrid.supervisor.loop import Shell"),
     ("hybrid.supervisor.loop", "import gevent"),
     ("hybrid.supervisor.loop", "import asyncio.events"),
-    ("hybrid.supervisor.loop", "from hybrid.workers import entry"),
-    ("hybrid.supervisor.loop", "import hybrid.workers.entry"),
+    ("hybrid.supervisor.loop", "from hybrid.workers import main as entry"),
+    ("hybrid.supervisor.loop", "import hybrid.workers.main"),
     ("hybrid.supervisor.loop", "from hybrid import api"),
     ("hybrid.supervisor.loop", "import hybrid"),
     ("hybrid.supervisor.loop", "__import__('uvloop')"),
-    ("hybrid.supervisor.loop", "importlib.import_module('hybrid.workers.entry')"),
+    ("hybrid.supervisor.loop", "importlib.import_module('hybrid.workers.main')"),
     ("hybrid.supervisor.loop", "from . import table"),
-    ("hybrid.workers.entry", "from hybrid.supervisor.settings import Settings"),
-    ("hybrid.workers.entry", "if True:\n    import hybrid.config"),
-    ("hybrid.workers.entry", "import psutil"),
+    ("hybrid.workers.main", "from hybrid.supervisor.settings import Settings"),
+    ("hybrid.workers.main", "if True:\n    import hybrid.config.service"),
+    ("hybrid.workers.main", "import psutil"),
     ("hybrid.workers.contract.channel", "import greenlet"),
     ("hybrid.workers.contract.channel", "import asyncio"),
-    ("hybrid.workers.contract.channel", "from hybrid.workers import errors"),
-    ("hybrid.cli", "from hybrid.supervisor.start import supervise"),
-    ("hybrid.cli", "import hybrid.workers.entry"),
-    ("hybrid.cli", "import gevent"),
-    ("hybrid.demo", "from hybrid.workers import entry"),
+    ("hybrid.workers.contract.channel", "from hybrid.workers.common import errors"),
+    ("hybrid.cli.commands", "from hybrid.supervisor.start import supervise"),
+    ("hybrid.cli.commands", "import hybrid.workers.main"),
+    ("hybrid.cli.commands", "import gevent"),
+    ("hybrid.demonstration.app", "from hybrid.workers import main as entry"),
     ("hybrid.supervisor.watch.lookout", "from hybrid.supervisor.upgrade import wire"),
     ("hybrid.supervisor.upgrade.wire", "from hybrid.supervisor.children import kernel"),
     ("hybrid.supervisor.contact.control", "from hybrid.supervisor.listeners.group import Group"),
@@ -345,15 +330,15 @@ FORBIDDEN = [
     ("hybrid.workers.pollers.epoll", "from hybrid.workers.hub import watch"),
     ("hybrid.workers.tasks.parked", "from hybrid.workers.hub.loop import HubLoop"),
     ("hybrid.workers.runtime", "from hybrid.workers.hub.parking import Parking"),
-    ("hybrid.workers.accept", "from hybrid.workers.http.connection import HttpConnection"),
-    ("hybrid.workers.target", "from hybrid.workers import serving"),
-    ("hybrid.workers.forks", "import hybrid.workers.accept"),
-    ("hybrid.config", "from hybrid import plan"),
-    ("hybrid.config", "import click"),
-    ("hybrid.guide", "from hybrid import api"),
-    ("hybrid.plan", "import hybrid.reloading"),
-    ("hybrid.changes", "def batches():\n    from hybrid import options"),
-    ("hybrid.cli", "import watchfiles"),
+    ("hybrid.workers.accepting.acceptor", "from hybrid.workers.http.connection import HttpConnection"),
+    ("hybrid.workers.boot.target", "from hybrid.workers import serving"),
+    ("hybrid.workers.common.forks", "import hybrid.workers.accepting.acceptor"),
+    ("hybrid.config.service", "from hybrid import plan"),
+    ("hybrid.config.service", "import click"),
+    ("hybrid.demonstration.guide", "from hybrid import api"),
+    ("hybrid.plan", "import hybrid.autoreload.watcher"),
+    ("hybrid.autoreload.changes", "def batches():\n    from hybrid.cli import values as options"),
+    ("hybrid.cli.commands", "import watchfiles"),
 ]
 
 
@@ -373,12 +358,15 @@ def test_every_room_has_a_forbidden_import_in_the_table() -> None:
     [
         ("hybrid.supervisor.loop", "import os\nfrom hybrid.workers.contract.seat import Seat"),
         ("hybrid.supervisor.core.machine", "from hybrid.supervisor.core import table\nimport heapq"),
-        ("hybrid.workers.entry", "import asyncio\nfrom hybrid.workers.interfaces.detect import Kind"),
-        ("hybrid.workers.http.connection", "from hybrid.workers.connections import Connection\nimport httptools"),
+        ("hybrid.workers.main", "import asyncio\nfrom hybrid.workers.interfaces.detect import Kind"),
+        (
+            "hybrid.workers.http.connection",
+            "import hybrid.workers.common.connections\nimport httptools",
+        ),
         ("hybrid.workers.hub.loop", "import greenlet\nfrom hybrid.workers.runtime import Runtime"),
-        ("hybrid.workers.tls", "from hybrid.workers.http.settings import TlsSettings"),
+        ("hybrid.workers.accepting.tls", "from hybrid.workers.http.settings import TlsSettings"),
         ("hybrid.api", "from hybrid.supervisor.start import supervise"),
-        ("hybrid.cli", "import click\nfrom hybrid import api"),
+        ("hybrid.cli.commands", "import click\nfrom hybrid import api"),
         ("hybrid", "if TYPE_CHECKING:\n    from hybrid.workers.green import spawn"),
     ],
 )

@@ -31,7 +31,7 @@ def test_the_option_reference_is_up_to_date() -> None:
 
 
 def test_every_option_is_in_the_reference() -> None:
-    from hybrid.cli import command
+    from hybrid.cli.commands import command
 
     text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
     options = {name for sub in command.commands.values() for parameter in sub.params for name in parameter.opts}

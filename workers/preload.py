@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from hybrid.workers import audit, entry
-from hybrid.workers.application import Application
+from hybrid.workers import main as entry
+from hybrid.workers.boot import audit
+from hybrid.workers.boot.application import Application
+from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.warming import CannotWarm, NotForkable
-from hybrid.workers.errors import BootError
 from hybrid.workers.interfaces.detect import HTTP_KINDS, Kind
 
 T = TypeVar("T")

@@ -13,15 +13,18 @@ import sys
 import time
 from typing import Any
 
-from hybrid.workers import audit, entry, forks, preload
-from hybrid.workers.application import Application
+from hybrid.workers import main as entry
+from hybrid.workers import preload
+from hybrid.workers.boot import audit
+from hybrid.workers.boot.application import Application
+from hybrid.workers.common import forks
+from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import Unfit
 from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.scoreboard import Activity
 from hybrid.workers.contract.seat import Seat
-from hybrid.workers.scoreboard import Heartbeat
 
 _THREADS_END = 1.0  # seconds
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import greenlet
 
-from hybrid.workers import lingering
-from hybrid.workers.fairness import Turn
+from hybrid.workers.common import lingering
+from hybrid.workers.common.fairness import Turn
+from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.hub.pool import Job
-from hybrid.workers.scoreboard import Heartbeat
 
 if TYPE_CHECKING:
     import ssl
@@ -325,7 +325,7 @@ class Life(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Let go of the loop in a process that a handler forked; see `hybrid.workers.forks`."""
+        """Let go of the loop in a process that a handler forked; see `hybrid.workers.common.forks`."""
         ...
 
     def close(self) -> None:

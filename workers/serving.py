@@ -10,11 +10,16 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers import forks
-from hybrid.workers.accept import Acceptor
-from hybrid.workers.adoption import close_all
-from hybrid.workers.application import Application
-from hybrid.workers.connections import Connections
+from hybrid.workers.accepting.acceptor import Acceptor
+from hybrid.workers.accepting.adoption import close_all
+from hybrid.workers.accepting.listening import Listening
+from hybrid.workers.accepting.wear import Endurance
+from hybrid.workers.boot.application import Application
+from hybrid.workers.boot.dispositions import Dispositions, do_nothing
+from hybrid.workers.common import forks
+from hybrid.workers.common.connections import Connections
+from hybrid.workers.common.errors import BootError
+from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import (
@@ -36,17 +41,12 @@ from hybrid.workers.contract.messages import (
 from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.scoreboard import Activity
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
-from hybrid.workers.dispositions import Dispositions, do_nothing
-from hybrid.workers.errors import BootError
 from hybrid.workers.interfaces.adapter import Adapter
 from hybrid.workers.interfaces.datagram import Datagrams
 from hybrid.workers.interfaces.detect import Kind
 from hybrid.workers.interfaces.protocol import ProtocolFactory
 from hybrid.workers.interfaces.stream import AsyncStream, SyncStream
-from hybrid.workers.listening import Listening
 from hybrid.workers.runtime import Runtime
-from hybrid.workers.scoreboard import Heartbeat
-from hybrid.workers.wear import Endurance
 
 _log = logging.getLogger("hybrid")
 CLEAN_UP = 1.0  # seconds that ended handlers get for their `finally` blocks, within the drain deadline

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from support.hub import run_on, until
 
-from hybrid.workers.accept import Acceptor
-from hybrid.workers.connections import Connections
+from hybrid.workers.accepting.acceptor import Acceptor
+from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.interfaces.web import Asgi, Wsgi

@@ -16,7 +16,7 @@ from support.loops import ALL_LOOPS, LOOPS
 from support.process import OUR_VARIABLES, HybridProcess, RunHybrid
 
 import hybrid
-from hybrid.cli import main
+from hybrid.cli.commands import main
 
 Command = Callable[..., HybridProcess]
 
@@ -522,7 +522,7 @@ def test_the_supervisor_imports_neither_the_target_nor_a_loop(hybrid_command: Co
         "        open('modules', 'w').write('\\n'.join(set(sys.modules) - before))\n"
         "atexit.register(tell)\n"
         "before = set(sys.modules)  # a coverage tool may have loaded some\n"
-        "from hybrid.cli import main\n"
+        "from hybrid.cli.commands import main\n"
         "main()\n"
     )
     arguments = ("run", "--bind", "127.0.0.1:0", "--workers", "1", "--loop", LOOPS[0], "app:handle")
@@ -531,7 +531,7 @@ def test_the_supervisor_imports_neither_the_target_nor_a_loop(hybrid_command: Co
     assert talk(process.address, b"x", 1) == b"x"
     assert process.stop() == 0
     modules = set((tmp_path / "modules").read_text().splitlines())
-    assert not modules & {"app", "asyncio", "gevent", "greenlet", "uvloop", "multiprocess", "hybrid.workers.entry"}
+    assert not modules & {"app", "asyncio", "gevent", "greenlet", "uvloop", "multiprocess", "hybrid.workers.main"}
     assert "hybrid.supervisor.loop" in modules
 
 

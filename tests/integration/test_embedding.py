@@ -96,7 +96,7 @@ def test_an_async_closure_serves() -> None:
 
 
 def test_a_reference_serves() -> None:
-    with Supervisor(service_of("hybrid.demo:handle", name="demo")) as running:
+    with Supervisor(service_of("hybrid.demonstration.app:handle", name="demo")) as running:
         answer = ask(address_of(running), b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b'"service": "demo", "slot": 0' in answer
 

@@ -14,7 +14,7 @@ from hybrid.workers.contract.exits import Exit
 
 SCRIPT = """
 import atexit, os, sys
-from hybrid import cli
+from hybrid.cli import commands as cli
 atexit.register(os.kill, os.getpid(), int(sys.argv[1]))
 cli.main(["run", "--bind", "127.0.0.1:0", "--workers", "1", "app:handle"])
 """

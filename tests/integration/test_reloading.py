@@ -195,7 +195,7 @@ def test_an_address_in_use_ends_the_start(reloading: Reloading, hybrid_run: RunH
 
 
 def test_what_watches_files_is_loaded_for_that_alone() -> None:
-    code = "import sys, hybrid.cli; print('watchfiles' in sys.modules)"
+    code = "import sys, hybrid.cli.commands; print('watchfiles' in sys.modules)"
     told = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"
 

@@ -26,7 +26,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.connections import Connections
+from hybrid.workers.common.connections import Connections
 from hybrid.workers.hub.connection import Connection
 from hybrid.workers.hub.loop import HubLoop
 from hybrid.workers.hub.streams import LIMIT, StreamReader

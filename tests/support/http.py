@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.connections import Connections
+from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.interfaces.web import Asgi

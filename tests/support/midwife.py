@@ -21,7 +21,7 @@ import select
 import sys
 from typing import Any
 
-from hybrid.config import Service
+from hybrid.config.service import Service
 from hybrid.plan import plan
 from hybrid.supervisor.children.kernel import LinuxKernel
 from hybrid.supervisor.children.nursery import Nursery

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from greenlet import greenlet
 
-from hybrid.workers import crash, stall
+from hybrid.workers.boot import crash, stall
 from hybrid.workers.contract.signals import DUMP_STACK, TELL_STACKS
 
 FOREVER = 60.0  # seconds; longer than any test

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.workers import green, identity
-from hybrid.workers.application import Application, Wear
+from hybrid.workers.boot.application import Application, Wear
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.scoreboard import LINE, RECORD, Record, Scoreboard
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
-from hybrid.workers.entry import main
+from hybrid.workers.main import main
 
 _left: list[Any] = []
 PROMOTED = 99

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from hybrid.workers.connections import Connections
+from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.interfaces.web import Wsgi
 from hybrid.workers.loops import registry

@@ -89,7 +89,7 @@ def _table(document: Path, first_column: str) -> list[list[str]]:
 
 
 def _options_of_the_command() -> Iterator[click.Option]:
-    from hybrid.cli import command
+    from hybrid.cli.commands import command
 
     for described in (command, *command.commands.values()):
         context = click.Context(described, **described.context_settings)
@@ -203,8 +203,8 @@ def test_the_events_and_actions_named_are_all_there_are() -> None:
 
 def _limits() -> dict[str, click.Option]:
     """The options that limit clients: all under Limits, and two that stand elsewhere in the help."""
-    from hybrid.cli import command
-    from hybrid.headings import HeadedCommand, Heading
+    from hybrid.cli.commands import command
+    from hybrid.cli.headings import HeadedCommand, Heading
 
     run = command.commands["run"]
     assert isinstance(run, HeadedCommand)

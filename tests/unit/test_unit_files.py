@@ -38,7 +38,7 @@ def _seconds(unit: str, key: str) -> float:
 
 
 def test_hybrid_understands_every_command_line() -> None:
-    from hybrid.cli import command
+    from hybrid.cli.commands import command
 
     lines = list(_command_lines())
     assert len(lines) == 2

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers import lingering
+from hybrid.workers.common import lingering
 from hybrid.workers.http import deadlines
 from hybrid.workers.http.answers import BODY_WATER, Answers
 from hybrid.workers.http.clock import NEVER

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hybrid.workers import lingering
-from hybrid.workers.connections import printable
+from hybrid.workers.common import lingering
+from hybrid.workers.common.connections import printable
 from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.life import Life
 

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from hybrid.workers.fairness import turn_of
+from hybrid.workers.common.fairness import turn_of
+from hybrid.workers.common.heartbeat import Heartbeat
+from hybrid.workers.common.incidents import Incidents
 from hybrid.workers.http.clock import NEVER, Clock
 from hybrid.workers.http.refusals import Refused
 from hybrid.workers.http.rules import Rules
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.incidents import Incidents
-from hybrid.workers.scoreboard import Heartbeat
 
 if TYPE_CHECKING:
     from hybrid.workers.http.access_journal import Journal

@@ -13,8 +13,8 @@ from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
-from hybrid.workers import lingering
-from hybrid.workers.fairness import Turn, give_way, turn_of
+from hybrid.workers.common import lingering
+from hybrid.workers.common.fairness import Turn, give_way, turn_of
 from hybrid.workers.hub.backlog import Backlog
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ, WRITE

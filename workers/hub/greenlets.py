@@ -13,7 +13,7 @@ from typing import Any
 import greenlet
 from greenlet import GreenletExit
 
-from hybrid.workers.frames import without_own_frame
+from hybrid.workers.common.frames import without_own_frame
 from hybrid.workers.hub.parking import Parking
 from hybrid.workers.tasks.cpython import running_loop, set_running_loop
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from hybrid.workers import lingering
+from hybrid.workers.common import lingering
 from hybrid.workers.hub.connection import Connection, nothing
 from hybrid.workers.hub.pieces import PIECE, kept, next_piece
 from hybrid.workers.hub.transport import StreamTransport

@@ -10,16 +10,16 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import greenlet
 
-from hybrid.workers import forks, lingering
 from hybrid.workers import runtime as runtimes
-from hybrid.workers.fairness import turn_of
+from hybrid.workers.common import forks, lingering
+from hybrid.workers.common.fairness import turn_of
+from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.hub import greenlets
 from hybrid.workers.hub.greenlets import Greenlet
 from hybrid.workers.hub.parking import Parking
 from hybrid.workers.hub.pool import Job, Pool
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.runtime import Accepted, Listen, OpenTransport, run_handler
-from hybrid.workers.scoreboard import Heartbeat
 from hybrid.workers.tasks.cpython import running_loop, set_running_loop
 
 T = TypeVar("T")

@@ -12,13 +12,13 @@ import logging
 import selectors
 from collections.abc import Callable, Iterable
 
-from hybrid.workers import forks
+from hybrid.workers.common import forks
+from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.hub.outbox import Outbox
 from hybrid.workers.hub.pool import Job
 from hybrid.workers.hub.watch import READABLE, WRITABLE, Watch
 from hybrid.workers.pollers.contract import READ, WRITE, Poller
-from hybrid.workers.registrations import Registrations
-from hybrid.workers.scoreboard import Heartbeat
+from hybrid.workers.pollers.registrations import Registrations
 
 _log = logging.getLogger("hybrid")
 _MOST_JOBS = 64  # that wait for the events before them to be parsed

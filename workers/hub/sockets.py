@@ -27,7 +27,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from hybrid.workers import lingering
+from hybrid.workers.common import lingering
 from hybrid.workers.hub.alarm import Alarm
 from hybrid.workers.hub.runtime import HubRuntime, current_hub
 from hybrid.workers.hub.watch import Watch

@@ -17,8 +17,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hybrid.workers import lingering
-from hybrid.workers.fairness import give_way
+from hybrid.workers.common import lingering
+from hybrid.workers.common.fairness import give_way
 from hybrid.workers.hub.connection import Connection, failing
 from hybrid.workers.hub.futures import Readiness
 from hybrid.workers.hub.handler_transport import HandlerTransport

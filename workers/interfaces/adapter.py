@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from hybrid.workers.connections import Connection
+from hybrid.workers.common.connections import Connection
 from hybrid.workers.runtime import Accepted
 
 

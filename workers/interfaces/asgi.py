@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from hybrid.workers import forks
-from hybrid.workers.fairness import give_way
-from hybrid.workers.frames import forget_frames
+from hybrid.workers.common import forks
+from hybrid.workers.common.fairness import give_way
+from hybrid.workers.common.frames import forget_frames
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import PERCENT, AnswerError, ClientGoneError, Exchange, is_departure

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from hybrid.workers import forks
-from hybrid.workers.fairness import give_way
-from hybrid.workers.frames import forget_frames
+from hybrid.workers.common import forks
+from hybrid.workers.common.fairness import give_way
+from hybrid.workers.common.frames import forget_frames
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.conversation import ENDING, INTERNAL_ERROR, NORMAL, UNANSWERED, Conversation, Phase
 from hybrid.workers.http.exchange import AnswerError, ClientGoneError, is_departure

@@ -13,9 +13,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.accept import BROKEN
-from hybrid.workers.addresses import mapped, serves_both, unmapped
-from hybrid.workers.connections import Connection, Connections
+from hybrid.workers.accepting.acceptor import BROKEN
+from hybrid.workers.common.addresses import mapped, serves_both, unmapped
+from hybrid.workers.common.connections import Connection, Connections
 from hybrid.workers.interfaces.adapter import serve_in_task
 from hybrid.workers.runtime import Runtime
 

@@ -20,10 +20,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.records import record
 from hybrid.workers.contract.seat import ListenerKind
-from hybrid.workers.errors import BootError
 from hybrid.workers.http.settings import HttpSettings
 
 

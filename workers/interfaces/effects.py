@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from hybrid.workers.application import Application
+from hybrid.workers.boot.application import Application
 from hybrid.workers.http.settings import HttpSettings, Limits
 from hybrid.workers.interfaces.detect import DATAGRAM_KINDS, HTTP_KINDS, Kind
 

@@ -7,7 +7,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from hybrid.workers.connections import Connection, printable
+from hybrid.workers.common.connections import Connection, printable
 from hybrid.workers.http.proxy_protocol import MAX_V2, Preamble, ProxyHeader, ProxyProtocolError
 from hybrid.workers.runtime import Accepted
 

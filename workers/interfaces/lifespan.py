@@ -10,8 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.errors import BootError
 
 _log = logging.getLogger("hybrid")
 

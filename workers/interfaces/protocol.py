@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.connections import Connection, Connections
+from hybrid.workers.common.connections import Connection, Connections
 from hybrid.workers.interfaces.adapter import Adapter, serve_in_task
 from hybrid.workers.runtime import Accepted, Transports
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import greenlet
 
-from hybrid.workers import forks
+from hybrid.workers.common import forks
 from hybrid.workers.interfaces.wsgi_input import ClientGoneError
 from hybrid.workers.runtime import Greenlets
 

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.connections import Connection, Connections
-from hybrid.workers.frames import forget_frames
+from hybrid.workers.common.connections import Connection, Connections
+from hybrid.workers.common.frames import forget_frames
 from hybrid.workers.interfaces.adapter import Adapter, serve_in_task
 from hybrid.workers.runtime import Accepted, Greenlets, Transports
 

@@ -8,9 +8,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hybrid.workers import identity, tls
-from hybrid.workers.addresses import unmapped
-from hybrid.workers.connections import Connection, Connections
+from hybrid.workers import identity
+from hybrid.workers.accepting import tls
+from hybrid.workers.common.addresses import unmapped
+from hybrid.workers.common.connections import Connection, Connections
 from hybrid.workers.http.connection import HttpConnection
 from hybrid.workers.http.exchange import Exchange
 from hybrid.workers.http.proxy_protocol import Preamble

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from hybrid.workers import forks
-from hybrid.workers.frames import forget_frames
+from hybrid.workers.common import forks
+from hybrid.workers.common.frames import forget_frames
 from hybrid.workers.http import files
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import NO_BODY_CAME, PERCENT, AnswerError, Exchange, is_departure

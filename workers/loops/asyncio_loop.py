@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from hybrid.workers import forks
+from hybrid.workers.common import forks
+from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.hub.reactor import LoopWatches
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.loops.native_transport import open_transport
-from hybrid.workers.scoreboard import Heartbeat
 
 
 class AsyncioDriver:

@@ -52,7 +52,7 @@ def run(
     """
     import asyncio
 
-    from hybrid.workers import lingering
+    from hybrid.workers.common import lingering
     from hybrid.workers.runtime import entered
 
     loop = driver.new_loop()

@@ -23,16 +23,16 @@ import gevent.event
 import greenlet
 from gevent import socket as gevent_socket
 
-from hybrid.workers import forks, lingering
-from hybrid.workers.fairness import LONGEST, Turn
-from hybrid.workers.frames import without_own_frame
+from hybrid.workers.common import forks, lingering
+from hybrid.workers.common.fairness import LONGEST, Turn
+from hybrid.workers.common.frames import without_own_frame
+from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.hub.pool import Job, Pool
 from hybrid.workers.loops import gevent_transport, native_transport
 from hybrid.workers.loops.gevent_sockets import INSTANT, HandlerSocket
 from hybrid.workers.loops.native_streams import open_streams
-from hybrid.workers.registrations import Registrations
+from hybrid.workers.pollers.registrations import Registrations
 from hybrid.workers.runtime import WOULD_BLOCK, Accepted, Listen, OpenTransport, polled_by, run_handler
-from hybrid.workers.scoreboard import Heartbeat
 from hybrid.workers.tasks.cpython import UncheckedLoop, running_loop, set_running_loop
 
 _FIRST, _LAST = 2, -2  # EV_MAXPRI and EV_MINPRI of libev

@@ -11,8 +11,8 @@ from typing import Any
 import gevent
 from gevent import socket as gevent_socket
 
-from hybrid.workers import lingering
-from hybrid.workers.fairness import Turn
+from hybrid.workers.common import lingering
+from hybrid.workers.common.fairness import Turn
 
 INSTANT = 1e-6  # seconds: gevent runs up to 50 greenlets that sleep for 0 before it polls, those for longer after it
 _base = gevent_socket.socket

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from hybrid.workers.fairness import Turn, turn_of
+from hybrid.workers.common.fairness import Turn, turn_of
 from hybrid.workers.hub.transport import served
 from hybrid.workers.runtime import Accepted, TellingSocket, Transports
 from hybrid.workers.tasks.cpython import serve_by

@@ -11,7 +11,7 @@ import sys
 from time import monotonic
 from typing import Any
 
-from hybrid.workers import forks
+from hybrid.workers.common import forks
 from hybrid.workers.hub.pieces import LARGEST, PIECE, kept, next_piece
 from hybrid.workers.runtime import TellingSocket
 

@@ -6,8 +6,8 @@ import asyncio
 
 import uvloop
 
+from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.loops.asyncio_loop import AsyncioDriver
-from hybrid.workers.scoreboard import Heartbeat
 
 
 class UvloopDriver(AsyncioDriver):

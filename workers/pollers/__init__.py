@@ -4,6 +4,7 @@
     select     select(2): any Unix, at most 1,024 descriptors
     poll       poll(2): no limit, cost grows with the number watched
     epoll      epoll(7): cost grows with the number *ready*
+    registrations  who registered which descriptor, for the hub's selector and gevent's
 
 No policy lives here: who is called back, in which order, and for how long to wait is the hub's business.
 """

@@ -14,10 +14,10 @@ import pytest
 from support.certificates import PASSWORD, certificates
 from support.handshakes import shake
 
-from hybrid import certificate_check
-from hybrid.certificates import CertificateError, read_tls
+from hybrid.config import certificate_check
+from hybrid.config.certificates import CertificateError, read_tls
+from hybrid.workers.accepting.tls import server_context
 from hybrid.workers.http.settings import Tls
-from hybrid.workers.tls import server_context
 
 BOTH = "both.pem"  # in the directory of the certificates
 
@@ -178,7 +178,7 @@ def test_a_check_that_dies_is_a_warning_with_its_last_words(monkeypatch: pytest.
 READING = """
 import sys
 from pathlib import Path
-from hybrid.certificates import CertificateError, read_tls
+from hybrid.config.certificates import CertificateError, read_tls
 def read(keyfile):
     return read_tls(certfile="server.pem", keyfile=keyfile, password=None, ca_certs="ca.pem",
         client_certificate="optional", ciphers=None, sni_hook=None, directory=Path(sys.argv[1]))
@@ -189,7 +189,7 @@ assert not {"ssl", "_ssl", "asyncio", "gevent"} & set(sys.modules)
 from gevent import monkey
 monkey.patch_all()
 import gevent, socket, ssl
-from hybrid.workers.tls import peer_certificate_facts, server_context
+from hybrid.workers.accepting.tls import peer_certificate_facts, server_context
 ours, theirs = socket.socketpair()
 client = ssl.create_default_context(cafile=sys.argv[1] + "/ca.pem")
 server = gevent.spawn(server_context(tls).wrap_socket, ours, server_side=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from support.service import descriptors, eventually
 
-from hybrid.changes import Watched, batches, describe, watched_for
-from hybrid.config import ConfigError, Service
+from hybrid.autoreload.changes import Watched, batches, describe, watched_for
+from hybrid.config.service import ConfigError, Service
 
 
 def watched(root: Path, includes: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Watched:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hybrid.config import ConfigError, Service
+from hybrid.config.service import ConfigError, Service
 
 
 def handle(sock: object, address: object) -> None:
@@ -115,7 +115,7 @@ def test_the_error_names_the_field(field: str, value: Any) -> None:
 
 
 def test_without_a_target_it_is_the_demonstration() -> None:
-    assert Service().target == "hybrid.demo:handle"
+    assert Service().target == "hybrid.demonstration.app:handle"
 
 
 def test_a_single_address_counts_as_a_list_of_one() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from hybrid.config import ConfigError, Service
-from hybrid.config_http import HttpFields
+from hybrid.config.http import HttpFields
+from hybrid.config.service import ConfigError, Service
 from hybrid.workers.http.settings import HttpSettings, Limits
 
 LIMITS = tuple(field.name for field in dataclasses.fields(Limits))

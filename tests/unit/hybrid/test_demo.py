@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.asgi import Answer, Exchange, get
 
-from hybrid import demo
+from hybrid.demonstration import app as demo
 from hybrid.workers import identity
 from hybrid.workers.identity import Identity
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.asgi import DEADLINE, Exchange
 
-from hybrid import demo
+from hybrid.demonstration import app as demo
 
 
 @pytest.fixture

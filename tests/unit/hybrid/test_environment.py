@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import os
-from hybrid.environment import forget_secrets
+from hybrid.cli.environment import forget_secrets
 forget_secrets()
 child = os.popen("env").read()
 shown = open("/proc/self/environ", "rb").read()

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from hybrid.guide import Guide, guided, what_to_try
+from hybrid.demonstration.guide import Guide, guided, what_to_try
 from hybrid.workers.contract.log import LOGGER_NAME
 
 

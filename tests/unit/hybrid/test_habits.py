@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hybrid.cli import command
-from hybrid.habits import _OTHERWISE, _SAME, advise_command, advise_option
+from hybrid.cli.commands import command
+from hybrid.cli.habits import _OTHERWISE, _SAME, advise_command, advise_option
 
 RUN = command.commands["run"]
 NAMES = {name for parameter in RUN.params for name in (*parameter.opts, *parameter.secondary_opts)}

@@ -10,12 +10,12 @@ import click
 import pytest
 
 from hybrid import api
-from hybrid.cli import command, run
-from hybrid.config import Service
-from hybrid.headings import HeadedCommand, HeadedOption, Heading
-from hybrid.options_http import OPTIONS as HTTP
-from hybrid.options_life import OPTIONS as LIFE
-from hybrid.options_process import OPTIONS as PROCESS
+from hybrid.cli.commands import command, run
+from hybrid.cli.headings import HeadedCommand, HeadedOption, Heading
+from hybrid.cli.options_http import OPTIONS as HTTP
+from hybrid.cli.options_life import OPTIONS as LIFE
+from hybrid.cli.options_process import OPTIONS as PROCESS
+from hybrid.config.service import Service
 
 assert isinstance(run, HeadedCommand)
 RUN: HeadedCommand = run

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 import pytest
 
-from hybrid.config import ConfigError
-from hybrid.options import ByteSize, Duration, FileMode, MaxRestarts, WorkerCount, duration_text, size_text
-from hybrid.restart_limit import RestartLimit
+from hybrid.cli.values import ByteSize, Duration, FileMode, MaxRestarts, WorkerCount, duration_text, size_text
+from hybrid.config.restart_limit import RestartLimit
+from hybrid.config.service import ConfigError
 
 
 @pytest.mark.parametrize(

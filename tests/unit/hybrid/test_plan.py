@@ -12,8 +12,8 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from hybrid.config import ConfigError, Service
-from hybrid.cpus import count_usable
+from hybrid.config.cpus import count_usable
+from hybrid.config.service import ConfigError, Service
 from hybrid.plan import Plan, _HomeFinder, plan
 from hybrid.supervisor.listeners.addresses import TcpBind, UdpBind, UnixBind
 from hybrid.workers.http.settings import HttpSettings

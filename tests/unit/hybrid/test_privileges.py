@@ -8,7 +8,7 @@ import pwd
 
 import pytest
 
-from hybrid.privileges import Account, UnknownAccountError, resolve
+from hybrid.config.privileges import Account, UnknownAccountError, resolve
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 NOBODY = pwd.getpwnam("nobody")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from support.records import logged
 
-from hybrid.changes import Watched
-from hybrid.restarting import QUIT_GRACE, Reloader, Signalled
+from hybrid.autoreload.changes import Watched
+from hybrid.autoreload.restarting import QUIT_GRACE, Reloader, Signalled
 
 GRACE = 2.0
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from hybrid.targets import TargetError, check_reference, describe
+from hybrid.config.targets import TargetError, check_reference, describe
 
 
 @pytest.mark.parametrize("text", ["app:handle", "a.b.c:d.e", "_x:y1"])

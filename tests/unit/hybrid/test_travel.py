@@ -12,8 +12,8 @@ import dill
 import pytest
 from starlette.datastructures import State
 
-from hybrid.targets import TargetError
-from hybrid.travel import Parcel, home_of, parcel, pickled
+from hybrid.config.targets import TargetError
+from hybrid.config.travel import Parcel, home_of, parcel, pickled
 
 HERE = sys.modules[__name__].__file__
 

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from hybrid.workers import forks
+from hybrid.workers.common import forks
 
 
 async def _nothing() -> None: ...

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from hybrid.workers.accept import RETRY, Acceptor
-from hybrid.workers.connections import Connection, Connections
+from hybrid.workers.accepting.acceptor import RETRY, Acceptor
+from hybrid.workers.common.connections import Connection, Connections
+from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.contract.scoreboard import Scoreboard
 from hybrid.workers.runtime import Accepted
-from hybrid.workers.scoreboard import Heartbeat
 
 
 class FakeLoop:

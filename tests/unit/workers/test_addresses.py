@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hybrid.workers.addresses import mapped, serves_both, unmapped
+from hybrid.workers.common.addresses import mapped, serves_both, unmapped
 
 
 @pytest.mark.parametrize(

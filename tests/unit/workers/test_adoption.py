@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from hybrid.workers.accept import Acceptor
-from hybrid.workers.adoption import Adoption
+from hybrid.workers.accepting.acceptor import Acceptor
+from hybrid.workers.accepting.adoption import Adoption
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.messages import Learn
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat

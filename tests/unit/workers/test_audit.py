@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import greenlet
 import pytest
 
-from hybrid.workers import audit, native_threads
+from hybrid.workers.boot import audit, native_threads
 
 
 @pytest.fixture(autouse=True)
@@ -232,7 +232,7 @@ def test_what_nobody_holds_is_closed_and_not_found(before: audit.Census) -> None
 
 
 def test_a_child_is_found_until_it_is_waited_for() -> None:
-    program = "import sys; from hybrid.workers import audit; import subprocess; before = audit.census()\n"
+    program = "import sys; from hybrid.workers.boot import audit; import subprocess; before = audit.census()\n"
     program += "child = subprocess.Popen([sys.executable, '-c', ''], stdin=subprocess.PIPE)\n"
     program += "print(audit.findings(before)); child.communicate(); print(audit.findings(before))"
     assert run(program) == ["['a child process']", "[]"]
@@ -248,7 +248,9 @@ def test_a_running_timer_is_found(before: audit.Census) -> None:
 
 # --- gevent, in a process of its own
 
-PATCHED = "from gevent import monkey; monkey.patch_all()\nfrom hybrid.workers import audit; before = audit.census()\n"
+PATCHED = (
+    "from gevent import monkey; monkey.patch_all()\nfrom hybrid.workers.boot import audit; before = audit.census()\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +292,7 @@ def run(program: str) -> list[str]:
 
 # --- threads of C code
 
-LOOK = "import os, sys\nfrom hybrid.workers import audit\nbefore = audit.census()\n"
+LOOK = "import os, sys\nfrom hybrid.workers.boot import audit\nbefore = audit.census()\n"
 NATIVE = (
     "import ctypes, threading\n"
     "begun = threading.Semaphore(0)\n"

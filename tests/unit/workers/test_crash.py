@@ -8,7 +8,7 @@ from pathlib import Path
 
 BURST = """
 import os, signal
-from hybrid.workers import crash
+from hybrid.workers.boot import crash
 crash.leave_evidence(2)
 some = [n for n in signal.valid_signals() if n not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV)]
 for number in some:
@@ -20,7 +20,7 @@ signal.pthread_sigmask(signal.SIG_UNBLOCK, some)
 """
 CRASH = """
 import ctypes
-from hybrid.workers import crash
+from hybrid.workers.boot import crash
 crash.leave_evidence(2)
 def at_fault():
     ctypes.string_at(0)

@@ -12,7 +12,7 @@ from support.greens import OURS
 from support.hub import run_on, turns, until
 from support.records import logged
 
-from hybrid.workers.connections import Connections
+from hybrid.workers.common.connections import Connections
 from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.interfaces import datagram
 from hybrid.workers.interfaces.datagram import Datagrams, DatagramTransport

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.seat import ListenerKind
-from hybrid.workers.errors import BootError
 from hybrid.workers.interfaces.detect import Kind, kind_of
 
 STREAM = frozenset({ListenerKind.STREAM})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hybrid.workers.application import Application
+from hybrid.workers.boot.application import Application
 from hybrid.workers.http.settings import HttpSettings, Limits
 from hybrid.workers.interfaces.detect import Kind
 from hybrid.workers.interfaces.effects import without_effect

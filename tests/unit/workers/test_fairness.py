@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from support.hub import run_on
 
-from hybrid.workers import fairness
-from hybrid.workers.fairness import LOOK, Turn, give_way, turn_of
+from hybrid.workers.common import fairness
+from hybrid.workers.common.fairness import LOOK, Turn, give_way, turn_of
 from hybrid.workers.hub.runtime import HubRuntime
 
 

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from hybrid.workers import forks
+from hybrid.workers.common import forks
 
 
 class Request:

@@ -15,7 +15,7 @@ import pytest
 from support.hub import DEADLINE
 from support.records import logged
 
-from hybrid.workers.connections import Connections
+from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.proxy_protocol import MAX_V2, SIGNATURE, Preamble
 from hybrid.workers.interfaces.greetings import Greetings
 from hybrid.workers.runtime import Accepted

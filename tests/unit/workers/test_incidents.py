@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from support.records import logged
 
-from hybrid.workers.incidents import INTERVAL, Incidents
+from hybrid.workers.common.incidents import INTERVAL, Incidents
 
 
 class Clock:

@@ -10,8 +10,8 @@ import pytest
 from support.hub import DEADLINE
 from support.records import logged
 
+from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.errors import BootError
 from hybrid.workers.interfaces.lifespan import Lifespan
 
 Application = Callable[..., Awaitable[None]]

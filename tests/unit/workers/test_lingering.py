@@ -15,9 +15,9 @@ from support.hub import reset, run_on, tcp_pair, until
 from support.limits import open_descriptors
 from support.loops import LOOPS
 
-from hybrid.workers import lingering
+from hybrid.workers.common import lingering
+from hybrid.workers.common.lingering import MOST_BYTES, SECONDS, Farewell
 from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.lingering import MOST_BYTES, SECONDS, Farewell
 
 PLACES = [loop for loop in LOOPS if loop != "gevent"]
 

@@ -17,11 +17,12 @@ from support.hub import run_on
 from support.loops import ALL_LOOPS, LOOPS
 
 import hybrid
-from hybrid.workers import entry, green, identity
-from hybrid.workers.application import Application
+from hybrid.workers import green, identity
+from hybrid.workers import main as entry
+from hybrid.workers.boot.application import Application
+from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.seat import ListenerKind
-from hybrid.workers.errors import BootError
 from hybrid.workers.loops import registry
 
 HERE = [loop for loop in LOOPS if loop != "gevent"]  # those that leave the process as it is

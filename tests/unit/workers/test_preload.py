@@ -12,8 +12,8 @@ from support.service import APPLICATIONS
 
 BEGIN = """
 import asyncio, os, signal, sys
-from hybrid.workers import entry, preload
-from hybrid.workers.application import Application
+from hybrid.workers import main as entry; from hybrid.workers import preload
+from hybrid.workers.boot.application import Application
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.seat import Seat
 from hybrid.workers.contract.warming import CannotWarm, NotForkable

@@ -19,7 +19,7 @@ from support.pipeline import read_body
 from support.repeats import FIRST, series
 from support.wsgi import PLACES, serving_wsgi
 
-from hybrid.workers.connections import Connections
+from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.connection import HttpConnection
 from hybrid.workers.http.repeated import Likeness
 from hybrid.workers.http.settings import HttpSettings

@@ -19,7 +19,7 @@ from support.http import in_callback
 from support.hub import run_on, turns
 from support.loops import LOOPS
 
-from hybrid.workers.frames import forget_frames
+from hybrid.workers.common.frames import forget_frames
 from hybrid.workers.tasks.request_tasks import NAME, RequestTasks
 
 VALUE: contextvars.ContextVar[object] = contextvars.ContextVar("VALUE")

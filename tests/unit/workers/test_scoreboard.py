@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from hybrid.workers.connections import Connections
+from hybrid.workers.common.connections import Connections
+from hybrid.workers.common.heartbeat import Heartbeat, resident
 from hybrid.workers.contract.scoreboard import (
     ANSWERED,
     ASKED,
@@ -23,7 +24,6 @@ from hybrid.workers.contract.scoreboard import (
     Scoreboard,
 )
 from hybrid.workers.hub.selector import HubSelector
-from hybrid.workers.scoreboard import Heartbeat, resident
 
 
 class Time:

@@ -12,9 +12,9 @@ import pytest
 from support.certificates import certificates
 from support.handshakes import RefusedError, shake
 
+from hybrid.workers.accepting.server_names import Hook, ServerNames
+from hybrid.workers.accepting.tls import TlsError, peer_certificate_facts, server_context
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.server_names import Hook, ServerNames
-from hybrid.workers.tls import TlsError, peer_certificate_facts, server_context
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 MODULE = """

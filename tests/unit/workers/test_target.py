@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.workers.application import Application
+from hybrid.workers.boot.application import Application
+from hybrid.workers.boot.target import load
+from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.errors import BootError
-from hybrid.workers.target import load
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_a_module_that_fails_shows_its_error_and_only_its_own_frames(folder: Pat
     reason = refusal("sample_app:handle")
     assert said in reason
     assert "sample_app.py" in reason
-    assert "workers/target.py" not in reason
+    assert "workers/boot/target.py" not in reason
 
 
 def test_a_misspelt_attribute_is_answered_with_the_likely_one(folder: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_factory_that_fails_shows_its_error_and_where(folder: Path) -> None:
     reason = failure("def create_app():\n    raise SystemExit('no database')\n", folder)
     assert reason.startswith("the application factory sample_app:create_app failed: SystemExit: no database\n")
     assert 'sample_app.py", line 2, in create_app' in reason
-    assert "workers/target.py" not in reason
+    assert "workers/boot/target.py" not in reason
 
 
 @pytest.mark.parametrize(("made", "what"), [("None", "None"), ("{}", "a dict"), ("7", "an int")])

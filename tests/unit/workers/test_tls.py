@@ -13,8 +13,8 @@ import pytest
 from support.certificates import PASSWORD, certificates
 from support.handshakes import RefusedError, answer_to_client_hello, shake
 
+from hybrid.workers.accepting.tls import TlsError, peer_certificate_facts, server_context
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.tls import TlsError, peer_certificate_facts, server_context
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 ALERT_PROTOCOL_VERSION = bytes([2, 70])  # fatal, protocol_version: RFC 8446, section 6
@@ -169,7 +169,7 @@ def test_nothing_of_the_files_stays_open(key: str) -> None:
 def test_a_worker_that_is_nobody_by_now_can_load_the_key() -> None:
     code = """if True:
         import os, pickle, sys
-        from hybrid.workers.tls import server_context
+        from hybrid.workers.accepting.tls import server_context
         tls = pickle.load(sys.stdin.buffer)
         os.setgroups([])
         os.setresgid(65534, 65534, 65534)

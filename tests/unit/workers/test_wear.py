@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hybrid.workers.application import Wear
+from hybrid.workers.accepting.wear import Endurance
+from hybrid.workers.boot.application import Wear
+from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.contract.scoreboard import MEMORY, Record, Scoreboard
-from hybrid.workers.scoreboard import Heartbeat
-from hybrid.workers.wear import Endurance
 
 
 class Life:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from hybrid.supervisor.watch.evidence import OURS, Condition, Evidence, Inquiry
-from hybrid.workers import stall
+from hybrid.workers.boot import stall
 from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
 
 

@@ -13,7 +13,7 @@ from support.hub import run_on, turns
 from support.malformed import get
 from support.records import logged
 
-from hybrid.workers.connections import Connections
+from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.interfaces.web import Asgi, Wsgi
 from hybrid.workers.runtime import Runtime

@@ -12,7 +12,7 @@ from support.http import connect, in_callback, until
 from support.hub import run_on, turns
 from support.requests import Request, cut, points, requests
 
-from hybrid.workers.connections import Connections
+from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.interfaces.web import Asgi, Wsgi
 from hybrid.workers.runtime import Runtime

@@ -1,0 +1,134 @@
+"""`hybrid run --reload`: a watcher that restarts the service when its source files change. For development.
+
+The watcher opens the listening sockets and keeps them, so a connection made while the service restarts waits in the
+queue instead of being refused. The service is a child process, a whole supervisor with its workers, in a fresh
+interpreter each time. There is one socket per address, shared by all workers, where a service without --reload has one
+per worker: the sockets of a group cannot be handed on as one address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from hybrid.autoreload.changes import Watched, batches
+from hybrid.autoreload.child import Errand
+from hybrid.autoreload.restarting import RESTART_GRACE, STOPS, Child, Reloader, Signalled
+from hybrid.checking import CheckError
+from hybrid.config.service import ConfigError, Service
+from hybrid.plan import plan
+from hybrid.supervisor.children.spawn import occupy_standard_descriptors
+from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
+from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
+from hybrid.supervisor.settings import Settings
+from hybrid.workers.contract import log
+from hybrid.workers.contract.exits import Exit
+
+_PASSED_ON = STOPS | {signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2}
+
+logger = logging.getLogger(log.LOGGER_NAME)
+
+
+def reload(service: Service, watched: Watched) -> int:
+    """Run `service`, restarted at each change of what is `watched`, until it is stopped; return the exit code.
+
+    Blocks. Changes the working directory, and blocks the signals of a supervisor meanwhile. Raises `ConfigError`,
+    `BindError`, and `CheckError` for a pidfile that is held or a tree that cannot be watched.
+    """
+    if not isinstance(service.target, str):
+        raise ConfigError("target", "only a target given as module:attribute can be loaded anew")
+    service = dataclasses.replace(service, chdir=service.directory)  # absolute: the child begins where we are then
+    intended = plan(service, travels=False)
+    intended.enter()
+    settings = intended.settings
+    occupy_standard_descriptors()
+    log.configure(settings.log_format, settings.log_level, {"service": settings.service})
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_blocked_signals())  # before there is a second thread
+        stack.enter_context(_holding_pidfile(settings))
+        listeners = stack.enter_context(open_listeners(dataclasses.replace(settings, workers=1)))
+        starter = stack.enter_context(contextlib.closing(_Starter(service, listeners)))
+        logger.info("reload: watching %s", ", ".join(str(directory) for directory in watched.directories))
+        grace = min(RESTART_GRACE, settings.graceful_timeout)
+        reloader = Reloader(watched, starter.start, _signals_nowait, grace=grace)
+        changes = stack.enter_context(contextlib.closing(batches(watched.directories)))
+        try:
+            return reloader.run(changes)
+        except OSError as error:
+            raise CheckError(Exit.ERROR, f"cannot watch for changes: {error}") from None
+
+
+class _Starter:
+    """Starts children that serve the watcher's sockets."""
+
+    def __init__(self, service: Service, listeners: Listeners) -> None:
+        self._fds = tuple(fd for entry in listeners.offer() for fd in entry.fds)
+        self._service = dataclasses.replace(
+            service,
+            bind=tuple(f"fd://{fd}" for fd in self._fds),
+            pidfile=None,  # it names the process that a person stops: this one
+        )
+        self._line: socket.socket | None = None  # our end of the newest child's control line
+
+    def start(self) -> Child:
+        """Begin a child. Raises `OSError`."""
+        self.close()
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, contextlib.ExitStack() as stack:
+            errand = Errand(self._service, tuple(sys.argv), theirs.fileno()).written()
+            stack.callback(os.close, errand)
+            # -P: what lies in the working directory is the workers' business. The signals that we have blocked stay
+            # so in the child until its supervisor is ready for them.
+            return subprocess.Popen(
+                [sys.executable, *_flags(), "-P", "-m", "hybrid.autoreload.child", str(errand)],
+                pass_fds=(*self._fds, theirs.fileno(), errand),
+            )
+
+    def close(self) -> None:
+        """Hang up: a child that still runs ends."""
+        if self._line is not None:
+            self._line.close()
+
+
+def _flags() -> list[str]:
+    """The options that this interpreter was started with, such as -X dev."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    return flags
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Keep the signals of a supervisor pending; with a handler, Python would not tell who has sent them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _signals_nowait() -> Iterator[Signalled]:
+    while (info := signal.sigtimedwait(_PASSED_ON, 0)) is not None:
+        # sigaction(2): above zero the kernel has made it, and what a terminal makes goes to its whole process group
+        yield Signalled(signal.Signals(info.si_signo), is_for_all=info.si_code > 0)
+
+
+@contextlib.contextmanager
+def _holding_pidfile(settings: Settings) -> Iterator[None]:
+    if settings.pidfile is None:
+        yield
+        return
+    try:
+        pidfile = Pidfile(settings.pidfile)
+    except PidfileError as error:
+        raise CheckError(Exit.ERROR, str(error)) from None
+    try:
+        yield
+    finally:
+        pidfile.release()

@@ -1,0 +1,195 @@
+"""The demonstration: what `hybrid run` serves when it is given no target. An ASGI 3 application without a framework.
+
+    /            a page that shows which worker answered, and with JavaScript how the workers take turns
+    /who         the same as JSON; closes the connection, so that the next request may go to another worker
+    /events      a clock, as server-sent events
+    /slow        answers after a second; others are served meanwhile
+    /ws          a WebSocket that sends back what it gets
+
+The files of the page lie beside this one. They need no build step and load nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import html
+import importlib.resources
+import itertools
+import json
+import string
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from hybrid.workers.identity import current
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+SLOW = 1.0  # seconds that /slow takes
+TICK = 1.0  # seconds between two events of /events
+_PROTECTION = (
+    # the page loads its own two files and talks to its own server; nothing else, and nobody may frame it
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+_CLOSE = ((b"connection", b"close"),)
+_TEXT = "text/plain; charset=utf-8"
+
+_answered = itertools.count(1)  # answers of this worker that name it
+
+
+async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one request, one WebSocket, or the lifespan of the process."""
+    match scope["type"]:
+        case "http":
+            await _answer(scope, receive, send)
+        case "websocket":
+            await _converse(scope, receive, send)
+        case "lifespan":
+            await _live(receive, send)
+        case other:
+            raise ValueError(f"the demonstration knows no scope of type {other!r}")
+
+
+# --- http
+
+
+async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
+    view = _VIEWS.get(_path(scope))
+    if view is None:
+        await _respond(scope, send, "There is no such page here.\n", _TEXT, status=404)
+    elif scope["method"] not in ("GET", "HEAD"):
+        allow = ((b"allow", b"GET, HEAD"),)
+        await _respond(scope, send, "Only GET and HEAD here.\n", _TEXT, status=405, extra=allow)
+    else:
+        await view(scope, receive, send)
+
+
+def _path(scope: Scope) -> str:
+    """Return the path below the one the application is mounted at (ASGI: `path` includes `root_path`)."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "").rstrip("/")) or "/"
+
+
+async def _respond(
+    scope: Scope,
+    send: Send,
+    text: str,
+    kind: str,
+    *,
+    status: int = 200,
+    extra: tuple[tuple[bytes, bytes], ...] = (),
+) -> None:
+    body = text.encode()
+    length = (b"content-length", str(len(body)).encode())
+    headers = [(b"content-type", kind.encode()), length, *_PROTECTION, *extra]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def _page(scope: Scope, receive: Receive, send: Send) -> None:
+    facts = {name: html.escape(str(value)) for name, value in _who().items()}
+    page = string.Template(_file("demo.html")).substitute(facts)
+    await _respond(scope, send, page, "text/html; charset=utf-8", extra=_CLOSE)
+
+
+async def _tell_who(scope: Scope, receive: Receive, send: Send) -> None:
+    await _respond(scope, send, json.dumps(_who()) + "\n", "application/json", extra=_CLOSE)
+
+
+async def _be_slow(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.sleep(SLOW)
+    await _tell_who(scope, receive, send)
+
+
+async def _script(scope: Scope, receive: Receive, send: Send) -> None:
+    await _respond(scope, send, _file("demo.js"), "text/javascript; charset=utf-8")
+
+
+async def _style(scope: Scope, receive: Receive, send: Send) -> None:
+    await _respond(scope, send, _file("demo.css"), "text/css; charset=utf-8")
+
+
+async def _events(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the time until the client goes, or the server wants to stop; then the browser asks another worker."""
+    headers = [(b"content-type", b"text/event-stream; charset=utf-8"), *_PROTECTION]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    with contextlib.suppress(OSError):  # the client is gone
+        if scope["method"] == "GET":
+            await _tick(receive, send)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _tick(receive: Receive, send: Send) -> None:
+    gone = asyncio.ensure_future(_wait_for_disconnect(receive))
+    try:
+        await send(_chunk("retry: 1000\n\n"))  # milliseconds until a browser connects again
+        while not gone.done():
+            event = {"time": time.strftime("%H:%M:%S"), **_who()}
+            await send(_chunk(f"data: {json.dumps(event)}\n\n"))
+            await asyncio.wait((gone,), timeout=TICK)
+    finally:
+        gone.cancel()
+
+
+def _chunk(text: str) -> Message:
+    return {"type": "http.response.body", "body": text.encode(), "more_body": True}
+
+
+async def _wait_for_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+_VIEWS = {
+    "/": _page,
+    "/who": _tell_who,
+    "/events": _events,
+    "/slow": _be_slow,
+    "/demo.js": _script,
+    "/demo.css": _style,
+}  # path -> what answers it
+
+
+def _who() -> dict[str, Any]:
+    return {**dataclasses.asdict(current()), "answers": next(_answered)}
+
+
+@functools.cache
+def _file(name: str) -> str:
+    return importlib.resources.files("hybrid.demonstration").joinpath(name).read_text("utf-8")
+
+
+# --- the rest
+
+
+async def _converse(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()  # websocket.connect
+    if _path(scope) != "/ws":
+        await send({"type": "websocket.close"})  # before it is accepted: the client gets a 403
+        return
+    await send({"type": "websocket.accept"})
+    with contextlib.suppress(OSError):  # the client is gone
+        while (message := await receive())["type"] == "websocket.receive":
+            text = message.get("text")
+            data = {"text": text} if text is not None else {"bytes": message["bytes"]}
+            await send({"type": "websocket.send", **data})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Say yes to the start and to the stop: there is nothing to prepare."""
+    for _ in range(2):
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})

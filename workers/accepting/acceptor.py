@@ -1,0 +1,175 @@
+"""When a connection is taken from a listener, and when not: one at a time, within the capacity, and never in a spin.
+
+Taking one, serving it until it waits, and only then looking for the next keeps connections where a free sibling can
+have them: a batch accepted by a worker that then computes for 100 ms waits with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from hybrid.workers.common.addresses import serves_both, unmapped
+from hybrid.workers.common.connections import Connections
+from hybrid.workers.runtime import Accepted, Listen, polled_by
+
+RETRY = 0.5  # seconds between tries while the process or the system is out of descriptors or memory
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+BROKEN = frozenset(
+    {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
+)  # shut down or closed by the application: readable forever
+_log = logging.getLogger("hybrid")
+
+
+class Acceptor:
+    """Accepts from one listener and hands each connection to `connected`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: socket.socket,
+        connected: Callable[[Accepted], object],
+        connections: Connections,
+        capacity: int = 0,
+        listen: Listen | None = None,
+        broken: Callable[[str], object] | None = None,
+    ) -> None:
+        """`capacity`: connections of the worker at a time, 0: no limit. `listen`: see `Transports`.
+
+        `broken` is called once, with the reason, if the listener fails for good. The default logs it.
+        """
+        self._loop = loop
+        self._listener = listener
+        self._connected = connected
+        self._connections = connections
+        self._capacity = capacity
+        self._wanted = False
+        self._listen = listen or polled_by(loop)
+        self._broken = broken or _log_broken
+        self._end: Callable[[], object] | None = None  # ends the polling; None: there is none
+        self._exhausted = False  # out of descriptors or memory, and logged
+        self._retry: asyncio.TimerHandle | None = None
+        self._nodelay = listener.family in (socket.AF_INET, socket.AF_INET6) and not _has_nodelay(listener)
+        self._accept: Callable[[], tuple[int, Any]] = listener._accept  # type: ignore[attr-defined]
+        # ^ the C method under `accept`: it returns a descriptor, and the runtime makes the one object it needs of it
+        self._serves_both = serves_both(listener)
+        self._counts = connections.heartbeat.accepts
+
+    def start(self) -> None:
+        """Begin to accept, or go on after a pause. Raises `OSError` where the loop cannot poll the listener."""
+        if not self._wanted:
+            self._wanted = True
+            self._connections.on_discard.append(self._room)
+        self._poll()
+
+    def pause(self) -> None:
+        """Accept no more until `start`; queued connections are left to other workers that poll the listener."""
+        if self._wanted:
+            self._wanted = False
+            self._connections.on_discard.remove(self._room)
+        self._rest()
+
+    def stop(self) -> None:
+        """Accept what the kernel has completed already, then no more: a queued connection is never left unanswered."""
+        self.pause()
+        for _ in range(socket.SOMAXCONN):
+            if not self._accept_one():
+                return
+
+    def _poll(self) -> None:
+        if self._wanted and self._end is None and not self._full():
+            self._end = self._listen(self._listener.fileno(), self._accept_one)
+
+    def _rest(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._end is not None:
+            end, self._end = self._end, None
+            end()
+
+    def _full(self) -> bool:
+        return bool(self._capacity) and len(self._connections) >= self._capacity
+
+    def _room(self) -> None:
+        """A connection ended: there may be room, or a descriptor, for another."""
+        if self._wanted and self._end is None and (self._retry is None or not self._exhausted):
+            self._poll()
+
+    def _accept_one(self) -> bool:
+        """Take one connection, if there is one; tell whether another try makes sense."""
+        if self._wanted and self._full():  # by another listener's connection
+            self._rest()
+            return False
+        try:
+            fd, address = self._accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            return self._refused(error)
+        if self._exhausted:
+            self._exhausted = False
+            _log.warning("accepting connections again")
+        self._counts()
+        if self._nodelay:
+            _set_nodelay(fd)
+        if self._serves_both:
+            address = unmapped(address)
+        self._connected(Accepted(fd, address, self._listener))
+        if self._wanted and self._full():
+            self._rest()
+        return True
+
+    def _refused(self, error: OSError) -> bool:
+        """Deal with a failed accept(2); an error of the waiting connection itself only means: try the next."""
+        if error.errno in BROKEN:
+            was_wanted = self._wanted  # else the supervisor refuses connections by now
+            self.pause()
+            if was_wanted:
+                self._broken(error.strerror or str(error))
+            return False
+        if error.errno not in _EXHAUSTED:
+            _log.debug("accept: %s", error)
+            return True
+        if not self._exhausted:
+            self._exhausted = True
+            _log.error(
+                "cannot accept: %s; %d connections are open, the next ones wait in the backlog (see `ulimit -n`)",
+                error.strerror,
+                len(self._connections),
+            )
+        if self._wanted:
+            self._rest()
+            self._retry = self._loop.call_later(RETRY, self._again)
+        return False
+
+    def _again(self) -> None:
+        self._retry = None
+        self._poll()
+
+
+def _log_broken(why: str) -> None:
+    _log.error("cannot accept any more: the listening socket is broken: %s", why)
+
+
+def _has_nodelay(listener: socket.socket) -> bool:
+    """Whether connections come with TCP_NODELAY: on Linux they have it from their listener (`sk_clone_lock`)."""
+    try:
+        return bool(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+    except OSError:  # closed, or of another kind
+        return False
+
+
+def _set_nodelay(fd: int) -> None:
+    """Send small answers at once: Nagle's wait for the peer's delayed ACK costs 40 ms (measured)."""
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        pass  # the peer is gone already; the first read will tell
+    finally:
+        sock.detach()

@@ -1,0 +1,247 @@
+"""The body of a worker: prepare the loop, load the application, serve, drain, exit code.
+
+Loading and serving are two steps. A worker does both; one that a zygote forked does the second with what its zygote has
+loaded (`preload`). No loop library and no asyncio is imported here before the loop's driver has prepared the process:
+gevent must come first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hybrid.workers import identity
+from hybrid.workers.boot import crash, heap, stall, target
+from hybrid.workers.boot.application import Application
+from hybrid.workers.boot.dispositions import FOR_THE_SUPERVISOR, do_nothing
+from hybrid.workers.common.errors import BootError
+from hybrid.workers.common.heartbeat import Heartbeat
+from hybrid.workers.contract.channel import ChannelClosed
+from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed
+from hybrid.workers.contract.promotion import Promotion
+from hybrid.workers.contract.records import record
+from hybrid.workers.contract.seat import ListenerKind, Seat
+from hybrid.workers.contract.signals import DUMP_STACK, TELL_STACKS
+from hybrid.workers.interfaces.detect import Kind, check_http, check_listeners, kind_of
+from hybrid.workers.interfaces.effects import without_effect
+from hybrid.workers.loops import registry
+from hybrid.workers.loops.driver import Driver, run
+
+if TYPE_CHECKING:
+    from hybrid.workers.runtime import Runtime
+
+_log = logging.getLogger("hybrid")
+
+
+@record(frozen=True, slots=True)
+class Loaded:
+    """What is the same for every worker of a service, and lives on in the forks of the process that loaded it."""
+
+    driver: Driver
+    target: Any
+    kind: Kind
+
+
+def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> int | Promotion:
+    """Be a worker, from the fork to its exit code. Blocks for its life; no application can make it raise.
+
+    `loaded` is what an ancestor of this process has loaded, after `prepare`; None: this process does both itself.
+    Returns a `Promotion` where the supervisor has ordered one and what is left of the worker may be forked.
+    """
+    if loaded is None:
+        prepare(seat.evidence)
+    else:
+        stall.leave_word(seat.evidence)
+    _take_seat(seat, application.loop)
+    try:
+        if loaded is None:
+            loaded = load(application)
+        check_listeners(loaded.kind, frozenset(listener.kind for listener in seat.own_listeners))
+    except BootError as error:
+        _tell(seat, error)
+        return int(error.code)
+    if seat.slot == 0:  # the others have the same to say
+        _warn(application, loaded.kind)
+    if not application.wear.refork_after:
+        return _serve(seat, application, loaded)
+    from hybrid.workers import refork  # imports `preload`, which imports this
+
+    before = refork.census()
+    outcome = _serve(seat, application, loaded)
+    if isinstance(outcome, Promotion):
+        return refork.become(seat, application, loaded, before, outcome)
+    return outcome
+
+
+def prepare(evidence: int) -> None:
+    """Set what an application finds in its process: signals, evidence of crashes and stalls, room in the heap.
+
+    Once, in the main thread. All of it survives a fork, the alternate signal stack too (sigaltstack(2)).
+    """
+    _set_signals()
+    crash.leave_evidence(2)  # the descriptor: sys.stderr is None where it was closed at the start
+    stall.leave_word(evidence)
+    heap.keep_room()
+
+
+def load(application: Application) -> Loaded:
+    """Go to the application's directory, prepare the process for the loop and import the target.
+
+    What would fail in every worker alike is refused. Runs code of the application. Raises `BootError`.
+    """
+    if application.directory is not None:
+        _enter(application.directory)
+    driver = _driver(application.loop)
+    found = _import(application, driver)
+    kind = kind_of(found, application.interface, frozenset())
+    check_http(kind, application.http)
+    return Loaded(driver, found, kind)
+
+
+def _enter(directory: str) -> None:
+    """Go to the directory anew, by its name: that of a link which a new release has moved leads to the new code.
+
+    Raises `BootError` if there is no such directory any more.
+    """
+    try:
+        if not os.path.samefile(directory, "."):  # noqa: PTH121
+            os.chdir(directory)
+    except PermissionError:  # of the account that workers run as: it stays where the supervisor, as root, has gone
+        return
+    except OSError as error:
+        raise BootError(Exit.TARGET, f"cannot work in {directory}: {error.strerror}") from None
+
+
+def _take_seat(seat: Seat, loop: str) -> None:
+    Heartbeat(seat.record).takes_place(seat.generation)
+    identity.take(identity.Identity(seat.service, seat.slot, seat.generation, os.getpid(), loop))
+
+
+def _serve(seat: Seat, application: Application, loaded: Loaded) -> int | Promotion:
+    from hybrid.workers.serving import Worker  # imports asyncio
+
+    def serve(runtime: Runtime) -> Coroutine[Any, Any, Exit | Promotion]:
+        try:
+            worker = Worker(seat, application, loaded.target, loaded.kind, runtime)
+        except BootError as error:  # of TLS, whose SNI hook is code of the application
+            _tell(seat, error)
+            raise
+        return worker.run()
+
+    _restore_policy()
+    # a program whose own thread waits for signals blocks them at import; what is blocked cannot drain a worker
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, TELL_STACKS, DUMP_STACK})
+    try:
+        outcome = run(loaded.driver, serve, _survive)
+        return outcome if isinstance(outcome, Promotion) else int(outcome)
+    except BootError as error:  # the supervisor has been told, also of one in the application's start-up
+        return int(error.code)
+
+
+def _tell(seat: Seat, error: BootError) -> None:
+    with contextlib.suppress(ChannelClosed):
+        seat.channel.send_nowait(BootFailed(code=int(error.code), reason=error.reason))
+
+
+def _warn(application: Application, kind: Kind) -> None:
+    for option in without_effect(kind, application):
+        _log.warning("%s has no effect for %s", option, kind.with_article)
+
+
+def _survive(error: SystemExit) -> None:
+    """Log an exit that one connection's code asked for: the other connections of this worker are not its business."""
+    _log.error(
+        "ignoring sys.exit(%r) of a callback or task: a handler cannot end its worker", error.code, exc_info=error
+    )
+
+
+def _restore_policy() -> None:
+    """Put asyncio's default policy back, if the application called `uvloop.install()`: `--loop` chooses the loop.
+
+    A foreign policy breaks subprocesses: it has no child watcher for a loop that is not its own (Python 3.11).
+    """
+    import asyncio
+
+    if sys.version_info < (3, 14):  # where policies are on their way out
+        asyncio.set_event_loop_policy(None)
+
+
+def check(application: Application, kinds: frozenset[ListenerKind]) -> str:
+    """Load the target as a worker would and say what it is, e.g. `async stream handler on epoll`.
+
+    Runs code of the application and, for gevent, patches the process: call it in a child. Raises `BootError`.
+    """
+    loaded = load(application)
+    check_listeners(loaded.kind, kinds)
+    _warn(application, loaded.kind)
+    if application.http.tls is not None:
+        from hybrid.workers.accepting import tls  # imports ssl, which the driver may have had to prepare
+
+        tls.server_context(application.http.tls)
+    return f"{loaded.kind.noun} on {loaded.driver.name}"
+
+
+def _import(application: Application, driver: Driver) -> Any:
+    """Return the target; refuse one whose import has changed the process under the loop."""
+    owner = os.getpid()
+    try:
+        found = target.load(application)
+    finally:
+        if os.getpid() != owner:
+            _leave()
+    _log.disabled = False  # dictConfig of `logging`, which Django calls, silences every logger that it is not told of
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and driver.name != "gevent" and monkey.is_module_patched("socket"):
+        raise BootError(
+            Exit.TARGET,
+            f"{application.name} patches the standard library for gevent, which only gevent's loop can serve: "
+            "write --loop gevent, or leave monkey.patch_all() out",
+        )
+    return found
+
+
+def _leave() -> NoReturn:
+    """End a process that the application forked while it was imported: there must not be two in one seat."""
+    _log.error("a process that was forked while the target was imported came to the end of it: leave it by os._exit")
+    os._exit(1)
+
+
+def _driver(name: str) -> Driver:
+    try:
+        resolved = registry.resolve(name)
+    except ValueError as error:
+        raise BootError(Exit.USAGE, str(error)) from None
+    reason = registry.why_unusable(resolved)
+    if reason is None:
+        try:
+            driver = registry.load(resolved)
+            driver.prepare()
+        except (ImportError, OSError) as error:
+            _check_python_is_readable()
+            reason = str(error)
+        else:
+            return driver
+    raise BootError(Exit.LOOP, f"loop {resolved} cannot be used here: {reason}; see `hybrid loops`")
+
+
+def _check_python_is_readable() -> None:
+    """Blame the account, not the loop, where --user may not read Python: the import system just finds nothing then."""
+    library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib might have to be imported
+    if not os.access(os.__file__, os.R_OK):
+        raise BootError(
+            Exit.USAGE,
+            f"the workers' account, user id {os.geteuid()}, cannot read Python's library in {library}: "
+            "give it read access there, or use a Python that is installed for all users",
+        )
+
+
+def _set_signals() -> None:
+    for number in FOR_THE_SUPERVISOR:
+        signal.signal(number, do_nothing)
+    # SIGTERM keeps its default until the loop takes it over: a worker that is still booting has nothing to drain
