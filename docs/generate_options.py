@@ -17,7 +17,7 @@ from hybrid.cli.headings import HeadedCommand
 
 FILE = Path(__file__).with_name("options.md")
 _HEAD = """\
-<!-- Written by docs/generate_options.py; edit the texts in hybrid/options_*.py and hybrid/cli/manual.py instead. -->
+<!-- Written by docs/generate_options.py; edit hybrid/config/ and hybrid/cli/manual.py instead. -->
 
 # Options
 

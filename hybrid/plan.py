@@ -13,6 +13,8 @@ from typing import Any
 
 from hybrid.config.certificates import CertificateError, read_tls
 from hybrid.config.cpus import count_usable
+from hybrid.config.declaring import declared
+from hybrid.config.kinds import Seconds
 from hybrid.config.privileges import UnknownAccountError, resolve
 from hybrid.config.service import ConfigError, Service
 from hybrid.config.targets import TargetError, describe
@@ -123,25 +125,12 @@ def _settings(service: Service) -> Settings:
         service=service.name,
         binds=with_families([_bind(text) for text in service.binds], ipv6_only=service.ipv6_only),
         workers=count_usable() if isinstance(service.workers, str) else service.workers,
-        graceful_timeout=float(service.graceful_timeout),
-        boot_timeout=float(service.boot_timeout),
-        backoff=float(service.backoff),
-        backoff_max=float(service.backoff_max),
-        preload=service.preload,
         reforks=service.refork_after > 0,
-        surge=service.surge,
-        stall_threshold=float(service.stall_threshold),
-        stall_report=float(service.stall_report),
-        stall_timeout=float(service.stall_timeout),
         intensity=_intensity(service),
-        unix_mode=service.unix_mode,
-        backlog=service.backlog,
         pidfile=service.pidfile_path,
         uid=account.uid,
         gid=account.gid,
-        pin=service.pin,
-        log_format=service.log_format,
-        log_level=service.log_level,
+        **_of_the_same_name(service, Settings, without={"workers", "pidfile"}),
     )
 
 
@@ -170,11 +159,9 @@ def _application(service: Service, remarks: list[str]) -> Application:
         max_connections=service.max_connections,
         http=_http(service, remarks),
         wear=Wear(
-            max_requests=service.max_requests,
-            max_lifetime=float(service.max_lifetime),
-            max_memory=service.max_memory,
             refork_after=0 if service.preload == "off" else service.refork_after,
             jitter=float(service.recycle_jitter),
+            **_of_the_same_name(service, Wear, without={"refork_after"}),
         ),
     )
 
@@ -207,20 +194,24 @@ def _http(service: Service, remarks: list[str]) -> HttpSettings:
         except ValueError as error:
             raise ConfigError("access_log", str(error)) from None
     return HttpSettings(
-        **_of_the_same_name(service, HttpSettings, without={"limits", "tls", "forwarded_allow_ips"}),
+        **_of_the_same_name(service, HttpSettings, without={"forwarded_allow_ips"}),
         limits=Limits(**_of_the_same_name(service, Limits)),
         forwarded_allow_ips=service.trusted_proxies,
         tls=_tls(service, remarks),
     )
 
 
-def _of_the_same_name(service: Service, settings: type[Limits | HttpSettings], without: Set[str] = frozenset()) -> Any:
-    """Return the values for `settings` that stand in `service` under the same names; seconds become floats."""
-    values = {}
-    for field in dataclasses.fields(settings):
-        if field.name not in without:
-            value = getattr(service, field.name)
-            values[field.name] = float(value) if isinstance(field.default, float) else value
+def _of_the_same_name(service: Service, settings: type, without: Set[str] = frozenset()) -> dict[str, Any]:
+    """Return the options for `settings` that are declared under the names of its fields; durations become floats.
+
+    `without`: the fields whose value is another one than the option's.
+    """
+    names = {field.name for field in dataclasses.fields(settings)} - without
+    values: dict[str, Any] = {}
+    for option in declared(Service):
+        if option.field in names:
+            value = getattr(service, option.field)
+            values[option.field] = float(value) if isinstance(option.kind, Seconds) else value
     return values
 
 

@@ -26,6 +26,8 @@ FROM_THE_SIDES = {
     "hybrid.config.certificates": {"hybrid.workers.http.settings"},
     "hybrid.config.service": {"hybrid.supervisor.upgrade.invocation"},
     "hybrid.config.http": {"hybrid.workers.http.settings"},
+    "hybrid.config.proxies": {"hybrid.workers.http.settings"},
+    "hybrid.config.tls": {"hybrid.workers.http.settings"},
     "hybrid.demonstration.app": {"hybrid.workers.identity"},
     "hybrid.demonstration.guide": {"hybrid.workers.contract.log"},
     "hybrid.autoreload.restarting": {"hybrid.workers.contract.exits", "hybrid.workers.contract.log"},
@@ -335,9 +337,10 @@ FORBIDDEN = [
     ("hybrid.workers.common.forks", "import hybrid.workers.accepting.acceptor"),
     ("hybrid.config.service", "from hybrid import plan"),
     ("hybrid.config.service", "import click"),
+    ("hybrid.config.declaring", "import click"),
     ("hybrid.demonstration.guide", "from hybrid import api"),
     ("hybrid.plan", "import hybrid.autoreload.watcher"),
-    ("hybrid.autoreload.changes", "def batches():\n    from hybrid.cli import values as options"),
+    ("hybrid.autoreload.changes", "def batches():\n    from hybrid.cli import flags as options"),
     ("hybrid.cli.commands", "import watchfiles"),
 ]
 

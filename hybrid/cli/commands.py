@@ -12,15 +12,17 @@ import click
 
 from hybrid import api
 from hybrid.autoreload.watcher import reload
-from hybrid.cli import habits, options_http, options_life, options_process, options_reload
+from hybrid.cli import habits
 from hybrid.cli.environment import forget_secrets
+from hybrid.cli.flags import flags_of
 from hybrid.cli.headings import HeadedCommand
 from hybrid.cli.manual import COMMAND, RUN, RUN_AFTERWORD
+from hybrid.cli.modes import Modes
+from hybrid.config.declaring import declared
 from hybrid.config.service import DEFAULT_BIND, ConfigError, Service
 from hybrid.config.targets import DEMONSTRATION
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_OPTION_OF = {"name": "service", "target": "target"}  # field of Service -> option, where the names differ
 
 
 class _Commands(click.Group):
@@ -53,25 +55,23 @@ def command(context: click.Context) -> None:
     short_help="Serve TARGET until stopped.",
     params=[
         click.Argument(["target"], required=False, default=DEMONSTRATION, metavar="[TARGET]"),
-        *options_process.OPTIONS,
-        *options_reload.OPTIONS,
-        *options_life.OPTIONS,
-        *options_http.OPTIONS,
+        *flags_of(Service),
+        *flags_of(Modes),
     ],
 )
-def run(check: bool, bind: tuple[str, ...], service: str, **values: Any) -> int:
+def run(bind: tuple[str, ...], **values: Any) -> int:
     """Run a service until it is stopped; return the exit code."""
-    reloading = options_reload.take(values, check=check)
-    configured = Service(bind=bind or _default_binds(), name=service, **values)
+    modes = Modes(**{option.field: values.pop(option.field) for option in declared(Modes)})
+    service = Service(bind=bind or _default_binds(), **values)
     forget_secrets()
-    _check_loop(configured.loop)
-    if check:
-        click.echo(api.check(configured))
+    _check_loop(service.loop)
+    if modes.check:
+        click.echo(api.check(service))
         return int(api.Exit.OK)
-    if reloading is not None:
-        code = reload(configured, reloading.watched(configured))
+    if modes.reload:
+        code = reload(service, modes.watched(service))
     else:
-        code = int(api.Supervisor(configured).run())
+        code = int(api.Supervisor(service).run())
     _be_deaf()
     return code
 
@@ -160,8 +160,8 @@ def _fail_at_option(error: click.NoSuchOption, words: Sequence[str]) -> NoReturn
 
 
 def _in_words_of_the_command(error: ConfigError) -> str:
-    option = _OPTION_OF.get(error.field, error.field).replace("_", "-")
-    return error.reason if option == "target" else f"--{option}: {error.reason}"
+    flags = {option.field: option.flag for option in (*declared(Service), *declared(Modes))}
+    return f"{flags[error.field]}: {error.reason}" if error.field in flags else error.reason  # the target has no flag
 
 
 def _fail(code: int, text: str, manual: str | None = None) -> NoReturn:

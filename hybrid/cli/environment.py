@@ -6,7 +6,10 @@ import ctypes
 import os
 from typing import Final
 
-SECRETS: Final = ("HYBRID_KEYFILE_PASSWORD",)
+from hybrid.config.declaring import declared
+from hybrid.config.service import Service
+
+SECRETS: Final = tuple(name for option in declared(Service) if option.is_secret for name in option.variables)
 """Variables that only the command itself reads."""
 
 _libc = ctypes.CDLL(None)

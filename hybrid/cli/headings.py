@@ -1,60 +1,13 @@
-"""Options that stand under headings in `--help`, each with an environment variable and the default of `Service`."""
+"""Options that stand under headings in `--help`, and a command that shows them so."""
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
-from hybrid.cli.values import ByteSize, Duration, duration_text, size_text
-from hybrid.config.service import Service
-
-DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Service)}  # field -> default
-
-
-class Heading(enum.Enum):
-    """The headings, in the order of the help."""
-
-    PROCESS = "Process"
-    RENEWAL = "Renewal"
-    STALLS = "Stalls"
-    HTTP = "HTTP"
-    LIMITS = "Limits"
-    TLS = "TLS"
-    PROXIES = "Proxies"
-    LOG = "Log"
-    OTHER = "Other"
-
-    def option(self, name: str, text: str, **details: Any) -> HeadedOption:
-        """Return an option of this heading with an environment variable of its own; `details` as for click."""
-        return HeadedOption([name], heading=self, help=text, **details)
-
-    def duration(self, name: str, text: str) -> HeadedOption:
-        """Return an option of seconds."""
-        default = duration_text(DEFAULTS[_field(name)])
-        return self.option(name, text, type=Duration(), metavar="SECONDS", default=default)
-
-    def size(self, name: str, text: str, metavar: str = "BYTES") -> HeadedOption:
-        """Return an option of bytes."""
-        return self.option(name, text, type=ByteSize(), metavar=metavar, default=size_text(DEFAULTS[_field(name)]))
-
-    def count(self, name: str, text: str) -> HeadedOption:
-        """Return an option of a whole number."""
-        return self.option(name, text, type=int, metavar="N", default=DEFAULTS[_field(name)])
-
-    def switch(self, name: str, text: str) -> HeadedOption:
-        """Return an option that is on and has a `--no-` form, or is off and has none."""
-        if DEFAULTS[_field(name)]:
-            return self.option(f"{name}/--no-{name.removeprefix('--')}", text, default=True)
-        return self.option(name, text, is_flag=True)
-
-    def file(self, name: str, text: str, *, directory: bool = False) -> HeadedOption:
-        """Return an option of a path."""
-        kind = click.Path(file_okay=not directory, dir_okay=directory)
-        return self.option(name, text, type=kind, metavar="PATH")
+from hybrid.config.declaring import Heading
 
 
 class HeadedOption(click.Option):
@@ -62,10 +15,7 @@ class HeadedOption(click.Option):
 
     def __init__(self, names: Sequence[str], *, heading: Heading, alone: str | None = None, **details: Any) -> None:
         """`alone`: the value that is meant where the option is given without one."""
-        details.setdefault("show_default", True)
-        details.setdefault("envvar", "HYBRID_" + _field(names[0]).upper())
-        details.setdefault("show_envvar", True)
-        super().__init__(names, **details)
+        super().__init__(names, show_envvar=True, **details)
         self.heading = heading
         self.alone = alone
 
@@ -113,8 +63,3 @@ def _completed(args: list[str], alone: dict[str, str]) -> Iterator[str]:
 
 def _is_like_a_target(word: str) -> bool:
     return ":" in word and "%" not in word
-
-
-def _field(name: str) -> str:
-    """Return the field of `Service` of an option `--some-name` or `--some-name/--no-some-name`."""
-    return name.partition("/")[0].removeprefix("--").replace("-", "_")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.config.checks import ConfigError
-from hybrid.config.http import CLIENT_CERTIFICATES
 from hybrid.config.targets import TargetError, check_reference
+from hybrid.config.tls import CLIENT_CERTIFICATES
 from hybrid.workers.http.settings import Tls
 
 _PATIENCE = 30.0  # seconds; it takes a tenth of one

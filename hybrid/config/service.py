@@ -1,8 +1,9 @@
 """`Service`: what to run and how, checked as far as it can be without looking at the machine.
 
-Addresses and loops are checked by `Supervisor`, which knows the two sides that understand them. What is about web
-applications stands in `hybrid.config.http`, about the lives of workers in `hybrid.config.life`; the tools of
-checking in `hybrid.config.checks`.
+Each field but the target is the declaration of an option (`hybrid.config.declaring`). Addresses and loops are checked
+by `Supervisor`, which knows the two sides that understand them. Options of web applications are in
+`hybrid.config.http`, `hybrid.config.tls` and `hybrid.config.proxies`, those about the lives of workers in
+`hybrid.config.life`.
 """
 
 from __future__ import annotations
@@ -14,100 +15,168 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hybrid.config.checks import (
-    DAY,
-    ConfigError,
-    Range,
-    check_choices,
-    check_paths,
-    check_ranges,
-    check_switches,
-    is_whole,
-)
+from hybrid.config.checks import DAY, ConfigError, is_whole
+from hybrid.config.declaring import Heading, check_declared, option
 from hybrid.config.http import HttpFields, check_http
-from hybrid.config.life import LifeFields, check_life
+from hybrid.config.kinds import Choice, Count, Directory, File, Mode, Seconds, Switch, Text, Workers
+from hybrid.config.life import LifeFields
+from hybrid.config.proxies import ProxyFields, check_proxies
 from hybrid.config.targets import DEMONSTRATION, TargetError, check_reference
+from hybrid.config.tls import TlsFields, check_tls
 from hybrid.supervisor.upgrade.invocation import working_directory
 
-__all__ = ["DEFAULT_BIND", "INTERFACES", "LOG_FORMATS", "LOG_LEVELS", "MAX_WORKERS", "ConfigError", "Service"]
+__all__ = ["DEFAULT_BIND", "INTERFACES", "LOG_FORMATS", "LOG_LEVELS", "ConfigError", "Service"]
 
 DEFAULT_BIND: Final = "127.0.0.1:8000"
 INTERFACES: Final = ("auto", "stream", "protocol", "datagram", "wsgi", "asgi")
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-MAX_WORKERS: Final = 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PROCESS: Final = Heading.PROCESS
+_LOG: Final = Heading.LOG
+
+
+def _why_no_addresses(bind: object) -> str | None:
+    addresses: Sequence[object] = (bind,) if isinstance(bind, str) else tuple(bind)  # type: ignore[arg-type]
+    if not addresses:
+        return f"no address: give at least one, e.g. {DEFAULT_BIND!r}"
+    strange = next((one for one in addresses if not isinstance(one, str)), None)
+    return None if strange is None else f"{strange!r}: give addresses as text, e.g. {DEFAULT_BIND!r}"
+
+
+def _why_no_loop(loop: object) -> str | None:
+    return None if isinstance(loop, str) else f"{loop!r}: give its name, e.g. 'epoll'"
+
+
+def _why_no_name(name: object) -> str | None:
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return None
+    return f"{name!r}: use up to 64 letters, digits, dots, dashes and underscores"
+
+
+def _why_no_account(account: object) -> str | None:
+    is_account = is_whole(account) or (isinstance(account, str) and account)
+    return None if is_account else f"{account!r}: give a name or a number"
 
 
 @dataclasses.dataclass(frozen=True)
-class Service(LifeFields, HttpFields):
+class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
     """A target and how to serve it. All values are checked on construction; a bad one raises `ConfigError`.
 
-    Durations are seconds, sizes bytes. The fields that only web applications need are those of `HttpFields`, those
-    about stalls and the renewal of workers those of `LifeFields`.
+    Durations are seconds, sizes bytes. What each field does is said in its declaration, and in `docs/options.md`.
     """
 
     target: str | Callable[..., Any] = DEMONSTRATION
     """`module:attribute`, or the web application, handler, protocol factory or datagram handler itself."""
     _: dataclasses.KW_ONLY
-    bind: str | Sequence[str] = (DEFAULT_BIND,)
-    """Addresses: `host:port`, `[ipv6]:port`, `unix:/path`, `udp://host:port`, `fd://N`. Port 0: a free one."""
-    workers: int | str = "auto"
-    """How many, or `auto`: as many as cores are usable here."""
-    loop: str = "auto"
-    """`select`, `poll`, `epoll`, `gevent`, `asyncio`, `uvloop`; `auto` is `epoll`."""
-    interface: str = "auto"
-    """What the target is: `stream`, `protocol`, `datagram`, `wsgi`, `asgi`; `auto` tells by its signature."""
-    name: str = "web"
-    """The name of the service in logs and in `status()`."""
-    graceful_timeout: float = 30.0
-    """How long a worker may finish its connections when it is asked to stop; then it is killed."""
-    boot_timeout: float = 60.0
-    """How long a worker may take to import the target and to be ready; then it is killed."""
-    backoff: float = 0.1
-    """The first pause before a worker that died again is restarted; it doubles each time."""
-    backoff_max: float = 10.0
-    """The longest such pause."""
-    backlog: int = 2048
-    """Connections that the kernel may queue for each worker (it caps this at net.core.somaxconn)."""
-    max_connections: int = 0
-    """Connections a worker serves at once; the others wait in the queue. 0: no limit."""
-    ipv6_only: bool = False
-    """Whether `[::]:port` serves IPv6 only; else it serves both families."""
-    unix_mode: int = 0o600
-    """File mode of UNIX sockets."""
-    pidfile: str | os.PathLike[str] | None = None
-    """A file that holds the supervisor's process id while it runs."""
-    chdir: str | os.PathLike[str] | None = None
-    """The directory to work in; relative names in the other values start from there."""
-    user: str | int | None = None
-    """Name or number the workers run as; needs root. The sockets are made before."""
-    group: str | int | None = None
-    """Name or number of the group the workers run as; needs root."""
-    pin: bool = False
-    """Bind each worker to one core."""
-    log_format: str = "text"
-    """`text` or `json`."""
-    log_level: str = "info"
-    """`debug`, `info`, `warning` or `error`."""
+    bind: str | Sequence[str] = option(
+        (DEFAULT_BIND,),
+        Text("ADDRESS"),
+        _PROCESS,
+        "Where to listen: HOST:PORT, [IPV6]:PORT ([::]:PORT is IPv4 too), unix:/PATH, unix:@NAME, udp://HOST:PORT, or "
+        "fd://N for a socket that is open already. Port 0 takes a free one. May be repeated. Without it, sockets "
+        "passed by systemd are used, or 0.0.0.0 with the port that the variable PORT names.",
+        is_repeated=True,
+        shown=DEFAULT_BIND,
+        check=_why_no_addresses,
+    )
+    workers: int | str = option(
+        "auto",
+        Workers(),
+        _PROCESS,
+        "Number of worker processes. auto: as many as there are cores usable here (affinity and cgroup quota).",
+        more_variables=("WEB_CONCURRENCY",),
+    )
+    loop: str = option(
+        "auto",
+        Text("NAME"),
+        _PROCESS,
+        "Event loop: select, poll, epoll, gevent, asyncio or uvloop; auto is epoll. See: hybrid loops.",
+        check=_why_no_loop,
+    )
+    interface: str = option(
+        "auto",
+        Choice(INTERFACES),
+        _PROCESS,
+        "What TARGET is: wsgi, an application (environ, start_response); asgi, an application (scope, receive, send); "
+        "stream, a handler of one connection, sync (sock, address) or async (reader, writer); protocol, a factory of "
+        "asyncio.Protocol; datagram, a handler (data, address, transport). auto tells by the signature: a sync TARGET "
+        "of two parameters is WSGI if they are called environ, start_response, and a stream handler if not; an async "
+        "one of three is ASGI if the first is called scope, and a datagram handler if not.",
+    )
+    factory: bool = option(
+        False,
+        Switch(),
+        _PROCESS,
+        "TARGET is an application factory: call it without arguments and serve its result.",
+    )
+    name: str = option(
+        "web", Text("NAME"), _PROCESS, "Name of the service in the log.", name="service", check=_why_no_name
+    )
+    graceful_timeout: float = option(
+        30.0,
+        Seconds(0, DAY),
+        _PROCESS,
+        "How long workers may finish their connections at a stop; then they are killed.",
+    )
+    boot_timeout: float = option(
+        60.0,
+        Seconds(0.01, DAY),
+        _PROCESS,
+        "How long a worker may take until it is ready; then it is killed and started anew.",
+    )
+    backoff: float = option(
+        0.1,
+        Seconds(0.001, DAY),
+        _PROCESS,
+        "First pause before a worker that keeps dying is restarted; doubles each time.",
+    )
+    backoff_max: float = option(10.0, Seconds(0.001, DAY), _PROCESS, "Longest such pause.")
+    backlog: int = option(
+        2048,
+        Count(1, 65_535),
+        _PROCESS,
+        "Connections the kernel queues per worker (at most net.core.somaxconn).",
+    )
+    max_connections: int = option(
+        0,
+        Count(0, 10_000_000),
+        Heading.LIMITS,
+        "Connections one worker serves at once; more wait in its queue.",
+    )
+    ipv6_only: bool = option(
+        False, Switch(), _PROCESS, "Let [::]:PORT serve IPv6 only. Without this option it serves IPv4 too."
+    )
+    unix_mode: int = option(0o600, Mode(), _PROCESS, "File mode of UNIX sockets.")
+    pidfile: str | os.PathLike[str] | None = option(None, File(), _PROCESS, "File for the supervisor's process id.")
+    chdir: str | os.PathLike[str] | None = option(
+        None, Directory(), _PROCESS, "Directory to work in; TARGET is looked for there first."
+    )
+    user: str | int | None = option(
+        None,
+        Text("NAME|UID"),
+        _PROCESS,
+        "Run the workers as this user (needs root; sockets are made before). HOME, USER and LOGNAME become those of "
+        "its account, unless they were set to something else than root's.",
+        check=_why_no_account,
+    )
+    group: str | int | None = option(
+        None, Text("NAME|GID"), _PROCESS, "Run the workers as this group (needs root).", check=_why_no_account
+    )
+    pin: bool = option(False, Switch(), _PROCESS, "Bind each worker to one core.")
+    log_format: str = option("text", Choice(LOG_FORMATS), _LOG, "Form of the log, on stderr.")
+    log_level: str = option("info", Choice(LOG_LEVELS), _LOG, "Least important records to log.")
 
     def __post_init__(self) -> None:
         _check_target(self.target)
-        _check_addresses(self.binds)
-        _check_workers(self.workers)
-        check_choices(self, _CHOICES)
-        if not isinstance(self.loop, str):
-            raise ConfigError("loop", f"{self.loop!r}: give its name, e.g. 'epoll'")
-        _check_numbers(self)
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ConfigError("name", f"{self.name!r}: use up to 64 letters, digits, dots, dashes and underscores")
-        check_switches(self, "ipv6_only", "pin")
-        check_paths(self, "pidfile", "chdir")
+        check_declared(self)
+        if self.backoff_max < self.backoff:
+            raise ConfigError("backoff_max", f"{self.backoff_max!r}: use at least the first pause, {self.backoff!r}")
         if not _is_directory(self.directory):
             raise ConfigError("chdir", _why_no_directory(self))
-        _check_accounts(self)
         check_http(self, self.loop)
-        check_life(self)
+        check_tls(self)
+        check_proxies(self)
 
     @property
     def binds(self) -> tuple[str, ...]:
@@ -135,40 +204,6 @@ def _check_target(target: object) -> None:
         raise ConfigError("target", f"{target!r}: give 'module:attribute' or a callable")
 
 
-def _check_addresses(binds: tuple[object, ...]) -> None:
-    if not binds:
-        raise ConfigError("bind", f"no address: give at least one, e.g. {DEFAULT_BIND!r}")
-    for bind in binds:
-        if not isinstance(bind, str):
-            raise ConfigError("bind", f"{bind!r}: give addresses as text, e.g. {DEFAULT_BIND!r}")
-
-
-def _check_workers(workers: object) -> None:
-    if workers == "auto" or (is_whole(workers) and 1 <= workers <= MAX_WORKERS):
-        return
-    raise ConfigError("workers", f"{workers!r}: use 'auto' or a number from 1 to {MAX_WORKERS}")
-
-
-_CHOICES: Final = {"interface": INTERFACES, "log_format": LOG_FORMATS, "log_level": LOG_LEVELS}  # field -> values
-_SECONDS: Final = " (seconds)"
-_RANGES: Final = {
-    "graceful_timeout": Range(0, DAY, False, _SECONDS),
-    "boot_timeout": Range(0.01, DAY, False, _SECONDS),
-    "backoff": Range(0.001, DAY, False, _SECONDS),
-    "backoff_max": Range(0.001, DAY, False, _SECONDS),
-    "backlog": Range(1, 65_535, True),
-    "max_connections": Range(0, 10_000_000, True),
-}  # field -> allowed values
-
-
-def _check_numbers(service: Service) -> None:
-    check_ranges(service, _RANGES)
-    if service.backoff_max < service.backoff:
-        raise ConfigError("backoff_max", f"{service.backoff_max!r}: use at least the first pause, {service.backoff!r}")
-    if not is_whole(service.unix_mode) or not 0 <= service.unix_mode <= 0o777:
-        raise ConfigError("unix_mode", f"{service.unix_mode!r}: use a file mode from 0o000 to 0o777")
-
-
 def _why_no_directory(service: Service) -> str:
     if service.chdir is None:
         return "the current directory was removed: change to one that exists, or give an absolute path here"
@@ -180,10 +215,3 @@ def _is_directory(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # may not be looked at
         return False
-
-
-def _check_accounts(service: Service) -> None:
-    for field in ("user", "group"):
-        value = getattr(service, field)
-        if value is not None and not is_whole(value) and not (isinstance(value, str) and value):
-            raise ConfigError(field, f"{value!r}: give a name or a number")

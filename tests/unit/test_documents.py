@@ -107,7 +107,7 @@ def test_options_exist(document: Path) -> None:
 
 @every_document
 def test_environment_variables_exist(document: Path) -> None:
-    known = {str(option.envvar) for option in _options_of_the_command()} | FOREIGN_VARIABLES
+    known = {name for option in _options_of_the_command() for name in option.envvar or ()} | FOREIGN_VARIABLES
     assert sorted(set(_VARIABLE.findall(_code(document))) - known) == []
 
 
@@ -204,7 +204,8 @@ def test_the_events_and_actions_named_are_all_there_are() -> None:
 def _limits() -> dict[str, click.Option]:
     """The options that limit clients: all under Limits, and two that stand elsewhere in the help."""
     from hybrid.cli.commands import command
-    from hybrid.cli.headings import HeadedCommand, Heading
+    from hybrid.cli.headings import HeadedCommand
+    from hybrid.config.declaring import Heading
 
     run = command.commands["run"]
     assert isinstance(run, HeadedCommand)

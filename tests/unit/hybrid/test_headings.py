@@ -11,17 +11,12 @@ import pytest
 
 from hybrid import api
 from hybrid.cli.commands import command, run
-from hybrid.cli.headings import HeadedCommand, HeadedOption, Heading
-from hybrid.cli.options_http import OPTIONS as HTTP
-from hybrid.cli.options_life import OPTIONS as LIFE
-from hybrid.cli.options_process import OPTIONS as PROCESS
+from hybrid.cli.headings import HeadedCommand
+from hybrid.config.declaring import Heading
 from hybrid.config.service import Service
 
 assert isinstance(run, HeadedCommand)
 RUN: HeadedCommand = run
-OPTIONS: list[HeadedOption] = [*PROCESS, *LIFE, *HTTP]
-NOT_FIELDS = {"check"}  # options that are the command's own business
-RENAMED = {"service": "name"}  # option -> field of Service
 
 Parse = Callable[..., Service]
 
@@ -44,23 +39,8 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
     return parse
 
 
-def test_every_field_of_a_service_has_an_option_and_every_option_a_field() -> None:
-    fields = {field.name for field in dataclasses.fields(Service)} - {"target"}
-    names = {RENAMED.get(str(option.name), str(option.name)) for option in OPTIONS} - NOT_FIELDS
-    assert {name for name in names if not name.startswith("reload")} == fields
-
-
 def test_the_defaults_of_the_command_are_those_of_a_service(parse: Parse) -> None:
     assert dataclasses.replace(parse(), bind=Service().bind) == Service()
-
-
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.opts[0])
-def test_every_option_has_a_text_and_a_variable_of_its_name(option: HeadedOption) -> None:
-    assert option.help
-    if option.name not in NOT_FIELDS and not str(option.name).startswith("reload"):
-        names = [option.envvar] if isinstance(option.envvar, str) else option.envvar
-        assert names is not None
-        assert names[0] == f"HYBRID_{option.opts[0].removeprefix('--').replace('-', '_').upper()}"
 
 
 def test_the_help_has_the_headings_in_their_order() -> None:

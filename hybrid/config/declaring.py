@@ -1,0 +1,132 @@
+"""How an option is declared: once, as a field of a dataclass.
+
+    keep_alive_timeout: float = option(
+        5.0, Seconds(0, DAY, zero="no limit"), Heading.LIMITS, "How long a connection may be idle between two requests."
+    )
+
+From this follow the flag `--keep-alive-timeout`, the variable `HYBRID_KEEP_ALIVE_TIMEOUT`, the key
+`keep_alive_timeout` of a file, the line under its heading in `--help`, the paragraph of `docs/options.md`, the keyword
+of `Service`, and one check of its value for all of these ways in. Pure: knows no command line and no file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Final, TypedDict, TypeVar, Unpack
+
+from hybrid.config.checks import ConfigError
+from hybrid.config.kinds import Kind
+
+_KEY: Final = "hybrid.option"  # of the metadata of a field -> what makes an `Option` of the field's name
+_T = TypeVar("_T")
+
+
+class Heading(enum.Enum):
+    """The headings of the help, in their order."""
+
+    PROCESS = "Process"
+    RENEWAL = "Renewal"
+    STALLS = "Stalls"
+    HTTP = "HTTP"
+    LIMITS = "Limits"
+    TLS = "TLS"
+    PROXIES = "Proxies"
+    LOG = "Log"
+    OTHER = "Other"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Option:
+    """All that is known about an option."""
+
+    field: str
+    """The keyword of the library."""
+    default: object
+    """The value where it is not given."""
+    kind: Kind
+    """Which values are allowed, in which unit, and how a person writes one."""
+    heading: Heading
+    """Where it stands in the help. The order under a heading is that of the declarations."""
+    help: str
+    """What it does, in the words of the command line. For all that is written about the option."""
+    name: str = ""
+    """What people call it, with underscores; empty: as the field."""
+    more_variables: tuple[str, ...] = ()
+    """Environment variables that are looked at where its own is not set."""
+    is_repeated: bool = False
+    """Whether the value is a sequence: the flag may be repeated."""
+    shown: str = ""
+    """What the help says about the default, where the default itself says too little."""
+    alone: str | None = None
+    """The value that is meant where the flag stands without one; None: the flag needs a value."""
+    is_flag_only: bool = False
+    """Whether it is about a single run of the command: there is no variable and no key of a file for it."""
+    is_secret: bool = False
+    """Whether the value must not be shown."""
+    check: Callable[[object], str | None] | None = None
+    """What is wrong with a value of the right kind, None if nothing is."""
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line: `--some-name`."""
+        return f"--{self._words.replace('_', '-')}"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that set it; the first that is set wins."""
+        return () if self.is_flag_only else (f"HYBRID_{self._words.upper()}", *self.more_variables)
+
+    @property
+    def key(self) -> str | None:
+        """Its key in a file, `some_name`; None if it cannot be set there."""
+        return None if self.is_flag_only else self._words
+
+    @property
+    def _words(self) -> str:
+        return self.name or self.field
+
+    def complaint(self, value: object) -> str | None:
+        """Return what is wrong with `value`, and what to write instead; None if it is allowed."""
+        if value is None and self.default is None:
+            return None
+        return self.kind.complaint(value) or (self.check(value) if self.check is not None else None)
+
+
+class Details(TypedDict, total=False):
+    """The fields of `Option` that a declaration may leave out."""
+
+    name: str
+    more_variables: tuple[str, ...]
+    is_repeated: bool
+    shown: str
+    alone: str
+    is_flag_only: bool
+    is_secret: bool
+    check: Callable[[object], str | None]
+
+
+def option(default: _T, kind: Kind, heading: Heading, help: str, **details: Unpack[Details]) -> _T:
+    """Declare an option as a field of a dataclass. The arguments are the fields of `Option`."""
+    make = functools.partial(Option, default=default, kind=kind, heading=heading, help=help, **details)
+    return dataclasses.field(default=default, repr=not details.get("is_secret", False), metadata={_KEY: make})
+
+
+@functools.cache
+def declared(config: type) -> tuple[Option, ...]:
+    """Return the options of a dataclass, in the order of the help: its own before those of its bases."""
+    makers = {field.name: field.metadata[_KEY] for field in dataclasses.fields(config) if _KEY in field.metadata}
+    names = [name for one in inspect.getmro(config) for name in inspect.get_annotations(one) if name in makers]
+    return tuple(makers[name](field=name) for name in dict.fromkeys(names))
+
+
+def check_declared(config: object) -> None:
+    """Check each option of a dataclass for itself. Raises `ConfigError` for the first value that is not allowed."""
+    of: type = type(config)
+    for one in declared(of):
+        reason = one.complaint(getattr(config, one.field))
+        if reason is not None:
+            raise ConfigError(one.field, reason)

@@ -1,0 +1,207 @@
+"""The kinds of values that options have. A kind knows which values are allowed, and how a person writes one.
+
+Pure: no command line and no file. `hybrid.cli.flags` makes the types of click of them; what reads a file or an
+answer of a person can do the same.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar, Final
+
+from hybrid.config.checks import Range, is_whole
+from hybrid.config.restart_limit import RestartLimit
+from hybrid.config.texts import (
+    duration_text,
+    read_duration,
+    read_mode,
+    read_restarts,
+    read_size,
+    read_workers,
+    restarts_text,
+    size_text,
+)
+
+MAX_WORKERS: Final = 1024
+
+
+class Kind:
+    """A kind of values. This class takes all of them: the option's own check has to say what is allowed."""
+
+    metavar: str | None = None
+    """What stands for a value in the help; None: the command line finds a word itself, or there is no value."""
+
+    def complaint(self, value: object) -> str | None:
+        """Return what is wrong with `value`, and what to write instead; None if it is allowed."""
+        return None
+
+    def text(self, value: object) -> object:
+        """Return `value` as a person types it; a number or a word stays as it is."""
+        return value
+
+
+class Text(Kind):
+    """A text, of which the option says what it may be."""
+
+    def __init__(self, metavar: str) -> None:
+        self.metavar = metavar
+
+
+class Switch(Kind):
+    """On or off."""
+
+    def complaint(self, value: object) -> str | None:
+        """Only booleans are allowed."""
+        return None if isinstance(value, bool) else f"{value!r}: use True or False"
+
+
+class Choice(Kind):
+    """One of some words."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words = words
+
+    def complaint(self, value: object) -> str | None:
+        """Only these words are allowed."""
+        return None if value in self.words else f"{value!r}: use one of {', '.join(self.words)}"
+
+
+class File(Kind):
+    """The path of a file. Whether there is one is not looked at here."""
+
+    metavar = "PATH"
+
+    def complaint(self, value: object) -> str | None:
+        """Only paths that are not empty are allowed."""
+        is_path = isinstance(value, str | os.PathLike) and os.fspath(value)
+        return None if is_path else f"{value!r}: give a path"
+
+
+class Directory(File):
+    """The path of a directory. Whether there is one is not looked at here."""
+
+
+class Number(Kind):
+    """Numbers of a range, in a unit."""
+
+    whole: ClassVar[bool] = False
+    unit: str = ""
+    """Of what the number is, in the plural. A count has none: it is of the things that the option is named after."""
+
+    def __init__(self, lowest: float, highest: float, *, zero: str = "") -> None:
+        """`zero`: what 0 means, where that is another thing than the number."""
+        notes = [note for note in (self.unit, f"0: {zero}" if zero else "") if note]
+        self.range = Range(lowest, highest, self.whole, f" ({'; '.join(notes)})" if notes else "")
+
+    def complaint(self, value: object) -> str | None:
+        """Only numbers of the range are allowed."""
+        return None if self.range.contains(value) else f"{value!r}: use {self.range}"
+
+
+class Count(Number):
+    """A whole number."""
+
+    whole = True
+    metavar = "N"
+
+
+class Fraction(Number):
+    """A fraction of a limit that another option sets."""
+
+    unit = "a fraction of the limit"
+    metavar = "FRACTION"
+
+
+class Seconds(Number):
+    """A duration in seconds."""
+
+    unit = "seconds"
+    metavar = "SECONDS"
+
+    def parse(self, text: str) -> float:
+        """Return seconds. Raises `ValueError`, as all methods of this name do."""
+        return read_duration(text)
+
+    def text(self, value: object) -> object:
+        """Return the number with a unit."""
+        return duration_text(value) if isinstance(value, int | float) else value
+
+
+class Bytes(Number):
+    """A size in bytes."""
+
+    whole = True
+    unit = "bytes"
+    metavar = "BYTES"
+
+    def parse(self, text: str) -> int:
+        """Return bytes."""
+        return read_size(text)
+
+    def text(self, value: object) -> object:
+        """Return the number with a unit where it is a whole multiple."""
+        return size_text(value) if isinstance(value, int) else value
+
+
+class BytesPerSecond(Bytes):
+    """A rate."""
+
+    unit = "bytes per second"
+
+
+class Workers(Kind):
+    """A number of workers, or `auto`."""
+
+    metavar = "auto|N"
+
+    def complaint(self, value: object) -> str | None:
+        """Allowed are `auto` and 1 to `MAX_WORKERS`."""
+        if value == "auto" or (is_whole(value) and 1 <= value <= MAX_WORKERS):
+            return None
+        return f"{value!r}: use 'auto' or a number from 1 to {MAX_WORKERS}"
+
+    def parse(self, text: str) -> int | str:
+        """Return the number, or `auto`."""
+        return read_workers(text)
+
+
+class Mode(Kind):
+    """Permission bits of a file."""
+
+    metavar = "OCTAL"
+
+    def complaint(self, value: object) -> str | None:
+        """Allowed are the nine bits of user, group and others."""
+        is_mode = is_whole(value) and 0 <= value <= 0o777
+        return None if is_mode else f"{value!r}: use a file mode from 0o000 to 0o777"
+
+    def parse(self, text: str) -> int:
+        """Return the bits."""
+        return read_mode(text)
+
+    def text(self, value: object) -> object:
+        """Return the octal digits."""
+        return f"{value:o}" if isinstance(value, int) else value
+
+
+class Restarts(Kind):
+    """A limit of restarts, or None."""
+
+    metavar = "N/SECONDS"
+
+    def complaint(self, value: object) -> str | None:
+        """Allowed is a `RestartLimit`, which checks its numbers itself."""
+        is_limit = isinstance(value, RestartLimit)
+        return None if is_limit else f"{value!r}: give a RestartLimit(restarts, seconds), or None"
+
+    def parse(self, text: str) -> RestartLimit | None:
+        """Return the limit; None for no limit."""
+        return read_restarts(text)
+
+    def text(self, value: object) -> object:
+        """Return the two numbers; `0` for no limit."""
+        return restarts_text(value) if value is None or isinstance(value, RestartLimit) else value
+
+
+Parsed = Seconds | Bytes | Workers | Mode | Restarts
+"""The kinds whose values have a form of their own in text."""

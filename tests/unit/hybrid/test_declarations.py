@@ -1,0 +1,205 @@
+"""Each option is declared once; flag, variable, key, help, reference and check are those of the declaration."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from hybrid import api
+from hybrid.cli.commands import command, main, run
+from hybrid.cli.flags import flag_of
+from hybrid.cli.headings import HeadedCommand
+from hybrid.cli.modes import Modes
+from hybrid.config import service as services
+from hybrid.config.checks import ConfigError
+from hybrid.config.declaring import Heading, Option, check_declared, declared, option
+from hybrid.config.kinds import Choice, Count, Kind, Number, Parsed, Seconds, Switch, Text
+from hybrid.config.service import Service
+
+UNDECLARED = {"target": "it is the argument of the command, and a callable where a program gives it"}
+SERVICE = declared(Service)
+OPTIONS = (*SERVICE, *declared(Modes))
+NUMBERS = [one for one in SERVICE if isinstance(one.kind, Number)]
+REFERENCE = Path(__file__).resolve().parents[3] / "docs/options.md"
+
+
+def named(one: Option) -> str:
+    """Return the name of an option, for the names of tests."""
+    return one.field
+
+
+def test_every_field_of_a_service_is_declared_or_has_a_reason_not_to_be() -> None:
+    fields = {field.name for field in dataclasses.fields(Service)}
+    assert {one.field for one in SERVICE} == fields - UNDECLARED.keys()
+
+
+def test_a_name_is_taken_once() -> None:
+    flags = [one.flag for one in OPTIONS]
+    variables = [name for one in OPTIONS for name in one.variables]
+    assert len(set(flags)) == len(flags)
+    assert len(set(variables)) == len(variables)
+
+
+@pytest.mark.parametrize("one", OPTIONS, ids=named)
+def test_a_declaration_says_what_the_option_does_and_how_it_is_set(one: Option) -> None:
+    assert one.help.endswith(".")
+    assert one.heading is not Heading.OTHER
+    if one.is_flag_only:
+        assert (one.variables, one.key) == ((), None)
+    else:
+        words = one.flag.removeprefix("--").replace("-", "_")
+        assert one.variables[0] == f"HYBRID_{words.upper()}"
+        assert one.key == words
+
+
+@pytest.mark.parametrize("one", OPTIONS, ids=named)
+def test_a_declaration_checks_its_value(one: Option) -> None:
+    """A kind that takes everything needs a check of the option; globs of --reload are checked by the watcher."""
+    takes_all = type(one.kind).complaint is Kind.complaint
+    assert not takes_all or one.check is not None or one.field.startswith("reload_")
+
+
+@pytest.mark.parametrize("one", NUMBERS, ids=named)
+def test_a_number_has_a_unit_and_its_complaint_names_it(one: Option) -> None:
+    """A count has none: it is of the things that the option is named after."""
+    assert isinstance(one.kind, Number)
+    assert one.kind.unit or isinstance(one.kind, Count)
+    assert one.kind.unit in (one.complaint(-1) or "")
+
+
+@pytest.mark.parametrize("one", OPTIONS, ids=named)
+def test_a_default_is_allowed(one: Option) -> None:
+    if not (one.is_repeated and isinstance(one.default, tuple) and not one.check):  # of --reload: kinds of one item
+        assert one.complaint(one.default) is None
+
+
+@pytest.mark.parametrize("one", [one for one in SERVICE if isinstance(one.kind, Parsed)], ids=named)
+def test_a_default_is_shown_in_words_that_mean_it(one: Option) -> None:
+    assert isinstance(one.kind, Parsed)
+    assert one.kind.parse(str(one.kind.text(one.default))) == one.default
+
+
+@pytest.mark.parametrize("one", OPTIONS, ids=named)
+def test_the_help_and_the_reference_hold_each_option(one: Option) -> None:
+    assert isinstance(run, HeadedCommand)
+    under = dict(run.headed(click.Context(run, **run.context_settings)))[one.heading]
+    assert [flag.help for flag in under if one.flag in flag.opts] == [one.help]
+    section = re.search(rf"^#### `{one.flag}`.*?(?=^#)", REFERENCE.read_text() + "#", re.DOTALL | re.MULTILINE)
+    assert section is not None
+    assert one.help in section[0]
+    assert all(f"`{name}`" in section[0] for name in one.variables)
+
+
+def bad_values() -> Iterator[tuple[Option, object, str]]:
+    """Give options, a value outside of their range, and how it is typed where it can be typed at all."""
+    for one in SERVICE:
+        if isinstance(one.kind, Number):
+            above = int(one.kind.range.highest) + 1
+            yield one, float(above) if isinstance(one.kind, Seconds) or not one.kind.whole else above, str(above)
+
+
+BESIDE = [(one.field, value, text) for one, value, text in bad_values()]
+BESIDE += [
+    ("workers", 1025, "1025"),
+    ("unix_mode", 0o1000, "1000"),
+    ("name", "two words", "two words"),
+    ("root_path", "shop", "shop"),
+    ("sni_hook", "choose", "choose"),
+    ("access_log", "short", "short"),
+    ("stall_threshold", 0.0005, "0.0005"),
+    ("forwarded_allow_ips", ("10.0.0.1/8",), "10.0.0.1/8"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "text"), BESIDE, ids=lambda part: str(part)[:40])
+def test_a_value_that_is_not_allowed_is_refused_with_one_sentence_on_all_ways_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], field: str, value: object, text: str
+) -> None:
+    one = next(one for one in SERVICE if one.field == field)
+    sentence = one.complaint(value)
+    assert sentence is not None
+    with pytest.raises(ConfigError) as raised:
+        Service(**{field: value})  # type: ignore[arg-type]
+    assert (raised.value.field, raised.value.reason) == (field, sentence)
+    expected = f"hybrid: error: {one.flag}: {sentence}"
+    assert said(capsys, "run", f"{one.flag}={text}") == expected
+    monkeypatch.setenv(one.variables[0], text.replace("two words", "two+words"))
+    assert said(capsys, "run") == expected.replace("two words", "two+words")
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the first line of the complaint about a command line."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == api.Exit.USAGE
+    return capsys.readouterr().err.splitlines()[0]
+
+
+def test_a_secret_is_neither_shown_nor_repeated() -> None:
+    secrets = [one for one in SERVICE if one.is_secret]
+    assert [one.field for one in secrets] == ["keyfile_password"]
+    assert "hunter2" not in repr(Service(certfile="c", keyfile_password="hunter2"))
+    assert secrets[0].complaint(["hunter2"]) == "give a text that is not empty"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Base:
+    of_the_base: bool = option(True, Switch(), Heading.LOG, "On.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Imaginary(_Base):
+    tcp_keepalive_idle: float = option(60.0, Seconds(1, 32_767, zero="never"), Heading.LIMITS, "How long.")
+    plain: int = 3
+    colour: str | None = option(None, Choice(("red", "blue")), Heading.LOG, "Which.", shown="none", name="paint")
+    words: tuple[str, ...] = option((), Text("WORD"), Heading.LOG, "What.", is_repeated=True)
+
+
+def test_a_field_alone_makes_a_flag_a_variable_a_key_and_a_check() -> None:
+    one = declared(_Imaginary)[0]
+    assert (one.flag, one.variables, one.key) == (
+        "--tcp-keepalive-idle",
+        ("HYBRID_TCP_KEEPALIVE_IDLE",),
+        "tcp_keepalive_idle",
+    )
+    seen: list[float] = []
+    made = click.Command("x", params=[flag_of(one)], callback=lambda **values: seen.extend(values.values()))
+    made.main(["--tcp-keepalive-idle", "2m"], standalone_mode=False)
+    made.main([], standalone_mode=False)
+    assert seen == [120.0, 60.0]
+    assert one.complaint(0.5) == "0.5: use a number from 1 to 32767 (seconds; 0: never)"
+    with pytest.raises(ConfigError, match=r"^tcp_keepalive_idle: 0\.5: use a number from 1 "):
+        check_declared(_Imaginary(tcp_keepalive_idle=0.5))
+
+
+def test_options_of_a_base_come_after_the_own_ones_and_other_fields_are_none() -> None:
+    assert [one.field for one in declared(_Imaginary)] == ["tcp_keepalive_idle", "colour", "words", "of_the_base"]
+
+
+def test_none_is_allowed_where_it_is_the_default_only() -> None:
+    check_declared(_Imaginary())
+    with pytest.raises(ConfigError, match="True or False"):
+        check_declared(_Imaginary(of_the_base=None))  # type: ignore[arg-type]
+
+
+def test_a_name_beside_the_field_is_that_of_flag_variable_and_key() -> None:
+    one = declared(_Imaginary)[1]
+    assert (one.flag, one.variables, one.key) == ("--paint", ("HYBRID_PAINT",), "paint")
+    assert flag_of(one).name == "colour"
+
+
+def test_the_options_of_the_command_are_those_declared() -> None:
+    flags = {parameter.name for parameter in command.commands["run"].params if isinstance(parameter, click.Option)}
+    assert flags - {"help"} == {one.field for one in OPTIONS}
+
+
+def test_the_lists_of_words_are_those_of_the_kinds() -> None:
+    kinds = {one.field: one.kind for one in SERVICE}
+    interface = kinds["interface"]
+    assert isinstance(interface, Choice)
+    assert interface.words == services.INTERFACES
