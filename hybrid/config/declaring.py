@@ -48,7 +48,7 @@ class Option:
     default: object
     """The value where it is not given."""
     kind: Kind
-    """Which values are allowed, in which unit, and how a person writes one."""
+    """Which values are allowed, in which unit, and how a person writes one; of an option with several, of each."""
     heading: Heading
     """Where it stands in the help. The order under a heading is that of the declarations."""
     help: str
@@ -68,7 +68,7 @@ class Option:
     is_secret: bool = False
     """Whether the value must not be shown."""
     check: Callable[[object], str | None] | None = None
-    """What is wrong with a value of the right kind, None if nothing is."""
+    """What is wrong with a value of the right kind, None if nothing is; with all of several at once."""
 
     @property
     def flag(self) -> str:
@@ -93,7 +93,9 @@ class Option:
         """Return what is wrong with `value`, and what to write instead; None if it is allowed."""
         if value is None and self.default is None:
             return None
-        return self.kind.complaint(value) or (self.check(value) if self.check is not None else None)
+        items = value if self.is_repeated and isinstance(value, tuple | list) else (value,)
+        found = next((reason for item in items if (reason := self.kind.complaint(item)) is not None), None)
+        return self.check(value) if found is None and self.check is not None else found
 
 
 class Details(TypedDict, total=False):

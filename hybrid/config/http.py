@@ -40,7 +40,7 @@ def _why_no_access_log(log: object) -> str | None:
     return f"{log!r}: use {', '.join(ACCESS_LOGS)}, or a format with fields such as %(h)s"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # `Service` makes all its methods
 class HttpFields:
     """How web applications are served. Durations are seconds, sizes bytes; 0 switches a limit off."""
 

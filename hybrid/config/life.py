@@ -22,7 +22,7 @@ def _why_no_threshold(value: object) -> str | None:
     return None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # `Service` makes all its methods
 class LifeFields:
     """How workers live. Durations are seconds, sizes bytes; 0 switches a limit off."""
 

@@ -45,7 +45,7 @@ def _why_no_network(entry: str) -> str | None:
     return f"{entry!r}: write {network} for the network, or the address without /{network.prefixlen}"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # `Service` makes all its methods
 class ProxyFields:
     """Which proxies are trusted, and to tell what."""
 

@@ -35,7 +35,7 @@ def _why_no_hook(hook: object) -> str | None:
     return None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # `Service` makes all its methods
 class TlsFields:
     """Certificates, and what clients have to show."""
 
