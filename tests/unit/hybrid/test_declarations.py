@@ -22,6 +22,7 @@ from hybrid.config.declaring import Details, Heading, Option, check_declared, de
 from hybrid.config.kinds import Choice, Count, Kind, Number, Parsed, Seconds, Switch, Text
 from hybrid.config.restart_limit import RestartLimit
 from hybrid.config.service import Service
+from hybrid.plan import plan
 
 UNDECLARED = {"target": "it is the argument of the command, and a callable where a program gives it"}
 SERVICE = declared(Service)
@@ -174,6 +175,49 @@ def test_keys_and_kinds_are_enough_to_read_a_file() -> None:
         access_log="json",
         pin=True,
     )
+
+
+FILES_OF_TLS = {one.field for one in SERVICE if one.heading is Heading.TLS} - {"tls_handshake_timeout"}
+OTHER_VALUES: dict[str, Any] = {
+    "bind": "127.0.0.1:1",
+    "workers": 77,
+    "loop": "select",
+    "name": "other",
+    "unix_mode": 0o666,
+    "pidfile": "x.pid",
+    "chdir": "/",
+    "user": 54_321,
+    "group": 54_321,
+    "root_path": "/shop",
+    "max_restarts": RestartLimit(5, 10.0),
+    "access_log": "json",
+    "forwarded_allow_ips": "10.0.0.1",
+}  # field -> a value that is not the default, where the kind alone does not tell one
+
+
+def other_value(one: Option) -> Any:
+    """Return an allowed value that is not the default."""
+    match one.kind:
+        case Switch():
+            return not one.default
+        case Choice(words=words):
+            return next(word for word in words if word != one.default)
+        case Number():
+            return 2 if one.default != 2 else 3
+    return OTHER_VALUES[one.field]
+
+
+@pytest.mark.parametrize("one", [one for one in SERVICE if one.field not in FILES_OF_TLS], ids=named)
+def test_each_option_reaches_the_plan_of_a_service(one: Option) -> None:
+    """What is about certificates is read from files: `test_certificates.py`, `test_plan.py`.
+
+    Texts are compared, because addresses are equal whatever family they are limited to.
+    """
+    beside: dict[str, Any] = {"bind": "[::]:1"} if one.field == "ipv6_only" else {}
+    if one.field in ("forwarded_headers", "forwarded_host"):
+        beside = {"forwarded_allow_ips": "*"}
+    given = Service(**{**beside, one.field: other_value(one)})
+    assert repr(plan(given, travels=False)) != repr(plan(Service(**beside), travels=False))
 
 
 def test_a_secret_is_neither_shown_nor_repeated() -> None:
