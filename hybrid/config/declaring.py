@@ -125,10 +125,12 @@ def declared(config: type) -> tuple[Option, ...]:
     return tuple(makers[name](field=name) for name in dict.fromkeys(names))
 
 
-def check_declared(config: object) -> None:
-    """Check each option of a dataclass for itself. Raises `ConfigError` for the first value that is not allowed."""
-    of: type = type(config)
-    for one in declared(of):
+def check_declared(config: object, declaring: type) -> None:
+    """Check each option that the class `declaring` has. Raises `ConfigError` for the first value that is not allowed.
+
+    The class of `config` may be a subclass that gives fields other defaults, and so hides their declarations.
+    """
+    for one in declared(declaring):
         reason = one.complaint(getattr(config, one.field))
         if reason is not None:
             raise ConfigError(one.field, reason)

@@ -169,7 +169,7 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
 
     def __post_init__(self) -> None:
         _check_target(self.target)
-        check_declared(self)
+        check_declared(self, Service)
         if self.backoff_max < self.backoff:
             raise ConfigError("backoff_max", f"{self.backoff_max!r}: use at least the first pause, {self.backoff!r}")
         if not _is_directory(self.directory):

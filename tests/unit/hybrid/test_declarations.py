@@ -227,6 +227,19 @@ def test_a_secret_is_neither_shown_nor_repeated() -> None:
     assert secrets[0].complaint(["hunter2"]) == "give a text that is not empty"
 
 
+@dataclasses.dataclass(frozen=True)
+class _Busy(Service):
+    """What an embedding program may write."""
+
+    backlog: int = 5
+
+
+def test_a_subclass_with_defaults_of_its_own_is_checked_too() -> None:
+    assert _Busy().backlog == 5
+    with pytest.raises(ConfigError, match="use a whole number from 1 to 65535"):
+        _Busy(backlog=0)
+
+
 def test_a_declaration_may_give_all_that_has_a_default() -> None:
     optional = {field.name for field in dataclasses.fields(Option) if field.default is not dataclasses.MISSING}
     assert Details.__annotations__.keys() == optional
@@ -259,7 +272,7 @@ def test_a_field_alone_makes_a_flag_a_variable_a_key_and_a_check() -> None:
     assert seen == [120.0, 60.0]
     assert one.complaint(0.5) == "0.5: use a number from 1 to 32767 (seconds; 0: never)"
     with pytest.raises(ConfigError, match=r"^tcp_keepalive_idle: 0\.5: use a number from 1 "):
-        check_declared(_Imaginary(tcp_keepalive_idle=0.5))
+        check_declared(_Imaginary(tcp_keepalive_idle=0.5), _Imaginary)
 
 
 def test_each_of_several_values_is_checked() -> None:
@@ -273,9 +286,9 @@ def test_options_of_a_base_come_after_the_own_ones_and_other_fields_are_none() -
 
 
 def test_none_is_allowed_where_it_is_the_default_only() -> None:
-    check_declared(_Imaginary())
+    check_declared(_Imaginary(), _Imaginary)
     with pytest.raises(ConfigError, match="True or False"):
-        check_declared(_Imaginary(of_the_base=None))  # type: ignore[arg-type]
+        check_declared(_Imaginary(of_the_base=None), _Imaginary)  # type: ignore[arg-type]
 
 
 def test_a_name_beside_the_field_is_that_of_flag_variable_and_key() -> None:
