@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 
+from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, Seasoned, Unfit, Warm, Worn
 from hybrid.workers.contract.records import record
 
 
@@ -51,65 +52,16 @@ class ForkFailed:
     reason: str
 
 
-@record(frozen=True, slots=True)
-class WorkerReady:
-    """A child said that it serves."""
-
-    pid: int
+ChildMessage = Ready | Draining | Broken | BootFailed | Worn | Seasoned | Warm | Unfit
+"""The messages of children that the machine takes in. What else they say is between them and the shell."""
 
 
 @record(frozen=True, slots=True)
-class WorkerDraining:
-    """A child said that it accepts no more: because of `Drain`, or because another process sent it SIGTERM."""
+class ChildSaid:
+    """A worker or a zygote sent a message; it may be late, or untrue."""
 
     pid: int
-
-
-@record(frozen=True, slots=True)
-class WorkerBroken:
-    """A child said that it cannot accept connections any more, and drains."""
-
-    pid: int
-    why: str
-
-
-@record(frozen=True, slots=True)
-class WorkerFailed:
-    """A child said that it cannot start and will end with `code`."""
-
-    pid: int
-    code: int
-    reason: str
-
-
-@record(frozen=True, slots=True)
-class ZygoteWarm:
-    """A zygote said that it can fork workers; so does a worker that has become one."""
-
-    pid: int
-
-
-@record(frozen=True, slots=True)
-class ZygoteUnfit:
-    """A zygote, or a worker that was to become one, said that its memory must not be forked; it ends."""
-
-    pid: int
-    findings: str
-
-
-@record(frozen=True, slots=True)
-class WorkerSeasoned:
-    """A worker said that it may become the next zygote."""
-
-    pid: int
-
-
-@record(frozen=True, slots=True)
-class WorkerWorn:
-    """A worker said that it has reached one of its limits."""
-
-    pid: int
-    why: str
+    message: ChildMessage
 
 
 @record(frozen=True, slots=True)
@@ -217,35 +169,10 @@ class SuccessorFailed:
     reason: str
 
 
-Event = (
-    Started
-    | Spawned
-    | ForkFailed
-    | WorkerReady
-    | WorkerDraining
-    | WorkerBroken
-    | WorkerFailed
-    | WorkerSeasoned
-    | WorkerWorn
-    | ZygoteWarm
-    | ZygoteUnfit
-    | Stalled
-    | Recovered
-    | Looked
-    | Exited
-    | Tick
-    | ScaleAsked
-    | ScaleByAsked
-    | StopAsked
-    | Interrupted
-    | QueuesChecked
-    | ReloadAsked
-    | UpgradeAsked
-    | SuccessorStarted
-    | SuccessorServes
-    | SlotsInherited
-    | SuccessorFailed
-)
+ChildEvent = Spawned | ForkFailed | ChildSaid | Stalled | Recovered | Looked | Exited
+Wish = ScaleAsked | ScaleByAsked | StopAsked | Interrupted | ReloadAsked | UpgradeAsked
+SuccessorEvent = SuccessorStarted | SuccessorServes | SuccessorFailed
+Event = ChildEvent | Wish | SuccessorEvent | Started | Tick | QueuesChecked | SlotsInherited
 
 # --- actions ------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ later than `deadline()`.
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core import policy as rules
 from hybrid.supervisor.core import rollout
@@ -28,6 +30,7 @@ from hybrid.supervisor.core.status import WorkerStatus
 from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork
 from hybrid.supervisor.core.upgrades import Upgrades
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, Seasoned, Unfit, Warm, Worn
 
 __all__ = ["MAX_WORKERS", "Machine", "Phase"]
 
@@ -137,76 +140,31 @@ class Machine:
             return []
         self._core.actions = []
         self._now = now
-        if not self._dispatch_of_child(event, now):
-            self._dispatch(event, now)
+        self._dispatch(event, now)
         self._pursue(now)
         return self._core.actions
 
-    def _dispatch_of_child(self, event: ev.Event, now: float) -> bool:
-        """Take in what has happened to a child; False for anything else."""
-        match event:
-            case ev.Spawned(slot, pid):
-                (self._generations.on_spawned(pid, now) if slot == ZYGOTE else self._lives.on_spawned(slot, pid, now))
-            case ev.ForkFailed(slot, reason):
-                self._on_fork_failed(slot, reason, now)
-            case ev.WorkerReady(pid):
-                self._lives.on_ready(pid, now)
-            case ev.WorkerDraining(pid):
-                self._lives.on_draining(pid, now)
-            case ev.WorkerBroken(pid, why):
-                self._lives.on_broken(pid, why, now)
-            case ev.WorkerFailed(pid, code, reason):
-                self._on_failed(pid, exit_of(code), reason)
-            case ev.WorkerWorn(pid, why):
-                self._lives.on_worn(pid, why)
-            case ev.WorkerSeasoned(pid):
-                self._promotion.on_seasoned(pid)
-            case ev.ZygoteWarm(pid):
-                if not self._promotion.on_warm(pid, now):
-                    self._generations.on_warm(pid, now)
-            case ev.ZygoteUnfit(pid, findings):
-                if not self._promotion.on_unfit(pid, findings):
-                    self._generations.on_unfit(pid, findings, now)
-            case ev.Stalled() | ev.Recovered():
-                self._stalls.on_news(event, now)
-            case ev.Looked(news):
-                for item in news:
-                    self._stalls.on_news(item, now)
-            case ev.Exited(pid, how):
-                self._on_exited(pid, how, now)
-            case _:
-                return False
-        return True
-
     def _dispatch(self, event: ev.Event, now: float) -> None:
+        """Give an event to the part that it is about."""
         core = self._core
-        match event:
-            case ev.Started():
-                core.phase = Phase.STARTING if core.phase is Phase.NEW else core.phase
-            case ev.Tick():
-                self._on_tick(now)
-            case ev.ScaleAsked(workers):
-                self._scale(workers)
-            case ev.ScaleByAsked(step):
-                self._scale(len(self._table.wanted) + step)
-            case ev.StopAsked(graceful):
-                self._ending.on_asked(graceful=graceful)
-            case ev.Interrupted():
-                self._ending.on_asked(graceful=core.phase is not Phase.STOPPING, interrupted=True)
-            case ev.QueuesChecked(waiting):
-                self._ending.on_checked(waiting=waiting)
-            case ev.ReloadAsked():
-                self._generations.on_reload_asked()
-            case ev.UpgradeAsked():
-                self._upgrades.on_asked(now)
-            case ev.SuccessorStarted(pid):
-                self._upgrades.on_started(pid)
-            case ev.SuccessorServes():
-                self._upgrades.on_serves()
-            case ev.SlotsInherited(slots):
-                self._table.inherit(slots)
-            case ev.SuccessorFailed(reason):
-                self._upgrades.on_failed(reason)
+        if isinstance(event, ev.ChildEvent):
+            self._on_child(event, now)
+        elif isinstance(event, ev.Wish):
+            self._on_wish(event, now)
+        elif isinstance(event, ev.SuccessorEvent):
+            self._on_successor(event)
+        else:
+            match event:
+                case ev.Started():
+                    core.phase = Phase.STARTING if core.phase is Phase.NEW else core.phase
+                case ev.Tick():
+                    self._on_tick(now)
+                case ev.QueuesChecked(waiting):
+                    self._ending.on_checked(waiting=waiting)
+                case ev.SlotsInherited(slots):
+                    self._table.inherit(slots)
+                case _:
+                    assert_never(event)
 
     def _on_tick(self, now: float) -> None:
         for child in self._table.overdue(now):
@@ -257,6 +215,47 @@ class Machine:
 
     # --- children
 
+    def _on_child(self, event: ev.ChildEvent, now: float) -> None:
+        match event:
+            case ev.Spawned(slot, pid):
+                (self._generations.on_spawned(pid, now) if slot == ZYGOTE else self._lives.on_spawned(slot, pid, now))
+            case ev.ForkFailed(slot, reason):
+                self._on_fork_failed(slot, reason, now)
+            case ev.ChildSaid(pid, message):
+                self._on_said(pid, message, now)
+            case ev.Stalled() | ev.Recovered():
+                self._stalls.on_news(event, now)
+            case ev.Looked(news):
+                for item in news:
+                    self._stalls.on_news(item, now)
+            case ev.Exited(pid, how):
+                self._on_exited(pid, how, now)
+            case _:
+                assert_never(event)
+
+    def _on_said(self, pid: int, message: ev.ChildMessage, now: float) -> None:
+        match message:
+            case Ready():
+                self._lives.on_ready(pid, now)
+            case Draining():
+                self._lives.on_draining(pid, now)
+            case Broken(why):
+                self._lives.on_broken(pid, why, now)
+            case BootFailed(code, reason):
+                self._on_failed(pid, exit_of(code), reason)
+            case Worn(why):
+                self._lives.on_worn(pid, why)
+            case Seasoned():
+                self._promotion.on_seasoned(pid)
+            case Warm():  # a zygote, or a worker that has become one
+                if not self._promotion.on_warm(pid, now):
+                    self._generations.on_warm(pid, now)
+            case Unfit(findings):
+                if not self._promotion.on_unfit(pid, findings):
+                    self._generations.on_unfit(pid, findings, now)
+            case _:
+                assert_never(message)
+
     def _on_fork_failed(self, slot: int, reason: str, now: float) -> None:
         if slot == ZYGOTE:
             self._generations.on_fork_failed(reason, now)
@@ -287,7 +286,35 @@ class Machine:
         if zygote is not None and zygote.is_zygote:
             self._generations.on_mute(zygote, now)
 
-    # --- wishes
+    # --- wishes, and another supervisor
+
+    def _on_wish(self, wish: ev.Wish, now: float) -> None:
+        match wish:
+            case ev.ScaleAsked(workers):
+                self._scale(workers)
+            case ev.ScaleByAsked(step):
+                self._scale(len(self._table.wanted) + step)
+            case ev.StopAsked(graceful):
+                self._ending.on_asked(graceful=graceful)
+            case ev.Interrupted():
+                self._ending.on_asked(graceful=self._core.phase is not Phase.STOPPING, interrupted=True)
+            case ev.ReloadAsked():
+                self._generations.on_reload_asked()
+            case ev.UpgradeAsked():
+                self._upgrades.on_asked(now)
+            case _:
+                assert_never(wish)
+
+    def _on_successor(self, event: ev.SuccessorEvent) -> None:
+        match event:
+            case ev.SuccessorStarted(pid):
+                self._upgrades.on_started(pid)
+            case ev.SuccessorServes():
+                self._upgrades.on_serves()
+            case ev.SuccessorFailed(reason):
+                self._upgrades.on_failed(reason)
+            case _:
+                assert_never(event)
 
     def _scale(self, workers: int) -> None:
         before = len(self._table.wanted)

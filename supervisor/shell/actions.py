@@ -53,8 +53,13 @@ class Actions:
         """The newest error, in words."""
         self.code: Exit | None = None
         """Once the machine has finished."""
-        # action -> its method, which may answer with an event
-        self._of_supervisor: dict[type[ev.Action], Callable[[Any], ev.Event | None]] = {
+        self._of_supervisor = self._methods_of_supervisor()
+        self._of_child = self._methods_of_child()
+
+    def _methods_of_supervisor(self) -> dict[type[ev.Action], Callable[[Any], ev.Event | None]]:
+        """Return action -> its method, which may answer with an event."""
+        forking, listeners = self._forking, self._listeners
+        return {
             ev.Fork: lambda action: forking.fork(action.slot, action.generation, action.zygote),
             ev.ForkZygote: lambda action: forking.fork_zygote(action.generation),
             ev.CallOff: lambda action: forking.call_off(action.slot),
@@ -69,8 +74,11 @@ class Actions:
             ev.Report: self._report,
             ev.Finish: self._finish,
         }
-        # action about one child, performed while it is not reaped -> its method
-        self._of_child: dict[type[ev.Action], Callable[[Any], object]] = {
+
+    def _methods_of_child(self) -> dict[type[ev.Action], Callable[[Any], object]]:
+        """Return action about one child -> its method, called while the child is not reaped."""
+        kernel, crew, inquest = self._kernel, self._crew, self._inquest
+        return {
             ev.Drain: self._drain,
             ev.Promote: lambda action: crew.promote(action.pid, ZYGOTE, action.generation),
             ev.Dump: lambda action: inquest.open(action.pid, action.since, kernel.now(), aborts=False),

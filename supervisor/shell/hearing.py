@@ -16,35 +16,9 @@ from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.log import LOGGER_NAME
-from hybrid.workers.contract.messages import (
-    Awake,
-    BootFailed,
-    Born,
-    Broken,
-    CannotSpawn,
-    Draining,
-    Message,
-    MessageError,
-    Ready,
-    Seasoned,
-    Unfit,
-    Warm,
-    Worn,
-)
+from hybrid.workers.contract.messages import Awake, Born, CannotSpawn, Message, MessageError, Ready
 
 _BATCH = 16  # messages of one child taken in a turn: one that talks without end does not keep us from the others
-
-_EVENTS: dict[type[Message], Callable[[int, Message], ev.Event]] = {
-    Ready: lambda pid, _: ev.WorkerReady(pid),
-    Draining: lambda pid, _: ev.WorkerDraining(pid),
-    Broken: lambda pid, said: ev.WorkerBroken(pid, said.why),  # type: ignore[union-attr]  # the key is its type
-    BootFailed: lambda pid, said: ev.WorkerFailed(pid, said.code, said.reason),  # type: ignore[union-attr]
-    Worn: lambda pid, said: ev.WorkerWorn(pid, said.why),  # type: ignore[union-attr]
-    Seasoned: lambda pid, _: ev.WorkerSeasoned(pid),
-    Warm: lambda pid, _: ev.ZygoteWarm(pid),
-    Unfit: lambda pid, said: ev.ZygoteUnfit(pid, said.findings),  # type: ignore[union-attr]
-}
-"""A message -> what it is to the machine. Others are orders, which only workers get, or are handled here."""
 
 logger = logging.getLogger(LOGGER_NAME)
 
@@ -94,10 +68,10 @@ class Hearing:
             self._wake(self._kernel.now())
         elif isinstance(message, CannotSpawn):
             yield from self._of_refusal(line, message)
-        elif (event := _EVENTS.get(type(message))) is not None:
+        elif isinstance(message, ev.ChildMessage):  # else an order, which only workers get, or a second `Born`
             if isinstance(message, Ready):
                 line.takes_orders, self.scheme = message.takes_orders, message.scheme
-            yield event(pid, message)
+            yield ev.ChildSaid(pid, message)
 
     def _of_birth(self, slot: int) -> Iterator[ev.Event]:
         """Take in the first word of a worker that a zygote was asked for, or that there is none."""

@@ -13,6 +13,8 @@ from hybrid.supervisor.core.machine import Machine
 from hybrid.supervisor.core.policy import Policy
 from hybrid.supervisor.core.states import State
 from hybrid.supervisor.core.table import ZYGOTE, Child, Table
+from hybrid.workers.contract.messages import Warm
+from support.said import READY, said
 
 POLICY = Policy(
     graceful_timeout=30,
@@ -97,9 +99,9 @@ def serving(workers: int = 2, *, policy: Policy = POLICY, preload: bool = False)
     play = Play(workers, policy=policy, preload=preload)
     play.step(ev.Started())
     if preload:
-        play.step(ev.ZygoteWarm(1))
+        play.step(said(1, Warm()))
     for pid in itertools.islice(itertools.count(2 if preload else 1), workers):
-        play.step(ev.WorkerReady(pid))
+        play.step(said(pid, READY))
     assert play.machine.is_settled()
     return play
 

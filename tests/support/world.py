@@ -15,7 +15,9 @@ from hybrid.supervisor.core.machine import MAX_WORKERS, Machine, Phase
 from hybrid.supervisor.core.policy import Intensity, Policy
 from hybrid.supervisor.core.table import Table
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Seasoned, Unfit, Warm, Worn
 from support.model_kernel import ModelKernel, Process
+from support.said import READY, said
 
 HOWS = st.sampled_from([ev.How(code=0), ev.How(code=3), ev.How(signal="SIGKILL"), ev.How(signal="SIGSEGV"), ev.How()])
 KILLED = ev.How(signal="SIGKILL")
@@ -127,7 +129,7 @@ class World(RuleBasedStateMachine):
     @there_is("serving")
     @rule(data=st.data())
     def worker_is_seasoned(self, data: st.DataObject) -> None:
-        self.feed(ev.WorkerSeasoned(self.draw(data, "serving").pid))
+        self.feed(said(self.draw(data, "serving").pid, Seasoned()))
 
     @there_is("heir")
     @rule(data=st.data())
@@ -136,20 +138,20 @@ class World(RuleBasedStateMachine):
 
     def inherits(self, one: Process) -> None:
         one.becomes_zygote()
-        self.feed(ev.ZygoteWarm(one.pid))
+        self.feed(said(one.pid, Warm()))
 
     @there_is("heir")
     @rule(data=st.data())
     def heir_is_unfit(self, data: st.DataObject) -> None:
         one = self.draw(data, "heir")
         one.heir_of = None
-        self.feed(ev.ZygoteUnfit(one.pid, "a live thread"))
+        self.feed(said(one.pid, Unfit("a live thread")))
 
     def becomes_ready(self, one: Process) -> None:
         if not one.is_leaving and not one.has_failed:
             one.is_up = True
         one.says_ready = one.is_leaving and not one.is_zygote and not one.has_failed
-        self.feed(ev.ZygoteWarm(one.pid) if one.is_zygote else ev.WorkerReady(one.pid))
+        self.feed(said(one.pid, Warm()) if one.is_zygote else said(one.pid, READY))
         one.says_ready = False
 
     @there_is("new")
@@ -162,19 +164,19 @@ class World(RuleBasedStateMachine):
     def child_says_failed(self, data: st.DataObject, reason: str) -> None:
         one = self.draw(data, "new")
         one.has_failed = one.has_failed or not one.is_up
-        self.feed(ev.WorkerFailed(one.pid, Exit.TARGET, reason))
+        self.feed(said(one.pid, BootFailed(Exit.TARGET, reason)))
 
     @there_is("zygote")
     @rule(data=st.data())
     def zygote_says_unfit(self, data: st.DataObject) -> None:
-        self.feed(ev.ZygoteUnfit(self.draw(data, "zygote").pid, "a live thread"))
+        self.feed(said(self.draw(data, "zygote").pid, Unfit("a live thread")))
 
     @there_is("serving")
     @rule(data=st.data())
     def worker_says_it_drains(self, data: st.DataObject) -> None:
         one = self.draw(data, "serving")
         one.is_leaving = one.is_unconfirmed = True
-        self.feed(ev.WorkerDraining(one.pid))
+        self.feed(said(one.pid, Draining()))
         assert not one.is_unconfirmed, "a worker was believed that it drains, and not told to"
 
     @there_is("serving")
@@ -182,13 +184,13 @@ class World(RuleBasedStateMachine):
     def worker_says_its_listener_is_broken(self, data: st.DataObject) -> None:
         one = self.draw(data, "serving")
         one.is_leaving = one.is_unconfirmed = True
-        self.feed(ev.WorkerBroken(one.pid, "127.0.0.1:80 was shut down"))
+        self.feed(said(one.pid, Broken("127.0.0.1:80 was shut down")))
         assert not one.is_unconfirmed, "a worker that cannot accept was not told to leave"
 
     @there_is("serving")
     @rule(data=st.data())
     def worker_is_worn(self, data: st.DataObject) -> None:
-        self.feed(ev.WorkerWorn(self.draw(data, "serving").pid, "served 5 requests"))
+        self.feed(said(self.draw(data, "serving").pid, Worn("served 5 requests")))
 
     @there_is("serving")
     @rule(data=st.data(), ago=st.floats(0, 6))
@@ -223,11 +225,11 @@ class World(RuleBasedStateMachine):
         """What a child says may cross what it is told, or be nonsense."""
         one = self.draw(data, "any")
         if not one.is_zygote and not one.serves:
-            nonsense = [ev.Stalled(one.pid, self.kernel.now), ev.WorkerWorn(one.pid, "old"), ev.WorkerSeasoned(one.pid)]
+            nonsense = [ev.Stalled(one.pid, self.kernel.now), said(one.pid, Worn("old")), said(one.pid, Seasoned())]
             self.feed(data.draw(st.sampled_from(nonsense)))
         elif one.is_up or one.is_leaving:
             self.becomes_ready(one)
-            self.feed(ev.WorkerFailed(one.pid, Exit.TARGET, "confused"))
+            self.feed(said(one.pid, BootFailed(Exit.TARGET, "confused")))
 
     @there_is("new")
     @rule()
@@ -240,13 +242,13 @@ class World(RuleBasedStateMachine):
     def somebody_unknown_speaks(self, data: st.DataObject) -> None:
         strangers = [
             *(
-                ev.WorkerReady(999),
-                ev.WorkerDraining(999),
-                ev.WorkerBroken(999, "who?"),
-                ev.WorkerFailed(999, 3, "who?"),
-                ev.WorkerWorn(999, "who?"),
+                said(999, READY),
+                said(999, Draining()),
+                said(999, Broken("who?")),
+                said(999, BootFailed(3, "who?")),
+                said(999, Worn("who?")),
             ),
-            *(ev.WorkerSeasoned(999), ev.ZygoteWarm(999), ev.ZygoteUnfit(999, "who?"), ev.Exited(999, ev.How(code=0))),
+            *(said(999, Seasoned()), said(999, Warm()), said(999, Unfit("who?")), ev.Exited(999, ev.How(code=0))),
             *(ev.Stalled(999, self.kernel.now), ev.Recovered(999)),
         ]
         self.feed(data.draw(st.sampled_from(strangers)))

@@ -9,6 +9,7 @@ import pytest
 from support.fake_kernel import FakeKernel
 from support.play import Play
 from support.play import serving as serving_play
+from support.said import READY, said
 from support.shell import Log
 
 from hybrid.supervisor.core import events as ev
@@ -52,7 +53,7 @@ def trying(serving: Play) -> Play:
 @pytest.fixture
 def one_by_two(trying: Play) -> Play:
     """Generation 2 serves by pid 3 in slot 0; pid 1 drains, and pid 4 boots beside pid 2 in slot 1."""
-    trying.step(ev.WorkerReady(3))
+    trying.step(said(3, READY))
     return trying
 
 

@@ -13,6 +13,7 @@ from support.shell import Log, run
 
 from hybrid.supervisor.core.events import How
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import Adopt, Drain, Ping, Promote, Stop
 
 KILLED = How(signal="SIGKILL")
 
@@ -64,6 +65,14 @@ def test_babble_is_logged_once_per_worker_and_otherwise_ignored(kernel: FakeKern
     kernel.at(3, lambda: kernel.receives("SIGTERM"))
     assert run(kernel) is Exit.OK
     assert sum("not a control message" in line for line in log()) == 1
+
+
+def test_an_order_that_a_worker_sends_is_ignored(kernel: FakeKernel, log: Log) -> None:
+    for order in (Drain(), Ping(), Promote(2), Adopt(()), Stop(False, ())):
+        kernel.at(1, lambda order=order: kernel.says(first(kernel), order))
+    kernel.at(3, lambda: kernel.receives("SIGTERM"))
+    assert run(kernel) is Exit.OK
+    assert len(log()) == 4, "listening, serving, stopping, stopped"
 
 
 def test_a_worker_that_hangs_up_and_lives_is_left_in_peace(kernel: FakeKernel, log: Log) -> None:

@@ -6,10 +6,12 @@ import pytest
 from support.fake_kernel import FakeKernel
 from support.play import ENDED, KILLED, Play
 from support.play import serving as serving_play
+from support.said import READY, said
 
 from hybrid.supervisor.contact.herald import Herald
 from hybrid.supervisor.contact.notify import Notifier
 from hybrid.supervisor.core import events as ev
+from hybrid.workers.contract.messages import BootFailed
 
 WATCHDOG = 10.0
 """Seconds between two feeds."""
@@ -111,24 +113,24 @@ def fed() -> Scene:
 
 def test_it_is_ready_when_every_slot_is_served_and_once(scene: Scene) -> None:
     assert scene.step(ev.Started()) == []
-    assert scene.step(ev.WorkerReady(1)) == []
-    assert scene.step(ev.WorkerReady(2)) == ["ready"]
+    assert scene.step(said(1, READY)) == []
+    assert scene.step(said(2, READY)) == ["ready"]
     assert scene.tell() == []
 
 
 def test_a_death_does_not_take_it_back(ready: Scene) -> None:
-    assert ready.step(ev.Exited(1, KILLED), ev.WorkerReady(3)) == []
+    assert ready.step(ev.Exited(1, KILLED), said(3, READY)) == []
 
 
 def test_a_reload_is_told_and_ready_again_when_it_is_complete(ready: Scene) -> None:
     assert ready.step(ev.ReloadAsked()) == ["reloading"]
-    assert ready.step(ev.WorkerReady(3)) == []
-    assert ready.step(ev.WorkerReady(4), ev.Exited(1, ENDED), ev.Exited(2, ENDED)) == ["ready"]
+    assert ready.step(said(3, READY)) == []
+    assert ready.step(said(4, READY), ev.Exited(1, ENDED), ev.Exited(2, ENDED)) == ["ready"]
 
 
 def test_a_reload_that_fails_ends_with_ready_too(ready: Scene) -> None:
     assert ready.step(ev.ReloadAsked()) == ["reloading"]
-    assert ready.step(ev.WorkerFailed(3, 3, "broken")) == ["ready"]
+    assert ready.step(said(3, BootFailed(3, "broken"))) == ["ready"]
 
 
 def test_a_reload_that_fails_at_once_is_told_from_begin_to_end(ready: Scene) -> None:
@@ -144,14 +146,14 @@ def test_a_reload_that_is_asked_for_during_another_is_one_reload(ready: Scene) -
     assert ready.step(ev.ReloadAsked()) == ["reloading"]
     ready.herald.reload_asked()
     assert ready.step(ev.ReloadAsked()) == []
-    assert ready.step(ev.WorkerReady(4), ev.WorkerReady(5)) == ["ready"]
+    assert ready.step(said(4, READY), said(5, READY)) == ["ready"]
 
 
 def test_a_reload_that_is_asked_for_before_all_serve_is_no_word(scene: Scene) -> None:
     scene.step(ev.Started())
     scene.herald.reload_asked()
     assert scene.step(ev.ReloadAsked()) == []
-    assert scene.step(ev.WorkerReady(1)) == []
+    assert scene.step(said(1, READY)) == []
 
 
 def test_a_stop_is_told_once_and_nothing_after_it(ready: Scene) -> None:
@@ -168,13 +170,13 @@ def test_a_stop_in_a_reload_is_a_stop(ready: Scene) -> None:
 
 def test_a_start_that_fails_is_a_stop(scene: Scene) -> None:
     scene.step(ev.Started())
-    assert scene.step(ev.WorkerFailed(1, 3, "broken")) == ["stopping"]
+    assert scene.step(said(1, BootFailed(3, "broken"))) == ["stopping"]
 
 
 def test_the_status_is_the_machines_summary(scene: Scene) -> None:
     scene.step(ev.Started())
     assert scene.notifier.line == "0 of 2 workers ready, generation 1"
-    scene.step(ev.WorkerReady(2))
+    scene.step(said(2, READY))
     assert scene.notifier.line == "1 of 2 workers ready, generation 1"
 
 
@@ -224,7 +226,7 @@ def test_a_start_may_take_its_time_and_so_may_a_stop() -> None:
     scene = Scene(Play(), WATCHDOG)
     assert scene.step(ev.Started()) == ["watchdog"]
     assert scene.at(10) == ["watchdog"]
-    scene.step(ev.WorkerReady(1), ev.WorkerReady(2))
+    scene.step(said(1, READY), said(2, READY))
     assert scene.at(20, ev.StopAsked(graceful=True)) == ["stopping", "watchdog"]
     assert scene.at(30) == ["watchdog"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.play import ENDED, KILLED, Play, steer, texts
+from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
@@ -16,6 +17,7 @@ from hybrid.supervisor.core.events import (
     Report,
 )
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed
 
 
 def test_nothing_happens_before_the_start(play: Play) -> None:
@@ -30,17 +32,17 @@ def test_a_start_forks_a_worker_into_each_slot(play: Play) -> None:
 
 def test_the_service_is_announced_once_when_all_are_ready(play: Play) -> None:
     play.step(ev.Started())
-    assert play.step(ev.WorkerReady(1)) == [steer(0), Adopt(1, (1,))]
-    assert play.step(ev.WorkerReady(2)) == [steer(0, 1), Report(Level.INFO, "serving with 2 workers"), Adopt(1, ())]
+    assert play.step(said(1, READY)) == [steer(0), Adopt(1, (1,))]
+    assert play.step(said(2, READY)) == [steer(0, 1), Report(Level.INFO, "serving with 2 workers"), Adopt(1, ())]
     assert play.machine.has_started
     assert play.machine.is_settled()
-    assert play.step(ev.WorkerReady(2)) == []
+    assert play.step(said(2, READY)) == []
 
 
 def test_one_worker_is_one_worker() -> None:
     play = Play(1)
     play.step(ev.Started())
-    assert play.step(ev.WorkerReady(1)) == [Report(Level.INFO, "serving with 1 worker")]
+    assert play.step(said(1, READY)) == [Report(Level.INFO, "serving with 1 worker")]
 
 
 def test_while_all_serve_nothing_is_due(serving: Play) -> None:
@@ -49,15 +51,15 @@ def test_while_all_serve_nothing_is_due(serving: Play) -> None:
 
 def test_a_worker_that_cannot_start_ends_the_start_with_its_code_and_one_line(play: Play) -> None:
     play.step(ev.Started())
-    actions = play.step(ev.WorkerFailed(1, Exit.TARGET, "no module named app"))
+    actions = play.step(said(1, BootFailed(Exit.TARGET, "no module named app")))
     assert actions == [Report(Level.ERROR, "no module named app"), Drain(1), Drain(2)]
-    assert play.step(ev.WorkerFailed(2, Exit.TARGET, "no module named app")) == []
+    assert play.step(said(2, BootFailed(Exit.TARGET, "no module named app"))) == []
     assert play.step(ev.Exited(1, How(code=3)), ev.Exited(2, How(code=3))) == [Finish(Exit.TARGET)]
 
 
 @pytest.mark.parametrize("code", [0, 200, -1])
 def test_a_code_that_means_nothing_is_an_error_without_a_name(play: Play, code: int) -> None:
-    play.step(ev.Started(), ev.WorkerFailed(1, code, "broken"))
+    play.step(ev.Started(), said(1, BootFailed(code, "broken")))
     assert play.step(ev.Exited(1, ENDED), ev.Exited(2, ENDED)) == [Finish(Exit.ERROR)]
 
 

@@ -6,12 +6,14 @@ import dataclasses
 
 from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, stop, texts
 from support.play import serving as serving_play
+from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import Abort, Drain, Finish, How
 from hybrid.supervisor.core.machine import Phase
 from hybrid.supervisor.core.policy import Intensity
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed, Warm
 
 TWO_IN_TEN = dataclasses.replace(POLICY, intensity=Intensity(2, 10.0))
 
@@ -38,7 +40,7 @@ def test_deaths_that_lie_further_apart_are_borne_for_ever() -> None:
     play = strict(1)
     for number in range(1, 10):
         play.at(number * 6.0, ev.Exited(number, KILLED), ev.Tick())
-        play.step(ev.WorkerReady(number + 1))
+        play.step(said(number + 1, READY))
     assert play.machine.phase is Phase.SERVING
 
 
@@ -54,7 +56,7 @@ def test_a_worker_that_cannot_start_counts_with_its_own_reason() -> None:
     play = strict()
     play.step(ev.Exited(1, KILLED))
     for pid in (3, 4):
-        play.step(ev.WorkerFailed(pid, Exit.TARGET, "no database"))
+        play.step(said(pid, BootFailed(Exit.TARGET, "no database")))
         actions = play.step(ev.Exited(pid, How(code=3)))
         play.later(0.5)
     assert texts(actions)[-1].endswith("slot 0 killed by SIGKILL after 0.0 s, slot 0 no database (2x)")
@@ -91,7 +93,7 @@ def test_deaths_of_zygotes_do_not_count() -> None:
         zygote = play.pids if play.pids > 3 else 1
         play.step(ev.Exited(zygote, KILLED))
         play.later(0.9)
-        play.step(ev.ZygoteWarm(play.pids))
+        play.step(said(play.pids, Warm()))
     assert play.machine.phase is Phase.SERVING
 
 
@@ -115,7 +117,7 @@ def test_deaths_while_stopping_do_not_count() -> None:
 def test_without_an_intensity_no_number_of_deaths_is_too_many(serving: Play) -> None:
     for pid in range(1, 50):
         serving.at(pid * 2.0, ev.Tick(), ev.Exited(pid, KILLED))
-        serving.step(ev.WorkerReady(serving.pids))
+        serving.step(said(serving.pids, READY))
     assert serving.machine.phase is Phase.SERVING
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, steer, texts
 from support.play import serving as serving_play
+from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
@@ -21,6 +22,7 @@ from hybrid.supervisor.core.events import (
 from hybrid.supervisor.core.machine import Phase
 from hybrid.supervisor.core.policy import ABORT_PATIENCE, KILL_PATIENCE
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed, Broken, Draining
 
 
 def test_a_worker_that_is_not_ready_in_time_has_to_say_where_it_hangs_and_is_replaced() -> None:
@@ -42,11 +44,11 @@ def test_a_worker_that_survives_its_abort_is_killed() -> None:
 
 
 def test_a_worker_that_hangs_after_it_said_it_cannot_start_is_ended_too(serving: Play) -> None:
-    serving.at(5, ev.Exited(1, KILLED), ev.WorkerFailed(3, Exit.TARGET, "broken"))
+    serving.at(5, ev.Exited(1, KILLED), said(3, BootFailed(Exit.TARGET, "broken")))
     assert Abort(3, since=5) in serving.at(65, ev.Tick())
 
 
-@pytest.mark.parametrize("news", [ev.WorkerReady(1), ev.WorkerFailed(1, Exit.TARGET, "late"), ev.WorkerDraining(1)])
+@pytest.mark.parametrize("news", [said(1, READY), said(1, BootFailed(Exit.TARGET, "late")), said(1, Draining())])
 def test_what_a_worker_says_while_it_is_aborted_comes_too_late(news: ev.Event) -> None:
     play = Play(1)
     play.step(ev.Started())
@@ -63,12 +65,12 @@ def test_a_dead_worker_is_replaced_at_once_and_connections_go_elsewhere_meanwhil
         Adopt(2, (0,)),
         Fork(0, 1),
     ]
-    assert serving.step(ev.WorkerReady(3)) == [steer(0, 1), Adopt(2, ())]
+    assert serving.step(said(3, READY)) == [steer(0, 1), Adopt(2, ())]
 
 
 def test_a_crash_loop_backs_off_per_slot(serving: Play) -> None:
     serving.at(5, ev.Exited(1, KILLED))
-    serving.step(ev.WorkerReady(3))
+    serving.step(said(3, READY))
     actions = serving.at(5.5, ev.Exited(3, KILLED))
     assert texts(actions) == ["worker died: killed by SIGKILL after 0.5 s; restarting in 0.1 s"]
     assert Fork(0, 1) not in actions
@@ -79,7 +81,7 @@ def test_a_crash_loop_backs_off_per_slot(serving: Play) -> None:
 
 def test_a_worker_that_has_served_for_a_while_is_replaced_at_once_again(serving: Play) -> None:
     serving.at(0.1, ev.Exited(1, KILLED))
-    serving.step(ev.WorkerReady(3))
+    serving.step(said(3, READY))
     assert Fork(0, 1) in serving.at(1.2, ev.Exited(3, KILLED))
 
 
@@ -94,13 +96,13 @@ def test_after_the_start_no_number_of_deaths_ends_the_service(serving: Play) -> 
 
 def test_a_reason_not_to_start_is_said_once_in_a_row(serving: Play) -> None:
     serving.at(5, ev.Exited(1, KILLED))
-    said = []
+    lines = []
     for reason in ("syntax error", "syntax error", "no such file"):
         pid = serving.pids
-        serving.step(ev.WorkerFailed(pid, Exit.TARGET, reason))
-        said += texts(serving.step(ev.Exited(pid, How(code=3))))
+        serving.step(said(pid, BootFailed(Exit.TARGET, reason)))
+        lines += texts(serving.step(ev.Exited(pid, How(code=3))))
         serving.at(serving.now + 10, ev.Tick())
-    assert said == [
+    assert lines == [
         "worker cannot start, restarting in 0.1 s: syntax error",
         "worker cannot start, restarting in 0.4 s: no such file",
     ]
@@ -120,17 +122,17 @@ def test_when_nobody_serves_connections_wait_in_all_queues(serving: Play) -> Non
 
 
 def test_news_of_somebody_unknown_changes_nothing(serving: Play) -> None:
-    strangers = [ev.Exited(99, KILLED), ev.WorkerReady(99), ev.WorkerFailed(99, 3, "who?")]
+    strangers = [ev.Exited(99, KILLED), said(99, READY), said(99, BootFailed(3, "who?"))]
     assert serving.step(*strangers) == []
 
 
 def test_a_ready_worker_that_says_it_cannot_start_is_not_believed(serving: Play) -> None:
-    assert serving.step(ev.WorkerFailed(1, 3, "confused")) == []
+    assert serving.step(said(1, BootFailed(3, "confused"))) == []
     assert serving.states() == {1: "ready", 2: "ready"}
 
 
 def test_a_worker_that_drains_by_itself_is_replaced_at_once_and_that_is_no_failure(serving: Play) -> None:
-    actions = serving.at(5, ev.WorkerDraining(1))
+    actions = serving.at(5, said(1, Draining()))
     assert actions == [
         Report(Level.WARNING, "worker was told to drain by another process; starting its successor", 0, 1, 1),
         Drain(1),
@@ -143,12 +145,12 @@ def test_a_worker_that_drains_by_itself_is_replaced_at_once_and_that_is_no_failu
 
 
 def test_a_worker_that_says_it_drains_is_told_to_drain_so_that_it_is_true(serving: Play) -> None:
-    assert Drain(1) in serving.step(ev.WorkerDraining(1))
-    assert serving.step(ev.WorkerDraining(1)) == []
+    assert Drain(1) in serving.step(said(1, Draining()))
+    assert serving.step(said(1, Draining())) == []
 
 
 def test_a_worker_that_cannot_accept_is_replaced_once_the_listeners_are_mended(serving: Play) -> None:
-    actions = serving.at(5, ev.WorkerBroken(1, "127.0.0.1:80 was shut down"))
+    actions = serving.at(5, said(1, Broken("127.0.0.1:80 was shut down")))
     text = "worker cannot accept connections: the listening socket 127.0.0.1:80 was shut down; restarting now"
     assert actions == [
         Drain(1),
@@ -163,31 +165,31 @@ def test_a_worker_that_cannot_accept_is_replaced_once_the_listeners_are_mended(s
 
 def test_workers_that_lose_their_listeners_again_and_again_have_pauses() -> None:
     play = serving_play(1)
-    play.step(ev.WorkerBroken(1, "x"), ev.WorkerReady(2))
-    actions = play.step(ev.WorkerBroken(2, "x"))
+    play.step(said(1, Broken("x")), said(2, READY))
+    actions = play.step(said(2, Broken("x")))
     assert texts(actions) == ["worker cannot accept connections: the listening socket x; restarting in 0.1 s"]
     assert Fork(0, 1) in play.later(0.1)
 
 
 def test_a_worker_that_drains_already_needs_no_successor_for_a_broken_listener(serving: Play) -> None:
     serving.step(ev.ScaleAsked(1))
-    assert serving.step(ev.WorkerBroken(2, "x")) == [MendListeners()]
+    assert serving.step(said(2, Broken("x"))) == [MendListeners()]
 
 
 def test_listeners_are_not_mended_while_the_service_stops(serving: Play) -> None:
     serving.step(ev.StopAsked(graceful=True))
-    assert serving.step(ev.WorkerBroken(1, "x")) == []
+    assert serving.step(said(1, Broken("x"))) == []
 
 
 def test_a_worker_that_drains_by_itself_has_no_longer_for_it_than_others(serving: Play) -> None:
-    serving.at(5, ev.WorkerDraining(1), ev.WorkerReady(3))
+    serving.at(5, said(1, Draining()), said(3, READY))
     assert serving.machine.deadline() == 35
     assert moves(serving.at(35, ev.Tick())) == [Kill(1)]
 
 
 def test_a_worker_that_says_it_drains_after_it_was_asked_to_says_nothing_new(serving: Play) -> None:
     serving.step(ev.ScaleAsked(1))
-    assert serving.step(ev.WorkerDraining(2)) == []
+    assert serving.step(said(2, Draining())) == []
 
 
 def test_a_worker_that_was_reaped_by_somebody_else_is_replaced_too(serving: Play) -> None:
@@ -200,7 +202,7 @@ def test_a_worker_that_survives_its_kill_is_killed_again_while_the_service_goes_
     play = Play(1)
     play.step(ev.Started())
     play.at(60, ev.Tick())
-    play.step(ev.WorkerReady(2))
+    play.step(said(2, READY))
     killed_at = 60 + ABORT_PATIENCE
     play.at(killed_at, ev.Tick())
     actions = play.at(killed_at + KILL_PATIENCE, ev.Tick())

@@ -7,9 +7,11 @@ import dataclasses
 import pytest
 from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, texts
 from support.play import serving as serving_play
+from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import Drain, Fork, Kill, Promote
+from hybrid.workers.contract.messages import BootFailed, Draining, Seasoned, Unfit, Warm, Worn
 
 FAILED = "refork failed, generation 1 goes on: "
 
@@ -23,50 +25,50 @@ def warm() -> Play:
 @pytest.fixture
 def chosen(warm: Play) -> Play:
     """Pid 2 is to become the zygote, and pid 4 boots beside it."""
-    warm.step(ev.WorkerSeasoned(2))
+    warm.step(said(2, Seasoned()))
     return warm
 
 
 @pytest.fixture
 def promoted(chosen: Play) -> Play:
     """Pid 2 drains, to become the zygote of generation 2; pids 3 and 4 serve."""
-    chosen.at(5, ev.WorkerReady(4))
+    chosen.at(5, said(4, READY))
     return chosen
 
 
 @pytest.fixture
 def tried(promoted: Play) -> Play:
     """Pid 2 is the zygote of generation 2, whose first worker, pid 5, boots in slot 0 beside pid 4."""
-    promoted.step(ev.ZygoteWarm(2))
+    promoted.step(said(2, Warm()))
     return promoted
 
 
 def test_a_seasoned_worker_gets_a_successor_and_serves_on(warm: Play) -> None:
-    actions = warm.step(ev.WorkerSeasoned(2))
+    actions = warm.step(said(2, Seasoned()))
     assert texts(actions) == ["worker is warm: starting its successor, then it becomes the zygote"]
     assert moves(actions) == [Fork(0, 1, zygote=1)]
     assert warm.states() == {2: "ready", 3: "ready", 4: "booting"}
 
 
 def test_it_is_promoted_when_its_successor_serves(chosen: Play) -> None:
-    assert moves(chosen.step(ev.WorkerReady(4))) == [Promote(2, 2)]
+    assert moves(chosen.step(said(4, READY))) == [Promote(2, 2)]
     assert chosen.states() == {2: "draining", 3: "ready", 4: "ready"}
     assert not chosen.machine.is_reloading
 
 
 def test_a_warm_heir_is_the_zygote_of_a_generation_that_is_tried_out(promoted: Play) -> None:
-    actions = promoted.step(ev.ZygoteWarm(2))
+    actions = promoted.step(said(2, Warm()))
     assert texts(actions) == ["reforking: starting generation 2 from a warm worker beside generation 1"]
     assert moves(actions) == [Fork(0, 2, zygote=2)]
     assert promoted.states() == {3: "ready", 4: "ready", 5: "booting"}
 
 
 def test_the_first_worker_that_serves_proves_it_and_the_rest_follows(tried: Play) -> None:
-    assert Drain(1) not in tried.step(ev.WorkerDraining(2))
-    actions = tried.step(ev.WorkerReady(5))
+    assert Drain(1) not in tried.step(said(2, Draining()))
+    actions = tried.step(said(5, READY))
     assert texts(actions) == ["generation 2 serves; replacing 2 workers of older ones"]
     assert moves(actions) == [Drain(1), Drain(4), Fork(1, 2, zygote=2)]
-    actions = tried.step(ev.WorkerReady(6))
+    actions = tried.step(said(6, READY))
     assert texts(actions) == ["refork complete: 2 workers of generation 2"]
     assert moves(actions) == [Drain(3)]
     tried.step(ev.Exited(1, ENDED), ev.Exited(3, ENDED), ev.Exited(4, ENDED))
@@ -75,25 +77,25 @@ def test_the_first_worker_that_serves_proves_it_and_the_rest_follows(tried: Play
 
 
 def test_who_dies_afterwards_is_replaced_from_the_new_zygote(tried: Play) -> None:
-    tried.step(ev.WorkerReady(5), ev.WorkerReady(6))
+    tried.step(said(5, READY), said(6, READY))
     assert Fork(1, 2, zygote=2) in tried.step(ev.Exited(6, KILLED))
 
 
 def test_a_generation_of_a_warm_worker_may_have_another_one(tried: Play) -> None:
-    tried.step(ev.WorkerReady(5), ev.WorkerReady(6), ev.Exited(1, ENDED), ev.Exited(3, ENDED), ev.Exited(4, ENDED))
-    tried.step(ev.WorkerSeasoned(5))
-    assert moves(tried.step(ev.WorkerReady(7))) == [Promote(5, 3)]
+    tried.step(said(5, READY), said(6, READY), ev.Exited(1, ENDED), ev.Exited(3, ENDED), ev.Exited(4, ENDED))
+    tried.step(said(5, Seasoned()))
+    assert moves(tried.step(said(7, READY))) == [Promote(5, 3)]
 
 
 def test_one_is_promoted_at_a_time(chosen: Play) -> None:
-    assert chosen.step(ev.WorkerSeasoned(3)) == []
-    assert moves(chosen.step(ev.WorkerReady(4))) == [Promote(2, 2)]
+    assert chosen.step(said(3, Seasoned())) == []
+    assert moves(chosen.step(said(4, READY))) == [Promote(2, 2)]
 
 
 def test_another_one_is_chosen_if_it_dies_before_its_turn(chosen: Play) -> None:
-    chosen.step(ev.WorkerSeasoned(3), ev.Exited(2, KILLED))
-    assert moves(chosen.step(ev.WorkerReady(4))) == [Fork(1, 1, zygote=1)]
-    assert moves(chosen.step(ev.WorkerReady(5))) == [Promote(3, 2)]
+    chosen.step(said(3, Seasoned()), ev.Exited(2, KILLED))
+    assert moves(chosen.step(said(4, READY))) == [Fork(1, 1, zygote=1)]
+    assert moves(chosen.step(said(5, READY))) == [Promote(3, 2)]
 
 
 # --- nothing has changed
@@ -101,30 +103,30 @@ def test_another_one_is_chosen_if_it_dies_before_its_turn(chosen: Play) -> None:
 
 def test_without_a_zygote_nobody_is_chosen() -> None:
     play = serving_play(policy=dataclasses.replace(POLICY, reforks=True))
-    assert play.step(ev.WorkerSeasoned(1)) == []
+    assert play.step(said(1, Seasoned())) == []
 
 
 def test_nobody_is_chosen_where_it_was_not_asked_for() -> None:
     play = serving_play(preload=True)
-    assert play.step(ev.WorkerSeasoned(2)) == []
+    assert play.step(said(2, Seasoned())) == []
 
 
 def test_nobody_is_chosen_whose_zygote_was_unfit() -> None:
     play = Play(policy=dataclasses.replace(POLICY, reforks=True), preload=True)
     play.step(ev.Started())
-    (text, *_) = texts(play.step(ev.ZygoteUnfit(1, "1 live thread")))
+    (text, *_) = texts(play.step(said(1, Unfit("1 live thread"))))
     assert text.endswith("each worker imports for itself, and --refork-after has no effect")
-    play.step(ev.Exited(1, ENDED), ev.WorkerReady(2), ev.WorkerReady(3))
-    assert play.step(ev.WorkerSeasoned(2)) == []
+    play.step(ev.Exited(1, ENDED), said(2, READY), said(3, READY))
+    assert play.step(said(2, Seasoned())) == []
 
 
 def test_a_worn_worker_is_not_chosen(warm: Play) -> None:
-    warm.step(ev.WorkerWorn(2, "holds 600 MiB of memory"), ev.WorkerSeasoned(2))
-    assert moves(warm.step(ev.WorkerReady(4))) == [Drain(2)]
+    warm.step(said(2, Worn("holds 600 MiB of memory")), said(2, Seasoned()))
+    assert moves(warm.step(said(4, READY))) == [Drain(2)]
 
 
 def test_strangers_zygotes_and_those_that_boot_are_not_chosen(chosen: Play) -> None:
-    assert chosen.step(ev.WorkerSeasoned(99), ev.WorkerSeasoned(1), ev.WorkerSeasoned(4)) == []
+    assert chosen.step(said(99, Seasoned()), said(1, Seasoned()), said(4, Seasoned())) == []
 
 
 def test_an_heir_that_dies_has_changed_nothing(promoted: Play) -> None:
@@ -139,21 +141,21 @@ def test_an_heir_that_hangs_is_killed_and_nobody_else_is_tried(promoted: Play) -
     actions = promoted.at(35, ev.Tick())
     assert texts(actions) == ["worker still not drained after 30 s: killing it", FAILED + "its worker has hung"]
     assert moves(actions) == [Kill(2)]
-    assert promoted.step(ev.Exited(2, KILLED), ev.WorkerSeasoned(3)) == []
+    assert promoted.step(ev.Exited(2, KILLED), said(3, Seasoned())) == []
     assert promoted.machine.is_settled()
 
 
 def test_an_heir_that_is_unfit_ends_and_nobody_else_is_tried(promoted: Play) -> None:
-    actions = promoted.step(ev.ZygoteUnfit(2, "1 live thread (exporter)"))
+    actions = promoted.step(said(2, Unfit("1 live thread (exporter)")))
     assert texts(actions) == ["not reforking generation 1: requests have left 1 live thread (exporter)"]
     assert moves(actions) == []
     assert texts(promoted.step(ev.Exited(2, ENDED))) == ["worker retired"]
-    assert promoted.step(ev.WorkerSeasoned(3)) == []
+    assert promoted.step(said(3, Seasoned())) == []
     assert promoted.machine.is_settled()
 
 
 def test_a_first_worker_that_cannot_start_ends_the_refork(tried: Play) -> None:
-    actions = tried.step(ev.WorkerFailed(5, 3, "no database"))
+    actions = tried.step(said(5, BootFailed(3, "no database")))
     assert texts(actions) == [FAILED + "generation 2 cannot start: no database"]
     assert Drain(2) in moves(actions)
     tried.step(ev.Exited(5, ev.How(code=3)), ev.Exited(2, ENDED))
@@ -171,20 +173,20 @@ def test_a_heir_that_dies_as_a_zygote_ends_the_refork(tried: Play) -> None:
 
 def test_nobody_is_chosen_during_a_reload_but_after_it_has_failed(warm: Play) -> None:
     warm.step(ev.ReloadAsked())
-    assert warm.step(ev.WorkerSeasoned(3)) == []
-    actions = warm.step(ev.WorkerFailed(4, 3, "no module"), ev.Exited(4, ENDED))
+    assert warm.step(said(3, Seasoned())) == []
+    actions = warm.step(said(4, BootFailed(3, "no module")), ev.Exited(4, ENDED))
     assert Fork(1, 1, zygote=1) in actions
 
 
 def test_a_reload_makes_a_chosen_worker_an_ordinary_one(chosen: Play) -> None:
     chosen.step(ev.ReloadAsked())
-    assert moves(chosen.step(ev.WorkerReady(4))) == [Drain(2)]
+    assert moves(chosen.step(said(4, READY))) == [Drain(2)]
 
 
 def test_a_reload_gives_an_heir_up(promoted: Play) -> None:
     actions = promoted.step(ev.ReloadAsked())
     assert Drain(2) in moves(actions)
-    assert promoted.step(ev.ZygoteWarm(2)) == [Drain(2)], "it was on its way, and may have missed the first one"
+    assert promoted.step(said(2, Warm())) == [Drain(2)], "it was on its way, and may have missed the first one"
     assert texts(promoted.step(ev.Exited(2, ev.How(signal="SIGTERM")))) == []
 
 
@@ -207,10 +209,10 @@ def test_a_stop_at_once_kills_an_heir(promoted: Play) -> None:
 
 
 def test_a_slot_that_is_no_longer_wanted_gives_no_heir(warm: Play) -> None:
-    warm.step(ev.WorkerSeasoned(3))
+    warm.step(said(3, Seasoned()))
     assert set(moves(warm.step(ev.ScaleAsked(1)))) == {Drain(3), Drain(4)}
 
 
 def test_an_heir_does_not_mind_that_its_slot_goes(warm: Play) -> None:
-    warm.step(ev.WorkerSeasoned(3), ev.WorkerReady(4), ev.ScaleAsked(1))
-    assert Fork(0, 2, zygote=3) in warm.step(ev.ZygoteWarm(3))
+    warm.step(said(3, Seasoned()), said(4, READY), ev.ScaleAsked(1))
+    assert Fork(0, 2, zygote=3) in warm.step(said(3, Warm()))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from support.play import ENDED, KILLED, Play, deeds, moves, steer, stop, texts
+from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import Adopt, Drain, Finish, Fork, How, Kill, Level, Report
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed
 
 
 def test_a_second_reload_gives_the_first_up_and_starts_anew(trying: Play) -> None:
@@ -17,19 +19,19 @@ def test_a_second_reload_gives_the_first_up_and_starts_anew(trying: Play) -> Non
     ]
     assert moves(actions) == [Drain(3), Fork(0, 3)]
     assert trying.states() == {1: "ready", 2: "ready", 3: "draining", 4: "booting"}
-    assert "generation 3 serves; replacing 2 workers of older ones" in texts(trying.step(ev.WorkerReady(4)))
+    assert "generation 3 serves; replacing 2 workers of older ones" in texts(trying.step(said(4, READY)))
 
 
 def test_a_second_reload_while_the_first_replaces_starts_from_what_there_is(one_by_two: Play) -> None:
     actions = one_by_two.step(ev.ReloadAsked())
     assert texts(actions) == ["reloading: starting generation 3 beside generation 2"]
     assert moves(actions) == []  # the successor in slot 1 comes first
-    assert moves(one_by_two.step(ev.WorkerReady(4))) == [Drain(2), Fork(0, 3)]
+    assert moves(one_by_two.step(said(4, READY))) == [Drain(2), Fork(0, 3)]
 
 
 def test_a_failure_of_the_second_reload_lets_the_first_go_on(one_by_two: Play) -> None:
-    one_by_two.step(ev.ReloadAsked(), ev.WorkerReady(4))
-    actions = one_by_two.step(ev.WorkerFailed(5, Exit.TARGET, "broken"))
+    one_by_two.step(ev.ReloadAsked(), said(4, READY))
+    actions = one_by_two.step(said(5, BootFailed(Exit.TARGET, "broken")))
     assert texts(actions)[0] == "reload failed, generation 2 goes on: generation 3 cannot start: broken"
     for pid in (5, 1, 2):
         one_by_two.step(ev.Exited(pid, ENDED))
@@ -58,21 +60,21 @@ def test_a_worker_that_crashes_at_every_start_is_mended_by_a_reload_without_a_pa
     serving.step(ev.Exited(6, KILLED))
     assert serving.states() == {2: "ready", None: "waiting"}
     assert moves(serving.step(ev.ReloadAsked())) == [Fork(0, 2)]
-    assert moves(serving.step(ev.WorkerReady(7))) == [Fork(1, 2)]
+    assert moves(serving.step(said(7, READY))) == [Fork(1, 2)]
 
 
 def test_all_slots_that_back_off_are_filled_once_new_code_has_proved_itself(serving: Play) -> None:
     serving.step(ev.Exited(1, KILLED), ev.Exited(2, KILLED), ev.Exited(3, KILLED), ev.Exited(4, KILLED))
     assert serving.states() == {None: "waiting"}
     assert moves(serving.step(ev.ReloadAsked())) == [Fork(0, 2)]
-    assert moves(serving.step(ev.WorkerReady(5))) == [Fork(1, 2)]
+    assert moves(serving.step(said(5, READY))) == [Fork(1, 2)]
     assert serving.machine.is_reloading
-    assert texts(serving.step(ev.WorkerReady(6))) == ["reload complete: 2 workers of generation 2"]
+    assert texts(serving.step(said(6, READY))) == ["reload complete: 2 workers of generation 2"]
 
 
 def test_a_reload_does_not_wait_for_a_slot_whose_new_worker_dies(serving: Play) -> None:
     serving.step(ev.Exited(1, KILLED), ev.Exited(2, KILLED), ev.Exited(3, KILLED), ev.Exited(4, KILLED))
-    serving.step(ev.ReloadAsked(), ev.WorkerReady(5))
+    serving.step(ev.ReloadAsked(), said(5, READY))
     assert serving.machine.is_reloading
     serving.step(ev.Exited(6, KILLED))
     assert not serving.machine.is_reloading
@@ -81,7 +83,7 @@ def test_a_reload_does_not_wait_for_a_slot_whose_new_worker_dies(serving: Play) 
 def test_a_reload_that_fails_in_a_slot_that_backs_off_leaves_its_pause_as_it_was(serving: Play) -> None:
     serving.step(ev.Exited(1, KILLED), ev.Exited(3, KILLED))
     pause_ends = serving.machine.deadline()
-    serving.step(ev.ReloadAsked(), ev.WorkerFailed(4, Exit.TARGET, "still broken"), ev.Exited(4, How(code=3)))
+    serving.step(ev.ReloadAsked(), said(4, BootFailed(Exit.TARGET, "still broken")), ev.Exited(4, How(code=3)))
     assert serving.machine.deadline() == pause_ends
     assert pause_ends is not None
     assert Fork(0, 1) in serving.at(pause_ends, ev.Tick())
@@ -92,19 +94,19 @@ def test_a_reload_before_the_first_worker_is_ready_follows_then(play: Play) -> N
     assert play.step(ev.ReloadAsked()) == [
         Report(Level.INFO, "reload asked for before any worker is ready: it follows")
     ]
-    actions = play.step(ev.WorkerReady(1))
+    actions = play.step(said(1, READY))
     assert "reloading: starting generation 2 beside generation 1" in texts(actions)
     assert Fork(0, 2) in actions
 
 
 def test_a_reload_asked_for_before_the_start_follows_too(play: Play) -> None:
     play.step(ev.ReloadAsked(), ev.Started())
-    assert Fork(0, 2) in play.step(ev.WorkerReady(1))
+    assert Fork(0, 2) in play.step(said(1, READY))
 
 
 def test_workers_of_the_old_code_that_still_boot_when_the_new_is_proved_are_replaced(play: Play) -> None:
-    play.step(ev.Started(), ev.WorkerReady(1), ev.ReloadAsked())
-    assert moves(play.step(ev.WorkerReady(3))) == [Drain(1), Drain(2), Fork(1, 2)]
+    play.step(ev.Started(), said(1, READY), ev.ReloadAsked())
+    assert moves(play.step(said(3, READY))) == [Drain(1), Drain(2), Fork(1, 2)]
 
 
 def test_a_worker_that_dies_during_a_trial_is_replaced_by_one_of_the_code_that_serves(trying: Play) -> None:
@@ -113,7 +115,7 @@ def test_a_worker_that_dies_during_a_trial_is_replaced_by_one_of_the_code_that_s
 
 def test_the_neighbour_of_a_trial_may_die_and_the_trial_then_serves_its_slot(trying: Play) -> None:
     assert deeds(trying.step(ev.Exited(1, KILLED))) == [steer(1), Adopt(2, (0,))]
-    assert deeds(trying.step(ev.WorkerReady(3))) == [steer(0, 1), Adopt(2, ()), Fork(1, 2)]
+    assert deeds(trying.step(said(3, READY))) == [steer(0, 1), Adopt(2, ()), Fork(1, 2)]
 
 
 def test_scaling_down_a_trial_tries_in_a_slot_that_stays(serving: Play) -> None:
@@ -149,7 +151,7 @@ def test_a_reload_while_stopping_is_refused(serving: Play) -> None:
 
 
 def test_a_slot_that_fails_after_the_reload_does_not_keep_it_from_being_complete(one_by_two: Play) -> None:
-    one_by_two.step(ev.Exited(2, KILLED), ev.WorkerReady(4))
+    one_by_two.step(ev.Exited(2, KILLED), said(4, READY))
     actions = one_by_two.step(ev.Exited(1, ENDED))
     assert one_by_two.generations() == [(0, 2), (1, 2)]
     assert not one_by_two.machine.is_reloading

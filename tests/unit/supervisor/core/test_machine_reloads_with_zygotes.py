@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from support.play import ENDED, KILLED, RELOAD_FAILED, Play, deeds, moves, texts
+from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
@@ -18,6 +19,7 @@ from hybrid.supervisor.core.events import (
 from hybrid.supervisor.core.policy import KILL_PATIENCE
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed, Unfit, Warm
 
 
 def test_a_reload_starts_a_zygote_of_the_next_generation_and_nothing_else(warm: Play) -> None:
@@ -26,20 +28,20 @@ def test_a_reload_starts_a_zygote_of_the_next_generation_and_nothing_else(warm: 
 
 
 def test_a_warm_zygote_of_the_next_generation_forks_the_worker_that_tries_it_out(reloading: Play) -> None:
-    assert deeds(reloading.step(ev.ZygoteWarm(4))) == [Fork(0, 2, zygote=4)]
+    assert deeds(reloading.step(said(4, Warm()))) == [Fork(0, 2, zygote=4)]
 
 
 def test_when_the_new_code_has_proved_itself_the_old_zygote_goes(reloading: Play) -> None:
-    reloading.step(ev.ZygoteWarm(4))
-    assert deeds(reloading.step(ev.WorkerReady(5))) == [Drain(1), Drain(2), Fork(1, 2, zygote=4)]
-    assert deeds(reloading.step(ev.WorkerReady(6))) == [Drain(3)]
+    reloading.step(said(4, Warm()))
+    assert deeds(reloading.step(said(5, READY))) == [Drain(1), Drain(2), Fork(1, 2, zygote=4)]
+    assert deeds(reloading.step(said(6, READY))) == [Drain(3)]
     for pid in (1, 2, 3):
         reloading.step(ev.Exited(pid, ENDED))
     assert reloading.machine.is_settled()
 
 
 def test_an_old_zygote_that_does_not_go_is_killed_and_then_killed_again(reloading: Play) -> None:
-    reloading.step(ev.ZygoteWarm(4), ev.WorkerReady(5), ev.WorkerReady(6), ev.Exited(2, ENDED), ev.Exited(3, ENDED))
+    reloading.step(said(4, Warm()), said(5, READY), said(6, READY), ev.Exited(2, ENDED), ev.Exited(3, ENDED))
     assert deeds(reloading.at(35, ev.Tick())) == [Kill(1)]
     assert reloading.at(35 + KILL_PATIENCE, ev.Tick()) == [Kill(1)]
 
@@ -49,7 +51,7 @@ def test_while_the_next_generation_imports_workers_that_die_are_forked_by_the_ol
 
 
 def test_code_that_cannot_be_imported_ends_the_reload_and_is_said_once(reloading: Play) -> None:
-    actions = reloading.step(ev.WorkerFailed(4, Exit.TARGET, "syntax error"))
+    actions = reloading.step(said(4, BootFailed(Exit.TARGET, "syntax error")))
     assert actions == [Report(Level.ERROR, RELOAD_FAILED + "syntax error"), Drain(4)]
     assert reloading.step(ev.Exited(4, How(code=3))) == []
     assert reloading.machine.is_settled()
@@ -79,8 +81,8 @@ def test_a_zygote_that_cannot_be_forked_ends_the_reload(warm: Play) -> None:
 
 
 def test_code_that_fails_after_its_import_ends_the_reload_and_its_zygote_goes(reloading: Play) -> None:
-    reloading.step(ev.ZygoteWarm(4))
-    actions = reloading.step(ev.WorkerFailed(5, Exit.TARGET, "lifespan failed"))
+    reloading.step(said(4, Warm()))
+    actions = reloading.step(said(5, BootFailed(Exit.TARGET, "lifespan failed")))
     assert texts(actions) == [RELOAD_FAILED + "lifespan failed"]
     assert deeds(actions) == [Drain(4), Drain(5)]
     for pid in (4, 5):
@@ -91,7 +93,7 @@ def test_code_that_fails_after_its_import_ends_the_reload_and_its_zygote_goes(re
 def test_the_zygote_of_the_next_generation_may_die_while_its_worker_boots_and_that_ends_the_reload(
     reloading: Play,
 ) -> None:
-    reloading.step(ev.ZygoteWarm(4))
+    reloading.step(said(4, Warm()))
     actions = reloading.at(6, ev.Exited(4, KILLED))
     assert texts(actions) == [RELOAD_FAILED + "its zygote killed by SIGKILL after 1.0 s"]
     assert deeds(actions) == [Drain(5)]
@@ -100,37 +102,37 @@ def test_the_zygote_of_the_next_generation_may_die_while_its_worker_boots_and_th
 def test_an_unfit_zygote_of_the_next_generation_leaves_the_import_to_the_worker_that_tries_it_out(
     reloading: Play,
 ) -> None:
-    assert deeds(reloading.step(ev.ZygoteUnfit(4, "a socket"))) == [Drain(4), Fork(0, 2)]
-    assert moves(reloading.step(ev.WorkerReady(5))) == [Drain(1), Drain(2), Fork(1, 2)]
+    assert deeds(reloading.step(said(4, Unfit("a socket")))) == [Drain(4), Fork(0, 2)]
+    assert moves(reloading.step(said(5, READY))) == [Drain(1), Drain(2), Fork(1, 2)]
 
 
 def test_code_whose_zygote_was_unfit_has_another_try_with_the_next_reload(reloading: Play) -> None:
-    reloading.step(ev.ZygoteUnfit(4, "a socket"), ev.WorkerReady(5), ev.WorkerReady(6))
+    reloading.step(said(4, Unfit("a socket")), said(5, READY), said(6, READY))
     assert deeds(reloading.step(ev.ReloadAsked())) == [ForkZygote(3)]
 
 
 def test_the_old_zygote_may_die_during_a_reload_and_is_replaced_for_as_long_as_it_is_needed(reloading: Play) -> None:
     assert deeds(reloading.step(ev.Exited(1, KILLED))) == [ForkZygote(1)]
-    reloading.step(ev.ZygoteWarm(4))
-    assert Drain(5) in reloading.step(ev.WorkerReady(6))
+    reloading.step(said(4, Warm()))
+    assert Drain(5) in reloading.step(said(6, READY))
 
 
 def test_a_second_reload_ends_the_zygote_of_the_first_and_starts_another(reloading: Play) -> None:
     assert deeds(reloading.step(ev.ReloadAsked())) == [Drain(4), ForkZygote(3)]
-    assert deeds(reloading.step(ev.ZygoteWarm(4), ev.Exited(4, ENDED))) == []
-    assert deeds(reloading.step(ev.ZygoteWarm(5))) == [Fork(0, 3, zygote=5)]
+    assert deeds(reloading.step(said(4, Warm()), ev.Exited(4, ENDED))) == []
+    assert deeds(reloading.step(said(5, Warm()))) == [Fork(0, 3, zygote=5)]
 
 
 def test_a_reload_while_workers_crash_is_tried_out_in_their_slot(warm: Play) -> None:
     warm.step(ev.Exited(2, KILLED), ev.Exited(4, KILLED))
     assert warm.states() == {3: "ready", None: "waiting"}
     assert deeds(warm.step(ev.ReloadAsked())) == [ForkZygote(2)]
-    assert deeds(warm.step(ev.ZygoteWarm(5))) == [Fork(0, 2, zygote=5)]
+    assert deeds(warm.step(said(5, Warm()))) == [Fork(0, 2, zygote=5)]
 
 
 def test_a_reload_before_the_first_worker_is_ready_follows_then(starting: Play) -> None:
-    starting.step(ev.ReloadAsked(), ev.ZygoteWarm(1))
-    assert ForkZygote(2) in starting.step(ev.WorkerReady(2))
+    starting.step(ev.ReloadAsked(), said(1, Warm()))
+    assert ForkZygote(2) in starting.step(said(2, READY))
 
 
 def test_a_zygote_that_is_forked_too_late_for_its_reload_is_ended(warm: Play) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.play import ENDED, KILLED, Play, deeds, steer, texts
+from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
@@ -28,7 +29,7 @@ def test_scaling_up_forks_into_new_slots_which_get_connections_when_ready(servin
         Fork(2, 1),
     ]
     assert not serving.machine.is_settled()
-    assert serving.step(ev.WorkerReady(3)) == [steer(0, 1, 2), Adopt(1, ()), Adopt(2, ())]
+    assert serving.step(said(3, READY)) == [steer(0, 1, 2), Adopt(1, ()), Adopt(2, ())]
     assert serving.machine.is_settled()
 
 
@@ -50,7 +51,7 @@ def test_a_slot_that_returns_does_not_wait_for_its_old_worker(serving: Play) -> 
     serving.step(ev.ScaleAsked(1))
     assert Fork(1, 1) in serving.step(ev.ScaleAsked(2))
     assert serving.states() == {1: "ready", 2: "draining", 3: "booting"}
-    assert serving.step(ev.WorkerReady(3)) == [steer(0, 1), Adopt(1, ())]
+    assert serving.step(said(3, READY)) == [steer(0, 1), Adopt(1, ())]
 
 
 def test_scaling_down_while_a_worker_boots_ends_its_boot(serving: Play) -> None:
@@ -88,5 +89,5 @@ def test_scaling_while_stopping_is_refused(serving: Play) -> None:
 
 
 def test_the_service_is_announced_when_scaling_down_completes_it(play: Play) -> None:
-    play.step(ev.Started(), ev.WorkerReady(1))
+    play.step(ev.Started(), said(1, READY))
     assert "serving with 1 worker" in texts(play.step(ev.ScaleAsked(1)))

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, steer, texts
 from support.play import serving as serving_play
+from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import Abort, Adopt, Drain, Dump, Fork, How, Kill, Level, Report, Steer
 from hybrid.supervisor.core.policy import ABORT_PATIENCE
+from hybrid.workers.contract.messages import Worn
 
 IMPATIENT = dataclasses.replace(POLICY, stall_timeout=3.0)
 
@@ -87,7 +89,7 @@ def test_a_recovery_without_a_stall_means_nothing(serving: Play) -> None:
 
 def test_who_is_new_is_told_of_the_stalled_ones_queue(stalled: Play) -> None:
     stalled.step(ev.Exited(2, KILLED))
-    assert stalled.step(ev.WorkerReady(3)) == [Steer((1,), (0, 1)), Adopt(3, (0,))]
+    assert stalled.step(said(3, READY)) == [Steer((1,), (0, 1)), Adopt(3, (0,))]
 
 
 # --- the log
@@ -150,7 +152,7 @@ def test_a_stall_that_lasts_too_long_ends_its_worker_after_it_was_looked_into(im
 
 
 def test_who_survives_its_abort_is_killed(impatient: Play) -> None:
-    impatient.at(8, ev.Tick(), ev.WorkerReady(3))
+    impatient.at(8, ev.Tick(), said(3, READY))
     assert impatient.machine.deadline() == 8 + ABORT_PATIENCE
     assert deeds(impatient.at(8 + ABORT_PATIENCE, ev.Tick())) == [Kill(1)]
 
@@ -184,8 +186,8 @@ def test_a_stalled_worker_is_not_looked_into_while_all_stop(stalled: Play) -> No
 
 
 def test_a_stalled_worker_that_is_replaced_gets_no_more_connections_of_its_own(stalled: Play) -> None:
-    stalled.step(ev.WorkerWorn(1, "served 500 requests"))
-    assert deeds(stalled.step(ev.WorkerReady(3))) == [steer(0, 1), Drain(1), Adopt(2, ())]
+    stalled.step(said(1, Worn("served 500 requests")))
+    assert deeds(stalled.step(said(3, READY))) == [steer(0, 1), Drain(1), Adopt(2, ())]
     assert stalled.step(ev.Recovered(1)) == []
     assert texts(stalled.step(ev.Exited(1, ENDED))) == ["worker retired"]
 

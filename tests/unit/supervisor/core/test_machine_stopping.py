@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, stop, texts
+from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
@@ -198,6 +199,6 @@ def test_a_stop_does_not_wait_for_ever_for_a_worker_that_a_zygote_forks(warm: Pl
 def test_a_worker_that_says_it_serves_although_it_was_told_to_end_is_told_again(play: Play) -> None:
     """It was told by SIGTERM, for which the application had a handler of its own at that moment."""
     play.step(ev.Started(), ev.StopAsked(graceful=True))
-    assert play.step(ev.WorkerReady(1)) == [Drain(1)]
+    assert play.step(said(1, READY)) == [Drain(1)]
     play.step(ev.Exited(1, ENDED))
-    assert play.step(ev.WorkerReady(1)) == []
+    assert play.step(said(1, READY)) == []

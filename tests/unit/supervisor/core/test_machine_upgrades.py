@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.play import ENDED, KILLED, Play, deeds, moves, texts
+from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
@@ -159,15 +160,15 @@ def test_a_reload_under_way_ends_with_the_upgrade(upgrading: Play) -> None:
 def test_queues_that_were_inherited_are_served_though_their_slots_are_not_wanted() -> None:
     play = Play(2)
     play.step(ev.SlotsInherited(4), ev.Started())
-    assert Adopt(1, (1, 2, 3)) in play.step(ev.WorkerReady(1))
-    assert Adopt(1, (2, 3)) in play.step(ev.WorkerReady(2))
+    assert Adopt(1, (1, 2, 3)) in play.step(said(1, READY))
+    assert Adopt(1, (2, 3)) in play.step(said(2, READY))
     assert play.machine.is_settled()
 
 
 def test_fewer_slots_inherited_than_wanted_change_nothing() -> None:
     play = Play(2)
-    play.step(ev.SlotsInherited(1), ev.Started(), ev.WorkerReady(1))
-    assert Adopt(1, ()) in play.step(ev.WorkerReady(2))
+    play.step(ev.SlotsInherited(1), ev.Started(), said(1, READY))
+    assert Adopt(1, ()) in play.step(said(2, READY))
 
 
 def test_an_upgrade_waits_for_a_worker_that_is_being_born(warm: Play) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from support.play import KILLED, POLICY, RELOAD_FAILED, Play, deeds, texts
+from support.said import said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
@@ -14,6 +15,7 @@ from hybrid.supervisor.core.events import (
 from hybrid.supervisor.core.machine import Machine
 from hybrid.supervisor.core.policy import FORK_PATIENCE
 from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.workers.contract.messages import Warm
 
 
 def test_a_zygote_that_does_not_fork_in_time_is_ended_and_workers_import_for_themselves(warm: Play) -> None:
@@ -40,7 +42,7 @@ def test_a_zygote_that_answers_none_of_two_forks_is_ended_once(warm: Play) -> No
 def test_a_fork_whose_zygote_has_died_is_waited_for_no_longer_than_others(warm: Play) -> None:
     warm.zygotes_answer = False
     warm.at(5, ev.Exited(2, KILLED))
-    warm.step(ev.Exited(1, KILLED), ev.ZygoteWarm(4))
+    warm.step(ev.Exited(1, KILLED), said(4, Warm()))
     warm.zygotes_answer = True
     assert CallOff(0) in warm.at(5 + FORK_PATIENCE, ev.Tick())
     assert deeds(warm.later(0.2)) == [Fork(0, 1, zygote=4)]
@@ -48,7 +50,7 @@ def test_a_fork_whose_zygote_has_died_is_waited_for_no_longer_than_others(warm: 
 
 def test_a_zygote_that_does_not_fork_the_first_worker_of_a_reload_ends_the_reload(reloading: Play) -> None:
     reloading.zygotes_answer = False
-    reloading.step(ev.ZygoteWarm(4))
+    reloading.step(said(4, Warm()))
     actions = reloading.at(5 + FORK_PATIENCE, ev.Tick())
     assert deeds(actions) == [CallOff(0), Abort(4, since=5)]
     assert texts(actions) == [RELOAD_FAILED + "cannot fork a worker: its zygote does not answer"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.play import ENDED, KILLED, POLICY, Play, deeds, moves, texts
+from support.said import said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import (
@@ -21,6 +22,7 @@ from hybrid.supervisor.core.machine import Machine, Phase
 from hybrid.supervisor.core.policy import ABORT_PATIENCE
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.workers.contract.exits import Exit
+from hybrid.workers.contract.messages import BootFailed, Unfit, Warm, Worn
 
 # --- the start
 
@@ -32,18 +34,18 @@ def test_a_start_forks_a_zygote_and_no_workers_yet() -> None:
 
 
 def test_a_warm_zygote_forks_the_workers(starting: Play) -> None:
-    assert starting.step(ev.ZygoteWarm(1)) == [Fork(0, 1, zygote=1), Fork(1, 1, zygote=1)]
-    assert starting.step(ev.ZygoteWarm(1)) == []
+    assert starting.step(said(1, Warm())) == [Fork(0, 1, zygote=1), Fork(1, 1, zygote=1)]
+    assert starting.step(said(1, Warm())) == []
 
 
 def test_a_zygote_that_cannot_import_ends_the_start_with_its_code_and_one_line(starting: Play) -> None:
-    actions = starting.step(ev.WorkerFailed(1, Exit.TARGET, "no module named app"))
+    actions = starting.step(said(1, BootFailed(Exit.TARGET, "no module named app")))
     assert actions == [Report(Level.ERROR, "no module named app"), Drain(1)]
     assert starting.step(ev.Exited(1, How(code=3))) == [Finish(Exit.TARGET)]
 
 
 def test_an_unfit_zygote_is_ended_and_workers_import_for_themselves(starting: Play) -> None:
-    actions = starting.step(ev.ZygoteUnfit(1, "2 live threads"))
+    actions = starting.step(said(1, Unfit("2 live threads")))
     assert actions == [
         Report(
             Level.INFO,
@@ -86,7 +88,7 @@ def test_a_zygote_that_cannot_be_forked_is_tried_again_later_and_workers_import_
 
 def test_a_stop_while_a_zygote_imports_ends_it(starting: Play) -> None:
     assert deeds(starting.step(ev.StopAsked(graceful=True))) == [Drain(1)]
-    assert starting.step(ev.ZygoteWarm(1)) == []
+    assert starting.step(said(1, Warm())) == []
     assert deeds(starting.step(ev.Exited(1, How(signal="SIGTERM")))) == [Finish(Exit.OK)]
 
 
@@ -110,7 +112,7 @@ def test_new_slots_are_forked_by_the_zygote(warm: Play) -> None:
 
 
 def test_successors_of_worn_workers_are_forked_by_the_zygote(warm: Play) -> None:
-    assert Fork(0, 1, zygote=1) in warm.step(ev.WorkerWorn(2, "served 500 requests"))
+    assert Fork(0, 1, zygote=1) in warm.step(said(2, Worn("served 500 requests")))
 
 
 def test_a_zygote_that_dies_is_replaced_and_nobody_else_is_concerned(warm: Play) -> None:
@@ -124,7 +126,7 @@ def test_a_zygote_that_dies_is_replaced_and_nobody_else_is_concerned(warm: Play)
 
 def test_a_zygote_that_keeps_dying_is_replaced_with_pauses(warm: Play) -> None:
     warm.at(5, ev.Exited(1, KILLED))
-    warm.step(ev.ZygoteWarm(4))
+    warm.step(said(4, Warm()))
     actions = warm.step(ev.Exited(4, KILLED))
     assert texts(actions) == ["zygote died: killed by SIGKILL after 0.0 s; starting another one in 0.1 s"]
     assert deeds(actions) == []
@@ -134,7 +136,7 @@ def test_a_zygote_that_keeps_dying_is_replaced_with_pauses(warm: Play) -> None:
 
 def test_workers_that_die_while_the_zygote_pauses_import_for_themselves(warm: Play) -> None:
     warm.at(5, ev.Exited(1, KILLED))
-    warm.step(ev.ZygoteWarm(4), ev.Exited(4, KILLED))
+    warm.step(said(4, Warm()), ev.Exited(4, KILLED))
     assert moves(warm.step(ev.Exited(2, KILLED))) == [Fork(0, 1)]
 
 
@@ -142,13 +144,13 @@ def test_workers_that_die_while_another_zygote_imports_wait_for_it(warm: Play) -
     warm.at(5, ev.Exited(1, KILLED))
     assert moves(warm.step(ev.Exited(2, KILLED))) == []
     assert warm.machine.deadline() == 65
-    assert moves(warm.step(ev.ZygoteWarm(4))) == [Fork(0, 1, zygote=4)]
+    assert moves(warm.step(said(4, Warm()))) == [Fork(0, 1, zygote=4)]
 
 
 def test_a_second_zygote_that_cannot_import_leaves_it_to_the_workers(warm: Play) -> None:
     warm.at(5, ev.Exited(1, KILLED))
     warm.step(ev.Exited(2, KILLED))
-    actions = warm.step(ev.WorkerFailed(4, Exit.TARGET, "no database"))
+    actions = warm.step(said(4, BootFailed(Exit.TARGET, "no database")))
     assert texts(actions) == ["zygote cannot start, workers import for themselves: no database"]
     assert moves(actions) == [Fork(0, 1)]
     assert deeds(warm.step(ev.Exited(4, How(code=3)))) == []
@@ -156,11 +158,11 @@ def test_a_second_zygote_that_cannot_import_leaves_it_to_the_workers(warm: Play)
 
 
 def test_a_zygote_that_cannot_import_and_hangs_then_is_ended(warm: Play) -> None:
-    warm.at(5, ev.Exited(1, KILLED), ev.WorkerFailed(4, Exit.TARGET, "no database"))
+    warm.at(5, ev.Exited(1, KILLED), said(4, BootFailed(Exit.TARGET, "no database")))
     assert warm.at(65, ev.Tick()) == [Abort(4, since=5)]
 
 
-@pytest.mark.parametrize("event", [ev.ZygoteWarm(99), ev.ZygoteUnfit(99, "a thread"), ev.ZygoteUnfit(1, "a thread")])
+@pytest.mark.parametrize("event", [said(99, Warm()), said(99, Unfit("a thread")), said(1, Unfit("a thread"))])
 def test_news_that_come_too_late_or_from_nobody_change_nothing(warm: Play, event: ev.Event) -> None:
     assert warm.step(event) == []
 
