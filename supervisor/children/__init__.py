@@ -9,6 +9,6 @@ environment  HOME and its like, for workers of another account
 snapshot     the code that they import, as it was when the supervisor started
 leaving      the end of a worker's interpreter: threads, exit handlers, a deadline
 zygote       the process that imports the application once and forks workers
-nursery      what it is told
+zygote_spec  everything a zygote is told when it starts
 births       the double fork that makes its workers the supervisor's children
 """

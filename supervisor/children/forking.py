@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from hybrid.supervisor.children.crew import Crew, Line, teach
 from hybrid.supervisor.children.kernel import CannotFork, Kernel
-from hybrid.supervisor.children.nursery import Nursery
 from hybrid.supervisor.children.spawn import Program, be_worker
 from hybrid.supervisor.children.zygote import be_zygote, live_on
+from hybrid.supervisor.children.zygote_spec import ZygoteSpec
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.listeners.binding import BindError
@@ -129,7 +129,7 @@ class Forking:
         return live_on(outcome, seat, self._settings, self._program)
 
     def _be_zygote(self, generation: int, channel: Channel, evidence: Evidence) -> int:
-        nursery = Nursery(
+        spec = ZygoteSpec(
             service=self._settings.service,
             generation=generation,
             supervisor_pid=self._supervisor_pid,
@@ -140,7 +140,7 @@ class Forking:
             audit=self._settings.preload == "auto",
             evidence=evidence.fileno(),
         )
-        return be_zygote(nursery, self._settings, self._program, self._not_theirs(evidence.fileno()))
+        return be_zygote(spec, self._settings, self._program, self._not_theirs(evidence.fileno()))
 
     def _seat(self, slot: int, generation: int, channel: Channel, record: Record, evidence: Evidence) -> Seat:
         return Seat(

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from hybrid.supervisor.children import births, spawn
-from hybrid.supervisor.children.nursery import Nursery, nursery_of
+from hybrid.supervisor.children.zygote_spec import ZygoteSpec, zygote_spec_of
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
@@ -62,18 +62,18 @@ class _Promoted(BaseException):
 
 
 def be_zygote(
-    nursery: Nursery, settings: Settings, program: spawn.Program, foreign: Iterable[Callable[[], None]]
+    spec: ZygoteSpec, settings: Settings, program: spawn.Program, foreign: Iterable[Callable[[], None]]
 ) -> int:
     """Be a zygote, in a fork of the supervisor: load, say so, fork workers until the channel's end.
 
     Returns the exit code; in the workers it does not return. `foreign` closes what is not the zygote's. Blocks for the
     zygote's life.
     """
-    code = spawn.settle(nursery.channel, nursery.supervisor_pid, settings, foreign, slot=None)
+    code = spawn.settle(spec.channel, spec.supervisor_pid, settings, foreign, slot=None)
     if code is not None:
         return code
-    spawn.start_log(settings, nursery.labels)
-    return _live(nursery, settings, program, spawn.take_name(NAME), is_loaded=False)
+    spawn.start_log(settings, spec.labels)
+    return _live(spec, settings, program, spawn.take_name(NAME), is_loaded=False)
 
 
 def live_on(outcome: int | Promotion, seat: Seat, settings: Settings, program: spawn.Program) -> int:
@@ -83,52 +83,52 @@ def live_on(outcome: int | Promotion, seat: Seat, settings: Settings, program: s
     """
     if not isinstance(outcome, Promotion):
         return outcome
-    nursery = nursery_of(seat, outcome.generation)
-    return _live(nursery, settings, program, _change(nursery, settings), is_loaded=True)
+    spec = zygote_spec_of(seat, outcome.generation)
+    return _live(spec, settings, program, _change(spec, settings), is_loaded=True)
 
 
-def _change(nursery: Nursery, settings: Settings) -> bytes:
+def _change(spec: ZygoteSpec, settings: Settings) -> bytes:
     """Put off what is a worker's; return its name in the process table."""
     spawn.unpin()
-    log.relabel(settings.log_format, nursery.labels)
+    log.relabel(settings.log_format, spec.labels)
     return spawn.take_name(NAME)
 
 
-def _live(nursery: Nursery, settings: Settings, program: spawn.Program, name: bytes, *, is_loaded: bool) -> int:
+def _live(spec: ZygoteSpec, settings: Settings, program: spawn.Program, name: bytes, *, is_loaded: bool) -> int:
     """Be a zygote; in a worker that becomes one, be the next. Returns the exit code."""
     while True:
         try:
-            if not is_loaded and (code := _load(nursery, program)) is not None:
+            if not is_loaded and (code := _load(spec, program)) is not None:
                 return code
             is_loaded = True
-            _share(nursery)
-            return _Zygote(nursery, settings, program, name).serve()
+            _share(spec)
+            return _Zygote(spec, settings, program, name).serve()
         except _Promoted as promoted:
-            nursery = nursery_of(promoted.seat, promoted.promotion.generation)
+            spec = zygote_spec_of(promoted.seat, promoted.promotion.generation)
         except ChannelClosed:  # the supervisor is gone, or wants this zygote no more
             return Exit.OK
         except BaseException:  # anything that ends this process must be in the log
             logger.critical("zygote failed", exc_info=True)
             return Exit.ERROR
-        name = _change(nursery, settings)
+        name = _change(spec, settings)
 
 
-def _share(nursery: Nursery) -> None:
+def _share(spec: ZygoteSpec) -> None:
     """Make the memory fit to be shared, and say so. Raises `ChannelClosed`."""
     gc.collect()
     gc.freeze()  # or a worker's first collection would write to, and so copy, every page with an object on it
-    nursery.channel.send_nowait(Warm())
+    spec.channel.send_nowait(Warm())
 
 
-def _load(nursery: Nursery, program: spawn.Program) -> int | None:
+def _load(spec: ZygoteSpec, program: spawn.Program) -> int | None:
     """Load the application and say how that went; return the exit code where workers cannot be forked, else None."""
     try:
-        program.warm(audit=nursery.audit, evidence=nursery.evidence)
+        program.warm(audit=spec.audit, evidence=spec.evidence)
     except CannotWarm as error:
-        nursery.channel.send_nowait(BootFailed(error.code, error.reason))
+        spec.channel.send_nowait(BootFailed(error.code, error.reason))
         return error.code
     except NotForkable as error:
-        nursery.channel.send_nowait(Unfit(error.findings))
+        spec.channel.send_nowait(Unfit(error.findings))
         return Exit.OK
     finally:
         spawn.flush_streams()  # what the import has printed
@@ -138,14 +138,14 @@ def _load(nursery: Nursery, program: spawn.Program) -> int | None:
 class _Zygote:
     """A zygote that is warm. `serve` once."""
 
-    def __init__(self, nursery: Nursery, settings: Settings, program: spawn.Program, name: bytes) -> None:
+    def __init__(self, spec: ZygoteSpec, settings: Settings, program: spawn.Program, name: bytes) -> None:
         """`name`: what workers are called in the process table."""
-        self._nursery = nursery
+        self._spec = spec
         self._name = name
-        self._channel = nursery.channel
+        self._channel = spec.channel
         self._settings = settings
         self._program = program
-        self._listeners = nursery.listeners
+        self._listeners = spec.listeners
         # the application may have changed what SIGTERM does
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _HEARD)  # the workers' mask
@@ -262,7 +262,7 @@ class _Zygote:
 
     def _take_evidence(self, evidence: int) -> int:
         """Put the worker's evidence in the place of the zygote's, that is nothing to it; return its descriptor."""
-        own = self._nursery.evidence
+        own = self._spec.evidence
         if own <= 2:  # a standard stream
             return evidence
         posix.dup2(evidence, own, inheritable=False)
@@ -271,14 +271,14 @@ class _Zygote:
 
     def _seat(self, order: Spawn, channel: int, evidence: int) -> Seat:
         return Seat(
-            service=self._nursery.service,
+            service=self._spec.service,
             slot=order.slot,
             generation=order.generation,
-            supervisor_pid=self._nursery.supervisor_pid,
+            supervisor_pid=self._spec.supervisor_pid,
             listeners=self._listeners,
             channel=Channel(_Socket(fileno=channel)),
-            graceful_timeout=self._nursery.graceful_timeout,
-            record=self._nursery.scoreboard.record(order.place),
+            graceful_timeout=self._spec.graceful_timeout,
+            record=self._spec.scoreboard.record(order.place),
             evidence=evidence,
         )
 

@@ -24,9 +24,9 @@ from typing import Any
 from hybrid.config.service import Service
 from hybrid.plan import plan
 from hybrid.supervisor.children.kernel import LinuxKernel
-from hybrid.supervisor.children.nursery import Nursery
 from hybrid.supervisor.children.spawn import be_worker
 from hybrid.supervisor.children.zygote import be_zygote
+from hybrid.supervisor.children.zygote_spec import ZygoteSpec
 from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
@@ -69,8 +69,8 @@ class Midwife:
 
     def fork_zygote(self) -> None:
         def be(channel: Channel) -> int:
-            nursery = Nursery("web", 1, os.getppid(), self.listeners.all(), channel, 10.0, self.board, self.audit)
-            return be_zygote(nursery, self.plan.settings, self.plan, [lambda: os.close(self.line)])
+            spec = ZygoteSpec("web", 1, os.getppid(), self.listeners.all(), channel, 10.0, self.board, self.audit)
+            return be_zygote(spec, self.plan.settings, self.plan, [lambda: os.close(self.line)])
 
         pid, self.channels["zygote"] = self.kernel.fork(be)
         self.pids.append(pid)

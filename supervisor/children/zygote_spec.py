@@ -1,4 +1,4 @@
-"""What a zygote is told when it is born, by the supervisor or by the worker that it was."""
+"""The zygote spec: everything a zygote is told when it starts, by the supervisor or by the worker that it was."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hybrid.workers.contract.seat import Listener, Seat
 
 
 @record(frozen=True, slots=True)
-class Nursery:
+class ZygoteSpec:
     """Everything a zygote needs to know of the process tree it is born into."""
 
     service: str
@@ -34,9 +34,9 @@ class Nursery:
         return {"service": self.service, "slot": "zygote", "generation": self.generation}
 
 
-def nursery_of(seat: Seat, generation: int) -> Nursery:
+def zygote_spec_of(seat: Seat, generation: int) -> ZygoteSpec:
     """Return what a zygote of `generation` is told that the worker of `seat` becomes."""
-    return Nursery(
+    return ZygoteSpec(
         service=seat.service,
         generation=generation,
         supervisor_pid=seat.supervisor_pid,
