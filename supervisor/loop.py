@@ -9,8 +9,8 @@ from __future__ import annotations
 import collections
 import logging
 
-from hybrid.supervisor.children.crew import Crew
 from hybrid.supervisor.children.forking import Forking
+from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.children.spawn import Program
 from hybrid.supervisor.contact.control import Control
@@ -61,15 +61,17 @@ class Shell:
         """`configured`: the number of workers in the command; that in the settings may be a predecessor's."""
         self._kernel = kernel
         self._machine = machine = Machine(settings.policy, settings.workers, preload=settings.preload != "off")
-        self._crew = crew = Crew(_PLACES)
-        self._forking = forking = Forking(settings, program, kernel, listeners, crew)
-        self._inquest = inquest = Inquest(kernel, crew)
-        lookout = Lookout(crew.board, settings.stall_threshold, settings.slowest)
-        self._hearing = Hearing(kernel, crew, forking, lookout.wake)
-        self._deaths = Deaths(kernel, crew, self._hearing, inquest)
-        self._actions = Actions(kernel, crew, forking, listeners, succession, inquest, machine, configured)
-        self._looks = Looks(kernel, crew, lookout, machine, listeners, self._actions, self._deaths, self._feed)
-        self._telling = Telling(kernel, crew, machine, listeners, succession, self._actions, settings.service, control)
+        self._children = children = Children(_PLACES)
+        self._forking = forking = Forking(settings, program, kernel, listeners, children)
+        self._inquest = inquest = Inquest(kernel, children)
+        lookout = Lookout(children.board, settings.stall_threshold, settings.slowest)
+        self._hearing = Hearing(kernel, children, forking, lookout.wake)
+        self._deaths = Deaths(kernel, children, self._hearing, inquest)
+        self._actions = Actions(kernel, children, forking, listeners, succession, inquest, machine, configured)
+        self._looks = Looks(kernel, children, lookout, machine, listeners, self._actions, self._deaths, self._feed)
+        self._telling = Telling(
+            kernel, children, machine, listeners, succession, self._actions, settings.service, control
+        )
         self._succession = succession
         self._sources = (self._hearing, self._telling)  # of events that come on descriptors
         self._has_more_slots = listeners.slots > settings.workers
@@ -95,7 +97,7 @@ class Shell:
 
     def _turn(self) -> None:
         deadline = self._machine.deadline()
-        ready = self._wait(deadline, self._inquest.due, self._crew.due, self._deaths.due, *self._telling.dues)
+        ready = self._wait(deadline, self._inquest.due, self._children.due, self._deaths.due, *self._telling.dues)
         for name in _in_order(self._kernel.take_signals()):
             self._on_signal(name)
         for fd in ready or ():
@@ -109,7 +111,7 @@ class Shell:
         if deadline is not None and deadline <= now:
             self._feed(ev.Tick())
         self._looks.look_if_due(now)
-        self._crew.settle(now)
+        self._children.settle(now)
         self._inquest.advance(now)
         self._telling.tell(now, self._hearing.scheme)
 
@@ -150,7 +152,7 @@ class Shell:
     def _clear(self) -> None:
         """Leave nothing behind: after a failure of our own there may be workers."""
         self._telling.close()
-        for slot in self._crew.slots_expected():
+        for slot in self._children.slots_expected():
             self._forking.call_off(slot)
         self._deaths.clear()
         self._kernel.adopt_orphans(False)

@@ -2,7 +2,7 @@
 
 kernel       the seam to the operating system: fork, reap, kill, wait, signals, time
 orphans      children that it has not forked
-crew         the children as the shell knows them: lines, places, evidence
+handles      a handle to each child: channel, record, dump file
 forking      forks children, here or by a zygote, with their channels and records
 spawn        what a child closes, resets and keeps after the fork
 environment  HOME and its like, for workers of another account

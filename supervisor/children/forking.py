@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from hybrid.supervisor.children.crew import Crew, Line, teach
+from hybrid.supervisor.children.handles import ChildHandle, Children, teach
 from hybrid.supervisor.children.kernel import CannotFork, Kernel
 from hybrid.supervisor.children.spawn import Program, be_worker
 from hybrid.supervisor.children.zygote import be_zygote, live_on
@@ -28,14 +28,16 @@ logger = logging.getLogger(log.LOGGER_NAME)
 
 
 class Forking:
-    """Makes children and enters them into the crew. No method blocks longer than fork(2) does."""
+    """Makes children and keeps a handle to each. No method blocks longer than fork(2) does."""
 
-    def __init__(self, settings: Settings, program: Program, kernel: Kernel, listeners: Listeners, crew: Crew) -> None:
+    def __init__(
+        self, settings: Settings, program: Program, kernel: Kernel, listeners: Listeners, children: Children
+    ) -> None:
         self._settings = settings
         self._program = program
         self._kernel = kernel
         self._listeners = listeners
-        self._crew = crew
+        self._children = children
         self._supervisor_pid = os.getpid()
         self.foreign: list[Callable[[], None]] = []
         """What else a child has to close."""
@@ -45,9 +47,9 @@ class Forking:
         try:
             if slot >= self._listeners.slots:
                 self._listeners.grow(slot + 1)
-                self._crew.teach_all(self._listeners.all())
-            if zygote is not None and zygote in self._crew:
-                self._order(slot, generation, self._crew[zygote])
+                self._children.teach_all(self._listeners.all())
+            if zygote is not None and zygote in self._children:
+                self._order(slot, generation, self._children[zygote])
                 return None
             return ev.Spawned(slot, self._fork_here(slot, generation))
         except (BindError, CannotFork) as error:
@@ -61,13 +63,13 @@ class Forking:
             return ev.ForkFailed(ZYGOTE, str(error))
 
     def call_off(self, slot: int) -> None:
-        """Wait no longer for the worker that a zygote was to fork: its line is closed, which ends it."""
-        if self._crew.birth(slot) is not None:
-            self._kernel.unwatch(self._crew.miscarry(slot))
+        """Wait no longer for the worker that a zygote was to fork: closing its channel ends it."""
+        if self._children.birth(slot) is not None:
+            self._kernel.unwatch(self._children.miscarry(slot))
 
     def born(self, slot: int, pid: int) -> None:
         """A worker that a zygote was asked for is our child."""
-        self._crew.born(slot, pid)
+        self._children.born(slot, pid)
 
     def _fork_here(self, slot: int, generation: int) -> int:
         record, evidence = self._outfit()
@@ -82,13 +84,13 @@ class Forking:
             pid, channel = self._kernel.fork(be)
         except BaseException:
             evidence.close()
-            self._crew.give_back(record)
+            self._children.give_back(record)
             raise
-        self._crew.add(pid, Line(slot, generation, channel, record, evidence, knows))
+        self._children.add(pid, ChildHandle(slot, generation, channel, record, evidence, knows))
         self._kernel.watch(channel.fileno())
         return pid
 
-    def _order(self, slot: int, generation: int, zygote: Line) -> None:
+    def _order(self, slot: int, generation: int, zygote: ChildHandle) -> None:
         """Have a zygote fork the worker of `slot`. Raises `CannotFork`."""
         if not teach(zygote, self._listeners.all()):
             raise CannotFork("the zygote does not listen")
@@ -97,7 +99,7 @@ class Forking:
             ours, theirs = Channel.pair()
         except OSError as error:
             evidence.close()
-            self._crew.give_back(record)
+            self._children.give_back(record)
             raise CannotFork(os.strerror(error.errno or 0)) from error
         order = Spawn(slot, generation, record.place)
         sent = False
@@ -105,9 +107,9 @@ class Forking:
             self._kernel.adopt_orphans(True)
             sent = zygote.channel.hand_over_nowait(order, (theirs.fileno(), evidence.fileno()))
         theirs.close()
-        self._crew.expect(Line(slot, generation, ours, record, evidence, self._listeners.slots))
+        self._children.expect(ChildHandle(slot, generation, ours, record, evidence, self._listeners.slots))
         if not sent:
-            self._crew.miscarry(slot)
+            self._children.miscarry(slot)
             raise CannotFork("the zygote does not listen")
         self._kernel.watch(ours.fileno())
 
@@ -117,7 +119,7 @@ class Forking:
         except OSError as error:
             raise CannotFork(os.strerror(error.errno or 0)) from error
         try:
-            return self._crew.take_place(), evidence
+            return self._children.take_place(), evidence
         except LookupError as error:
             evidence.close()
             raise CannotFork(str(error)) from error
@@ -136,7 +138,7 @@ class Forking:
             listeners=self._listeners.all(),
             channel=channel,
             graceful_timeout=self._settings.graceful_timeout,
-            scoreboard=self._crew.board,
+            scoreboard=self._children.board,
             audit=self._settings.preload == "auto",
             evidence=evidence.fileno(),
         )
@@ -156,10 +158,10 @@ class Forking:
         )
 
     def _not_theirs(self, evidence: int) -> list[Callable[[], None]]:
-        """What a child closes: the lines to others and their evidence, and what is the supervisor's alone."""
+        """What a child closes: the handles to others and their evidence, and what is the supervisor's alone."""
         close: list[Callable[[], None]] = list(self.foreign)
-        for line in self._crew.all_lines():
-            close.append(line.channel.close)
-            if line.evidence.fileno() != evidence:
-                close.append(line.evidence.close)
+        for handle in self._children.all_handles():
+            close.append(handle.channel.close)
+            if handle.evidence.fileno() != evidence:
+                close.append(handle.evidence.close)
         return close

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hybrid.supervisor.children.crew import Crew
+from hybrid.supervisor.children.handles import Children
 from hybrid.workers.contract.scoreboard import ANSWERED, ASKED
 
 PATIENCE = 0.1  # seconds a roll call may take
@@ -18,8 +18,8 @@ _LOOK = 0.005  # seconds between looks for the answers
 class RollCall:
     """One at a time. No method blocks; times are monotonic seconds."""
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+    def __init__(self, children: Children) -> None:
+        self._children = children
         self._asked: dict[int, float] = {}  # pid -> when it was asked; those that have not answered
         self._ends = 0.0
 
@@ -27,18 +27,18 @@ class RollCall:
         """Ask these workers, which serve. One that was asked just now, and has not answered, is not asked again."""
         self._ends = now + PATIENCE
         for pid in pids:
-            if pid not in self._crew:
+            if pid not in self._children:
                 continue
-            times = self._crew[pid].record.times
+            times = self._children[pid].record.times
             if times[ASKED] <= times[ANSWERED]:
                 times[ASKED] = now
-                self._crew.ping(pid)
+                self._children.ping(pid)
             self._asked[pid] = times[ASKED]
 
     def is_over(self, now: float) -> bool:
         """Tell whether all have answered, or time is up."""
         for pid, asked in list(self._asked.items()):
-            if pid not in self._crew or self._crew[pid].record.times[ANSWERED] >= asked:
+            if pid not in self._children or self._children[pid].record.times[ANSWERED] >= asked:
                 del self._asked[pid]
         if now >= self._ends:
             self._asked.clear()

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.supervisor.children.crew import Crew
 from hybrid.supervisor.children.forking import Forking
+from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.machine import Machine
@@ -30,7 +30,7 @@ class Actions:
     def __init__(
         self,
         kernel: Kernel,
-        crew: Crew,
+        children: Children,
         forking: Forking,
         listeners: Listeners,
         succession: Succession,
@@ -40,7 +40,7 @@ class Actions:
     ) -> None:
         """`configured`: the number of workers in the command; the machine's may be that of a predecessor."""
         self._kernel = kernel
-        self._crew = crew
+        self._children = children
         self._forking = forking
         self._listeners = listeners
         self._succession = succession
@@ -77,10 +77,10 @@ class Actions:
 
     def _methods_of_child(self) -> dict[type[ev.Action], Callable[[Any], object]]:
         """Return action about one child -> its method, called while the child is not reaped."""
-        kernel, crew, inquest = self._kernel, self._crew, self._inquest
+        kernel, children, inquest = self._kernel, self._children, self._inquest
         return {
             ev.Drain: self._drain,
-            ev.Promote: lambda action: crew.promote(action.pid, ZYGOTE, action.generation),
+            ev.Promote: lambda action: children.promote(action.pid, ZYGOTE, action.generation),
             ev.Dump: lambda action: inquest.open(action.pid, action.since, kernel.now(), aborts=False),
             ev.Abort: lambda action: inquest.open(action.pid, action.since, kernel.now(), aborts=True),
             ev.Kill: lambda action: kernel.kill(action.pid),
@@ -98,7 +98,7 @@ class Actions:
         if method is not None:
             return method(action)
         pid: int = action.pid  # type: ignore[union-attr,assignment]  # what is left is about a child
-        if pid in self._crew:  # else it is reaped: its Exited is on the way
+        if pid in self._children:  # else it is reaped: its Exited is on the way
             self._of_child[type(action)](action)
         return None
 
@@ -125,19 +125,19 @@ class Actions:
         return ev.ReloadAsked() if mended.is_remade else None
 
     def _drain(self, action: ev.Drain) -> None:
-        if not self._crew.drain(action.pid):
+        if not self._children.drain(action.pid):
             self._kernel.terminate(action.pid)
 
     def _adopt(self, action: ev.Adopt) -> None:
-        knows_all = self._crew[action.pid].knows >= self._listeners.slots
+        knows_all = self._children[action.pid].knows >= self._listeners.slots
         listeners = () if knows_all else self._listeners.all()
-        self._crew.adopt(action.pid, action.slots, listeners, self._kernel.now())
+        self._children.adopt(action.pid, action.slots, listeners, self._kernel.now())
 
     def _tell_stop(self, action: ev.TellStop) -> None:
         slots = {one.slot for one in self._listeners.waiting() if one.slot is not None}
         for pid in action.pids:
-            if pid in self._crew:
-                self._crew.tell(pid, Stop(action.at_a_terminal, tuple(sorted(slots))))
+            if pid in self._children:
+                self._children.tell(pid, Stop(action.at_a_terminal, tuple(sorted(slots))))
 
     def _check_queues(self) -> ev.Event:
         waiting = any(one.ends for one in self._listeners.waiting())

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
-from hybrid.supervisor.children.crew import Crew, Line
 from hybrid.supervisor.children.forking import Forking
+from hybrid.supervisor.children.handles import ChildHandle, Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.table import ZYGOTE
@@ -26,10 +26,10 @@ logger = logging.getLogger(LOGGER_NAME)
 class Hearing:
     """A source of events: the channels of all children. No method blocks."""
 
-    def __init__(self, kernel: Kernel, crew: Crew, forking: Forking, wake: Callable[[float], None]) -> None:
+    def __init__(self, kernel: Kernel, children: Children, forking: Forking, wake: Callable[[float], None]) -> None:
         """`wake(now)` is called when a worker that had stalled says that its loop turns again."""
         self._kernel = kernel
-        self._crew = crew
+        self._children = children
         self._forking = forking
         self._wake = wake
         self.scheme = ""
@@ -37,49 +37,49 @@ class Hearing:
 
     def events(self, fd: int) -> Iterator[ev.Event]:
         """Yield what has come on a descriptor, if it is one of a child's."""
-        if (pid := self._crew.pid_at(fd)) is not None:
-            yield from self.of_child(pid, self._crew[pid])
-        elif (slot := self._crew.slot_at(fd)) is not None:
+        if (pid := self._children.pid_at(fd)) is not None:
+            yield from self.of_child(pid, self._children[pid])
+        elif (slot := self._children.slot_at(fd)) is not None:
             yield from self._of_birth(slot)
 
-    def of_child(self, pid: int, line: Line) -> Iterator[ev.Event]:
+    def of_child(self, pid: int, handle: ChildHandle) -> Iterator[ev.Event]:
         """Yield what a child has said, as far as a turn allows."""
         for _ in range(_BATCH):
             try:
-                message = line.channel.receive_nowait()
+                message = handle.channel.receive_nowait()
             except ChannelClosed:  # its death is reported by reap, a moment later
-                self.hang_up(line)
+                self.close_channel(handle)
                 return
             except MessageError as error:
-                self._ignore(pid, line, error)
+                self._ignore(pid, handle, error)
                 continue
             if message is None:
                 return
-            yield from self._of_message(pid, line, message)
+            yield from self._of_message(pid, handle, message)
 
-    def hang_up(self, line: Line) -> None:
+    def close_channel(self, handle: ChildHandle) -> None:
         """Close our end of a channel."""
-        fd = self._crew.hang_up(line)
+        fd = self._children.close_channel(handle)
         if fd is not None:
             self._kernel.unwatch(fd)
 
-    def _of_message(self, pid: int, line: Line, message: Message) -> Iterator[ev.Event]:
+    def _of_message(self, pid: int, handle: ChildHandle, message: Message) -> Iterator[ev.Event]:
         if isinstance(message, Awake):
             self._wake(self._kernel.now())
         elif isinstance(message, CannotSpawn):
-            yield from self._of_refusal(line, message)
+            yield from self._of_refusal(handle, message)
         elif isinstance(message, ev.ChildMessage):  # else an order, which only workers get, or a second `Born`
             if isinstance(message, Ready):
-                line.takes_orders, self.scheme = message.takes_orders, message.scheme
+                handle.takes_orders, self.scheme = message.takes_orders, message.scheme
             yield ev.ChildSaid(pid, message)
 
     def _of_birth(self, slot: int) -> Iterator[ev.Event]:
         """Take in the first word of a worker that a zygote was asked for, or that there is none."""
-        line = self._crew.birth(slot)
-        if line is None:
+        handle = self._children.birth(slot)
+        if handle is None:
             return
         try:
-            message = line.channel.receive_nowait()
+            message = handle.channel.receive_nowait()
         except ChannelClosed:
             yield from self._without_birth(slot, "the zygote has not forked it, or it died at once")
             return
@@ -94,27 +94,27 @@ class Hearing:
             return
         self._forking.born(slot, message.pid)
         yield ev.Spawned(slot, message.pid)
-        if message.pid in self._crew:
-            yield from self.of_child(message.pid, self._crew[message.pid])
+        if message.pid in self._children:
+            yield from self.of_child(message.pid, self._children[message.pid])
 
     def _is_newborn(self, pid: int) -> bool:
         """Return True if a process may be the worker that says so: it will get signals, so it must be no other one."""
-        return pid not in self._crew and self._kernel.is_child(pid)
+        return pid not in self._children and self._kernel.is_child(pid)
 
-    def _of_refusal(self, zygote: Line, message: CannotSpawn) -> Iterator[ev.Event]:
+    def _of_refusal(self, zygote: ChildHandle, message: CannotSpawn) -> Iterator[ev.Event]:
         """A zygote has not forked the worker that it was asked for; it may have been another one since."""
-        expected = self._crew.birth(message.slot)
+        expected = self._children.birth(message.slot)
         if zygote.slot == ZYGOTE and expected is not None and expected.generation == zygote.generation:
             yield from self._without_birth(message.slot, message.reason)
 
     def _without_birth(self, slot: int, reason: str) -> Iterator[ev.Event]:
-        if self._crew.birth(slot) is not None:
+        if self._children.birth(slot) is not None:
             self._forking.call_off(slot)
             yield ev.ForkFailed(slot, reason)
 
-    def _ignore(self, pid: int, line: Line, error: MessageError) -> None:
+    def _ignore(self, pid: int, handle: ChildHandle, error: MessageError) -> None:
         """Log the first datagram of a child that is no message."""
-        if not line.has_babbled:
-            labels = {"slot": line.slot, "generation": line.generation, "subject_pid": pid}
+        if not handle.has_babbled:
+            labels = {"slot": handle.slot, "generation": handle.generation, "subject_pid": pid}
             logger.warning("ignored: %s", error, extra=labels)
-        line.has_babbled = True
+        handle.has_babbled = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hybrid.supervisor.children.crew import Crew
+from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.machine import Machine, Phase
@@ -22,7 +22,7 @@ class Looks:
     def __init__(
         self,
         kernel: Kernel,
-        crew: Crew,
+        children: Children,
         lookout: Lookout,
         machine: Machine,
         listeners: Listeners,
@@ -32,7 +32,7 @@ class Looks:
     ) -> None:
         """`feed` gives an event to the machine and performs what follows from it."""
         self._kernel = kernel
-        self._crew = crew
+        self._children = children
         self._lookout = lookout
         self._machine = machine
         self._listeners = listeners
@@ -57,22 +57,22 @@ class Looks:
 
     def _look(self, now: float) -> bool:
         """Look whose loop stands still, and have the workers show that theirs turn."""
-        self._crew.flush()
+        self._children.flush()
         if self._mends_at <= now and self._machine.phase is Phase.SERVING:
             self._mends_at = now + CALM
             event = self._actions.mend()
             if event is not None:
                 self._feed(event)
-        if self._crew.is_behind(self._listeners.slots):
-            self._crew.teach_all(self._listeners.all())
-        records = {pid: self._crew[pid].record for pid in self._machine.serving() if pid in self._crew}
+        if self._children.is_behind(self._listeners.slots):
+            self._children.teach_all(self._listeners.all())
+        records = {pid: self._children[pid].record for pid in self._machine.serving() if pid in self._children}
         sight = self._lookout.look(now, records)
         if sight.news:
             for item in sight.news:
-                self._crew.has_stalled(item.pid, now)
+                self._children.has_stalled(item.pid, now)
             self._feed(ev.Looked(sight.news))
         for pid in sight.ping:
-            self._crew.ping(pid)
+            self._children.ping(pid)
         if sight.ping:
             self._deaths.end_leftovers(after_a_look=True)
         return bool(sight.news or sight.ping)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from hybrid.supervisor.children.crew import Crew
+from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.contact.control import Control
 from hybrid.supervisor.contact.desk import Desk
@@ -32,7 +32,7 @@ class Telling:
     def __init__(
         self,
         kernel: Kernel,
-        crew: Crew,
+        children: Children,
         machine: Machine,
         listeners: Listeners,
         succession: Succession,
@@ -42,14 +42,14 @@ class Telling:
     ) -> None:
         """`control`: the line to an embedding process, if there is one."""
         self._kernel = kernel
-        self._crew = crew
+        self._children = children
         self._machine = machine
         self._listeners = listeners
         self._succession = succession
         self._actions = actions
         self._service = service
         self._herald = Herald(succession.notifier, machine)
-        self._desk = None if control is None else Desk(control, machine, self._status, RollCall(crew))
+        self._desk = None if control is None else Desk(control, machine, self._status, RollCall(children))
         self._has_told_urls = False
 
     def open(self) -> None:
@@ -118,7 +118,7 @@ class Telling:
         was_waiting = self._succession.is_waiting
         event = self._succession.hear(fd)
         if was_waiting and not self._succession.is_waiting:
-            self._crew.teach_all(self._listeners.all())
+            self._children.teach_all(self._listeners.all())
             yield ev.SlotsInherited(self._listeners.slots)
             self._actions.steer(self._machine.steering)
         if fd not in self._succession.descriptors:
@@ -128,7 +128,7 @@ class Telling:
 
     def _status(self) -> Status:
         rows = (
-            with_record(row, line.record.snapshot()) if (line := self._crew.get(row.pid)) is not None else row
+            with_record(row, handle.record.snapshot()) if (handle := self._children.get(row.pid)) is not None else row
             for row in self._machine.workers(self._kernel.now())
         )
         return Status(self._service, self._listeners.addresses, tuple(rows))

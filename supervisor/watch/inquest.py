@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 
-from hybrid.supervisor.children.crew import Crew, Line
+from hybrid.supervisor.children.handles import ChildHandle, Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.watch.evidence import Inquiry
@@ -29,9 +29,9 @@ class _Case:
 class Inquest:
     """All inquiries under way. No method blocks; times are monotonic seconds."""
 
-    def __init__(self, kernel: Kernel, crew: Crew) -> None:
+    def __init__(self, kernel: Kernel, children: Children) -> None:
         self._kernel = kernel
-        self._crew = crew
+        self._children = children
         self._cases: dict[int, _Case] = {}  # pid -> its case
 
     @property
@@ -44,7 +44,7 @@ class Inquest:
         """Ask a child that has hung since a time where it stands; `aborts`: then end it."""
         case = self._cases.get(pid)
         if case is None:
-            inquiry = Inquiry(self._crew[pid].evidence, pid, self._kernel.send)
+            inquiry = Inquiry(self._children[pid].evidence, pid, self._kernel.send)
             self._cases[pid] = _Case(inquiry, since, aborts)
         else:
             case.aborts = case.aborts or aborts
@@ -58,23 +58,23 @@ class Inquest:
         """Go on with what is due, not earlier: what a worker writes is taken to be whole once no more has come."""
         for pid, case in list(self._cases.items()):
             due = case.inquiry.due
-            if due is None or now < due or pid not in self._crew:
+            if due is None or now < due or pid not in self._children:
                 continue
             finding = case.inquiry.advance(now)
             if finding is None:
                 continue
             del self._cases[pid]
-            line = self._crew[pid]
+            handle = self._children[pid]
             said = finding.describe(
                 now - case.since,
-                is_zygote=line.slot == ZYGOTE,
-                turns_again=turns_again(line.record, case.since, now),
+                is_zygote=handle.slot == ZYGOTE,
+                turns_again=turns_again(handle.record, case.since, now),
             )
-            logger.warning("%s", said, extra=_labels(pid, line))
+            logger.warning("%s", said, extra=_labels(pid, handle))
             if case.aborts:
                 self._kernel.abort(pid)
 
 
-def _labels(pid: int, line: Line) -> dict[str, object]:
-    slot = "zygote" if line.slot == ZYGOTE else line.slot
-    return {"slot": slot, "generation": line.generation, "subject_pid": pid}
+def _labels(pid: int, handle: ChildHandle) -> dict[str, object]:
+    slot = "zygote" if handle.slot == ZYGOTE else handle.slot
+    return {"slot": slot, "generation": handle.generation, "subject_pid": pid}

@@ -14,8 +14,8 @@ from support.fake_zygote import FakeZygote
 from support.limits import open_descriptors, scarce_descriptors
 from support.shell import NoProgram, settings
 
-from hybrid.supervisor.children.crew import Crew
 from hybrid.supervisor.children.forking import Forking
+from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import LinuxKernel
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import How
@@ -31,11 +31,11 @@ _FDS = Path("/proc/self/fd")
 class Ward:
     """The forking of a supervisor with two slots, over a fake kernel."""
 
-    def __init__(self, kernel: FakeKernel, listeners: Listeners, crew: Crew) -> None:
+    def __init__(self, kernel: FakeKernel, listeners: Listeners, children: Children) -> None:
         self.kernel = kernel
         self.listeners = listeners
-        self.crew = crew
-        self.forking = Forking(settings(), NoProgram(), kernel, listeners, crew)
+        self.children = children
+        self.forking = Forking(settings(), NoProgram(), kernel, listeners, children)
 
     def zygote(self) -> FakeZygote:
         """Fork a zygote."""
@@ -49,23 +49,23 @@ class Ward:
         taken = []
         try:
             while True:
-                taken.append(self.crew.take_place())
+                taken.append(self.children.take_place())
         except LookupError:
             for record in taken:
-                self.crew.give_back(record)
+                self.children.give_back(record)
         return len(taken)
 
 
 @pytest.fixture
 def ward() -> Iterator[Ward]:
-    """A crew of four places at most."""
+    """Four children at most."""
     kernel = FakeKernel()
     with open_listeners(settings()) as listeners:
-        made = Ward(kernel, listeners, Crew(4))
+        made = Ward(kernel, listeners, Children(4))
         yield made
-        for line in made.crew.all_lines():
-            line.channel.close()
-            line.evidence.close()
+        for handle in made.children.all_handles():
+            handle.channel.close()
+            handle.evidence.close()
     kernel.close()
 
 
@@ -74,8 +74,8 @@ def ward() -> Iterator[Ward]:
 
 def test_a_fork_of_our_own_is_answered_at_once(ward: Ward) -> None:
     assert ward.forking.fork(1, 3, None) == ev.Spawned(1, 4711)
-    line = ward.crew[4711]
-    assert (line.slot, line.generation, line.knows) == (1, 3, 2)
+    handle = ward.children[4711]
+    assert (handle.slot, handle.generation, handle.knows) == (1, 3, 2)
     assert ward.kernel.adopts_orphans is False
 
 
@@ -83,10 +83,10 @@ def test_a_zygote_is_told_the_slot_the_generation_and_the_place(ward: Ward) -> N
     zygote = ward.zygote()
     assert ward.forking.fork(1, 3, zygote.pid) is None
     zygote.takes_orders()
-    line = ward.crew.birth(1)
-    assert line is not None
-    assert zygote.orders[0].spawn == Spawn(1, 3, line.record.place)
-    assert os.fstat(zygote.orders[0].evidence).st_ino == os.fstat(line.evidence.fileno()).st_ino
+    handle = ward.children.birth(1)
+    assert handle is not None
+    assert zygote.orders[0].spawn == Spawn(1, 3, handle.record.place)
+    assert os.fstat(zygote.orders[0].evidence).st_ino == os.fstat(handle.evidence.fileno()).st_ino
     zygote.drops_orders()
 
 
@@ -120,7 +120,7 @@ def test_a_zygote_that_has_hung_up_is_a_failure_and_leaves_nothing(ward: Ward) -
 
 def test_a_zygote_that_takes_no_orders_is_a_failure_and_leaves_nothing(ward: Ward) -> None:
     zygote = ward.zygote()
-    while ward.crew[zygote.pid].channel.send_nowait(Ping()):
+    while ward.children[zygote.pid].channel.send_nowait(Ping()):
         pass
     before = open_descriptors()
     assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not listen")
@@ -167,9 +167,9 @@ def test_a_new_slot_gets_sockets_that_older_children_learn(ward: Ward) -> None:
     assert ward.forking.fork(2, 1, zygote.pid) is None
     zygote.takes_orders()
     assert zygote.learnt == {2: list(ward.listeners.addresses)}
-    line = ward.crew.birth(2)
-    assert line is not None
-    assert line.knows == 3
+    handle = ward.children.birth(2)
+    assert handle is not None
+    assert handle.knows == 3
     zygote.drops_orders()
 
 
@@ -200,26 +200,26 @@ class _Look:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_worker_has_its_own_line_and_evidence_and_nobody_elses() -> None:
     kernel, news = LinuxKernel(), os.pipe()
-    crew = Crew(4)
+    children = Children(4)
     with open_listeners(settings()) as listeners:
-        forking = Forking(settings(), _Look(news[1]), kernel, listeners, crew)
+        forking = Forking(settings(), _Look(news[1]), kernel, listeners, children)
         seen = []
         for slot in (0, 1):
             answer = forking.fork(slot, 1, None)
             assert isinstance(answer, ev.Spawned)
             seen.append(json.loads(os.read(news[0], 65536)))
-        ours = [str((_FDS / str(line.channel.fileno())).readlink()) for _, line in crew]
+        ours = [str((_FDS / str(handle.channel.fileno())).readlink()) for _, handle in children]
         memories = [name for name in seen[1]["all"] if "hybrid-evidence" in name]
         assert memories == [seen[1]["evidence"]]
         assert seen[1]["channel"] in seen[1]["all"]
         assert not set(ours) & set(seen[1]["all"])
-        while crew.pids:
+        while children.pids:
             kernel.wait(10)
-            for pid, how in kernel.reap(crew.pids):
+            for pid, how in kernel.reap(children.pids):
                 assert how == How(code=0)
-                line = crew.remove(pid)
-                crew.hang_up(line)
-                crew.bury(line)
+                handle = children.remove(pid)
+                children.close_channel(handle)
+                children.bury(handle)
     kernel.close()
     for fd in news:
         os.close(fd)

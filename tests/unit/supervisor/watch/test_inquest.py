@@ -19,7 +19,7 @@ from support.process import DEADLINE
 from support.service import eventually, is_stopped
 from support.shell import Log
 
-from hybrid.supervisor.children.crew import Crew, Line
+from hybrid.supervisor.children.handles import ChildHandle, Children
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.watch.evidence import Evidence
 from hybrid.supervisor.watch.inquest import Inquest
@@ -53,12 +53,12 @@ class CountingEvidence(Evidence):
 
 
 class Court:
-    """A crew of real processes, and the inquest into them."""
+    """Real processes as children, and the inquest into them."""
 
     def __init__(self) -> None:
         self.kernel = RealSignals()
-        self.crew = Crew(4)
-        self.inquest = Inquest(self.kernel, self.crew)
+        self.children = Children(4)
+        self.inquest = Inquest(self.kernel, self.children)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def stalls(self, way: str, slot: int = 0) -> int:
@@ -80,12 +80,12 @@ class Court:
         self.processes[popen.pid] = popen
         ours, theirs = Channel.pair()
         theirs.close()
-        self.crew.add(popen.pid, Line(slot, 3, ours, self.crew.take_place(), evidence, 1))
+        self.children.add(popen.pid, ChildHandle(slot, 3, ours, self.children.take_place(), evidence, 1))
         return popen.pid
 
     def looks(self, pid: int) -> int:
         """How often its evidence was looked into."""
-        evidence = self.crew[pid].evidence
+        evidence = self.children[pid].evidence
         assert isinstance(evidence, CountingEvidence)
         return evidence.looks
 
@@ -98,16 +98,16 @@ class Court:
             self.inquest.advance(time.monotonic())
 
     def removes(self, pid: int) -> None:
-        """Take a process out of the crew, as when it was reaped."""
-        line = self.crew.remove(pid)
-        self.crew.hang_up(line)
-        self.crew.bury(line)
+        """Take a process out of the children, as when it was reaped."""
+        handle = self.children.remove(pid)
+        self.children.close_channel(handle)
+        self.children.bury(handle)
 
     def close(self) -> None:
         for popen in self.processes.values():
             popen.kill()
             popen.communicate()
-        for pid in self.crew.pids:
+        for pid in self.children.pids:
             self.removes(pid)
         self.kernel.close()
 

@@ -1,4 +1,4 @@
-"""The crew: whose channel is whose, places that come back, words to children that listen, do not, or are gone."""
+"""Handles to children: channels, places that come back, messages to children that listen, do not, or are gone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.leaks import Census
 
-from hybrid.supervisor.children.crew import STICKS, STICKS_AFTER_STALL, Crew, Line
+from hybrid.supervisor.children.handles import STICKS, STICKS_AFTER_STALL, ChildHandle, Children
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.watch.evidence import Evidence
 from hybrid.workers.contract.channel import Channel
@@ -22,36 +22,36 @@ PLACES = 3
 
 
 class Company:
-    """A crew of `places`, the other ends of its channels, and listeners of `slots` slots."""
+    """Children with `places`, the other ends of its channels, and listeners of `slots` slots."""
 
     def __init__(self, places: int = PLACES) -> None:
-        self.crew = Crew(places)
+        self.children = Children(places)
         self.theirs: dict[int, Channel] = {}  # pid, or slot of one that is expected -> its end
         self.listeners: list[Listener] = []
 
-    def line(self, key: int, slot: int, knows: int = 9) -> Line:
-        record = self.crew.take_place()
+    def handle(self, key: int, slot: int, knows: int = 9) -> ChildHandle:
+        record = self.children.take_place()
         ours, self.theirs[key] = Channel.pair()
-        return Line(slot, 1, ours, record, Evidence(), knows)
+        return ChildHandle(slot, 1, ours, record, Evidence(), knows)
 
-    def employ(self, pid: int, slot: int = 0, knows: int = 9) -> Line:
+    def employ(self, pid: int, slot: int = 0, knows: int = 9) -> ChildHandle:
         """Enter a child."""
-        line = self.line(pid, slot, knows)
-        self.crew.add(pid, line)
-        return line
+        handle = self.handle(pid, slot, knows)
+        self.children.add(pid, handle)
+        return handle
 
-    def expect(self, slot: int) -> Line:
+    def expect(self, slot: int) -> ChildHandle:
         """Enter a worker that a zygote was asked for."""
-        line = self.line(slot, slot)
-        self.crew.expect(line)
-        return line
+        handle = self.handle(slot, slot)
+        self.children.expect(handle)
+        return handle
 
     def dies(self, pid: int) -> None:
         """Let a child die, and take it out as the shell does."""
         self.theirs.pop(pid).close()
-        line = self.crew.remove(pid)
-        self.crew.hang_up(line)
-        self.crew.bury(line)
+        handle = self.children.remove(pid)
+        self.children.close_channel(handle)
+        self.children.bury(handle)
 
     def heard(self, pid: int) -> list[Message]:
         """What a child has been told."""
@@ -65,8 +65,8 @@ class Company:
 
     def fill(self, pid: int) -> None:
         """Leave no room in the channel of a child."""
-        line = self.crew[pid]
-        while line.channel.send_nowait(Ping()):
+        handle = self.children[pid]
+        while handle.channel.send_nowait(Ping()):
             pass
 
     def open(self, slots: int, per_slot: int = 1) -> list[Listener]:
@@ -78,11 +78,11 @@ class Company:
         return self.listeners
 
     def close(self) -> None:
-        for _, line in self.crew:
-            line.channel.close()
-            line.evidence.close()
-        for slot in self.crew.slots_expected():
-            self.crew.miscarry(slot)
+        for _, handle in self.children:
+            handle.channel.close()
+            handle.evidence.close()
+        for slot in self.children.slots_expected():
+            self.children.miscarry(slot)
         for channel in self.theirs.values():
             channel.close()
         for listener in self.listeners:
@@ -100,9 +100,9 @@ def company() -> Iterator[Company]:
 
 
 def test_a_place_comes_back_empty(company: Company) -> None:
-    line = company.employ(7)
-    line.record.numbers[REQUESTS] = 5
-    place = line.record.place
+    handle = company.employ(7)
+    handle.record.numbers[REQUESTS] = 5
+    place = handle.record.place
     company.dies(7)
     again = company.employ(8).record
     assert (again.place, list(again.numbers)) == (place, [0] * 64)
@@ -112,7 +112,7 @@ def test_without_a_place_there_is_no_child(company: Company) -> None:
     for pid in range(PLACES):
         company.employ(pid)
     with pytest.raises(LookupError, match="no place is left"):
-        company.crew.take_place()
+        company.children.take_place()
     company.dies(1)
     assert company.employ(9).record.place == 1
 
@@ -129,9 +129,9 @@ def test_no_place_and_no_descriptor_is_lost_whatever_becomes_of_children(
     happenings: list[tuple[str, int]],
 ) -> None:
     census, company, pids = Census(), Company(), iter(range(1000, 9999))
-    crew = company.crew
+    children = company.children
     for what, choice in happenings:
-        living, expected = sorted(crew.pids), sorted(crew.slots_expected())
+        living, expected = sorted(children.pids), sorted(children.slots_expected())
         is_full = len(living) + len(expected) == PLACES
         match what:
             case "fork" if not is_full:
@@ -141,24 +141,26 @@ def test_no_place_and_no_descriptor_is_lost_whatever_becomes_of_children(
             case "born" if expected:
                 pid, slot = next(pids), expected[choice % len(expected)]
                 company.theirs[pid] = company.theirs.pop(slot)
-                assert crew.born(slot, pid) is crew[pid]
+                assert children.born(slot, pid) is children[pid]
             case "miscarry" if expected:
                 slot = expected[choice % len(expected)]
                 company.theirs.pop(slot).close()
-                assert crew.slot_at(crew.miscarry(slot)) is None
+                assert children.slot_at(children.miscarry(slot)) is None
             case "die" if living:
                 company.dies(living[choice % len(living)])
             case "hang up" if living:
-                crew.hang_up(crew[living[choice % len(living)]])
-        lines = crew.all_lines()
-        assert len({line.record.place for line in lines}) == len(lines)
-        assert all(crew.pid_at(line.channel.fileno()) == pid for pid, line in crew if line.channel.fileno() != -1)
-        assert crew.expects == bool(crew.slots_expected())
-    for pid in crew.pids:
+                children.close_channel(children[living[choice % len(living)]])
+        handles = children.all_handles()
+        assert len({handle.record.place for handle in handles}) == len(handles)
+        assert all(
+            children.pid_at(handle.channel.fileno()) == pid for pid, handle in children if handle.channel.fileno() != -1
+        )
+        assert children.expects == bool(children.slots_expected())
+    for pid in children.pids:
         company.dies(pid)
-    for slot in crew.slots_expected():
-        crew.miscarry(slot)
-    assert sorted(crew.take_place().place for _ in range(PLACES)) == list(range(PLACES))
+    for slot in children.slots_expected():
+        children.miscarry(slot)
+    assert sorted(children.take_place().place for _ in range(PLACES)) == list(range(PLACES))
     company.close()
     assert census.newcomers() == []
 
@@ -167,27 +169,27 @@ def test_no_place_and_no_descriptor_is_lost_whatever_becomes_of_children(
 
 
 def test_a_descriptor_is_a_childs_an_expected_workers_or_nobodys(company: Company) -> None:
-    crew = company.crew
+    children = company.children
     child, expected = company.employ(7), company.expect(4)
-    assert (crew.pid_at(child.channel.fileno()), crew.slot_at(child.channel.fileno())) == (7, None)
-    assert (crew.pid_at(expected.channel.fileno()), crew.slot_at(expected.channel.fileno())) == (None, 4)
-    assert (crew.pid_at(0), crew.slot_at(0)) == (None, None)
-    assert (crew.birth(4), crew.birth(5)) == (expected, None)
+    assert (children.pid_at(child.channel.fileno()), children.slot_at(child.channel.fileno())) == (7, None)
+    assert (children.pid_at(expected.channel.fileno()), children.slot_at(expected.channel.fileno())) == (None, 4)
+    assert (children.pid_at(0), children.slot_at(0)) == (None, None)
+    assert (children.birth(4), children.birth(5)) == (expected, None)
 
 
 def test_an_expected_worker_becomes_a_child(company: Company) -> None:
-    line = company.expect(4)
-    assert company.crew.expects
-    company.crew.born(4, 77)
-    assert (company.crew.expects, 77 in company.crew, company.crew[77]) == (False, True, line)
-    assert company.crew.pid_at(line.channel.fileno()) == 77
+    handle = company.expect(4)
+    assert company.children.expects
+    company.children.born(4, 77)
+    assert (company.children.expects, 77 in company.children, company.children[77]) == (False, True, handle)
+    assert company.children.pid_at(handle.channel.fileno()) == 77
 
 
-def test_a_line_is_hung_up_once(company: Company) -> None:
-    line = company.employ(7)
-    fd = line.channel.fileno()
-    assert [company.crew.hang_up(line), company.crew.hang_up(line)] == [fd, None]
-    assert company.crew.pid_at(fd) is None
+def test_a_channel_is_closed_once(company: Company) -> None:
+    handle = company.employ(7)
+    fd = handle.channel.fileno()
+    assert [company.children.close_channel(handle), company.children.close_channel(handle)] == [fd, None]
+    assert company.children.pid_at(fd) is None
 
 
 # --- words
@@ -197,37 +199,37 @@ def test_a_child_that_is_gone_is_told_nothing(company: Company) -> None:
     company.open(2)
     company.employ(7, knows=1)
     company.theirs[7].close()
-    company.crew.ping(7)
-    company.crew.adopt(7, (1,), company.listeners)
-    company.crew.teach_all(company.listeners)
-    company.crew.flush()
+    company.children.ping(7)
+    company.children.adopt(7, (1,), company.listeners)
+    company.children.teach_all(company.listeners)
+    company.children.flush()
 
 
-def test_a_child_whose_line_was_hung_up_is_told_nothing(company: Company) -> None:
+def test_nothing_is_sent_to_a_child_whose_channel_is_closed(company: Company) -> None:
     company.open(2)
-    company.crew.hang_up(company.employ(7, knows=1))
-    company.crew.ping(7)
-    company.crew.adopt(7, (1,), company.listeners)
-    company.crew.flush()
+    company.children.close_channel(company.employ(7, knows=1))
+    company.children.ping(7)
+    company.children.adopt(7, (1,), company.listeners)
+    company.children.flush()
 
 
 def test_what_had_no_room_is_sent_later_in_order(company: Company) -> None:
     company.employ(7)
     company.fill(7)
-    company.crew.tell(7, Adopt((1,)))
-    company.crew.tell(7, Adopt((2,)))
+    company.children.tell(7, Adopt((1,)))
+    company.children.tell(7, Adopt((2,)))
     heard = company.heard(7)
     assert Adopt((1,)) not in heard
-    company.crew.flush()
+    company.children.flush()
     assert company.heard(7)[-2:] == [Adopt((1,)), Adopt((2,))]
 
 
 def test_a_child_that_never_listens_makes_nothing_grow(company: Company) -> None:
-    line = company.employ(7)
+    handle = company.employ(7)
     company.fill(7)
     for _ in range(1000):
-        company.crew.ping(7)
-    assert line.channel.pending == 64
+        company.children.ping(7)
+    assert handle.channel.pending == 64
 
 
 # --- listeners made later
@@ -236,8 +238,8 @@ def test_a_child_that_never_listens_makes_nothing_grow(company: Company) -> None
 def test_a_child_learns_each_new_slot_once_with_its_listeners(company: Company) -> None:
     company.employ(7, knows=1)
     company.open(3, per_slot=2)
-    company.crew.teach_all(company.listeners)
-    company.crew.teach_all(company.listeners)
+    company.children.teach_all(company.listeners)
+    company.children.teach_all(company.listeners)
     addresses, kinds = ("tcp 0", "tcp 1"), ("stream", "stream")
     assert company.heard(7) == [Learn(1, addresses, kinds), Learn(2, addresses, kinds)]
 
@@ -246,7 +248,7 @@ def test_the_sockets_arrive_as_they_are(company: Company) -> None:
     company.open(1)
     company.listeners[0].sock.bind(("127.0.0.1", 0))
     company.employ(7, knows=0)
-    company.crew.teach_all(company.listeners)
+    company.children.teach_all(company.listeners)
     taken = company.theirs[7].take_over_nowait()
     assert taken is not None
     with socket.socket(fileno=taken[1][0]) as sock:
@@ -255,7 +257,7 @@ def test_the_sockets_arrive_as_they_are(company: Company) -> None:
 
 def test_it_learns_before_it_adopts(company: Company) -> None:
     company.employ(7, knows=1)
-    company.crew.adopt(7, (1, 2), company.open(3))
+    company.children.adopt(7, (1, 2), company.open(3))
     assert [type(item) for item in company.heard(7)] == [Learn, Learn, Adopt]
 
 
@@ -263,45 +265,45 @@ def test_a_child_without_room_learns_later_what_it_was_told_to_adopt(company: Co
     company.employ(7, knows=1)
     company.open(3)
     company.fill(7)
-    company.crew.adopt(7, (0, 1, 2), company.listeners)
+    company.children.adopt(7, (0, 1, 2), company.listeners)
     company.heard(7)
-    company.crew.flush()
+    company.children.flush()
     assert company.heard(7)[-1] == Adopt((0, 1, 2))
-    assert company.crew.is_behind(3)
-    company.crew.teach_all(company.listeners)
+    assert company.children.is_behind(3)
+    company.children.teach_all(company.listeners)
     assert [type(item) for item in company.heard(7)] == [Learn, Learn]
-    assert not company.crew.is_behind(3)
+    assert not company.children.is_behind(3)
 
 
 def test_a_worker_that_becomes_a_zygote_is_taught_anew_what_it_has_learned(company: Company) -> None:
-    line = company.employ(7, slot=0, knows=1)
+    handle = company.employ(7, slot=0, knows=1)
     company.open(3)
-    company.crew.teach_all(company.listeners)
-    company.crew.promote(7, ZYGOTE, 5)
-    assert (line.slot, line.generation) == (ZYGOTE, 5)
-    company.crew.teach_all(company.listeners)
+    company.children.teach_all(company.listeners)
+    company.children.promote(7, ZYGOTE, 5)
+    assert (handle.slot, handle.generation) == (ZYGOTE, 5)
+    company.children.teach_all(company.listeners)
     assert [type(item) for item in company.heard(7)] == [Learn, Learn, Promote, Learn, Learn]
 
 
 def test_all_slots_that_can_be_fit_one_adoption(company: Company) -> None:
     company.employ(7, knows=1024)
-    company.crew.adopt(7, range(1024), [])
+    company.children.adopt(7, range(1024), [])
     assert company.heard(7) == [Adopt(tuple(range(1024)))]
 
 
 def test_shared_sockets_are_taught_to_nobody(company: Company) -> None:
     company.employ(7, knows=0)
     with socket.socket() as sock:
-        company.crew.teach_all([Listener("unix:x", ListenerKind.STREAM, sock, None)])
+        company.children.teach_all([Listener("unix:x", ListenerKind.STREAM, sock, None)])
     assert company.heard(7) == []
 
 
-def test_a_full_line_of_one_child_keeps_no_other_from_learning(company: Company) -> None:
+def test_a_full_channel_delays_only_its_own_child(company: Company) -> None:
     for pid in (7, 8):
         company.employ(pid, knows=1)
     company.fill(7)
-    company.crew.teach_all(company.open(2))
-    assert (company.crew[7].knows, company.crew[8].knows) == (1, 2)
+    company.children.teach_all(company.open(2))
+    assert (company.children[7].knows, company.children[8].knows) == (1, 2)
     assert [type(item) for item in company.heard(8)] == [Learn]
 
 
@@ -309,11 +311,11 @@ def test_the_queue_of_a_worker_that_has_stalled_is_left_to_its_siblings_for_long
     """Stalls come in flocks; a worker that was only born, or is back, has its own queue soon."""
     company.employ(7, slot=0)
     company.employ(8, slot=1)
-    company.crew.adopt(7, (1,), company.listeners, 5.0)
-    company.crew.adopt(7, (), company.listeners, 6.0)
-    assert company.crew.due == 6.0 + STICKS
-    company.crew.settle(6.0 + STICKS)
-    company.crew.adopt(7, (1,), company.listeners, 7.0)
-    company.crew.has_stalled(8, 7.0)
-    company.crew.adopt(7, (), company.listeners, 7.1)
-    assert company.crew.due == 7.1 + STICKS_AFTER_STALL
+    company.children.adopt(7, (1,), company.listeners, 5.0)
+    company.children.adopt(7, (), company.listeners, 6.0)
+    assert company.children.due == 6.0 + STICKS
+    company.children.settle(6.0 + STICKS)
+    company.children.adopt(7, (1,), company.listeners, 7.0)
+    company.children.has_stalled(8, 7.0)
+    company.children.adopt(7, (), company.listeners, 7.1)
+    assert company.children.due == 7.1 + STICKS_AFTER_STALL

@@ -1,6 +1,6 @@
-"""The children as the shell knows them: the line to each, its place on the scoreboard, the file of its evidence.
+"""The children as the shell knows them: the handle to each, its place on the scoreboard, the file of its evidence.
 
-Also those that a zygote is about to fork: their line exists, and their first word is their pid.
+Also those that a zygote is about to fork: their handle exists, and their first word is their pid.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FORGOTTEN = 10.0  # seconds after a stall: the slot is nothing special then
 
 
 @dataclasses.dataclass(slots=True)
-class Line:
+class ChildHandle:
     """What is kept of a living child, or of one that is being forked."""
 
     slot: int
@@ -58,16 +58,16 @@ class Line:
         self.born_with = self.knows
 
 
-class Crew:
-    """All lines. No method blocks."""
+class Children:
+    """All handles. No method blocks."""
 
     def __init__(self, places: int) -> None:
         """Raises `OSError` (ENOMEM)."""
         self.board = Scoreboard(places)
         self._free = list(range(places))  # free places; a heap
-        self._lines: dict[int, Line] = {}  # pid -> line of a child that is not yet reaped
+        self._handles: dict[int, ChildHandle] = {}  # pid -> handle of a child that is not yet reaped
         self._pids: dict[int, int] = {}  # descriptor of a channel -> pid
-        self._births: dict[int, Line] = {}  # slot -> line of the worker that a zygote was asked to fork
+        self._births: dict[int, ChildHandle] = {}  # slot -> handle of the worker that a zygote was asked to fork
         self._slots: dict[int, int] = {}  # descriptor of a channel -> slot of such a worker
         self._stalled: dict[int, float] = {}  # slot -> when a stall of its worker began or ended last, seconds
 
@@ -76,20 +76,20 @@ class Crew:
     @property
     def pids(self) -> tuple[int, ...]:
         """The pids of all children."""
-        return tuple(self._lines)
+        return tuple(self._handles)
 
-    def __getitem__(self, pid: int) -> Line:
-        return self._lines[pid]
+    def __getitem__(self, pid: int) -> ChildHandle:
+        return self._handles[pid]
 
-    def get(self, pid: int | None) -> Line | None:
-        """Return the line of a child; None: it is none."""
-        return None if pid is None else self._lines.get(pid)
+    def get(self, pid: int | None) -> ChildHandle | None:
+        """Return the handle of a child; None: it is none."""
+        return None if pid is None else self._handles.get(pid)
 
     def __contains__(self, pid: object) -> bool:
-        return pid in self._lines
+        return pid in self._handles
 
-    def __iter__(self) -> Iterator[tuple[int, Line]]:
-        return iter(tuple(self._lines.items()))
+    def __iter__(self) -> Iterator[tuple[int, ChildHandle]]:
+        return iter(tuple(self._handles.items()))
 
     def pid_at(self, fd: int) -> int | None:
         """Return whose channel a descriptor is; None: no child's."""
@@ -99,8 +99,8 @@ class Crew:
         """Return for which slot a worker is being forked whose channel a descriptor is; None: for none."""
         return self._slots.get(fd)
 
-    def birth(self, slot: int) -> Line | None:
-        """Return the line of the worker that is being forked into a slot."""
+    def birth(self, slot: int) -> ChildHandle | None:
+        """Return the handle of the worker that is being forked into a slot."""
         return self._births.get(slot)
 
     @property
@@ -110,15 +110,15 @@ class Crew:
 
     def workers_of(self, generation: int) -> frozenset[int]:
         """Return the pids of a generation's workers."""
-        return frozenset(pid for pid, line in self if line.slot != ZYGOTE and line.generation == generation)
+        return frozenset(pid for pid, handle in self if handle.slot != ZYGOTE and handle.generation == generation)
 
     def slots_expected(self) -> tuple[int, ...]:
         """Return the slots of such workers."""
         return tuple(self._births)
 
-    def all_lines(self) -> list[Line]:
-        """Return the lines of all children, and of those that are being forked."""
-        return [*self._lines.values(), *self._births.values()]
+    def all_handles(self) -> list[ChildHandle]:
+        """Return the handles of all children, and of those that are being forked."""
+        return [*self._handles.values(), *self._births.values()]
 
     # --- coming and going
 
@@ -134,63 +134,63 @@ class Crew:
         """Take a record back: its process is gone."""
         heapq.heappush(self._free, record.place)
 
-    def add(self, pid: int, line: Line) -> None:
+    def add(self, pid: int, handle: ChildHandle) -> None:
         """Enter a child."""
-        self._lines[pid] = line
-        self._pids[line.channel.fileno()] = pid
+        self._handles[pid] = handle
+        self._pids[handle.channel.fileno()] = pid
 
-    def expect(self, line: Line) -> None:
+    def expect(self, handle: ChildHandle) -> None:
         """Enter a worker that a zygote was asked to fork."""
-        self._births[line.slot] = line
-        self._slots[line.channel.fileno()] = line.slot
+        self._births[handle.slot] = handle
+        self._slots[handle.channel.fileno()] = handle.slot
 
-    def born(self, slot: int, pid: int) -> Line:
+    def born(self, slot: int, pid: int) -> ChildHandle:
         """The worker of `slot` has said its pid: it is a child now."""
-        line = self._births.pop(slot)
-        del self._slots[line.channel.fileno()]
-        self.add(pid, line)
-        return line
+        handle = self._births.pop(slot)
+        del self._slots[handle.channel.fileno()]
+        self.add(pid, handle)
+        return handle
 
     def miscarry(self, slot: int) -> int:
-        """No worker comes of this: close its line; return its descriptor as it was, to be watched no longer."""
-        line = self._births.pop(slot)
-        fd = line.channel.fileno()
+        """No worker comes of this: close its channel; return its descriptor as it was, to be watched no longer."""
+        handle = self._births.pop(slot)
+        fd = handle.channel.fileno()
         del self._slots[fd]
-        self._close(line)
+        self._close(handle)
         return fd
 
-    def hang_up(self, line: Line) -> int | None:
-        """Close the line of a child that is gone or has closed it; return its descriptor as it was, if it was open."""
-        fd = line.channel.fileno()
-        line.channel.close()
+    def close_channel(self, handle: ChildHandle) -> int | None:
+        """Close our end of a channel; return the descriptor it had, None if it was closed already."""
+        fd = handle.channel.fileno()
+        handle.channel.close()
         return fd if self._pids.pop(fd, None) is not None else None
 
-    def remove(self, pid: int) -> Line:
-        """Take out a child that is reaped; its line is still to be closed, its last words may be in it."""
-        return self._lines.pop(pid)
+    def remove(self, pid: int) -> ChildHandle:
+        """Take out a child that is reaped; its channel is still open, as its last messages may be in it."""
+        return self._handles.pop(pid)
 
-    def bury(self, line: Line) -> None:
+    def bury(self, handle: ChildHandle) -> None:
         """Give back what is left of a child that was removed."""
-        line.evidence.close()
-        self.give_back(line.record)
+        handle.evidence.close()
+        self.give_back(handle.record)
 
-    def _close(self, line: Line) -> None:
-        line.channel.close()
-        self.bury(line)
+    def _close(self, handle: ChildHandle) -> None:
+        handle.channel.close()
+        self.bury(handle)
 
     # --- talking
 
     def tell(self, pid: int, message: Message) -> None:
         """Send to a child, if it is there to hear it."""
         with contextlib.suppress(ChannelClosed):  # its death is on the way
-            self._lines[pid].channel.send_nowait(message)
+            self._handles[pid].channel.send_nowait(message)
 
     def drain(self, pid: int) -> bool:
-        """Order a worker to drain. Return False if it takes no orders, or its line is full: then use SIGTERM."""
-        line = self._lines[pid]
-        if line.takes_orders:
+        """Order a worker to drain. Return False if it takes no orders, or its channel is full: then use SIGTERM."""
+        handle = self._handles[pid]
+        if handle.takes_orders:
             with contextlib.suppress(ChannelClosed):
-                return line.channel.send_nowait(Drain())
+                return handle.channel.send_nowait(Drain())
         return False
 
     def ping(self, pid: int) -> None:
@@ -203,21 +203,21 @@ class Crew:
         It begins with those when it has learned of them. What is no longer to be served is so for another moment, see
         `STICKS`: also, where requests block for some milliseconds each, workers would be told at each of them.
         """
-        line = self._lines[pid]
-        teach(line, listeners)
-        line.wants = frozenset(slots)
-        if not line.wants <= line.adopts:
-            self._tell_adopted(pid, line, line.adopts | line.wants)
-        if line.wants == line.adopts:
-            line.shrinks_at = None
-        elif line.shrinks_at is None:
-            line.shrinks_at = now + self._sticks(line.adopts - line.wants, now)
+        handle = self._handles[pid]
+        teach(handle, listeners)
+        handle.wants = frozenset(slots)
+        if not handle.wants <= handle.adopts:
+            self._tell_adopted(pid, handle, handle.adopts | handle.wants)
+        if handle.wants == handle.adopts:
+            handle.shrinks_at = None
+        elif handle.shrinks_at is None:
+            handle.shrinks_at = now + self._sticks(handle.adopts - handle.wants, now)
 
     def has_stalled(self, pid: int, now: float) -> None:
         """A worker stalls, or does no more: its queue is left to siblings for longer than that."""
-        line = self._lines.get(pid)
-        if line is not None:
-            self._stalled[line.slot] = now
+        handle = self._handles.get(pid)
+        if handle is not None:
+            self._stalled[handle.slot] = now
 
     def _sticks(self, slots: frozenset[int], now: float) -> float:
         """Return for how many seconds queues are served on."""
@@ -226,18 +226,20 @@ class Crew:
 
     def settle(self, now: float) -> None:
         """Tell those that serve more than they should."""
-        for pid, line in self._lines.items():
-            if line.shrinks_at is not None and line.shrinks_at <= now:
-                line.shrinks_at = None
-                self._tell_adopted(pid, line, line.wants)
+        for pid, handle in self._handles.items():
+            if handle.shrinks_at is not None and handle.shrinks_at <= now:
+                handle.shrinks_at = None
+                self._tell_adopted(pid, handle, handle.wants)
 
     @property
     def due(self) -> float | None:
         """When `settle` has something to do; None: nothing."""
-        return min((line.shrinks_at for line in self._lines.values() if line.shrinks_at is not None), default=None)
+        return min(
+            (handle.shrinks_at for handle in self._handles.values() if handle.shrinks_at is not None), default=None
+        )
 
-    def _tell_adopted(self, pid: int, line: Line, slots: frozenset[int]) -> None:
-        line.adopts = slots
+    def _tell_adopted(self, pid: int, handle: ChildHandle, slots: frozenset[int]) -> None:
+        handle.adopts = slots
         self.tell(pid, Adopt(tuple(sorted(slots))))
 
     def promote(self, pid: int, slot: int, generation: int) -> None:
@@ -245,40 +247,40 @@ class Crew:
 
         It forgets the listeners that it has learned, and is taught them anew.
         """
-        line = self._lines[pid]
+        handle = self._handles[pid]
         self.tell(pid, Promote(generation))
-        line.slot, line.generation, line.knows = slot, generation, line.born_with
-        line.adopts = line.wants = frozenset()
-        line.shrinks_at = None
-        line.takes_orders = False
+        handle.slot, handle.generation, handle.knows = slot, generation, handle.born_with
+        handle.adopts = handle.wants = frozenset()
+        handle.shrinks_at = None
+        handle.takes_orders = False
 
     def is_behind(self, slots: int) -> bool:
         """Whether some child does not know the listeners of all `slots` slots: `teach_all` once more."""
-        return any(line.knows < slots for line in self._lines.values())
+        return any(handle.knows < slots for handle in self._handles.values())
 
     def teach_all(self, listeners: Sequence[Listener]) -> None:
-        """Tell all children of listeners that were made after their fork; those with a full line learn it later."""
-        for line in self._lines.values():
-            teach(line, listeners)
+        """Tell all children of listeners that were made after their fork; those with a full channel learn it later."""
+        for handle in self._handles.values():
+            teach(handle, listeners)
 
     def flush(self) -> None:
         """Send what had no room."""
-        for line in self._lines.values():
-            if line.channel.pending:
+        for handle in self._handles.values():
+            if handle.channel.pending:
                 with contextlib.suppress(ChannelClosed):
-                    line.channel.flush()
+                    handle.channel.flush()
 
 
-def teach(line: Line, listeners: Sequence[Listener]) -> bool:
+def teach(handle: ChildHandle, listeners: Sequence[Listener]) -> bool:
     """Hand over the listeners of the slots that a child does not know; False if there is no room for all of it now."""
     slots = max((item.slot + 1 for item in listeners if item.slot is not None), default=0)
-    while line.knows < slots:
-        ours = [item for item in listeners if item.slot == line.knows]
-        message = Learn(line.knows, tuple(item.address for item in ours), tuple(item.kind.value for item in ours))
+    while handle.knows < slots:
+        ours = [item for item in listeners if item.slot == handle.knows]
+        message = Learn(handle.knows, tuple(item.address for item in ours), tuple(item.kind.value for item in ours))
         try:
-            if not line.channel.hand_over_nowait(message, [item.sock.fileno() for item in ours]):
+            if not handle.channel.hand_over_nowait(message, [item.sock.fileno() for item in ours]):
                 return False
         except ChannelClosed:
             return False
-        line.knows += 1
+        handle.knows += 1
     return True
