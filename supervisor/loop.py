@@ -152,7 +152,7 @@ class Shell:
     def _clear(self) -> None:
         """Leave nothing behind: after a failure of our own there may be workers."""
         self._telling.close()
-        for slot in self._children.slots_expected():
+        for slot in self._children.pending_slots():
             self._forking.call_off(slot)
         self._deaths.clear()
         self._kernel.adopt_orphans(False)

@@ -10,5 +10,5 @@ snapshot     the code that they import, as it was when the supervisor started
 leaving      the end of a worker's interpreter: threads, exit handlers, a deadline
 zygote       the process that imports the application once and forks workers
 zygote_spec  everything a zygote is told when it starts
-births       the double fork that makes its workers the supervisor's children
+double_fork  makes a zygote's workers children of the supervisor
 """

@@ -64,12 +64,12 @@ class Forking:
 
     def call_off(self, slot: int) -> None:
         """Wait no longer for the worker that a zygote was to fork: closing its channel ends it."""
-        if self._children.birth(slot) is not None:
-            self._kernel.unwatch(self._children.miscarry(slot))
+        if self._children.pending_fork(slot) is not None:
+            self._kernel.unwatch(self._children.cancel(slot))
 
-    def born(self, slot: int, pid: int) -> None:
+    def confirm(self, slot: int, pid: int) -> None:
         """A worker that a zygote was asked for is our child."""
-        self._children.born(slot, pid)
+        self._children.confirm(slot, pid)
 
     def _fork_here(self, slot: int, generation: int) -> int:
         record, evidence = self._outfit()
@@ -107,9 +107,9 @@ class Forking:
             self._kernel.adopt_orphans(True)
             sent = zygote.channel.hand_over_nowait(order, (theirs.fileno(), evidence.fileno()))
         theirs.close()
-        self._children.expect(ChildHandle(slot, generation, ours, record, evidence, self._listeners.slots))
+        self._children.add_pending(ChildHandle(slot, generation, ours, record, evidence, self._listeners.slots))
         if not sent:
-            self._children.miscarry(slot)
+            self._children.cancel(slot)
             raise CannotFork("the zygote does not listen")
         self._kernel.watch(ours.fileno())
 

@@ -1,6 +1,6 @@
 """The children as the shell knows them: the handle to each, its place on the scoreboard, the file of its evidence.
 
-Also those that a zygote is about to fork: their handle exists, and their first word is their pid.
+Also those that a zygote is about to fork: they have a handle, and their first message tells their pid.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class ChildHandle:
     """When it is told so, seconds."""
     takes_orders: bool = False
     """It drains when it reads `Drain`, by its own word; otherwise SIGTERM tells it."""
-    has_babbled: bool = False
+    has_sent_bad_message: bool = False
     """It has sent something that is no message, and that was logged."""
-    born_with: int = dataclasses.field(init=False)
+    knew_at_fork: int = dataclasses.field(init=False)
     """It has had the listeners of the slots below this since its fork."""
 
     def __post_init__(self) -> None:
         """It begins with what it knows."""
-        self.born_with = self.knows
+        self.knew_at_fork = self.knows
 
 
 class Children:
@@ -67,8 +67,8 @@ class Children:
         self._free = list(range(places))  # free places; a heap
         self._handles: dict[int, ChildHandle] = {}  # pid -> handle of a child that is not yet reaped
         self._pids: dict[int, int] = {}  # descriptor of a channel -> pid
-        self._births: dict[int, ChildHandle] = {}  # slot -> handle of the worker that a zygote was asked to fork
-        self._slots: dict[int, int] = {}  # descriptor of a channel -> slot of such a worker
+        self._pending_forks: dict[int, ChildHandle] = {}  # slot -> handle of the worker that a zygote was asked to fork
+        self._pending_slots: dict[int, int] = {}  # descriptor of a channel -> slot of such a worker
         self._stalled: dict[int, float] = {}  # slot -> when a stall of its worker began or ended last, seconds
 
     # --- questions
@@ -95,30 +95,30 @@ class Children:
         """Return whose channel a descriptor is; None: no child's."""
         return self._pids.get(fd)
 
-    def slot_at(self, fd: int) -> int | None:
+    def pending_slot_at(self, fd: int) -> int | None:
         """Return for which slot a worker is being forked whose channel a descriptor is; None: for none."""
-        return self._slots.get(fd)
+        return self._pending_slots.get(fd)
 
-    def birth(self, slot: int) -> ChildHandle | None:
+    def pending_fork(self, slot: int) -> ChildHandle | None:
         """Return the handle of the worker that is being forked into a slot."""
-        return self._births.get(slot)
+        return self._pending_forks.get(slot)
 
     @property
-    def expects(self) -> bool:
+    def has_pending_forks(self) -> bool:
         """Whether a zygote was asked for a worker that has not said its pid yet."""
-        return bool(self._births)
+        return bool(self._pending_forks)
 
     def workers_of(self, generation: int) -> frozenset[int]:
         """Return the pids of a generation's workers."""
         return frozenset(pid for pid, handle in self if handle.slot != ZYGOTE and handle.generation == generation)
 
-    def slots_expected(self) -> tuple[int, ...]:
+    def pending_slots(self) -> tuple[int, ...]:
         """Return the slots of such workers."""
-        return tuple(self._births)
+        return tuple(self._pending_forks)
 
     def all_handles(self) -> list[ChildHandle]:
         """Return the handles of all children, and of those that are being forked."""
-        return [*self._handles.values(), *self._births.values()]
+        return [*self._handles.values(), *self._pending_forks.values()]
 
     # --- coming and going
 
@@ -139,23 +139,23 @@ class Children:
         self._handles[pid] = handle
         self._pids[handle.channel.fileno()] = pid
 
-    def expect(self, handle: ChildHandle) -> None:
+    def add_pending(self, handle: ChildHandle) -> None:
         """Enter a worker that a zygote was asked to fork."""
-        self._births[handle.slot] = handle
-        self._slots[handle.channel.fileno()] = handle.slot
+        self._pending_forks[handle.slot] = handle
+        self._pending_slots[handle.channel.fileno()] = handle.slot
 
-    def born(self, slot: int, pid: int) -> ChildHandle:
+    def confirm(self, slot: int, pid: int) -> ChildHandle:
         """The worker of `slot` has said its pid: it is a child now."""
-        handle = self._births.pop(slot)
-        del self._slots[handle.channel.fileno()]
+        handle = self._pending_forks.pop(slot)
+        del self._pending_slots[handle.channel.fileno()]
         self.add(pid, handle)
         return handle
 
-    def miscarry(self, slot: int) -> int:
+    def cancel(self, slot: int) -> int:
         """No worker comes of this: close its channel; return its descriptor as it was, to be watched no longer."""
-        handle = self._births.pop(slot)
+        handle = self._pending_forks.pop(slot)
         fd = handle.channel.fileno()
-        del self._slots[fd]
+        del self._pending_slots[fd]
         self._close(handle)
         return fd
 
@@ -169,14 +169,14 @@ class Children:
         """Take out a child that is reaped; its channel is still open, as its last messages may be in it."""
         return self._handles.pop(pid)
 
-    def bury(self, handle: ChildHandle) -> None:
+    def forget(self, handle: ChildHandle) -> None:
         """Give back what is left of a child that was removed."""
         handle.evidence.close()
         self.give_back(handle.record)
 
     def _close(self, handle: ChildHandle) -> None:
         handle.channel.close()
-        self.bury(handle)
+        self.forget(handle)
 
     # --- talking
 
@@ -249,7 +249,7 @@ class Children:
         """
         handle = self._handles[pid]
         self.tell(pid, Promote(generation))
-        handle.slot, handle.generation, handle.knows = slot, generation, handle.born_with
+        handle.slot, handle.generation, handle.knows = slot, generation, handle.knew_at_fork
         handle.adopts = handle.wants = frozenset()
         handle.shrinks_at = None
         handle.takes_orders = False

@@ -18,13 +18,13 @@
  And the seam ends the process with `os._exit`, so that no frame of the supervisor below is ever returned to.
 
 A zygote goes through 1 to 10 but 5 (`settle`, `start_log`), loads the application and forks (`zygote`). A worker that a
-zygote has forked is settled already. It waits until it is the supervisor's child, then `be_born`:
+zygote has forked is settled already. It waits until it is the supervisor's child, then `be_forked_worker`:
   5. keep to one core, if pinned
   7. ask for SIGTERM when the supervisor dies: a fork clears that (prctl(2))
   8. look whether the supervisor still lives
  10. log under this worker's name; what the application has changed about the log stays
      forget the zygote's processes, which the exit handlers of `multiprocessing` would end
-     say `Born`
+     say `Forked`
  11. run the body
  12. the same, with the exit handlers that the application added when the zygote imported it, or later
 
@@ -52,7 +52,7 @@ from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Born
+from hybrid.workers.contract.messages import BootFailed, Forked
 from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.seat import Seat
 
@@ -104,7 +104,7 @@ def be_worker(seat: Seat, settings: Settings, body: Body, foreign: Iterable[Call
     return _run(body, seat)
 
 
-def be_born(seat: Seat, settings: Settings, body: Body) -> int | Promotion:
+def be_forked_worker(seat: Seat, settings: Settings, body: Body) -> int | Promotion:
     """Be the worker of `seat`, forked by a zygote, adopted by the supervisor. As `be_worker`, without what is done."""
     if settings.pin:
         _pin(seat.slot)
@@ -113,7 +113,7 @@ def be_born(seat: Seat, settings: Settings, body: Body) -> int | Promotion:
     log.relabel(settings.log_format, seat.labels)
     forget_processes()
     try:
-        seat.channel.send_nowait(Born(os.getpid()))
+        seat.channel.send_nowait(Forked(os.getpid()))
     except ChannelClosed:
         return Exit.ORPHANED
     return _run(body, seat)

@@ -1,7 +1,7 @@
 """The zygote: a process that has imported the application once, and forks the workers of its generation.
 
-It takes orders one after another, and after each either the worker has said `Born`, or it is dead (`births`). `posix`
-and not `os` for what gevent replaces when the application is imported: its `os.close` waits for a hub.
+It handles one order at a time. Before it takes the next one, the worker has sent `Forked` or is dead (`double_fork`).
+`posix` stands in for `os` where gevent patches `os` when the application is imported: its `os.close` waits for a hub.
 
 A worker may become a zygote after it has drained (`live_on`). It leaves the code of the zygote that it was forked by,
 frame by frame (`_Promoted`): however many generations follow one another, the stack does not grow.
@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-from hybrid.supervisor.children import births, spawn
+from hybrid.supervisor.children import double_fork, spawn
 from hybrid.supervisor.children.zygote_spec import ZygoteSpec, zygote_spec_of
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract import log
@@ -175,9 +175,9 @@ class _Zygote:
                 reason = self._spawn(order, channel, evidence)
                 if reason is not None:  # before the worker's channel ends, which says less
                     self._channel.send_nowait(CannotSpawn(order.slot, reason))
-                births.close_all(descriptors)
+                double_fork.close_all(descriptors)
             case Spawn(), _:
-                births.close_all(descriptors)
+                double_fork.close_all(descriptors)
                 self._channel.send_nowait(CannotSpawn(order.slot, _NO_DESCRIPTORS))
             case Learn(addresses=addresses), _ if len(addresses) == len(descriptors):
                 self._learn(order, descriptors)
@@ -185,7 +185,7 @@ class _Zygote:
                 logger.error("a new slot cannot be served: %s", _NO_DESCRIPTORS)
                 return False
             case _:  # for workers
-                births.close_all(descriptors)
+                double_fork.close_all(descriptors)
         return True
 
     def _learn(self, order: Learn, descriptors: list[int]) -> None:
@@ -195,25 +195,25 @@ class _Zygote:
             self._listeners += (Listener(address, ListenerKind(kind), sock, order.slot),)
 
     def _spawn(self, order: Spawn, channel: int, evidence: int) -> str | None:
-        """Fork the worker; return None once it has said `Born`, or why there is none. Waits a few seconds at most.
+        """Fork the worker; return None once it has said `Forked`, or why there is none. Waits a few seconds at most.
 
-        The end of `life` is held by the intermediate and by the worker until it is born: its EOF is the news.
+        The intermediate, and the worker until it has sent `Forked`, hold an end of `life`; its EOF tells the zygote.
         """
         try:
             news, life = os.pipe2(os.O_CLOEXEC)
         except OSError as error:
-            return births.why_not_forked(error.errno)
+            return double_fork.why_not_forked(error.errno)
         spawn.flush_streams()  # or each worker would write what is buffered once more
         try:
-            pid = births.fork_quietly()
+            pid = double_fork.fork_quietly()
         except OSError as error:
-            births.close_all((news, life))
-            return births.why_not_forked(error.errno)
+            double_fork.close_all((news, life))
+            return double_fork.why_not_forked(error.errno)
         if pid == 0:
             self._be_intermediate(order, channel, evidence, news, life)
         posix.close(life)
         try:
-            return births.await_birth(pid, news)
+            return double_fork.await_worker(pid, news)
         finally:
             posix.close(news)
 
@@ -226,7 +226,7 @@ class _Zygote:
         try:
             own = os.getpid()
             try:
-                said = births.fork_quietly()
+                said = double_fork.fork_quietly()
             except OSError as error:
                 said = -(error.errno or 1)
             if said == 0:
@@ -249,10 +249,10 @@ class _Zygote:
             self._channel.close()
             posix.close(life[0])
             evidence = self._take_evidence(evidence)
-            births.await_adoption(parent)
+            double_fork.await_adoption(parent)
             spawn.take_name(self._name)
             seat = self._seat(order, channel, evidence)
-            outcome = spawn.be_born(seat, self._settings, lambda seat: self._enter(seat, life[1]))
+            outcome = spawn.be_forked_worker(seat, self._settings, lambda seat: self._enter(seat, life[1]))
         except BaseException:  # noqa: BLE001 - nothing may return into the zygote's code from here
             traceback.print_exc()
         finally:
@@ -283,7 +283,7 @@ class _Zygote:
         )
 
     def _enter(self, seat: Seat, life: int) -> int | Promotion:
-        """Run the program of a worker that has said `Born`."""
+        """Run the program of a worker that has said `Forked`."""
         posix.close(life)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         return self._program.body(seat)

@@ -12,7 +12,7 @@ from hybrid.workers.contract.seat import Listener, Seat
 
 @record(frozen=True, slots=True)
 class ZygoteSpec:
-    """Everything a zygote needs to know of the process tree it is born into."""
+    """Everything a zygote needs to know of its process tree."""
 
     service: str
     generation: int

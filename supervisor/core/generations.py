@@ -182,7 +182,7 @@ class Generations:
         fork = core.table.slot(ZYGOTE).fork
         generation = core.table.generation if fork is None else fork.generation
         deadline = core.due(State.BOOTING, now)
-        core.table.seat(Child(pid, ZYGOTE, generation, State.BOOTING, born=now, deadline=deadline))
+        core.table.seat(Child(pid, ZYGOTE, generation, State.BOOTING, forked_at=now, deadline=deadline))
 
     def on_fork_failed(self, reason: str, now: float) -> None:
         """The fork of a zygote has given none."""
@@ -237,13 +237,13 @@ class Generations:
         """A zygote is dead."""
         self._core.table.remove(child.pid)
         if child.state in SEATED:
-            self._lose(child, f"{how} after {now - child.born:.1f} s", now)
+            self._lose(child, f"{how} after {now - child.forked_at:.1f} s", now)
 
     def on_zygote_overdue(self, child: Child, now: float) -> None:
         """A zygote has been in its state for too long."""
         core = self._core
         if child.state in UNPROVEN:
-            core.abort(child, child.born, now)
+            core.abort(child, child.forked_at, now)
             self._lose(child, f"not ready after {core.policy.boot_timeout:g} s and killed", now)
         elif core.phase is Phase.STOPPING and child.state is State.KILLED:
             core.table.remove(child.pid)

@@ -35,7 +35,7 @@ class Lives:
         fork = core.table.slot(slot).fork
         generation = core.table.generation if fork is None else fork.generation
         deadline = core.due(State.BOOTING, now)
-        core.table.seat(Child(pid, slot, generation, State.BOOTING, born=now, deadline=deadline))
+        core.table.seat(Child(pid, slot, generation, State.BOOTING, forked_at=now, deadline=deadline))
 
     def on_fork_failed(self, slot: int, reason: str, now: float) -> None:
         """A fork has given none."""
@@ -116,7 +116,7 @@ class Lives:
         core = self._core
         core.table.remove(child.pid)
         if child.state in SEATED:
-            self.succeed(child, f"{how} after {now - child.born:.1f} s", now)
+            self.succeed(child, f"{how} after {now - child.forked_at:.1f} s", now)
         elif child.state is State.DRAINING:
             self._on_drained(child, how, now)
 
@@ -125,7 +125,7 @@ class Lives:
         core = self._core
         match child.state:
             case State.BOOTING | State.FAILED:
-                core.abort(child, child.born, now)
+                core.abort(child, child.forked_at, now)
                 self.succeed(child, f"not ready after {core.policy.boot_timeout:g} s and killed", now)
             case State.DRAINING:
                 limit = f"after {core.policy.graceful_timeout:g} s"
@@ -176,7 +176,7 @@ class Lives:
             return  # the reason was said, and its siblings may leave for the same
         untimely = how.code != 0 and not (child.ready_at is None and how.signal in _ENDS_OF_A_BOOT)
         if untimely:
-            core.say_of(child, Level.WARNING, f"worker died while draining: {how} after {now - child.born:.1f} s")
+            core.say_of(child, Level.WARNING, f"worker died while draining: {how} after {now - child.forked_at:.1f} s")
         elif core.phase is Phase.SERVING:
             core.say_of(child, Level.INFO, "worker retired")
 

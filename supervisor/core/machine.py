@@ -186,7 +186,7 @@ class Machine:
         if core.phase is Phase.STOPPING:
             self._upgrades.give_up()
         self._ending.pursue(now, has_successor=self._upgrades.has_successor)
-        self._upgrades.pursue()  # before another worker is to be born
+        self._upgrades.pursue()  # before another worker is forked
         self._generations.pursue(now)
         self._promotion.pursue()
         plan = self._plan(now)
@@ -202,7 +202,7 @@ class Machine:
         for start in plan.start:
             zygote = self._generations.zygote_of(start.generation)
             if zygote is not None and (self._upgrades.is_held or self._table.orders_of(zygote) >= rules.MOST_ORDERS):
-                continue  # planned again at the next birth
+                continue  # planned again after the next fork
             self._table.reserve(start.slot, Fork(start.generation, now + rules.FORK_PATIENCE, zygote))
             core.do(ev.Fork(start.slot, start.generation, zygote))
         self._generations.conclude()

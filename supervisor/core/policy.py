@@ -103,7 +103,7 @@ _TOLD = 5  # different deaths that are told when it is given up
 
 @record(frozen=True, slots=True)
 class Intensity:
-    """How many restarts are borne: at most `restarts` within `seconds`, over all slots, as in OTP's supervisor."""
+    """How many restarts are tolerated: at most `restarts` within `seconds`, over all slots, as in OTP's supervisor."""
 
     restarts: int
     """0: not a single one."""

@@ -81,7 +81,7 @@ def _superfluous(table: Table, slot: int, children: tuple[Child, ...]) -> list[C
 
 def _rank(table: Table, child: Child) -> tuple[bool, bool, float, int]:
     """Of two workers that serve one slot, the one of the higher rank stays."""
-    return child.generation >= table.generation, child.worn is None, child.born, child.pid
+    return child.generation >= table.generation, child.worn is None, child.forked_at, child.pid
 
 
 def is_outdated(table: Table, child: Child) -> bool:

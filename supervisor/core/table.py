@@ -24,7 +24,7 @@ class Child:
     slot: int
     generation: int
     state: State
-    born: float
+    forked_at: float
     """When it was forked, seconds."""
     deadline: float | None
     """When its state has lasted too long, seconds; None: never."""
@@ -125,7 +125,7 @@ class Table:
 
     def promote(self, pid: int, generation: int, now: float) -> None:
         """A worker has become the zygote of a generation, and can fork: its life as a worker is over."""
-        self._put(Child(pid, ZYGOTE, generation, State.READY, born=now, deadline=None, ready_at=now))
+        self._put(Child(pid, ZYGOTE, generation, State.READY, forked_at=now, deadline=None, ready_at=now))
         self._adopted.pop(pid, None)
 
     def commit(self) -> None:

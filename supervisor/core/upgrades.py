@@ -19,7 +19,7 @@ class Upgrades:
         self._core = core
         self._is_starting = False
         self.is_held = False
-        """Whether the successor is not started yet, for a worker is being born: no other is to be, meanwhile."""
+        """True if the successor waits for a fork in progress; no other fork starts meanwhile."""
         self._deadline: float | None = None  # when the successor must serve, seconds
         self.has_successor = False
         """Whether the sockets are another supervisor's by now."""

@@ -40,7 +40,7 @@ class Deaths:
             self._inquest.close(pid)
             yield from self._hearing.of_child(pid, handle)  # it may have said last why it cannot start
             self._hearing.close_channel(handle)
-            self._children.bury(handle)
+            self._children.forget(handle)
             yield ev.Exited(pid, how)
 
     def end_leftovers(self, *, after_a_look: bool = False) -> None:
@@ -49,7 +49,7 @@ class Deaths:
         After a look at the workers: orphans that have appeared while no child died are no leftovers. Not while a zygote
         forks, as its workers are orphans for a moment.
         """
-        if self._children.expects or not (after_a_look or self._is_bereaved or self.due is not None):
+        if self._children.has_pending_forks or not (after_a_look or self._is_bereaved or self.due is not None):
             return
         due = self._kernel.end_orphans(self._children.pids, is_bereaved=self._is_bereaved, heirs=self._heirs)
         self._is_bereaved, self._heirs = False, frozenset()
@@ -65,9 +65,9 @@ class Deaths:
             self._kernel.wait(remaining)
             self._kernel.take_signals()  # or it would wait no more
             for pid, _ in self._kernel.reap(self._children.pids):
-                self._children.bury(self._children.remove(pid))
+                self._children.forget(self._children.remove(pid))
         for pid in self._children.pids:  # the kernel holds them
-            self._children.bury(self._children.remove(pid))
+            self._children.forget(self._children.remove(pid))
         while (due := self._kernel.end_orphans((), is_bereaved=True)) is not None and self._kernel.now() < deadline:
             self._kernel.wait(due)
             self._kernel.take_signals()

@@ -100,10 +100,12 @@ def test_a_stop_during_the_boot_is_obeyed_at_once(number: int, tmp_path: Path, g
 
 @pytest.mark.parametrize("what", ["some", "full"])
 def test_garbage_on_the_channel_is_noted_once_and_costs_nothing(what: str, tmp_path: Path, gate: Path) -> None:
-    env = {"GATE": str(gate), "BABBLE": what}
+    env = {"GATE": str(gate), "BAD_MESSAGES": what}
     with (
         opened(gate),
-        serving("babbling:handle", "--workers", "2", "--preload", "off", cwd=tmp_path, ready=False, env=env) as process,
+        serving(
+            "bad_messages:handle", "--workers", "2", "--preload", "off", cwd=tmp_path, ready=False, env=env
+        ) as process,
     ):
         assert_serving(process, 2)
         process.wait_for_log("ignored: not a control message", count=2)

@@ -88,7 +88,7 @@ def test_ten_kills_at_random_moments_under_load_lose_no_more_than_what_was_in_ha
                 load.wait_answers(dice.randrange(60))
                 victim = dice.choice(eventually(process.worker_pids, "there is a worker to kill"))
                 kill(victim)
-                # no line of the log: one that dies before its first word may be forked again without one
+                # no line of the log: one that dies before its first message may be forked again without one
                 eventually(lambda pid=victim: not psutil.pid_exists(pid), "it was reaped")  # type: ignore[misc]
             load.wait_answers(100)
         assert len(load.failures) <= KILLS * CLIENTS, load.failures

@@ -79,7 +79,7 @@ def test_workers_serve_while_the_supervisor_is_stopped(loop: str, tmp_path: Path
     ("target", "env"),
     [
         pytest.param("gated_import:handle", {}, id="room-in-the-channel"),
-        pytest.param("babbling:handle", {"BABBLE": "full"}, id="full-channel"),
+        pytest.param("bad_messages:handle", {"BAD_MESSAGES": "full"}, id="full-channel"),
     ],
 )
 def test_workers_begin_to_serve_while_the_supervisor_is_stopped(

@@ -17,7 +17,7 @@ from support.loops import LOOPS
 from support.service import descriptors, eventually, wake_ups
 
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import Adopt, Awake, Born, Draining, Learn, Ping, Ready, Spawn, Worn
+from hybrid.workers.contract.messages import Adopt, Awake, Draining, Forked, Learn, Ping, Ready, Spawn, Worn
 from hybrid.workers.contract.scoreboard import (
     ANSWERED,
     ASKED,
@@ -440,7 +440,7 @@ def test_orders_that_cannot_be_are_ignored_and_logged_once(loop: str, start: Sta
     worker.is_told(Spawn(1, 1, 1), fd)
     worker.is_told(Learn(2, ("one",), ("stream", "stream")), fd)
     worker.is_told(Learn(2, ("one",), ("strange",)), fd)
-    worker.is_told(Born(4711))  # type: ignore[arg-type]  # nothing that one is told
+    worker.is_told(Forked(4711))  # type: ignore[arg-type]  # nothing that one is told
     with socket.socket(fileno=os.dup(worker.channel.fileno())) as channel:
         channel.send(b"garbage")
         socket.send_fds(channel, [b"garbage"], [fd])

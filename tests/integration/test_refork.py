@@ -28,7 +28,7 @@ def noted(cwd: Path, what: str) -> list[int]:
     return [int(pid) for word, pid in notes(cwd) if word == what]
 
 
-def born_from(process: HybridProcess, generation: int) -> set[int]:
+def forked_from(process: HybridProcess, generation: int) -> set[int]:
     """The pids of the workers of a generation and of later ones, as the log tells them."""
     found = re.findall(r"gen=(\d+) pid=(\d+) ready on", process.stderr)
     return {int(pid) for number, pid in found if int(number) >= generation}
@@ -44,7 +44,7 @@ def private(pid: int) -> int:
 
 def is_settled(process: HybridProcess, generation: int) -> bool:
     """Whether only workers of `generation` and of later ones are left."""
-    return set(process.worker_pids()) <= born_from(process, generation) and len(process.zygote_pids()) == 1
+    return set(process.worker_pids()) <= forked_from(process, generation) and len(process.zygote_pids()) == 1
 
 
 def connection_of(process: HybridProcess) -> int:
@@ -77,7 +77,7 @@ def test_what_requests_have_warmed_up_is_shared_and_none_of_them_is_lost(
         assert process.zygote_pids() != first
         assert noted(tmp_path, "import") == first
         assert len(noted(tmp_path, "fill")) <= 3, "each of the first two workers, and the successor of one"
-        assert not set(noted(tmp_path, "fill")) & born_from(process, 2)
+        assert not set(noted(tmp_path, "fill")) & forked_from(process, 2)
         assert all(private(pid) < CACHE for pid in [*process.worker_pids(), *process.zygote_pids()])
         assert "died" not in process.stderr
         assert complaints(process) == []
@@ -97,7 +97,7 @@ def test_connections_of_handlers_count_and_those_that_are_open_end_first(
             eventually(lambda: connection_of(process) != old, "its successor serves")
             assert "reforking" not in process.stderr
         process.wait_for_log("refork complete: 1 worker of generation 2")
-        eventually(lambda: connection_of(process) in born_from(process, 2), "a fork of it serves")
+        eventually(lambda: connection_of(process) in forked_from(process, 2), "a fork of it serves")
 
 
 def test_names_cores_and_signals_are_as_before_a_refork(tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def test_a_second_service_with_the_same_pidfile_is_refused(start: Start, tmp_pat
     assert f"held by the living process {first.pid}" in second.stderr
 
 
-# --- what a worker is born with
+# --- what a worker inherits
 
 
 def test_a_worker_holds_its_own_channel_and_nobody_elses_and_all_listeners(start: Start) -> None:

@@ -75,7 +75,7 @@ class FakeKernel:
         self.says(pid, BootFailed(code, reason))
         self.dies(pid, How(code=code))
 
-    def babbles(self, pid: int, times: int = 1) -> None:
+    def sends_bad_messages(self, pid: int, times: int = 1) -> None:
         """Let a child send what is no message."""
         for _ in range(times):
             os.write(self.alive[pid].fileno(), b"lorem ipsum")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from hybrid.supervisor.core.events import How
 from hybrid.workers.contract.channel import Channel, ChannelClosed
-from hybrid.workers.contract.messages import Born, CannotSpawn, Learn, Message, Spawn, Warm
+from hybrid.workers.contract.messages import CannotSpawn, Forked, Learn, Message, Spawn, Warm
 from support.fake_kernel import FakeKernel
 
 
@@ -50,15 +50,15 @@ class FakeZygote:
             case _:
                 raise AssertionError(f"no order for a zygote: {message} with {descriptors}")
 
-    def forks(self, *, says_born: bool = True, is_ours: bool = True) -> int:
+    def forks(self, *, says_forked: bool = True, is_ours: bool = True) -> int:
         """Obey the oldest order; return the pid of the worker. `is_ours`: the kernel gives it to the supervisor."""
         self.takes_orders()
         order = self.orders.pop(0)
         os.close(order.evidence)
         pid = self._kernel.bears(order.channel, is_ours=is_ours)
-        if says_born:
+        if says_forked:
             with contextlib.suppress(ChannelClosed):  # it was called off
-                self._kernel.says(pid, Born(pid))
+                self._kernel.says(pid, Forked(pid))
         return pid
 
     def serves(self) -> int:
@@ -69,8 +69,8 @@ class FakeZygote:
         return pid
 
     def forks_who_says(self, message: Message | bytes) -> int:
-        """Obey the oldest order, with a worker that has another first word; return its pid."""
-        pid = self.forks(says_born=False)
+        """Obey the oldest order, with a worker that has another first message; return its pid."""
+        pid = self.forks(says_forked=False)
         if isinstance(message, bytes):
             os.write(self._kernel.alive[pid].fileno(), message)
         else:
@@ -85,7 +85,7 @@ class FakeZygote:
         self._kernel.says(self.pid, CannotSpawn(order.spawn.slot, reason))
 
     def loses_worker(self) -> None:
-        """Obey the oldest order with a worker that dies before its first word."""
+        """Obey the oldest order with a worker that dies before its first message."""
         self.takes_orders()
         self._close(self.orders.pop(0))
 

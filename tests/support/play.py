@@ -141,11 +141,11 @@ def child(
     *,
     deadline: float | None = None,
     generation: int = 1,
-    born: float = 0.0,
+    forked_at: float = 0.0,
     worn: str | None = None,
 ) -> Child:
     """Return a child as a table keeps it."""
-    return Child(pid, slot, generation, state, born=born, deadline=deadline, worn=worn)
+    return Child(pid, slot, generation, state, forked_at=forked_at, deadline=deadline, worn=worn)
 
 
 def table_with(wanted: int, *children: Child) -> Table:

@@ -292,7 +292,7 @@ KINDS = (
     Kind(
         "a worker that is forked: from a zygote, from a worker, and what handlers fork",
         (
-            "integration/test_zygote.py::test_a_worker_born_of_a_zygote_serves[wsgi_flask:app]",
+            "integration/test_zygote.py::test_a_worker_forked_by_a_zygote_serves[wsgi_flask:app]",
             "integration/test_promoted_worker.py::test_it_offers_itself_once_and_drains_to_be_promoted",
             "faults/test_forked_by_handlers.py::test_terminating_a_child_does_not_drain_the_worker[forking:terminated]",
         ),

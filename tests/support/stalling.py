@@ -113,7 +113,7 @@ def blocking() -> None:
     hold()
 
 
-def babble() -> None:
+def send_bad_messages() -> None:
     """Write more than there is room for, and go on."""
     fd = int(sys.argv[1])
     try:
@@ -154,7 +154,7 @@ WAYS: dict[str, Callable[[], None]] = {
     function.__name__: function
     for function in (
         *(spin, sleep, receive, lock, hold, count, match, library, green, many),
-        *(deaf, blocking, babble, forked, both),
+        *(deaf, blocking, send_bad_messages, forked, both),
     )
 }
 

@@ -213,9 +213,9 @@ class World(RuleBasedStateMachine):
     @there_is("any")
     @rule(data=st.data(), how=HOWS)
     def child_dies(self, data: st.DataObject, how: ev.How) -> None:
-        self.bury(self.draw(data, "any").pid, how)
+        self.die(self.draw(data, "any").pid, how)
 
-    def bury(self, pid: int, how: ev.How) -> None:
+    def die(self, pid: int, how: ev.How) -> None:
         del self.kernel.processes[pid]
         self.feed(ev.Exited(pid, how))
 
@@ -343,7 +343,7 @@ class World(RuleBasedStateMachine):
             if one.heir_of is not None:
                 self.inherits(one)
             elif one.is_leaving or one.has_failed:
-                self.bury(one.pid, ev.How(code=0) if one.killed_at is None else KILLED)
+                self.die(one.pid, ev.How(code=0) if one.killed_at is None else KILLED)
             elif not one.is_up:
                 self.becomes_ready(one)
             elif one.stalled_since is not None:

@@ -55,8 +55,8 @@ class BootFailed:
 
 
 @record(frozen=True, slots=True)
-class Born:
-    """The first word of a worker that a zygote has forked: it is the supervisor's child now, and has this pid."""
+class Forked:
+    """The first message of a worker that a zygote has forked: it is the supervisor's child now, and has this pid."""
 
     pid: int
 
@@ -158,14 +158,14 @@ class Spawn:
     """Of its record on the scoreboard."""
 
 
-News = Ready | Draining | Broken | BootFailed | Born | Awake | Worn | Seasoned | Warm | Unfit | CannotSpawn
+News = Ready | Draining | Broken | BootFailed | Forked | Awake | Worn | Seasoned | Warm | Unfit | CannotSpawn
 """What a worker or a zygote tells the supervisor."""
 Order = Drain | Ping | Promote | Adopt | Stop | Learn | Spawn
 """What the supervisor tells a worker or a zygote."""
 Message = News | Order
 _CODEC: Codec[Message] = Codec(
     (
-        *(Ready, Draining, Broken, BootFailed, Born, Awake, Worn, Seasoned, Warm, Unfit, CannotSpawn),
+        *(Ready, Draining, Broken, BootFailed, Forked, Awake, Worn, Seasoned, Warm, Unfit, CannotSpawn),
         *(Drain, Ping, Promote, Adopt, Stop, Learn, Spawn),
     ),
     _MAX_TEXT,

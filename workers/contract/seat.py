@@ -107,7 +107,7 @@ def _own_record() -> Record:
 
 @record(frozen=True, slots=True)
 class Seat:
-    """Everything a worker needs to know of the process tree it is born into."""
+    """Everything a worker needs to know of its process tree."""
 
     service: str
     slot: int

@@ -24,7 +24,7 @@ from support.limits import scarce_descriptors
 from hybrid.supervisor.children.kernel import CAUGHT, CannotFork, Kernel, LinuxKernel
 from hybrid.supervisor.core.events import How
 from hybrid.workers.contract.channel import Channel, ChannelClosed
-from hybrid.workers.contract.messages import Born, Ready
+from hybrid.workers.contract.messages import Forked, Ready
 
 # CPython 3.12 warns of a fork beside threads, which test runners have; our children touch nothing those could hold
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -70,7 +70,7 @@ def _leave_orphan(channel: Channel) -> int:
     if (pid := os.fork()) == 0:
         _obey(channel)
         os._exit(0)
-    channel.send_nowait(Born(pid))
+    channel.send_nowait(Forked(pid))
     return 0
 
 
@@ -92,10 +92,10 @@ class RealWorld:
         pid, channel = self.kernel.fork(_leave_orphan)
         _wait_dead(pid)
         assert self.kernel.reap([pid]) == [(pid, How(code=0))]
-        born = channel.receive_nowait()
-        assert isinstance(born, Born)
-        self._orphans[born.pid] = channel
-        return born.pid
+        forked = channel.receive_nowait()
+        assert isinstance(forked, Forked)
+        self._orphans[forked.pid] = channel
+        return forked.pid
 
     def end_orphan(self, pid: int) -> None:
         self._orphans[pid].send_nowait(Ready("0", ""))
@@ -543,7 +543,7 @@ def test_a_child_has_default_handlers_and_ignores_what_a_terminal_sends(kernel: 
     assert _run_child(kernel, look) == How(code=0)
 
 
-def test_a_signal_for_a_newborn_child_is_not_taken_for_ours(kernel: LinuxKernel) -> None:
+def test_a_signal_for_a_new_child_is_not_taken_for_ours(kernel: LinuxKernel) -> None:
     """The child shares the wake-up pipe until it has let go of it."""
     for _ in range(20):
         pid, channel = kernel.fork(_obey)

@@ -191,8 +191,8 @@ def test_a_process_that_has_ended_is_not_asked(tmp_path: Path) -> None:
         assert stands.sent == []
 
 
-def test_a_worker_that_babbles_is_bounded_and_does_no_harm(tmp_path: Path) -> None:
-    with stalled("babble", tmp_path, listening=False) as stands:
+def test_a_worker_that_sends_bad_messages_is_bounded_and_does_no_harm(tmp_path: Path) -> None:
+    with stalled("send_bad_messages", tmp_path, listening=False) as stands:
         text = eventually(lambda: stands.evidence.take(), "something was written")
         assert len(text) <= MOST_EVIDENCE * 4
         assert os.fstat(stands.evidence.fileno()).st_size == MOST_EVIDENCE

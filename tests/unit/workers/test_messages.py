@@ -15,8 +15,8 @@ from hybrid.workers.contract.messages import (
     MAX_MESSAGE,
     Adopt,
     BootFailed,
-    Born,
     CannotSpawn,
+    Forked,
     Learn,
     Message,
     MessageError,
@@ -104,7 +104,7 @@ def test_a_field_of_another_type_is_refused(kind: type[Message], value: object) 
                 decode(json.dumps({"type": kind.__name__, **fields, field.name: value}).encode())
 
 
-@pytest.mark.parametrize("message", [Ping(), Born(7), Spawn(1, 2, 3), Adopt((1, 2))])
+@pytest.mark.parametrize("message", [Ping(), Forked(7), Spawn(1, 2, 3), Adopt((1, 2))])
 def test_a_field_too_few_or_too_many_is_refused(message: Message) -> None:
     fields = json.loads(encode(message))
     with pytest.raises(MessageError):
@@ -130,9 +130,9 @@ def test_a_field_too_few_or_too_many_is_refused(message: Message) -> None:
         b'{"type": "Ready", "loop": 5, "interface": "x"}',
         b'{"type": "BootFailed", "code": "3", "reason": "x"}',
         b'{"type": "BootFailed", "code": true, "reason": "x"}',
-        b'{"type": "Born", "pid": NaN}',
-        b'{"type": "Born", "pid": Infinity}',
-        b'{"type": "Born", "pid": ' + b"9" * 30_000 + b"}",
+        b'{"type": "Forked", "pid": NaN}',
+        b'{"type": "Forked", "pid": Infinity}',
+        b'{"type": "Forked", "pid": ' + b"9" * 30_000 + b"}",
         b'{"type": "Adopt", "slots": "12"}',
         b'{"type": "Adopt", "slots": {"1": 2}}',
         b'{"type": "Adopt", "slots": ' + b"[" * 30_000,

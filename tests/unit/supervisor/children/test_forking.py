@@ -83,7 +83,7 @@ def test_a_zygote_is_told_the_slot_the_generation_and_the_place(ward: Ward) -> N
     zygote = ward.zygote()
     assert ward.forking.fork(1, 3, zygote.pid) is None
     zygote.takes_orders()
-    handle = ward.children.birth(1)
+    handle = ward.children.pending_fork(1)
     assert handle is not None
     assert zygote.orders[0].spawn == Spawn(1, 3, handle.record.place)
     assert os.fstat(zygote.orders[0].evidence).st_ino == os.fstat(handle.evidence.fileno()).st_ino
@@ -167,7 +167,7 @@ def test_a_new_slot_gets_sockets_that_older_children_learn(ward: Ward) -> None:
     assert ward.forking.fork(2, 1, zygote.pid) is None
     zygote.takes_orders()
     assert zygote.learnt == {2: list(ward.listeners.addresses)}
-    handle = ward.children.birth(2)
+    handle = ward.children.pending_fork(2)
     assert handle is not None
     assert handle.knows == 3
     zygote.drops_orders()
@@ -219,7 +219,7 @@ def test_a_worker_has_its_own_line_and_evidence_and_nobody_elses() -> None:
                 assert how == How(code=0)
                 handle = children.remove(pid)
                 children.close_channel(handle)
-                children.bury(handle)
+                children.forget(handle)
     kernel.close()
     for fd in news:
         os.close(fd)

@@ -43,7 +43,7 @@ class Company:
     def expect(self, slot: int) -> ChildHandle:
         """Enter a worker that a zygote was asked for."""
         handle = self.handle(slot, slot)
-        self.children.expect(handle)
+        self.children.add_pending(handle)
         return handle
 
     def dies(self, pid: int) -> None:
@@ -51,7 +51,7 @@ class Company:
         self.theirs.pop(pid).close()
         handle = self.children.remove(pid)
         self.children.close_channel(handle)
-        self.children.bury(handle)
+        self.children.forget(handle)
 
     def heard(self, pid: int) -> list[Message]:
         """What a child has been told."""
@@ -81,8 +81,8 @@ class Company:
         for _, handle in self.children:
             handle.channel.close()
             handle.evidence.close()
-        for slot in self.children.slots_expected():
-            self.children.miscarry(slot)
+        for slot in self.children.pending_slots():
+            self.children.cancel(slot)
         for channel in self.theirs.values():
             channel.close()
         for listener in self.listeners:
@@ -121,7 +121,7 @@ def test_old_and_new_worker_of_a_slot_have_two_records(company: Company) -> None
     assert company.employ(1, slot=0).record.place != company.employ(2, slot=0).record.place
 
 
-_happening = st.sampled_from(["fork", "order", "born", "miscarry", "die", "hang up"])
+_happening = st.sampled_from(["fork", "order", "confirm", "cancel", "die", "hang up"])
 
 
 @given(st.lists(st.tuples(_happening, st.integers(0, 100)), max_size=40))
@@ -131,21 +131,21 @@ def test_no_place_and_no_descriptor_is_lost_whatever_becomes_of_children(
     census, company, pids = Census(), Company(), iter(range(1000, 9999))
     children = company.children
     for what, choice in happenings:
-        living, expected = sorted(children.pids), sorted(children.slots_expected())
+        living, expected = sorted(children.pids), sorted(children.pending_slots())
         is_full = len(living) + len(expected) == PLACES
         match what:
             case "fork" if not is_full:
                 company.employ(next(pids))
             case "order" if not is_full:
                 company.expect(max(expected, default=0) + 1)
-            case "born" if expected:
+            case "confirm" if expected:
                 pid, slot = next(pids), expected[choice % len(expected)]
                 company.theirs[pid] = company.theirs.pop(slot)
-                assert children.born(slot, pid) is children[pid]
-            case "miscarry" if expected:
+                assert children.confirm(slot, pid) is children[pid]
+            case "cancel" if expected:
                 slot = expected[choice % len(expected)]
                 company.theirs.pop(slot).close()
-                assert children.slot_at(children.miscarry(slot)) is None
+                assert children.pending_slot_at(children.cancel(slot)) is None
             case "die" if living:
                 company.dies(living[choice % len(living)])
             case "hang up" if living:
@@ -155,11 +155,11 @@ def test_no_place_and_no_descriptor_is_lost_whatever_becomes_of_children(
         assert all(
             children.pid_at(handle.channel.fileno()) == pid for pid, handle in children if handle.channel.fileno() != -1
         )
-        assert children.expects == bool(children.slots_expected())
+        assert children.has_pending_forks == bool(children.pending_slots())
     for pid in children.pids:
         company.dies(pid)
-    for slot in children.slots_expected():
-        children.miscarry(slot)
+    for slot in children.pending_slots():
+        children.cancel(slot)
     assert sorted(children.take_place().place for _ in range(PLACES)) == list(range(PLACES))
     company.close()
     assert census.newcomers() == []
@@ -171,17 +171,20 @@ def test_no_place_and_no_descriptor_is_lost_whatever_becomes_of_children(
 def test_a_descriptor_is_a_childs_an_expected_workers_or_nobodys(company: Company) -> None:
     children = company.children
     child, expected = company.employ(7), company.expect(4)
-    assert (children.pid_at(child.channel.fileno()), children.slot_at(child.channel.fileno())) == (7, None)
-    assert (children.pid_at(expected.channel.fileno()), children.slot_at(expected.channel.fileno())) == (None, 4)
-    assert (children.pid_at(0), children.slot_at(0)) == (None, None)
-    assert (children.birth(4), children.birth(5)) == (expected, None)
+    assert (children.pid_at(child.channel.fileno()), children.pending_slot_at(child.channel.fileno())) == (7, None)
+    assert (children.pid_at(expected.channel.fileno()), children.pending_slot_at(expected.channel.fileno())) == (
+        None,
+        4,
+    )
+    assert (children.pid_at(0), children.pending_slot_at(0)) == (None, None)
+    assert (children.pending_fork(4), children.pending_fork(5)) == (expected, None)
 
 
 def test_an_expected_worker_becomes_a_child(company: Company) -> None:
     handle = company.expect(4)
-    assert company.children.expects
-    company.children.born(4, 77)
-    assert (company.children.expects, 77 in company.children, company.children[77]) == (False, True, handle)
+    assert company.children.has_pending_forks
+    company.children.confirm(4, 77)
+    assert (company.children.has_pending_forks, 77 in company.children, company.children[77]) == (False, True, handle)
     assert company.children.pid_at(handle.channel.fileno()) == 77
 
 
@@ -308,7 +311,7 @@ def test_a_full_channel_delays_only_its_own_child(company: Company) -> None:
 
 
 def test_the_queue_of_a_worker_that_has_stalled_is_left_to_its_siblings_for_longer(company: Company) -> None:
-    """Stalls come in flocks; a worker that was only born, or is back, has its own queue soon."""
+    """Stalls come in flocks; a worker that has just started, or recovered, has its own queue soon."""
     company.employ(7, slot=0)
     company.employ(8, slot=1)
     company.children.adopt(7, (1,), company.listeners, 5.0)

@@ -28,7 +28,7 @@ class Embedder:
     def says(self, seconds: float, **request: object) -> None:
         self._kernel.at(seconds, lambda: os.write(self._client.fileno(), json.dumps(request).encode()))
 
-    def babbles(self, seconds: float) -> None:
+    def sends_bad_messages(self, seconds: float) -> None:
         self._kernel.at(seconds, lambda: os.write(self._client.fileno(), b"lorem ipsum"))
 
     def hangs_up(self, seconds: float) -> None:
@@ -148,10 +148,10 @@ def test_the_end_of_the_embedder_is_a_graceful_stop(
     assert [name for _, name in kernel.sent] == ["SIGTERM", "SIGTERM"]
 
 
-def test_babble_of_an_embedder_is_logged_and_the_rest_is_heard(
+def test_bad_messages_of_an_embedder_is_logged_and_the_rest_is_heard(
     kernel: FakeKernel, log: Log, control: Line, embedder: Embedder
 ) -> None:
-    embedder.babbles(1)
+    embedder.sends_bad_messages(1)
     embedder.says(1, id=1, type="StopRequest", graceful=True)
     assert run(kernel, control[0]) is Exit.OK
     assert "refused: not a request: b'lorem ipsum'" in log()

@@ -34,7 +34,7 @@ class Workers:
     def dies(self, pid: int) -> None:
         handle = self.children.remove(pid)
         self.children.close_channel(handle)
-        self.children.bury(handle)
+        self.children.forget(handle)
 
     def close(self) -> None:
         for pid in list(self.children.pids):

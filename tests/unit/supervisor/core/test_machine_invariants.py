@@ -124,7 +124,7 @@ class AnyWorld(World):
         """Let happen what must also if everybody hangs: the killed die, deadlines pass."""
         for one in self.kernel.processes.values():
             if one.killed_at is not None:
-                self.bury(one.pid, KILLED)
+                self.die(one.pid, KILLED)
                 return
         self.deadlines_pass(1)
 

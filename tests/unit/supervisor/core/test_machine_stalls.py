@@ -28,7 +28,7 @@ def stalled(serving: Play) -> Play:
 
 @pytest.fixture
 def impatient() -> Play:
-    """Pid 1 stands still since second 5, and three seconds are borne; it is 5.05 now."""
+    """Pid 1 stands still since second 5, and three seconds are allowed; it is 5.05 now."""
     play = serving_play(policy=IMPATIENT)
     play.at(5.05, ev.Stalled(1, since=5.0))
     return play

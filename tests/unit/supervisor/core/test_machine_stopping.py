@@ -126,7 +126,7 @@ def test_a_stop_while_a_fork_is_under_way_waits_for_its_child() -> None:
     assert machine.step(ev.Spawned(0, 1), 0) == [Drain(1)]
 
 
-def test_a_stop_at_once_kills_a_child_that_is_just_born() -> None:
+def test_a_stop_at_once_kills_a_child_that_was_just_forked() -> None:
     machine = Machine(POLICY, 1)
     machine.step(ev.Started(), 0)
     machine.step(ev.StopAsked(graceful=False), 0)

@@ -72,7 +72,7 @@ def _at(intensity: Intensity, *times: float) -> Deaths:
     return _after(intensity, *((at, "web/0", "exited with code 3") for at in times))
 
 
-def test_as_many_deaths_as_are_allowed_are_borne_and_one_more_is_not() -> None:
+def test_the_allowed_number_of_deaths_is_tolerated_and_one_more_is_not() -> None:
     five = Intensity(5, 10)
     assert not _at(five, 0, 0, 0, 0, 0).is_exceeded
     assert _at(five, 0, 0, 0, 0, 0, 0).is_exceeded

@@ -174,7 +174,7 @@ def test_the_oldest_generation_is_replaced_first() -> None:
 
 
 def test_of_two_that_serve_a_slot_the_one_of_the_serving_generation_stays() -> None:
-    table = replacing(1, child(9, 0, generation=1, born=5.0), child(2, 0, generation=2, born=1.0))
+    table = replacing(1, child(9, 0, generation=1, forked_at=5.0), child(2, 0, generation=2, forked_at=1.0))
     assert retired(rollout.plan(table, 0.0)) == [9]
 
 

@@ -101,7 +101,7 @@ class Court:
         """Take a process out of the children, as when it was reaped."""
         handle = self.children.remove(pid)
         self.children.close_channel(handle)
-        self.children.bury(handle)
+        self.children.forget(handle)
 
     def close(self) -> None:
         for popen in self.processes.values():

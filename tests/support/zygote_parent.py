@@ -1,9 +1,9 @@
 """A program: a supervisor that has a zygote and does nothing by itself; it obeys lines of JSON and reports in such.
 
-    python midwife.py '{"line": 7, "target": "app:handle", "options": {...of Service...}, "audit": true}'
+    python zygote_parent.py '{"line": 7, "target": "app:handle", "options": {...of Service...}, "audit": true}'
 
     in   {"spawn": slot}  {"fork": slot}  {"learn": slot}  {"steer": slot}  {"terminate": pid}  {"hang_up": true}
-         {"babble": true}  {"forget_descriptors": true}
+         {"bad_message": true}  {"forget_descriptors": true}
     out  {"zygote": pid, "addresses": [...]} first; then {"from": "zygote" or slot, "says": "Warm", ...its fields},
          {"ended": pid, "code": code, "signal": name}, {"silent": "zygote" or slot} for a channel's end,
          {"steered": slot}
@@ -47,7 +47,7 @@ def closure() -> Any:
     return handle
 
 
-class Midwife:
+class ZygoteParent:
     """The supervisor. `channels` are ours to the zygote, and to each worker by slot."""
 
     def __init__(self, given: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ class Midwife:
                 self.fork_worker(slot)
             case {"terminate": pid}:
                 self.kernel.terminate(pid)
-            case {"babble": _}:
+            case {"bad_message": _}:
                 self.channels["zygote"]._sock.send(b"nonsense")
             case {"forget_descriptors": _}:
                 assert self.channels["zygote"].hand_over_nowait(Learn(9, ("127.0.0.1:9",), ("stream",)), [])
@@ -138,7 +138,7 @@ class Midwife:
         try:
             while (message := channel.receive_nowait()) is not None:
                 facts = {**dataclasses.asdict(message), "from": name, "says": type(message).__name__}
-                if facts["says"] == "Born":
+                if facts["says"] == "Forked":
                     self.pids.append(facts["pid"])
                 self.say(**facts)
         except ChannelClosed:
@@ -149,6 +149,6 @@ class Midwife:
 
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    midwife = Midwife(json.loads(sys.argv[1]))
-    midwife.fork_zygote()
-    midwife.run()
+    parent = ZygoteParent(json.loads(sys.argv[1]))
+    parent.fork_zygote()
+    parent.run()

@@ -10,7 +10,7 @@ import tempfile
 
 import pytest
 
-from hybrid.supervisor.children import births
+from hybrid.supervisor.children import double_fork
 
 
 def intermediate(script: str) -> str | None:
@@ -20,7 +20,7 @@ def intermediate(script: str) -> str | None:
         actions = [(os.POSIX_SPAWN_DUP2, life, 1)]
         pid = os.posix_spawn("/bin/sh", ["sh", "-c", script], os.environ, file_actions=actions)
         os.close(life)
-        return births.await_birth(pid, news)
+        return double_fork.await_worker(pid, news)
     finally:
         os.close(news)
 
@@ -39,7 +39,7 @@ def test_an_intermediate_that_was_killed_is_told() -> None:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(births, "_BIRTH", 0.2)
+    monkeypatch.setattr(double_fork, "_PATIENCE", 0.2)
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -59,7 +59,7 @@ def test_a_child_that_the_kernel_reaps_is_no_error() -> None:
     """Where the application ignores SIGCHLD."""
     program = """
 import os, signal
-from hybrid.supervisor.children import births
+from hybrid.supervisor.children import double_fork
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 news, life = os.pipe()
 pid = os.fork()
@@ -67,7 +67,7 @@ if pid == 0:
     os.write(life, b"4711")
     os._exit(0)
 os.close(life)
-assert births.await_birth(pid, news) is None
+assert double_fork.await_worker(pid, news) is None
 """
     with tempfile.TemporaryDirectory() as cwd:
         subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=30, cwd=cwd)
@@ -77,7 +77,7 @@ def test_a_worker_whose_supervisor_died_meanwhile_ends_without_a_word() -> None:
     program = """
 import os
 from hybrid.supervisor.settings import Settings
-from hybrid.supervisor.children.spawn import be_born
+from hybrid.supervisor.children.spawn import be_forked_worker
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.seat import Seat
@@ -85,11 +85,11 @@ ours, theirs = Channel.pair()
 def body(seat):
     raise AssertionError("it must not serve")
 seat = Seat("web", 0, 1, os.getpid(), (), theirs, 1.0)
-assert be_born(seat, Settings(binds=(), workers=1), body) == Exit.ORPHANED
+assert be_forked_worker(seat, Settings(binds=(), workers=1), body) == Exit.ORPHANED
 assert ours.receive_nowait() is None
 ours.close()
 seat = Seat("web", 0, 1, os.getppid(), (), theirs, 1.0)
-assert be_born(seat, Settings(binds=(), workers=1, pin=True), body) == Exit.ORPHANED
+assert be_forked_worker(seat, Settings(binds=(), workers=1, pin=True), body) == Exit.ORPHANED
 """
     with tempfile.TemporaryDirectory() as cwd:
         subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=30, cwd=cwd)

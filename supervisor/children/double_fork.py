@@ -1,4 +1,4 @@
-"""How a zygote's fork becomes the supervisor's child: the double fork, the adoption, the first word.
+"""How a zygote's fork becomes the supervisor's child: the double fork, the adoption, the first message.
 
     supervisor ── zygote ── intermediate ── worker       the intermediate ends at once,
     supervisor ─┬ zygote                                 and the kernel gives the worker to the supervisor,
@@ -23,7 +23,7 @@ from hybrid.supervisor.children import spawn
 from hybrid.workers.contract import log
 
 _ADOPTION = 5.0  # seconds a worker waits to become the supervisor's child; it takes well under a millisecond
-_BIRTH = 5.0  # seconds from the first fork to the worker's first word; what libraries do after a fork comes between
+_PATIENCE = 5.0  # seconds from the first fork to the worker's first message; fork hooks of libraries run in between
 
 
 def fork_quietly() -> int:
@@ -59,12 +59,12 @@ def await_adoption(parent: int) -> None:
         signal.sigtimedwait((signal.SIGCHLD,), _ADOPTION)
 
 
-def await_birth(pid: int, news: int) -> str | None:
+def await_worker(pid: int, news: int) -> str | None:
     """Wait for the worker's birth or death and reap the intermediate; return why there is no worker, if so."""
     said = b""
     poll = log.unpatched("poll")()
     poll.register(news, select.POLLIN)
-    until = time.monotonic() + _BIRTH
+    until = time.monotonic() + _PATIENCE
     while poll.poll(max(0, until - time.monotonic()) * 1000):
         piece = os.read(news, 32)
         if not piece:
@@ -75,7 +75,7 @@ def await_birth(pid: int, news: int) -> str | None:
     if said and int(said) > 0:
         _kill(int(said))
     _reap(pid)
-    return f"the new process was not there within {_BIRTH:g} s"
+    return f"the new process was not there within {_PATIENCE:g} s"
 
 
 def _outcome(said: bytes) -> str | None:
