@@ -78,7 +78,7 @@ class Shell:
         self._slots = listeners.slots
         forking.foreign.append(succession.close)
         if control is not None:
-            forking.foreign.append(self._telling.close_desk)
+            forking.foreign.append(self._telling.close_control)
 
     def run(self) -> Exit:
         """Run until the machine finishes; return its exit code. Blocks. No worker is left when it returns."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.contact.control import Control
-from hybrid.supervisor.contact.desk import Desk
-from hybrid.supervisor.contact.herald import Herald
+from hybrid.supervisor.contact.control_server import ControlServer
 from hybrid.supervisor.contact.roll_call import RollCall
+from hybrid.supervisor.contact.systemd_notifier import SystemdNotifier
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.machine import Machine
 from hybrid.supervisor.core.status import Status, with_record
@@ -48,49 +48,51 @@ class Telling:
         self._succession = succession
         self._actions = actions
         self._service = service
-        self._herald = Herald(succession.notifier, machine)
-        self._desk = None if control is None else Desk(control, machine, self._status, RollCall(children))
+        self._systemd = SystemdNotifier(succession.notify_socket, machine)
+        self._control_server = (
+            None if control is None else ControlServer(control, machine, self._status, RollCall(children))
+        )
         self._has_told_urls = False
 
     def open(self) -> None:
         """Begin to listen to them."""
-        if self._desk is not None:
-            self._kernel.watch(self._desk.fileno())
+        if self._control_server is not None:
+            self._kernel.watch(self._control_server.fileno())
         for fd in self._succession.descriptors:
             self._kernel.watch(fd)
 
     def close(self) -> None:
         """Listen no longer."""
-        if self._desk is not None:
-            self._kernel.unwatch(self._desk.fileno())
+        if self._control_server is not None:
+            self._kernel.unwatch(self._control_server.fileno())
         for fd in self._succession.descriptors:
             self._kernel.unwatch(fd)
 
-    def close_desk(self) -> None:
+    def close_control(self) -> None:
         """Close the line to the embedding process, in a child of ours."""
-        if self._desk is not None:
-            self._desk.close()
+        if self._control_server is not None:
+            self._control_server.close()
 
     @property
     def dues(self) -> tuple[float | None, float | None]:
         """When something has to be told although nothing has happened, in monotonic seconds."""
-        return self._herald.due, None if self._desk is None else self._desk.due
+        return self._systemd.due, None if self._control_server is None else self._control_server.due
 
     def reload_asked(self) -> None:
         """A reload was asked for by a signal: a service manager may be waiting for its beginning."""
-        self._herald.reload_asked()
+        self._systemd.reload_asked()
 
     def events(self, fd: int) -> Iterator[ev.Event]:
         """Yield what has come on a descriptor, if it is one of theirs."""
-        if self._desk is not None and fd == self._desk.fileno():
-            yield from self._of_request(self._desk, fd)
+        if self._control_server is not None and fd == self._control_server.fileno():
+            yield from self._of_request(self._control_server, fd)
         elif fd in self._succession.descriptors:
             yield from self._of_succession(fd)
 
     def tell(self, now: float, scheme: str) -> None:
         """Tell everyone what has changed; `scheme`: `http` or `https` once a worker has said so."""
-        if self._desk is not None:
-            self._desk.tell(now)
+        if self._control_server is not None:
+            self._control_server.tell(now)
         if self._machine.has_started and self._succession.is_waiting:
             self._succession.claim()
         if self._machine.has_started and scheme and not self._has_told_urls:
@@ -98,19 +100,19 @@ class Telling:
             for address in self._listeners.addresses:
                 if "://" not in address and not address.startswith("unix:"):  # a TCP address
                     logger.info("reachable at %s://%s", scheme, address)
-        self._herald.tell(now)
+        self._systemd.tell(now)
 
     def finish(self, code: Exit, reason: str) -> None:
         """Tell the end; waits a moment for a service manager whose queue is full."""
-        self._herald.finish(self._kernel)
-        if self._desk is not None:
-            self._desk.tell_end(code, reason)
+        self._systemd.finish(self._kernel)
+        if self._control_server is not None:
+            self._control_server.tell_end(code, reason)
 
-    def _of_request(self, desk: Desk, fd: int) -> Iterator[ev.Event]:
-        event = desk.take()
-        if desk.fileno() == -1:
+    def _of_request(self, server: ControlServer, fd: int) -> Iterator[ev.Event]:
+        event = server.take()
+        if server.fileno() == -1:
             self._kernel.unwatch(fd)
-            self._desk = None
+            self._control_server = None
         if event is not None:
             yield event
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, MutableMapping
 from typing import Self
 
-from hybrid.supervisor.contact.notify import Notifier
+from hybrid.supervisor.contact.notify_socket import NotifySocket
 from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.listeners.sockets import Listeners
@@ -31,14 +31,14 @@ class Origin:
 
     invocation: Invocation | None = None
     inheritance: Inheritance | None = None
-    notifier: Notifier = dataclasses.field(default_factory=lambda: Notifier(None, os.getpid()))
+    notify_socket: NotifySocket = dataclasses.field(default_factory=lambda: NotifySocket(None, os.getpid()))
 
     @classmethod
     def of_this_process(cls, environ: MutableMapping[str, str]) -> Self:
         """Take what `environ` says of it, so that no program of a worker's finds it there. Raises `CannotInherit`."""
         inheritance = Inheritance.take(environ)
-        notifier = Notifier.from_environment(environ, os.getpid(), handed_over=inheritance is not None)
-        return cls(Invocation.current(), inheritance, notifier)
+        notify_socket = NotifySocket.from_environment(environ, os.getpid(), handed_over=inheritance is not None)
+        return cls(Invocation.current(), inheritance, notify_socket)
 
 
 class Succession:
@@ -51,7 +51,7 @@ class Succession:
         self._pidfile = pidfile
         self._offer: Offer | None = None
         self._has_claimed = False
-        self.notifier = origin.notifier
+        self.notify_socket = origin.notify_socket
         self.is_waiting = origin.inheritance is not None
         """Whether the sockets are a predecessor's: steering them is its business."""
 
@@ -78,7 +78,7 @@ class Succession:
                 inheritance.close()
                 return ev.StopAsked(graceful=True)
             case "released":
-                self.notifier.take_over()
+                self.notify_socket.take_over()
                 inheritance.close()
             case "pending":
                 pass
@@ -106,7 +106,7 @@ class Succession:
         if self.is_waiting:
             return ev.SuccessorFailed("it is about to replace another one itself")
         try:
-            self._offer = Offer.begin(self._listeners, self._invocation, self.notifier.environment, scale)
+            self._offer = Offer.begin(self._listeners, self._invocation, self.notify_socket.environment, scale)
         except CannotOffer as error:
             return ev.SuccessorFailed(str(error))
         return ev.SuccessorStarted(self._offer.pid)
@@ -128,7 +128,7 @@ class Succession:
                 return ev.SuccessorFailed(reason)
             case "serving":
                 self._listeners.leave()
-                self.notifier.main_pid(offer.pid)
+                self.notify_socket.main_pid(offer.pid)
                 offer.close()
                 self._offer = None
                 return ev.SuccessorServes()
@@ -149,4 +149,4 @@ class Succession:
             self._offer.close()
         if self._inheritance is not None:
             self._inheritance.close()
-        self.notifier.close()
+        self.notify_socket.close()

@@ -18,7 +18,7 @@ from support.process import DEADLINE
 from support.shell import Log, NoProgram, settings
 
 from hybrid.supervisor import start
-from hybrid.supervisor.contact.notify import Notifier
+from hybrid.supervisor.contact.notify_socket import NotifySocket
 from hybrid.supervisor.contact.pidfile import Pidfile
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import How
@@ -202,9 +202,9 @@ def test_the_service_manager_is_told_when_the_predecessor_has_left(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
-        notifier = Notifier(os.fsencode(tmp_path / "notify"), os.getpid(), is_held=True)
-        succession = Succession(Origin(None, predecessor.inheritance, notifier), listeners, None)
-        notifier.ready()
+        notify_socket = NotifySocket(os.fsencode(tmp_path / "notify"), os.getpid(), is_held=True)
+        succession = Succession(Origin(None, predecessor.inheritance, notify_socket), listeners, None)
+        notify_socket.ready()
         predecessor.line.say(Yours())
         (fd,) = succession.descriptors
         succession.hear(fd)
@@ -244,8 +244,8 @@ class Upgrade:
     def __init__(self, way: str, listeners: NotingListeners, executable: str = sys.executable) -> None:
         arguments = ("-P", str(Path(heir.__file__)), way)
         invocation = Invocation(executable, arguments, "/", dict(os.environ))
-        self.notifier = Notifier(None, os.getpid())
-        self.succession = Succession(Origin(invocation, None, self.notifier), listeners, None)
+        self.notify_socket = NotifySocket(None, os.getpid())
+        self.succession = Succession(Origin(invocation, None, self.notify_socket), listeners, None)
         self.terminated: list[int] = []
         self.pid = 0
 
@@ -411,7 +411,7 @@ def test_the_service_manager_hears_of_a_whole_life(kernel: FakeKernel, log: Log,
         kernel.always(listen)
         kernel.at(1, lambda: kernel.receives("SIGHUP"))
         kernel.at(9, lambda: kernel.receives("SIGTERM"))
-        run(kernel, Origin(notifier=Notifier(os.fsencode(tmp_path / "notify"), os.getpid())))
+        run(kernel, Origin(notify_socket=NotifySocket(os.fsencode(tmp_path / "notify"), os.getpid())))
         listen()
     words = [word for word in heard if not word.startswith("STATUS=")]
     assert words == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]

@@ -27,7 +27,7 @@ _PASSING: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EM
 logger = logging.getLogger(log.LOGGER_NAME)
 
 
-class Notifier:
+class NotifySocket:
     """The line to a service manager; one that does nothing if there is none.
 
     No method blocks or raises. The first failure is logged, as one warning. What cannot be sent because the manager

@@ -23,7 +23,7 @@ from hybrid.workers.contract.log import LOGGER_NAME
 logger = logging.getLogger(LOGGER_NAME)
 
 
-class Desk:
+class ControlServer:
     """The talk with one embedding process. No method blocks."""
 
     def __init__(self, control: Control, machine: Machine, status: Callable[[], Status], roll_call: RollCall) -> None:
