@@ -25,7 +25,7 @@ from hybrid.supervisor.shell.looks import Looks
 from hybrid.supervisor.shell.telling import Telling
 from hybrid.supervisor.upgrade.succession import Succession
 from hybrid.supervisor.watch.inquest import Inquest
-from hybrid.supervisor.watch.lookout import Lookout
+from hybrid.supervisor.watch.stall_detector import StallDetector
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.log import LOGGER_NAME
 
@@ -64,11 +64,11 @@ class Shell:
         self._children = children = Children(_PLACES)
         self._forking = forking = Forking(settings, program, kernel, listeners, children)
         self._inquest = inquest = Inquest(kernel, children)
-        lookout = Lookout(children.board, settings.stall_threshold, settings.slowest)
-        self._hearing = Hearing(kernel, children, forking, lookout.wake)
+        detector = StallDetector(children.board, settings.stall_threshold, settings.slowest)
+        self._hearing = Hearing(kernel, children, forking, detector.wake)
         self._deaths = Deaths(kernel, children, self._hearing, inquest)
         self._actions = Actions(kernel, children, forking, listeners, succession, inquest, machine, configured)
-        self._looks = Looks(kernel, children, lookout, machine, listeners, self._actions, self._deaths, self._feed)
+        self._looks = Looks(kernel, children, detector, machine, listeners, self._actions, self._deaths, self._feed)
         self._telling = Telling(
             kernel, children, machine, listeners, succession, self._actions, settings.service, control
         )

@@ -312,7 +312,7 @@ FORBIDDEN = [
     ("hybrid.cli.commands", "import hybrid.workers.main"),
     ("hybrid.cli.commands", "import gevent"),
     ("hybrid.demonstration.app", "from hybrid.workers import main as entry"),
-    ("hybrid.supervisor.watch.lookout", "from hybrid.supervisor.upgrade import wire"),
+    ("hybrid.supervisor.watch.stall_detector", "from hybrid.supervisor.upgrade import wire"),
     ("hybrid.supervisor.upgrade.wire", "from hybrid.supervisor.children import kernel"),
     ("hybrid.supervisor.contact.control", "from hybrid.supervisor.listeners.group import Group"),
     ("hybrid.supervisor.settings", "import hybrid.supervisor.children.kernel"),

@@ -11,7 +11,7 @@ from hybrid.supervisor.core.machine import Machine, Phase
 from hybrid.supervisor.listeners.sockets import Listeners
 from hybrid.supervisor.shell.actions import Actions
 from hybrid.supervisor.shell.deaths import Deaths
-from hybrid.supervisor.watch.lookout import CALM, Lookout
+from hybrid.supervisor.watch.stall_detector import CALM, StallDetector
 
 _ASLEEP = 0.5  # seconds that we wake too late when it was not only this process that did not run
 
@@ -23,7 +23,7 @@ class Looks:
         self,
         kernel: Kernel,
         children: Children,
-        lookout: Lookout,
+        detector: StallDetector,
         machine: Machine,
         listeners: Listeners,
         actions: Actions,
@@ -33,7 +33,7 @@ class Looks:
         """`feed` gives an event to the machine and performs what follows from it."""
         self._kernel = kernel
         self._children = children
-        self._lookout = lookout
+        self._detector = detector
         self._machine = machine
         self._listeners = listeners
         self._actions = actions
@@ -44,16 +44,16 @@ class Looks:
     @property
     def due(self) -> float | None:
         """When to look next, in monotonic seconds; None while no worker serves."""
-        return self._lookout.next_look if self._machine.serving() else None
+        return self._detector.next_look if self._machine.serving() else None
 
     def woke(self, due: float | None, now: float) -> None:
         """Forgive the workers if we woke long after `due`: they did not run either."""
         if due is not None and now - due > _ASLEEP:
-            self._lookout.forgive(now)
+            self._detector.forgive(now)
 
     def look_if_due(self, now: float) -> bool:
         """Look if it is time; return True if there is something new."""
-        return self._lookout.next_look <= now and self._look(now)
+        return self._detector.next_look <= now and self._look(now)
 
     def _look(self, now: float) -> bool:
         """Look whose loop stands still, and have the workers show that theirs turn."""
@@ -66,7 +66,7 @@ class Looks:
         if self._children.is_behind(self._listeners.slots):
             self._children.teach_all(self._listeners.all())
         records = {pid: self._children[pid].record for pid in self._machine.serving() if pid in self._children}
-        sight = self._lookout.look(now, records)
+        sight = self._detector.look(now, records)
         if sight.news:
             for item in sight.news:
                 self._children.has_stalled(item.pid, now)

@@ -9,7 +9,7 @@ from hybrid.supervisor.children.handles import ChildHandle, Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.watch.evidence import Inquiry
-from hybrid.supervisor.watch.lookout import turns_again
+from hybrid.supervisor.watch.stall_detector import turns_again
 from hybrid.workers.contract import log
 
 logger = logging.getLogger(log.LOGGER_NAME)

@@ -41,7 +41,7 @@ class Sight:
     """Pids of the workers that are to be sent a ping now: that they were is noted already."""
 
 
-class Lookout:
+class StallDetector:
     """See above. No method blocks; times are monotonic seconds."""
 
     def __init__(self, board: Scoreboard, threshold: float, slowest: float) -> None:

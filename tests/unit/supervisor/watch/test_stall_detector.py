@@ -1,4 +1,4 @@
-"""The look-out over a scoreboard that nobody else writes: when it looks, whom it asks, whose loop it finds standing."""
+"""The stall detector over a scoreboard: when it looks, which workers it pings, which stalls it finds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.supervisor.core.events import Recovered, Stalled
-from hybrid.supervisor.watch.lookout import CALM, Lookout, turns_again
+from hybrid.supervisor.watch.stall_detector import CALM, StallDetector, turns_again
 from hybrid.workers.contract.scoreboard import (
     ACCEPTED,
     ANSWERED,
@@ -29,32 +29,32 @@ News = tuple[Stalled | Recovered, ...]
 
 
 class Watch:
-    """A look-out, and workers 1 to `workers` that do as they are told. Their loops wait unless they are `busy`."""
+    """A stall detector, and workers 1 to `workers` that do as they are told. Their loops wait unless they are `busy`."""
 
     def __init__(self, workers: int = 2, *, threshold: float = THRESHOLD, slowest: float = 1.0) -> None:
         self.board = Scoreboard(8)
         self.records: dict[int, Record] = {pid: self.board.record(pid) for pid in range(1, workers + 1)}
         self.now = 1000.0
-        self.lookout = Lookout(self.board, threshold, slowest)
+        self.detector = StallDetector(self.board, threshold, slowest)
         self.pinged: tuple[int, ...] = ()
         self.looks = 0
 
     def look(self) -> News:
         """Look now; return the news."""
-        sight = self.lookout.look(self.now, self.records)
+        sight = self.detector.look(self.now, self.records)
         self.looks += 1
         self.pinged = sight.ping
         return sight.news
 
     def next_look(self) -> News:
         """Let time pass until the next look."""
-        self.now = max(self.now, self.lookout.next_look)
+        self.now = max(self.now, self.detector.next_look)
         return self.look()
 
     def looks_within(self, seconds: float, *, answering: bool = True) -> News:
         """Look whenever it is due, for so long; return all news."""
         end, news = self.now + seconds, self.look()
-        while self.lookout.next_look <= end:
+        while self.detector.next_look <= end:
             if answering:
                 self.answer(*self.records)
             news += self.next_look()
@@ -114,12 +114,12 @@ def test_while_connections_come_in_it_looks_twice_within_the_threshold(watch: Wa
     watch.look()
     watch.accept(1)
     watch.next_look()
-    assert watch.lookout.next_look == pytest.approx(watch.now + THRESHOLD / 2)
+    assert watch.detector.next_look == pytest.approx(watch.now + THRESHOLD / 2)
 
 
 def test_a_short_threshold_does_not_make_it_look_without_pause() -> None:
     watch = Watch(threshold=0.001).watches()
-    assert watch.lookout.next_look - watch.now >= 0.002 - 1e-9
+    assert watch.detector.next_look - watch.now >= 0.002 - 1e-9
 
 
 def test_who_takes_the_first_connection_wakes_it_and_the_next_ones_do_not(watch: Watch) -> None:
@@ -131,8 +131,8 @@ def test_once_woken_it_looks_soon_and_watches(watch: Watch) -> None:
     watch.look()
     watch.now += 0.01
     watch.accept(2)
-    watch.lookout.wake(watch.now)
-    assert watch.lookout.next_look == pytest.approx(watch.now + THRESHOLD / 2)
+    watch.detector.wake(watch.now)
+    assert watch.detector.next_look == pytest.approx(watch.now + THRESHOLD / 2)
     watch.next_look()
     assert watch.board.watched
 
@@ -144,15 +144,15 @@ def test_it_is_calm_again_a_while_after_the_last_connection(watch: Watch) -> Non
         watch.next_look()
         watch.answer(1, 2)
     assert 0.05 < watch.now - begin < 0.2
-    assert watch.lookout.next_look == pytest.approx(watch.now + CALM)
+    assert watch.detector.next_look == pytest.approx(watch.now + CALM)
     assert watch.accept(1)
 
 
 def test_a_wake_up_does_not_put_a_look_off(watch: Watch) -> None:
     watch.watches()
-    due = watch.lookout.next_look
-    watch.lookout.wake(watch.now + THRESHOLD / 4)
-    assert watch.lookout.next_look == due
+    due = watch.detector.next_look
+    watch.detector.wake(watch.now + THRESHOLD / 4)
+    assert watch.detector.next_look == due
 
 
 def test_a_connection_that_is_taken_while_the_flag_falls_is_not_overlooked() -> None:
@@ -173,11 +173,11 @@ def test_a_connection_that_is_taken_while_the_flag_falls_is_not_overlooked() -> 
     taken: list[bool] = []
     board = Falling(8)
     records = {pid: board.record(pid) for pid in (1, 2)}
-    lookout = Lookout(board, THRESHOLD, 1.0)
-    lookout.look(1000.0, records)
+    detector = StallDetector(board, THRESHOLD, 1.0)
+    detector.look(1000.0, records)
     assert taken
     assert board.watched
-    assert lookout.next_look == pytest.approx(1000.0 + THRESHOLD / 2)
+    assert detector.next_look == pytest.approx(1000.0 + THRESHOLD / 2)
 
 
 # --- whom it asks
@@ -299,7 +299,7 @@ def test_a_stall_that_is_found_when_it_is_calm_is_watched_from_then_on(watch: Wa
     watch.answer(1, 2)
     watch.busy(1, watch.now)
     assert watch.next_look() == (Stalled(1, watch.now - CALM),)
-    assert watch.lookout.next_look == pytest.approx(watch.now + THRESHOLD / 2)
+    assert watch.detector.next_look == pytest.approx(watch.now + THRESHOLD / 2)
 
 
 def test_it_watches_for_as_long_as_a_stall_lasts(watch: Watch) -> None:
@@ -352,7 +352,7 @@ def test_a_lone_worker_that_stands_still_is_told_all_the_same() -> None:
     watch.answer(1)
     watch.busy(1, watch.now)
     assert watch.next_look() == (Stalled(1, watch.now - CALM),)
-    assert watch.lookout.next_look == pytest.approx(watch.now + CALM)
+    assert watch.detector.next_look == pytest.approx(watch.now + CALM)
 
 
 def test_without_a_threshold_only_what_is_to_be_reported_is_a_stall() -> None:
@@ -370,8 +370,8 @@ def test_without_a_threshold_nobody_watches_and_nobody_wakes_us() -> None:
     for _ in range(20):
         assert not watch.accept(1)
         watch.next_look()
-    watch.lookout.wake(watch.now)
-    assert watch.lookout.next_look == pytest.approx(watch.now + CALM)
+    watch.detector.wake(watch.now)
+    assert watch.detector.next_look == pytest.approx(watch.now + CALM)
 
 
 def test_without_any_limit_nothing_is_a_stall_and_memory_is_still_looked_at() -> None:
@@ -405,7 +405,7 @@ def test_the_news_tell_who_stands_still(
 ) -> None:
     """A model that has no memory: who stands still is who has a turn or a question that is older than the limit."""
     board, now, limit = Scoreboard(8), 1000.0, threshold or slowest
-    lookout = Lookout(board, threshold, slowest)
+    detector = StallDetector(board, threshold, slowest)
     told: set[int] = set()
     for seconds, facts in steps:
         now += seconds
@@ -418,7 +418,7 @@ def test_the_news_tell_who_stands_still(
             began = [busy] * (0 < busy <= now) + [asked] * (answered < asked <= now)
             standing |= {pid} if limit and any(now - since >= limit for since in began) else set()
             waiting |= {pid} if asked > answered else set()
-        sight = lookout.look(now, records)
+        sight = detector.look(now, records)
         told &= facts.keys()
         for item in sight.news:
             assert (item.pid in told) == isinstance(item, Recovered), "news come in turns"
@@ -426,7 +426,7 @@ def test_the_news_tell_who_stands_still(
         assert told == standing
         assert not waiting & set(sight.ping)
         assert all(records[pid].times[ASKED] == now for pid in sight.ping)
-        assert now + 0.002 <= lookout.next_look + 1e-9 <= now + CALM + 1e-6
+        assert now + 0.002 <= detector.next_look + 1e-9 <= now + CALM + 1e-6
         assert board.watched or len(facts) >= 2
 
 
