@@ -67,16 +67,16 @@ class Plan:
 
         return entry.main(seat, self.application, preload.loaded_for(self.application))
 
-    def warm(self, *, audit: bool, evidence: int) -> None:
+    def warm(self, *, audit: bool, dump_fd: int) -> None:
         """Import the target in this process, whose forks will be workers. Called in a zygote; blocks meanwhile.
 
-        Where it hangs is written to the descriptor `evidence` when the supervisor asks.
+        Where it hangs is written to the descriptor `dump_fd` when the supervisor asks.
         Raises `CannotWarm` if it cannot be loaded, and with `audit` `NotForkable` if it must not be forked.
         """
         self._make_importable()
         from hybrid.workers import preload
 
-        preload.warm(self.application, audit_import=audit, evidence=evidence)
+        preload.warm(self.application, audit_import=audit, dump_fd=dump_fd)
 
     def check(self, kinds: frozenset[ListenerKind]) -> str:
         """Load the target for listeners of `kinds` and return what it is. Called in a forked child.

@@ -24,7 +24,7 @@ from hybrid.supervisor.shell.hearing import Hearing
 from hybrid.supervisor.shell.looks import Looks
 from hybrid.supervisor.shell.telling import Telling
 from hybrid.supervisor.upgrade.succession import Succession
-from hybrid.supervisor.watch.inquest import Inquest
+from hybrid.supervisor.watch.stack_dumps import StackDumps
 from hybrid.supervisor.watch.stall_detector import StallDetector
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.log import LOGGER_NAME
@@ -63,11 +63,11 @@ class Shell:
         self._machine = machine = Machine(settings.policy, settings.workers, preload=settings.preload != "off")
         self._children = children = Children(_PLACES)
         self._forking = forking = Forking(settings, program, kernel, listeners, children)
-        self._inquest = inquest = Inquest(kernel, children)
+        self._stack_dumps = stack_dumps = StackDumps(kernel, children)
         detector = StallDetector(children.board, settings.stall_threshold, settings.slowest)
         self._hearing = Hearing(kernel, children, forking, detector.wake)
-        self._deaths = Deaths(kernel, children, self._hearing, inquest)
-        self._actions = Actions(kernel, children, forking, listeners, succession, inquest, machine, configured)
+        self._deaths = Deaths(kernel, children, self._hearing, stack_dumps)
+        self._actions = Actions(kernel, children, forking, listeners, succession, stack_dumps, machine, configured)
         self._looks = Looks(kernel, children, detector, machine, listeners, self._actions, self._deaths, self._feed)
         self._telling = Telling(
             kernel, children, machine, listeners, succession, self._actions, settings.service, control
@@ -97,7 +97,7 @@ class Shell:
 
     def _turn(self) -> None:
         deadline = self._machine.deadline()
-        ready = self._wait(deadline, self._inquest.due, self._children.due, self._deaths.due, *self._telling.dues)
+        ready = self._wait(deadline, self._stack_dumps.due, self._children.due, self._deaths.due, *self._telling.dues)
         for name in _in_order(self._kernel.take_signals()):
             self._on_signal(name)
         for fd in ready or ():
@@ -112,7 +112,7 @@ class Shell:
             self._feed(ev.Tick())
         self._looks.look_if_due(now)
         self._children.settle(now)
-        self._inquest.advance(now)
+        self._stack_dumps.advance(now)
         self._telling.tell(now, self._hearing.scheme)
 
     def _wait(self, *dues: float | None) -> list[int] | None:

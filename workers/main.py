@@ -55,9 +55,9 @@ def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> 
     Returns a `Promotion` where the supervisor has ordered one and what is left of the worker may be forked.
     """
     if loaded is None:
-        prepare(seat.evidence)
+        prepare(seat.dump_fd)
     else:
-        stall.leave_word(seat.evidence)
+        stall.dump_on_request(seat.dump_fd)
     _take_seat(seat, application.loop)
     try:
         if loaded is None:
@@ -79,14 +79,14 @@ def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> 
     return outcome
 
 
-def prepare(evidence: int) -> None:
-    """Set what an application finds in its process: signals, evidence of crashes and stalls, room in the heap.
+def prepare(dump_fd: int) -> None:
+    """Set what an application finds in its process: signals, dump_fd of crashes and stalls, room in the heap.
 
     Once, in the main thread. All of it survives a fork, the alternate signal stack too (sigaltstack(2)).
     """
     _set_signals()
-    crash.leave_evidence(2)  # the descriptor: sys.stderr is None where it was closed at the start
-    stall.leave_word(evidence)
+    crash.dump_on_crash(2)  # the descriptor: sys.stderr is None where it was closed at the start
+    stall.dump_on_request(dump_fd)
     heap.keep_room()
 
 

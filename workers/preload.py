@@ -21,17 +21,17 @@ T = TypeVar("T")
 _warm: tuple[Application, entry.Loaded] | None = None  # what this process, or the one it was forked from, has loaded
 
 
-def warm(application: Application, *, audit_import: bool, evidence: int = 2) -> None:
+def warm(application: Application, *, audit_import: bool, dump_fd: int = 2) -> None:
     """Import the target and what serves it. Runs code of the application; blocks for as long as that takes.
 
-    Where it hangs is written to the descriptor `evidence` when the supervisor asks.
+    Where it hangs is written to the descriptor `dump_fd` when the supervisor asks.
 
     Raises `CannotWarm` if it cannot be loaded, and with `audit_import` `NotForkable` if it has left something that does
     not survive a fork.
     """
     global _warm
     before = _looking(audit.census) if audit_import else None
-    entry.prepare(evidence)
+    entry.prepare(dump_fd)
     try:
         loaded = entry.load(application)
     except BootError as error:

@@ -17,7 +17,7 @@ from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.sockets import Listeners
 from hybrid.supervisor.settings import Settings
-from hybrid.supervisor.watch.evidence import Evidence
+from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Spawn
@@ -72,21 +72,21 @@ class Forking:
         self._children.confirm(slot, pid)
 
     def _fork_here(self, slot: int, generation: int) -> int:
-        record, evidence = self._outfit()
+        record, dump_file = self._outfit()
         knows = self._listeners.slots
 
         def be(channel: Channel) -> int:
             if slot == ZYGOTE:
-                return self._be_zygote(generation, channel, evidence)
-            return self._be_worker(self._seat(slot, generation, channel, record, evidence))
+                return self._be_zygote(generation, channel, dump_file)
+            return self._be_worker(self._seat(slot, generation, channel, record, dump_file))
 
         try:
             pid, channel = self._kernel.fork(be)
         except BaseException:
-            evidence.close()
+            dump_file.close()
             self._children.give_back(record)
             raise
-        self._children.add(pid, ChildHandle(slot, generation, channel, record, evidence, knows))
+        self._children.add(pid, ChildHandle(slot, generation, channel, record, dump_file, knows))
         self._kernel.watch(channel.fileno())
         return pid
 
@@ -94,43 +94,43 @@ class Forking:
         """Have a zygote fork the worker of `slot`. Raises `CannotFork`."""
         if not teach(zygote, self._listeners.all()):
             raise CannotFork("the zygote does not listen")
-        record, evidence = self._outfit()
+        record, dump_file = self._outfit()
         try:
             ours, theirs = Channel.pair()
         except OSError as error:
-            evidence.close()
+            dump_file.close()
             self._children.give_back(record)
             raise CannotFork(os.strerror(error.errno or 0)) from error
         order = Spawn(slot, generation, record.place)
         sent = False
         with contextlib.suppress(ChannelClosed):
             self._kernel.adopt_orphans(True)
-            sent = zygote.channel.hand_over_nowait(order, (theirs.fileno(), evidence.fileno()))
+            sent = zygote.channel.hand_over_nowait(order, (theirs.fileno(), dump_file.fileno()))
         theirs.close()
-        self._children.add_pending(ChildHandle(slot, generation, ours, record, evidence, self._listeners.slots))
+        self._children.add_pending(ChildHandle(slot, generation, ours, record, dump_file, self._listeners.slots))
         if not sent:
             self._children.cancel(slot)
             raise CannotFork("the zygote does not listen")
         self._kernel.watch(ours.fileno())
 
-    def _outfit(self) -> tuple[Record, Evidence]:
+    def _outfit(self) -> tuple[Record, DumpFile]:
         try:
-            evidence = Evidence()
+            dump_file = DumpFile()
         except OSError as error:
             raise CannotFork(os.strerror(error.errno or 0)) from error
         try:
-            return self._children.take_place(), evidence
+            return self._children.take_place(), dump_file
         except LookupError as error:
-            evidence.close()
+            dump_file.close()
             raise CannotFork(str(error)) from error
 
     # --- in the child
 
     def _be_worker(self, seat: Seat) -> int:
-        outcome = be_worker(seat, self._settings, self._program.body, self._not_theirs(seat.evidence))
+        outcome = be_worker(seat, self._settings, self._program.body, self._not_theirs(seat.dump_fd))
         return live_on(outcome, seat, self._settings, self._program)
 
-    def _be_zygote(self, generation: int, channel: Channel, evidence: Evidence) -> int:
+    def _be_zygote(self, generation: int, channel: Channel, dump_file: DumpFile) -> int:
         spec = ZygoteSpec(
             service=self._settings.service,
             generation=generation,
@@ -140,11 +140,11 @@ class Forking:
             graceful_timeout=self._settings.graceful_timeout,
             scoreboard=self._children.board,
             audit=self._settings.preload == "auto",
-            evidence=evidence.fileno(),
+            dump_fd=dump_file.fileno(),
         )
-        return be_zygote(spec, self._settings, self._program, self._not_theirs(evidence.fileno()))
+        return be_zygote(spec, self._settings, self._program, self._not_theirs(dump_file.fileno()))
 
-    def _seat(self, slot: int, generation: int, channel: Channel, record: Record, evidence: Evidence) -> Seat:
+    def _seat(self, slot: int, generation: int, channel: Channel, record: Record, dump_file: DumpFile) -> Seat:
         return Seat(
             service=self._settings.service,
             slot=slot,
@@ -154,14 +154,14 @@ class Forking:
             channel=channel,
             graceful_timeout=self._settings.graceful_timeout,
             record=record,
-            evidence=evidence.fileno(),
+            dump_fd=dump_file.fileno(),
         )
 
-    def _not_theirs(self, evidence: int) -> list[Callable[[], None]]:
-        """What a child closes: the handles to others and their evidence, and what is the supervisor's alone."""
+    def _not_theirs(self, dump_fd: int) -> list[Callable[[], None]]:
+        """What a child closes: the handles to others and their dump files, and what is the supervisor's alone."""
         close: list[Callable[[], None]] = list(self.foreign)
         for handle in self._children.all_handles():
             close.append(handle.channel.close)
-            if handle.evidence.fileno() != evidence:
-                close.append(handle.evidence.close)
+            if handle.dump_file.fileno() != dump_fd:
+                close.append(handle.dump_file.close)
         return close

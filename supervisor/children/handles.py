@@ -1,4 +1,4 @@
-"""The children as the shell knows them: the handle to each, its place on the scoreboard, the file of its evidence.
+"""The children as the shell knows them: the handle to each, its place on the scoreboard, the file of its dump_file.
 
 Also those that a zygote is about to fork: they have a handle, and their first message tells their pid.
 """
@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 
 from hybrid.supervisor.core.table import ZYGOTE
-from hybrid.supervisor.watch.evidence import Evidence
+from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Adopt, Drain, Learn, Message, Ping, Promote
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
@@ -37,7 +37,7 @@ class ChildHandle:
     generation: int
     channel: Channel
     record: Record
-    evidence: Evidence
+    dump_file: DumpFile
     knows: int
     """It has the listeners of the slots below this."""
     adopts: frozenset[int] = frozenset()
@@ -171,7 +171,7 @@ class Children:
 
     def forget(self, handle: ChildHandle) -> None:
         """Give back what is left of a child that was removed."""
-        handle.evidence.close()
+        handle.dump_file.close()
         self.give_back(handle.record)
 
     def _close(self, handle: ChildHandle) -> None:

@@ -70,10 +70,10 @@ class Program(Protocol):
         of this process serves what this one leaves.
         """
 
-    def warm(self, *, audit: bool, evidence: int) -> None:
+    def warm(self, *, audit: bool, dump_fd: int) -> None:
         """Load the application, so that a later `body` in a fork of this process serves what is loaded. May block.
 
-        Where it hangs is written to the descriptor `evidence` when the supervisor asks.
+        Where it hangs is written to the descriptor `dump_fd` when the supervisor asks.
 
         Raises `CannotWarm` if it cannot be loaded, and with `audit` `NotForkable` if it has left something in the
         process that does not survive a fork.

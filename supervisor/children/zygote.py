@@ -123,7 +123,7 @@ def _share(spec: ZygoteSpec) -> None:
 def _load(spec: ZygoteSpec, program: spawn.Program) -> int | None:
     """Load the application and say how that went; return the exit code where workers cannot be forked, else None."""
     try:
-        program.warm(audit=spec.audit, evidence=spec.evidence)
+        program.warm(audit=spec.audit, dump_fd=spec.dump_fd)
     except CannotWarm as error:
         spec.channel.send_nowait(BootFailed(error.code, error.reason))
         return error.code
@@ -171,8 +171,8 @@ class _Zygote:
     def _obey(self, order: Message, descriptors: list[int]) -> bool:
         """Do what is ordered; False if this process must end, so that the supervisor makes another one."""
         match order, descriptors:
-            case Spawn(), [channel, evidence]:
-                reason = self._spawn(order, channel, evidence)
+            case Spawn(), [channel, dump_fd]:
+                reason = self._spawn(order, channel, dump_fd)
                 if reason is not None:  # before the worker's channel ends, which says less
                     self._channel.send_nowait(CannotSpawn(order.slot, reason))
                 double_fork.close_all(descriptors)
@@ -194,7 +194,7 @@ class _Zygote:
             sock.setblocking(False)
             self._listeners += (Listener(address, ListenerKind(kind), sock, order.slot),)
 
-    def _spawn(self, order: Spawn, channel: int, evidence: int) -> str | None:
+    def _spawn(self, order: Spawn, channel: int, dump_fd: int) -> str | None:
         """Fork the worker; return None once it has said `Forked`, or why there is none. Waits a few seconds at most.
 
         The intermediate, and the worker until it has sent `Forked`, hold an end of `life`; its EOF tells the zygote.
@@ -210,14 +210,14 @@ class _Zygote:
             double_fork.close_all((news, life))
             return double_fork.why_not_forked(error.errno)
         if pid == 0:
-            self._be_intermediate(order, channel, evidence, news, life)
+            self._be_intermediate(order, channel, dump_fd, news, life)
         posix.close(life)
         try:
             return double_fork.await_worker(pid, news)
         finally:
             posix.close(news)
 
-    def _be_intermediate(self, order: Spawn, channel: int, evidence: int, news: int, life: int) -> NoReturn:
+    def _be_intermediate(self, order: Spawn, channel: int, dump_fd: int, news: int, life: int) -> NoReturn:
         """Fork the worker, tell its pid or, negative, the number of the error that kept us from it; and end.
 
         In the worker this raises `_Promoted`, or does not return.
@@ -230,7 +230,7 @@ class _Zygote:
             except OSError as error:
                 said = -(error.errno or 1)
             if said == 0:
-                self._be_worker(order, channel, evidence, own, (news, life))
+                self._be_worker(order, channel, dump_fd, own, (news, life))
             os.write(life, b"%d" % said)
         except _Promoted as raised:
             promoted = raised
@@ -239,7 +239,7 @@ class _Zygote:
                 os._exit(0)
         raise promoted
 
-    def _be_worker(self, order: Spawn, channel: int, evidence: int, parent: int, life: tuple[int, int]) -> NoReturn:
+    def _be_worker(self, order: Spawn, channel: int, dump_fd: int, parent: int, life: tuple[int, int]) -> NoReturn:
         """Be a worker, once the supervisor has adopted this process. No frame of the zygote is ever returned to.
 
         Raises `_Promoted` if it is to be a zygote itself.
@@ -248,10 +248,10 @@ class _Zygote:
         try:
             self._channel.close()
             posix.close(life[0])
-            evidence = self._take_evidence(evidence)
+            dump_fd = self._take_dump_fd(dump_fd)
             double_fork.await_adoption(parent)
             spawn.take_name(self._name)
-            seat = self._seat(order, channel, evidence)
+            seat = self._seat(order, channel, dump_fd)
             outcome = spawn.be_forked_worker(seat, self._settings, lambda seat: self._enter(seat, life[1]))
         except BaseException:  # noqa: BLE001 - nothing may return into the zygote's code from here
             traceback.print_exc()
@@ -260,16 +260,16 @@ class _Zygote:
                 os._exit(outcome)
         raise _Promoted(outcome, seat)
 
-    def _take_evidence(self, evidence: int) -> int:
-        """Put the worker's evidence in the place of the zygote's, that is nothing to it; return its descriptor."""
-        own = self._spec.evidence
+    def _take_dump_fd(self, dump_fd: int) -> int:
+        """Put the worker's dump_fd in the place of the zygote's, that is nothing to it; return its descriptor."""
+        own = self._spec.dump_fd
         if own <= 2:  # a standard stream
-            return evidence
-        posix.dup2(evidence, own, inheritable=False)
-        posix.close(evidence)
+            return dump_fd
+        posix.dup2(dump_fd, own, inheritable=False)
+        posix.close(dump_fd)
         return own
 
-    def _seat(self, order: Spawn, channel: int, evidence: int) -> Seat:
+    def _seat(self, order: Spawn, channel: int, dump_fd: int) -> Seat:
         return Seat(
             service=self._spec.service,
             slot=order.slot,
@@ -279,7 +279,7 @@ class _Zygote:
             channel=Channel(_Socket(fileno=channel)),
             graceful_timeout=self._spec.graceful_timeout,
             record=self._spec.scoreboard.record(order.place),
-            evidence=evidence,
+            dump_fd=dump_fd,
         )
 
     def _enter(self, seat: Seat, life: int) -> int | Promotion:

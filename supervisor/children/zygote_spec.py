@@ -25,7 +25,7 @@ class ZygoteSpec:
     scoreboard: Scoreboard
     audit: bool
     """Whether to refuse to fork what does not survive it."""
-    evidence: int = 2
+    dump_fd: int = 2
     """Descriptor that the stacks of an import that hangs are written to; standard error by default."""
 
     @property
@@ -45,5 +45,5 @@ def zygote_spec_of(seat: Seat, generation: int) -> ZygoteSpec:
         graceful_timeout=seat.graceful_timeout,
         scoreboard=seat.record.board,
         audit=False,
-        evidence=seat.evidence,
+        dump_fd=seat.dump_fd,
     )

@@ -16,7 +16,7 @@ from hybrid.supervisor.listeners.sockets import Listeners
 from hybrid.supervisor.listeners.steering import SteeringError
 from hybrid.supervisor.upgrade.inheritance import Scale
 from hybrid.supervisor.upgrade.succession import Succession
-from hybrid.supervisor.watch.inquest import Inquest
+from hybrid.supervisor.watch.stack_dumps import StackDumps
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.log import LOGGER_NAME
 from hybrid.workers.contract.messages import Stop
@@ -34,7 +34,7 @@ class Actions:
         forking: Forking,
         listeners: Listeners,
         succession: Succession,
-        inquest: Inquest,
+        stack_dumps: StackDumps,
         machine: Machine,
         configured: int,
     ) -> None:
@@ -44,7 +44,7 @@ class Actions:
         self._forking = forking
         self._listeners = listeners
         self._succession = succession
-        self._inquest = inquest
+        self._stack_dumps = stack_dumps
         self._machine = machine
         self._configured = configured
         self._has_told_steering = False
@@ -77,12 +77,12 @@ class Actions:
 
     def _methods_of_child(self) -> dict[type[ev.Action], Callable[[Any], object]]:
         """Return action about one child -> its method, called while the child is not reaped."""
-        kernel, children, inquest = self._kernel, self._children, self._inquest
+        kernel, children, stack_dumps = self._kernel, self._children, self._stack_dumps
         return {
             ev.Drain: self._drain,
             ev.Promote: lambda action: children.promote(action.pid, ZYGOTE, action.generation),
-            ev.Dump: lambda action: inquest.open(action.pid, action.since, kernel.now(), aborts=False),
-            ev.Abort: lambda action: inquest.open(action.pid, action.since, kernel.now(), aborts=True),
+            ev.Dump: lambda action: stack_dumps.open(action.pid, action.since, kernel.now(), aborts=False),
+            ev.Abort: lambda action: stack_dumps.open(action.pid, action.since, kernel.now(), aborts=True),
             ev.Kill: lambda action: kernel.kill(action.pid),
             ev.Adopt: self._adopt,
         }

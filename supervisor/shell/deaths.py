@@ -9,7 +9,7 @@ from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.shell.hearing import Hearing
-from hybrid.supervisor.watch.inquest import Inquest
+from hybrid.supervisor.watch.stack_dumps import StackDumps
 
 _LAST_WAIT = 5.0  # seconds for killed workers to be reaped after a failure of our own
 
@@ -17,11 +17,11 @@ _LAST_WAIT = 5.0  # seconds for killed workers to be reaped after a failure of o
 class Deaths:
     """A source of events: children that have ended. Only `clear` blocks."""
 
-    def __init__(self, kernel: Kernel, children: Children, hearing: Hearing, inquest: Inquest) -> None:
+    def __init__(self, kernel: Kernel, children: Children, hearing: Hearing, stack_dumps: StackDumps) -> None:
         self._kernel = kernel
         self._children = children
         self._hearing = hearing
-        self._inquest = inquest
+        self._stack_dumps = stack_dumps
         self._is_bereaved = False  # a child has died, and its leftovers are not yet looked for
         self._heirs: frozenset[int] = frozenset()  # workers of a dead zygote: they go on using its leftovers
         self.due: float | None = None
@@ -37,7 +37,7 @@ class Deaths:
                 self._heirs |= self._children.workers_of(handle.generation)
         for pid, how in deaths:
             handle = handles[pid]
-            self._inquest.close(pid)
+            self._stack_dumps.close(pid)
             yield from self._hearing.of_child(pid, handle)  # it may have said last why it cannot start
             self._hearing.close_channel(handle)
             self._children.forget(handle)

@@ -20,7 +20,7 @@ class Order:
 
     spawn: Spawn
     channel: Channel
-    evidence: int
+    dump_fd: int
 
 
 class FakeZygote:
@@ -43,8 +43,8 @@ class FakeZygote:
 
     def _take(self, message: Message, descriptors: list[int]) -> None:
         match message, descriptors:
-            case Spawn(), [channel, evidence]:
-                self.orders.append(Order(message, Channel(socket.socket(fileno=channel)), evidence))
+            case Spawn(), [channel, dump_fd]:
+                self.orders.append(Order(message, Channel(socket.socket(fileno=channel)), dump_fd))
             case Learn(slot=slot), _:
                 self.learnt[slot] = [_name(fd) for fd in descriptors]
             case _:
@@ -54,7 +54,7 @@ class FakeZygote:
         """Obey the oldest order; return the pid of the worker. `is_ours`: the kernel gives it to the supervisor."""
         self.takes_orders()
         order = self.orders.pop(0)
-        os.close(order.evidence)
+        os.close(order.dump_fd)
         pid = self._kernel.bears(order.channel, is_ours=is_ours)
         if says_forked:
             with contextlib.suppress(ChannelClosed):  # it was called off
@@ -104,7 +104,7 @@ class FakeZygote:
 
     def _close(self, order: Order) -> None:
         order.channel.close()
-        os.close(order.evidence)
+        os.close(order.dump_fd)
 
 
 class Zygotes:

@@ -22,7 +22,7 @@ class NoProgram:
     def body(self, seat: Seat) -> int:
         raise AssertionError
 
-    def warm(self, *, audit: bool, evidence: int) -> None:
+    def warm(self, *, audit: bool, dump_fd: int) -> None:
         raise AssertionError
 
 

@@ -161,8 +161,8 @@ WAYS: dict[str, Callable[[], None]] = {
 if __name__ == "__main__":
     fd, way = int(sys.argv[1]), sys.argv[2]
     if way != "unprepared":
-        stall.leave_word(fd)
-        crash.leave_evidence(2)
+        stall.dump_on_request(fd)
+        crash.dump_on_crash(2)
     if way.startswith("import "):
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - the tests' own folder
         __import__(way.removeprefix("import "))

@@ -154,7 +154,7 @@ class Bare:
     def __init__(self, body: Callable[[Seat], int]) -> None:
         self.body = body
 
-    def warm(self, *, audit: bool, evidence: int) -> None:
+    def warm(self, *, audit: bool, dump_fd: int) -> None:
         """Do nothing."""
 
 

@@ -90,11 +90,11 @@ class ZygoteParent:
         match order:
             case {"spawn": slot}:
                 ours, theirs = Channel.pair()
-                evidence = os.memfd_create("evidence")
+                dump_fd = os.memfd_create("dump_fd")
                 spawn = Spawn(slot, order.get("generation", 1), next(self.places))
-                assert self.channels["zygote"].hand_over_nowait(spawn, [theirs.fileno(), evidence])
+                assert self.channels["zygote"].hand_over_nowait(spawn, [theirs.fileno(), dump_fd])
                 theirs.close()
-                os.close(evidence)
+                os.close(dump_fd)
                 self.channels[slot] = ours
             case {"learn": slot}:
                 self.listeners.grow(slot + 1)

@@ -1,4 +1,4 @@
-"""The evidence of a crash: the stacks of all threads on stderr when a worker dies in C code.
+"""The stack dump of a crash: the stacks of all threads on stderr when a worker dies in C code.
 
 `faulthandler.enable()` also gives the main thread a small alternate signal stack, and since Python 3.10 (bpo-43390)
 *every* signal handler of Python runs on that. A few signals at once, each with a frame that holds the registers of
@@ -24,7 +24,7 @@ class _Stack(ctypes.Structure):
 _memory: list[mmap.mmap] = []  # the stack in use; never freed, as the kernel keeps its address
 
 
-def leave_evidence(fd: int) -> None:
+def dump_on_crash(fd: int) -> None:
     """Have a crash write its stacks to `fd`, and make any number of signals safe; once, in the main thread."""
     faulthandler.enable(fd)
     with contextlib.suppress(AttributeError, OSError, ValueError):

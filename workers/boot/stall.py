@@ -10,7 +10,7 @@ See `hybrid.workers.contract.signals` for the two signals. What they do to the c
 
 A process that the application forks keeps both handlers: it would be ended by the default of such a signal, and an
 ignored one would be inherited by programs that it executes (execve(2)). Nobody asks it; if somebody does, its stack
-goes to the worker's evidence, of which the supervisor takes a bounded part.
+goes to the worker's dump file, of which the supervisor takes a bounded part.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import sys
 import types
 from collections.abc import Iterator
 
-from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
+from hybrid.workers.contract.signals import DUMP_STACK, MAX_DUMP, TELL_STACKS
 
 _MOST_FRAMES = 100  # of one thread, and threads: as faulthandler has it
 _MOST_THREADS = 100
 _fd = -1  # where to; a number and not a file object, for a handler must not find it locked
 
 
-def leave_word(fd: int) -> None:
+def dump_on_request(fd: int) -> None:
     """Have this process write its stacks to `fd` when asked; from the main thread, first thing in a process's life.
 
     May be called again, as by a worker whose zygote has called it: the newest `fd` counts. Neither blocks nor writes.
@@ -48,9 +48,9 @@ def _tell(number: int, frame: types.FrameType | None) -> None:
         text = ""
         for line in _stacks(frame):
             text += line
-            if len(text) > MOST_EVIDENCE:
+            if len(text) > MAX_DUMP:
                 break
-        os.write(_fd, text[:MOST_EVIDENCE].encode())
+        os.write(_fd, text[:MAX_DUMP].encode())
     except Exception:  # noqa: BLE001 - no memory, no recursion left, no room: then there is no answer
         pass
 

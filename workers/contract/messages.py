@@ -150,7 +150,7 @@ class Learn:
 
 @record(frozen=True, slots=True)
 class Spawn:
-    """To a zygote: fork the worker of a slot; its end of the channel and its evidence file travel beside this."""
+    """To a zygote: fork the worker of a slot; its end of the channel and its dump file travel beside this."""
 
     slot: int
     generation: int

@@ -120,7 +120,7 @@ class Seat:
     """Seconds between the request to drain (SIGTERM) and the supervisor's SIGKILL."""
     record: Record = dataclasses.field(default_factory=_own_record)
     """Its record in shared memory; by default one that is never read."""
-    evidence: int = 2
+    dump_fd: int = 2
     """Descriptor that the stacks of a stalled loop are written to; standard error by default."""
 
     grace: Grace = dataclasses.field(default_factory=Grace)

@@ -19,5 +19,5 @@ TELL_STACKS = int(signal.SIGRTMIN) + 11
 """To be answered in Python: the stacks of all threads. Never harmful; not answered while C code keeps the thread."""
 DUMP_STACK = int(signal.SIGRTMIN) + 12
 """To be answered by faulthandler: the stack of the thread that gets it. For workers that do not answer the first."""
-MOST_EVIDENCE = 64 * 1024
+MAX_DUMP = 64 * 1024
 """Bytes that one answer may have."""

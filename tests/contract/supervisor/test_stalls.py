@@ -17,33 +17,33 @@ from support import stalling
 from support.process import DEADLINE
 from support.service import eventually, is_stopped
 
-from hybrid.supervisor.watch.evidence import Evidence, Finding, Inquiry, condition_of
-from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
+from hybrid.supervisor.watch.dump_file import DumpFile, DumpResult, StackDump, condition_of
+from hybrid.workers.contract.signals import DUMP_STACK, MAX_DUMP, TELL_STACKS
 
 PROGRAM = Path(stalling.__file__)
 
 
 class Stalled:
-    """A process that stalls, and the evidence it shares."""
+    """A process that stalls, and the dump_file it shares."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], evidence: Evidence) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], dump_file: DumpFile) -> None:
         self.popen = popen
-        self.evidence = evidence
+        self.dump_file = dump_file
         self.sent: list[int] = []
 
     def send(self, pid: int, number: int) -> None:
         self.sent.append(number)
         os.kill(pid, number)
 
-    def ask(self) -> Finding:
-        """Hold an inquiry, looking as often as a supervisor does."""
-        inquiry = Inquiry(self.evidence, self.popen.pid, self.send)
+    def ask(self) -> DumpResult:
+        """Hold an dump, looking as often as a supervisor does."""
+        dump = StackDump(self.dump_file, self.popen.pid, self.send)
         until = time.monotonic() + DEADLINE
-        while (finding := inquiry.advance(time.monotonic())) is None:
+        while (result := dump.advance(time.monotonic())) is None:
             assert time.monotonic() < until
             select.select([], [], [], 0.005)
-        assert inquiry.due is None
-        return finding
+        assert dump.due is None
+        return result
 
     def function(self) -> str:
         """Where it stands; asks until there is an answer, which may be late on a busy machine."""
@@ -64,13 +64,13 @@ class Stalled:
 @contextmanager
 def stalled(way: str, tmp_path: Path, *, prepared: bool = True, listening: bool = True) -> Iterator[Stalled]:
     """Start the program, wait until it stalls if it is `prepared` to tell so, and end it afterwards."""
-    evidence = Evidence()
-    command = [sys.executable, "-P", str(PROGRAM), str(evidence.fileno()), way]
+    dump_file = DumpFile()
+    command = [sys.executable, "-P", str(PROGRAM), str(dump_file.fileno()), way]
     popen = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=[evidence.fileno()], cwd=tmp_path
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=[dump_file.fileno()], cwd=tmp_path
     )
     try:
-        stands = Stalled(popen, evidence)
+        stands = Stalled(popen, dump_file)
         if prepared:
             assert stands.said(1) == ">"
             if listening:
@@ -80,18 +80,18 @@ def stalled(way: str, tmp_path: Path, *, prepared: bool = True, listening: bool 
     finally:
         popen.kill()
         popen.communicate()
-        evidence.close()
+        dump_file.close()
 
 
 @pytest.mark.parametrize("way", ["spin", "sleep", "receive", "lock", "hold", "count", "match"])
 def test_the_function_that_stalls_is_named(way: str, tmp_path: Path) -> None:
     with stalled(way, tmp_path) as stands:
-        finding = stands.ask()
+        result = stands.ask()
         assert stands.popen.poll() is None
-    assert finding.missing == ""
-    assert finding.stack.frames[0].function == way
-    assert finding.stack.frames[0].file.endswith("support/stalling.py")
-    assert f"stalling.py:{finding.stack.frames[0].line} in {way}\n" in finding.describe(1.2)
+    assert result.missing == ""
+    assert result.stack.frames[0].function == way
+    assert result.stack.frames[0].file.endswith("support/stalling.py")
+    assert f"stalling.py:{result.stack.frames[0].line} in {way}\n" in result.describe(1.2)
 
 
 @pytest.mark.parametrize("way", ["hold", "count", "lock", "receive"])
@@ -153,8 +153,8 @@ def test_a_process_that_is_stopped_is_said_to_be_so_and_goes_on_unharmed(tmp_pat
     with stalled("spin", tmp_path) as stands:
         os.kill(stands.popen.pid, signal.SIGSTOP)
         eventually(lambda: is_stopped(stands.popen.pid), "it is stopped")
-        finding = stands.ask()
-        assert finding.describe(1.0) == "worker stalled for 1.0 s: no stack: the process is stopped (SIGSTOP)"
+        result = stands.ask()
+        assert result.describe(1.0) == "worker stalled for 1.0 s: no stack: the process is stopped (SIGSTOP)"
         assert stands.sent == [TELL_STACKS]
         os.kill(stands.popen.pid, signal.SIGCONT)
         assert stands.ask().stack.frames[0].function == "spin"
@@ -193,9 +193,9 @@ def test_a_process_that_has_ended_is_not_asked(tmp_path: Path) -> None:
 
 def test_a_worker_that_sends_bad_messages_is_bounded_and_does_no_harm(tmp_path: Path) -> None:
     with stalled("send_bad_messages", tmp_path, listening=False) as stands:
-        text = eventually(lambda: stands.evidence.take(), "something was written")
-        assert len(text) <= MOST_EVIDENCE * 4
-        assert os.fstat(stands.evidence.fileno()).st_size == MOST_EVIDENCE
+        text = eventually(lambda: stands.dump_file.take(), "something was written")
+        assert len(text) <= MAX_DUMP * 4
+        assert os.fstat(stands.dump_file.fileno()).st_size == MAX_DUMP
         eventually(lambda: stands.ask().stack.frames[:1], "it tells where it stands")
 
 

@@ -65,7 +65,7 @@ def ward() -> Iterator[Ward]:
         yield made
         for handle in made.children.all_handles():
             handle.channel.close()
-            handle.evidence.close()
+            handle.dump_file.close()
     kernel.close()
 
 
@@ -86,7 +86,7 @@ def test_a_zygote_is_told_the_slot_the_generation_and_the_place(ward: Ward) -> N
     handle = ward.children.pending_fork(1)
     assert handle is not None
     assert zygote.orders[0].spawn == Spawn(1, 3, handle.record.place)
-    assert os.fstat(zygote.orders[0].evidence).st_ino == os.fstat(handle.evidence.fileno()).st_ino
+    assert os.fstat(zygote.orders[0].dump_fd).st_ino == os.fstat(handle.dump_file.fileno()).st_ino
     zygote.drops_orders()
 
 
@@ -138,7 +138,7 @@ def test_a_fork_that_fails_leaves_nothing(ward: Ward, slot: int) -> None:
 
 @pytest.mark.parametrize("spare", [0, 1, 2])
 def test_without_descriptors_for_an_order_nothing_is_left(ward: Ward, spare: int) -> None:
-    """The evidence takes one, the channel two."""
+    """The dump file takes one, the channel two."""
     zygote = ward.zygote()
     before = open_descriptors()
     with scarce_descriptors(spare):
@@ -189,16 +189,16 @@ class _Look:
                 links[int(entry.name)] = str(entry.readlink())
             except OSError:  # that of this listing
                 continue
-        own = {"channel": links[seat.channel.fileno()], "evidence": links[seat.evidence]}
+        own = {"channel": links[seat.channel.fileno()], "dump": links[seat.dump_fd]}
         os.write(self._out, json.dumps({"all": sorted(links.values()), **own}).encode())
         return 0
 
-    def warm(self, *, audit: bool, evidence: int) -> None:
+    def warm(self, *, audit: bool, dump_fd: int) -> None:
         raise AssertionError
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_worker_has_its_own_line_and_evidence_and_nobody_elses() -> None:
+def test_a_worker_has_only_its_own_channel_and_dump_file() -> None:
     kernel, news = LinuxKernel(), os.pipe()
     children = Children(4)
     with open_listeners(settings()) as listeners:
@@ -209,8 +209,8 @@ def test_a_worker_has_its_own_line_and_evidence_and_nobody_elses() -> None:
             assert isinstance(answer, ev.Spawned)
             seen.append(json.loads(os.read(news[0], 65536)))
         ours = [str((_FDS / str(handle.channel.fileno())).readlink()) for _, handle in children]
-        memories = [name for name in seen[1]["all"] if "hybrid-evidence" in name]
-        assert memories == [seen[1]["evidence"]]
+        memories = [name for name in seen[1]["all"] if "hybrid-dump" in name]
+        assert memories == [seen[1]["dump"]]
         assert seen[1]["channel"] in seen[1]["all"]
         assert not set(ours) & set(seen[1]["all"])
         while children.pids:

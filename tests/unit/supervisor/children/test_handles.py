@@ -12,7 +12,7 @@ from support.leaks import Census
 
 from hybrid.supervisor.children.handles import STICKS, STICKS_AFTER_STALL, ChildHandle, Children
 from hybrid.supervisor.core.table import ZYGOTE
-from hybrid.supervisor.watch.evidence import Evidence
+from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.messages import Adopt, Learn, Message, Ping, Promote
 from hybrid.workers.contract.scoreboard import REQUESTS
@@ -32,7 +32,7 @@ class Company:
     def handle(self, key: int, slot: int, knows: int = 9) -> ChildHandle:
         record = self.children.take_place()
         ours, self.theirs[key] = Channel.pair()
-        return ChildHandle(slot, 1, ours, record, Evidence(), knows)
+        return ChildHandle(slot, 1, ours, record, DumpFile(), knows)
 
     def employ(self, pid: int, slot: int = 0, knows: int = 9) -> ChildHandle:
         """Enter a child."""
@@ -80,7 +80,7 @@ class Company:
     def close(self) -> None:
         for _, handle in self.children:
             handle.channel.close()
-            handle.evidence.close()
+            handle.dump_file.close()
         for slot in self.children.pending_slots():
             self.children.cancel(slot)
         for channel in self.theirs.values():

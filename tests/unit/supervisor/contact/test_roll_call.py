@@ -8,7 +8,7 @@ import pytest
 
 from hybrid.supervisor.children.handles import ChildHandle, Children
 from hybrid.supervisor.contact.roll_call import PATIENCE, RollCall
-from hybrid.supervisor.watch.evidence import Evidence
+from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.messages import Ping
 from hybrid.workers.contract.scoreboard import ANSWERED, ASKED
@@ -24,7 +24,7 @@ class Workers:
         self.channels: dict[int, Channel] = {}
         for pid in (1, 2):
             ours, self.channels[pid] = Channel.pair()
-            self.children.add(pid, ChildHandle(pid - 1, 1, ours, self.children.take_place(), Evidence(), 1))
+            self.children.add(pid, ChildHandle(pid - 1, 1, ours, self.children.take_place(), DumpFile(), 1))
 
     def answers(self, *pids: int) -> None:
         for pid in pids:

@@ -29,7 +29,7 @@ News = tuple[Stalled | Recovered, ...]
 
 
 class Watch:
-    """A stall detector, and workers 1 to `workers` that do as they are told. Their loops wait unless they are `busy`."""
+    """A stall detector and workers 1 to `workers`, controlled by the test. Their loops wait unless they are `busy`."""
 
     def __init__(self, workers: int = 2, *, threshold: float = THRESHOLD, slowest: float = 1.0) -> None:
         self.board = Scoreboard(8)

@@ -1,8 +1,8 @@
-"""The evidence of a stall: memory that a worker writes its stacks to, and the asking.
+"""The dump file: memory that a worker writes its stacks to, and the request for one dump.
 
-Who asks: an `Inquiry`, one a stall, which never waits. It sends the first signal of `contract.signals` and looks into
-the memory whenever it is called; if nothing comes, and the worker can run at all, it sends the second. A worker that
-has no handler for these signals yet would be ended by them, so /proc is asked first.
+A `StackDump` is the request for one dump, and never waits. It sends the first signal of `contract.signals` and reads the
+memory each time it is called. If nothing arrives although the worker can run, it sends the second signal. These signals
+kill a worker that has no handler for them yet, so /proc is read first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hybrid.supervisor.watch.stacks import Stack, describe, innermost
 from hybrid.workers.contract.records import record
-from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
+from hybrid.workers.contract.signals import DUMP_STACK, MAX_DUMP, TELL_STACKS
 
 PATIENCE = 0.2
 """Seconds until a worker that has not answered is taken to be unable to: it may wait for the interpreter, which 40 busy
@@ -26,7 +26,7 @@ _LOOK = 0.02  # seconds between looks; for so long, too, no line is added to a d
 _SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
-class Evidence:
+class DumpFile:
     """Memory of a fixed size, shared with one worker by its descriptor, the place to write at included.
 
     The worker gets it by the fork or over a socket (SCM_RIGHTS), not by opening it anew. Whatever it writes cannot make
@@ -36,9 +36,9 @@ class Evidence:
     def __init__(self) -> None:
         """Raises `OSError` (EMFILE, ENFILE, ENOMEM)."""
         self._taken = 0  # bytes from the beginning that were returned already
-        self._fd = os.memfd_create("hybrid-evidence", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._fd = os.memfd_create("hybrid-dump", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.ftruncate(self._fd, MOST_EVIDENCE)
+            os.ftruncate(self._fd, MAX_DUMP)
             fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
         except OSError:
             self.close()
@@ -49,7 +49,7 @@ class Evidence:
         return self._fd
 
     def take(self) -> str:
-        """Return what was written since it was last taken, at most `MOST_EVIDENCE` bytes; "" once closed.
+        """Return what was written since it was last taken, at most `MAX_DUMP` bytes; "" once closed.
 
         When nothing was, all of the room is free again.
         """
@@ -57,7 +57,7 @@ class Evidence:
             return ""
         written = os.lseek(self._fd, 0, os.SEEK_CUR)
         begin = self._taken if self._taken <= written else 0
-        data = os.pread(self._fd, min(written - begin, MOST_EVIDENCE), begin)
+        data = os.pread(self._fd, min(written - begin, MAX_DUMP), begin)
         self._taken = begin + len(data)
         if written and not data:  # it is quiet: only now, for what is written here between two calls would be lost
             os.lseek(self._fd, 0, os.SEEK_SET)
@@ -124,8 +124,8 @@ def condition_of(pid: int) -> Condition | None:
 
 
 @record(frozen=True, slots=True)
-class Finding:
-    """The result of an inquiry."""
+class DumpResult:
+    """The result of an dump."""
 
     stack: Stack
     missing: str = ""
@@ -136,12 +136,12 @@ class Finding:
         return describe(self.stack, seconds, self.missing, is_zygote=is_zygote, turns_again=turns_again)
 
 
-class Inquiry:
-    """Asks one stalled worker where it stands. Nothing here blocks; call `advance` until it returns a `Finding`."""
+class StackDump:
+    """Asks one stalled worker where it stands. Nothing here blocks; call `advance` until it returns a `DumpResult`."""
 
-    def __init__(self, evidence: Evidence, pid: int, send: Callable[[int, int], None]) -> None:
+    def __init__(self, dump_file: DumpFile, pid: int, send: Callable[[int, int], None]) -> None:
         """`send(pid, signal)` must take a process that is gone."""
-        self._evidence = evidence
+        self._dump_file = dump_file
         self._pid = pid
         self._send = send
         self._asked = 0  # the signal that was sent last
@@ -150,16 +150,16 @@ class Inquiry:
         self.due: float | None = 0.0
         """When to call `advance` next, at the latest; None once it is over."""
 
-    def advance(self, now: float) -> Finding | None:
+    def advance(self, now: float) -> DumpResult | None:
         """Ask, look, or give up; None as long as there is hope, for less than a second."""
         if self.due is None:
-            raise RuntimeError("this inquiry is over")
+            raise RuntimeError("this dump is over")
         self.due = now + _LOOK
         if not self._asked:
-            for _ in range(2):  # answers to an earlier inquiry that came too late; the second begins at the beginning
-                self._evidence.take()
+            for _ in range(2):  # answers to an earlier dump that came too late; the second begins at the beginning
+                self._dump_file.take()
             return self._ask(TELL_STACKS, now)
-        news = self._evidence.take()
+        news = self._dump_file.take()
         self._text += news
         if self._text and (self._asked == TELL_STACKS or not news):
             stack = innermost(self._text, OURS, _OUR_SIDE, _working_directory())
@@ -168,7 +168,7 @@ class Inquiry:
             return None
         return self._ask_again(now) if self._asked == TELL_STACKS else self._end("the worker does not answer")
 
-    def _ask(self, number: int, now: float) -> Finding | None:
+    def _ask(self, number: int, now: float) -> DumpResult | None:
         condition = condition_of(self._pid)
         if condition is None:
             return self._end("the process is not to be seen in /proc")
@@ -180,7 +180,7 @@ class Inquiry:
         self._send(self._pid, number)
         return None
 
-    def _ask_again(self, now: float) -> Finding | None:
+    def _ask_again(self, now: float) -> DumpResult | None:
         """Send the second signal, if the worker has been given the first: it must not come while Python code runs."""
         condition = condition_of(self._pid)
         if condition is not None and condition.hindrance:
@@ -192,9 +192,9 @@ class Inquiry:
             return self._end("the application blocks the signal")  # another thread would get it, and show its own stack
         return self._ask(DUMP_STACK, now)
 
-    def _end(self, missing: str, stack: Stack = Stack()) -> Finding:  # noqa: B008 - it is immutable
+    def _end(self, missing: str, stack: Stack = Stack()) -> DumpResult:  # noqa: B008 - it is immutable
         self.due = None
-        return Finding(stack, missing)
+        return DumpResult(stack, missing)
 
 
 def _working_directory() -> str:
