@@ -22,7 +22,7 @@ from hybrid.config.travel import home_of, parcel
 from hybrid.supervisor.core.policy import Intensity
 from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, parse_bind, with_families
 from hybrid.supervisor.settings import Settings
-from hybrid.workers.boot.application import Application, Wear
+from hybrid.workers.boot.application import Application, RecycleLimits
 from hybrid.workers.contract import log
 from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.seat import ListenerKind, Seat
@@ -158,10 +158,10 @@ def _application(service: Service, remarks: list[str]) -> Application:
         call_factory=service.factory,
         max_connections=service.max_connections,
         http=_http(service, remarks),
-        wear=Wear(
+        recycle=RecycleLimits(
             refork_after=0 if service.preload == "off" else service.refork_after,
             jitter=float(service.recycle_jitter),
-            **_of_the_same_name(service, Wear, without={"refork_after"}),
+            **_of_the_same_name(service, RecycleLimits, without={"refork_after"}),
         ),
     )
 

@@ -68,7 +68,7 @@ def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> 
         return int(error.code)
     if seat.slot == 0:  # the others have the same to say
         _warn(application, loaded.kind)
-    if not application.wear.refork_after:
+    if not application.recycle.refork_after:
         return _serve(seat, application, loaded)
     from hybrid.workers import refork  # imports `preload`, which imports this
 

@@ -70,7 +70,7 @@ def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:
             yield "hybrid.workers.http.access"
         if application.http.forwarded_allow_ips:
             yield "hybrid.workers.http.forwarded"
-    if application.wear.refork_after:
+    if application.recycle.refork_after:
         yield "hybrid.workers.refork"
 
 

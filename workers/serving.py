@@ -13,7 +13,7 @@ from typing import Any
 from hybrid.workers.accepting.acceptor import Acceptor
 from hybrid.workers.accepting.adoption import close_all
 from hybrid.workers.accepting.listening import Listening
-from hybrid.workers.accepting.wear import Endurance
+from hybrid.workers.accepting.recycle import RecycleCheck
 from hybrid.workers.boot.application import Application
 from hybrid.workers.boot.dispositions import Dispositions, do_nothing
 from hybrid.workers.common import forks
@@ -34,9 +34,9 @@ from hybrid.workers.contract.messages import (
     Ping,
     Promote,
     Ready,
-    Seasoned,
+    RecycleDue,
+    ReforkReady,
     Stop,
-    Worn,
 )
 from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.scoreboard import Activity
@@ -77,7 +77,9 @@ class Worker:
         self._heartbeat.on_awake = self._awakes
         self._connections = Connections(self._heartbeat)
         self._listening = Listening(seat, self._open_server, self._lost_listener)
-        self._endurance = Endurance(application.wear, self._heartbeat, self._is_worn, seasoned=self._is_seasoned)
+        self._recycle_check = RecycleCheck(
+            application.recycle, self._heartbeat, self._is_recycle_due, refork_ready=self._is_refork_ready
+        )
         self._promotion: Promotion | None = None  # what this process is to be once it has drained
         self._misunderstood = False  # an order was, and it was logged
         self._stop_order: Stop | None = None  # the whole service stops
@@ -130,7 +132,7 @@ class Worker:
         gc.collect()
         gc.freeze()  # what is loaded lives as long as the worker: collections need not look at it again
         self._listening.start()
-        self._endurance.begin()
+        self._recycle_check.begin()
         self._heartbeat.tells(Activity.READY)
         self._tell(Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme, takes_orders=True))
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
@@ -247,7 +249,7 @@ class Worker:
             case Ping():
                 self._dispositions.restore()
                 self._heartbeat.answers()
-                self._endurance.look()
+                self._recycle_check.look()
                 self._listening.look()
             case Adopt():
                 self._listening.adoption.adopt(order.slots)
@@ -265,19 +267,19 @@ class Worker:
     def _awakes(self) -> None:
         self._tell(Awake())
 
-    def _is_worn(self, why: str) -> None:
-        self._loop.call_soon(self._tell_worn, why)  # not here: a request is being parsed
+    def _is_recycle_due(self, why: str) -> None:
+        self._loop.call_soon(self._tell_recycle_due, why)  # not here: a request is being parsed
 
-    def _tell_worn(self, why: str) -> None:
+    def _tell_recycle_due(self, why: str) -> None:
         if not self._draining.is_set():
-            self._tell(Worn(why))
+            self._tell(RecycleDue(why))
 
-    def _is_seasoned(self) -> None:
-        self._loop.call_soon(self._tell_seasoned)
+    def _is_refork_ready(self) -> None:
+        self._loop.call_soon(self._tell_refork_ready)
 
-    def _tell_seasoned(self) -> None:
+    def _tell_refork_ready(self) -> None:
         if not self._draining.is_set():
-            self._tell(Seasoned())
+            self._tell(ReforkReady())
 
     def _become_zygote(self, generation: int) -> None:
         """Drain. What the supervisor says from now on is left in the channel: it is for the zygote."""

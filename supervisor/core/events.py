@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, Seasoned, Unfit, Warm, Worn
+from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, RecycleDue, ReforkReady, Unfit, Warm
 from hybrid.workers.contract.records import record
 
 
@@ -52,7 +52,7 @@ class ForkFailed:
     reason: str
 
 
-ChildMessage = Ready | Draining | Broken | BootFailed | Worn | Seasoned | Warm | Unfit
+ChildMessage = Ready | Draining | Broken | BootFailed | RecycleDue | ReforkReady | Warm | Unfit
 """The messages of children that the machine takes in. What else they say is between them and the shell."""
 
 

@@ -103,12 +103,12 @@ class Lives:
         else:
             self._generations.on_failed(child, reason)
 
-    def on_worn(self, pid: int, why: str) -> None:
+    def on_recycle_due(self, pid: int, why: str) -> None:
         """A worker has reached one of its limits."""
         core = self._core
         child = core.table.child(pid)
-        if child is not None and child.state is State.READY and child.worn is None:
-            core.table.wear(pid, why)
+        if child is not None and child.state is State.READY and child.recycle_reason is None:
+            core.table.set_recycle_reason(pid, why)
             core.say_of(child, Level.INFO, f"worker {why}: starting its successor")
 
     def on_exited(self, child: Child, how: ev.How, now: float) -> None:

@@ -30,7 +30,7 @@ from hybrid.supervisor.core.status import WorkerStatus
 from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork
 from hybrid.supervisor.core.upgrades import Upgrades
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, Seasoned, Unfit, Warm, Worn
+from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, RecycleDue, ReforkReady, Unfit, Warm
 
 __all__ = ["MAX_WORKERS", "Machine", "Phase"]
 
@@ -243,10 +243,10 @@ class Machine:
                 self._lives.on_broken(pid, why, now)
             case BootFailed(code, reason):
                 self._on_failed(pid, exit_of(code), reason)
-            case Worn(why):
-                self._lives.on_worn(pid, why)
-            case Seasoned():
-                self._promotion.on_seasoned(pid)
+            case RecycleDue(why):
+                self._lives.on_recycle_due(pid, why)
+            case ReforkReady():
+                self._promotion.on_refork_ready(pid)
             case Warm():  # a zygote, or a worker that has become one
                 if not self._promotion.on_warm(pid, now):
                     self._generations.on_warm(pid, now)

@@ -1,6 +1,6 @@
 """Promotion: a warm worker becomes the next zygote, so that what requests have warmed up is shared by all.
 
-    it is seasoned -> a successor starts in its slot -> it drains, and ends its threads and its loop
+    it is refork ready -> a successor starts in its slot -> it drains, and ends its threads and its loop
                    -> it can fork: it is the zygote of a generation that is tried out (see `generations`)
 
 One is tried in each generation, and not while generations change. Whatever fails, and any reload or stop that comes
@@ -17,7 +17,7 @@ from hybrid.supervisor.core.generations import Generations
 from hybrid.supervisor.core.states import State
 from hybrid.supervisor.core.table import Child
 
-_WHY = "is to become the zygote"  # what a candidate is worn by
+_WHY = "is to become the zygote"  # the recycle reason of a candidate
 
 
 class Promotion:
@@ -33,11 +33,11 @@ class Promotion:
 
     # --- what happens
 
-    def on_seasoned(self, pid: int) -> None:
+    def on_refork_ready(self, pid: int) -> None:
         """A worker has served enough to be worth sharing."""
         child = self._core.table.child(pid)
         if self._core.policy.reforks and child is not None and child.state is State.READY and not child.is_zygote:
-            self._core.table.season(pid)
+            self._core.table.set_refork_ready(pid)
 
     def on_warm(self, pid: int, now: float) -> bool:
         """A child can fork; False if it is none that was told to become a zygote."""
@@ -87,12 +87,14 @@ class Promotion:
             self._watch(*self._heir)
         elif self._candidate is None and self._may_begin():
             found = [
-                child for child in table.serving() if child.is_seasoned and child.worn is None and child.is_healthy
+                child
+                for child in table.serving()
+                if child.is_refork_ready and child.recycle_reason is None and child.is_healthy
             ]
             child = next(filter(self._is_eligible, found), None)
             if child is not None:
                 self._candidate = child.pid
-                table.wear(child.pid, _WHY)
+                table.set_recycle_reason(child.pid, _WHY)
                 core.say_of(child, Level.INFO, "worker is warm: starting its successor, then it becomes the zygote")
 
     def _watch(self, pid: int, generation: int) -> None:

@@ -4,7 +4,7 @@ A plan is derived from the table each time and never stored: whatever happens ha
 facts.
 
     a vacant slot that is wanted                              start a worker there
-    a worker that is of an old generation or worn             start its successor in the same slot, a few at a time
+    a worker of an old generation or due for recycling        start its successor in the same slot, a few at a time
     a worker whose successor is ready, or in a slot that is
     not wanted, or that tries out what was given up           retire it
 
@@ -81,12 +81,12 @@ def _superfluous(table: Table, slot: int, children: tuple[Child, ...]) -> list[C
 
 def _rank(table: Table, child: Child) -> tuple[bool, bool, float, int]:
     """Of two workers that serve one slot, the one of the higher rank stays."""
-    return child.generation >= table.generation, child.worn is None, child.forked_at, child.pid
+    return child.generation >= table.generation, child.recycle_reason is None, child.forked_at, child.pid
 
 
 def is_outdated(table: Table, child: Child) -> bool:
     """Whether a worker is to be replaced."""
-    return child.generation < table.generation or child.worn is not None
+    return child.generation < table.generation or child.recycle_reason is not None
 
 
 def outdated(table: Table) -> list[Child]:

@@ -32,9 +32,9 @@ class Child:
     """When it said that it serves, seconds."""
     failure: str | None = None
     """Why it cannot start, as it said."""
-    worn: str | None = None
+    recycle_reason: str | None = None
     """Which of its limits it has reached, as it said; or why else it is to be replaced."""
-    is_seasoned: bool = False
+    is_refork_ready: bool = False
     """Whether it has served so much that it may become the next zygote."""
     stalled_since: float | None = None
     """Since when its loop does not turn, seconds; None: it turns."""
@@ -161,13 +161,13 @@ class Table:
         """Note why a child says that it cannot start."""
         self._put(dataclasses.replace(self._children[pid], failure=reason))
 
-    def wear(self, pid: int, why: str) -> None:
+    def set_recycle_reason(self, pid: int, why: str) -> None:
         """Note that a child has reached one of its limits."""
-        self._put(dataclasses.replace(self._children[pid], worn=why))
+        self._put(dataclasses.replace(self._children[pid], recycle_reason=why))
 
-    def season(self, pid: int) -> None:
+    def set_refork_ready(self, pid: int) -> None:
         """Note that a child may become a zygote."""
-        self._put(dataclasses.replace(self._children[pid], is_seasoned=True))
+        self._put(dataclasses.replace(self._children[pid], is_refork_ready=True))
 
     def stall(self, pid: int, since: float | None, *, avoid: bool = False) -> None:
         """Note since when the loop of a child does not turn (None: it does), and whether connections avoid it then."""

@@ -1,8 +1,8 @@
 """The dump file: memory that a worker writes its stacks to, and the request for one dump.
 
-A `StackDump` is the request for one dump, and never waits. It sends the first signal of `contract.signals` and reads the
-memory each time it is called. If nothing arrives although the worker can run, it sends the second signal. These signals
-kill a worker that has no handler for them yet, so /proc is read first.
+A `StackDump` is the request for one dump, and never waits. It sends the first signal of `contract.signals` and reads
+the memory each time it is called. If nothing arrives although the worker can run, it sends the second signal. These
+signals kill a worker that has no handler for them yet, so /proc is read first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a worker tells by its record and its channel, on every loop: busy or not, counts, adoption, wear."""
+"""What a worker tells by its record and its channel, on every loop: busy or not, counts, adoption, recycle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.loops import LOOPS
 from support.service import descriptors, eventually, wake_ups
 
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import Adopt, Awake, Draining, Forked, Learn, Ping, Ready, Spawn, Worn
+from hybrid.workers.contract.messages import Adopt, Awake, Draining, Forked, Learn, Ping, Ready, RecycleDue, Spawn
 from hybrid.workers.contract.scoreboard import (
     ANSWERED,
     ASKED,
@@ -279,14 +279,14 @@ def test_it_tells_once_of_a_connection_while_nobody_watches(loop: str, start: St
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
-    ("wear", "why"),
+    ("recycle", "why"),
     [
         ({"max_requests": 3, "jitter": 0}, "served 3 requests"),
         ({"max_lifetime": 0.001}, "lived for "),
     ],
 )
-def test_it_says_once_that_it_is_worn_and_serves_on(loop: str, wear: dict[str, Any], why: str, start: Start) -> None:
-    worker = watched(start(loop, "asgi", interface="asgi", wear=wear))
+def test_it_reports_once_that_it_is_due(loop: str, recycle: dict[str, Any], why: str, start: Start) -> None:
+    worker = watched(start(loop, "asgi", interface="asgi", recycle=recycle))
     with start.connect() as client:
         for _ in range(2):
             assert answer(client, REQUEST % b"/x", b"/x")
@@ -294,7 +294,7 @@ def test_it_says_once_that_it_is_worn_and_serves_on(loop: str, wear: dict[str, A
         assert answer(client, REQUEST % b"/x", b"/x")
         is_pinged(worker)
         said = worker.says()
-        assert isinstance(said, Worn)
+        assert isinstance(said, RecycleDue)
         assert why in said.why
         for _ in range(3):
             assert answer(client, REQUEST % b"/x", b"/x")
@@ -302,8 +302,8 @@ def test_it_says_once_that_it_is_worn_and_serves_on(loop: str, wear: dict[str, A
         assert is_silent(worker)
 
 
-def test_a_worker_that_drains_does_not_say_that_it_is_worn(start: Start) -> None:
-    worker = watched(start("epoll", "asgi", interface="asgi", wear={"max_requests": 2, "jitter": 0}))
+def test_a_draining_worker_does_not_report_that_it_is_due(start: Start) -> None:
+    worker = watched(start("epoll", "asgi", interface="asgi", recycle={"max_requests": 2, "jitter": 0}))
     with start.connect() as client:
         assert answer(client, REQUEST % b"/x", b"/x")
         os.kill(worker.process.pid, signal.SIGTERM)

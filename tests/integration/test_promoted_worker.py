@@ -14,10 +14,10 @@ from support.loops import LOOPS
 from support.worker_process import PROMOTED
 
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import Adopt, Draining, Ping, Promote, Ready, Seasoned, Unfit
+from hybrid.workers.contract.messages import Adopt, Draining, Ping, Promote, Ready, ReforkReady, Unfit
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
-WEAR = {"refork_after": 3}
+RECYCLE = {"refork_after": 3}
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def loop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def ready(start: Start, loop: str, target: str = "asgi", wear: dict[str, Any] | None = None) -> LoneWorker:
-    worker = start(loop, target, wear=WEAR if wear is None else wear)
+def ready(start: Start, loop: str, target: str = "asgi", recycle: dict[str, Any] | None = None) -> LoneWorker:
+    worker = start(loop, target, recycle=RECYCLE if recycle is None else recycle)
     worker.record.watched = True  # else it would say that it is awake
     assert isinstance(worker.says(), Ready)
     return worker
@@ -50,7 +50,7 @@ def test_it_offers_itself_once_and_drains_to_be_promoted(loop: str, target: str,
     with start.connect() as client:
         for _ in range(5):
             ask(client)
-        assert worker.says() == Seasoned()
+        assert worker.says() == ReforkReady()
         worker.is_told(Promote(7))
         assert worker.says() == Draining()
     code, log = worker.ends()
@@ -108,7 +108,7 @@ def test_who_drains_already_is_not_promoted(loop: str, start: Start) -> None:
 
 
 def test_a_worker_that_drains_does_not_offer_itself(start: Start) -> None:
-    worker = ready(start, "epoll", wear={"refork_after": 2})
+    worker = ready(start, "epoll", recycle={"refork_after": 2})
     with start.connect() as client:
         ask(client)
         os.kill(worker.process.pid, signal.SIGTERM)

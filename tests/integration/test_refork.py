@@ -238,7 +238,7 @@ def test_where_the_import_leaves_a_thread_it_has_no_effect_and_says_so(tmp_path:
 
 
 @pytest.mark.parametrize("connections", CLOSING)
-def test_reloads_renewals_and_reforks_at_a_time_lose_no_request(connections: str, tmp_path: Path) -> None:
+def test_simultaneous_reloads_recycling_and_reforks_lose_no_request(connections: str, tmp_path: Path) -> None:
     arguments = ("--workers", "2", "--refork-after", "50", "--max-requests", "75", "--recycle-jitter", "0.5")
     with serving("warming:asgi", *arguments, cwd=tmp_path) as process:
         with Storm(process.address, clients=8, close=CLOSING[connections]) as storm:

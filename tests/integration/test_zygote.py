@@ -113,7 +113,7 @@ def test_a_callable_target_is_warmed(travels: bool, tmp_path: Path) -> None:
         assert ask(zygote.address, b"") == b"from a closure"
 
 
-def test_a_hub_that_the_import_has_started_is_renewed(tmp_path: Path) -> None:
+def test_a_hub_started_by_the_import_is_replaced(tmp_path: Path) -> None:
     app = "import gevent.monkey\ngevent.monkey.patch_all()\nimport time\ntime.sleep(0.001)\n" + PLAIN
     with zygote_process("app:handle", tmp_path, app=app, loop="gevent") as zygote:
         workers = {zygote.spawn(slot) for slot in range(2)}

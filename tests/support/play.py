@@ -142,10 +142,10 @@ def child(
     deadline: float | None = None,
     generation: int = 1,
     forked_at: float = 0.0,
-    worn: str | None = None,
+    recycle_reason: str | None = None,
 ) -> Child:
     """Return a child as a table keeps it."""
-    return Child(pid, slot, generation, state, forked_at=forked_at, deadline=deadline, worn=worn)
+    return Child(pid, slot, generation, state, forked_at=forked_at, deadline=deadline, recycle_reason=recycle_reason)
 
 
 def table_with(wanted: int, *children: Child) -> Table:

@@ -274,7 +274,7 @@ KINDS = (
         "a queue belongs to the supervisor's socket, and a successor is a worker as any other",
     ),
     Kind(
-        "a reload, an upgrade, scaling, renewal: under load",
+        "a reload, an upgrade, scaling, recycling: under load",
         (
             "faults/test_reload_under_load.py::test_reloads_under_load_lose_no_request[asgi+closed]",
             "faults/test_upgrade_under_load.py::test_an_upgrade_under_load_loses_no_request[kept]",
@@ -284,7 +284,7 @@ KINDS = (
             "faults/test_reload_of_broken_code.py",
             "faults/test_upgrade_under_load.py",
             "faults/test_scaling_under_load.py",
-            "faults/test_renewal_under_load.py",
+            "faults/test_recycling_under_load.py",
             "integration/test_compressed_hour.py",
         ),
         "these are plans of the supervisor, which knows no loop; all of them come down to Ready, drain and the queue",

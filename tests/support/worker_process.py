@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.workers import green, identity
-from hybrid.workers.boot.application import Application, Wear
+from hybrid.workers.boot.application import Application, RecycleLimits
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.scoreboard import LINE, RECORD, Record, Scoreboard
@@ -150,6 +150,6 @@ if __name__ == "__main__":
     channel, record = Channel(socket.socket(fileno=given["channel"])), record_in(given["board"])
     seat = Seat("web", 1, 3, os.getppid(), listeners, channel, given["grace"], record)
     log.configure("text", "info", seat.labels)
-    wear = Wear(**given["application"].pop("wear", {}))
-    outcome = main(seat, Application(**given["application"], wear=wear))
+    recycle = RecycleLimits(**given["application"].pop("recycle", {}))
+    outcome = main(seat, Application(**given["application"], recycle=recycle))
     os._exit(outcome if isinstance(outcome, int) else PROMOTED)

@@ -15,7 +15,7 @@ from hybrid.supervisor.core.machine import MAX_WORKERS, Machine, Phase
 from hybrid.supervisor.core.policy import Intensity, Policy
 from hybrid.supervisor.core.table import Table
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Seasoned, Unfit, Warm, Worn
+from hybrid.workers.contract.messages import BootFailed, Broken, Draining, RecycleDue, ReforkReady, Unfit, Warm
 from support.model_kernel import ModelKernel, Process
 from support.said import READY, said
 
@@ -57,7 +57,7 @@ policies = st.builds(
 
 
 class World(RuleBasedStateMachine):
-    """Forks are answered now, later or never; children speak, stall, wear, die or hang; people ask; time passes."""
+    """Forks are answered now, later or never; children send messages, stall, die or hang; people ask; time passes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,8 +128,8 @@ class World(RuleBasedStateMachine):
 
     @there_is("serving")
     @rule(data=st.data())
-    def worker_is_seasoned(self, data: st.DataObject) -> None:
-        self.feed(said(self.draw(data, "serving").pid, Seasoned()))
+    def worker_is_refork_ready(self, data: st.DataObject) -> None:
+        self.feed(said(self.draw(data, "serving").pid, ReforkReady()))
 
     @there_is("heir")
     @rule(data=st.data())
@@ -189,8 +189,8 @@ class World(RuleBasedStateMachine):
 
     @there_is("serving")
     @rule(data=st.data())
-    def worker_is_worn(self, data: st.DataObject) -> None:
-        self.feed(said(self.draw(data, "serving").pid, Worn("served 5 requests")))
+    def worker_is_due_for_recycling(self, data: st.DataObject) -> None:
+        self.feed(said(self.draw(data, "serving").pid, RecycleDue("served 5 requests")))
 
     @there_is("serving")
     @rule(data=st.data(), ago=st.floats(0, 6))
@@ -225,7 +225,11 @@ class World(RuleBasedStateMachine):
         """What a child says may cross what it is told, or be nonsense."""
         one = self.draw(data, "any")
         if not one.is_zygote and not one.serves:
-            nonsense = [ev.Stalled(one.pid, self.kernel.now), said(one.pid, Worn("old")), said(one.pid, Seasoned())]
+            nonsense = [
+                ev.Stalled(one.pid, self.kernel.now),
+                said(one.pid, RecycleDue("old")),
+                said(one.pid, ReforkReady()),
+            ]
             self.feed(data.draw(st.sampled_from(nonsense)))
         elif one.is_up or one.is_leaving:
             self.becomes_ready(one)
@@ -246,9 +250,9 @@ class World(RuleBasedStateMachine):
                 said(999, Draining()),
                 said(999, Broken("who?")),
                 said(999, BootFailed(3, "who?")),
-                said(999, Worn("who?")),
+                said(999, RecycleDue("who?")),
             ),
-            *(said(999, Seasoned()), said(999, Warm()), said(999, Unfit("who?")), ev.Exited(999, ev.How(code=0))),
+            *(said(999, ReforkReady()), said(999, Warm()), said(999, Unfit("who?")), ev.Exited(999, ev.How(code=0))),
             *(ev.Stalled(999, self.kernel.now), ev.Recovered(999)),
         ]
         self.feed(data.draw(st.sampled_from(strangers)))

@@ -11,8 +11,8 @@ from hybrid.workers.http.settings import HttpSettings
 
 
 @record(frozen=True, slots=True)
-class Wear:
-    """After how much a worker is to be replaced; 0 stands for no limit."""
+class RecycleLimits:
+    """The limits after which a worker is recycled; 0: no limit."""
 
     max_requests: int = 0
     """Requests; datagrams and connections where there are no requests."""
@@ -54,8 +54,8 @@ class Application:
     """How a WSGI or ASGI application is served."""
     max_connections: int = 0
     """Connections a worker serves at a time before it stops accepting; 0: as many as it has descriptors for."""
-    wear: Wear = dataclasses.field(default_factory=Wear)
-    """When a worker asks to be replaced."""
+    recycle: RecycleLimits = dataclasses.field(default_factory=RecycleLimits)
+    """When a worker is due for recycling."""
 
     @property
     def name(self) -> str:

@@ -67,7 +67,7 @@ class Awake:
 
 
 @record(frozen=True, slots=True)
-class Worn:
+class RecycleDue:
     """The worker has reached one of its limits: it serves on until its successor does."""
 
     why: str
@@ -75,7 +75,7 @@ class Worn:
 
 
 @record(frozen=True, slots=True)
-class Seasoned:
+class ReforkReady:
     """The worker has served so much that its memory is worth sharing: it may become the next zygote."""
 
 
@@ -158,14 +158,14 @@ class Spawn:
     """Of its record on the scoreboard."""
 
 
-News = Ready | Draining | Broken | BootFailed | Forked | Awake | Worn | Seasoned | Warm | Unfit | CannotSpawn
+News = Ready | Draining | Broken | BootFailed | Forked | Awake | RecycleDue | ReforkReady | Warm | Unfit | CannotSpawn
 """What a worker or a zygote tells the supervisor."""
 Order = Drain | Ping | Promote | Adopt | Stop | Learn | Spawn
 """What the supervisor tells a worker or a zygote."""
 Message = News | Order
 _CODEC: Codec[Message] = Codec(
     (
-        *(Ready, Draining, Broken, BootFailed, Forked, Awake, Worn, Seasoned, Warm, Unfit, CannotSpawn),
+        *(Ready, Draining, Broken, BootFailed, Forked, Awake, RecycleDue, ReforkReady, Warm, Unfit, CannotSpawn),
         *(Drain, Ping, Promote, Adopt, Stop, Learn, Spawn),
     ),
     _MAX_TEXT,

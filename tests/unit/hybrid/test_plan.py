@@ -141,7 +141,7 @@ def test_remarks_are_logged_where_the_process_becomes_the_supervisor(
 
 def test_both_sides_are_told_of_reforks() -> None:
     made = plan_of(refork_after=500)
-    assert (made.settings.policy.reforks, made.application.wear.refork_after, made.remarks) == (True, 500, ())
+    assert (made.settings.policy.reforks, made.application.recycle.refork_after, made.remarks) == (True, 500, ())
 
 
 def test_reforks_have_no_effect_without_a_zygote() -> None:

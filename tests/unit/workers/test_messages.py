@@ -22,9 +22,9 @@ from hybrid.workers.contract.messages import (
     MessageError,
     Ping,
     Ready,
+    RecycleDue,
     Spawn,
     Unfit,
-    Worn,
     decode,
     encode,
 )
@@ -58,7 +58,7 @@ def test_every_message_there_is_can_be_sent() -> None:
 @pytest.mark.parametrize("letter", ["x", "\n", "é", "\ud800", "\U0001f600", '"'])
 def test_long_texts_are_cut_so_that_a_message_always_fits(letter: str) -> None:
     long = letter * 100_000
-    for message in (Ready(long, long), BootFailed(3, long), Worn(long), Unfit(long), CannotSpawn(1, long)):
+    for message in (Ready(long, long), BootFailed(3, long), RecycleDue(long), Unfit(long), CannotSpawn(1, long)):
         datagram = encode(message)
         assert len(datagram) <= MAX_MESSAGE
         assert type(decode(datagram)) is type(message)

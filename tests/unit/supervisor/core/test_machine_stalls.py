@@ -14,7 +14,7 @@ from support.said import READY, said
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import Abort, Adopt, Drain, Dump, Fork, How, Kill, Level, Report, Steer
 from hybrid.supervisor.core.policy import ABORT_PATIENCE
-from hybrid.workers.contract.messages import Worn
+from hybrid.workers.contract.messages import RecycleDue
 
 IMPATIENT = dataclasses.replace(POLICY, stall_timeout=3.0)
 
@@ -186,7 +186,7 @@ def test_a_stalled_worker_is_not_looked_into_while_all_stop(stalled: Play) -> No
 
 
 def test_a_stalled_worker_that_is_replaced_gets_no_more_connections_of_its_own(stalled: Play) -> None:
-    stalled.step(said(1, Worn("served 500 requests")))
+    stalled.step(said(1, RecycleDue("served 500 requests")))
     assert deeds(stalled.step(said(3, READY))) == [steer(0, 1), Drain(1), Adopt(2, ())]
     assert stalled.step(ev.Recovered(1)) == []
     assert texts(stalled.step(ev.Exited(1, ENDED))) == ["worker retired"]

@@ -22,7 +22,7 @@ from hybrid.supervisor.core.machine import Machine, Phase
 from hybrid.supervisor.core.policy import ABORT_PATIENCE
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Unfit, Warm, Worn
+from hybrid.workers.contract.messages import BootFailed, RecycleDue, Unfit, Warm
 
 # --- the start
 
@@ -111,8 +111,8 @@ def test_new_slots_are_forked_by_the_zygote(warm: Play) -> None:
     assert Fork(2, 1, zygote=1) in warm.step(ev.ScaleAsked(3))
 
 
-def test_successors_of_worn_workers_are_forked_by_the_zygote(warm: Play) -> None:
-    assert Fork(0, 1, zygote=1) in warm.step(said(2, Worn("served 500 requests")))
+def test_successors_of_due_workers_are_forked_by_the_zygote(warm: Play) -> None:
+    assert Fork(0, 1, zygote=1) in warm.step(said(2, RecycleDue("served 500 requests")))
 
 
 def test_a_zygote_that_dies_is_replaced_and_nobody_else_is_concerned(warm: Play) -> None:

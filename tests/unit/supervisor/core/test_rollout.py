@@ -67,41 +67,43 @@ def test_nothing_is_started_of_a_generation_that_is_not_ready_to_be() -> None:
 # --- successors
 
 
-def test_a_worn_worker_gets_a_successor_in_its_own_slot_and_serves_on() -> None:
-    assert rollout.plan(table_with(2, child(1, 0), child(2, 1, worn="old")), 0.0) == Plan((Start(1, 1),), ())
+def test_a_due_worker_gets_a_successor_in_its_own_slot() -> None:
+    assert rollout.plan(table_with(2, child(1, 0), child(2, 1, recycle_reason="old")), 0.0) == Plan((Start(1, 1),), ())
 
 
 def test_a_successor_that_is_ready_retires_the_one_it_replaces() -> None:
-    table = table_with(1, child(1, 0, worn="old"), child(2, 0))
+    table = table_with(1, child(1, 0, recycle_reason="old"), child(2, 0))
     assert retired(rollout.plan(table, 0.0)) == [1]
 
 
 @pytest.mark.parametrize(("surge", "slots"), [(1, [0]), (2, [0, 1]), (9, [0, 1, 2])])
 def test_at_most_so_many_successors_are_on_their_way_at_a_time(surge: int, slots: list[int]) -> None:
-    table = table_with(3, *(child(slot + 1, slot, worn="old") for slot in range(3)))
+    table = table_with(3, *(child(slot + 1, slot, recycle_reason="old") for slot in range(3)))
     assert [start.slot for start in rollout.plan(table, 0.0, surge=surge).start] == slots
 
 
 def test_a_successor_that_is_being_forked_counts() -> None:
-    table = table_with(2, child(1, 0, worn="old"), child(2, 1, worn="old"))
+    table = table_with(2, child(1, 0, recycle_reason="old"), child(2, 1, recycle_reason="old"))
     table.reserve(0, fork())
     assert rollout.plan(table, 0.0).start == ()
 
 
 def test_a_successor_that_boots_counts() -> None:
-    table = table_with(2, child(1, 0, worn="old"), child(2, 1, worn="old"), child(3, 0, State.BOOTING))
+    table = table_with(
+        2, child(1, 0, recycle_reason="old"), child(2, 1, recycle_reason="old"), child(3, 0, State.BOOTING)
+    )
     assert rollout.plan(table, 0.0).start == ()
 
 
 def test_workers_that_drain_do_not_hold_successors_up_until_there_are_as_many_as_slots_and_more() -> None:
-    table = table_with(1, child(1, 0, worn="old"), child(2, 0, State.DRAINING))
+    table = table_with(1, child(1, 0, recycle_reason="old"), child(2, 0, State.DRAINING))
     assert rollout.plan(table, 0.0).start == (Start(0, 1),)
     table.seat(child(3, 0, State.DRAINING))
     assert rollout.plan(table, 0.0).start == ()
 
 
 def test_a_successor_waits_for_the_pause_of_its_slot() -> None:
-    table = table_with(1, child(1, 0, worn="old"))
+    table = table_with(1, child(1, 0, recycle_reason="old"))
     table.lose(0, failures=3, not_before=5.0)
     assert rollout.plan(table, 4.9).start == ()
     assert rollout.next_start(table, 4.9) == 5.0
@@ -169,7 +171,7 @@ def test_workers_of_old_code_that_are_not_ready_yet_are_retired_and_replaced() -
 
 
 def test_the_oldest_generation_is_replaced_first() -> None:
-    table = replacing(2, child(1, 0, generation=2, worn="old"), child(2, 1, generation=1))
+    table = replacing(2, child(1, 0, generation=2, recycle_reason="old"), child(2, 1, generation=1))
     assert rollout.plan(table, 0.0).start == (Start(1, 2),)
 
 
@@ -182,7 +184,9 @@ def test_of_two_that_serve_a_slot_the_one_of_the_serving_generation_stays() -> N
 
 
 def test_a_slot_whose_time_has_come_waits_for_something_else_and_no_clock_is_set_for_it() -> None:
-    table = table_with(2, child(1, 0, worn="old"), child(2, 1, worn="old"), child(3, 0, State.BOOTING))
+    table = table_with(
+        2, child(1, 0, recycle_reason="old"), child(2, 1, recycle_reason="old"), child(3, 0, State.BOOTING)
+    )
     assert rollout.next_start(table, 0.0) is None
 
 
@@ -237,10 +241,10 @@ def test_a_table_is_settled_when_all_serve_and_nobody_is_leaving() -> None:
     assert rollout.is_settled(table)
 
 
-def test_a_table_with_old_code_a_worn_worker_or_a_trial_is_not_settled() -> None:
+def test_a_table_with_old_code_a_due_worker_or_a_trial_is_not_settled() -> None:
     assert not rollout.is_settled(replacing(1, child(1, 0)))
     assert not rollout.is_settled(trying(1, child(1, 0)))
-    assert not rollout.is_settled(table_with(1, child(1, 0, worn="old")))
+    assert not rollout.is_settled(table_with(1, child(1, 0, recycle_reason="old")))
 
 
 def test_zygotes_that_come_and_go_do_not_unsettle_a_table() -> None:

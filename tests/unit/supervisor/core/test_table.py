@@ -102,7 +102,7 @@ def test_nothing_is_due_when_all_serve() -> None:
     assert table_with(1, child(1, 0)).next_deadline() is None
 
 
-# --- stalls, wear, adoption
+# --- stalls, recycling, adoption
 
 
 def test_a_worker_that_stalls_is_ready_and_not_healthy() -> None:
@@ -131,11 +131,11 @@ def test_a_worker_that_turns_again_is_healthy_and_its_next_stall_is_told_anew() 
 
 def test_a_child_keeps_what_is_noted_of_it() -> None:
     table = table_with(1, child(1, 0))
-    table.wear(1, "served 5 requests")
+    table.set_recycle_reason(1, "served 5 requests")
     table.adopt(1, (3, 4))
     table.blame(1, "no module")
     noted = table.move(1, News.DRAIN, 30.0)
-    assert (noted.worn, noted.failure) == ("served 5 requests", "no module")
+    assert (noted.recycle_reason, noted.failure) == ("served 5 requests", "no module")
     assert table.adopted(1) == (3, 4)
 
 
