@@ -24,8 +24,8 @@ from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, parse_b
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.boot.application import Application, RecycleLimits
 from hybrid.workers.contract import log
-from hybrid.workers.contract.promotion import Promotion
-from hybrid.workers.contract.seat import ListenerKind, Seat
+from hybrid.workers.contract.promoted import Promoted
+from hybrid.workers.contract.worker_spec import ListenerKind, WorkerSpec
 from hybrid.workers.http.settings import HttpSettings, Limits, Tls
 from hybrid.workers.loops.registry import resolve as resolve_loop
 
@@ -55,17 +55,17 @@ class Plan:
         except OSError as error:
             raise ConfigError("chdir", f"cannot work in {self.directory}: {error.strerror}") from None
 
-    def body(self, seat: Seat) -> int | Promotion:
+    def body(self, spec: WorkerSpec) -> int | Promoted:
         """Be a worker until it has drained; return its exit code. Called in the forked child.
 
         What `warm` has loaded in an ancestor of this process is served; else the target is imported here. Returns a
-        `Promotion` where this process is to be a zygote from now on.
+        `Promoted` where this process is to be a zygote from now on.
         """
         self._make_importable()
         from hybrid.workers import main as entry  # import event loops: never in the supervisor
         from hybrid.workers import preload
 
-        return entry.main(seat, self.application, preload.loaded_for(self.application))
+        return entry.main(spec, self.application, preload.loaded_for(self.application))
 
     def warm(self, *, audit: bool, dump_fd: int) -> None:
         """Import the target in this process, whose forks will be workers. Called in a zygote; blocks meanwhile.

@@ -55,7 +55,7 @@ ROOMS = {
     "shell": {"contact", "children", "core", "listeners", "upgrade", "watch"},
 }
 OPENERS = {"loop", "start"}  # modules that may look into all rooms
-# the same for the workers; `body`, which is a worker's life from the seat to the exit code, looks into all
+# the same for the workers; `body`, which is a worker's life from the spec to the exit code, looks into all
 ROOMS_OF_WORKERS = {
     "contract": set(),
     "common": {"contract", "tasks"},
@@ -359,7 +359,7 @@ def test_every_room_has_a_forbidden_import_in_the_table() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("hybrid.supervisor.loop", "import os\nfrom hybrid.workers.contract.seat import Seat"),
+        ("hybrid.supervisor.loop", "import os\nfrom hybrid.workers.contract.worker_spec import WorkerSpec"),
         ("hybrid.supervisor.core.machine", "from hybrid.supervisor.core import table\nimport heapq"),
         ("hybrid.workers.main", "import asyncio\nfrom hybrid.workers.interfaces.detect import Kind"),
         (

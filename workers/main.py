@@ -24,10 +24,10 @@ from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed
-from hybrid.workers.contract.promotion import Promotion
+from hybrid.workers.contract.promoted import Promoted
 from hybrid.workers.contract.records import record
-from hybrid.workers.contract.seat import ListenerKind, Seat
 from hybrid.workers.contract.signals import DUMP_STACK, TELL_STACKS
+from hybrid.workers.contract.worker_spec import ListenerKind, WorkerSpec
 from hybrid.workers.interfaces.detect import Kind, check_http, check_listeners, kind_of
 from hybrid.workers.interfaces.effects import without_effect
 from hybrid.workers.loops import registry
@@ -48,34 +48,34 @@ class Loaded:
     kind: Kind
 
 
-def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> int | Promotion:
+def main(spec: WorkerSpec, application: Application, loaded: Loaded | None = None) -> int | Promoted:
     """Be a worker, from the fork to its exit code. Blocks for its life; no application can make it raise.
 
     `loaded` is what an ancestor of this process has loaded, after `prepare`; None: this process does both itself.
-    Returns a `Promotion` where the supervisor has ordered one and what is left of the worker may be forked.
+    Returns a `Promoted` where the supervisor has ordered one and what is left of the worker may be forked.
     """
     if loaded is None:
-        prepare(seat.dump_fd)
+        prepare(spec.dump_fd)
     else:
-        stall.dump_on_request(seat.dump_fd)
-    _take_seat(seat, application.loop)
+        stall.dump_on_request(spec.dump_fd)
+    _take_place(spec, application.loop)
     try:
         if loaded is None:
             loaded = load(application)
-        check_listeners(loaded.kind, frozenset(listener.kind for listener in seat.own_listeners))
+        check_listeners(loaded.kind, frozenset(listener.kind for listener in spec.own_listeners))
     except BootError as error:
-        _tell(seat, error)
+        _tell(spec, error)
         return int(error.code)
-    if seat.slot == 0:  # the others have the same to say
+    if spec.slot == 0:  # the others have the same to say
         _warn(application, loaded.kind)
     if not application.recycle.refork_after:
-        return _serve(seat, application, loaded)
+        return _serve(spec, application, loaded)
     from hybrid.workers import refork  # imports `preload`, which imports this
 
     before = refork.census()
-    outcome = _serve(seat, application, loaded)
-    if isinstance(outcome, Promotion):
-        return refork.become(seat, application, loaded, before, outcome)
+    outcome = _serve(spec, application, loaded)
+    if isinstance(outcome, Promoted):
+        return refork.become(spec, application, loaded, before, outcome)
     return outcome
 
 
@@ -118,19 +118,19 @@ def _enter(directory: str) -> None:
         raise BootError(Exit.TARGET, f"cannot work in {directory}: {error.strerror}") from None
 
 
-def _take_seat(seat: Seat, loop: str) -> None:
-    Heartbeat(seat.record).takes_place(seat.generation)
-    identity.take(identity.Identity(seat.service, seat.slot, seat.generation, os.getpid(), loop))
+def _take_place(spec: WorkerSpec, loop: str) -> None:
+    Heartbeat(spec.record).takes_place(spec.generation)
+    identity.take(identity.Identity(spec.service, spec.slot, spec.generation, os.getpid(), loop))
 
 
-def _serve(seat: Seat, application: Application, loaded: Loaded) -> int | Promotion:
+def _serve(spec: WorkerSpec, application: Application, loaded: Loaded) -> int | Promoted:
     from hybrid.workers.serving import Worker  # imports asyncio
 
-    def serve(runtime: Runtime) -> Coroutine[Any, Any, Exit | Promotion]:
+    def serve(runtime: Runtime) -> Coroutine[Any, Any, Exit | Promoted]:
         try:
-            worker = Worker(seat, application, loaded.target, loaded.kind, runtime)
+            worker = Worker(spec, application, loaded.target, loaded.kind, runtime)
         except BootError as error:  # of TLS, whose SNI hook is code of the application
-            _tell(seat, error)
+            _tell(spec, error)
             raise
         return worker.run()
 
@@ -139,14 +139,14 @@ def _serve(seat: Seat, application: Application, loaded: Loaded) -> int | Promot
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, TELL_STACKS, DUMP_STACK})
     try:
         outcome = run(loaded.driver, serve, _survive)
-        return outcome if isinstance(outcome, Promotion) else int(outcome)
+        return outcome if isinstance(outcome, Promoted) else int(outcome)
     except BootError as error:  # the supervisor has been told, also of one in the application's start-up
         return int(error.code)
 
 
-def _tell(seat: Seat, error: BootError) -> None:
+def _tell(spec: WorkerSpec, error: BootError) -> None:
     with contextlib.suppress(ChannelClosed):
-        seat.channel.send_nowait(BootFailed(code=int(error.code), reason=error.reason))
+        spec.channel.send_nowait(BootFailed(code=int(error.code), reason=error.reason))
 
 
 def _warn(application: Application, kind: Kind) -> None:
@@ -207,7 +207,7 @@ def _import(application: Application, driver: Driver) -> Any:
 
 
 def _leave() -> NoReturn:
-    """End a process that the application forked while it was imported: there must not be two in one seat."""
+    """End a process that the application forked while it was imported: a slot must not have two."""
     _log.error("a process that was forked while the target was imported came to the end of it: leave it by os._exit")
     os._exit(1)
 

@@ -38,9 +38,9 @@ from hybrid.workers.contract.messages import (
     ReforkReady,
     Stop,
 )
-from hybrid.workers.contract.promotion import Promotion
+from hybrid.workers.contract.promoted import Promoted
 from hybrid.workers.contract.scoreboard import Activity
-from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 from hybrid.workers.interfaces.adapter import Adapter
 from hybrid.workers.interfaces.datagram import Datagrams
 from hybrid.workers.interfaces.detect import Kind
@@ -64,23 +64,23 @@ _WEB = frozenset({Kind.WSGI, Kind.ASGI})
 
 
 class Worker:
-    """Serves the listeners of a seat with one target until it is told to drain."""
+    """Serves the listeners of a worker with one target until it is told to drain."""
 
-    def __init__(self, seat: Seat, application: Application, target: Any, kind: Kind, runtime: Runtime) -> None:
-        self._seat = seat
+    def __init__(self, spec: WorkerSpec, application: Application, target: Any, kind: Kind, runtime: Runtime) -> None:
+        self._spec = spec
         self._application = application
         self._target = target
         self._kind = kind
         self._runtime = runtime
         self._loop = runtime.loop
-        self._heartbeat = Heartbeat(seat.record)
+        self._heartbeat = Heartbeat(spec.record)
         self._heartbeat.on_awake = self._awakes
         self._connections = Connections(self._heartbeat)
-        self._listening = Listening(seat, self._open_server, self._lost_listener)
+        self._listening = Listening(spec, self._open_server, self._lost_listener)
         self._recycle_check = RecycleCheck(
             application.recycle, self._heartbeat, self._is_recycle_due, refork_ready=self._is_refork_ready
         )
-        self._promotion: Promotion | None = None  # what this process is to be once it has drained
+        self._promoted: Promoted | None = None  # what this process is to be once it has drained
         self._misunderstood = False  # an order was, and it was logged
         self._stop_order: Stop | None = None  # the whole service stops
         self._draining = asyncio.Event()
@@ -116,7 +116,7 @@ class Worker:
             return
         _log.error("%s", context.get("message", "unhandled error in the event loop"), exc_info=error)
 
-    async def run(self) -> Exit | Promotion:
+    async def run(self) -> Exit | Promoted:
         """Serve until drained; return the exit code, or what this process is to be then.
 
         A worker that is told to end before it serves has nothing to drain: its start-up is cancelled.
@@ -124,9 +124,9 @@ class Worker:
         """
         self._loop.set_exception_handler(self._log_loop_error)
         self._dispositions.take()
-        forks.guard(self._seat.channel, self._abandon)
+        forks.guard(self._spec.channel, self._abandon)
         self._runtime.observe(self._heartbeat)
-        self._loop.add_reader(self._seat.channel.fileno(), self._supervisor_spoke)
+        self._loop.add_reader(self._spec.channel.fileno(), self._supervisor_spoke)
         if not await self._start_up():
             return self._end_deaf()
         gc.collect()
@@ -139,9 +139,9 @@ class Worker:
         await self._draining.wait()
         self._tell(Draining())  # SIGTERM may come from another process, and new connections must not come here
         await self._drain()
-        if self._promotion is not None:
+        if self._promoted is not None:
             self._listening.adoption.forget()
-            return self._promotion
+            return self._promoted
         return self._end_deaf()
 
     def _end_deaf(self) -> Exit:
@@ -168,7 +168,7 @@ class Worker:
 
     def _abandon(self) -> None:
         """Called in a process that a handler forked: it serves no connections, and would keep the address in use."""
-        for listener in self._seat.listeners:
+        for listener in self._spec.listeners:
             listener.sock.close()
         self._listening.adoption.forget()
         self._heartbeat.abandon()
@@ -202,23 +202,23 @@ class Worker:
     def _tell(self, message: Message) -> None:
         """Send to the supervisor; wait for room if its end is full, as when it is stopped in a debugger."""
         try:
-            if not self._seat.channel.send_nowait(message):
-                self._loop.add_writer(self._seat.channel.fileno(), self._flush)
+            if not self._spec.channel.send_nowait(message):
+                self._loop.add_writer(self._spec.channel.fileno(), self._flush)
         except ChannelClosed:
             self._orphaned()
 
     def _flush(self) -> None:
         try:
-            if not self._seat.channel.flush():
+            if not self._spec.channel.flush():
                 return
         except ChannelClosed:
             self._orphaned()
-        self._loop.remove_writer(self._seat.channel.fileno())
+        self._loop.remove_writer(self._spec.channel.fileno())
 
     def _supervisor_spoke(self) -> bool:
         """Take an order of the supervisor, or note its end; tell whether there may be another order."""
         try:
-            taken = self._seat.channel.take_over_nowait()
+            taken = self._spec.channel.take_over_nowait()
             if taken is None:
                 return False
             self._obey(*taken)
@@ -227,7 +227,7 @@ class Worker:
                 self._misunderstood = True
                 _log.error("ignoring an order of the supervisor: %s", error)
         except ChannelClosed:
-            self._loop.remove_reader(self._seat.channel.fileno())
+            self._loop.remove_reader(self._spec.channel.fileno())
             self._orphaned()
             return False
         return True
@@ -284,15 +284,15 @@ class Worker:
     def _become_zygote(self, generation: int) -> None:
         """Drain. What the supervisor says from now on is left in the channel: it is for the zygote."""
         if not self._draining.is_set():
-            self._loop.remove_reader(self._seat.channel.fileno())
+            self._loop.remove_reader(self._spec.channel.fileno())
             self._begin_drain("to become the zygote")
-            self._promotion = Promotion(generation)
+            self._promoted = Promoted(generation)
 
     def _on_sigterm(self) -> None:
         """Run by Python between two bytecodes, also in a handler that never waits."""
         self._listening.is_ending = True
-        if os.getppid() != self._seat.supervisor_pid:
-            self._limit_life(self._seat.graceful_timeout + CLEAN_UP)
+        if os.getppid() != self._spec.supervisor_pid:
+            self._limit_life(self._spec.graceful_timeout + CLEAN_UP)
         elif not self._serves:
             self._limit_life(_START_UP_ENDS)
 
@@ -303,21 +303,21 @@ class Worker:
 
     def _orphaned(self) -> None:
         self._exit = Exit.ORPHANED
-        self._limit_life(self._seat.graceful_timeout + CLEAN_UP)
-        self._promotion = None
+        self._limit_life(self._spec.graceful_timeout + CLEAN_UP)
+        self._promoted = None
         self._begin_drain("the supervisor is gone")
 
     # -- draining ----------------------------------------------------------------------------------------------------
 
     def _drain_asked(self, why: str) -> None:
         self._hear_orders()  # `Stop` is said before SIGTERM, which was quicker
-        self._promotion = None  # an end was asked for
+        self._promoted = None  # an end was asked for
         self._begin_drain(why)
 
     def _begin_drain(self, why: str) -> None:
         if self._draining.is_set():
             return
-        self._seat.grace.begin(self._seat.graceful_timeout)
+        self._spec.grace.begin(self._spec.graceful_timeout)
         _log.info("draining %d connections (%s)", len(self._connections), why)
         self._heartbeat.tells(Activity.DRAINING)
         self._listening.end()
@@ -330,7 +330,7 @@ class Worker:
 
     async def _drain(self) -> None:
         """Serve what is queued and open, within the grace period; then end the handlers that are left."""
-        grace = self._seat.graceful_timeout
+        grace = self._spec.graceful_timeout
         clean_up = min(CLEAN_UP, grace / 4)
         begins = self._loop.time()
         ends = begins + grace - clean_up

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from hybrid.supervisor.children.handles import ChildHandle, Children, teach
 from hybrid.supervisor.children.kernel import CannotFork, Kernel
 from hybrid.supervisor.children.spawn import Program, be_worker
-from hybrid.supervisor.children.zygote import be_zygote, live_on
+from hybrid.supervisor.children.zygote import be_zygote, continue_as
 from hybrid.supervisor.children.zygote_spec import ZygoteSpec
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.table import ZYGOTE
@@ -22,7 +22,7 @@ from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Spawn
 from hybrid.workers.contract.scoreboard import Record
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 
 logger = logging.getLogger(log.LOGGER_NAME)
 
@@ -78,7 +78,7 @@ class Forking:
         def be(channel: Channel) -> int:
             if slot == ZYGOTE:
                 return self._be_zygote(generation, channel, dump_file)
-            return self._be_worker(self._seat(slot, generation, channel, record, dump_file))
+            return self._be_worker(self._worker_spec(slot, generation, channel, record, dump_file))
 
         try:
             pid, channel = self._kernel.fork(be)
@@ -126,9 +126,9 @@ class Forking:
 
     # --- in the child
 
-    def _be_worker(self, seat: Seat) -> int:
-        outcome = be_worker(seat, self._settings, self._program.body, self._not_theirs(seat.dump_fd))
-        return live_on(outcome, seat, self._settings, self._program)
+    def _be_worker(self, spec: WorkerSpec) -> int:
+        outcome = be_worker(spec, self._settings, self._program.body, self._not_theirs(spec.dump_fd))
+        return continue_as(outcome, spec, self._settings, self._program)
 
     def _be_zygote(self, generation: int, channel: Channel, dump_file: DumpFile) -> int:
         spec = ZygoteSpec(
@@ -144,8 +144,10 @@ class Forking:
         )
         return be_zygote(spec, self._settings, self._program, self._not_theirs(dump_file.fileno()))
 
-    def _seat(self, slot: int, generation: int, channel: Channel, record: Record, dump_file: DumpFile) -> Seat:
-        return Seat(
+    def _worker_spec(
+        self, slot: int, generation: int, channel: Channel, record: Record, dump_file: DumpFile
+    ) -> WorkerSpec:
+        return WorkerSpec(
             service=self._settings.service,
             slot=slot,
             generation=generation,

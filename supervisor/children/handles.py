@@ -15,7 +15,7 @@ from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Adopt, Drain, Learn, Message, Ping, Promote
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
-from hybrid.workers.contract.seat import Listener
+from hybrid.workers.contract.worker_spec import Listener
 
 STICKS = 0.1
 """Seconds for which a queue is served on by siblings after its own worker does so: it boots, or is back."""

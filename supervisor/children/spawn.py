@@ -28,7 +28,7 @@ zygote has forked is settled already. It waits until it is the supervisor's chil
  11. run the body
  12. the same, with the exit handlers that the application added when the zygote imported it, or later
 
-A body may end with a `Promotion`: the process becomes a zygote (`zygote.live_on`) instead of 12.
+A body may end with a `Promoted`: the process becomes a zygote (`zygote.continue_as`) instead of 12.
 
 Kept on purpose: all listeners, standard input, output and error, the environment, the working directory, the umask.
 """
@@ -53,20 +53,20 @@ from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Forked
-from hybrid.workers.contract.promotion import Promotion
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.promoted import Promoted
+from hybrid.workers.contract.worker_spec import WorkerSpec
 
-Body = Callable[[Seat], "int | Promotion"]
-"""The worker's program: takes its seat, returns an exit code, or that this process is to be a zygote."""
+Body = Callable[[WorkerSpec], "int | Promoted"]
+"""The worker's program: takes its spec, returns an exit code, or that this process is to be a zygote."""
 
 
 class Program(Protocol):
     """What runs in the supervisor's children."""
 
-    def body(self, seat: Seat) -> int | Promotion:
-        """Be the worker of `seat`; return its exit code. Serves what an ancestor has warmed, else loads it first.
+    def body(self, spec: WorkerSpec) -> int | Promoted:
+        """Be the worker of `spec`; return its exit code. Serves what an ancestor has warmed, else loads it first.
 
-        Returns a `Promotion` if the supervisor has ordered one and nothing speaks against it: a later `body` in a fork
+        Returns a `Promoted` if the supervisor has ordered one and nothing speaks against it: a later `body` in a fork
         of this process serves what this one leaves.
         """
 
@@ -92,31 +92,33 @@ class CannotDrop(Exception):  # noqa: N818 - the environment's fault
     """The worker may not become the user it should run as."""
 
 
-def be_worker(seat: Seat, settings: Settings, body: Body, foreign: Iterable[Callable[[], None]]) -> int | Promotion:
-    """Be the worker of `seat`: the checklist from 4 on. Returns what `body` does; returns late, for it runs that.
+def be_worker(
+    spec: WorkerSpec, settings: Settings, body: Body, foreign: Iterable[Callable[[], None]]
+) -> int | Promoted:
+    """Be the worker of `spec`: the checklist from 4 on. Returns what `body` does; returns late, for it runs that.
 
     `foreign` closes what is not the child's.
     """
-    code = settle(seat.channel, seat.supervisor_pid, settings, foreign, seat.slot if settings.pin else None)
+    code = settle(spec.channel, spec.supervisor_pid, settings, foreign, spec.slot if settings.pin else None)
     if code is not None:
         return code
-    start_log(settings, seat.labels)
-    return _run(body, seat)
+    start_log(settings, spec.labels)
+    return _run(body, spec)
 
 
-def be_forked_worker(seat: Seat, settings: Settings, body: Body) -> int | Promotion:
-    """Be the worker of `seat`, forked by a zygote, adopted by the supervisor. As `be_worker`, without what is done."""
+def be_forked_worker(spec: WorkerSpec, settings: Settings, body: Body) -> int | Promoted:
+    """Be the worker of `spec`, forked by a zygote, adopted by the supervisor. As `be_worker`, without what is done."""
     if settings.pin:
-        _pin(seat.slot)
-    if not is_child_of(seat.supervisor_pid):
+        _pin(spec.slot)
+    if not is_child_of(spec.supervisor_pid):
         return Exit.ORPHANED
-    log.relabel(settings.log_format, seat.labels)
+    log.relabel(settings.log_format, spec.labels)
     forget_processes()
     try:
-        seat.channel.send_nowait(Forked(os.getpid()))
+        spec.channel.send_nowait(Forked(os.getpid()))
     except ChannelClosed:
         return Exit.ORPHANED
-    return _run(body, seat)
+    return _run(body, spec)
 
 
 def settle(
@@ -230,17 +232,17 @@ def _account(uid: int | None) -> tuple[str | None, int | None]:
     return entry.pw_name, entry.pw_gid
 
 
-def _run(body: Body, seat: Seat) -> int | Promotion:
-    outcome: int | Promotion = Exit.ERROR
+def _run(body: Body, spec: WorkerSpec) -> int | Promoted:
+    outcome: int | Promoted = Exit.ERROR
     try:
-        outcome = body(seat)
+        outcome = body(spec)
     except SystemExit as error:
         outcome = _code_of(error)
     except BaseException:  # anything that ends this process must be in the log
         logger.critical("worker failed", exc_info=True)
     finally:
-        if not isinstance(outcome, Promotion):  # the exit handlers are for the workers that follow
-            end_interpreter(seat.grace.left(seat.graceful_timeout if outcome == Exit.OK else _FAILED), outcome)
+        if not isinstance(outcome, Promoted):  # the exit handlers are for the workers that follow
+            end_interpreter(spec.grace.left(spec.graceful_timeout if outcome == Exit.OK else _FAILED), outcome)
         flush_streams()
     return outcome
 

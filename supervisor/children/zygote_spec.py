@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.records import record
 from hybrid.workers.contract.scoreboard import Scoreboard
-from hybrid.workers.contract.seat import Listener, Seat
+from hybrid.workers.contract.worker_spec import Listener, WorkerSpec
 
 
 @record(frozen=True, slots=True)
@@ -21,29 +21,29 @@ class ZygoteSpec:
     """All listeners of all slots that existed at the fork; `Learn` adds to them."""
     channel: Channel
     graceful_timeout: float
-    """Seconds; see `Seat`."""
+    """Seconds; see `WorkerSpec.graceful_timeout`."""
     scoreboard: Scoreboard
     audit: bool
-    """Whether to refuse to fork what does not survive it."""
+    """True if the zygote must not fork when the import left something that does not survive a fork."""
     dump_fd: int = 2
-    """Descriptor that the stacks of an import that hangs are written to; standard error by default."""
+    """Descriptor for the stack dumps of an import that hangs; standard error by default."""
 
     @property
     def labels(self) -> Mapping[str, object]:
-        """What every log line of the zygote carries."""
+        """The labels on every log line of the zygote."""
         return {"service": self.service, "slot": "zygote", "generation": self.generation}
 
 
-def zygote_spec_of(seat: Seat, generation: int) -> ZygoteSpec:
-    """Return what a zygote of `generation` is told that the worker of `seat` becomes."""
+def zygote_spec_of(worker: WorkerSpec, generation: int) -> ZygoteSpec:
+    """Return the spec of the zygote of `generation` that a worker becomes."""
     return ZygoteSpec(
-        service=seat.service,
+        service=worker.service,
         generation=generation,
-        supervisor_pid=seat.supervisor_pid,
-        listeners=seat.listeners,
-        channel=seat.channel,
-        graceful_timeout=seat.graceful_timeout,
-        scoreboard=seat.record.board,
+        supervisor_pid=worker.supervisor_pid,
+        listeners=worker.listeners,
+        channel=worker.channel,
+        graceful_timeout=worker.graceful_timeout,
+        scoreboard=worker.record.board,
         audit=False,
-        dump_fd=seat.dump_fd,
+        dump_fd=worker.dump_fd,
     )

@@ -15,7 +15,7 @@ from hybrid.supervisor.core import rollout
 from hybrid.supervisor.core.base import BEFORE_SERVING, OVER, Core, Phase, count_of
 from hybrid.supervisor.core.events import Level
 from hybrid.supervisor.core.rollout import Readiness
-from hybrid.supervisor.core.states import SEATED, UNPROVEN, News, State
+from hybrid.supervisor.core.states import OCCUPYING, UNPROVEN, News, State
 from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork
 from hybrid.workers.contract.exits import Exit
 
@@ -157,7 +157,7 @@ class Generations:
         return generation > table.generation  # given up meanwhile
 
     def on_lost(self, child: Child, how: str) -> bool:
-        """Take note of the death of a seated worker; True if it only ends a reload, and its slot has lost nothing."""
+        """A worker that held its slot died; return True if that only ends a reload, and its slot lost nothing."""
         table = self._core.table
         if child.generation == table.next:
             self._give_up(child.failure or f"its worker {how}")
@@ -182,7 +182,7 @@ class Generations:
         fork = core.table.slot(ZYGOTE).fork
         generation = core.table.generation if fork is None else fork.generation
         deadline = core.due(State.BOOTING, now)
-        core.table.seat(Child(pid, ZYGOTE, generation, State.BOOTING, forked_at=now, deadline=deadline))
+        core.table.add(Child(pid, ZYGOTE, generation, State.BOOTING, forked_at=now, deadline=deadline))
 
     def on_fork_failed(self, reason: str, now: float) -> None:
         """The fork of a zygote has given none."""
@@ -236,7 +236,7 @@ class Generations:
     def on_zygote_exited(self, child: Child, how: ev.How, now: float) -> None:
         """A zygote is dead."""
         self._core.table.remove(child.pid)
-        if child.state in SEATED:
+        if child.state in OCCUPYING:
             self._lose(child, f"{how} after {now - child.forked_at:.1f} s", now)
 
     def on_zygote_overdue(self, child: Child, now: float) -> None:
@@ -255,7 +255,7 @@ class Generations:
     def on_mute(self, child: Child, now: float) -> None:
         """A zygote has not forked in time: another one would hang where this one does, so there is none."""
         core = self._core
-        if child.state not in SEATED:
+        if child.state not in OCCUPYING:
             return  # on its way out, with a deadline
         core.abort(child, now - rules.FORK_PATIENCE, now)
         if core.phase not in OVER and child.generation == core.table.generation:

@@ -12,7 +12,7 @@ from hybrid.supervisor.core.base import BEFORE_SERVING, OVER, Core, Phase
 from hybrid.supervisor.core.events import Level
 from hybrid.supervisor.core.generations import Generations
 from hybrid.supervisor.core.policy import Deaths, last_words
-from hybrid.supervisor.core.states import SEATED, News, State
+from hybrid.supervisor.core.states import OCCUPYING, News, State
 from hybrid.supervisor.core.table import Child
 from hybrid.workers.contract.exits import Exit
 
@@ -35,7 +35,7 @@ class Lives:
         fork = core.table.slot(slot).fork
         generation = core.table.generation if fork is None else fork.generation
         deadline = core.due(State.BOOTING, now)
-        core.table.seat(Child(pid, slot, generation, State.BOOTING, forked_at=now, deadline=deadline))
+        core.table.add(Child(pid, slot, generation, State.BOOTING, forked_at=now, deadline=deadline))
 
     def on_fork_failed(self, slot: int, reason: str, now: float) -> None:
         """A fork has given none."""
@@ -115,7 +115,7 @@ class Lives:
         """A worker is dead."""
         core = self._core
         core.table.remove(child.pid)
-        if child.state in SEATED:
+        if child.state in OCCUPYING:
             self.succeed(child, f"{how} after {now - child.forked_at:.1f} s", now)
         elif child.state is State.DRAINING:
             self._on_drained(child, how, now)
@@ -137,7 +137,7 @@ class Lives:
                 self._insist(child, now)
 
     def succeed(self, child: Child, how: str, now: float, what: str = "worker died") -> None:
-        """Record the death of a seated worker, or its like (`what`), and decide when the successor starts."""
+        """Record the loss of a worker that held its slot (`what`), and decide when its successor starts."""
         core = self._core
         if self._generations.on_lost(child, how):
             return

@@ -59,7 +59,7 @@ def plan(table: Table, now: float, *, surge: int = 1, readiness: Readiness = _AT
 
     `surge`: how many successors may be on their way at a time.
     """
-    retire = (child for slot, children in table.seated().items() for child in _superfluous(table, slot, children))
+    retire = (child for slot, children in table.occupants().items() for child in _superfluous(table, slot, children))
     start = (*_vacancies(table, now, readiness), *_successors(table, now, surge, readiness))
     return Plan(start, tuple(retire))
 
@@ -119,13 +119,13 @@ def _successors(table: Table, now: float, surge: int, readiness: Readiness) -> t
 
 def _beside(table: Table, olds: list[Child], generation: int, surge: int) -> tuple[Start, ...]:
     """Return the successors of `olds` that may be started besides those that are on their way."""
-    seated = table.seated()
+    occupants = table.occupants()
     forks = table.forks()
-    arriving = {child.slot for child in table.unproven() if len(seated[child.slot]) > 1}
-    arriving |= {slot for slot in forks if slot in seated}
+    arriving = {child.slot for child in table.unproven() if len(occupants[child.slot]) > 1}
+    arriving |= {slot for slot in forks if slot in occupants}
     draining = sum(not child.is_zygote for child in table.leaving())
     free = max(0, min(surge - len(arriving), len(table.wanted) + surge - draining))
-    slots = [child.slot for child in olds if len(seated[child.slot]) == 1 and child.slot not in forks]
+    slots = [child.slot for child in olds if len(occupants[child.slot]) == 1 and child.slot not in forks]
     return tuple(Start(slot, generation) for slot in slots[:free])
 
 

@@ -44,11 +44,11 @@ class News(enum.Enum):
     EXIT = "exit"
 
 
-SEATED = frozenset({State.BOOTING, State.FAILED, State.READY})
+OCCUPYING = frozenset({State.BOOTING, State.FAILED, State.READY})
 """The child holds its slot: no other is started there."""
 LEAVING = frozenset({State.DRAINING, State.ABORTED, State.KILLED})
 """The child's end was asked for: its slot is free for a successor, and its death is no failure."""
-ALIVE = SEATED | LEAVING
+ALIVE = OCCUPYING | LEAVING
 """There is a process."""
 KILLABLE = ALIVE - {State.KILLED}
 """SIGKILL has not been sent."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-from hybrid.supervisor.core.states import LEAVING, SEATED, TRANSITIONS, UNPROVEN, News, State
+from hybrid.supervisor.core.states import LEAVING, OCCUPYING, TRANSITIONS, UNPROVEN, News, State
 from hybrid.workers.contract.records import record
 
 NEVER = float("-inf")
@@ -99,7 +99,7 @@ class Table:
         self._children: dict[int, Child] = {}  # pid -> child that is not yet reaped
         self._adopted: dict[int, tuple[int, ...]] = {}  # pid of a child -> slots of others whose queues it serves too
         # derived from the children when first asked for after a change: a step asks for both many times
-        self._seated: dict[int, tuple[Child, ...]] | None = None  # slot -> its children, oldest first
+        self._occupants: dict[int, tuple[Child, ...]] | None = None  # slot -> its children, oldest first
         self._serving: list[Child] | None = None  # workers that are ready, oldest first
 
     # --- mutators
@@ -143,7 +143,7 @@ class Table:
         """Note that a child is being forked into `slot`."""
         self._slots[slot] = dataclasses.replace(self.slot(slot), fork=fork)
 
-    def seat(self, child: Child) -> None:
+    def add(self, child: Child) -> None:
         """Add the child that was forked into its slot."""
         self._slots[child.slot] = dataclasses.replace(self.slot(child.slot), fork=None)
         self._put(child)
@@ -201,11 +201,11 @@ class Table:
         """Forget a child that is gone."""
         del self._children[pid]
         self._adopted.pop(pid, None)
-        self._seated = self._serving = None
+        self._occupants = self._serving = None
 
     def _put(self, child: Child) -> None:
         self._children[child.pid] = child
-        self._seated = self._serving = None
+        self._occupants = self._serving = None
 
     # --- questions
 
@@ -235,14 +235,14 @@ class Table:
         """Return the children that are workers, oldest first."""
         return [child for child in self._children.values() if not child.is_zygote]
 
-    def seated(self) -> Mapping[int, tuple[Child, ...]]:
+    def occupants(self) -> Mapping[int, tuple[Child, ...]]:
         """Return who holds each slot: slot -> its children, oldest first; two while one replaces the other."""
-        if self._seated is None:
-            self._seated = {}
+        if self._occupants is None:
+            self._occupants = {}
             for child in self.workers():
-                if child.state in SEATED:
-                    self._seated[child.slot] = (*self._seated.get(child.slot, ()), child)
-        return self._seated
+                if child.state in OCCUPYING:
+                    self._occupants[child.slot] = (*self._occupants.get(child.slot, ()), child)
+        return self._occupants
 
     def serving(self) -> Sequence[Child]:
         """Return the workers that are ready, oldest first."""
@@ -273,13 +273,13 @@ class Table:
     def zygote(self, generation: int) -> Child | None:
         """Return the zygote of a generation that is not on its way out."""
         for child in self._children.values():
-            if child.is_zygote and child.generation == generation and child.state in SEATED:
+            if child.is_zygote and child.generation == generation and child.state in OCCUPYING:
                 return child
         return None
 
     def zygotes(self) -> list[Child]:
         """Return the zygotes that are not on their way out."""
-        return [child for child in self._children.values() if child.is_zygote and child.state in SEATED]
+        return [child for child in self._children.values() if child.is_zygote and child.state in OCCUPYING]
 
     def overdue(self, now: float) -> list[Child]:
         """Return the children whose deadline has passed."""
@@ -299,8 +299,8 @@ class Table:
 
     def vacant(self) -> list[Slot]:
         """Return the wanted slots with neither a child nor a fork under way."""
-        seated = self.seated()
-        slots = (self.slot(index) for index in self.wanted if index not in seated)
+        occupants = self.occupants()
+        slots = (self.slot(index) for index in self.wanted if index not in occupants)
         return [slot for slot in slots if slot.fork is None]
 
     def is_forking(self) -> bool:

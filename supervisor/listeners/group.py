@@ -18,7 +18,7 @@ from hybrid.supervisor.listeners import handshakes, members, steering
 from hybrid.supervisor.listeners.addresses import Bind, FdBind, TcpBind, UdpBind, join_host_port
 from hybrid.supervisor.listeners.binding import BindError, cannot_bind, explain, explain_and_search
 from hybrid.supervisor.listeners.order import Order
-from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, is_shut_down
 
 _UNKNOWN: Final = (-1,)  # for `_pinned`: a program that another process has attached
 

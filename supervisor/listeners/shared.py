@@ -14,7 +14,7 @@ from hybrid.supervisor.listeners.addresses import FdBind, UnixBind, join_host_po
 from hybrid.supervisor.listeners.binding import cannot_bind, explain, explain_and_search
 from hybrid.supervisor.listeners.members import listen_again
 from hybrid.workers.contract.records import record
-from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, is_shut_down
 
 _FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START
 _SYSTEMD_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")

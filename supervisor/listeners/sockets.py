@@ -19,7 +19,7 @@ from hybrid.supervisor.listeners.sources import Source, Sources, address_of
 from hybrid.supervisor.listeners.steering import SteeringError
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract.records import record
-from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, is_shut_down
 
 if TYPE_CHECKING:
     from hybrid.supervisor.upgrade.inheritance import Inheritance

@@ -152,5 +152,5 @@ def table_with(wanted: int, *children: Child) -> Table:
     """Return a table of so many wanted slots in which these children sit."""
     table = Table(wanted)
     for one in children:
-        table.seat(one)
+        table.add(one)
     return table

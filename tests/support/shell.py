@@ -9,7 +9,7 @@ from hybrid.supervisor.contact.control import Control
 from hybrid.supervisor.listeners.addresses import parse_bind
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 from support.fake_kernel import FakeKernel
 
 Log = Callable[[], list[str]]
@@ -19,7 +19,7 @@ Log = Callable[[], list[str]]
 class NoProgram:
     """A program that must not run: a fake kernel runs no child."""
 
-    def body(self, seat: Seat) -> int:
+    def body(self, spec: WorkerSpec) -> int:
         raise AssertionError
 
     def warm(self, *, audit: bool, dump_fd: int) -> None:

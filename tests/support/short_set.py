@@ -239,7 +239,7 @@ KINDS = (
         "what is stopped differs; that a drain waits, and ends, is chosen",
     ),
     Kind(
-        "a worker as a process: seat, signals, channel, exit code",
+        "a worker as a process: spec, signals, channel, exit code",
         (
             "unit/workers/test_worker.py::test_it_serves_says_ready_and_drains",
             "unit/workers/test_worker.py::test_the_end_of_the_supervisor_ends_it",

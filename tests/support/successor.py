@@ -22,7 +22,7 @@ from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.upgrade.handover import Inheritance, inherited_binds
-from hybrid.workers.contract.seat import ListenerKind
+from hybrid.workers.contract.worker_spec import ListenerKind
 
 DEADLINE = 20.0  # seconds
 

@@ -32,7 +32,7 @@ from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Learn, Spawn
 from hybrid.workers.contract.scoreboard import Scoreboard
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -82,9 +82,9 @@ class ZygoteParent:
         self.pids.append(pid)
 
     def be_worker(self, slot: int, channel: Channel) -> int:
-        seat = Seat("web", slot, 1, os.getppid(), self.listeners.all(), channel, 10.0)
+        spec = WorkerSpec("web", slot, 1, os.getppid(), self.listeners.all(), channel, 10.0)
         foreign = [one.close for one in self.channels.values()]
-        return be_worker(seat, self.plan.settings, self.plan.body, [*foreign, lambda: os.close(self.line)])
+        return be_worker(spec, self.plan.settings, self.plan.body, [*foreign, lambda: os.close(self.line)])
 
     def obey(self, order: dict[str, Any]) -> None:
         match order:

@@ -14,7 +14,7 @@ from typing import cast
 
 from hybrid.workers.accepting.acceptor import Acceptor
 from hybrid.workers.accepting.adoption import Adoption
-from hybrid.workers.contract.seat import Listener, Seat
+from hybrid.workers.contract.worker_spec import Listener, WorkerSpec
 from hybrid.workers.interfaces.datagram import Datagrams
 
 Server = Acceptor | Datagrams
@@ -26,17 +26,17 @@ _log = logging.getLogger("hybrid")
 class Listening:
     """The listeners of one worker. Belongs to the loop's thread."""
 
-    def __init__(self, seat: Seat, open_server: Open, lost: Callable[[str], object]) -> None:
+    def __init__(self, spec: WorkerSpec, open_server: Open, lost: Callable[[str], object]) -> None:
         """`lost` is called once, with which listener it is and why, if it cannot be accepted from any more."""
-        self._seat = seat
+        self._spec = spec
         self._open = open_server
         self._lost = lost
-        self._own = seat.own_listeners
+        self._own = spec.own_listeners
         self._servers: list[Server] = []  # what reads listeners; at the end those of other slots too
         self._is_over = False
         self.is_ending = False
         """Whether the worker is to end: the supervisor shuts listeners down itself then."""
-        self.adoption = Adoption(seat, lambda listener: cast(Acceptor, self._server(listener)))
+        self.adoption = Adoption(spec, lambda listener: cast(Acceptor, self._server(listener)))
 
     def _server(self, listener: Listener) -> Server:
         return self._open(listener, functools.partial(self._found_broken, listener))

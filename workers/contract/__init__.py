@@ -1,6 +1,6 @@
 """What the supervisor and its workers share, and nothing else.
 
-    seat        what is handed to a worker: who it is, its listeners, its channel, its deadlines
+    worker_spec what a worker is given: slot, generation, listeners, channel, grace period
     messages    what the supervisor and its children tell each other
     wire        the form of all messages: a datagram of JSON, descriptors beside it
     scoreboard  what each worker is doing, in shared memory

@@ -27,7 +27,7 @@ from hybrid.supervisor.listeners.sockets import (
 )
 from hybrid.supervisor.listeners.steering import SteeringError, release
 from hybrid.supervisor.settings import Settings
-from hybrid.workers.contract.seat import Listener, ListenerKind
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind
 
 Open = Callable[..., Listeners]
 Inherit = Callable[[socket.socket], FdBind]

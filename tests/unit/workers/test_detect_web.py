@@ -11,7 +11,7 @@ import pytest
 
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.seat import ListenerKind
+from hybrid.workers.contract.worker_spec import ListenerKind
 from hybrid.workers.interfaces.detect import Kind, kind_of
 
 STREAM = frozenset({ListenerKind.STREAM})

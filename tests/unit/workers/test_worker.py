@@ -1,4 +1,4 @@
-"""One worker as a process of its own, on every loop: from taking its seat to its exit code."""
+"""One worker as a process of its own, on every loop: from its spec to its exit code."""
 
 from __future__ import annotations
 

@@ -80,16 +80,16 @@ from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.children.spawn import be_forked_worker
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 ours, theirs = Channel.pair()
-def body(seat):
+def body(spec):
     raise AssertionError("it must not serve")
-seat = Seat("web", 0, 1, os.getpid(), (), theirs, 1.0)
-assert be_forked_worker(seat, Settings(binds=(), workers=1), body) == Exit.ORPHANED
+spec = WorkerSpec("web", 0, 1, os.getpid(), (), theirs, 1.0)
+assert be_forked_worker(spec, Settings(binds=(), workers=1), body) == Exit.ORPHANED
 assert ours.receive_nowait() is None
 ours.close()
-seat = Seat("web", 0, 1, os.getppid(), (), theirs, 1.0)
-assert be_forked_worker(seat, Settings(binds=(), workers=1, pin=True), body) == Exit.ORPHANED
+spec = WorkerSpec("web", 0, 1, os.getppid(), (), theirs, 1.0)
+assert be_forked_worker(spec, Settings(binds=(), workers=1, pin=True), body) == Exit.ORPHANED
 """
     with tempfile.TemporaryDirectory() as cwd:
         subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=30, cwd=cwd)

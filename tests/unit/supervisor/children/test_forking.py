@@ -22,7 +22,7 @@ from hybrid.supervisor.core.events import How
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.workers.contract.messages import Ping, Spawn
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 
 KILLED = How(signal="SIGKILL")
 _FDS = Path("/proc/self/fd")
@@ -182,14 +182,14 @@ class _Look:
     def __init__(self, out: int) -> None:
         self._out = out
 
-    def body(self, seat: Seat) -> int:
+    def body(self, spec: WorkerSpec) -> int:
         links = {}
         for entry in _FDS.iterdir():
             try:
                 links[int(entry.name)] = str(entry.readlink())
             except OSError:  # that of this listing
                 continue
-        own = {"channel": links[seat.channel.fileno()], "dump": links[seat.dump_fd]}
+        own = {"channel": links[spec.channel.fileno()], "dump": links[spec.dump_fd]}
         os.write(self._out, json.dumps({"all": sorted(links.values()), **own}).encode())
         return 0
 

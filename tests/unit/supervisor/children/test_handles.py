@@ -16,7 +16,7 @@ from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.messages import Adopt, Learn, Message, Ping, Promote
 from hybrid.workers.contract.scoreboard import REQUESTS
-from hybrid.workers.contract.seat import Listener, ListenerKind
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind
 
 PLACES = 3
 

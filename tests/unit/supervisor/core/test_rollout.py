@@ -98,7 +98,7 @@ def test_a_successor_that_boots_counts() -> None:
 def test_workers_that_drain_do_not_hold_successors_up_until_there_are_as_many_as_slots_and_more() -> None:
     table = table_with(1, child(1, 0, recycle_reason="old"), child(2, 0, State.DRAINING))
     assert rollout.plan(table, 0.0).start == (Start(0, 1),)
-    table.seat(child(3, 0, State.DRAINING))
+    table.add(child(3, 0, State.DRAINING))
     assert rollout.plan(table, 0.0).start == ()
 
 

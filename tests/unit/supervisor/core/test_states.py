@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from hybrid.supervisor.core.states import ALIVE, KILLABLE, LEAVING, SEATED, TRANSITIONS, UNPROVEN, News, State
+from hybrid.supervisor.core.states import ALIVE, KILLABLE, LEAVING, OCCUPYING, TRANSITIONS, UNPROVEN, News, State
 
 
 def test_every_state_has_an_entry_for_every_news() -> None:
@@ -44,6 +44,6 @@ def test_who_was_killed_is_never_asked_for_anything_again(news: News) -> None:
 
 
 def test_the_named_sets_divide_the_states() -> None:
-    assert SEATED.isdisjoint(LEAVING)
+    assert OCCUPYING.isdisjoint(LEAVING)
     assert set(State) - {State.GONE} == ALIVE
-    assert UNPROVEN < SEATED
+    assert UNPROVEN < OCCUPYING

@@ -35,7 +35,7 @@ def test_a_slot_with_a_fork_under_way_is_not_vacant() -> None:
 def test_a_seated_child_ends_the_fork() -> None:
     table = Table(1)
     table.reserve(0, FORK)
-    table.seat(child(42, 0))
+    table.add(child(42, 0))
     assert not table.is_forking()
     assert table.child(42) == child(42, 0)
 
@@ -43,14 +43,14 @@ def test_a_seated_child_ends_the_fork() -> None:
 @pytest.mark.parametrize("state", [State.DRAINING, State.ABORTED, State.KILLED])
 def test_a_leaving_child_holds_no_slot(state: State) -> None:
     table = table_with(1, child(42, 0, state))
-    assert table.seated() == {}
+    assert table.occupants() == {}
     assert [one.pid for one in table.leaving()] == [42]
     assert [slot.index for slot in table.vacant()] == [0]
 
 
 def test_two_children_hold_a_slot_while_one_replaces_the_other() -> None:
     table = table_with(1, child(1, 0), child(2, 0, State.BOOTING))
-    assert [one.pid for one in table.seated()[0]] == [1, 2]
+    assert [one.pid for one in table.occupants()[0]] == [1, 2]
     assert [one.pid for one in table.serving()] == [1]
     assert [one.pid for one in table.unproven()] == [2]
 
@@ -144,7 +144,7 @@ def test_who_was_told_nothing_has_adopted_nothing_nor_has_who_gets_its_pid_later
     assert table.adopted(1) == ()
     table.adopt(2, (0,))
     table.remove(2)
-    table.seat(child(2, 1))
+    table.add(child(2, 1))
     assert table.adopted(2) == ()
 
 
@@ -162,7 +162,7 @@ def test_a_slot_exists_for_ever_once_it_was_wanted() -> None:
 def test_a_zygote_is_no_worker_and_holds_no_slot() -> None:
     table = table_with(1, child(7, ZYGOTE))
     assert table.workers() == []
-    assert table.seated() == {}
+    assert table.occupants() == {}
     assert table.serving() == []
     assert not table.is_empty()
 

@@ -1,4 +1,4 @@
-"""The seat: what the supervisor hands to a worker when it forks it."""
+"""The spec: what the supervisor hands to a worker when it forks it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _own_record() -> Record:
 
 
 @record(frozen=True, slots=True)
-class Seat:
+class WorkerSpec:
     """Everything a worker needs to know of its process tree."""
 
     service: str
