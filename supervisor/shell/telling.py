@@ -118,7 +118,7 @@ class Telling:
 
     def _of_succession(self, fd: int) -> Iterator[ev.Event]:
         was_waiting = self._succession.is_waiting
-        event = self._succession.hear(fd)
+        event = self._succession.receive(fd)
         if was_waiting and not self._succession.is_waiting:
             self._children.teach_all(self._listeners.all())
             yield ev.SlotsInherited(self._listeners.slots)

@@ -18,7 +18,7 @@ from hybrid.workers import green, identity
 from hybrid.workers.boot.application import Application, RecycleLimits
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel
-from hybrid.workers.contract.scoreboard import LINE, RECORD, Record, Scoreboard
+from hybrid.workers.contract.scoreboard import CACHE_LINE, RECORD, Record, Scoreboard
 from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 from hybrid.workers.main import main
 
@@ -138,7 +138,7 @@ async def fail_in_a_callback(reader: Any, writer: Any) -> None:
 def record_in(fd: int) -> Record:
     """Return the record on a scoreboard with one place in a shared file."""
     board = Scoreboard(1)
-    board.memory = mmap.mmap(fd, LINE + RECORD)
+    board.memory = mmap.mmap(fd, CACHE_LINE + RECORD)
     return board.record(0)
 
 

@@ -17,7 +17,7 @@ import mmap
 
 from hybrid.workers.contract.records import record
 
-LINE = 64
+CACHE_LINE = 64
 RECORD = 512
 """Bytes."""
 
@@ -78,7 +78,7 @@ class Record:
     __slots__ = ("board", "numbers", "place", "times")
 
     def __init__(self, board: Scoreboard, place: int) -> None:
-        begin = LINE + place * RECORD
+        begin = CACHE_LINE + place * RECORD
         view = memoryview(board.memory)[begin : begin + RECORD]
         self.board = board
         self.place = place
@@ -122,7 +122,7 @@ class Scoreboard:
     def __init__(self, places: int) -> None:
         """Raises `OSError` (ENOMEM)."""
         self.places = places
-        self.memory = mmap.mmap(-1, LINE + places * RECORD, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+        self.memory = mmap.mmap(-1, CACHE_LINE + places * RECORD, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
 
     @property
     def watched(self) -> bool:

@@ -356,7 +356,7 @@ class Estate:
 
     inheritance: Inheritance
     predecessor: socket.socket
-    """Its end of the line."""
+    """Its end of the link."""
 
 
 @pytest.fixture
@@ -642,23 +642,23 @@ def test_a_successor_that_talks_nonsense_has_failed(opened: Open) -> None:
     listeners = opened(LOCAL)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        offer = Offer(listeners, 0, handover.Line(ours))
+        offer = Offer(listeners, 0, handover.PeerLink(ours))
         theirs.send(b'{"type": "Yours"}')
-        assert offer.poll_nowait() == Failed("the other supervisor says Yours out of turn")
+        assert offer.poll_nowait() == Failed("the other supervisor sent Yours out of turn")
         assert theirs.recv(100) == b""
 
 
 @pytest.mark.parametrize(
     "datagram", [b"x", b"[]", b'{"type": "Want", "slots": "2"}', b'{"type": "Hello"}', b"[" * 9000]
 )
-def test_what_is_no_word_fails_too(opened: Open, datagram: bytes) -> None:
+def test_an_unknown_message_fails_too(opened: Open, datagram: bytes) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        offer = Offer(opened(LOCAL), 0, handover.Line(ours))
+        offer = Offer(opened(LOCAL), 0, handover.PeerLink(ours))
         theirs.send(datagram)
         found = offer.poll_nowait()
     assert isinstance(found, Failed)
-    assert "what this version does not know" in found.reason
+    assert "this version does not know" in found.reason
 
 
 # --- the old one is being stopped

@@ -26,7 +26,7 @@ from hybrid.supervisor.listeners.sockets import Listeners
 from hybrid.supervisor.upgrade.inheritance import Inheritance
 from hybrid.supervisor.upgrade.invocation import Invocation
 from hybrid.supervisor.upgrade.succession import Origin, Succession
-from hybrid.supervisor.upgrade.wire import Line, Serving, Taken, Word, Yours
+from hybrid.supervisor.upgrade.wire import PeerLink, PeerMessage, Serving, Taken, Yours
 from hybrid.workers.contract.exits import Exit
 
 # CPython 3.12 warns of a fork beside threads, which test runners have
@@ -68,17 +68,17 @@ def listeners() -> Iterator[NotingListeners]:
 
 
 class Predecessor:
-    """The other end of the line, and the inheritance at this one, which has no sockets in it."""
+    """The other end of the link, and the inheritance at this one, which has no sockets in it."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.line = Line(theirs)
-        self.inheritance = Inheritance(PREDECESSOR, Line(ours), [])
-        self.heard: list[Word] = []
+        self.link = PeerLink(theirs)
+        self.inheritance = Inheritance(PREDECESSOR, PeerLink(ours), [])
+        self.heard: list[PeerMessage] = []
 
-    def hears(self) -> list[Word]:
+    def hears(self) -> list[PeerMessage]:
         """Everything that was said so far."""
-        while self.line.fileno() != -1 and (heard := self.line.hear_nowait()) is not None:
+        while self.link.fileno() != -1 and (heard := self.link.receive_nowait()) is not None:
             self.heard.append(heard[0])
         return self.heard
 
@@ -87,12 +87,12 @@ class Predecessor:
         before = len(self.heard)
         for word in self.hears()[before:]:
             if isinstance(word, Serving):
-                self.line.say(Yours())
+                self.link.send(Yours())
             if isinstance(word, Taken):
-                self.line.hang_up()
+                self.link.shut_down()
 
     def close(self) -> None:
-        self.line.close()
+        self.link.close()
         self.inheritance.close()
 
 
@@ -114,7 +114,7 @@ def successor(predecessor: Predecessor, listeners: NotingListeners) -> Iterator[
 def test_who_has_no_predecessor_waits_for_nobody(listeners: NotingListeners) -> None:
     succession = Succession(Origin(), listeners, None)
     succession.claim()
-    assert (succession.is_waiting, succession.descriptors, succession.hear(7)) == (False, (), None)
+    assert (succession.is_waiting, succession.descriptors, succession.receive(7)) == (False, (), None)
     succession.close()
 
 
@@ -130,7 +130,7 @@ def test_nothing_is_taken_before_it_is_given(
     predecessor: Predecessor, successor: Succession, listeners: NotingListeners
 ) -> None:
     (fd,) = successor.descriptors
-    assert successor.hear(fd) is None
+    assert successor.receive(fd) is None
     assert (successor.is_waiting, listeners.deeds, predecessor.hears()) == (True, [], [])
 
 
@@ -138,8 +138,8 @@ def test_what_is_given_is_taken_and_said_so(
     predecessor: Predecessor, successor: Succession, listeners: NotingListeners, log: Log
 ) -> None:
     (fd,) = successor.descriptors
-    predecessor.line.say(Yours())
-    assert successor.hear(fd) is None
+    predecessor.link.send(Yours())
+    assert successor.receive(fd) is None
     assert (successor.is_waiting, listeners.deeds) == (False, ["take over"])
     assert predecessor.hears() == [Taken()]
     assert log() == ["one address is as it was", f"upgraded: this supervisor has replaced {PREDECESSOR}"]
@@ -147,11 +147,11 @@ def test_what_is_given_is_taken_and_said_so(
 
 def test_the_line_ends_with_the_predecessor(predecessor: Predecessor, successor: Succession) -> None:
     (fd,) = successor.descriptors
-    predecessor.line.say(Yours())
-    successor.hear(fd)
-    predecessor.line.hang_up()
-    assert successor.hear(fd) is None
-    assert (successor.descriptors, successor.hear(fd)) == ((), None)
+    predecessor.link.send(Yours())
+    successor.receive(fd)
+    predecessor.link.shut_down()
+    assert successor.receive(fd) is None
+    assert (successor.descriptors, successor.receive(fd)) == ((), None)
 
 
 def test_a_predecessor_that_wants_us_no_more_ends_us(
@@ -159,10 +159,10 @@ def test_a_predecessor_that_wants_us_no_more_ends_us(
 ) -> None:
     (fd,) = successor.descriptors
     successor.claim()
-    predecessor.line.hang_up()
-    assert successor.hear(fd) == ev.StopAsked(graceful=True)
+    predecessor.link.shut_down()
+    assert successor.receive(fd) == ev.StopAsked(graceful=True)
     assert (successor.descriptors, successor.is_waiting, listeners.deeds) == ((), True, [])
-    assert log() == ["the supervisor that we were to replace is gone, or wants us no more"]
+    assert log() == ["the supervisor to be replaced is gone, or has withdrawn its offer"]
     successor.claim()
 
 
@@ -174,8 +174,8 @@ def test_the_pidfile_changes_hands_with_the_sockets(
     pidfile = Pidfile(path, PREDECESSOR)
     succession = Succession(Origin(None, predecessor.inheritance), listeners, pidfile)
     assert path.read_text() == f"{PREDECESSOR}\n"
-    predecessor.line.say(Yours())
-    succession.hear(*succession.descriptors)
+    predecessor.link.send(Yours())
+    succession.receive(*succession.descriptors)
     assert path.read_text() == f"{os.getpid()}\n"
     succession.close()
 
@@ -188,8 +188,8 @@ def test_a_pidfile_that_cannot_be_taken_keeps_nobody_from_serving(
     pidfile = Pidfile(folder / "pid", PREDECESSOR)
     folder.rmdir()
     succession = Succession(Origin(None, predecessor.inheritance), listeners, pidfile)
-    predecessor.line.say(Yours())
-    succession.hear(*succession.descriptors)
+    predecessor.link.send(Yours())
+    succession.receive(*succession.descriptors)
     assert not succession.is_waiting
     assert predecessor.hears() == [Taken()]
     assert any("cannot write the pidfile" in line for line in log())
@@ -205,13 +205,13 @@ def test_the_service_manager_is_told_when_the_predecessor_has_left(
         notify_socket = NotifySocket(os.fsencode(tmp_path / "notify"), os.getpid(), is_held=True)
         succession = Succession(Origin(None, predecessor.inheritance, notify_socket), listeners, None)
         notify_socket.ready()
-        predecessor.line.say(Yours())
+        predecessor.link.send(Yours())
         (fd,) = succession.descriptors
-        succession.hear(fd)
+        succession.receive(fd)
         with pytest.raises(BlockingIOError):
             manager.recv(100)
-        predecessor.line.hang_up()
-        succession.hear(fd)
+        predecessor.link.shut_down()
+        succession.receive(fd)
         assert manager.recv(100) == b"READY=1"
         succession.close()
 
@@ -262,7 +262,7 @@ class Upgrade:
             poll = select.poll()
             poll.register(fd, select.POLLIN)
             assert poll.poll(DEADLINE * 1000), "nothing was said"
-            event = self.succession.hear(fd)
+            event = self.succession.receive(fd)
             if event is not None:
                 return event
 
@@ -351,7 +351,7 @@ def test_a_successor_takes_over_once_all_its_workers_serve(
     kernel: FakeKernel, predecessor: Predecessor, log: Log
 ) -> None:
     kernel.on_fork(lambda pid: kernel.at(2, lambda: kernel.says_ready(pid)))
-    early: list[list[Word]] = []
+    early: list[list[PeerMessage]] = []
     kernel.at(1, lambda: early.append(list(predecessor.hears())))
     kernel.always(predecessor.answers)
     kernel.at(20, lambda: kernel.receives("SIGTERM"))
@@ -381,9 +381,9 @@ def test_sockets_are_steered_only_once_they_are_ours(
 def test_a_successor_whose_predecessor_goes_too_early_stops(
     kernel: FakeKernel, predecessor: Predecessor, log: Log
 ) -> None:
-    kernel.at(5, predecessor.line.hang_up)
+    kernel.at(5, predecessor.link.shut_down)
     assert run(kernel, Origin(None, predecessor.inheritance)) is Exit.OK
-    assert log()[2] == "the supervisor that we were to replace is gone, or wants us no more"
+    assert log()[2] == "the supervisor to be replaced is gone, or has withdrawn its offer"
     assert log()[-1] == "stopped"
 
 
