@@ -1,10 +1,10 @@
-"""How a zygote's fork becomes the supervisor's child: the double fork, the adoption, the first message.
+"""How a zygote's fork becomes a child of the supervisor: the double fork, the adoption, the first message.
 
-    supervisor ── zygote ── intermediate ── worker       the intermediate ends at once,
+    supervisor ── zygote ── intermediate ── worker       the intermediate exits at once,
     supervisor ─┬ zygote                                 and the kernel gives the worker to the supervisor,
                 └ worker                                 which is its subreaper (PR_SET_CHILD_SUBREAPER, prctl(2))
 
-`posix` and not `os` for what gevent replaces when the application is imported: its `os.fork` makes a hub, its
+`posix` stands in for `os` where gevent patches `os` when the application is imported: its `os.fork` creates a hub, its
 `os.close` waits for one.
 """
 
@@ -29,30 +29,30 @@ _PATIENCE = 5.0  # seconds from the first fork to the worker's first message; fo
 def fork_quietly() -> int:
     """Fork. Raises `OSError` (EAGAIN, ENOMEM).
 
-    Python 3.12 warns where there are other threads. That is for the audit to say, and a warning that is made an error
-    would leave an unknown child.
+    Python 3.12 warns if there are other threads. The audit reports those, and a warning turned into an error would
+    leave an unknown child.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return posix.fork()
 
 
-def why_not_forked(number: int | None) -> str:
-    """Return why a fork failed with this error number. The log line names the child that was to be forked."""
+def fork_error(number: int | None) -> str:
+    """Return the text of a fork's errno. The log line names the child."""
     return os.strerror(number or 0)
 
 
 def close_all(descriptors: Iterable[int]) -> None:
-    """Close descriptors, also where gevent has patched `os`. Raises `OSError`."""
+    """Close descriptors, also if gevent has patched `os`. Raises `OSError`."""
     for fd in descriptors:
         posix.close(fd)
 
 
 def await_adoption(parent: int) -> None:
-    """Wait until this process is no more a child of `parent`, a few seconds at most.
+    """Wait until this process is no longer a child of `parent`, a few seconds at most.
 
-    The kernel sends the signal of PR_SET_PDEATHSIG when it has given the child away (`forget_original_parent`,
-    kernel/exit.c). It is blocked, and so can be waited for.
+    The kernel sends the signal of PR_SET_PDEATHSIG after it has reparented the child (`forget_original_parent`,
+    kernel/exit.c). The signal is blocked, so sigtimedwait(2) can wait for it.
     """
     spawn.die_with_parent(signal.SIGCHLD)
     if os.getppid() == parent:
@@ -60,8 +60,8 @@ def await_adoption(parent: int) -> None:
 
 
 def await_worker(pid: int, news: int) -> str | None:
-    """Wait for the worker's birth or death and reap the intermediate; return why there is no worker, if so."""
-    said = b""
+    """Wait until the worker is confirmed or dead, and reap the intermediate; return why there is no worker, or None."""
+    written = b""
     poll = log.unpatched("poll")()
     poll.register(news, select.POLLIN)
     until = time.monotonic() + _PATIENCE
@@ -69,20 +69,20 @@ def await_worker(pid: int, news: int) -> str | None:
         piece = os.read(news, 32)
         if not piece:
             _reap(pid)
-            return _outcome(said)
-        said += piece
+            return _outcome(written)
+        written += piece
     _kill(pid)
-    if said and int(said) > 0:
-        _kill(int(said))
+    if written and int(written) > 0:
+        _kill(int(written))
     _reap(pid)
-    return f"the new process was not there within {_PATIENCE:g} s"
+    return f"the new process was not ready within {_PATIENCE:g} s"
 
 
-def _outcome(said: bytes) -> str | None:
-    """Return what the word of an intermediate means: None if there is, or was, a worker."""
-    if not said:
+def _outcome(written: bytes) -> str | None:
+    """Return why there is no worker, from the output of the intermediate; None if there is, or was, one."""
+    if not written:
         return "the process between zygote and worker was killed"
-    return None if int(said) > 0 else why_not_forked(-int(said))
+    return None if int(written) > 0 else fork_error(-int(written))
 
 
 def _kill(pid: int) -> None:
@@ -91,6 +91,6 @@ def _kill(pid: int) -> None:
 
 
 def _reap(pid: int) -> None:
-    """Reap an intermediate that is ending; nothing is left of it if the application has SIGCHLD ignored."""
+    """Reap an intermediate that is exiting; the kernel did if the application ignores SIGCHLD."""
     with contextlib.suppress(ChildProcessError):
         posix.waitpid(pid, 0)

@@ -1,4 +1,4 @@
-"""How children come to be: forked from this process, or by a zygote on our order. What they inherit is decided here."""
+"""Forks children, from this process or through a zygote, and decides what they inherit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(log.LOGGER_NAME)
 
 
 class Forking:
-    """Makes children and keeps a handle to each. No method blocks longer than fork(2) does."""
+    """Forks children and keeps a handle to each. No method blocks longer than fork(2)."""
 
     def __init__(
         self, settings: Settings, program: Program, kernel: Kernel, listeners: Listeners, children: Children
@@ -40,10 +40,10 @@ class Forking:
         self._children = children
         self._supervisor_pid = os.getpid()
         self.foreign: list[Callable[[], None]] = []
-        """What else a child has to close."""
+        """Further functions that a child must call to close descriptors of the supervisor."""
 
     def fork(self, slot: int, generation: int, zygote: int | None) -> ev.Event | None:
-        """Start a worker; return what came of it, or None where a zygote is to answer later."""
+        """Start a worker; return the outcome, or None if a zygote will answer later."""
         try:
             if slot >= self._listeners.slots:
                 self._listeners.grow(slot + 1)
@@ -56,23 +56,23 @@ class Forking:
             return ev.ForkFailed(slot, str(error))
 
     def fork_zygote(self, generation: int) -> ev.Event:
-        """Start a zygote; return what came of it."""
+        """Start a zygote; return the outcome."""
         try:
             return ev.Spawned(ZYGOTE, self._fork_here(ZYGOTE, generation))
         except CannotFork as error:
             return ev.ForkFailed(ZYGOTE, str(error))
 
     def call_off(self, slot: int) -> None:
-        """Wait no longer for the worker that a zygote was to fork: closing its channel ends it."""
+        """Cancel the fork that a zygote was asked for; closing the channel ends the worker."""
         if self._children.pending_fork(slot) is not None:
             self._kernel.unwatch(self._children.cancel(slot))
 
     def confirm(self, slot: int, pid: int) -> None:
-        """A worker that a zygote was asked for is our child."""
+        """A worker forked by a zygote is our child now."""
         self._children.confirm(slot, pid)
 
     def _fork_here(self, slot: int, generation: int) -> int:
-        record, dump_file = self._outfit()
+        record, dump_file = self._allocate()
         knows = self._listeners.slots
 
         def be(channel: Channel) -> int:
@@ -91,10 +91,10 @@ class Forking:
         return pid
 
     def _order(self, slot: int, generation: int, zygote: ChildHandle) -> None:
-        """Have a zygote fork the worker of `slot`. Raises `CannotFork`."""
+        """Order a zygote to fork the worker of `slot`. Raises `CannotFork`."""
         if not teach(zygote, self._listeners.all()):
-            raise CannotFork("the zygote does not listen")
-        record, dump_file = self._outfit()
+            raise CannotFork("the zygote does not read its channel")
+        record, dump_file = self._allocate()
         try:
             ours, theirs = Channel.pair()
         except OSError as error:
@@ -110,10 +110,10 @@ class Forking:
         self._children.add_pending(ChildHandle(slot, generation, ours, record, dump_file, self._listeners.slots))
         if not sent:
             self._children.cancel(slot)
-            raise CannotFork("the zygote does not listen")
+            raise CannotFork("the zygote does not read its channel")
         self._kernel.watch(ours.fileno())
 
-    def _outfit(self) -> tuple[Record, DumpFile]:
+    def _allocate(self) -> tuple[Record, DumpFile]:
         try:
             dump_file = DumpFile()
         except OSError as error:
@@ -160,7 +160,7 @@ class Forking:
         )
 
     def _not_theirs(self, dump_fd: int) -> list[Callable[[], None]]:
-        """What a child closes: the handles to others and their dump files, and what is the supervisor's alone."""
+        """Return functions that close the descriptors of other children and of the supervisor."""
         close: list[Callable[[], None]] = list(self.foreign)
         for handle in self._children.all_handles():
             close.append(handle.channel.close)

@@ -1,4 +1,4 @@
-"""The children as the shell knows them: the handle to each, its place on the scoreboard, the file of its dump_file.
+"""A handle to each child: its channel, its place on the scoreboard, its dump file.
 
 Also those that a zygote is about to fork: they have a handle, and their first message tells their pid.
 """
@@ -18,20 +18,21 @@ from hybrid.workers.contract.scoreboard import Record, Scoreboard
 from hybrid.workers.contract.worker_spec import Listener
 
 STICKS = 0.1
-"""Seconds for which a queue is served on by siblings after its own worker does so: it boots, or is back."""
+"""Seconds for which siblings keep serving a queue after its own worker serves it again."""
 STICKS_AFTER_STALL = 1.0
 """The same after a stall.
 
-Stalls come in flocks, and the next one then costs no threshold. Where a client with requests of 100 ms connects
-anew each time, the p99 of short requests beside it is 4 ms, and was 17 ms with a tenth of this (`benchmarks fairness`).
+Stalls cluster, and with siblings still serving, the next one costs no detection time. Beside a client that opens a new
+connection for each request of 100 ms, the p99 of short requests is 4 ms; it was 17 ms with a tenth of this value
+(`benchmarks fairness`).
 """
 
-_FORGOTTEN = 10.0  # seconds after a stall: the slot is nothing special then
+_FORGOTTEN = 10.0  # seconds after a stall until the slot is treated as any other
 
 
 @dataclasses.dataclass(slots=True)
 class ChildHandle:
-    """What is kept of a living child, or of one that is being forked."""
+    """The supervisor's data about a living child, or one that is being forked."""
 
     slot: int
     generation: int
@@ -39,27 +40,27 @@ class ChildHandle:
     record: Record
     dump_file: DumpFile
     knows: int
-    """It has the listeners of the slots below this."""
+    """It has the listeners of the slots below this number."""
     adopts: frozenset[int] = frozenset()
-    """The foreign slots that it was last told to serve."""
+    """The other slots that it was last told to serve."""
     wants: frozenset[int] = frozenset()
-    """Those that it should serve; a part of the former for a moment."""
+    """The other slots that it should serve; for a moment a subset of `adopts`."""
     shrinks_at: float | None = None
-    """When it is told so, seconds."""
+    """When to tell it about the smaller set, monotonic seconds."""
     takes_orders: bool = False
-    """It drains when it reads `Drain`, by its own word; otherwise SIGTERM tells it."""
+    """True if it said that it drains when it reads `Drain`; otherwise it needs SIGTERM."""
     has_sent_bad_message: bool = False
-    """It has sent something that is no message, and that was logged."""
+    """True if it has sent a bad message, which was logged."""
     knew_at_fork: int = dataclasses.field(init=False)
-    """It has had the listeners of the slots below this since its fork."""
+    """`knows` at its fork."""
 
     def __post_init__(self) -> None:
-        """It begins with what it knows."""
+        """Remember `knows` at the fork."""
         self.knew_at_fork = self.knows
 
 
 class Children:
-    """All handles. No method blocks."""
+    """The handles to all children. No method blocks."""
 
     def __init__(self, places: int) -> None:
         """Raises `OSError` (ENOMEM)."""
@@ -69,7 +70,7 @@ class Children:
         self._pids: dict[int, int] = {}  # descriptor of a channel -> pid
         self._pending_forks: dict[int, ChildHandle] = {}  # slot -> handle of the worker that a zygote was asked to fork
         self._pending_slots: dict[int, int] = {}  # descriptor of a channel -> slot of such a worker
-        self._stalled: dict[int, float] = {}  # slot -> when a stall of its worker began or ended last, seconds
+        self._stalled: dict[int, float] = {}  # slot -> when a stall of its worker last began or ended, seconds
 
     # --- questions
 
@@ -82,7 +83,7 @@ class Children:
         return self._handles[pid]
 
     def get(self, pid: int | None) -> ChildHandle | None:
-        """Return the handle of a child; None: it is none."""
+        """Return the handle of a child; None if the pid is not a child's."""
         return None if pid is None else self._handles.get(pid)
 
     def __contains__(self, pid: object) -> bool:
@@ -92,20 +93,20 @@ class Children:
         return iter(tuple(self._handles.items()))
 
     def pid_at(self, fd: int) -> int | None:
-        """Return whose channel a descriptor is; None: no child's."""
+        """Return the pid of the child with this channel; None if there is none."""
         return self._pids.get(fd)
 
     def pending_slot_at(self, fd: int) -> int | None:
-        """Return for which slot a worker is being forked whose channel a descriptor is; None: for none."""
+        """Return the slot of the pending fork with this channel; None if there is none."""
         return self._pending_slots.get(fd)
 
     def pending_fork(self, slot: int) -> ChildHandle | None:
-        """Return the handle of the worker that is being forked into a slot."""
+        """Return the handle of the worker that is being forked into a slot; None if there is none."""
         return self._pending_forks.get(slot)
 
     @property
     def has_pending_forks(self) -> bool:
-        """Whether a zygote was asked for a worker that has not said its pid yet."""
+        """True if a zygote was asked for a worker that has not sent its pid yet."""
         return bool(self._pending_forks)
 
     def workers_of(self, generation: int) -> frozenset[int]:
@@ -113,17 +114,17 @@ class Children:
         return frozenset(pid for pid, handle in self if handle.slot != ZYGOTE and handle.generation == generation)
 
     def pending_slots(self) -> tuple[int, ...]:
-        """Return the slots of such workers."""
+        """Return the slots of pending forks."""
         return tuple(self._pending_forks)
 
     def all_handles(self) -> list[ChildHandle]:
-        """Return the handles of all children, and of those that are being forked."""
+        """Return the handles of all children and pending forks."""
         return [*self._handles.values(), *self._pending_forks.values()]
 
     # --- coming and going
 
     def take_place(self) -> Record:
-        """Return an empty record for a new child. Raises `LookupError` if there is none."""
+        """Return an empty record for a new child. Raises `LookupError` if none is free."""
         if not self._free:
             raise LookupError("no place is left on the scoreboard")
         record = self.board.record(heapq.heappop(self._free))
@@ -131,28 +132,28 @@ class Children:
         return record
 
     def give_back(self, record: Record) -> None:
-        """Take a record back: its process is gone."""
+        """Free the record of a process that is gone."""
         heapq.heappush(self._free, record.place)
 
     def add(self, pid: int, handle: ChildHandle) -> None:
-        """Enter a child."""
+        """Add a child."""
         self._handles[pid] = handle
         self._pids[handle.channel.fileno()] = pid
 
     def add_pending(self, handle: ChildHandle) -> None:
-        """Enter a worker that a zygote was asked to fork."""
+        """Add a worker that a zygote was asked to fork."""
         self._pending_forks[handle.slot] = handle
         self._pending_slots[handle.channel.fileno()] = handle.slot
 
     def confirm(self, slot: int, pid: int) -> ChildHandle:
-        """The worker of `slot` has said its pid: it is a child now."""
+        """The worker of `slot` has sent its pid: make it a child."""
         handle = self._pending_forks.pop(slot)
         del self._pending_slots[handle.channel.fileno()]
         self.add(pid, handle)
         return handle
 
     def cancel(self, slot: int) -> int:
-        """No worker comes of this: close its channel; return its descriptor as it was, to be watched no longer."""
+        """Drop a pending fork and close its channel; return the descriptor it had, to unwatch it."""
         handle = self._pending_forks.pop(slot)
         fd = handle.channel.fileno()
         del self._pending_slots[fd]
@@ -166,11 +167,11 @@ class Children:
         return fd if self._pids.pop(fd, None) is not None else None
 
     def remove(self, pid: int) -> ChildHandle:
-        """Take out a child that is reaped; its channel is still open, as its last messages may be in it."""
+        """Remove a reaped child; its channel stays open, as its last messages may be in it."""
         return self._handles.pop(pid)
 
     def forget(self, handle: ChildHandle) -> None:
-        """Give back what is left of a child that was removed."""
+        """Free the record and the dump file of a removed child."""
         handle.dump_file.close()
         self.give_back(handle.record)
 
@@ -181,12 +182,12 @@ class Children:
     # --- talking
 
     def tell(self, pid: int, message: Message) -> None:
-        """Send to a child, if it is there to hear it."""
-        with contextlib.suppress(ChannelClosed):  # its death is on the way
+        """Send a message to a child, unless it is gone."""
+        with contextlib.suppress(ChannelClosed):  # reap reports its death
             self._handles[pid].channel.send_nowait(message)
 
     def drain(self, pid: int) -> bool:
-        """Order a worker to drain. Return False if it takes no orders, or its channel is full: then use SIGTERM."""
+        """Order a worker to drain. Return False if it takes no orders or its channel is full: then use SIGTERM."""
         handle = self._handles[pid]
         if handle.takes_orders:
             with contextlib.suppress(ChannelClosed):
@@ -194,14 +195,14 @@ class Children:
         return False
 
     def ping(self, pid: int) -> None:
-        """Have a worker show that its loop turns."""
+        """Ask a worker to show that its loop turns."""
         self.tell(pid, Ping())
 
     def adopt(self, pid: int, slots: Sequence[int], listeners: Sequence[Listener], now: float = 0.0) -> None:
         """Have a worker serve the queues of `slots` too; `listeners` are those it may not know yet.
 
-        It begins with those when it has learned of them. What is no longer to be served is so for another moment, see
-        `STICKS`: also, where requests block for some milliseconds each, workers would be told at each of them.
+        It starts once it has their sockets. It stops serving a queue a moment later, see `STICKS`: otherwise it would
+        get a message at each request that blocks for some milliseconds.
         """
         handle = self._handles[pid]
         teach(handle, listeners)
@@ -214,18 +215,18 @@ class Children:
             handle.shrinks_at = now + self._sticks(handle.adopts - handle.wants, now)
 
     def has_stalled(self, pid: int, now: float) -> None:
-        """A worker stalls, or does no more: its queue is left to siblings for longer than that."""
+        """A stall of a worker began or ended: siblings serve its queue for a while longer."""
         handle = self._handles.get(pid)
         if handle is not None:
             self._stalled[handle.slot] = now
 
     def _sticks(self, slots: frozenset[int], now: float) -> float:
-        """Return for how many seconds queues are served on."""
+        """Return for how many seconds siblings keep serving these queues."""
         recent = now - _FORGOTTEN
         return STICKS_AFTER_STALL if any(self._stalled.get(slot, recent) > recent for slot in slots) else STICKS
 
     def settle(self, now: float) -> None:
-        """Tell those that serve more than they should."""
+        """Tell workers that serve too many queues to stop, once it is time."""
         for pid, handle in self._handles.items():
             if handle.shrinks_at is not None and handle.shrinks_at <= now:
                 handle.shrinks_at = None
@@ -233,7 +234,7 @@ class Children:
 
     @property
     def due(self) -> float | None:
-        """When `settle` has something to do; None: nothing."""
+        """When to call `settle`; None: no need."""
         return min(
             (handle.shrinks_at for handle in self._handles.values() if handle.shrinks_at is not None), default=None
         )
@@ -245,7 +246,7 @@ class Children:
     def promote(self, pid: int, slot: int, generation: int) -> None:
         """Have a worker become the zygote of a generation, in the place `slot`.
 
-        It forgets the listeners that it has learned, and is taught them anew.
+        It drops the listeners that it learned, so they are sent again.
         """
         handle = self._handles[pid]
         self.tell(pid, Promote(generation))
@@ -255,16 +256,16 @@ class Children:
         handle.takes_orders = False
 
     def is_behind(self, slots: int) -> bool:
-        """Whether some child does not know the listeners of all `slots` slots: `teach_all` once more."""
+        """Return True if a child lacks listeners of some of `slots` slots: call `teach_all` again."""
         return any(handle.knows < slots for handle in self._handles.values())
 
     def teach_all(self, listeners: Sequence[Listener]) -> None:
-        """Tell all children of listeners that were made after their fork; those with a full channel learn it later."""
+        """Send all children the listeners made after their fork; a full channel delays its own child only."""
         for handle in self._handles.values():
             teach(handle, listeners)
 
     def flush(self) -> None:
-        """Send what had no room."""
+        """Send messages that had no room."""
         for handle in self._handles.values():
             if handle.channel.pending:
                 with contextlib.suppress(ChannelClosed):
@@ -272,7 +273,7 @@ class Children:
 
 
 def teach(handle: ChildHandle, listeners: Sequence[Listener]) -> bool:
-    """Hand over the listeners of the slots that a child does not know; False if there is no room for all of it now."""
+    """Send the listeners that a child does not know; return False if the channel has no room for all of them now."""
     slots = max((item.slot + 1 for item in listeners if item.slot is not None), default=0)
     while handle.knows < slots:
         ours = [item for item in listeners if item.slot == handle.knows]

@@ -203,13 +203,13 @@ class _Zygote:
         try:
             news, life = os.pipe2(os.O_CLOEXEC)
         except OSError as error:
-            return double_fork.why_not_forked(error.errno)
+            return double_fork.fork_error(error.errno)
         spawn.flush_streams()  # otherwise each worker writes the buffered output again
         try:
             pid = double_fork.fork_quietly()
         except OSError as error:
             double_fork.close_all((news, life))
-            return double_fork.why_not_forked(error.errno)
+            return double_fork.fork_error(error.errno)
         if pid == 0:
             self._be_intermediate(order, channel, dump_fd, news, life)
         posix.close(life)

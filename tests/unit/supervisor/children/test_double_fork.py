@@ -1,4 +1,4 @@
-"""What a zygote makes of the process between it and its worker, whatever becomes of that."""
+"""How a zygote treats the process between itself and its worker, however that process ends."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_impatient")
 def test_an_intermediate_that_is_stuck_is_killed() -> None:
-    assert intermediate("exec sleep 1000") == "the new process was not there within 0.2 s"
+    assert intermediate("exec sleep 1000") == "the new process was not ready within 0.2 s"
 
 
 @pytest.mark.usefixtures("_impatient")
 def test_a_worker_that_is_stuck_before_it_says_a_word_is_killed() -> None:
     worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with worker:
-        assert intermediate(f"printf {worker.pid}; exec sleep 1000") == "the new process was not there within 0.2 s"
+        assert intermediate(f"printf {worker.pid}; exec sleep 1000") == "the new process was not ready within 0.2 s"
     assert worker.returncode < 0
 
 

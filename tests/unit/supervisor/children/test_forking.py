@@ -114,7 +114,7 @@ def test_a_zygote_that_has_hung_up_is_a_failure_and_leaves_nothing(ward: Ward) -
     zygote = ward.zygote()
     ward.kernel.hangs_up(zygote.pid)
     before = open_descriptors()
-    assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not listen")
+    assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not read its channel")
     assert (open_descriptors(), ward.places_left()) == (before, 3)
 
 
@@ -123,7 +123,7 @@ def test_a_zygote_that_takes_no_orders_is_a_failure_and_leaves_nothing(ward: War
     while ward.children[zygote.pid].channel.send_nowait(Ping()):
         pass
     before = open_descriptors()
-    assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not listen")
+    assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not read its channel")
     assert (open_descriptors(), ward.places_left()) == (before, 3)
 
 
