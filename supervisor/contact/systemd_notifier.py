@@ -1,4 +1,4 @@
-"""What the service manager is told of the machine, and when: ready, reloading, stopping, status, watchdog."""
+"""Decides what to send to the service manager: ready, reloading, stopping, status, watchdog."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from hybrid.supervisor.contact.notify_socket import NotifySocket
 from hybrid.supervisor.core.base import OVER
 from hybrid.supervisor.core.machine import Machine
 
-_LAST_WORDS = 1.0  # seconds for a manager whose queue is full, at the end
-_RETRY = 0.2  # seconds until what the manager had no room for is sent again, or a worker may turn again
+_LAST_WORDS = 1.0  # seconds to wait at the end for a manager whose queue is full
+_RETRY = 0.2  # seconds until a full queue is tried again, or a stalled worker is checked again
 
 
 class SystemdNotifier:
-    """Compares the machine with what was said, once a turn of the shell. Only `finish` blocks."""
+    """Compares the machine with the last notifications, once a turn of the shell. Only `finish` blocks."""
 
     def __init__(self, notify_socket: NotifySocket, machine: Machine) -> None:
         self._socket = notify_socket
         self._machine = machine
-        self._is_ready = False  # READY=1 was said, and nothing that takes it back
+        self._is_ready = False  # READY=1 was sent, and neither RELOADING=1 nor STOPPING=1 since
         self._is_stopping = False
         self._is_asked = False  # the manager may be waiting for RELOADING=1
         self._feeds_at = 0.0 if notify_socket.watchdog_interval is not None else math.inf
@@ -27,18 +27,18 @@ class SystemdNotifier:
 
     @property
     def due(self) -> float | None:
-        """When `tell` has something to do that nothing else wakes the shell for; None: never."""
+        """When `tell` must run even if nothing else wakes the shell; None: never."""
         due = min(self._feeds_at, self._retries_at)
         return None if due == math.inf else due
 
     def reload_asked(self) -> None:
-        """A reload was asked for: it is to be told, also if it fails before `tell` is called (systemd.service(5))."""
+        """Note a requested reload: it is reported even if it fails before the next `tell` (systemd.service(5))."""
         self._is_asked = True
 
     def tell(self, now: float) -> None:
-        """Say what has changed; `now` in monotonic seconds."""
+        """Report the changes since the last call; `now` in monotonic seconds."""
         machine, notify_socket = self._machine, self._socket
-        if machine.has_successor:  # the other one speaks; but what was said before may still be on its way
+        if machine.has_successor:  # the successor notifies; earlier messages may still be unsent
             self._feeds_at = math.inf
         else:
             if machine.phase in OVER:
@@ -53,14 +53,14 @@ class SystemdNotifier:
         self._retries_at = min(self._retries_at, now + _RETRY) if notify_socket.has_unsent else math.inf
 
     def finish(self, kernel: Kernel) -> None:
-        """Before the end: give the manager a moment to take what it had no room for. Blocks so long.
+        """Wait a moment, before the end, until the manager has room for unsent messages. Blocks.
 
-        It may be the word that another process is the main one, without which our end is the service's for systemd.
+        One of them may name another main process; without it, systemd takes our end for the end of the service.
         """
         deadline = kernel.now() + _LAST_WORDS
         while self._socket.has_unsent and kernel.now() < deadline:
             kernel.wait(_RETRY / 4)
-            kernel.take_signals()  # or it would wait no more
+            kernel.take_signals()  # otherwise the next wait returns at once
             self._socket.retry()
 
     def _tell_stopping(self) -> None:
@@ -69,7 +69,7 @@ class SystemdNotifier:
             self._socket.stopping()
 
     def _tell_reloads(self) -> None:
-        """Say that a reload has begun, and ready when there is none, or none any more."""
+        """Send RELOADING=1 when a reload begins, and READY=1 when none is in progress."""
         machine = self._machine
         if self._is_ready and (machine.is_reloading or self._is_asked):
             self._is_ready = False
@@ -80,9 +80,9 @@ class SystemdNotifier:
             self._socket.ready()
 
     def _feed(self, now: float) -> None:
-        """Feed the watchdog while some worker serves, and while none is to: at the start and at the end.
+        """Feed the watchdog while a worker serves, and at the start and the end, when none has to.
 
-        One that is busy serves, until its turn takes for longer than the watchdog may wait.
+        A busy worker serves, unless its turn takes longer than the watchdog interval.
         """
         interval = self._socket.watchdog_interval
         if interval is None or now < self._feeds_at:

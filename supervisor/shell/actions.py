@@ -1,4 +1,4 @@
-"""Performs what the machine asks for. A table leads from each action to the method that performs it."""
+"""Performs the actions of the machine. A table maps each action to its method."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(LOGGER_NAME)
 
 
 class Actions:
-    """One per run. No method blocks."""
+    """Performs actions; one instance per run. No method blocks."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Actions:
         machine: Machine,
         configured: int,
     ) -> None:
-        """`configured`: the number of workers in the command; the machine's may be that of a predecessor."""
+        """`configured`: the number of workers in the command; the machine's may come from a predecessor."""
         self._kernel = kernel
         self._children = children
         self._forking = forking
@@ -48,16 +48,16 @@ class Actions:
         self._machine = machine
         self._configured = configured
         self._has_told_steering = False
-        self._told_failures: set[str] = set()  # why listening sockets cannot be mended
+        self._told_failures: set[str] = set()  # reasons why listening sockets cannot be repaired, as logged
         self.reason = ""
-        """The newest error, in words."""
+        """The text of the newest error."""
         self.code: Exit | None = None
-        """Once the machine has finished."""
+        """The exit code, once the machine has finished."""
         self._of_supervisor = self._methods_of_supervisor()
         self._of_child = self._methods_of_child()
 
     def _methods_of_supervisor(self) -> dict[type[ev.Action], Callable[[Any], ev.Event | None]]:
-        """Return action -> its method, which may answer with an event."""
+        """Return action -> method, which may answer with an event."""
         forking, listeners = self._forking, self._listeners
         return {
             ev.Fork: lambda action: forking.fork(action.slot, action.generation, action.zygote),
@@ -76,7 +76,7 @@ class Actions:
         }
 
     def _methods_of_child(self) -> dict[type[ev.Action], Callable[[Any], object]]:
-        """Return action about one child -> its method, called while the child is not reaped."""
+        """Return action about one child -> method, called while the child is not reaped."""
         kernel, children, stack_dumps = self._kernel, self._children, self._stack_dumps
         return {
             ev.Drain: self._drain,
@@ -89,23 +89,23 @@ class Actions:
 
     @property
     def known(self) -> set[type[ev.Action]]:
-        """Every kind of action that can be performed."""
+        """The types of all actions that can be performed."""
         return {*self._of_supervisor, *self._of_child}
 
     def perform(self, action: ev.Action) -> ev.Event | None:
-        """Perform an action; return what comes of it at once, if the machine must hear of that."""
+        """Perform an action; return the event that answers it, if there is one at once."""
         method = self._of_supervisor.get(type(action))
         if method is not None:
             return method(action)
-        pid: int = action.pid  # type: ignore[union-attr,assignment]  # what is left is about a child
-        if pid in self._children:  # else it is reaped: its Exited is on the way
+        pid: int = action.pid  # type: ignore[union-attr,assignment]  # all others are about a child
+        if pid in self._children:  # else it is reaped, and its Exited follows
             self._of_child[type(action)](action)
         return None
 
     def steer(self, action: ev.Steer) -> None:
-        """Have the kernel lead new connections to the slots that serve."""
+        """Have the kernel distribute new connections over the slots that serve."""
         if self._succession.is_waiting:
-            return  # the sockets are another supervisor's until we serve
+            return  # another supervisor owns the sockets until we serve
         try:
             self._listeners.steer(action.slots, action.datagrams)
         except SteeringError as error:
@@ -114,7 +114,7 @@ class Actions:
             self._has_told_steering = True
 
     def mend(self) -> ev.Event | None:
-        """Repair listening sockets; a new one comes to the workers by a reload, from a zygote that has it."""
+        """Repair listening sockets. Workers get a new one by a reload, from a zygote that has it."""
         mended = self._listeners.mend()
         for text in mended.repaired:
             logger.warning("%s was shut down by a worker; it serves again, and connections that waited are lost", text)
@@ -146,7 +146,7 @@ class Actions:
         return ev.QueuesChecked(waiting)
 
     def _start_successor(self) -> ev.Event:
-        self._kernel.adopt_orphans(False)  # the successor is to be no child of ours: a service manager watches it
+        self._kernel.adopt_orphans(False)  # the successor must not be our child: a service manager watches it
         event = self._succession.start(Scale(self._configured, self._machine.wanted))
         self._kernel.adopt_orphans(True)
         for fd in self._succession.descriptors:

@@ -1,7 +1,7 @@
 """Messages of children and confirmed forks, as events of the machine.
 
-Events are yielded one by one, and the loop feeds each to the machine before the next message is read: what the machine
-does about one may end the child that has more to say.
+Events are yielded one by one, and the loop feeds each to the machine before the next message is read: the reaction to
+one may end the child that sent more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.log import LOGGER_NAME
 from hybrid.workers.contract.messages import Awake, CannotSpawn, Forked, Message, MessageError, Ready
 
-_BATCH = 16  # messages of one child taken in a turn: one that talks without end does not keep us from the others
+_BATCH = 16  # messages read from one child per turn, so that a chatty child does not delay the others
 
 logger = logging.getLogger(LOGGER_NAME)
 
@@ -27,27 +27,27 @@ class Hearing:
     """A source of events: the channels of all children. No method blocks."""
 
     def __init__(self, kernel: Kernel, children: Children, forking: Forking, wake: Callable[[float], None]) -> None:
-        """`wake(now)` is called when a worker that had stalled says that its loop turns again."""
+        """`wake(now)` is called when a worker accepts a connection while the supervisor does not watch for stalls."""
         self._kernel = kernel
         self._children = children
         self._forking = forking
         self._wake = wake
         self.scheme = ""
-        """`http` or `https` once a worker has said so."""
+        """`http` or `https`, once a worker has reported it."""
 
     def events(self, fd: int) -> Iterator[ev.Event]:
-        """Yield what has come on a descriptor, if it is one of a child's."""
+        """Yield the events of a readable descriptor, if it is a child's channel."""
         if (pid := self._children.pid_at(fd)) is not None:
             yield from self.of_child(pid, self._children[pid])
         elif (slot := self._children.pending_slot_at(fd)) is not None:
             yield from self._of_pending_fork(slot)
 
     def of_child(self, pid: int, handle: ChildHandle) -> Iterator[ev.Event]:
-        """Yield what a child has said, as far as a turn allows."""
+        """Yield the events from a child's messages, at most a batch per turn."""
         for _ in range(_BATCH):
             try:
                 message = handle.channel.receive_nowait()
-            except ChannelClosed:  # its death is reported by reap, a moment later
+            except ChannelClosed:  # reap reports its death a moment later
                 self.close_channel(handle)
                 return
             except MessageError as error:
@@ -68,13 +68,13 @@ class Hearing:
             self._wake(self._kernel.now())
         elif isinstance(message, CannotSpawn):
             yield from self._of_refusal(handle, message)
-        elif isinstance(message, ev.ChildMessage):  # else an order, which only workers get, or a second `Forked`
+        elif isinstance(message, ev.ChildMessage):  # else an order, which only workers receive, or a second `Forked`
             if isinstance(message, Ready):
                 handle.takes_orders, self.scheme = message.takes_orders, message.scheme
             yield ev.ChildSaid(pid, message)
 
     def _of_pending_fork(self, slot: int) -> Iterator[ev.Event]:
-        """Take in the first message of a worker that a zygote was asked for, or that there is none."""
+        """Handle the first message on the channel of a pending fork, or its EOF."""
         handle = self._children.pending_fork(slot)
         if handle is None:
             return
@@ -98,11 +98,11 @@ class Hearing:
             yield from self.of_child(message.pid, self._children[message.pid])
 
     def _is_new_child(self, pid: int) -> bool:
-        """Return True if a process may be the worker that says so: it will get signals, so it must be no other one."""
+        """Return True if the pid may be the worker's own: it will get signals, so it must be no other process."""
         return pid not in self._children and self._kernel.is_child(pid)
 
     def _of_refusal(self, zygote: ChildHandle, message: CannotSpawn) -> Iterator[ev.Event]:
-        """A zygote has not forked the worker that it was asked for; it may have been another one since."""
+        """A zygote refused a fork; the order may be of an older zygote."""
         expected = self._children.pending_fork(message.slot)
         if zygote.slot == ZYGOTE and expected is not None and expected.generation == zygote.generation:
             yield from self._fork_failed(message.slot, message.reason)
@@ -113,7 +113,7 @@ class Hearing:
             yield ev.ForkFailed(slot, reason)
 
     def _ignore(self, pid: int, handle: ChildHandle, error: MessageError) -> None:
-        """Log the first datagram of a child that is no message."""
+        """Log the first bad message of a child."""
         if not handle.has_sent_bad_message:
             labels = {"slot": handle.slot, "generation": handle.generation, "subject_pid": pid}
             logger.warning("ignored: %s", error, extra=labels)

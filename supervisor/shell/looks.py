@@ -1,4 +1,4 @@
-"""Looks at the workers in steps of time: whose loop stands still, which listening socket is broken, who lags behind."""
+"""Periodic checks: stalled loops, broken listening sockets, children that lack listeners."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hybrid.supervisor.shell.actions import Actions
 from hybrid.supervisor.shell.deaths import Deaths
 from hybrid.supervisor.watch.stall_detector import CALM, StallDetector
 
-_ASLEEP = 0.5  # seconds that we wake too late when it was not only this process that did not run
+_ASLEEP = 0.5  # seconds of delay after which other processes probably did not run either
 
 
 class Looks:
-    """Knows when to look next, and looks. No method blocks."""
+    """Decides when to look next, and looks. No method blocks."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Looks:
         deaths: Deaths,
         feed: Callable[[ev.Event], None],
     ) -> None:
-        """`feed` gives an event to the machine and performs what follows from it."""
+        """`feed` gives an event to the machine and performs the actions."""
         self._kernel = kernel
         self._children = children
         self._detector = detector
@@ -39,7 +39,7 @@ class Looks:
         self._actions = actions
         self._deaths = deaths
         self._feed = feed
-        self._mends_at = 0.0  # when the listening sockets are looked at next
+        self._mends_at = 0.0  # when to check the listening sockets next
 
     @property
     def due(self) -> float | None:
@@ -47,16 +47,16 @@ class Looks:
         return self._detector.next_look if self._machine.serving() else None
 
     def woke(self, due: float | None, now: float) -> None:
-        """Forgive the workers if we woke long after `due`: they did not run either."""
+        """Forgive the workers if this process woke long after `due`: they did not run either."""
         if due is not None and now - due > _ASLEEP:
             self._detector.forgive(now)
 
     def look_if_due(self, now: float) -> bool:
-        """Look if it is time; return True if there is something new."""
+        """Look if it is time; return True if there is news."""
         return self._detector.next_look <= now and self._look(now)
 
     def _look(self, now: float) -> bool:
-        """Look whose loop stands still, and have the workers show that theirs turn."""
+        """Find stalled loops, and ping the workers."""
         self._children.flush()
         if self._mends_at <= now and self._machine.phase is Phase.SERVING:
             self._mends_at = now + CALM

@@ -1,6 +1,6 @@
-"""Whom the supervisor tells how it goes, once a turn: the embedding process, the service manager, the other supervisor.
+"""Reports once a turn to the embedding process, the service manager and the other supervisor.
 
-What the embedding process and the other supervisor say comes in here, too.
+Also receives the messages of the embedding process and of the other supervisor.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger(LOGGER_NAME)
 
 
 class Telling:
-    """A source of events: requests of the embedding process, words of another supervisor. Only `finish` blocks."""
+    """A source of events: requests of the embedding process, messages of another supervisor. Only `finish` blocks."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Telling:
         service: str,
         control: Control | None,
     ) -> None:
-        """`control`: the line to an embedding process, if there is one."""
+        """`control`: the socket to an embedding process, if there is one."""
         self._kernel = kernel
         self._children = children
         self._machine = machine
@@ -55,42 +55,42 @@ class Telling:
         self._has_told_urls = False
 
     def open(self) -> None:
-        """Begin to listen to them."""
+        """Start watching their descriptors."""
         if self._control_server is not None:
             self._kernel.watch(self._control_server.fileno())
         for fd in self._succession.descriptors:
             self._kernel.watch(fd)
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Stop watching their descriptors."""
         if self._control_server is not None:
             self._kernel.unwatch(self._control_server.fileno())
         for fd in self._succession.descriptors:
             self._kernel.unwatch(fd)
 
     def close_control(self) -> None:
-        """Close the line to the embedding process, in a child of ours."""
+        """Close the socket to the embedding process, in a child."""
         if self._control_server is not None:
             self._control_server.close()
 
     @property
     def dues(self) -> tuple[float | None, float | None]:
-        """When something has to be told although nothing has happened, in monotonic seconds."""
+        """When a report is due even without an event, in monotonic seconds."""
         return self._systemd.due, None if self._control_server is None else self._control_server.due
 
     def reload_asked(self) -> None:
-        """A reload was asked for by a signal: a service manager may be waiting for its beginning."""
+        """A signal asked for a reload: a service manager may be waiting for its beginning."""
         self._systemd.reload_asked()
 
     def events(self, fd: int) -> Iterator[ev.Event]:
-        """Yield what has come on a descriptor, if it is one of theirs."""
+        """Yield the events of a readable descriptor, if it is one of theirs."""
         if self._control_server is not None and fd == self._control_server.fileno():
             yield from self._of_request(self._control_server, fd)
         elif fd in self._succession.descriptors:
             yield from self._of_succession(fd)
 
     def tell(self, now: float, scheme: str) -> None:
-        """Tell everyone what has changed; `scheme`: `http` or `https` once a worker has said so."""
+        """Report all changes; `scheme`: `http` or `https`, once a worker has reported it."""
         if self._control_server is not None:
             self._control_server.tell(now)
         if self._machine.has_started and self._succession.is_waiting:
@@ -103,7 +103,7 @@ class Telling:
         self._systemd.tell(now)
 
     def finish(self, code: Exit, reason: str) -> None:
-        """Tell the end; waits a moment for a service manager whose queue is full."""
+        """Report the end; waits a moment for a service manager whose queue is full."""
         self._systemd.finish(self._kernel)
         if self._control_server is not None:
             self._control_server.tell_end(code, reason)

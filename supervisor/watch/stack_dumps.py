@@ -17,17 +17,17 @@ logger = logging.getLogger(log.LOGGER_NAME)
 
 @dataclasses.dataclass(slots=True)
 class _Request:
-    """One child that is asked."""
+    """A stack dump of one child in progress."""
 
     dump: StackDump
     since: float
-    """When it began to hang, seconds."""
+    """When the child began to hang, monotonic seconds."""
     aborts: bool
-    """Whether it is to end then."""
+    """True if SIGABRT follows the dump."""
 
 
 class StackDumps:
-    """All dumps under way. No method blocks; times are monotonic seconds."""
+    """All stack dumps in progress. No method blocks; times are monotonic seconds."""
 
     def __init__(self, kernel: Kernel, children: Children) -> None:
         self._kernel = kernel
@@ -36,12 +36,12 @@ class StackDumps:
 
     @property
     def due(self) -> float | None:
-        """When `advance` has something to do, at the latest; None: nothing is under way."""
+        """When to call `advance`, at the latest; None: no dump is in progress."""
         times = [request.dump.due for request in self._requests.values() if request.dump.due is not None]
         return min(times, default=None)
 
     def open(self, pid: int, since: float, now: float, *, aborts: bool) -> None:
-        """Ask a child that has hung since a time where it stands; `aborts`: then end it."""
+        """Request the stacks of a child that has hung since `since`; with `aborts`, send SIGABRT after that."""
         request = self._requests.get(pid)
         if request is None:
             dump = StackDump(self._children[pid].dump_file, pid, self._kernel.send)
@@ -51,11 +51,11 @@ class StackDumps:
         self.advance(now)
 
     def close(self, pid: int) -> None:
-        """A child is gone."""
+        """Forget a child that is gone."""
         self._requests.pop(pid, None)
 
     def advance(self, now: float) -> None:
-        """Go on with what is due, not earlier: what a worker writes is taken to be whole once no more has come."""
+        """Continue the dumps that are due, not earlier: a dump is complete when nothing was added for a while."""
         for pid, request in list(self._requests.items()):
             due = request.dump.due
             if due is None or now < due or pid not in self._children:
@@ -65,12 +65,12 @@ class StackDumps:
                 continue
             del self._requests[pid]
             handle = self._children[pid]
-            said = result.describe(
+            text = result.describe(
                 now - request.since,
                 is_zygote=handle.slot == ZYGOTE,
                 turns_again=turns_again(handle.record, request.since, now),
             )
-            logger.warning("%s", said, extra=_labels(pid, handle))
+            logger.warning("%s", text, extra=_labels(pid, handle))
             if request.aborts:
                 self._kernel.abort(pid)
 

@@ -162,13 +162,13 @@ def test_a_process_that_is_stopped_is_said_to_be_so_and_goes_on_unharmed(tmp_pat
 
 def test_a_process_that_does_not_listen_yet_is_not_sent_what_would_end_it(tmp_path: Path) -> None:
     with stalled("unprepared", tmp_path, prepared=False) as stands:
-        assert "does not listen yet" in stands.ask().missing
+        assert "has no handler yet" in stands.ask().missing
         assert stands.sent == []
 
 
 def test_a_process_whose_application_has_taken_the_signal_is_not_asked(tmp_path: Path) -> None:
     with stalled("deaf", tmp_path, listening=False) as stands:
-        assert "has taken the signal" in stands.ask().missing
+        assert "has replaced it" in stands.ask().missing
 
 
 def test_a_main_thread_that_blocks_the_signal_is_not_confused_with_another(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_process_that_is_gone_is_not_asked(tmp_path: Path) -> None:
     with stalled("spin", tmp_path) as stands:
         stands.popen.kill()
         stands.popen.wait()
-        assert stands.ask().missing == "the process is not to be seen in /proc"
+        assert stands.ask().missing == "the process is not visible in /proc"
 
 
 def test_a_process_that_has_ended_is_not_asked(tmp_path: Path) -> None:

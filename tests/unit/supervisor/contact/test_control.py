@@ -119,7 +119,7 @@ def test_a_failed_start_gives_code_and_reason(ends: Ends) -> None:
 
 def test_a_supervisor_that_vanishes_while_it_starts_is_a_failed_start(ends: Ends) -> None:
     ends[0].close()
-    with pytest.raises(StartError, match="ended without a word"):
+    with pytest.raises(StartError, match="ended without a message"):
         ends[1].wait_started(SOON)
 
 
@@ -163,7 +163,7 @@ def test_a_supervisor_that_goes_with_questions_unread_is_gone(ends: Ends) -> Non
     """Then the client's end gives ECONNRESET and not EOF."""
     os.write(ends[1].fileno(), b"unread")
     ends[0].close()
-    with pytest.raises(StartError, match="without a word"):
+    with pytest.raises(StartError, match="without a message"):
         ends[1].wait_started(SOON)
 
 

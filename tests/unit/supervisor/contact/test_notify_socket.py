@@ -101,7 +101,7 @@ def test_an_address_of_another_kind_is_told_in_one_line(address: str) -> None:
         notify_socket = NotifySocket.from_environment(environ, PID)
         _says_everything(notify_socket)
     assert len(lines) == 1
-    assert lines[0].startswith(f"WARNING NOTIFY_SOCKET is {address}: nothing is told")
+    assert lines[0].startswith(f"WARNING NOTIFY_SOCKET is {address}: not notifying")
     assert notify_socket.watchdog_interval is None
     assert environ == {}
 

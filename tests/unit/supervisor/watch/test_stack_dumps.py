@@ -189,7 +189,7 @@ def test_it_can_be_asked_again_when_it_stalls_again(court: Court, log: Log) -> N
 def test_one_that_does_not_listen_is_sent_nothing_that_would_end_it(court: Court, log: Log) -> None:
     pid = court.listens_not()
     court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=False)
-    assert "the worker does not listen yet" in log()[0]
+    assert "the worker has no handler yet" in log()[0]
     assert (court.stack_dumps.due, court.kernel.sent) == (None, [])
     court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=True)
     assert court.kernel.sent == [(pid, "SIGABRT")]
