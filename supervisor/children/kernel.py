@@ -4,7 +4,7 @@ The contract. Each clause has a test of the same number that runs over `LinuxKer
 
     1. `now()` is monotonic: seconds that never go back.
     2. `fork(main)` returns at once with the child's pid and our end of its channel. `main` runs in the child only, with
-       the other end; what it returns is the child's exit code. It raises `CannotFork`, and then no child exists and
+       the other end; its result is the child's exit code. It raises `CannotFork`, and then no child exists and
        nothing is left open.
     3. A child's death is the EOF of its channel, unless it has children that hold the other end.
     4. `reap(pids)` returns the deaths among `pids`, and never waits. A returned pid may be recycled, and must not be
@@ -81,7 +81,7 @@ class Kernel(Protocol):
         """Send a signal (clause 6)."""
 
     def adopt_orphans(self, wanted: bool) -> None:
-        """Start or stop adopting descendants whose parent dies (clause 11)."""
+        """Start or stop adopting orphaned descendants (clause 11)."""
 
     def end_orphans(self, pids: Collection[int], *, is_bereaved: bool, heirs: Collection[int] = ()) -> float | None:
         """End the leftovers of a dead child; return the seconds until the next call (clause 11)."""
@@ -220,7 +220,7 @@ class LinuxKernel:
             os.kill(pid, number)
 
     def adopt_orphans(self, wanted: bool) -> None:
-        """Start or stop adopting descendants whose parent dies."""
+        """Start or stop adopting orphaned descendants."""
         self._orphans.adopt(wanted)
 
     def end_orphans(self, pids: Collection[int], *, is_bereaved: bool, heirs: Collection[int] = ()) -> float | None:

@@ -40,7 +40,7 @@ class Orphans:
         self._is_bereaved = False  # one of `_ending` has died, and may have left others
 
     def adopt(self, wanted: bool) -> None:
-        """Start or stop adopting descendants whose parent dies (PR_SET_CHILD_SUBREAPER, prctl(2))."""
+        """Start or stop adopting orphaned descendants (PR_SET_CHILD_SUBREAPER, prctl(2))."""
         if wanted == self._wanted:
             return
         self._wanted = wanted

@@ -48,7 +48,7 @@ class StartError(Exception):
         self.code = code
         """Its exit code."""
         self.reason = reason
-        """One or a few lines for a person."""
+        """One or a few lines for the user."""
 
     def __str__(self) -> str:
         return self.reason

@@ -9,7 +9,7 @@ from hybrid.supervisor.contact.notify_socket import NotifySocket
 from hybrid.supervisor.core.base import OVER
 from hybrid.supervisor.core.machine import Machine
 
-_LAST_WORDS = 1.0  # seconds to wait at the end for a manager whose queue is full
+_LAST_WORDS = 1.0  # seconds to wait at the end for a manager with a full queue
 _RETRY = 0.2  # seconds until a full queue is tried again, or a stalled worker is checked again
 
 

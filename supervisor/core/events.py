@@ -281,7 +281,7 @@ class TellStop:
 
     pids: tuple[int, ...]
     at_a_terminal: bool
-    """True if a person pressed Ctrl-C and waits."""
+    """True if a user pressed Ctrl-C and waits."""
 
 
 @record(frozen=True, slots=True)

@@ -256,7 +256,7 @@ class Generations:
         """A zygote has not forked in time. Another one would hang at the same place, so none is started."""
         core = self._core
         if child.state not in OCCUPYING:
-            return  # on its way out, with a deadline
+            return  # already leaving, with a deadline
         core.abort(child, now - rules.FORK_PATIENCE, now)
         if core.phase not in OVER and child.generation == core.table.generation:
             self._alone.add(child.generation)

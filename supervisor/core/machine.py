@@ -92,7 +92,7 @@ class Machine:
         return any(since is None or since > moment for since in stalls)
 
     def serving(self) -> tuple[int, ...]:
-        """Return the pids of the ready workers, whose loops should turn."""
+        """Return the pids of the ready workers: their loops should turn."""
         return tuple(child.pid for child in self._table.serving())
 
     @property

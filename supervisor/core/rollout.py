@@ -159,7 +159,7 @@ def receiving_datagrams(table: Table) -> tuple[int, ...]:
 
 
 def orphaned(table: Table) -> tuple[int, ...]:
-    """Return the slots without a healthy worker, whose queues siblings must serve."""
+    """Return the slots without a healthy worker: siblings must serve their queues."""
     healthy = set(table.healthy_slots())
     return tuple(slot for slot in table.existing if slot not in healthy)
 

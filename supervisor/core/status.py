@@ -42,7 +42,7 @@ class Status:
 
     service: str
     addresses: tuple[str, ...]
-    """The real addresses, as a person types them."""
+    """The real addresses, as a user types them."""
     workers: tuple[WorkerStatus, ...]
     """In order of slots."""
 

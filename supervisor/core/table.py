@@ -97,7 +97,7 @@ class Table:
         self._existing = wanted  # slots that were ever wanted, and so have listeners
         self._slots: dict[int, Slot] = {}  # index -> data; kept when the slot is no longer wanted
         self._children: dict[int, Child] = {}  # pid -> child that is not yet reaped
-        self._adopted: dict[int, tuple[int, ...]] = {}  # pid -> other slots whose queues the child serves too
+        self._adopted: dict[int, tuple[int, ...]] = {}  # pid -> other slots that the child serves too
         # caches, derived on the first query after a change: a step queries both many times
         self._occupants: dict[int, tuple[Child, ...]] | None = None  # slot -> its children, oldest first
         self._serving: list[Child] | None = None  # ready workers, oldest first
@@ -179,7 +179,7 @@ class Table:
         self._put(dataclasses.replace(self._children[pid], is_reported=True))
 
     def adopt(self, pid: int, slots: tuple[int, ...]) -> None:
-        """Note the other slots whose queues a child was told to serve."""
+        """Note the other slots that a child was told to serve."""
         self._adopted[pid] = slots
 
     def lose(self, slot: int, failures: int, not_before: float) -> None:
@@ -251,7 +251,7 @@ class Table:
         return self._serving
 
     def adopted(self, pid: int) -> tuple[int, ...]:
-        """Return the other slots whose queues a child was told to serve."""
+        """Return the other slots that a child was told to serve."""
         return self._adopted.get(pid, ())
 
     def unproven(self) -> list[Child]:
@@ -282,7 +282,7 @@ class Table:
         return [child for child in self._children.values() if child.is_zygote and child.state in OCCUPYING]
 
     def overdue(self, now: float) -> list[Child]:
-        """Return the children whose deadline has passed."""
+        """Return the children with an expired deadline."""
         return [child for child in self._children.values() if child.deadline is not None and child.deadline <= now]
 
     def overdue_forks(self, now: float) -> list[Slot]:

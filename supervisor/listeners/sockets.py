@@ -91,7 +91,7 @@ class Listeners:
     def __init__(self, settings: Settings, inheritance: Inheritance | None = None) -> None:
         """Open them all. Raises `BindError`.
 
-        Blocks while a host name is resolved, and for ten seconds at most while the predecessor opens additional sockets.
+        Blocks while a host name is resolved, and up to ten seconds while the predecessor opens additional sockets.
         """
         self._binds = settings.binds
         self._sources = Sources(settings, inheritance)

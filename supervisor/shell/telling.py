@@ -103,7 +103,7 @@ class Telling:
         self._systemd.tell(now)
 
     def finish(self, code: Exit, reason: str) -> None:
-        """Report the end; waits a moment for a service manager whose queue is full."""
+        """Report the end; waits a moment for a service manager with a full queue."""
         self._systemd.finish(self._kernel)
         if self._control_server is not None:
             self._control_server.tell_end(code, reason)

@@ -209,7 +209,7 @@ def _described(entry: Offered) -> dict[str, object]:
 
 
 def _execute_as_orphan(program: Invocation, environment: Mapping[str, str], inherited: Sequence[int]) -> int:
-    """Execute `program` in a grandchild whose parent exits at once; return its pid. Raises `OSError`."""
+    """Execute `program` in a grandchild, which is orphaned at once; return its pid. Raises `OSError`."""
     read, write = os.pipe2(os.O_CLOEXEC)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # until the child has reset our handlers
     try:
