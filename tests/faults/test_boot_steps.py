@@ -99,7 +99,7 @@ def test_a_stop_during_the_boot_is_obeyed_at_once(number: int, tmp_path: Path, g
 
 
 @pytest.mark.parametrize("what", ["some", "full"])
-def test_garbage_on_the_channel_is_noted_once_and_costs_nothing(what: str, tmp_path: Path, gate: Path) -> None:
+def test_bad_messages_on_the_channel_are_logged_once_and_do_no_harm(what: str, tmp_path: Path, gate: Path) -> None:
     env = {"GATE": str(gate), "BAD_MESSAGES": what}
     with (
         opened(gate),

@@ -84,7 +84,7 @@ def test_a_supervisor_that_cannot_write_its_log_supervises(redirection: str, dir
         assert_supervised(process, path)
 
 
-def test_a_supervisor_whose_log_nobody_reads_supervises(directory: Path) -> None:
+def test_a_supervisor_with_a_full_log_pipe_keeps_supervising(directory: Path) -> None:
     """Its stderr is a pipe that is full from the beginning."""
     path = directory / "a.sock"
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -48,7 +48,7 @@ def test_a_child_that_returns_to_the_loop_is_ended(loop: str, tmp_path: Path) ->
         process.wait_for_log("returned to the event loop: ending it")
 
 
-def test_a_child_that_ends_before_its_parent_goes_on_is_waited_for(loop: str, tmp_path: Path) -> None:
+def test_a_child_that_ends_before_its_parent_continues_is_waited_for(loop: str, tmp_path: Path) -> None:
     """For gevent listens to SIGCHLD after its first fork only, which is too late for such a child."""
     arguments = ("--workers", "1", "--loop", loop)
     slow = {"SLOW_PARENT": "1"}

@@ -61,7 +61,7 @@ def test_the_successor_of_a_killed_worker_answers_soon(loop: str, tmp_path: Path
     assert took < max(BOUND, 2 * start)
 
 
-def test_what_is_queued_at_a_stopped_worker_is_answered_by_its_successor(
+def test_connections_queued_at_a_stopped_worker_are_answered_by_its_successor(
     target: str, loop: str, tmp_path: Path
 ) -> None:
     with serving(target, "--workers", "1", "--loop", loop, cwd=tmp_path) as process, contextlib.ExitStack() as stack:
@@ -77,9 +77,7 @@ def test_what_is_queued_at_a_stopped_worker_is_answered_by_its_successor(
         assert set(answers) == set(process.worker_pids()) != {worker}
 
 
-def test_ten_kills_at_random_moments_under_load_lose_no_more_than_what_was_in_hand(
-    target: str, loop: str, tmp_path: Path
-) -> None:
+def test_ten_kills_at_random_moments_lose_only_requests_in_progress(target: str, loop: str, tmp_path: Path) -> None:
     """Each kill may cost each client the one connection it had, and no descriptor is left over (see `serving`)."""
     dice = random.Random()
     with serving(target, "--workers", "2", "--loop", loop, *QUICK, cwd=tmp_path) as process:

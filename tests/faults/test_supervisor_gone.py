@@ -28,7 +28,7 @@ def gate(tmp_path: Path) -> Path:
     return tmp_path / "gate"
 
 
-def test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed(
+def test_workers_finish_requests_in_flight_and_end_when_the_supervisor_is_killed(
     target: str, loop: str, tmp_path: Path
 ) -> None:
     with serving(target, "--workers", "2", "--loop", loop, cwd=tmp_path) as process:

@@ -195,7 +195,7 @@ def test_a_quiet_worker_that_is_pinged_sleeps(start: Start) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_the_record_tells_who_it_is_and_what_becomes_of_it(loop: str, start: Start) -> None:
+def test_the_record_shows_the_identity_and_the_phases_of_a_worker(loop: str, start: Start) -> None:
     worker = watched(start(loop, "handle"))
     numbers = worker.record.numbers
     assert (numbers[STATE], numbers[GENERATION], numbers[PID]) == (Activity.READY, 3, worker.process.pid)
@@ -263,7 +263,7 @@ def test_requests_are_counted(loop: str, interface: str, start: Start) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_it_tells_once_of_a_connection_while_nobody_watches(loop: str, start: Start) -> None:
+def test_it_reports_one_connection_while_the_supervisor_does_not_watch(loop: str, start: Start) -> None:
     worker = start(loop, "handle")
     assert isinstance(worker.says(), Ready)
     for _ in range(2):
@@ -335,9 +335,7 @@ def is_left_alone(start: Start, listener: socket.socket) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("target", ["handle", "handle_async"])
-def test_it_serves_what_waits_at_slots_that_it_is_to_adopt_and_at_no_others(
-    loop: str, target: str, start: Start
-) -> None:
+def test_it_serves_the_queues_of_adopted_slots_and_no_others(loop: str, target: str, start: Start) -> None:
     worker = watched(start(loop, target))
     is_left_alone(start, start.foreign)
     with start.connect(start.foreign) as waiting:
@@ -398,7 +396,7 @@ def test_its_capacity_holds_over_all_it_has_adopted(loop: str, start: Start) -> 
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_worker_that_drains_serves_what_waits_at_its_own_and_at_adopted_queues(loop: str, start: Start) -> None:
+def test_a_draining_worker_serves_its_own_and_adopted_queues(loop: str, start: Start) -> None:
     """At the end of the service there is no sibling left to do it."""
     worker = watched(start(loop, "handle", max_connections=1))
     worker.is_told(Adopt((0,)))
@@ -416,7 +414,7 @@ def test_a_worker_that_drains_serves_what_waits_at_its_own_and_at_adopted_queues
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_worker_that_drains_adopts_no_more(loop: str, start: Start) -> None:
+def test_a_draining_worker_adopts_no_queue(loop: str, start: Start) -> None:
     worker = watched(start(loop, "handle"))
     with start.connect() as held:
         assert answer(held, b"x", b"X")

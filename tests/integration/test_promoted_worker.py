@@ -71,7 +71,7 @@ def test_workers_of_handlers_are_promoted_too(loop: str, target: str, start: Sta
     assert worker.ends()[0] == PROMOTED
 
 
-def test_what_it_is_told_then_is_left_for_the_zygote(loop: str, start: Start) -> None:
+def test_later_messages_are_left_for_the_zygote(loop: str, start: Start) -> None:
     worker = ready(start, loop)
     worker.is_told(Promote(2))
     worker.is_told(Adopt((0,)))
@@ -81,7 +81,7 @@ def test_what_it_is_told_then_is_left_for_the_zygote(loop: str, start: Start) ->
     assert worker.ends()[0] == PROMOTED
 
 
-def test_who_is_told_to_end_afterwards_ends_as_a_worker(loop: str, start: Start) -> None:
+def test_a_promoted_worker_that_is_told_to_end_ends_as_a_worker(loop: str, start: Start) -> None:
     worker = ready(start, loop, "handle")
     with start.connect() as client:
         client.sendall(b"x")
@@ -94,7 +94,7 @@ def test_who_is_told_to_end_afterwards_ends_as_a_worker(loop: str, start: Start)
     assert worker.ends()[0] == Exit.OK
 
 
-def test_who_drains_already_is_not_promoted(loop: str, start: Start) -> None:
+def test_a_draining_worker_is_not_promoted(loop: str, start: Start) -> None:
     worker = ready(start, loop, "handle")
     with start.connect() as client:
         client.sendall(b"x")
@@ -128,7 +128,7 @@ def test_a_worker_that_drains_does_not_offer_itself(start: Start) -> None:
         ("timer", "a running timer"),
     ],
 )
-def test_it_refuses_to_be_forked_with_what_a_request_has_left(leaves: str, found: str, loop: str, start: Start) -> None:
+def test_it_refuses_to_be_forked_with_leftovers_of_a_request(leaves: str, found: str, loop: str, start: Start) -> None:
     worker = ready(start, loop, "leave")
     with start.connect() as client:
         client.sendall(leaves.encode())

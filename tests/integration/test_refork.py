@@ -63,7 +63,7 @@ def ask_often(process: HybridProcess, times: int, target: str = "/") -> None:
 
 @pytest.mark.parametrize("interface", INTERFACES)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_what_requests_have_warmed_up_is_shared_and_none_of_them_is_lost(
+def test_memory_warmed_up_by_requests_is_shared_and_no_request_is_lost(
     loop: str, interface: str, tmp_path: Path
 ) -> None:
     arguments = ("--workers", "2", "--loop", loop, "--refork-after", "200")
@@ -156,7 +156,7 @@ def test_slots_that_were_added_before_and_after_are_served_by_its_forks(tmp_path
 
 
 @pytest.mark.parametrize(("loop", "interface"), ONE_EACH)
-def test_a_worker_with_a_thread_of_a_request_is_unfit_and_the_service_goes_on(
+def test_a_worker_with_a_thread_of_a_request_is_unfit_and_the_service_continues(
     loop: str, interface: str, tmp_path: Path
 ) -> None:
     arguments = ("--workers", "1", "--loop", loop, "--refork-after", "5")
@@ -194,7 +194,7 @@ def test_a_heir_that_is_killed_has_changed_nothing(tmp_path: Path) -> None:
             assert int(sock.recv(100)) in process.worker_pids()
 
 
-def test_a_reload_in_the_middle_wins_and_the_connection_goes_on(tmp_path: Path) -> None:
+def test_a_reload_during_a_refork_wins_and_the_connection_continues(tmp_path: Path) -> None:
     with serving("warming:handle", "--workers", "1", "--refork-after", "1", cwd=tmp_path) as process:
         (old,) = process.worker_pids()
         with connected(process.address) as held:
@@ -222,14 +222,14 @@ def test_a_stop_in_the_middle_ends_all(number: int, tmp_path: Path) -> None:
         process.wait()
 
 
-def test_without_a_zygote_it_has_no_effect_and_says_so(tmp_path: Path) -> None:
+def test_without_a_zygote_it_has_no_effect_and_logs_it(tmp_path: Path) -> None:
     with serving("warming:wsgi", "--workers", "1", "--preload", "off", "--refork-after", "2", cwd=tmp_path) as process:
         assert "--refork-after has no effect with --preload off" in process.stderr
         ask_often(process, 10)
         assert "warm" not in process.stderr
 
 
-def test_where_the_import_leaves_a_thread_it_has_no_effect_and_says_so(tmp_path: Path) -> None:
+def test_after_an_import_that_leaves_a_thread_it_has_no_effect_and_logs_it(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("from warming import wsgi as app, _start_thread\n_start_thread()\n")
     with serving("app:app", "--workers", "1", "--refork-after", "2", cwd=tmp_path) as process:
         process.wait_for_log("each worker imports for itself, and --refork-after has no effect")

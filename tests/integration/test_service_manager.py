@@ -42,7 +42,7 @@ def words(manager: Manager) -> list[str]:
     return [name for name in names if name not in ("STATUS", "WATCHDOG")]
 
 
-def test_a_service_says_when_it_serves_reloads_and_stops(manager: Manager, tmp_path: Path) -> None:
+def test_a_service_notifies_when_it_serves_reloads_and_stops(manager: Manager, tmp_path: Path) -> None:
     with serving("echoing:wsgi", "--workers", "2", cwd=tmp_path, env=told_by(manager)) as process:
         manager.wait("READY=1")
         process.signal(signal.SIGHUP)

@@ -86,7 +86,7 @@ def test_a_worker_after_the_fork_can_fork_itself(loop: str, tmp_path: Path) -> N
             assert sock.recv(6) == b"forked"
 
 
-def test_what_is_imported_is_imported_once(loop: str, tmp_path: Path) -> None:
+def test_the_application_is_imported_once(loop: str, tmp_path: Path) -> None:
     with zygote_process("app:handle", tmp_path, app=PLAIN + "note(os.getpid())", loop=loop, workers=4) as zygote:
         workers = {zygote.spawn(slot) for slot in range(4)}
         assert len(workers) == 4
@@ -132,7 +132,7 @@ def test_a_worker_logs_under_its_own_name_and_the_zygote_too(tmp_path: Path) -> 
         zygote.process.wait_for_log(f"web/1 gen=1 pid={pid} ready on epoll")
 
 
-def test_what_the_application_does_to_our_log_stays(tmp_path: Path) -> None:
+def test_changes_of_the_application_to_our_log_stay(tmp_path: Path) -> None:
     app = PLAIN + (
         "import logging, sys\nlogging.getLogger('hybrid').handlers[:] = [logging.StreamHandler(sys.stderr)]\n"
     )
@@ -141,7 +141,7 @@ def test_what_the_application_does_to_our_log_stays(tmp_path: Path) -> None:
         zygote.process.wait_for_log("^ready on epoll")
 
 
-def test_what_the_import_prints_is_printed_once(tmp_path: Path) -> None:
+def test_output_of_the_import_is_printed_once(tmp_path: Path) -> None:
     with zygote_process("app:handle", tmp_path, app=PLAIN + "print('imported')", workers=3) as zygote:
         for slot in range(3):
             zygote.spawn(slot)
@@ -247,13 +247,13 @@ def test_a_zygote_and_its_workers_run_as_another_user() -> None:
         ("import gevent\nlet = gevent.spawn(print)", "1 started greenlet (Greenlet-0)"),
     ],
 )
-def test_what_does_not_survive_a_fork_is_told(code: str, finding: str, tmp_path: Path) -> None:
+def test_things_that_do_not_survive_a_fork_are_reported(code: str, finding: str, tmp_path: Path) -> None:
     with zygote_process("app:handle", tmp_path, app=f"{PLAIN}{code}\n") as zygote:
         assert finding in zygote.hears("zygote", "Unfit")["findings"]
         assert zygote.end_of(zygote.zygote) == (Exit.OK, None)
 
 
-def test_what_was_over_before_the_audit_is_no_finding(tmp_path: Path) -> None:
+def test_things_that_ended_before_the_audit_are_no_finding(tmp_path: Path) -> None:
     app = PLAIN + (
         "import asyncio, socket, subprocess, sys, threading\n"
         "for _ in range(50):\n"
@@ -284,7 +284,7 @@ def test_a_zygote_without_audit_forks_in_spite_of_threads(tmp_path: Path) -> Non
     ],
     ids=["exception", "sys.exit"],
 )
-def test_an_import_that_fails_is_told_with_the_applications_frames(code: str, reason: str, tmp_path: Path) -> None:
+def test_a_failed_import_is_reported_with_the_applications_frames(code: str, reason: str, tmp_path: Path) -> None:
     with zygote_process("app:handle", tmp_path, app=code) as zygote:
         said = zygote.hears("zygote", "BootFailed")
         assert said["code"] == Exit.TARGET
@@ -315,7 +315,7 @@ def test_a_process_that_the_import_forks_does_not_become_a_second_zygote(tmp_pat
         zygote.spawn()
 
 
-def test_there_being_no_more_descriptors_is_told(tmp_path: Path) -> None:
+def test_a_lack_of_descriptors_is_reported(tmp_path: Path) -> None:
     app = PLAIN + (
         "import resource\n"
         "fd = os.dup(0)\nos.close(fd)\n"
@@ -363,7 +363,7 @@ def test_sigterm_ends_a_zygote_that_hangs_in_the_import(tmp_path: Path, gate: Pa
         assert zygote.end_of(zygote.zygote) == (None, "SIGTERM")
 
 
-def test_workers_live_on_without_their_zygote(tmp_path: Path) -> None:
+def test_workers_survive_their_zygote(tmp_path: Path) -> None:
     with zygote_process("app:handle", tmp_path, app=PLAIN, workers=1) as zygote:
         pid = zygote.spawn()
         zygote.order(hang_up=True)

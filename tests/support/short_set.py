@@ -253,7 +253,7 @@ KINDS = (
         (
             "integration/test_heartbeat.py::test_a_turn_that_does_not_end_is_seen_and_a_loop_that_waits_is_not_busy",
             "integration/test_heartbeat.py::test_a_ping_is_answered_when_the_loop_turns_and_not_before",
-            "integration/test_heartbeat.py::test_it_serves_what_waits_at_slots_that_it_is_to_adopt_and_at_no_others",
+            "integration/test_heartbeat.py::test_it_serves_the_queues_of_adopted_slots_and_no_others",
         ),
         ("integration/test_heartbeat.py", "faults/test_stalls.py"),
         "what counts as a request is the interface's matter; what is made of a stall is decided by pure code",
@@ -263,7 +263,7 @@ KINDS = (
         (
             "faults/test_kills.py::test_the_successor_of_a_killed_worker_answers_soon",
             "faults/test_broken_listeners.py::test_a_worker_whose_datagram_socket_was_closed_is_replaced",
-            "faults/test_supervisor_gone.py::test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed[blocking:handle]",
+            "faults/test_supervisor_gone.py::test_workers_finish_requests_in_flight_and_end_when_the_supervisor_is_killed[blocking:handle]",
         ),
         (
             "faults/test_kills.py",

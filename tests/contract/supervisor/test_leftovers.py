@@ -107,7 +107,7 @@ def test_11_an_orphan_is_ended_though_it_was_seen_before_the_death_was_known(ker
     channel.close()
 
 
-def test_11_what_other_children_use_too_ends_with_the_last_of_them(kernel: LinuxKernel, leave: Leave) -> None:
+def test_11_leftovers_used_by_other_children_end_with_the_last_of_them(kernel: LinuxKernel, leave: Leave) -> None:
     pid = leave(waits)
     heirs = [2_000_001, 2_000_002]
     assert kernel.end_orphans(heirs, is_bereaved=True, heirs=heirs) is None

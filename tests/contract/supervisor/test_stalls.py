@@ -95,14 +95,14 @@ def test_the_function_that_stalls_is_named(way: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["hold", "count", "lock", "receive"])
-def test_only_who_cannot_answer_in_python_is_asked_for_a_dump(way: str, tmp_path: Path) -> None:
+def test_only_a_worker_that_cannot_answer_in_python_gets_the_second_signal(way: str, tmp_path: Path) -> None:
     with stalled(way, tmp_path) as stands:
         eventually(lambda: stands.ask() and stands.sent[-2:] == [TELL_STACKS, DUMP_STACK], "it is asked for a dump")
         assert stands.function() == way
 
 
 @pytest.mark.parametrize("way", ["spin", "sleep", "match", "green"])
-def test_who_answers_in_python_is_not_asked_again(way: str, tmp_path: Path) -> None:
+def test_a_worker_that_answers_in_python_gets_no_second_signal(way: str, tmp_path: Path) -> None:
     with stalled(way, tmp_path) as stands:
         stands.ask()
         assert stands.sent == [TELL_STACKS]
@@ -113,7 +113,7 @@ def test_it_can_be_asked_again_and_again(tmp_path: Path) -> None:
         assert {stands.function() for _ in range(3)} == {"hold"}
 
 
-def test_what_the_application_has_called_is_told_too(tmp_path: Path) -> None:
+def test_the_function_called_by_the_application_is_reported_too(tmp_path: Path) -> None:
     with stalled("library", tmp_path) as stands:
         stack = stands.ask().stack
     assert stack.frames[0].function == "library"
@@ -149,7 +149,7 @@ def test_an_import_that_hangs_is_named(how: str, tmp_path: Path) -> None:
 # --- those who cannot answer
 
 
-def test_a_process_that_is_stopped_is_said_to_be_so_and_goes_on_unharmed(tmp_path: Path) -> None:
+def test_a_stopped_process_is_reported_as_stopped_and_survives(tmp_path: Path) -> None:
     with stalled("spin", tmp_path) as stands:
         os.kill(stands.popen.pid, signal.SIGSTOP)
         eventually(lambda: is_stopped(stands.popen.pid), "it is stopped")
@@ -160,13 +160,13 @@ def test_a_process_that_is_stopped_is_said_to_be_so_and_goes_on_unharmed(tmp_pat
         assert stands.ask().stack.frames[0].function == "spin"
 
 
-def test_a_process_that_does_not_listen_yet_is_not_sent_what_would_end_it(tmp_path: Path) -> None:
+def test_a_process_without_a_handler_gets_no_signal(tmp_path: Path) -> None:
     with stalled("unprepared", tmp_path, prepared=False) as stands:
         assert "has no handler yet" in stands.ask().missing
         assert stands.sent == []
 
 
-def test_a_process_whose_application_has_taken_the_signal_is_not_asked(tmp_path: Path) -> None:
+def test_a_process_with_a_replaced_handler_gets_no_signal(tmp_path: Path) -> None:
     with stalled("deaf", tmp_path, listening=False) as stands:
         assert "has replaced it" in stands.ask().missing
 

@@ -49,7 +49,7 @@ def test_a_worker_that_cannot_be_killed_is_left_behind(kernel: FakeKernel, log: 
     assert list(kernel.alive) == [4711]
 
 
-def test_last_words_are_heard_behind_bad_messages(kernel: FakeKernel, log: Log) -> None:
+def test_the_last_message_is_read_after_bad_messages(kernel: FakeKernel, log: Log) -> None:
     def fail(pid: int) -> None:
         kernel.sends_bad_messages(pid, times=3)
         kernel.says_failed(pid, Exit.LOOP, "uvloop is not installed")

@@ -62,7 +62,7 @@ def test_messages_wait_while_the_socket_is_full_and_the_oldest_go(pair: tuple[Ch
     assert ours.pending == 0
 
 
-def test_the_end_of_the_other_side_is_told(pair: tuple[Channel, Channel]) -> None:
+def test_the_end_of_the_other_side_raises(pair: tuple[Channel, Channel]) -> None:
     ours, theirs = pair
     ours.send_nowait(Ready("epoll", "last words"))
     ours.close()

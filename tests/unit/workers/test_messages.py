@@ -142,7 +142,7 @@ def test_a_field_too_few_or_too_many_is_refused(message: Message) -> None:
         b"9" * 30_000,
     ],
 )
-def test_what_is_no_message_is_refused(datagram: bytes) -> None:
+def test_a_bad_message_is_refused(datagram: bytes) -> None:
     with pytest.raises(MessageError):
         decode(datagram)
 

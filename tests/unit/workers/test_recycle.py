@@ -61,7 +61,7 @@ def test_requests_are_counted_exactly() -> None:
 @pytest.mark.parametrize(
     ("limit", "why"), [(90, "lived for 90 s"), (4500, "lived for 75 min"), (26 * 3600, "lived for 26 h")]
 )
-def test_it_lives_for_so_long(limit: float, why: str) -> None:
+def test_it_is_due_at_its_lifetime_limit(limit: float, why: str) -> None:
     life = Life(RecycleLimits(max_lifetime=limit))
     life.lives(limit - 1)
     assert life.said == []

@@ -71,7 +71,7 @@ def loop(heartbeat: Heartbeat, record: Record, time: Time) -> Loop:
     return Loop(heartbeat, record, time)
 
 
-def test_a_place_is_taken_by_who_boots(heartbeat: Heartbeat, record: Record) -> None:
+def test_a_booting_worker_takes_its_place(heartbeat: Heartbeat, record: Record) -> None:
     heartbeat.takes_place(4)
     assert list(record.numbers[:4]) == [Activity.BOOTING, 4, os.getpid(), Pulse.PINGS]
     heartbeat.tells(Activity.READY)
@@ -92,9 +92,7 @@ def test_a_loop_that_never_waits_begins_new_turns(loop: Loop, record: Record) ->
     assert record.times[BUSY_SINCE] == 1010
 
 
-def test_who_waits_within_a_turn_is_not_busy_and_then_is(
-    heartbeat: Heartbeat, record: Record, time: Time, loop: Loop
-) -> None:
+def test_a_waiting_request_does_not_count_as_busy(heartbeat: Heartbeat, record: Record, time: Time, loop: Loop) -> None:
     def turn(timeout: float | None) -> None:
         loop.poll(timeout)
         time.now += 1
@@ -168,7 +166,9 @@ def test_memory_that_is_used_is_resident() -> None:
     del block
 
 
-def test_connections_are_told_to_who_does_not_watch_once(heartbeat: Heartbeat, record: Record) -> None:
+def test_a_connection_is_reported_once_while_the_supervisor_does_not_watch(
+    heartbeat: Heartbeat, record: Record
+) -> None:
     told: list[str] = []
     heartbeat.on_awake = lambda: told.append("awake")
     for _ in range(3):
@@ -179,7 +179,7 @@ def test_connections_are_told_to_who_does_not_watch_once(heartbeat: Heartbeat, r
     assert told == ["awake", "awake"]
 
 
-def test_the_last_request_is_told_once(heartbeat: Heartbeat, record: Record) -> None:
+def test_the_last_request_is_reported_once(heartbeat: Heartbeat, record: Record) -> None:
     told: list[int] = []
     heartbeat.expects_last_request(2, lambda: told.append(heartbeat.requests))
     for count in range(1, 5):
@@ -214,7 +214,7 @@ def test_a_forked_child_writes_nothing(heartbeat: Heartbeat, record: Record, loo
     assert (list(record.numbers), record.watched) == (before, False)
 
 
-def test_nothing_is_told_outside_of_a_worker(record: Record) -> None:
+def test_nothing_is_reported_outside_of_a_worker(record: Record) -> None:
     heartbeat = Heartbeat()
     heartbeat.accepts()
     heartbeat.counts_request()
@@ -222,7 +222,7 @@ def test_nothing_is_told_outside_of_a_worker(record: Record) -> None:
     assert not any(record.numbers)
 
 
-def test_the_hub_is_busy_while_it_serves_what_has_come(record: Record, time: Time, heartbeat: Heartbeat) -> None:
+def test_the_hub_is_busy_while_it_serves_events(record: Record, time: Time, heartbeat: Heartbeat) -> None:
     class Poller:
         """One descriptor that is always readable."""
 

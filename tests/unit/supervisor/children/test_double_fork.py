@@ -25,15 +25,15 @@ def intermediate(script: str) -> str | None:
         os.close(news)
 
 
-def test_a_worker_that_was_forked_is_no_matter_to_talk_of() -> None:
+def test_a_forked_worker_is_no_error() -> None:
     assert intermediate("printf 4711") is None
 
 
-def test_a_fork_that_failed_is_told_in_words() -> None:
+def test_a_failed_fork_is_reported_in_words() -> None:
     assert intermediate(f"printf -- -{errno.EAGAIN}") == "Resource temporarily unavailable"
 
 
-def test_an_intermediate_that_was_killed_is_told() -> None:
+def test_a_killed_intermediate_is_reported() -> None:
     assert intermediate("kill -KILL $$") == "the process between zygote and worker was killed"
 
 
@@ -48,7 +48,7 @@ def test_an_intermediate_that_is_stuck_is_killed() -> None:
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_a_worker_that_is_stuck_before_it_says_a_word_is_killed() -> None:
+def test_a_worker_that_is_stuck_before_its_first_message_is_killed() -> None:
     worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with worker:
         assert intermediate(f"printf {worker.pid}; exec sleep 1000") == "the new process was not ready within 0.2 s"
@@ -73,7 +73,7 @@ assert double_fork.await_worker(pid, news) is None
         subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=30, cwd=cwd)
 
 
-def test_a_worker_whose_supervisor_died_meanwhile_ends_without_a_word() -> None:
+def test_a_worker_whose_supervisor_died_meanwhile_ends_silently() -> None:
     program = """
 import os
 from hybrid.supervisor.settings import Settings

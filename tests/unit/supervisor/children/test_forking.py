@@ -79,7 +79,7 @@ def test_a_fork_of_our_own_is_answered_at_once(ward: Ward) -> None:
     assert ward.kernel.adopts_orphans is False
 
 
-def test_a_zygote_is_told_the_slot_the_generation_and_the_place(ward: Ward) -> None:
+def test_a_zygote_gets_the_slot_the_generation_and_the_place(ward: Ward) -> None:
     zygote = ward.zygote()
     assert ward.forking.fork(1, 3, zygote.pid) is None
     zygote.takes_orders()

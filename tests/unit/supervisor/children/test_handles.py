@@ -125,7 +125,7 @@ _happening = st.sampled_from(["fork", "order", "confirm", "cancel", "die", "hang
 
 
 @given(st.lists(st.tuples(_happening, st.integers(0, 100)), max_size=40))
-def test_no_place_and_no_descriptor_is_lost_whatever_becomes_of_children(
+def test_no_place_or_descriptor_leaks_however_children_end(
     happenings: list[tuple[str, int]],
 ) -> None:
     census, company, pids = Census(), Company(), iter(range(1000, 9999))
@@ -168,7 +168,7 @@ def test_no_place_and_no_descriptor_is_lost_whatever_becomes_of_children(
 # --- whose is whose
 
 
-def test_a_descriptor_is_a_childs_an_expected_workers_or_nobodys(company: Company) -> None:
+def test_a_descriptor_belongs_to_a_child_a_pending_fork_or_neither(company: Company) -> None:
     children = company.children
     child, expected = company.employ(7), company.expect(4)
     assert (children.pid_at(child.channel.fileno()), children.pending_slot_at(child.channel.fileno())) == (7, None)
@@ -180,7 +180,7 @@ def test_a_descriptor_is_a_childs_an_expected_workers_or_nobodys(company: Compan
     assert (children.pending_fork(4), children.pending_fork(5)) == (expected, None)
 
 
-def test_an_expected_worker_becomes_a_child(company: Company) -> None:
+def test_a_confirmed_fork_becomes_a_child(company: Company) -> None:
     handle = company.expect(4)
     assert company.children.has_pending_forks
     company.children.confirm(4, 77)
@@ -198,7 +198,7 @@ def test_a_channel_is_closed_once(company: Company) -> None:
 # --- words
 
 
-def test_a_child_that_is_gone_is_told_nothing(company: Company) -> None:
+def test_nothing_is_sent_to_a_dead_child(company: Company) -> None:
     company.open(2)
     company.employ(7, knows=1)
     company.theirs[7].close()
@@ -216,7 +216,7 @@ def test_nothing_is_sent_to_a_child_whose_channel_is_closed(company: Company) ->
     company.children.flush()
 
 
-def test_what_had_no_room_is_sent_later_in_order(company: Company) -> None:
+def test_messages_without_room_are_sent_later_in_order(company: Company) -> None:
     company.employ(7)
     company.fill(7)
     company.children.tell(7, Adopt((1,)))
@@ -227,7 +227,7 @@ def test_what_had_no_room_is_sent_later_in_order(company: Company) -> None:
     assert company.heard(7)[-2:] == [Adopt((1,)), Adopt((2,))]
 
 
-def test_a_child_that_never_listens_makes_nothing_grow(company: Company) -> None:
+def test_a_child_that_never_reads_makes_nothing_grow(company: Company) -> None:
     handle = company.employ(7)
     company.fill(7)
     for _ in range(1000):
@@ -264,7 +264,7 @@ def test_it_learns_before_it_adopts(company: Company) -> None:
     assert [type(item) for item in company.heard(7)] == [Learn, Learn, Adopt]
 
 
-def test_a_child_without_room_learns_later_what_it_was_told_to_adopt(company: Company) -> None:
+def test_a_child_with_a_full_channel_learns_its_adopted_slots_later(company: Company) -> None:
     company.employ(7, knows=1)
     company.open(3)
     company.fill(7)
@@ -278,7 +278,7 @@ def test_a_child_without_room_learns_later_what_it_was_told_to_adopt(company: Co
     assert not company.children.is_behind(3)
 
 
-def test_a_worker_that_becomes_a_zygote_is_taught_anew_what_it_has_learned(company: Company) -> None:
+def test_a_promoted_worker_is_sent_its_learned_listeners_again(company: Company) -> None:
     handle = company.employ(7, slot=0, knows=1)
     company.open(3)
     company.children.teach_all(company.listeners)
@@ -294,7 +294,7 @@ def test_all_slots_that_can_be_fit_one_adoption(company: Company) -> None:
     assert company.heard(7) == [Adopt(tuple(range(1024)))]
 
 
-def test_shared_sockets_are_taught_to_nobody(company: Company) -> None:
+def test_shared_sockets_are_not_sent(company: Company) -> None:
     company.employ(7, knows=0)
     with socket.socket() as sock:
         company.children.teach_all([Listener("unix:x", ListenerKind.STREAM, sock, None)])
@@ -310,7 +310,7 @@ def test_a_full_channel_delays_only_its_own_child(company: Company) -> None:
     assert [type(item) for item in company.heard(8)] == [Learn]
 
 
-def test_the_queue_of_a_worker_that_has_stalled_is_left_to_its_siblings_for_longer(company: Company) -> None:
+def test_siblings_serve_the_queue_of_a_stalled_worker_for_longer(company: Company) -> None:
     """Stalls come in flocks; a worker that has just started, or recovered, has its own queue soon."""
     company.employ(7, slot=0)
     company.employ(8, slot=1)

@@ -107,7 +107,7 @@ def test_a_zygote_that_dies_with_orders_is_replaced_and_so_are_they(
     assert "draining 2 workers" in log()[-2]
 
 
-def test_a_mute_zygote_is_given_up_and_what_it_forks_then_is_not_ours(
+def test_a_silent_zygote_is_given_up_and_its_late_forks_are_ignored(
     kernel: FakeKernel, zygotes: Zygotes, log: Log
 ) -> None:
     def never(zygote: FakeZygote) -> None:
@@ -168,9 +168,7 @@ def test_a_pid_that_is_no_new_childs_is_never_signalled(
     assert {pid for pid, _ in kernel.sent} == {4711, 4712, 4715}
 
 
-def test_a_worker_that_the_kernel_gave_to_somebody_else_is_not_ours(
-    kernel: FakeKernel, zygotes: Zygotes, log: Log
-) -> None:
+def test_a_worker_adopted_by_another_process_is_ignored(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
     def lose_once(zygote: FakeZygote) -> None:
         zygotes.do = FakeZygote.serves
         strangers.append(zygote.forks(is_ours=False))

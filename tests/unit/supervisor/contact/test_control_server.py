@@ -64,7 +64,7 @@ def embedder(kernel: FakeKernel, control: tuple[Control, ControlClient]) -> Embe
 Ends = tuple[Control, ControlClient]
 
 
-def test_an_embedder_hears_of_start_and_end(kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder) -> None:
+def test_an_embedder_is_told_of_start_and_end(kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder) -> None:
     embedder.says(1, id=1, type="StopRequest", graceful=True)
     assert run(kernel, control[0]) is Exit.OK
     started, stopping, ended = embedder.heard()
@@ -74,7 +74,9 @@ def test_an_embedder_hears_of_start_and_end(kernel: FakeKernel, log: Log, contro
     assert ended == {"type": "Ended", "code": 0, "reason": ""}
 
 
-def test_an_embedder_hears_why_a_start_failed(kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder) -> None:
+def test_an_embedder_gets_the_reason_of_a_failed_start(
+    kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder
+) -> None:
     kernel.on_fork(lambda pid: kernel.says_failed(pid, Exit.TARGET, "no module named app"))
     run(kernel, control[0])
     assert embedder.heard() == [{"type": "Ended", "code": 3, "reason": "no module named app"}]
@@ -89,7 +91,7 @@ def test_an_embedder_hears_why_an_address_was_refused(
     assert "no such descriptor" in ended["reason"]
 
 
-def test_a_status_tells_the_workers(kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder) -> None:
+def test_a_status_lists_the_workers(kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder) -> None:
     embedder.says(2.5, id=7, type="StatusRequest")
     embedder.says(3, id=8, type="StopRequest", graceful=False)
     assert run(kernel, control[0], service="chat") is Exit.KILLED
@@ -148,7 +150,7 @@ def test_the_end_of_the_embedder_is_a_graceful_stop(
     assert [name for _, name in kernel.sent] == ["SIGTERM", "SIGTERM"]
 
 
-def test_bad_messages_of_an_embedder_is_logged_and_the_rest_is_heard(
+def test_bad_messages_of_an_embedder_are_logged_and_later_ones_read(
     kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder
 ) -> None:
     embedder.sends_bad_messages(1)

@@ -95,7 +95,7 @@ def test_without_a_manager_nothing_is_said_logged_or_opened() -> None:
 
 
 @pytest.mark.parametrize("address", ["vsock:2:1234", "run/notify"])
-def test_an_address_of_another_kind_is_told_in_one_line(address: str) -> None:
+def test_an_unsupported_address_is_logged_in_one_line(address: str) -> None:
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "2000000"}
     with logged() as lines:
         notify_socket = NotifySocket.from_environment(environ, PID)
@@ -161,7 +161,7 @@ def test_the_watchdog_is_fed_at_half_its_time_if_it_watches_this_process(
 # --- hand-over to another process
 
 
-def test_who_has_named_another_main_process_says_no_more(manager: Manager) -> None:
+def test_nothing_is_sent_after_naming_another_main_process(manager: Manager) -> None:
     notify_socket = is_told(manager, WATCHDOG_USEC="2000000")
     notify_socket.main_pid(PID + 1)
     _says_everything(notify_socket)
@@ -210,7 +210,7 @@ def test_a_manager_that_is_gone_costs_one_warning(manager: Manager) -> None:
     notify_socket.close()
 
 
-def test_a_manager_that_comes_back_at_the_same_place_is_told_again(manager: Manager) -> None:
+def test_a_restarted_manager_at_the_same_address_is_notified_again(manager: Manager) -> None:
     notify_socket = is_told(manager)
     manager.goes_away()
     with logged():
@@ -238,7 +238,7 @@ def _fill_the_queue(manager: Manager) -> None:
                 flood.sendto(b"X=1", manager.address)
 
 
-def test_what_a_busy_manager_does_not_take_is_kept_in_its_order(manager: Manager) -> None:
+def test_messages_for_a_busy_manager_are_kept_in_order(manager: Manager) -> None:
     """A lost READY=1 would let the start of a unit time out."""
     notify_socket = is_told(manager, WATCHDOG_USEC="2000000")
     _fill_the_queue(manager)

@@ -122,7 +122,7 @@ def test_a_death_does_not_take_it_back(ready: Scene) -> None:
     assert ready.step(ev.Exited(1, KILLED), said(3, READY)) == []
 
 
-def test_a_reload_is_told_and_ready_again_when_it_is_complete(ready: Scene) -> None:
+def test_a_reload_is_notified_and_ready_follows_when_it_is_complete(ready: Scene) -> None:
     assert ready.step(ev.ReloadAsked()) == ["reloading"]
     assert ready.step(said(3, READY)) == []
     assert ready.step(said(4, READY), ev.Exited(1, ENDED), ev.Exited(2, ENDED)) == ["ready"]
@@ -133,7 +133,7 @@ def test_a_reload_that_fails_ends_with_ready_too(ready: Scene) -> None:
     assert ready.step(said(3, BootFailed(3, "broken"))) == ["ready"]
 
 
-def test_a_reload_that_fails_at_once_is_told_from_begin_to_end(ready: Scene) -> None:
+def test_a_reload_that_fails_at_once_is_notified_from_start_to_end(ready: Scene) -> None:
     """Systemd has sent SIGHUP and waits for both (Type=notify-reload)."""
     ready.play.forks_fail = True
     ready.notifier.reload_asked()
@@ -156,7 +156,7 @@ def test_a_reload_that_is_asked_for_before_all_serve_is_no_word(scene: Scene) ->
     assert scene.step(said(1, READY)) == []
 
 
-def test_a_stop_is_told_once_and_nothing_after_it(ready: Scene) -> None:
+def test_a_stop_is_notified_once_and_nothing_follows(ready: Scene) -> None:
     assert ready.step(ev.StopAsked(graceful=True)) == ["stopping"]
     assert ready.step(ev.StopAsked(graceful=False)) == []
     assert ready.step(ev.Exited(1, ENDED), ev.Exited(2, ENDED)) == []
@@ -216,7 +216,7 @@ def test_when_all_have_stood_still_for_too_long_it_is_not_fed_until_one_turns(fe
     assert fed.notifier.due == 21 + WATCHDOG
 
 
-def test_when_nobody_serves_any_more_it_is_not_fed(fed: Scene) -> None:
+def test_without_a_serving_worker_it_is_not_fed(fed: Scene) -> None:
     fed.play.forks_fail = True
     fed.at(1, ev.Exited(1, KILLED), ev.Exited(2, KILLED))
     assert fed.at(10) == []
@@ -234,7 +234,7 @@ def test_a_start_may_take_its_time_and_so_may_a_stop() -> None:
 # --- a manager that does not keep up, and a successor
 
 
-def test_what_had_no_room_is_sent_again_soon(ready: Scene) -> None:
+def test_messages_without_room_are_sent_again_soon(ready: Scene) -> None:
     ready.socket.takes_nothing()
     ready.tell()
     assert ready.notifier.due == pytest.approx(0.2)

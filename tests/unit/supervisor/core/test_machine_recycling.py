@@ -31,14 +31,14 @@ def test_a_due_worker_gets_a_successor_and_keeps_serving(serving: Play) -> None:
     assert not serving.machine.is_settled()
 
 
-def test_a_due_worker_is_retired_when_its_successor_serves_and_nothing_is_steered_anew(due: Play) -> None:
+def test_a_due_worker_is_retired_when_its_successor_serves_without_new_steering(due: Play) -> None:
     assert due.step(said(3, READY)) == [Drain(1)]
     assert texts(due.step(ev.Exited(1, ENDED))) == ["worker retired"]
     assert due.machine.is_settled()
     assert due.machine.workers(5)[0].restarts == 0
 
 
-def test_a_worker_that_says_it_is_due_again_changes_nothing(due: Play) -> None:
+def test_a_second_recycle_due_changes_nothing(due: Play) -> None:
     assert due.step(said(1, RecycleDue("uses 600 MiB"))) == []
 
 
@@ -54,7 +54,7 @@ def test_two_are_replaced_at_a_time_if_that_was_asked_for() -> None:
     assert forks == [[Fork(0, 1)], [Fork(1, 1)], []]
 
 
-def test_the_slot_that_waits_for_its_turn_does_not_wake_anybody(due: Play) -> None:
+def test_a_slot_that_waits_for_its_turn_sets_no_deadline(due: Play) -> None:
     due.step(said(2, RecycleDue("served 500 requests")))
     assert due.machine.deadline() == 65
 

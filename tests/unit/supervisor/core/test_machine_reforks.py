@@ -76,7 +76,7 @@ def test_the_first_worker_that_serves_proves_it_and_the_rest_follows(tried: Play
     assert tried.generations() == [(0, 2), (1, 2)]
 
 
-def test_who_dies_afterwards_is_replaced_from_the_new_zygote(tried: Play) -> None:
+def test_later_deaths_are_replaced_from_the_new_zygote(tried: Play) -> None:
     tried.step(said(5, READY), said(6, READY))
     assert Fork(1, 2, zygote=2) in tried.step(ev.Exited(6, KILLED))
 
@@ -101,17 +101,17 @@ def test_another_one_is_chosen_if_it_dies_before_its_turn(chosen: Play) -> None:
 # --- nothing has changed
 
 
-def test_without_a_zygote_nobody_is_chosen() -> None:
+def test_without_a_zygote_no_worker_is_chosen() -> None:
     play = serving_play(policy=dataclasses.replace(POLICY, reforks=True))
     assert play.step(said(1, ReforkReady())) == []
 
 
-def test_nobody_is_chosen_where_it_was_not_asked_for() -> None:
+def test_without_reforks_no_worker_is_chosen() -> None:
     play = serving_play(preload=True)
     assert play.step(said(2, ReforkReady())) == []
 
 
-def test_nobody_is_chosen_whose_zygote_was_unfit() -> None:
+def test_no_worker_of_an_unfit_zygote_is_chosen() -> None:
     play = Play(policy=dataclasses.replace(POLICY, reforks=True), preload=True)
     play.step(ev.Started())
     (text, *_) = texts(play.step(said(1, Unfit("1 live thread"))))
@@ -137,7 +137,7 @@ def test_an_heir_that_dies_has_changed_nothing(promoted: Play) -> None:
     assert promoted.machine.workers(5)[0].restarts == 0
 
 
-def test_an_heir_that_hangs_is_killed_and_nobody_else_is_tried(promoted: Play) -> None:
+def test_an_heir_that_hangs_is_killed_and_no_other_is_tried(promoted: Play) -> None:
     actions = promoted.at(35, ev.Tick())
     assert texts(actions) == ["worker still not drained after 30 s: killing it", FAILED + "its worker has hung"]
     assert moves(actions) == [Kill(2)]
@@ -145,7 +145,7 @@ def test_an_heir_that_hangs_is_killed_and_nobody_else_is_tried(promoted: Play) -
     assert promoted.machine.is_settled()
 
 
-def test_an_heir_that_is_unfit_ends_and_nobody_else_is_tried(promoted: Play) -> None:
+def test_an_unfit_heir_ends_and_no_other_is_tried(promoted: Play) -> None:
     actions = promoted.step(said(2, Unfit("1 live thread (exporter)")))
     assert texts(actions) == ["not reforking generation 1: requests have left 1 live thread (exporter)"]
     assert moves(actions) == []
@@ -171,7 +171,7 @@ def test_a_heir_that_dies_as_a_zygote_ends_the_refork(tried: Play) -> None:
 # --- in the middle of something else
 
 
-def test_nobody_is_chosen_during_a_reload_but_after_it_has_failed(warm: Play) -> None:
+def test_no_worker_is_chosen_during_a_reload_but_after_its_failure(warm: Play) -> None:
     warm.step(ev.ReloadAsked())
     assert warm.step(said(3, ReforkReady())) == []
     actions = warm.step(said(4, BootFailed(3, "no module")), ev.Exited(4, ENDED))

@@ -57,7 +57,7 @@ def test_when_the_other_one_serves_the_workers_here_drain_and_the_sockets_are_le
     assert deeds(upgrading.step(ev.Exited(2, ENDED))) == [Finish(Exit.OK)]
 
 
-def test_who_does_not_drain_after_an_upgrade_is_killed(upgrading: Play) -> None:
+def test_a_worker_that_does_not_drain_after_an_upgrade_is_killed(upgrading: Play) -> None:
     upgrading.step(ev.SuccessorServes())
     assert moves(upgrading.later(1)) == [CheckQueues(), RefuseConnections()]
     assert upgrading.machine.deadline() == 35
@@ -97,7 +97,7 @@ def test_another_supervisor_that_does_not_serve_in_time_is_ended_and_its_end_is_
     assert upgrading.machine.deadline() is None
 
 
-def test_a_successor_that_says_it_serves_after_it_was_given_up_is_not_believed(upgrading: Play) -> None:
+def test_a_given_up_successor_that_serves_is_ignored(upgrading: Play) -> None:
     upgrading.at(95, ev.Tick())
     assert upgrading.step(ev.SuccessorServes()) == []
     assert upgrading.machine.is_settled()

@@ -76,7 +76,7 @@ def test_a_slot_remembers_its_losses_and_a_failed_fork_is_none() -> None:
     assert (slot.restarts, slot.failures, slot.not_before) == (1, 3, 10.0)
 
 
-def test_a_pardoned_slot_starts_anew_but_its_losses_stay_counted() -> None:
+def test_a_pardoned_slot_has_no_failures_but_keeps_its_restarts() -> None:
     table = Table(1)
     table.lose(0, failures=7, not_before=99.0)
     table.pardon(0)
@@ -90,7 +90,7 @@ def test_the_next_deadline_is_the_earliest_of_children_and_forks() -> None:
     assert table.next_deadline() == 20.0
 
 
-def test_who_is_overdue_at_the_deadline_itself() -> None:
+def test_a_child_is_overdue_at_the_deadline_itself() -> None:
     table = table_with(2, child(1, 0, State.BOOTING, deadline=60.0), child(2, 1, State.DRAINING, deadline=30.0))
     assert [one.pid for one in table.overdue(30.0)] == [2]
     table.reserve(1, FORK)
@@ -112,14 +112,14 @@ def test_a_worker_that_stalls_is_ready_and_not_healthy() -> None:
     assert table.healthy_slots() == (1,)
 
 
-def test_a_worker_whose_stall_is_only_noted_counts_as_healthy() -> None:
+def test_a_stalled_worker_that_is_not_avoided_counts_as_healthy() -> None:
     table = table_with(1, child(1, 0))
     table.stall(1, 5.0)
     assert table.healthy_slots() == (0,)
     assert changed(table, 1).stalled_since == 5.0
 
 
-def test_a_worker_that_turns_again_is_healthy_and_its_next_stall_is_told_anew() -> None:
+def test_a_recovered_worker_is_healthy_and_its_next_stall_is_reported() -> None:
     table = table_with(1, child(1, 0))
     table.stall(1, 5.0, avoid=True)
     table.report(1)
@@ -129,7 +129,7 @@ def test_a_worker_that_turns_again_is_healthy_and_its_next_stall_is_told_anew() 
     assert not changed(table, 1).is_reported
 
 
-def test_a_child_keeps_what_is_noted_of_it() -> None:
+def test_a_child_keeps_its_notes() -> None:
     table = table_with(1, child(1, 0))
     table.set_recycle_reason(1, "served 5 requests")
     table.adopt(1, (3, 4))
@@ -139,7 +139,7 @@ def test_a_child_keeps_what_is_noted_of_it() -> None:
     assert table.adopted(1) == (3, 4)
 
 
-def test_who_was_told_nothing_has_adopted_nothing_nor_has_who_gets_its_pid_later() -> None:
+def test_a_recycled_pid_has_adopted_nothing() -> None:
     table = table_with(2, child(1, 0), child(2, 1))
     assert table.adopted(1) == ()
     table.adopt(2, (0,))
@@ -148,7 +148,7 @@ def test_who_was_told_nothing_has_adopted_nothing_nor_has_who_gets_its_pid_later
     assert table.adopted(2) == ()
 
 
-def test_a_slot_exists_for_ever_once_it_was_wanted() -> None:
+def test_a_slot_exists_forever_once_it_was_wanted() -> None:
     table = Table(2)
     table.want(4)
     table.want(1)

@@ -111,7 +111,7 @@ def successor(predecessor: Predecessor, listeners: NotingListeners) -> Iterator[
     made.close()
 
 
-def test_who_has_no_predecessor_waits_for_nobody(listeners: NotingListeners) -> None:
+def test_without_a_predecessor_nothing_is_awaited(listeners: NotingListeners) -> None:
     succession = Succession(Origin(), listeners, None)
     succession.claim()
     assert (succession.is_waiting, succession.descriptors, succession.receive(7)) == (False, (), None)
@@ -134,7 +134,7 @@ def test_nothing_is_taken_before_it_is_given(
     assert (successor.is_waiting, listeners.deeds, predecessor.hears()) == (True, [], [])
 
 
-def test_what_is_given_is_taken_and_said_so(
+def test_given_sockets_are_taken_and_confirmed(
     predecessor: Predecessor, successor: Succession, listeners: NotingListeners, log: Log
 ) -> None:
     (fd,) = successor.descriptors
@@ -154,7 +154,7 @@ def test_the_line_ends_with_the_predecessor(predecessor: Predecessor, successor:
     assert (successor.descriptors, successor.receive(fd)) == ((), None)
 
 
-def test_a_predecessor_that_wants_us_no_more_ends_us(
+def test_a_withdrawn_offer_stops_the_successor(
     predecessor: Predecessor, successor: Succession, listeners: NotingListeners, log: Log
 ) -> None:
     (fd,) = successor.descriptors
@@ -180,7 +180,7 @@ def test_the_pidfile_changes_hands_with_the_sockets(
     succession.close()
 
 
-def test_a_pidfile_that_cannot_be_taken_keeps_nobody_from_serving(
+def test_a_pidfile_that_cannot_be_written_does_not_prevent_serving(
     predecessor: Predecessor, listeners: NotingListeners, tmp_path: Path, log: Log
 ) -> None:
     folder = tmp_path / "run"
@@ -196,7 +196,7 @@ def test_a_pidfile_that_cannot_be_taken_keeps_nobody_from_serving(
     succession.close()
 
 
-def test_the_service_manager_is_told_when_the_predecessor_has_left(
+def test_the_service_manager_is_notified_when_the_predecessor_has_left(
     predecessor: Predecessor, listeners: NotingListeners, tmp_path: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -216,7 +216,7 @@ def test_the_service_manager_is_told_when_the_predecessor_has_left(
         succession.close()
 
 
-def test_who_is_about_to_replace_another_is_not_replaced_itself(
+def test_a_successor_that_does_not_own_the_sockets_cannot_upgrade(
     predecessor: Predecessor, listeners: NotingListeners
 ) -> None:
     succession = Succession(Origin(Invocation.current(), predecessor.inheritance), listeners, None)
@@ -334,7 +334,7 @@ def test_a_program_that_is_not_there_is_a_failure(listeners: NotingListeners) ->
     upgrade.succession.close()
 
 
-def test_who_was_not_started_by_a_command_cannot_be_started_anew(listeners: NotingListeners) -> None:
+def test_without_a_command_no_upgrade_is_possible(listeners: NotingListeners) -> None:
     event = Succession(Origin(), listeners, None).start()
     assert isinstance(event, ev.SuccessorFailed)
     assert "not started by a command" in event.reason
@@ -378,7 +378,7 @@ def test_sockets_are_steered_only_once_they_are_ours(
     assert steered[0][1] == (0, 1)
 
 
-def test_a_successor_whose_predecessor_goes_too_early_stops(
+def test_a_successor_stops_if_its_predecessor_ends_too_early(
     kernel: FakeKernel, predecessor: Predecessor, log: Log
 ) -> None:
     kernel.at(5, predecessor.link.shut_down)
@@ -387,7 +387,7 @@ def test_a_successor_whose_predecessor_goes_too_early_stops(
     assert log()[-1] == "stopped"
 
 
-def test_who_cannot_be_started_anew_says_so_and_goes_on(kernel: FakeKernel, log: Log) -> None:
+def test_a_supervisor_that_cannot_upgrade_logs_it_and_continues(kernel: FakeKernel, log: Log) -> None:
     kernel.at(1, lambda: kernel.receives("SIGUSR2"))
     kernel.at(9, lambda: kernel.receives("SIGTERM"))
     assert run(kernel, Origin()) is Exit.OK
@@ -398,7 +398,7 @@ def test_who_cannot_be_started_anew_says_so_and_goes_on(kernel: FakeKernel, log:
     ]
 
 
-def test_the_service_manager_hears_of_a_whole_life(kernel: FakeKernel, log: Log, tmp_path: Path) -> None:
+def test_the_service_manager_is_notified_of_a_whole_life(kernel: FakeKernel, log: Log, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(DEADLINE)

@@ -63,7 +63,7 @@ def test_too_few_descriptors_are_an_error_and_are_closed(ends: Ends) -> None:
         ends[1].receive_nowait()
 
 
-def test_descriptors_beside_what_is_no_grant_are_an_error_and_are_closed(ends: Ends) -> None:
+def test_descriptors_beside_another_message_are_an_error_and_closed(ends: Ends) -> None:
     ends[0].send(Granted(), [ends[0].fileno()])
     with pytest.raises(WireError):
         ends[1].receive_nowait()

@@ -23,7 +23,7 @@ def write(dump_file: DumpFile, data: bytes) -> int:
     return os.write(dump_file.fileno(), data)
 
 
-def test_what_was_written_is_taken_once(dump_file: DumpFile) -> None:
+def test_written_text_is_taken_once(dump_file: DumpFile) -> None:
     write(dump_file, b"one")
     write(dump_file, b" two")
     assert [dump_file.take(), dump_file.take()] == ["one two", ""]
@@ -36,14 +36,14 @@ def test_room_is_free_again_once_nothing_more_comes(dump_file: DumpFile) -> None
         assert dump_file.take() == ""
 
 
-def test_what_comes_while_a_dump_is_being_taken_is_not_lost(dump_file: DumpFile) -> None:
+def test_text_written_while_a_dump_is_taken_is_not_lost(dump_file: DumpFile) -> None:
     write(dump_file, b"one ")
     first = dump_file.take()
     write(dump_file, b"two")
     assert first + dump_file.take() == "one two"
 
 
-def test_no_more_is_kept_than_there_is_room_for(dump_file: DumpFile) -> None:
+def test_text_beyond_the_size_is_dropped(dump_file: DumpFile) -> None:
     assert write(dump_file, b"x" * 2 * MAX_DUMP) == MAX_DUMP
     with pytest.raises(PermissionError):
         write(dump_file, b"x")
@@ -75,7 +75,7 @@ def test_programs_that_a_worker_executes_do_not_get_it(dump_file: DumpFile) -> N
     assert not os.get_inheritable(dump_file.fileno())
 
 
-def test_it_may_be_closed_twice_and_says_nothing_then(dump_file: DumpFile) -> None:
+def test_it_may_be_closed_twice_and_is_empty_then(dump_file: DumpFile) -> None:
     dump_file.close()
     dump_file.close()
     assert (dump_file.fileno(), dump_file.take()) == (-1, "")
@@ -86,7 +86,7 @@ def test_our_folders_are_known() -> None:
     assert any(stall.__file__.startswith(f"{folder}/") for folder in OURS)
 
 
-def test_a_condition_names_what_hinders_a_process() -> None:
+def test_a_condition_names_the_hindrance_of_a_process() -> None:
     condition = Condition("D", caught=1 << (TELL_STACKS - 1), blocked=1 << (DUMP_STACK - 1), pending=0)
     assert "uninterruptible" in condition.hindrance
     assert (condition.hears(TELL_STACKS), condition.hears(DUMP_STACK)) == (True, False)

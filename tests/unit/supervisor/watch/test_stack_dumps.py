@@ -145,7 +145,7 @@ def test_the_application_that_stalls_is_named_with_its_worker(
     assert "stalling.py" in log()[0] or eventually(is_named, "it is named")  # the machine may be busy
 
 
-def test_who_is_to_end_is_ended_after_it_was_asked(court: Court, log: Log) -> None:
+def test_a_child_to_abort_gets_sigabrt_after_the_dump(court: Court, log: Log) -> None:
     pid = court.stalls("spin")
     court.stack_dumps.open(pid, time.monotonic() - 5.0, time.monotonic(), aborts=True)
     court.goes_on()
@@ -166,7 +166,7 @@ def test_a_process_that_c_code_holds_is_ended_after_it_was_asked_twice(court: Co
     assert court.processes[pid].wait(DEADLINE) == -signal.SIGABRT
 
 
-def test_one_that_is_asked_already_is_asked_no_more_and_ends_if_that_is_wanted_now(court: Court, log: Log) -> None:
+def test_a_second_request_sends_no_second_signal_but_may_abort(court: Court, log: Log) -> None:
     pid = court.stalls("spin")
     since = time.monotonic()
     court.stack_dumps.open(pid, since, time.monotonic(), aborts=False)
@@ -186,7 +186,7 @@ def test_it_can_be_asked_again_when_it_stalls_again(court: Court, log: Log) -> N
     assert len(log()) == 2
 
 
-def test_one_that_does_not_listen_is_sent_nothing_that_would_end_it(court: Court, log: Log) -> None:
+def test_a_child_without_a_handler_gets_no_deadly_signal(court: Court, log: Log) -> None:
     pid = court.listens_not()
     court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=False)
     assert "the worker has no handler yet" in log()[0]
@@ -225,7 +225,7 @@ def test_when_it_was_reaped_the_case_is_closed(court: Court, log: Log) -> None:
     assert log() == []
 
 
-def test_one_that_was_reaped_a_moment_ago_keeps_nobody_from_asking_another(court: Court, log: Log) -> None:
+def test_a_reaped_child_does_not_block_other_dumps(court: Court, log: Log) -> None:
     gone, other = court.stalls("spin"), court.stalls("spin", slot=1)
     court.stack_dumps.open(gone, time.monotonic(), time.monotonic(), aborts=True)
     court.removes(gone)
@@ -233,7 +233,7 @@ def test_one_that_was_reaped_a_moment_ago_keeps_nobody_from_asking_another(court
     assert (gone, "SIGABRT") not in court.kernel.sent
 
 
-def test_nobody_looks_before_it_is_due(court: Court, log: Log) -> None:
+def test_dumps_are_not_read_before_they_are_due(court: Court, log: Log) -> None:
     """Between two looks a dump that is being written must have time to grow; other things wake the supervisor too."""
     pid = court.stalls("hold")
     now = time.monotonic()

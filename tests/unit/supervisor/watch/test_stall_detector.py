@@ -122,7 +122,7 @@ def test_a_short_threshold_does_not_make_it_look_without_pause() -> None:
     assert watch.detector.next_look - watch.now >= 0.002 - 1e-9
 
 
-def test_who_takes_the_first_connection_wakes_it_and_the_next_ones_do_not(watch: Watch) -> None:
+def test_only_the_first_connection_wakes_the_detector(watch: Watch) -> None:
     watch.look()
     assert [watch.accept(1), watch.accept(2), watch.accept(1)] == [True, False, False]
 
@@ -189,7 +189,7 @@ def test_everybody_is_asked_when_it_is_calm(watch: Watch) -> None:
     assert [watch.records[pid].times[ASKED] for pid in (1, 2)] == [watch.now, watch.now]
 
 
-def test_nobody_is_asked_anew_before_the_answer(watch: Watch) -> None:
+def test_no_worker_is_pinged_again_before_its_answer(watch: Watch) -> None:
     watch.look()
     watch.answer(2)
     watch.next_look()
@@ -322,7 +322,7 @@ def test_a_worker_that_vanishes_in_a_stall_is_forgotten(watch: Watch) -> None:
     assert not watch.board.watched
 
 
-def test_a_pid_that_comes_again_begins_anew(watch: Watch) -> None:
+def test_a_recycled_pid_starts_without_a_stall(watch: Watch) -> None:
     watch.watches().busy(2, begin := watch.now)
     watch.now += 1
     watch.look()
@@ -336,7 +336,7 @@ def test_a_pid_that_comes_again_begins_anew(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_with_nobody_to_turn_to_nobody_watches_and_nobody_wakes_us(workers: int) -> None:
+def test_with_a_single_worker_the_detector_looks_rarely_and_is_not_woken(workers: int) -> None:
     watch = Watch(workers)
     for _ in range(20):
         watch.next_look()
@@ -346,7 +346,7 @@ def test_with_nobody_to_turn_to_nobody_watches_and_nobody_wakes_us(workers: int)
     assert watch.now > 1000.0 + 18 * CALM
 
 
-def test_a_lone_worker_that_stands_still_is_told_all_the_same() -> None:
+def test_a_stall_of_a_single_worker_is_reported() -> None:
     watch = Watch(1)
     watch.look()
     watch.answer(1)
@@ -355,7 +355,7 @@ def test_a_lone_worker_that_stands_still_is_told_all_the_same() -> None:
     assert watch.detector.next_look == pytest.approx(watch.now + CALM)
 
 
-def test_without_a_threshold_only_what_is_to_be_reported_is_a_stall() -> None:
+def test_without_a_threshold_only_stalls_to_report_count() -> None:
     watch = Watch(threshold=0.0, slowest=1.0)
     watch.look()
     watch.answer(1, 2)
@@ -365,7 +365,7 @@ def test_without_a_threshold_only_what_is_to_be_reported_is_a_stall() -> None:
     assert watch.looks_within(0.5) == (Stalled(1, begin),)
 
 
-def test_without_a_threshold_nobody_watches_and_nobody_wakes_us() -> None:
+def test_without_a_threshold_the_detector_looks_rarely_and_is_not_woken() -> None:
     watch = Watch(threshold=0.0)
     for _ in range(20):
         assert not watch.accept(1)
@@ -385,7 +385,7 @@ def test_without_any_limit_nothing_is_a_stall_and_memory_is_still_looked_at() ->
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, -1.0, 1e300, 5000.0])
 @pytest.mark.parametrize("place", [BUSY_SINCE, ASKED, ANSWERED])
-def test_what_an_application_scribbles_on_the_board_is_no_stall(watch: Watch, wrong: float, place: int) -> None:
+def test_garbage_on_the_scoreboard_is_no_stall(watch: Watch, wrong: float, place: int) -> None:
     watch.watches()
     watch.records[1].times[place] = wrong
     for _ in range(5):
@@ -400,7 +400,7 @@ _step = st.tuples(st.floats(0.0, 2.0), st.dictionaries(st.integers(1, 4), _facts
 
 
 @given(st.lists(_step, max_size=12), st.sampled_from([0.0, 0.01, 0.5]), st.sampled_from([0.0, 0.2]))
-def test_the_news_tell_who_stands_still(
+def test_the_news_match_the_stalled_loops(
     steps: list[tuple[float, dict[int, tuple[float, float, float, int, int]]]], threshold: float, slowest: float
 ) -> None:
     """A model that has no memory: who stands still is who has a turn or a question that is older than the limit."""
