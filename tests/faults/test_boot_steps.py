@@ -26,7 +26,7 @@ def gate(tmp_path: Path) -> Path:
 
 @contextmanager
 def opened(gate: Path) -> Iterator[None]:
-    """Let whoever comes pass the gate."""
+    """Open the gate for every process that arrives."""
     fd = os.open(gate, os.O_RDWR)  # does not wait for a reader (fifo(7))
     try:
         yield

@@ -35,7 +35,7 @@ def test_a_worker_without_descriptors_rests_says_so_once_and_resumes(target: str
             clients = [stack.enter_context(connected(process.address)) for _ in range(TOO_MANY)]
             process.wait_for_log(r"ERROR .*cannot accept: .* \d+ connections are open")
             busy = sum(worker.cpu_times()[:2])
-            clients[0].sendall(b"ask\n")  # who has been accepted is served
+            clients[0].sendall(b"ask\n")  # accepted connections are served
             assert clients[0].recv(1) == b"?"
             for client in clients[1:]:
                 client.sendall(b"pid\n")
@@ -48,7 +48,7 @@ def test_a_worker_without_descriptors_rests_says_so_once_and_resumes(target: str
         assert len(records) <= 4, records  # it may run out again while the queue empties; not once for each try
 
 
-# --- nobody reads the log
+# --- an unread log
 
 
 @pytest.fixture

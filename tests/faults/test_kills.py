@@ -1,4 +1,4 @@
-"""kill -9 of workers that serve, on every loop: only what was in their hands is lost, and a successor comes at once."""
+"""kill -9 of serving workers, on every loop: only requests in progress are lost, and a successor starts at once."""
 
 from __future__ import annotations
 

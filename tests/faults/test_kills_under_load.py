@@ -1,4 +1,4 @@
-"""SIGKILL and SIGSTOP of what serves, under load: nobody is refused, and only what was in hand is lost."""
+"""SIGKILL and SIGSTOP under load: no client is refused, and only requests in progress are lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def idle_sockets(process: HybridProcess) -> int:
-    """How many sockets a worker holds that serves nobody."""
+    """The number of sockets of an idle worker."""
     return max(sockets(pid) for pid in process.worker_pids())
 
 

@@ -20,7 +20,7 @@ CLIENTS = 8
 
 @pytest.fixture
 def manager() -> Iterator[Manager]:
-    """Who is told of every change of the number of workers that are ready; the path has at most 107 bytes."""
+    """A service manager that gets every change of the number of ready workers; the path has at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="hybrid") as name, managing(f"{name}/notify") as manager:
         yield manager
 

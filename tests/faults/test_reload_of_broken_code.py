@@ -26,7 +26,7 @@ async def app(scope, receive, send):
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "the database is not there"})
 """
-HANGING = "import os\nos.read(os.pipe()[0], 1)  # for ever"
+HANGING = "import os\nos.read(os.pipe()[0], 1)  # forever"
 SUICIDE = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
 BROKEN = {
     "syntax-error": ("def app(:", "SyntaxError"),

@@ -1,4 +1,4 @@
-"""Loops that do not turn, in real processes: nobody else waits for them, the log names them, some are ended."""
+"""Stalled loops in real processes: other clients do not wait, the log names them, some are ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROMISED = 1.5  # seconds from a request that stalls a loop to the line in the l
 BOUND = 3.0  # seconds; what is asserted, or so many starts of the service, for this machine may have other things to do
 STARTS = 5
 WAYS = {"computes": ("/computing", "while not os.access"), "sleeps-in-C": ("/sleeping", "_usleep(100_000)")}
-"""How a handler keeps its loop: the target, and what is in the line where it stands."""
+"""Ways to block a loop: the target, and the text of the line where it blocks."""
 IN_THE_LOOP = {"asyncio": ("--threads", "0"), "uvloop": ("--threads", "0")}
 """Options by which WSGI runs in the loop where by default it runs in threads, which stall nothing."""
 
@@ -40,7 +40,7 @@ def line_of(words: str) -> int:
 
 @contextmanager
 def asking(process: HybridProcess, target: str) -> Iterator[list[int]]:
-    """Ask for `target` while the block runs; the list then holds the pid of who answered, unless it was killed."""
+    """Ask for `target` while the block runs; the list then holds the pid that answered, unless it was killed."""
     answers: list[int] = []
 
     def ask() -> None:
@@ -78,7 +78,7 @@ def rate_of_short_requests(process: HybridProcess, *, is_busy: bool) -> float:
     return float(tally.per_second)
 
 
-# --- those who wait
+# --- waiting clients
 
 
 @pytest.mark.parametrize(("loop", "interface"), ONE_EACH)

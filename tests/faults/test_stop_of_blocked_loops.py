@@ -25,7 +25,7 @@ REQUESTS = {
 
 @contextmanager
 def blocked(target: str, loop: str, cwd: Path, *arguments: str) -> Iterator[tuple[HybridProcess, Path, ExitStack]]:
-    """Serve with a worker whose loop waits at a gate, for the client of a request that is under way."""
+    """Serve with a worker whose loop waits at a gate during a request."""
     gate = cwd / "gate"
     os.mkfifo(gate)
     options = ("--loop", loop, "--log-level", "debug", *UNSTEERED, *arguments)

@@ -85,7 +85,7 @@ def test_workers_serve_while_the_supervisor_is_stopped(loop: str, tmp_path: Path
 def test_workers_begin_to_serve_while_the_supervisor_is_stopped(
     target: str, env: dict[str, str], loop: str, tmp_path: Path, gate: Path
 ) -> None:
-    """What they have to tell waits, in the channel or before it, until the supervisor goes on."""
+    """Their messages wait, in the channel or before it, until the supervisor continues."""
     arguments = ("--workers", "2", "--loop", loop, "--preload", "off")
     env = {**env, "GATE": str(gate)}
     with serving(target, *arguments, cwd=tmp_path, ready=False, env=env) as process:

@@ -1,4 +1,4 @@
-"""A worker that is to become a zygote: when it offers itself, what it does with the order, when it refuses."""
+"""A worker that becomes a zygote: when it is refork ready, how it handles the order, when it refuses."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def forked_from(process: HybridProcess, generation: int) -> set[int]:
 
 
 def private(pid: int) -> int:
-    """Bytes of memory that the process shares with nobody."""
+    """Bytes of private memory of the process."""
     try:
         return int(psutil.Process(pid).memory_full_info().uss)
     except psutil.NoSuchProcess:  # it has ended since it was listed
@@ -43,7 +43,7 @@ def private(pid: int) -> int:
 
 
 def is_settled(process: HybridProcess, generation: int) -> bool:
-    """Whether only workers of `generation` and of later ones are left."""
+    """Return True if only workers of `generation` and later ones are left."""
     return set(process.worker_pids()) <= forked_from(process, generation) and len(process.zygote_pids()) == 1
 
 

@@ -36,7 +36,7 @@ def told_by(manager: Manager, *, watchdog: bool = False) -> dict[str, str]:
 
 
 def words(manager: Manager) -> list[str]:
-    """The names of what was heard, in order, but for status and watchdog."""
+    """The names of the notifications in order, except status and watchdog."""
     manager.heard += manager.hears()
     names = [text.partition("=")[0] for text in manager.heard]
     return [name for name in names if name not in ("STATUS", "WATCHDOG")]

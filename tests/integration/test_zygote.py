@@ -1,4 +1,4 @@
-"""A zygote in processes: its workers serve on every loop, share what it has imported, and end as others do."""
+"""A zygote in processes: its workers serve on every loop, share the imported code, and end as others do."""
 
 from __future__ import annotations
 
@@ -390,7 +390,7 @@ def test_a_zygote_that_imports_ends_with_its_supervisor(tmp_path: Path, gate: Pa
 
 
 def links(pid: int) -> dict[int, str]:
-    """What the sockets, pipes and the like of a process are, by descriptor."""
+    """The sockets, pipes and the like of a process, by descriptor."""
     found = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:

@@ -45,7 +45,7 @@ class FakePoller:
         del self._ready[fd]
 
     def at(self, seconds: float, what: Callable[[], object]) -> None:
-        """Let something happen `seconds` from now, while somebody waits."""
+        """Call a function `seconds` from now, during a wait."""
         heapq.heappush(self._agenda, (self.now + seconds, next(self._order), what))
 
     def refuses_next(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""A zygote of the fake kernel: it takes the orders that the supervisor gives, and does with them what a test says."""
+"""A zygote of the fake kernel: it takes the orders of the supervisor, and the test decides how it handles them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Order:
 
 
 class FakeZygote:
-    """The child `pid` of a fake kernel. What it was given and has not used is closed by `dies`."""
+    """The child `pid` of a fake kernel. `dies` closes unused descriptors."""
 
     def __init__(self, kernel: FakeKernel, pid: int) -> None:
         self.pid = pid
@@ -37,7 +37,7 @@ class FakeZygote:
         self._kernel.says(self.pid, Warm())
 
     def takes_orders(self) -> None:
-        """Read what the supervisor has said."""
+        """Read the messages of the supervisor."""
         while (taken := self._kernel.alive[self.pid].take_over_nowait()) is not None:
             self._take(*taken)
 
@@ -90,7 +90,7 @@ class FakeZygote:
         self._close(self.orders.pop(0))
 
     def dies(self, how: How) -> None:
-        """Die, with what it was given."""
+        """Die, and close the descriptors."""
         with contextlib.suppress(ChannelClosed):
             self.takes_orders()
         self.drops_orders()
@@ -114,7 +114,7 @@ class Zygotes:
         self.all: list[FakeZygote] = []
         self.do: Callable[[FakeZygote], object] = FakeZygote.serves
         self.is_over = False
-        """From now on what is forked is a worker that serves at once."""
+        """From now on, each forked child is a worker that serves at once."""
         self._kernel = kernel
         kernel.on_fork(self._be)
         kernel.always(self._work)
@@ -142,7 +142,7 @@ class Zygotes:
                 self.do(zygote)
 
     def close(self) -> None:
-        """Close what came with orders that nobody has obeyed."""
+        """Close the descriptors of pending orders."""
         for zygote in self.all:
             zygote.drops_orders()
 

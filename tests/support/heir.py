@@ -1,4 +1,4 @@
-"""A program that a supervisor executes as its successor, which serves nobody: its argument says what becomes of it.
+"""A program executed as the successor of a supervisor, without workers: its argument decides how it behaves.
 
 serves   says that it serves, is given the sockets, says that it has taken them, and ends with its predecessor's word
 fails    ends at once
@@ -20,7 +20,7 @@ from hybrid.supervisor.upgrade.wire import PeerLink, Serving, Taken, WireError, 
 
 
 def hear(link: PeerLink) -> object:
-    """Wait for a word."""
+    """Wait for a message."""
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN)
     while True:

@@ -42,9 +42,9 @@ class Play:
         self.pids = 0
         self.forks_fail = False
         self.zygotes_answer = True
-        """Whether a zygote that is asked to fork does it."""
+        """True if a zygote forks on order."""
         self.connections_wait = False
-        """Whether some queue holds a connection."""
+        """True if a connection is queued."""
 
     def step(self, *events: ev.Event) -> list[ev.Action]:
         """Feed events, and the answers to forks; return all actions in order."""

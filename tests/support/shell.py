@@ -27,7 +27,7 @@ class NoProgram:
 
 
 def settings(**fields: object) -> Settings:
-    """Return settings of two workers at a free port; nobody looks whether they stall, for a fake answers no ping."""
+    """Return settings of two workers at a free port, without stall detection, as a fake answers no ping."""
     unwatched = {"preload": "off", "stall_threshold": 0.0, "stall_report": 0.0}
     usual = {"binds": (parse_bind("127.0.0.1:0"),), "workers": 2, **unwatched}
     return Settings(**{**usual, **fields})  # type: ignore[arg-type]

@@ -82,7 +82,7 @@ def library() -> None:
 
 
 def green() -> None:
-    """In a greenlet, whose stack is its own."""
+    """In a greenlet, with its own stack."""
     greenlet(in_greenlet).switch()
 
 
@@ -102,7 +102,7 @@ def sleep_quietly() -> None:
 
 
 def deaf() -> None:
-    """With the handlers taken by somebody else."""
+    """With the handlers replaced."""
     signal.signal(TELL_STACKS, signal.SIG_IGN)
     spin()
 

@@ -126,7 +126,7 @@ class Successor:
         return counts
 
     def descriptors_of_a_program(self) -> list[str]:
-        """What a program has open that is started without closing anything before; one is its own look."""
+        """The open descriptors of a program started without closing any; one is for reading /proc."""
         code = "import os; print(*[name for name in os.listdir('/proc/self/fd')])"
         command = [sys.executable, "-I", "-c", code]
         return subprocess.run(command, capture_output=True, text=True, check=True, close_fds=False).stdout.split()

@@ -32,7 +32,7 @@ from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSp
 
 
 def answer(spec: WorkerSpec) -> int:
-    """Answer each connection with facts about the worker; on SIGTERM serve what is queued, then end."""
+    """Answer each connection with facts about the worker; on SIGTERM serve the queue, then end."""
     wake, ring = os.pipe2(os.O_NONBLOCK)
     signal.signal(signal.SIGTERM, lambda *_: os.write(ring, b"x"))
     listeners = {item.sock.fileno(): item for item in spec.own_listeners if item.kind is ListenerKind.STREAM}
@@ -105,7 +105,7 @@ def fail(spec: WorkerSpec) -> int:
 
 
 def crash(spec: WorkerSpec) -> int:
-    """Die without a word."""
+    """Die silently."""
     os._exit(9)
 
 

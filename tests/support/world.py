@@ -90,7 +90,7 @@ class World(RuleBasedStateMachine):
         return self.machine._table
 
     def feed(self, event: ev.Event) -> None:
-        """Step the machine, and perform what it says as the shell does: all actions of a step, then their answers."""
+        """Step the machine, and perform its actions as the shell does: all actions of a step, then their answers."""
         events = [event]
         for one in events:
             assert len(events) < 100, "the answers to forks bring about forks without end"
@@ -222,7 +222,7 @@ class World(RuleBasedStateMachine):
     @there_is("any")
     @rule(data=st.data())
     def child_says_what_does_not_become_it(self, data: st.DataObject) -> None:
-        """What a child says may cross what it is told, or be nonsense."""
+        """A message of a child may cross an order, or be nonsense."""
         one = self.draw(data, "any")
         if not one.is_zygote and not one.serves:
             nonsense = [
@@ -326,7 +326,7 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def everything_calms_down(self) -> None:
-        """All forks are answered, everybody gets ready, who was asked to go goes, and pauses end."""
+        """All forks are answered, all children get ready or leave as told, and back-offs end."""
         for _ in range(500):
             if not self.something_calms_down():
                 break
@@ -365,10 +365,10 @@ class World(RuleBasedStateMachine):
         self.tick()
         return True
 
-    # --- what the test fills in
+    # --- to be overridden by the test
 
     def all_is_as_it_should_be(self) -> None:
-        """Check a world that has calmed down, and whose supervisor serves."""
+        """Check a calm world with a serving supervisor."""
         raise NotImplementedError
 
     def all_invariants_hold(self) -> None:

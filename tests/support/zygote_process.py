@@ -27,7 +27,7 @@ class ZygoteProcess:
         self._line = line
         self._line.settimeout(DEADLINE)
         self._lines = line.makefile("r")
-        self._heard: list[dict[str, Any]] = []  # what nobody has waited for yet, oldest first
+        self._heard: list[dict[str, Any]] = []  # reports that were not waited for yet, oldest first
         first = self.wait("zygote")
         self.zygote: int = first["zygote"]
         self.addresses: list[str] = first["addresses"]

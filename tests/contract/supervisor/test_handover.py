@@ -41,7 +41,7 @@ class Play:
     def __init__(self, offer: Offer, stage: socket.socket) -> None:
         self.offer = offer
         self._stage = stage
-        self._heard: collections.deque[str | Failed] = collections.deque()  # what the offer said, without `pending`
+        self._heard: collections.deque[str | Failed] = collections.deque()  # news of the offer, without `pending`
         self._has_been_reaped = False
 
     def asks(self, do: str, **arguments: Any) -> Any:
@@ -59,7 +59,7 @@ class Play:
 
     @property
     def has_heard(self) -> bool:
-        """Whether the offer has said something that nobody has asked for yet."""
+        """True if the offer has unread news."""
         return bool(self._heard)
 
     def _wait(self, *fds: int) -> set[int]:
@@ -114,7 +114,7 @@ Open = Callable[..., Listeners]
 
 @pytest.fixture(autouse=True)
 def _successors_are_children() -> Iterator[None]:
-    """Be the parent of successors, who are nobody's children, so that they can be waited for."""
+    """Be the parent of successors, which are orphans, so that the test can wait for them."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     yield
@@ -352,7 +352,7 @@ def test_the_successor_hears_when_the_old_one_has_noted_it(opened: Open, begin: 
 
 @dataclasses.dataclass
 class Estate:
-    """What a predecessor leaves, made by hand in this process."""
+    """The inheritance of a predecessor, created by hand in this process."""
 
     inheritance: Inheritance
     predecessor: socket.socket
@@ -674,7 +674,7 @@ def test_a_successor_that_does_not_serve_yet_hears_that_it_is_not_wanted(opened:
 
 
 def test_a_successor_that_serves_too_late_is_withdrawn(opened: Open, begin: Begin) -> None:
-    """The word was sent and not heard: without an answer the sockets are not the successor's."""
+    """The message was sent but not read: without an answer, the successor does not own the sockets."""
     listeners = opened(LOCAL)
     play = begin(listeners)
     play.asks("take")

@@ -1,4 +1,4 @@
-"""The filter that holds handshakes back, on real sockets: none begins any more, and what was open goes on."""
+"""The filter that blocks handshakes, on real sockets: none begins, and open connections continue."""
 
 from __future__ import annotations
 

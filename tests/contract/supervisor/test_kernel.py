@@ -33,7 +33,7 @@ DEADLINE = 10.0  # seconds
 
 
 class World(Protocol):
-    """What the tests make happen, in either kernel."""
+    """The events that the tests cause, in either kernel."""
 
     kernel: Kernel
 
@@ -374,7 +374,7 @@ def test_9_signals_come_in_order_and_once(world: World) -> None:
 
 
 def test_7_a_death_is_more_than_time(world: World, start: Start) -> None:
-    """Whoever does something of their own at each timeout must see that there is more to do."""
+    """A caller with own work at each timeout must see that there are events."""
     pid, channel = start()
     world.end(pid, channel, 0)
     assert world.kernel.wait(DEADLINE) is not None
@@ -564,7 +564,7 @@ def test_a_real_time_signal_without_a_name_is_reported_by_number(kernel: LinuxKe
 
 
 def test_2_no_process_left_is_an_error_of_its_own(kernel: LinuxKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """EAGAIN cannot be had for root, whom RLIMIT_NPROC does not bind."""
+    """EAGAIN cannot be provoked as root: RLIMIT_NPROC does not apply."""
 
     def refuse() -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -597,7 +597,7 @@ while True:
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        break  # nobody is left, neither alive nor dead
+        break  # no process is left, neither alive nor dead
     kernel.wait(0.05)
 assert seen == [(pid, How(code=7))], seen
 kernel.close()

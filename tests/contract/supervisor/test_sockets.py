@@ -1,4 +1,4 @@
-"""Listening sockets and what the kernel makes of them: groups, UNIX files, inherited descriptors."""
+"""Listening sockets in the kernel: groups, UNIX files, inherited descriptors."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def inherited() -> Iterator[Callable[[socket.socket], FdBind]]:
 
     yield give
     for fd in fds:
-        with contextlib.suppress(OSError):  # whoever took it over has closed it
+        with contextlib.suppress(OSError):  # closed by its new owner
             os.close(fd)
 
 
 @pytest.fixture
 def opened(inherited: Inherit) -> Iterator[Open]:
-    """Open listeners for addresses and close them at the end, before what they inherited is."""
+    """Open listeners for addresses, and close them at the end, before the inherited sockets."""
     made: list[Listeners] = []
 
     def begin(*binds: str, workers: int = 2, **fields: object) -> Listeners:
@@ -584,7 +584,7 @@ def test_inherited_listeners_without_a_worker_are_shared_by_all(opened: Open, gr
 
 
 def test_of_inherited_listeners_all_or_none_are_steered_to(opened: Open, group: Passed) -> None:
-    """In which order they joined the group is not known, so nobody can tell the index of one."""
+    """The order in which they joined the group is unknown, and so are their indexes."""
     listeners = opened(*group(2), workers=3)
     listeners.steer((0,))
     counts = spread(listeners)
@@ -801,7 +801,7 @@ def test_a_port_that_another_process_has_taken_meanwhile_is_reported_and_tried_a
 
 
 def test_a_unix_socket_that_was_shut_down_is_replaced(opened: Open, tmp_path: Path) -> None:
-    """The kernel lets it listen, and nobody connect."""
+    """The kernel lets it listen, but clients cannot connect."""
     path = str(tmp_path / "socket")
     listeners = opened(f"unix:{path}")
     shut_down(listeners, None)

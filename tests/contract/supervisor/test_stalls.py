@@ -146,7 +146,7 @@ def test_an_import_that_hangs_is_named(how: str, tmp_path: Path) -> None:
     assert (Path(innermost.file).name, innermost.function) == ("hanging.py", "<module>")
 
 
-# --- those who cannot answer
+# --- workers that cannot answer
 
 
 def test_a_stopped_process_is_reported_as_stopped_and_survives(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_worker_that_sends_bad_messages_is_bounded_and_does_no_harm(tmp_path: 
         eventually(lambda: stands.ask().stack.frames[:1], "it tells where it stands")
 
 
-# --- what the signals do to who gets them
+# --- effects of the signals on the receiver
 
 
 def test_a_child_of_the_application_is_not_ended_by_the_signals(tmp_path: Path) -> None:

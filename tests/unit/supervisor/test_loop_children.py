@@ -1,4 +1,4 @@
-"""What the shell makes of its children's words and deaths, over a fake kernel."""
+"""How the shell handles messages and deaths of children, over a fake kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory of the scoreboard: who shares it, what lies where, what is left of a process that is gone."""
+"""The memory of the scoreboard: sharing, layout, records of dead processes."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_a_message_without_any_is_taken_over_too(pair: Pair) -> None:
 
 
 def test_a_receiver_at_its_descriptor_limit_gets_the_message_and_some_descriptors(pair: Pair, null: int) -> None:
-    """So that an order whose descriptors are missing can be answered (recvmsg(2): MSG_CTRUNC)."""
+    """So that an order with missing descriptors can be answered (recvmsg(2): MSG_CTRUNC)."""
     ours, theirs = pair
     before = open_descriptors()
     for spare in (0, 1):

@@ -1,4 +1,4 @@
-"""Messages of the channel: what is encoded comes back, whatever else arrives is refused."""
+"""Messages of the channel: encoding and decoding are inverse, bad messages are refused."""
 
 from __future__ import annotations
 

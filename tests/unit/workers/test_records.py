@@ -1,4 +1,4 @@
-"""A record is what a frozen dataclass with slots is, but for the refusal of assignments."""
+"""A record behaves as a frozen dataclass with slots, except that it allows assignments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heartbeat: what stands in the record while a loop waits, turns and takes too long, and what is counted."""
+"""The heartbeat: the record while a loop waits, turns and takes too long, and its counts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Time:
 
 
 class Loop:
-    """A loop that is observed: each poll takes ten seconds, and what it says of the record meanwhile is kept."""
+    """An observed loop: each poll takes ten seconds, and the record during it is kept."""
 
     def __init__(self, heartbeat: Heartbeat, record: Record, time: Time) -> None:
         self._record = record
@@ -128,7 +128,7 @@ def test_an_exit_out_of_the_wait_begins_a_turn_and_one_out_of_a_turn_changes_not
 def test_long_turns_are_counted_by_their_length(
     lag: float, bucket: int | None, is_told: bool, heartbeat: Heartbeat, time: Time, record: Record
 ) -> None:
-    """Whether the loop's poll is observed, or the loop itself tells."""
+    """True if the loop's poll is observed, False if the loop itself reports."""
 
     def turn(timeout: float | None) -> None:
         heartbeat.rests()

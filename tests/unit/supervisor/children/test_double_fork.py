@@ -14,7 +14,7 @@ from hybrid.supervisor.children import double_fork
 
 
 def intermediate(script: str) -> str | None:
-    """Run a shell script in the place of an intermediate, its standard output the pipe; return what is made of it."""
+    """Run a shell script as the intermediate, with the pipe as standard output; return the outcome."""
     news, life = os.pipe()
     try:
         actions = [(os.POSIX_SPAWN_DUP2, life, 1)]

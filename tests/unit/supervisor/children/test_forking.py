@@ -1,4 +1,4 @@
-"""How a child comes to be, or does not: what a fork takes and gives back, what a zygote is told, what a child has."""
+"""Forking of children: resources taken and freed, orders to a zygote, descriptors of a child."""
 
 from __future__ import annotations
 

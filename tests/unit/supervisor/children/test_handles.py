@@ -54,7 +54,7 @@ class Company:
         self.children.forget(handle)
 
     def heard(self, pid: int) -> list[Message]:
-        """What a child has been told."""
+        """The messages to a child."""
         found = []
         while (taken := self.theirs[pid].take_over_nowait()) is not None:
             message, descriptors = taken
@@ -165,7 +165,7 @@ def test_no_place_or_descriptor_leaks_however_children_end(
     assert census.newcomers() == []
 
 
-# --- whose is whose
+# --- descriptors and their owners
 
 
 def test_a_descriptor_belongs_to_a_child_a_pending_fork_or_neither(company: Company) -> None:

@@ -1,4 +1,4 @@
-"""A supervisor whose zygote does as it is told, does not, or lies; over a fake kernel."""
+"""A supervisor with a zygote that obeys, does not, or lies; over a fake kernel."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_wrong_first_message_is_a_failed_fork(
     assert log()[2] == "serving with 2 workers"
 
 
-# --- workers that lie about who they are
+# --- workers that lie about their pid
 
 
 @pytest.mark.parametrize("pid", [0, -1, 1, 4711, 4712, pytest.param(os.getpid(), id="own"), 2**31, 2**80])
@@ -204,7 +204,7 @@ def test_a_worker_cannot_call_off_the_fork_of_another(kernel: FakeKernel, zygote
 
 def test_a_late_refusal_of_an_old_zygote_means_nothing(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
     def hold(zygote: FakeZygote) -> None:
-        """Say nothing as the new zygote; the old one refuses what it was never asked for."""
+        """Say nothing as the new zygote; the old one refuses forks it was never asked for."""
         kernel.says(4711, CannotSpawn(0, "too late"))
         kernel.says(4711, CannotSpawn(1, "too late"))
         zygotes.do = lambda zygote: None

@@ -17,7 +17,7 @@ STRANGER = 54321
 
 
 class FakeIds:
-    """Writes down who the process becomes."""
+    """Records the account of the process."""
 
     def __init__(self, euid: int = 0) -> None:
         self.done: list[tuple[object, ...]] = []

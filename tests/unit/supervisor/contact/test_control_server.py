@@ -1,4 +1,4 @@
-"""What an embedding process hears of the shell, and what the shell does for it; over a fake kernel."""
+"""Requests of an embedding process and the answers of the shell, over a fake kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hybrid.workers.contract.exits import Exit
 
 
 class Embedder:
-    """The other end of the line: says things at a time, and collects what was answered."""
+    """The other end of the socket pair: sends requests at given times, and collects the answers."""
 
     def __init__(self, kernel: FakeKernel, client: ControlClient) -> None:
         self._kernel = kernel

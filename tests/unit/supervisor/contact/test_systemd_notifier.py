@@ -18,7 +18,7 @@ WATCHDOG = 10.0
 
 
 class FakeNotifySocket(NotifySocket):
-    """A line to a manager that reads when it wants to."""
+    """A socket to a manager that reads when the test says."""
 
     def __init__(self, interval: float | None) -> None:
         super().__init__(None, 4711, watchdog_interval=interval)
@@ -35,7 +35,7 @@ class FakeNotifySocket(NotifySocket):
         self._is_full = False
 
     def heard(self) -> list[str]:
-        """What was said since this was last asked."""
+        """The notifications since the last call."""
         words, self.words = self.words, []
         return words
 
@@ -72,7 +72,7 @@ class Scene:
         self.notifier = SystemdNotifier(self.socket, play.machine)
 
     def step(self, *events: ev.Event) -> list[str]:
-        """Feed events; return what the manager hears then."""
+        """Feed events; return the notifications."""
         self.play.step(*events)
         return self.tell()
 
@@ -260,7 +260,7 @@ def test_after_a_handover_only_the_successor_speaks(fed: Scene) -> None:
 
 
 def test_after_a_handover_what_had_no_room_is_sent_again(fed: Scene) -> None:
-    """The word that another process is the main one may be among it."""
+    """One of them may name another main process."""
     fed.socket.takes_nothing()
     fed.step(ev.UpgradeAsked(), ev.SuccessorStarted(500), ev.SuccessorServes())
     assert fed.notifier.due == pytest.approx(0.2)

@@ -122,7 +122,7 @@ def test_without_an_intensity_no_number_of_deaths_is_too_many(serving: Play) -> 
 
 
 def test_the_end_is_a_stop_for_the_workers_that_still_serve() -> None:
-    """Nobody is let in any more, and they hear that no successor serves their clients."""
+    """No client is let in, and the workers learn that no successor serves their clients."""
     play = strict(4)
     play.step(ev.Exited(1, KILLED), ev.Exited(2, KILLED))
     assert moves(play.step(ev.Exited(3, KILLED)))[:2] == stop(4)

@@ -1,4 +1,4 @@
-"""The lives of workers: boot, death, back-off, and what a worker does unasked. No process, no clock."""
+"""The lives of workers: boot, death, back-off, unexpected messages. No process, no clock."""
 
 from __future__ import annotations
 

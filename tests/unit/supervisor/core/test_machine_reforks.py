@@ -24,7 +24,7 @@ def warm() -> Play:
 
 @pytest.fixture
 def chosen(warm: Play) -> Play:
-    """Pid 2 is to become the zygote, and pid 4 boots beside it."""
+    """Pid 2 will become the zygote, and pid 4 boots beside it."""
     warm.step(said(2, ReforkReady()))
     return warm
 

@@ -1,4 +1,4 @@
-"""Stalls: who stands still is kept from new connections, its queue is served by others, and it may be ended."""
+"""Stalls: a stalled worker gets no new connections, others serve its queue, and it may be ended."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ IMPATIENT = dataclasses.replace(POLICY, stall_timeout=3.0)
 
 @pytest.fixture
 def stalled(serving: Play) -> Play:
-    """Pid 1 stands still since second 5; it is 5.05 now."""
+    """Pid 1 has stalled since second 5; it is 5.05 now."""
     serving.at(5.05, ev.Stalled(1, since=5.0))
     return serving
 
 
 @pytest.fixture
 def impatient() -> Play:
-    """Pid 1 stands still since second 5, and three seconds are allowed; it is 5.05 now."""
+    """Pid 1 has stalled since second 5, and three seconds are allowed; it is 5.05 now."""
     play = serving_play(policy=IMPATIENT)
     play.at(5.05, ev.Stalled(1, since=5.0))
     return play
@@ -134,7 +134,7 @@ def test_a_stall_is_reported_at_the_deadline_itself_whatever_the_numbers(since: 
     assert play.at(deadline, ev.Tick()) == [Dump(1, since=since)]
 
 
-# --- the end of who stands still
+# --- the end of a stalled worker
 
 
 def test_a_stall_that_lasts_too_long_ends_its_worker_after_it_was_looked_into(impatient: Play) -> None:

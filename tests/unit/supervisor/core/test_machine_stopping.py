@@ -1,4 +1,4 @@
-"""Stopping: draining, killing, and who is in the middle of something."""
+"""Stopping: draining, killing, and children in other states."""
 
 from __future__ import annotations
 

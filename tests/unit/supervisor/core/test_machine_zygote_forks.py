@@ -1,4 +1,4 @@
-"""Forks by zygotes that are not answered, or not in time: nobody waits for ever, and work goes on."""
+"""Forks by zygotes without an answer, or with a late one: no wait is endless, and work continues."""
 
 from __future__ import annotations
 

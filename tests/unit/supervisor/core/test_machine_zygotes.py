@@ -30,7 +30,7 @@ from hybrid.workers.contract.messages import BootFailed, RecycleDue, Unfit, Warm
 def test_a_start_forks_a_zygote_and_no_workers_yet() -> None:
     play = Play(preload=True)
     assert play.step(ev.Started()) == [ForkZygote(1)]
-    assert play.machine.deadline() == 60  # of its boot; the slots that wait for it wake nobody
+    assert play.machine.deadline() == 60  # of its boot; the slots that wait for it set no deadline
 
 
 def test_a_warm_zygote_forks_the_workers(starting: Play) -> None:

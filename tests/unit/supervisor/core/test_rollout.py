@@ -12,14 +12,14 @@ from hybrid.supervisor.core.table import ZYGOTE, Child, Fork, Table
 
 
 def trying(wanted: int, *children: Child) -> Table:
-    """Return a table whose generation 2 is tried out."""
+    """Return a table that tries out generation 2."""
     table = table_with(wanted, *children)
     table.try_next()
     return table
 
 
 def replacing(wanted: int, *children: Child) -> Table:
-    """Return a table whose generation 2 has proved itself."""
+    """Return a table with generation 2 committed."""
     table = trying(wanted, *children)
     table.commit()
     return table
@@ -33,7 +33,7 @@ def retired(plan: Plan) -> list[int]:
     return [one.pid for one in plan.retire]
 
 
-# --- what is missing and what is too much
+# --- missing and surplus workers
 
 
 def test_a_plan_starts_missing_workers_and_retires_surplus_ones() -> None:

@@ -1,4 +1,4 @@
-"""The table of slots and children: what its mutators do, and what it answers."""
+"""The table of slots and children: its mutators and queries."""
 
 from __future__ import annotations
 

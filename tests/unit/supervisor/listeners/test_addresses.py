@@ -1,4 +1,4 @@
-"""What `--bind` understands, and what it says when it does not."""
+"""The syntax of `--bind`, and its errors."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ print(json.dumps([found.executable, found.arguments, found.directory, dict(found
 
 
 def looks(cwd: Path, *arguments: str, **environment: str) -> tuple[str, list[str], str, dict[str, str]]:
-    """Start a program in `cwd`, and return what it finds out about its start."""
+    """Start a program in `cwd`, and return its invocation."""
     command = [sys.executable, "-P", "-X", "dev", "-W", "ignore", "-c", _LOOK, *arguments]
     env = {**os.environ, **environment}
     output = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=True).stdout

@@ -37,7 +37,7 @@ PREDECESSOR = 2**22 + 5
 
 
 class NotingListeners(Listeners):
-    """Listeners that note what they are told when sockets change hands."""
+    """Listeners that record the calls of an upgrade."""
 
     deeds: list[str]
 
@@ -83,7 +83,7 @@ class Predecessor:
         return self.heard
 
     def answers(self) -> None:
-        """Do what is due, as a predecessor does: give the sockets, and leave when they were taken."""
+        """Act as a predecessor: give the sockets, and leave when they were taken."""
         before = len(self.heard)
         for word in self.hears()[before:]:
             if isinstance(word, Serving):
@@ -231,7 +231,7 @@ def test_a_successor_that_does_not_own_the_sockets_cannot_upgrade(
 
 @pytest.fixture
 def _successors_are_children() -> Iterator[None]:
-    """Be the parent of successors, who are nobody's children, so that they can be waited for."""
+    """Be the parent of successors, which are orphans, so that the test can wait for them."""
     libc = ctypes.CDLL(None)
     libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
     yield
@@ -239,7 +239,7 @@ def _successors_are_children() -> Iterator[None]:
 
 
 class Upgrade:
-    """What is to be replaced by `support.heir`: this process."""
+    """The predecessor, in this process, that `support.heir` replaces."""
 
     def __init__(self, way: str, listeners: NotingListeners, executable: str = sys.executable) -> None:
         arguments = ("-P", str(Path(heir.__file__)), way)

@@ -30,7 +30,7 @@ PROGRAM = Path(stalling.__file__)
 
 
 class RealSignals(FakeKernel):
-    """A fake kernel whose signals reach real processes."""
+    """A fake kernel that sends real signals."""
 
     def send(self, pid: int, number: int) -> None:
         self.sent.append((pid, signal.Signals(number).name if number < signal.SIGRTMIN else str(number)))

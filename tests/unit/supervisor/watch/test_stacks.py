@@ -1,4 +1,4 @@
-"""What is read out of the stacks of a stalled worker."""
+"""Reading the stacks of a stalled worker."""
 
 from __future__ import annotations
 

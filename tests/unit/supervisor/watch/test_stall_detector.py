@@ -52,7 +52,7 @@ class Watch:
         return self.look()
 
     def looks_within(self, seconds: float, *, answering: bool = True) -> News:
-        """Look whenever it is due, for so long; return all news."""
+        """Look whenever it is due, for some seconds; return all news."""
         end, news = self.now + seconds, self.look()
         while self.detector.next_look <= end:
             if answering:
@@ -70,7 +70,7 @@ class Watch:
         self.busy(pid, 0.0)
 
     def accept(self, pid: int) -> bool:
-        """Let a worker take a connection; whether it wakes the supervisor."""
+        """Let a worker accept a connection; return True if it wakes the supervisor."""
         record = self.records[pid]
         record.numbers[ACCEPTED] += 1
         if record.watched:
@@ -98,7 +98,7 @@ class Watch:
 
 @pytest.fixture
 def watch() -> Watch:
-    """Two workers that wait; nobody has looked yet."""
+    """Two workers that wait; before the first look."""
     return Watch()
 
 
@@ -157,7 +157,7 @@ def test_a_wake_up_does_not_put_a_look_off(watch: Watch) -> None:
 
 def test_a_connection_that_is_taken_while_the_flag_falls_is_not_overlooked() -> None:
     class Falling(Scoreboard):
-        """A board whose flag falls just after a connection was taken."""
+        """A board with a flag that is cleared just after a connection was accepted."""
 
         @property
         def watched(self) -> bool:
@@ -180,7 +180,7 @@ def test_a_connection_that_is_taken_while_the_flag_falls_is_not_overlooked() -> 
     assert detector.next_look == pytest.approx(1000.0 + THRESHOLD / 2)
 
 
-# --- whom it asks
+# --- pings
 
 
 def test_everybody_is_asked_when_it_is_calm(watch: Watch) -> None:
@@ -217,7 +217,7 @@ def test_under_a_load_that_never_ends_everybody_is_asked_now_and_then(watch: Wat
     assert max(after - before for before, after in itertools.pairwise(asked)) < 2 * CALM
 
 
-# --- whose loop stands still
+# --- stalled loops
 
 
 def test_a_turn_that_takes_too_long_is_a_stall_and_its_end_a_recovery(watch: Watch) -> None:
@@ -403,7 +403,7 @@ _step = st.tuples(st.floats(0.0, 2.0), st.dictionaries(st.integers(1, 4), _facts
 def test_the_news_match_the_stalled_loops(
     steps: list[tuple[float, dict[int, tuple[float, float, float, int, int]]]], threshold: float, slowest: float
 ) -> None:
-    """A model that has no memory: who stands still is who has a turn or a question that is older than the limit."""
+    """A model without memory: a worker is stalled if its turn or an unanswered ping is older than the limit."""
     board, now, limit = Scoreboard(8), 1000.0, threshold or slowest
     detector = StallDetector(board, threshold, slowest)
     told: set[int] = set()
@@ -430,7 +430,7 @@ def test_the_news_match_the_stalled_loops(
         assert board.watched or len(facts) >= 2
 
 
-# --- whether it turns again
+# --- recovery
 
 
 @pytest.mark.parametrize(
