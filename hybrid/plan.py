@@ -187,7 +187,7 @@ def _with_target(
 
 def _http(service: Service, remarks: list[str]) -> HttpSettings:
     if service.access_log is not None:
-        from hybrid.workers.http.access_line import check_format  # memory of the supervisor's, where there is no log
+        from hybrid.workers.http.access.line import check_format  # memory of the supervisor's, where there is no log
 
         try:
             check_format(service.access_log)

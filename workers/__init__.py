@@ -11,7 +11,7 @@
     hub/           the event loop of ours: asyncio and greenlets on one thread
     tasks/         tasks that are stepped at once, and the private names of asyncio
     loops/         the closed registry of the six loops
-    interfaces/    the kinds of application
+    apps/          the kinds of application
     http/          HTTP/1.1 and WebSocket
     serving        a worker while its loop runs: listeners, the supervisor, draining
     identity       which worker serves it

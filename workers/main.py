@@ -16,6 +16,8 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hybrid.workers import identity
+from hybrid.workers.apps.detect import Kind, check_http, check_listeners, kind_of
+from hybrid.workers.apps.effects import without_effect
 from hybrid.workers.boot import crash, heap, stall, target
 from hybrid.workers.boot.application import Application
 from hybrid.workers.boot.dispositions import FOR_THE_SUPERVISOR, do_nothing
@@ -28,8 +30,6 @@ from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.records import record
 from hybrid.workers.contract.seat import ListenerKind, Seat
 from hybrid.workers.contract.signals import DUMP_STACK, TELL_STACKS
-from hybrid.workers.interfaces.detect import Kind, check_http, check_listeners, kind_of
-from hybrid.workers.interfaces.effects import without_effect
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import Driver, run
 

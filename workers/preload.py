@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from hybrid.workers import main as entry
+from hybrid.workers.apps.detect import HTTP_KINDS
 from hybrid.workers.boot import audit
 from hybrid.workers.boot.application import Application
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.warming import CannotWarm, NotForkable
-from hybrid.workers.interfaces.detect import HTTP_KINDS, Kind
 
 T = TypeVar("T")
 _warm: tuple[Application, entry.Loaded] | None = None  # what this process, or the one it was forked from, has loaded
@@ -62,12 +62,10 @@ def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:
             if name in ("select", "poll", "epoll"):
                 yield f"hybrid.workers.pollers.{name}"
     if loaded.kind in HTTP_KINDS:
-        yield "hybrid.workers.interfaces.web"
-        if loaded.kind is Kind.ASGI:
-            yield "hybrid.workers.interfaces.asgi_websocket"
+        yield f"hybrid.workers.apps.{loaded.kind.value}.interface"
         if application.http.access_log is not None:
-            yield "hybrid.workers.interfaces.logged"
-            yield "hybrid.workers.http.access"
+            yield "hybrid.workers.http.access.journal"
+            yield "hybrid.workers.http.access.log"
         if application.http.forwarded_allow_ips:
             yield "hybrid.workers.http.forwarded"
     if application.wear.refork_after:

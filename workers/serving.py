@@ -14,6 +14,11 @@ from hybrid.workers.accepting.acceptor import Acceptor
 from hybrid.workers.accepting.adoption import close_all
 from hybrid.workers.accepting.listening import Listening
 from hybrid.workers.accepting.wear import Endurance
+from hybrid.workers.apps.adapter import Adapter
+from hybrid.workers.apps.datagram import Datagrams
+from hybrid.workers.apps.detect import Kind
+from hybrid.workers.apps.protocol import ProtocolFactory
+from hybrid.workers.apps.stream import AsyncStream, SyncStream
 from hybrid.workers.boot.application import Application
 from hybrid.workers.boot.dispositions import Dispositions, do_nothing
 from hybrid.workers.common import forks
@@ -41,11 +46,6 @@ from hybrid.workers.contract.messages import (
 from hybrid.workers.contract.promotion import Promotion
 from hybrid.workers.contract.scoreboard import Activity
 from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
-from hybrid.workers.interfaces.adapter import Adapter
-from hybrid.workers.interfaces.datagram import Datagrams
-from hybrid.workers.interfaces.detect import Kind
-from hybrid.workers.interfaces.protocol import ProtocolFactory
-from hybrid.workers.interfaces.stream import AsyncStream, SyncStream
 from hybrid.workers.runtime import Runtime
 
 _log = logging.getLogger("hybrid")
@@ -96,15 +96,21 @@ class Worker:
 
     def _make_adapter(self) -> Adapter:
         if self._kind in _WEB:
-            from hybrid.workers.interfaces import web  # imports the parsers
-
-            return web.INTERFACES[self._kind.value](
-                self._target, self._runtime, self._connections, self._application.http
-            )
+            return self._make_web()(self._target, self._runtime, self._connections, self._application.http)
         make = _ADAPTERS.get(self._kind)
         adapter: Adapter = Adapter() if make is None else make(self._target, self._runtime, self._connections)
         adapter.guessed = self._application.interface == "auto"
         return adapter
+
+    def _make_web(self) -> Callable[..., Adapter]:
+        """Return the interface; imported only now, with the parsers it needs."""
+        if self._kind is Kind.WSGI:
+            from hybrid.workers.apps.wsgi.interface import Wsgi
+
+            return Wsgi
+        from hybrid.workers.apps.asgi.interface import Asgi
+
+        return Asgi
 
     def _log_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Asyncio's exception handler: one record in our log for what no task or protocol caught."""

@@ -13,10 +13,11 @@ import pytest
 from support.hub import run_on, until
 
 from hybrid.workers.accepting.acceptor import Acceptor
+from hybrid.workers.apps.asgi.interface import Asgi
+from hybrid.workers.apps.wsgi.interface import Wsgi
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.interfaces.web import Asgi, Wsgi
 from hybrid.workers.runtime import Accepted
 
 COUNT = 20  # connections, one after another

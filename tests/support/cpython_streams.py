@@ -26,12 +26,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from hybrid.workers.apps.stream import AsyncStream
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.hub.connection import Connection
 from hybrid.workers.hub.loop import HubLoop
 from hybrid.workers.hub.streams import LIMIT, StreamReader
 from hybrid.workers.hub.writer import StreamWriter
-from hybrid.workers.interfaces.stream import AsyncStream
 from hybrid.workers.loops.hub_loop import HubDriver
 from hybrid.workers.runtime import Accepted
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from hybrid.workers.apps.wsgi.interface import Wsgi
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.interfaces.web import Wsgi
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import run
 from hybrid.workers.runtime import Accepted, Runtime

@@ -181,7 +181,7 @@ def test_the_table_of_states_is_the_machines() -> None:
 
 
 def test_the_table_of_phases_is_the_readers() -> None:
-    from hybrid.workers.http.phases import TRANSITIONS, Event, Phase
+    from hybrid.workers.http.h1.phases import TRANSITIONS, Event, Phase
 
     told = {
         (Phase(phase), event): Phase(after)
@@ -222,8 +222,8 @@ def test_the_table_of_limits_has_all_of_them_with_their_defaults() -> None:
 
 
 def test_the_places_of_the_access_log_are_all_there_are() -> None:
-    from hybrid.workers.http.access_line import COMBINED, COMMON, check_format
-    from hybrid.workers.http.access_record import ATOMS
+    from hybrid.workers.http.access.line import COMBINED, COMMON, check_format
+    from hybrid.workers.http.access.record import ATOMS
 
     text = _text(ROOT / "docs/http.md")
     assert set(re.findall(r"%\(([A-Za-z])\)s", text)) == set(ATOMS)
@@ -234,8 +234,8 @@ def test_the_places_of_the_access_log_are_all_there_are() -> None:
 
 
 def test_the_keys_of_the_access_log_in_json_are_all_there_are() -> None:
-    from hybrid.workers.http.access_line import formatter
-    from hybrid.workers.http.access_record import AccessRecord
+    from hybrid.workers.http.access.line import formatter
+    from hybrid.workers.http.access.record import AccessRecord
 
     labels = {"service": "web", "slot": 0, "generation": 1, "pid": 1}
     record = AccessRecord(None, "GET", b"/", "1.1", 200, 0, 0.0, [], b"", "http", 0.0)
@@ -244,7 +244,7 @@ def test_the_keys_of_the_access_log_in_json_are_all_there_are() -> None:
 
 
 def test_the_extensions_of_asgi_are_all_named() -> None:
-    from hybrid.workers.interfaces.asgi import EXTENSIONS, PATHSEND, SPEC_VERSION
+    from hybrid.workers.apps.asgi.call import EXTENSIONS, PATHSEND, SPEC_VERSION
 
     text = _text(ROOT / "docs/http.md")
     assert [name for name in (*EXTENSIONS, PATHSEND, "websocket.http.response") if f"`{name}`" not in text] == []
@@ -253,13 +253,13 @@ def test_the_extensions_of_asgi_are_all_named() -> None:
 
 @pytest.mark.parametrize("document", ["docs/http.md", "docs/tuning.md"])
 def test_the_default_pool_of_threads_has_the_size_that_is_told(document: str) -> None:
-    from hybrid.workers.interfaces.web import THREADS
+    from hybrid.workers.apps.wsgi.interface import THREADS
 
     assert set(re.findall(r"(\d+) threads", _text(ROOT / document))) == {str(THREADS)}
 
 
 def test_the_times_of_a_stop_are_those_that_are_told() -> None:
-    from hybrid.workers.http.conversation import CLOSE_TIMEOUT
+    from hybrid.workers.http.websocket.session import CLOSE_TIMEOUT
     from hybrid.workers.serving import CLEAN_UP, INTERRUPT
 
     text = _text(ROOT / "docs/http.md")

@@ -47,7 +47,7 @@ class Application:
     loop: str = "epoll"
     """A name of `hybrid.workers.loops.registry.LOOPS`."""
     interface: str = "auto"
-    """A name of `hybrid.workers.interfaces.detect.INTERFACES`."""
+    """A name of `hybrid.workers.apps.detect.INTERFACES`."""
     call_factory: bool = False
     """Whether the target is called without arguments in the worker, and what it returns is served."""
     http: HttpSettings = dataclasses.field(default_factory=HttpSettings)

@@ -13,8 +13,8 @@ from support.hub import run_on, turns
 from support.loops import LOOPS
 from support.records import logged
 
+from hybrid.workers.apps.asgi.call import EXTENSIONS, own_extensions
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.interfaces.asgi import EXTENSIONS, own_extensions
 
 PLACES = [loop for loop in ("epoll", "asyncio", "uvloop") if loop in LOOPS]
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"

@@ -13,11 +13,11 @@ from support.greens import OURS
 from support.hub import run_on, tcp_pair, until
 from support.records import logged
 
+from hybrid.workers.apps.protocol import ProtocolFactory
+from hybrid.workers.apps.stream import AsyncStream, SyncStream
 from hybrid.workers.common.connections import Connections, printable, report
 from hybrid.workers.common.incidents import Incidents
 from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.interfaces.protocol import ProtocolFactory
-from hybrid.workers.interfaces.stream import AsyncStream, SyncStream
 from hybrid.workers.runtime import Accepted
 
 Body = Callable[["Server"], Awaitable[None]]

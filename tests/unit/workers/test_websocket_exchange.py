@@ -25,11 +25,11 @@ from support.websocket import (
     received,
 )
 
-from hybrid.workers.http.connection import HttpConnection
-from hybrid.workers.http.conversation import CLOSE_TIMEOUT
+from hybrid.workers.apps.asgi.call import ClientGoneError
+from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.head import HeadError
 from hybrid.workers.http.settings import HttpSettings, Limits
-from hybrid.workers.interfaces.asgi import ClientGoneError
+from hybrid.workers.http.websocket.session import CLOSE_TIMEOUT
 
 Events = list[dict[str, Any]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -356,7 +356,7 @@ def test_a_waiting_application_answers_before_the_read_is_over() -> None:
     """It is stepped at once, and its answer is one write."""
 
     async def script(scene: Scene) -> None:
-        await until(lambda: scene.connection.current._gate.taken, "it waits")  # type: ignore[union-attr]
+        await until(lambda: scene.connection.current.listener._user._gate.taken, "it waits")  # type: ignore[union-attr]
         written: list[int] = []
 
         def read() -> None:

@@ -11,8 +11,8 @@ import pytest
 from support.clients import connected
 from support.wsgi import Server, read_answer, serving_wsgi
 
-from hybrid.workers.interfaces import wsgi
-from hybrid.workers.interfaces.wsgi_file import FileWrapper
+from hybrid.workers.apps.wsgi import call as wsgi
+from hybrid.workers.apps.wsgi.file import FileWrapper
 
 LOOP = "epoll"  # the environ is the same on all
 

@@ -17,7 +17,7 @@ from support.clients import connected
 from support.process import DEADLINE
 from support.wsgi import PLACES, Bytes, Server, send_request, serving_wsgi
 
-from hybrid.workers.interfaces.wsgi_file import FileWrapper, extent_of
+from hybrid.workers.apps.wsgi.file import FileWrapper, extent_of
 
 Serve = Callable[..., AbstractContextManager[Server]]
 DATA = bytes(range(256)) * 20_000  # 5 MB

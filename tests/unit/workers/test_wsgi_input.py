@@ -15,8 +15,8 @@ from support.clients import connected
 from support.process import DEADLINE
 from support.wsgi import PLACES, Server, read_answer, serving_wsgi
 
+from hybrid.workers.apps.wsgi.input import EMPTY, ClientGoneError, Input, Nowhere
 from hybrid.workers.http.settings import Limits
-from hybrid.workers.interfaces.wsgi_input import EMPTY, ClientGoneError, Input, Nowhere
 
 Serve = Callable[..., AbstractContextManager[Server]]
 

@@ -8,7 +8,7 @@ from typing import Any
 from greenlet import GreenletExit
 from support.greens import Green, on_greens
 
-from hybrid.workers.interfaces.runners import GreenletRunner
+from hybrid.workers.apps.wsgi.runners import GreenletRunner
 
 
 class Request:

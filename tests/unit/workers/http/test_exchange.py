@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.echo import Wire, on_loop
-from support.http import asgi_adapter, connect
+from support.http import asgi_adapter, connect, in_callback
 from support.malformed import get
 
 from hybrid.workers.http.settings import Limits
@@ -58,8 +58,8 @@ def test_an_event_stream_is_one_by_its_content_type(name: bytes, value: bytes, e
     async def main() -> None:
         connection, transport = connect(asgi_adapter(application))
         await transport.sends(get())
-        assert connection.current is not None
-        assert connection.current.events is expected
+        await in_callback(connection.drain)
+        assert transport.received.endswith(b"\r\n0\r\n\r\n") is expected, "an event stream is ended, whole"
         await transport.vanishes()
         await asyncio.sleep(0)
 
