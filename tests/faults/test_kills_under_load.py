@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.changes import INTERFACES, ONE_EACH, assert_nothing_lost, complaints, who_answers
+from support.changes import CLOSING, INTERFACES, ONE_EACH, PLACES, assert_nothing_lost, complaints, who_answers
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, is_stopped, serving, sockets
@@ -20,6 +20,7 @@ from support.storm import Storm
 CHOSEN = [loop for loop in ("epoll", "gevent", "uvloop") if loop in LOOPS]
 CLIENTS = 16
 KILLS = 4
+LIMITS = ("--keep-alive-timeout", "400ms", "--header-timeout", "400ms")  # shorter than a stall until it is logged
 PROMISED = 0.15  # seconds from a SIGKILL to the successor's "ready", on a machine that has nothing else to do
 
 
@@ -170,4 +171,21 @@ def test_what_a_stopped_worker_has_accepted_waits_for_it(tmp_path: Path) -> None
             with stopped(process.worker_pids()[0]):
                 process.wait_for_log("worker stalled for .* no stack: the process is stopped")
             storm.wait_answers(200)
+        assert_nothing_lost(storm)
+
+
+@pytest.mark.parametrize("closing", CLOSING)
+@pytest.mark.parametrize(("loop", "interface"), PLACES)
+def test_a_worker_that_was_stopped_for_longer_than_its_limits_blames_no_client(
+    loop: str, interface: str, closing: str, tmp_path: Path
+) -> None:
+    """Their requests came in time, and so do those that follow an answer of the same turn."""
+    options = ("--workers", "2", "--loop", loop, *LIMITS)
+    with serving(f"echoing:{interface}", *options, cwd=tmp_path) as process:
+        with Storm(process.address, clients=CLIENTS, close=CLOSING[closing]) as storm:
+            for number, pid in enumerate(process.worker_pids(), 1):
+                storm.wait_answers(200)
+                with stopped(pid):
+                    process.wait_for_log("worker stalled for .* no stack: the process is stopped", count=number)
+                storm.wait_answers(200)
         assert_nothing_lost(storm)
