@@ -105,6 +105,8 @@ class FakeWire:
         self.ended = False
         """True if the server has ended its half and waits for the client's end."""
         self.writes = 0
+        self.changed: Callable[[], object] = lambda: None
+        """Called when the client gets something, or loses the connection: for clients in another thread."""
         self._high_water = high_water
         self._takes = True
         self._unsent: list[Message] = []
@@ -301,8 +303,10 @@ class FakeWire:
         self.writes += 1
         if self._takes:
             self.received.append(message)
+            self.changed()
             return
         self._unsent.append(message)
+        self.changed()
         if self.unsent > self._high_water and not self.paused:
             self.paused = True
             self.deadline = self.clock.now + self.site.send_timeout
@@ -379,6 +383,7 @@ class FakeWire:
         if not self._is_lost:
             self._is_lost = True
             self.site.call_soon(self._lost)
+            self.changed()
 
     def _lost(self) -> None:
         self.site.closed(self)  # type: ignore[arg-type]

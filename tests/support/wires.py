@@ -55,9 +55,10 @@ class MessageClient:
         expects: bool = False,
         closes: bool = False,
         version: str = "1.1",
+        host: bytes = b"a",
     ) -> None:
         """Make a request. With `length` or `more` the rest of its body follows."""
-        host = [] if version == "1.0" else [(b"host", b"a")]
+        first = [] if version == "1.0" else [(b"host", host)]
         if length is None and body is not None and not more:
             length = len(body)
         self._left_to_send = None if length is None else length - len(body or b"")
@@ -65,7 +66,7 @@ class MessageClient:
         await self.connection.asks(
             method,
             target,
-            *host,
+            *first,
             *fields,
             *told,
             body=body,
@@ -127,6 +128,8 @@ class MessageClient:
                 case Refused(status):
                     answers.append(Answer(status, is_whole=True))
                 case Piece(data):
+                    if not answers:  # the application has taken the connection over by itself
+                        answers.append(Answer(0))
                     answers[-1].body += data
                 case Trailers(fields):
                     answers[-1].trailers = fields

@@ -18,7 +18,6 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.court import Court, Courts, answer_of, get_on, moment
