@@ -130,17 +130,19 @@ class FakeWire:
         closes: bool = False,
         upgrades: bool = False,
         version: str = "1.1",
+        rest: bytes = b"",
     ) -> None:
-        """Make a request. `body` is the part that comes at once; with `more` the rest follows."""
+        """Make a request. `body` comes at once, and so does the `rest` behind an upgrade; with `more` more follows."""
         request = Request(method, target, target, version, list(fields))
         exchange = FakeExchange(self, request, body, more, expects, upgrades)
         exchange.keep_alive = not closes and version == "1.1" and not upgrades
+        self._rest += rest
         await in_callback(self._arrived, exchange)
 
     async def sends(self, piece: bytes, *, last: bool = False) -> None:
         """Send a piece of the body, or bytes behind an upgrade; a test error while the server takes nothing."""
         assert not self.is_held_up, "the server takes nothing: this would wait at the client"
-        await in_callback(self._piece_came, piece, last)
+        await in_callback(self.arrives, piece, last)
 
     async def ends_body(self) -> None:
         """Send no more of the body."""
@@ -190,7 +192,7 @@ class FakeWire:
     # -- requests --------------------------------------------------------------------------------------------------
 
     def _arrived(self, exchange: FakeExchange) -> None:
-        if self.closing or not self.persistent:
+        if self.closing:
             return
         if self.believes:
             self.site.believe(self, exchange.request)  # type: ignore[arg-type]
@@ -213,7 +215,8 @@ class FakeWire:
             self.send(Refused(self._is_refusing))
             self.close()
 
-    def _piece_came(self, piece: bytes, last: bool) -> None:
+    def arrives(self, piece: bytes, last: bool = False) -> None:
+        """Let a piece arrive, now."""
         current, receiving = self.current, self._receiving
         if receiving is not None:
             receiving.body.append(piece)

@@ -76,10 +76,16 @@ class MessageClient:
             version=version,
         )
 
-    async def asks_for_websocket(self, *fields: tuple[bytes, bytes]) -> None:
-        """Ask for a WebSocket."""
-        target, own = _handshake()
-        await self.connection.asks("GET", target, *own, *fields, upgrades=True)
+    async def asks_for_websocket(
+        self, *fields: tuple[bytes, bytes], body: bytes | None = None, handshake: bytes = HANDSHAKE, rest: bytes = b""
+    ) -> None:
+        """Ask for a WebSocket, by the lines of `handshake`; `rest` comes along with it."""
+        target, own = _parts_of(handshake)
+        await self.connection.asks("GET", target, *own, *fields, body=body, upgrades=True, rest=rest)
+
+    def arrives(self, data: bytes) -> None:
+        """Let bytes behind an upgrade arrive, now."""
+        self.connection.arrives(data)
 
     async def sends(self, piece: bytes) -> None:
         """Send a piece of the body, or bytes behind an upgrade."""
@@ -116,8 +122,11 @@ class MessageClient:
     def answers(self) -> list[Answer]:
         """What came back."""
         answers: list[Answer] = []
+        pieces: list[list[bytes]] = []
         informed: list[tuple[int, Fields]] = []
-        for message in self.connection.received:
+        for message in list(self.connection.received):
+            if len(pieces) < len(answers):
+                pieces.append([])
             match message:
                 case Informational(status, fields):
                     informed.append((status, fields))
@@ -130,11 +139,14 @@ class MessageClient:
                 case Piece(data):
                     if not answers:  # the application has taken the connection over by itself
                         answers.append(Answer(0))
-                    answers[-1].body += data
+                        pieces.append([])
+                    pieces[-1].append(data)
                 case Trailers(fields):
                     answers[-1].trailers = fields
                 case End():
                     answers[-1].is_whole = True
+        for answer, parts in zip(answers, pieces, strict=False):
+            answer.body = b"".join(parts)
         if informed:
             answers.append(Answer(0, informed=informed))
         return answers
@@ -163,6 +175,11 @@ class MessageClient:
     def unsent(self) -> int:
         """Bytes that wait for the client."""
         return self.connection.unsent
+
+    @property
+    def writes(self) -> int:
+        """How often the server has sent something."""
+        return self.connection.writes
 
 
 class _Transport(FakeTransport):
@@ -215,10 +232,18 @@ class Http1Client:
         head += b"".join(b"%b: %b\r\n" % line for line in lines)
         await self.transport.sends(head + b"\r\n" + self._framed(body or b""))
 
-    async def asks_for_websocket(self, *fields: tuple[bytes, bytes]) -> None:
-        """Ask for a WebSocket."""
+    async def asks_for_websocket(
+        self, *fields: tuple[bytes, bytes], body: bytes | None = None, handshake: bytes = HANDSHAKE, rest: bytes = b""
+    ) -> None:
+        """Ask for a WebSocket, by the lines of `handshake`; `rest` comes along with it."""
         self._methods.append("GET")
-        await self.transport.sends(HANDSHAKE + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n")
+        told = [] if body is None else [(b"content-length", b"%d" % len(body))]
+        lines = b"".join(b"%b: %b\r\n" % field for field in (*fields, *told))
+        await self.transport.sends(handshake + lines + b"\r\n" + (body or b"") + rest)
+
+    def arrives(self, data: bytes) -> None:
+        """Let bytes behind an upgrade arrive, now."""
+        self.connection.data_received(data)
 
     def _framed(self, piece: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(piece), piece) if self._is_chunked and piece else piece
@@ -283,6 +308,11 @@ class Http1Client:
         """Bytes that wait for the client."""
         return self.transport.get_write_buffer_size()
 
+    @property
+    def writes(self) -> int:
+        """How often the server has sent something."""
+        return self.transport.writes
+
 
 Client = MessageClient | Http1Client
 WIRES: dict[str, type[Client]] = {"messages": MessageClient, "http1": Http1Client}
@@ -298,9 +328,9 @@ async def end_worker(client: Client) -> None:
     await in_callback(client.connection.interrupt)
 
 
-def _handshake() -> tuple[bytes, Fields]:
-    """Return target and fields of the handshake that clients send."""
-    first, *lines = HANDSHAKE.rstrip().split(b"\r\n")
+def _parts_of(handshake: bytes) -> tuple[bytes, Fields]:
+    """Return target and fields of a handshake."""
+    first, *lines = handshake.rstrip().split(b"\r\n")
     pairs = [line.partition(b": ") for line in lines]
     return first.split(b" ")[1], [(name.lower(), value) for name, _, value in pairs]
 

@@ -27,6 +27,7 @@ from support.clients import TIMEOUT, connected, read_all
 from support.hub import DEADLINE
 from support.loops import LOOPS
 from support.records import logged
+from support.websocket import HANDSHAKE
 from support.wires import Answer as Message
 from support.wires import MessageClient
 
@@ -111,6 +112,19 @@ class Server:
         """Take the beginning of an answer that is large, and no more of it."""
         assert sock.recv(1000)
 
+    def ask_for_websocket(self, sock: Any) -> None:
+        """Send the handshake of a client."""
+        sock.sendall(HANDSHAKE + b"\r\n")
+
+    def read_bytes(self, sock: Any, data: bytes) -> None:
+        """Wait until these bytes, and no others, have come over a connection that was taken over."""
+        assert sock.recv(len(data), socket.MSG_WAITALL) == data
+
+    def read_to_the_end(self, sock: Any) -> tuple[int, bytes]:
+        """Return what comes until the server closes, and the status of the answer that begins there, if one does."""
+        data = read_all(sock)
+        return _status_of(data), data
+
     def do(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function in the loop; return what it returns."""
         done: list[Any] = []
@@ -179,6 +193,22 @@ class MessageServer(Server):
             fields.append(("content-length", str(message.length)))
         return Answer(message.status, message.reason, fields, message.body)
 
+    def ask_for_websocket(self, sock: BlockingClient) -> None:
+        sock.does(sock.takes)
+        sock.does(sock.asks_for_websocket)
+
+    def read_bytes(self, sock: BlockingClient, data: bytes) -> None:
+        sock.wait(lambda: sock.answers and len(sock.answers[0].body) >= len(data), "the bytes")
+        assert sock.answers[0].body == data
+        sock.connection.received.clear()
+
+    def read_to_the_end(self, sock: BlockingClient) -> tuple[int, bytes]:
+        sock.wait(lambda: sock.is_closed, "the end")
+        answers = sock.answers
+        if not answers:
+            return 0, b""
+        return answers[0].status or _status_of(answers[0].body), answers[0].body
+
     def take_little(self, sock: BlockingClient) -> None:
         sock.wait(lambda: sock.unsent, "something to take")
 
@@ -219,6 +249,10 @@ class BlockingClient(MessageClient):
     def _is_whole(self, number: int) -> bool:
         answers = self.answers
         return len(answers) > number and answers[number].is_whole
+
+
+def _status_of(data: bytes) -> int:
+    return int(data[9:12]) if data.startswith(b"HTTP/1.1 ") else 0
 
 
 def send_request(
