@@ -338,7 +338,10 @@ class Exchange(Protocol):
     # -- waiting
 
     def is_held(self) -> bool:
-        """Return True if the client takes too little, or nothing any more: wait before sending more."""
+        """Return True if the client takes too little, or nothing any more: wait before sending more.
+
+        Threads may ask.
+        """
         ...
 
     def news(self) -> asyncio.Future[None]:

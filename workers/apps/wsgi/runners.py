@@ -308,7 +308,7 @@ class ThreadRunner(_Base):
     @staticmethod
     def _is_ahead(call: WsgiCall) -> bool:
         exchange = call.exchange
-        is_full = exchange.connection.paused or call.given - call.out > _AHEAD
+        is_full = exchange.is_held() or call.given - call.out > _AHEAD
         return is_full and not (exchange.gone or exchange.stage is _WHOLE)
 
     def read(self, call: WsgiCall) -> bytes:
