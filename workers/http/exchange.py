@@ -149,6 +149,26 @@ class Peer(Protocol):
         ...
 
 
+class Served(Protocol):
+    """A connection as the worker sees it, which tells it of the stop."""
+
+    def drain(self) -> None:
+        """Answer what is asked, and then close; what has no end of its own ends now."""
+        ...
+
+    def close_idle(self) -> None:
+        """Close unless a request has begun, or an answer is on its way."""
+        ...
+
+    def interrupt(self) -> None:
+        """Tell the application that the client is gone; close if there is none."""
+        ...
+
+    def interrupt_upgraded(self) -> None:
+        """The same, but only if the connection was taken over."""
+        ...
+
+
 class Upgraded(Peer, Protocol):
     """The connection of an exchange that takes it over."""
 
