@@ -447,7 +447,7 @@ class FakeExchange:
     ) -> None:
         self.connection = wire
         self.request = request
-        self.repeated = None
+        self.repeated: Any = None
         self.listener: Any = None
         self.body: deque[bytes] = NO_BODY_CAME if body is None and not more else deque([body] if body else [])
         self.buffered = len(body or b"")

@@ -21,7 +21,15 @@ from support.http import in_callback, until
 from support.records import logged
 from support.wires import WIRES, Answer, Client, end_worker, stop_worker
 
-from hybrid.workers.http.exchange import NO_BODY_CAME, AnswerError, ClientGoneError, Exchange, Stage
+from hybrid.workers.http.exchange import (
+    NO_BODY_CAME,
+    AnswerError,
+    ClientGoneError,
+    Exchange,
+    Served,
+    Stage,
+    Upgraded,
+)
 from hybrid.workers.http.head import from_bytes, status_of
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.http.site import Site
@@ -763,6 +771,60 @@ async def test_an_answer_leaves_no_work_for_the_garbage_collector(scene: Scene) 
         assert seen() is None
     finally:
         gc.enable()
+
+
+# --- the stop, as the worker tells a connection of it
+
+
+@on_wires
+async def test_an_idle_connection_is_closed(scene: Scene) -> None:
+    await in_callback(scene.client.connection.close_idle)
+    assert scene.client.is_closed
+
+
+@on_wires
+async def test_a_connection_with_a_request_is_not_idle(scene: Scene) -> None:
+    await scene.asked()
+    await in_callback(scene.client.connection.close_idle)
+    assert not scene.client.is_closed
+
+
+@on_wires
+async def test_a_connection_whose_client_has_not_taken_its_answer_is_not_idle(scene: Scene) -> None:
+    await scene.asked()
+    scene.client.stops_taking()
+    scene.answers(b"whole")
+    await in_callback(scene.client.connection.close_idle)
+    assert not scene.client.is_closed
+
+
+@on_wires
+async def test_near_the_end_of_the_stop_a_connection_without_a_request_is_closed(scene: Scene) -> None:
+    await end_worker(scene.client)
+    assert scene.client.is_closed
+
+
+@on_wires
+async def test_those_that_have_taken_over_their_connection_can_be_told_alone(scene: Scene) -> None:
+    await scene.asked()
+    await in_callback(scene.client.connection.interrupt_upgraded)
+    assert scene.told == []
+    scene.answers()
+    await scene.client.asks_for_websocket()
+    await in_callback(scene.client.connection.interrupt_upgraded)
+    assert scene.told == ["interrupt"]
+
+
+@pytest.mark.parametrize("protocol", [Exchange, Upgraded, Served])
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_wire_has_every_member_that_the_contract_names(wire: str, protocol: type) -> None:
+    async def main() -> None:
+        scene = Scene(wire)
+        side: Any = await scene.asked() if protocol is Exchange else scene.client.connection
+        named = {name for each in protocol.__mro__ for name in (*vars(each), *vars(each).get("__annotations__", ()))}
+        assert {name for name in named if not name.startswith("_") and not hasattr(side, name)} == set()
+
+    on_loop(main)
 
 
 # --- files
