@@ -678,8 +678,28 @@ async def test_a_wait_that_was_cancelled_harms_no_other(scene: Scene) -> None:
     assert (waiter.cancelled(), other.done()) == (True, True)
 
 
+def _answer_in_pieces(exchange: Exchange) -> None:
+    exchange.start(OK, NONE, b"", True)
+    exchange.write(b"", False)
+
+
+def _answer_with_trailers(exchange: Exchange) -> None:
+    exchange.promise_trailers()
+    exchange.start(OK, NONE, b"", False)
+    exchange.send_trailers(NONE)
+
+
+def _answer_too_little(exchange: Exchange) -> None:
+    exchange.start(OK, _length(5), b"", True)
+    with logged():
+        exchange.write(b"", False)
+
+
 ENDS: dict[str, Callable[[Exchange], object]] = {
     "an answer": lambda exchange: exchange.start(OK, NONE, b"", False),
+    "an answer in pieces": _answer_in_pieces,
+    "trailers": _answer_with_trailers,
+    "too little": _answer_too_little,
     "a failure": lambda exchange: exchange.fail(),
     "giving up": lambda exchange: exchange.leave(),
 }

@@ -266,6 +266,39 @@ async def test_what_is_sent_behind_the_end_is_ignored_with_one_warning(wire: str
     assert len([line for line in lines if "ignoring" in line]) == 1
 
 
+# --- who asks
+
+
+@on_loops
+async def test_a_trusted_proxy_is_believed(wire: str) -> None:
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await send(START)
+        await send(LAST)
+
+    client = Site(wire, app, forwarded_allow_ips=("127.0.0.1",)).connect()
+    client.connection.believes = True
+    await client.asks("GET", b"/", (b"x-forwarded-for", b"1.2.3.4"), (b"x-forwarded-proto", b"https"))
+    assert (scopes[0]["client"][0], scopes[0]["scheme"]) == ("1.2.3.4", "https")
+
+
+@on_loops
+async def test_a_unix_socket_has_a_path_for_a_server(wire: str) -> None:
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await send(START)
+        await send(LAST)
+
+    client = Site(wire, app).connect()
+    client.connection.client, client.connection.server = None, ("/run/socket", None)
+    await client.asks()
+    assert (scopes[0]["client"], scopes[0]["server"]) == (None, ("/run/socket", None))
+
+
 # --- the state, cancelling
 
 
