@@ -114,7 +114,7 @@ class FakeWire:
         self._receiving: FakeExchange | None = None  # the request whose body comes
         self._rest = b""
         self._is_lost = False
-        self._is_refusing = 0  # the status of a refusal behind all answers
+        self._refusal: int | None = None  # the status of an answer of the wire's own, behind all others
         site.opened(self)  # type: ignore[arg-type]
 
     # -- what clients do -------------------------------------------------------------------------------------------
@@ -211,8 +211,8 @@ class FakeWire:
                 site.answer_websocket(exchange)
             else:
                 site.answer(exchange)
-        if self._is_refusing and self.current is None and not (self._queue or self.closing):
-            self.send(Refused(self._is_refusing))
+        if self._refusal is not None and self.current is None and not (self._queue or self.closing):
+            self.send(Refused(self._refusal))
             self.close()
 
     def arrives(self, piece: bytes, last: bool = False) -> None:
@@ -254,10 +254,11 @@ class FakeWire:
         if exchange is not self.current:
             return
         self.current = None
-        if not exchange.keep_alive or not (self.persistent or self._queue or self._is_refusing):
+        has_more = bool(self._queue) or self._refusal is not None
+        if not exchange.keep_alive or not (self.persistent or has_more):
             self._queue.clear()
             self.close()
-        elif self._queue or self._is_refusing:
+        elif has_more:
             self.site.call_soon(self._advance)
 
     def _stream_ended(self) -> None:
@@ -294,7 +295,7 @@ class FakeWire:
             listener, exchange.listener = exchange.listener, None
             if listener is not None:
                 listener.disconnected()
-        self._is_refusing = status
+        self._refusal = status
         self._advance()
 
     # -- sending ---------------------------------------------------------------------------------------------------

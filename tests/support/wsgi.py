@@ -112,9 +112,10 @@ class Server:
         """Take the beginning of an answer that is large, and no more of it."""
         assert sock.recv(1000)
 
-    def ask_for_websocket(self, sock: Any) -> None:
-        """Send the handshake of a client."""
-        sock.sendall(HANDSHAKE + b"\r\n")
+    def ask_for_websocket(self, sock: Any, body: bytes = b"") -> None:
+        """Send the handshake of a client, with a body that it must not have."""
+        told = b"Content-Length: %d\r\n" % len(body) if body else b""
+        sock.sendall(HANDSHAKE + told + b"\r\n" + body)
 
     def read_bytes(self, sock: Any, data: bytes) -> None:
         """Wait until these bytes, and no others, have come over a connection that was taken over."""
@@ -193,9 +194,9 @@ class MessageServer(Server):
             fields.append(("content-length", str(message.length)))
         return Answer(message.status, message.reason, fields, message.body)
 
-    def ask_for_websocket(self, sock: BlockingClient) -> None:
+    def ask_for_websocket(self, sock: BlockingClient, body: bytes = b"") -> None:
         sock.does(sock.takes)
-        sock.does(sock.asks_for_websocket)
+        sock.does(sock.asks_for_websocket, body=body or None)
 
     def read_bytes(self, sock: BlockingClient, data: bytes) -> None:
         sock.wait(lambda: sock.answers and len(sock.answers[0].body) >= len(data), "the bytes")

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.clients import connected, read_all
 from support.process import DEADLINE
 from support.service import eventually
-from support.websocket import HANDSHAKE
-from support.wsgi import PLACES, WIRES, Server, over_http1, serving_wsgi
+from support.wsgi import PLACES, WIRES, Server, serving_wsgi
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 LOOP = "epoll"  # where the loop makes no difference
@@ -95,11 +93,10 @@ def test_an_error_before_the_socket_is_used_is_500(wire: str) -> None:
         assert ask(server)[0] == 500
 
 
-@over_http1
 def test_a_handshake_with_a_body_is_refused(wire: str) -> None:
-    with serving_wsgi(taking(list), LOOP, wire=wire) as server, connected(server.address) as sock:
-        sock.sendall(HANDSHAKE + b"Content-Length: 1\r\n\r\nx")
-        assert read_all(sock).startswith(b"HTTP/1.1 400 ")
+    with serving_wsgi(taking(list), LOOP, wire=wire) as server, server.connected() as sock:
+        server.ask_for_websocket(sock, body=b"x")
+        assert server.read_to_the_end(sock)[0] == 400
 
 
 class Waiting:
