@@ -384,15 +384,8 @@ CONTRACT = "hybrid.workers.http.exchange"
 APPLICATION_SIDE = ("hybrid.workers.apps.asgi", "hybrid.workers.apps.wsgi", "hybrid.workers.http.websocket")
 # modules beside the wire -> what they still import of it; none is to be added
 OF_THE_WIRE = {
-    "hybrid.workers.apps.asgi.call": {"hybrid.workers.http.h1.repeated"},
-    "hybrid.workers.apps.wsgi.call": {"hybrid.workers.http.h1.repeated"},
     "hybrid.workers.apps.web": {"hybrid.workers.http.h1.connection"},  # opens the connections
-    "hybrid.workers.http.access.journal": {
-        "hybrid.workers.http.h1.exchange",
-        "hybrid.workers.http.h1.reader",
-        "hybrid.workers.http.h1.refusals",
-    },
-    "hybrid.workers.http.site": {"hybrid.workers.http.h1.refusals", "hybrid.workers.http.h1.rules"},
+    "hybrid.workers.http.site": {"hybrid.workers.http.h1.rules"},
 }
 # what asks more of a connection than a `Peer` has
 ASKS_MORE = {

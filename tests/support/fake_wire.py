@@ -20,6 +20,7 @@ from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.exchange import NO_BODY_CAME, AnswerError, ClientGoneError, Fields, Request, Stage
 from hybrid.workers.http.head import BODILESS, UNKNOWN, Head, Status
 from hybrid.workers.http.site import Site
+from hybrid.workers.http.websocket.frames import Closed
 from support.http import in_callback
 
 _WATER = 65_536  # bytes that wait for the application, or for the client
@@ -455,7 +456,9 @@ class FakeExchange:
         self.complete = not more
         self.gone = False
         self.stage = WAITING
+        self.status = 0
         self.sent = 0
+        self.sent_head: bytes | None = None
         self.keep_alive = True
         self.upgrades = upgrades
         self._expects = expects
@@ -518,9 +521,9 @@ class FakeExchange:
         if fields.flags & heads.CLOSE or not (connection.persistent and self.complete):
             self.keep_alive = False
         self.stage = SENDING
-        reason = status.line[13:-2].decode("latin-1")
+        self.status = status.number
         shown = length if says_length else None
-        connection.send(Start(status.number, reason, fields_of(fields.block), shown))
+        connection.send(Start(status.number, status.reason.decode("latin-1"), _lower(fields), shown))
 
     def _give(self, body: Any, more: bool) -> None:
         size = len(body)
@@ -582,7 +585,7 @@ class FakeExchange:
 
     def inform(self, status: Status, fields: Head) -> None:
         if self.request.version == "1.1" and self.stage is WAITING and not self.gone:
-            self.connection.send(Informational(status.number, fields_of(fields.block)))
+            self.connection.send(Informational(status.number, _lower(fields)))
 
     def promise_trailers(self) -> None:
         self._promised = self.request.version == "1.1"
@@ -590,7 +593,7 @@ class FakeExchange:
     def send_trailers(self, fields: Head) -> None:
         if self.stage is not SENDING or not self._trailers_due:
             raise AnswerError("trailers were not promised, or the body has not ended yet")
-        self.connection.send(Trailers(fields_of(fields.block)))
+        self.connection.send(Trailers(_lower(fields)))
         self._finish()
 
     def fail(self) -> None:
@@ -632,23 +635,35 @@ class FakeExchange:
     # -- a connection that is taken over
 
     def upgrade(self, status: Status, fields: Head) -> Callable[[Any], None]:
-        self.take_over(status.number)
-        reason = status.line[13:-2].decode("latin-1")
-        self.connection.send(Start(status.number, reason, fields_of(fields.block), None))
+        self.stage = SENDING
+        self.status = status.number
+        self.connection.send(Start(status.number, status.reason.decode("latin-1"), _lower(fields), None))
         return self.connection.write
 
-    def take_over(self, status: int) -> None:
+    def take_over(self, status: int, head_size: int) -> None:
         self.stage = SENDING
+        self.status = status
+        self.sent = -head_size
+        self.complete = False
+
+    @property
+    def ended_by(self) -> Closed | None:
+        return self.listener.ended_by if self.upgrades and self.listener is not None else None
+
+    def keep_head(self) -> None:
+        """Nothing to keep: this wire sends no bytes of a head."""
+
+    def abandon(self) -> None:
+        self.gone = True
 
     def finish(self) -> None:
         self.stage = WHOLE
         self.connection.answered(self)
 
 
-def fields_of(block: bytes) -> Fields:
-    """Return the fields of a `Head`, names in lower case."""
-    pairs = [line.partition(b": ") for line in block.split(b"\r\n") if line]
-    return [(name.lower(), value) for name, _, value in pairs]
+def _lower(head: Head) -> Fields:
+    """Return the fields of a head, names in lower case."""
+    return [(name.lower(), value) for name, value in head.fields()]
 
 
 def _size(message: Message) -> int:

@@ -346,7 +346,8 @@ class ThreadRunner(_Base):
 
     def stop(self, call: WsgiCall) -> None:
         """Promise 6: a thread cannot be killed, but whatever it asks of the connection fails from now on."""
-        call.ending = call.exchange.gone = True
+        call.ending = True
+        call.exchange.abandon()
         _set(call.waiting)
 
     def close(self) -> None:
