@@ -377,6 +377,67 @@ def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
     assert not [item for item in imports_of(module, source) if why_forbidden(item)]
 
 
+# -- the application's side of a request knows no wire ----------------------------------------------------------------
+
+WIRE = "hybrid.workers.http.h1"
+CONTRACT = "hybrid.workers.http.exchange"
+APPLICATION_SIDE = ("hybrid.workers.apps.asgi", "hybrid.workers.apps.wsgi", "hybrid.workers.http.websocket")
+# modules beside the wire -> what they still import of it; none is to be added
+OF_THE_WIRE = {
+    "hybrid.workers.apps.web": {"hybrid.workers.http.h1.connection"},  # opens the connections
+    "hybrid.workers.http.site": {"hybrid.workers.http.h1.rules"},
+}
+# what asks more of a connection than a `Peer` has
+ASKS_MORE = {
+    "hybrid.workers.apps.wsgi.interface": "Served",
+    "hybrid.workers.apps.wsgi.socket": "Upgraded",
+    "hybrid.workers.http.websocket.session": "Upgraded",
+}
+
+
+def test_what_stands_beside_the_wire_imports_of_it_what_the_table_says() -> None:
+    found: dict[str, set[str]] = {}
+    for module in MODULES:
+        for item in imports_of(module, MODULES[module].read_text()):
+            if _is_in(item.imported, WIRE) and not _is_in(module, WIRE):
+                found.setdefault(module, set()).add(item.imported)
+    assert found == OF_THE_WIRE
+
+
+def _members_of(*protocols: str) -> set[str]:
+    """Return the names that protocols of the contract give their objects."""
+    classes = [node for node in ast.parse(MODULES[CONTRACT].read_text()).body if isinstance(node, ast.ClassDef)]
+    nodes = [node for each in classes if each.name in protocols for node in each.body]
+    names = {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    return names | {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def _asked_of(tree: ast.AST, *names: str) -> Iterator[tuple[int, str]]:
+    """Give the attributes that a source asks of objects which it calls by one of these names, with their lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).rpartition(".")[2].lstrip("_") in names:
+            yield node.lineno, node.attr
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if any(_is_in(name, side) for side in APPLICATION_SIDE)])
+def test_the_applications_side_asks_a_wire_for_what_the_contract_names(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text())
+    peer = _members_of("Peer", ASKS_MORE.get(module, "Peer"))
+    found = [f"{line}: connection.{name}" for line, name in _asked_of(tree, "connection") if name not in peer]
+    exchange = _members_of("Exchange")
+    found += [f"{line}: exchange.{name}" for line, name in _asked_of(tree, "exchange") if name not in exchange]
+    assert not found, f"{CONTRACT} does not name it:\n" + "\n".join(found)
+
+
+def test_the_contract_has_members() -> None:
+    """Without them nothing would be allowed, or everything be overlooked."""
+    assert {"start", "stage", "send_file"} <= _members_of("Exchange")
+    assert {"facts", "get_extra_info"} <= _members_of("Peer")
+    assert "take_rest" not in _members_of("Peer")
+    asked = [name for _, name in _asked_of(ast.parse("self._exchange.connection.paused"), "connection")]
+    assert asked == ["paused"]
+
+
 # -- private names of asyncio: a new CPython breaks one file ---------------------------------------------------------
 
 PRIVATE_NAMES_ARE_IN = "hybrid.workers.tasks.cpython"
