@@ -34,7 +34,7 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
                 await clock(receive, send)
             case "/hinted":
                 await send({"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload; as=style"]})
-                await answer(send, b"the style sheet was told before this page\n")
+                await answer(send, b"the hint for the style sheet came before this page\n")
             case _:
                 await answer(send, b"try /, /clock, /hinted\n", 404)
 

@@ -58,7 +58,7 @@ def ask(address: str, until: float, answered: list[int]) -> None:
 
 
 def measure(workers: int, seconds: float) -> float:
-    """Return the answers per second of a service with `workers` workers, each on a core of its own."""
+    """Return the answers per second of a service with `workers` workers, each pinned to its own core."""
     service = hybrid.Service(handle, bind="127.0.0.1:0", workers=workers, pin=True, log_level="warning")
     with hybrid.Supervisor(service) as running:
         answered: list[int] = []

@@ -71,7 +71,7 @@ _WORKER_CLASSES: dict[str, str] = {
 _OTHERWISE: dict[str, str] = {
     "--daemon": "let a service manager start it, e.g. systemd, or put & behind the command",
     "-D": "let a service manager start it, e.g. systemd, or put & behind the command",
-    "--reuse-port": "leave it out: each worker has a listening socket of its own",
+    "--reuse-port": "leave it out: each worker has its own listening socket",
     "--respawn-failed-workers": "leave it out: workers that die are always replaced",
     "--http": "leave it out: hybrid has one HTTP parser",
     "--ws": "leave it out: hybrid has one WebSocket implementation",

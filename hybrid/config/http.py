@@ -117,7 +117,7 @@ class HttpFields:
         _DEFAULT_LIMITS.min_body_rate,
         BytesPerSecond(0, 1 << 30, zero="no limit"),
         _LIMITS,
-        "Slowest rate of a request body before the request is ended, in bytes per second.",
+        "Slowest accepted rate of a request body, in bytes per second.",
     )
     keep_alive_timeout: float = option(
         _DEFAULT_LIMITS.keep_alive_timeout,

@@ -209,7 +209,7 @@ def other_value(one: Option) -> Any:
 
 @pytest.mark.parametrize("one", [one for one in SERVICE if one.field not in FILES_OF_TLS], ids=named)
 def test_each_option_reaches_the_plan_of_a_service(one: Option) -> None:
-    """What is about certificates is read from files: `test_certificates.py`, `test_plan.py`.
+    """Options about certificates are read from files: `test_certificates.py`, `test_plan.py`.
 
     Texts are compared, because addresses are equal whatever family they are limited to.
     """
@@ -229,7 +229,7 @@ def test_a_secret_is_neither_shown_nor_repeated() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Busy(Service):
-    """What an embedding program may write."""
+    """A subclass as an embedding program may write it."""
 
     backlog: int = 5
 

@@ -31,10 +31,10 @@ def test_each_kind_of_address_has_its_commands(address: str, commands: list[str]
 
 
 def test_the_record_of_readiness_gets_the_hints() -> None:
-    guide = Hints()
+    hints = Hints()
     ready = _record("%s", "serving with 2 workers")
-    assert guide.filter(_record("listening on %s", "127.0.0.1:9000"))
-    assert guide.filter(ready)
+    assert hints.filter(_record("listening on %s", "127.0.0.1:9000"))
+    assert hints.filter(ready)
     lines = ready.getMessage().splitlines()
     assert lines[:2] == ["serving with 2 workers", "try: curl http://127.0.0.1:9000/who"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from hybrid.config.privileges import Account, UnknownAccountError, resolve
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 NOBODY = pwd.getpwnam("nobody")
 
 
