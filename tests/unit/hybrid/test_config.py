@@ -100,7 +100,7 @@ def test_a_good_value_is_taken(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("field", "value", "allowed"), BAD)
-def test_a_bad_value_is_refused_and_the_error_says_what_is_allowed(field: str, value: Any, allowed: str) -> None:
+def test_the_error_for_a_bad_value_has_the_allowed_values(field: str, value: Any, allowed: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Service(**{field: value})
     assert allowed in caught.value.reason

@@ -107,7 +107,9 @@ def test_good_values_are_taken(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("field", "values", "allowed"), BAD)
-def test_a_bad_value_is_refused_by_name_with_what_is_allowed(field: str, values: dict[str, Any], allowed: str) -> None:
+def test_the_error_for_a_bad_value_has_its_name_and_the_allowed_values(
+    field: str, values: dict[str, Any], allowed: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         Service(**values)
     assert caught.value.field == field

@@ -164,7 +164,7 @@ def test_a_change_while_the_new_child_boots_restarts_once_more(scene: Scene) -> 
     assert len(scene.children) == 3
 
 
-def test_the_log_says_what_has_changed_once(scene: Scene, records: list[str]) -> None:
+def test_a_change_is_logged_once(scene: Scene, records: list[str]) -> None:
     scene.play(quiet, edits("sub/app.py"), edits("other.py"), quiet)
     assert records == ["INFO reload: sub/app.py changed; restarting"]
 
