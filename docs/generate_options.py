@@ -13,15 +13,15 @@ from typing import Any
 import click
 
 from hybrid.cli.commands import command
-from hybrid.cli.headings import HeadedCommand
+from hybrid.cli.sections import SectionedCommand
 
 FILE = Path(__file__).with_name("options.md")
 _HEAD = """\
-<!-- Written by docs/generate_options.py; edit hybrid/config/ and hybrid/cli/manual.py instead. -->
+<!-- Written by docs/generate_options.py; edit hybrid/config/ and hybrid/cli/help.py instead. -->
 
 # Options
 
-What `hybrid --help` and `hybrid run --help` say, for reading in one piece.
+The texts of `hybrid --help` and `hybrid run --help` on one page.
 """
 
 
@@ -39,8 +39,8 @@ def _section(path: str, described: click.Command) -> Iterator[str]:
     yield f"## {path}\n"
     yield f"    {usage}\n"
     yield _prose(described.help)
-    if isinstance(described, HeadedCommand):
-        for heading, under in described.headed(context):
+    if isinstance(described, SectionedCommand):
+        for heading, under in described.sections(context):
             yield f"### {heading.value}\n"
             for option in under:
                 yield from _option(option, context, "####")

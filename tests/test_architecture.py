@@ -29,7 +29,7 @@ FROM_THE_SIDES = {
     "hybrid.config.proxies": {"hybrid.workers.http.settings"},
     "hybrid.config.tls": {"hybrid.workers.http.settings"},
     "hybrid.demonstration.app": {"hybrid.workers.identity"},
-    "hybrid.demonstration.guide": {"hybrid.workers.contract.log"},
+    "hybrid.demonstration.hints": {"hybrid.workers.contract.log"},
     "hybrid.autoreload.restarting": {"hybrid.workers.contract.exits", "hybrid.workers.contract.log"},
 }
 
@@ -338,7 +338,7 @@ FORBIDDEN = [
     ("hybrid.config.service", "from hybrid import plan"),
     ("hybrid.config.service", "import click"),
     ("hybrid.config.declaring", "import click"),
-    ("hybrid.demonstration.guide", "from hybrid import api"),
+    ("hybrid.demonstration.hints", "from hybrid import api"),
     ("hybrid.plan", "import hybrid.autoreload.watcher"),
     ("hybrid.autoreload.changes", "def batches():\n    from hybrid.cli import flags as options"),
     ("hybrid.cli.commands", "import watchfiles"),

@@ -204,15 +204,15 @@ def test_the_events_and_actions_named_are_all_there_are() -> None:
 def _limits() -> dict[str, click.Option]:
     """The options that limit clients: all under Limits, and two that stand elsewhere in the help."""
     from hybrid.cli.commands import command
-    from hybrid.cli.headings import HeadedCommand
-    from hybrid.config.declaring import Heading
+    from hybrid.cli.sections import SectionedCommand
+    from hybrid.config.declaring import Section
 
     run = command.commands["run"]
-    assert isinstance(run, HeadedCommand)
-    headed = dict(run.headed(click.Context(run, **run.context_settings)))  # the command keeps its first --help
-    elsewhere = [one for one in headed[Heading.HTTP] if one.opts[0].startswith("--websocket-ping")]
-    elsewhere += [one for one in headed[Heading.TLS] if one.opts[0] == "--tls-handshake-timeout"]
-    return {one.opts[0]: one for one in (*headed[Heading.LIMITS], *elsewhere)}
+    assert isinstance(run, SectionedCommand)
+    sections = dict(run.sections(click.Context(run, **run.context_settings)))  # the command keeps its first --help
+    elsewhere = [one for one in sections[Section.HTTP] if one.opts[0].startswith("--websocket-ping")]
+    elsewhere += [one for one in sections[Section.TLS] if one.opts[0] == "--tls-handshake-timeout"]
+    return {one.opts[0]: one for one in (*sections[Section.LIMITS], *elsewhere)}
 
 
 def test_the_table_of_limits_has_all_of_them_with_their_defaults() -> None:
@@ -263,8 +263,8 @@ def test_the_times_of_a_stop_are_those_that_are_told() -> None:
     from hybrid.workers.serving import CLEAN_UP, INTERRUPT
 
     text = _text(ROOT / "docs/http.md")
-    assert f"{CLEAN_UP + INTERRUPT:g} s before the deadline `receive` gives" in text
-    assert f"what is left {CLEAN_UP:g} s before the deadline" in text
+    assert f"{CLEAN_UP + INTERRUPT:g} s before the deadline `receive` returns" in text
+    assert f"all others {CLEAN_UP:g} s before the deadline" in text
     assert f"The client gets {CLOSE_TIMEOUT:g} seconds to answer a close frame" in text
     assert f"{INTERRUPT:g} s before the next line" in _text(ROOT / "docs/signals.md")
 

@@ -1,14 +1,14 @@
-"""The texts of `hybrid --help` and `hybrid run --help`. A line with \\b keeps the lines below it as they are."""
+"""The texts of `hybrid --help` and `hybrid run --help`. A line with \\b keeps the formatting of the lines below it."""
 
 from __future__ import annotations
 
 COMMAND = """
-Run a Python web application or coroutine server on every core: one supervised worker per core, on the event loop you
-name.
+Run a Python web application or coroutine server on every core: one supervised worker per core, on the event loop of
+your choice.
 
 \b
   hybrid run                      serve the built-in demonstration
-  hybrid run myapp:app            serve your application: WSGI, ASGI, or a handler of connections
+  hybrid run myapp:app            serve your application: WSGI, ASGI, or a connection handler
   hybrid run --help               all options, signals and exit codes
   hybrid loops                    the event loops to choose from
 """
@@ -16,13 +16,12 @@ name.
 RUN = """
 Serve TARGET on every core until stopped.
 
-TARGET is module:attribute, looked for in the working directory first. It is a WSGI or ASGI application (Flask, Django,
-Starlette, FastAPI and their like), a handler of connections, sync as for gevent.server.StreamServer or async as for
-asyncio.start_server, a factory of asyncio.Protocol, or a handler of datagrams. Without TARGET a demonstration is
-served.
+TARGET is module:attribute; the working directory is searched first. It is a WSGI or ASGI application (Flask, Django,
+Starlette, FastAPI and the like), a connection handler, sync as for gevent.server.StreamServer or async as for
+asyncio.start_server, a factory of asyncio.Protocol, or a datagram handler. Without TARGET a demonstration is served.
 
 A supervisor process owns the listening sockets and forks the workers; each runs one event loop. A worker that dies is
-replaced, and the connections that wait in its queue are served by its successor.
+replaced, and its successor serves the connections waiting in its queue.
 
 \b
 Examples:
@@ -36,27 +35,27 @@ Examples:
 """
 
 RUN_AFTERWORD = """
-SECONDS may carry a unit: 30, 500ms, 2m, 1h; BYTES as well: 8190, 64K, 16M, 1G. Under Limits, 0 is no limit. What stands
-under HTTP, Limits (all but --max-connections), TLS and Proxies, and --access-log, is for WSGI and ASGI applications.
-Where an option has an environment variable, the option wins.
+SECONDS may carry a unit: 30, 500ms, 2m, 1h; BYTES as well: 8190, 64K, 16M, 1G. Under Limits, 0 is no limit. The options
+under HTTP, Limits (all but --max-connections), TLS and Proxies, and --access-log, are for WSGI and ASGI applications.
+An option on the command line overrides its environment variable.
 
 \b
 Signals to the supervisor:
   TERM, first INT     stop: let the workers finish their connections
   QUIT, second INT    stop at once
-  TTIN, TTOU          one worker more, one worker less
-  HUP                 reload: new code, one worker after the other
-  USR2                upgrade: this program anew, on the same sockets
+  TTIN, TTOU          add a worker, remove a worker
+  HUP                 reload: load new code, one worker after the other
+  USR2                upgrade: start this program again on the same sockets
 
 \b
 Exit codes:
   0  stopped as asked, everything drained
-  1  an error that no other code names
+  1  any other error
   2  the command line is wrong
   3  TARGET cannot be imported, found or recognised
   4  an address cannot be bound
   5  the event loop is not usable here
   6  workers kept dying or hanging before any was ready
-  7  something had to be killed at the stop
+  7  a process had to be killed at the stop
   9  more workers died than --max-restarts allows
 """
