@@ -12,15 +12,15 @@ import click
 
 from hybrid import api
 from hybrid.autoreload.watcher import reload
-from hybrid.cli import habits
+from hybrid.cli import habits, layers, showing
 from hybrid.cli.environment import forget_secrets
 from hybrid.cli.flags import flags_of
-from hybrid.cli.help import COMMAND, RUN, RUN_AFTERWORD
+from hybrid.cli.help import COMMAND, CONFIG, RUN, RUN_AFTERWORD
 from hybrid.cli.modes import Modes
 from hybrid.cli.sections import SectionedCommand
 from hybrid.config.declaring import declared
+from hybrid.config.file import FileError
 from hybrid.config.service import DEFAULT_BIND, ConfigError, Service
-from hybrid.config.targets import DEMONSTRATION
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -47,22 +47,29 @@ def command(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+def _what_to_run() -> list[click.Parameter]:
+    return [
+        click.Argument(["target"], required=False, metavar="[TARGET|SERVICE]"),
+        *flags_of(Service),
+        *flags_of(Modes),
+    ]
+
+
 @command.command(
     cls=SectionedCommand,
     context_settings=_CONTEXT,
     help=RUN,
     epilog=RUN_AFTERWORD,
     short_help="Serve TARGET until stopped.",
-    params=[
-        click.Argument(["target"], required=False, default=DEMONSTRATION, metavar="[TARGET]"),
-        *flags_of(Service),
-        *flags_of(Modes),
-    ],
+    params=_what_to_run(),
 )
-def run(bind: tuple[str, ...], **values: Any) -> int:
+def run(target: str | None, **_: Any) -> int:
     """Run a service until it is stopped; return the exit code."""
-    modes = Modes(**{option.field: values.pop(option.field) for option in declared(Modes)})
-    service = Service(bind=bind or _default_binds(), **values)
+    chosen, values = _chosen(target)
+    modes = Modes(**layers.plain({option.field: values.pop(option.field) for option in declared(Modes)}))
+    settings = layers.plain(values)
+    settings["bind"] = settings["bind"] or _default_binds()
+    service = Service(chosen.target.value, **settings)
     forget_secrets()
     _check_loop(service.loop)
     if modes.check:
@@ -74,6 +81,32 @@ def run(bind: tuple[str, ...], **values: Any) -> int:
         code = int(api.Supervisor(service).run())
     _ignore_signals()
     return code
+
+
+@command.command(
+    cls=SectionedCommand,
+    context_settings=_CONTEXT,
+    help=CONFIG,
+    short_help="Show the values in force and their origin.",
+    params=[*_what_to_run(), click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object.")],
+)
+def config(target: str | None, as_json: bool, **_: Any) -> int:
+    """Print every value that a run would use."""
+    chosen, values = _chosen(target)
+    click.echo(showing.as_json(chosen, values) if as_json else showing.as_text(chosen, values))
+    return int(api.Exit.OK)
+
+
+def _chosen(word: str | None) -> tuple[layers.Chosen, dict[str, layers.Sourced]]:
+    """Return what is to be run, and its values. Raises `FileError`, `UsageError`."""
+    context = click.get_current_context()
+    options = (*declared(Service), *declared(Modes))
+    document = layers.document_for(context.params["config"], options)
+    chosen = layers.choose(word, document, context.params["profile"])
+    values = layers.values_of(context, options, chosen)
+    if chosen.service is not None and values["name"].origin == layers.DEFAULT:
+        values["name"] = layers.Sourced(chosen.service, chosen.target.origin)
+    return chosen, values
 
 
 def _default_binds() -> tuple[str, ...]:
@@ -132,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         code = command.main(words, prog_name="hybrid", standalone_mode=False)
+    except FileError as error:
+        _fail(api.Exit.USAGE, str(error), "hybrid config --help")
     except ConfigError as error:
         _fail(api.Exit.USAGE, _with_flag(error), "hybrid run --help")
     except api.CheckError as error:

@@ -10,7 +10,15 @@ your choice.
   hybrid run                      serve the built-in demonstration
   hybrid run myapp:app            serve your application: WSGI, ASGI, or a connection handler
   hybrid run --help               all options, signals and exit codes
+  hybrid config                   the values in force and their origin
   hybrid loops                    the event loops to choose from
+"""
+
+CONFIG = """
+Show every value that hybrid run would use, and its origin.
+
+Takes the same options as hybrid run. A flag overrides an environment variable, which overrides the file, which
+overrides the default. In the file, [profile.NAME] overrides [service.NAME], which overrides the top level.
 """
 
 RUN = """
@@ -18,7 +26,11 @@ Serve TARGET on every core until stopped.
 
 TARGET is module:attribute; the working directory is searched first. It is a WSGI or ASGI application (Flask, Django,
 Starlette, FastAPI and the like), a connection handler, sync as for gevent.server.StreamServer or async as for
-asyncio.start_server, a factory of asyncio.Protocol, or a datagram handler. Without TARGET a demonstration is served.
+asyncio.start_server, a factory of asyncio.Protocol, or a datagram handler.
+
+A file can set the options, hybrid.toml, and name targets: [service.NAME] with target = "module:attribute". Then
+hybrid run NAME serves that service; the name may be left out if there is only one. Without TARGET and without a
+service in a file, a demonstration is served.
 
 A supervisor process owns the listening sockets and forks the workers; each runs one event loop. A worker that dies is
 replaced, and its successor serves the connections waiting in its queue.

@@ -15,10 +15,30 @@ from hybrid.config.service import Service
 _PROCESS: Final = Section.PROCESS
 
 
+def _why_no_text(value: object) -> str | None:
+    return None if isinstance(value, str) and value else "give a text that is not empty"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Modes:
     """How the command runs a service. Raises `click.UsageError` for options that would have no effect."""
 
+    config: str | None = option(
+        None,
+        Text("PATH|none"),
+        _PROCESS,
+        "File to read options from. Default: ./hybrid.toml, or [tool.hybrid] in ./pyproject.toml. none: read no file.",
+        is_of_the_run=True,
+        check=_why_no_text,
+    )
+    profile: str | None = option(
+        None,
+        Text("NAME"),
+        _PROCESS,
+        "Section [profile.NAME] of the file; its values override those of the services.",
+        is_of_the_run=True,
+        check=_why_no_text,
+    )
     check: bool = option(
         False,
         Switch(),

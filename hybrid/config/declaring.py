@@ -65,6 +65,8 @@ class Option:
     """The value of a flag that is given without one; None: the flag needs a value."""
     is_flag_only: bool = False
     """True if the option is about a single run of the command: it has no variable and no key in a file."""
+    is_of_the_run: bool = False
+    """True if the option is about a single run of the command: it has a variable, but no key in a file."""
     is_secret: bool = False
     """True if the value must not be shown."""
     check: Callable[[object], str | None] | None = None
@@ -83,7 +85,7 @@ class Option:
     @property
     def key(self) -> str | None:
         """Its key in a file, `some_name`; None if it cannot be set there."""
-        return None if self.is_flag_only else self._words
+        return None if self.is_flag_only or self.is_of_the_run else self._words
 
     @property
     def _words(self) -> str:
@@ -107,6 +109,7 @@ class Details(TypedDict, total=False):
     shown: str
     alone: str
     is_flag_only: bool
+    is_of_the_run: bool
     is_secret: bool
     check: Callable[[object], str | None]
 

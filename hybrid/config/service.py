@@ -110,7 +110,13 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
         "TARGET is an application factory: call it without arguments and serve its result.",
     )
     name: str = option(
-        "web", Text("NAME"), _PROCESS, "Name of the service in the log.", name="service", check=_why_no_name
+        "web",
+        Text("NAME"),
+        _PROCESS,
+        "Name of the service in the log.",
+        name="service",
+        is_of_the_run=True,
+        check=_why_no_name,
     )
     graceful_timeout: float = option(
         30.0,

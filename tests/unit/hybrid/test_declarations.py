@@ -57,7 +57,7 @@ def test_a_declaration_has_a_help_text_and_a_way_to_set_it(one: Option) -> None:
     else:
         words = one.flag.removeprefix("--").replace("-", "_")
         assert one.variables[0] == f"HYBRID_{words.upper()}"
-        assert one.key == words
+        assert one.key == (None if one.is_of_the_run else words)
 
 
 @pytest.mark.parametrize("one", OPTIONS, ids=named)
@@ -144,7 +144,6 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 FILE = """
 workers = 3
-service = "shop"
 bind = ["127.0.0.1:0", "unix:/run/shop"]
 keep_alive_timeout = "500ms"
 send_timeout = 5
@@ -165,7 +164,6 @@ def test_keys_and_kinds_are_enough_to_read_a_file() -> None:
         values[one.field] = kind.parse(value) if isinstance(kind, Parsed) and isinstance(value, str) else value
     assert Service(**values) == Service(
         workers=3,
-        name="shop",
         bind=["127.0.0.1:0", "unix:/run/shop"],
         keep_alive_timeout=0.5,
         send_timeout=5,
