@@ -26,7 +26,10 @@ LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
 
 
 # how long an example takes is the machine's matter: on a busy one both of these checks fail
-settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = 100 if MATRIX else 40  # of a property, where it does not say; others in each run, as they are random
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=EXAMPLES
+)
 settings.load_profile("any-machine")
 
 
