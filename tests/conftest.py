@@ -142,6 +142,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 terminalreporter.write_line(f"    {file}::{function}")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send the reports of a process of pytest-xdist without keywords: nobody there looks at them.
+
+    There are thirty thousand reports, and most of what is packed, sent and unpacked is the keywords.
+    """
+    report = yield
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        report.keywords = {}
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
     """Fail a test that leaves a child process, a socket, a pipe or a poller behind."""

@@ -76,7 +76,7 @@ class Storm:
         deadline: float = 100.0,
     ) -> None:
         name = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
-        self._command = [sys.executable, "-m", "benchmarks.storm", name, "--target", target]
+        self._command = [sys.executable, "-S", "-m", "benchmarks.storm", name, "--target", target]
         self._command += ["--clients", str(clients), "--timeout", str(timeout), "--rest", str(rest)]
         self._command += ["--seconds", str(deadline)]
         self._command += ["--close"] if close else []
