@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -456,28 +457,40 @@ def _is_of_self(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id in ("self", "cls")
 
 
-def _names_in(tree: ast.AST) -> set[str]:
+def _names_in(nodes: Iterable[ast.AST]) -> set[str]:
     """Return the private names that a source text of asyncio defines, or looks for in the objects that it is given."""
-    found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    found = set()
+    for node in nodes:
+        match node:
+            case ast.Attribute(attr=name):
+                found.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
     return {name for name in found if _is_private(name)}
 
 
-def _asyncio_sources() -> list[ast.Module]:
-    return [ast.parse(file.read_text()) for file in sorted(Path(asyncio.__file__).parent.glob("*.py"))]
+@functools.cache
+def _asyncio_nodes() -> list[ast.AST]:
+    """All nodes of asyncio's sources. Not read at the import: every process that collects the tests imports this."""
+    files = sorted(Path(asyncio.__file__).parent.glob("*.py"))
+    return [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
 
 
-_ASYNCIO = _asyncio_sources()
-NAMES_OF_ASYNCIO = set().union(*map(_names_in, _ASYNCIO))
-CLASSES_OF_ASYNCIO = {node.name: node for tree in _ASYNCIO for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+@functools.cache
+def names_of_asyncio() -> frozenset[str]:
+    return frozenset(_names_in(_asyncio_nodes()))
+
+
+@functools.cache
+def _classes_of_asyncio() -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in _asyncio_nodes() if isinstance(node, ast.ClassDef)}
 
 
 def _names_of_class(name: str) -> set[str]:
     """Return the private names that a class of asyncio and its bases give their instances."""
-    if name not in CLASSES_OF_ASYNCIO:
+    if name not in _classes_of_asyncio():
         return set()
-    node = CLASSES_OF_ASYNCIO[name]
+    node = _classes_of_asyncio()[name]
     own = {item.attr for item in ast.walk(node) if isinstance(item, ast.Attribute) and _is_of_self(item.value)}
     own |= {item.name for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)}
     bases = (_names_of_class(ast.unparse(base).rpartition(".")[2]) for base in node.bases)
@@ -500,7 +513,7 @@ def private_names_of_asyncio(source: str) -> Iterator[tuple[int, str]]:
     own |= {"_exit", "_getframe", "_children"}  # of `os`, `sys`, `multiprocessing.process`
     for node in ast.walk(tree):
         match node:
-            case ast.Attribute(value=value, attr=name) if name in NAMES_OF_ASYNCIO and not _is_of_self(value):
+            case ast.Attribute(value=value, attr=name) if name in names_of_asyncio() and not _is_of_self(value):
                 if name not in own or ast.unparse(value).startswith("asyncio"):
                     yield node.lineno, ast.unparse(node)
             case ast.ImportFrom(module=str(home), names=names) if _top(home) == "asyncio":
@@ -509,7 +522,7 @@ def private_names_of_asyncio(source: str) -> Iterator[tuple[int, str]]:
                 func=ast.Name(id="getattr" | "setattr" | "hasattr" | "delattr"),
                 args=[_, ast.Constant(value=str(name)), *_],
             ):
-                if name in NAMES_OF_ASYNCIO - own:
+                if name in names_of_asyncio() - own:
                     yield node.lineno, name
             case ast.Constant(value="_asyncio_future_blocking"):
                 yield node.lineno, str(node.value)

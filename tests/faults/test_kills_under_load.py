@@ -15,7 +15,7 @@ from support.changes import CLOSING, INTERFACES, ONE_EACH, PLACES, assert_nothin
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, is_stopped, serving, sockets
-from support.storm import Storm
+from support.storm import PACE, Storm
 
 CHOSEN = [loop for loop in ("epoll", "gevent", "uvloop") if loop in LOOPS]
 CLIENTS = 16
@@ -64,7 +64,7 @@ def test_kills_cost_no_more_than_the_requests_in_hand(loop: str, interface: str,
     with serving(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
         idle = idle_sockets(process)
         in_hand, took = 0, []
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             for number in range(KILLS):
                 storm.wait_answers(200)
                 accepted, seconds = kill_one(process, idle, number + 1)
@@ -83,7 +83,7 @@ def test_kills_cost_no_more_than_the_requests_in_hand(loop: str, interface: str,
 def test_a_killed_worker_costs_kept_connections_what_they_had_under_way(tmp_path: Path) -> None:
     with serving("echoing:asgi", "--workers", "2", cwd=tmp_path) as process:
         idle = idle_sockets(process)
-        with Storm(process.address, clients=CLIENTS) as storm:
+        with Storm(process.address, clients=CLIENTS, rest=PACE) as storm:
             storm.wait_answers(200)
             in_hand, _ = kill_one(process, idle, 1)
             storm.wait_answers(200)
@@ -94,7 +94,7 @@ def test_a_killed_worker_costs_kept_connections_what_they_had_under_way(tmp_path
 
 def test_both_workers_killed_at_once_leave_the_queues_to_their_successors(tmp_path: Path) -> None:
     with serving("echoing:wsgi", "--workers", "2", cwd=tmp_path) as process:
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             storm.wait_answers(200)
             for pid in process.worker_pids():
                 os.kill(pid, signal.SIGKILL)
@@ -114,7 +114,7 @@ def test_a_service_goes_on_when_its_zygote_is_killed(loop: str, interface: str, 
     with serving(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
         workers = process.worker_pids()
         (zygote,) = process.zygote_pids()
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             storm.wait_answers(100)
             os.kill(zygote, signal.SIGKILL)
             process.wait_for_log("zygote died: killed by SIGKILL .*; starting another one now")
@@ -130,7 +130,7 @@ def test_a_service_goes_on_when_its_zygote_is_killed(loop: str, interface: str, 
 
 def test_a_worker_and_the_zygote_killed_at_once_are_replaced(tmp_path: Path) -> None:
     with serving("echoing:wsgi", "--workers", "2", cwd=tmp_path) as process:
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             for number in range(1, 4):
                 storm.wait_answers(100)
                 (zygote,) = eventually(process.zygote_pids, "there is a zygote")
@@ -153,7 +153,7 @@ def test_new_connections_are_served_by_the_siblings_of_a_stopped_worker(
     """Also those that came into its queue; when it goes on, it serves again."""
     with serving(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
         frozen, sibling = process.worker_pids()
-        with stopped(frozen), Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with stopped(frozen), Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             storm.wait_answers(500)
             tally = assert_nothing_lost(storm)
             assert set(tally.by_pid) == {str(sibling)}
@@ -166,7 +166,7 @@ def test_new_connections_are_served_by_the_siblings_of_a_stopped_worker(
 
 def test_what_a_stopped_worker_has_accepted_waits_for_it(tmp_path: Path) -> None:
     with serving("echoing:asgi", "--workers", "2", cwd=tmp_path) as process:
-        with Storm(process.address, clients=CLIENTS) as storm:
+        with Storm(process.address, clients=CLIENTS, rest=PACE) as storm:
             storm.wait_answers(200)
             with stopped(process.worker_pids()[0]):
                 process.wait_for_log("worker stalled for .* no stack: the process is stopped")
