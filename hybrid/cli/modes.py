@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from hybrid.autoreload.changes import Watched, watched_for
 from hybrid.config.declaring import Section, declared, option
 from hybrid.config.kinds import Directory, Switch, Text
 from hybrid.config.service import Service
+
+if TYPE_CHECKING:
+    from hybrid.autoreload.changes import Watched
 
 _PROCESS: Final = Section.PROCESS
 
@@ -88,4 +90,6 @@ class Modes:
 
     def watched(self, service: Service) -> Watched:
         """Return the files to watch. Raises `ConfigError`."""
+        from hybrid.autoreload.changes import watched_for
+
         return watched_for(service, self.reload_dir, self.reload_include, self.reload_exclude)

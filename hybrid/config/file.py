@@ -8,16 +8,15 @@
     [profile.dev]               # laid over the top level by --profile dev
     reload = true
 
-Reading runs no code. Every mistake is a `FileError` that says where it stands. Nothing here knows a command line.
+Reading runs no code. A mistake is a `FileError` that says where it stands. Nothing here knows a command line, and
+`tomllib` is imported only for a file that is there: most starts have none.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -185,6 +184,8 @@ class _Reader:
     def _unknown(self, key: str, more: tuple[str, ...]) -> str:
         if key == TARGET:
             return "target belongs to a service: write it below [service.NAME]"
+        import difflib
+
         near = difflib.get_close_matches(key.replace("-", "_"), [*self._options, *more], n=1)
         return f"unknown key {key!r}" + (f": did you mean {near[0]}?" if near else "")
 
@@ -236,6 +237,8 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(path: Path) -> tuple[str, dict[str, Any]]:
+    import tomllib
+
     try:
         text = _read(path).decode()
     except UnicodeDecodeError as error:
@@ -268,6 +271,8 @@ def _places(text: str) -> dict[_Path, tuple[int, int]]:
 
     The text is valid TOML. A statement ends with the first line with which it can be parsed on its own.
     """
+    import tomllib
+
     found: dict[_Path, tuple[int, int]] = {}
     table: _Path = ()
     for number, statement in _statements(text):
@@ -296,6 +301,8 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _is_whole(statement: str) -> bool:
+    import tomllib
+
     try:
         tomllib.loads(statement)
     except tomllib.TOMLDecodeError:
@@ -314,6 +321,8 @@ def _path_of(tree: Any) -> _Path:
 
 def _key_of(header: str) -> _Path:
     """Return the path that the header of a table names."""
+    import tomllib
+
     tree: Any = tomllib.loads(header)
     path: _Path = ()
     while (isinstance(tree, dict) and tree) or isinstance(tree, list):
