@@ -37,7 +37,7 @@ from support.hub import DEADLINE, reset, tcp_pair
 from support.loops import LOOPS
 from support.records import logged
 
-from hybrid.workers.hub import pieces
+from hybrid.workers.hub import read_size
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import run
 from hybrid.workers.runtime import Accepted, Runtime
@@ -340,7 +340,7 @@ async def test_4_others_have_their_turn_while_a_protocol_is_slow_with_much(ends:
         await asyncio.sleep(0)
         turn += 1
     await speaking
-    assert max(taken.values()) <= 4 * pieces.PIECE
+    assert max(taken.values()) <= 4 * read_size.DEFAULT
     assert ends.protocol.received == MANY[:300_000]
 
 
@@ -359,7 +359,7 @@ async def test_4_a_protocol_that_pauses_after_each_piece_gets_large_ones(ends: E
         await ends.call(ends.transport.resume_reading)
         await asyncio.sleep(0)
     await speaking
-    assert max(sizes) > 4 * pieces.PIECE
+    assert max(sizes) > 4 * read_size.DEFAULT
 
 
 # --- 5, 6: ends of streams
@@ -605,7 +605,7 @@ async def test_14_the_end_of_the_stream_comes_behind_it(ends: Ends) -> None:
 @clause()
 async def test_14_the_peers_end_does_not_lose_it(ends: Ends) -> None:
     """Even if it comes in the turn of the answer, which it does behind as much as is read at once."""
-    size = pieces.PIECE
+    size = read_size.DEFAULT
 
     def answer(data: bytes) -> None:
         if len(ends.protocol.received) == size:

@@ -14,7 +14,7 @@ from support.greens import OURS, Green, in_home, on_greens
 from support.hub import run_on, turns
 from support.records import logged
 
-from hybrid.workers.hub.alarm import Alarm
+from hybrid.workers.hub.lazy_timeout import LazyTimeout
 from hybrid.workers.hub.parking import Parking
 from hybrid.workers.hub.runtime import HubRuntime
 
@@ -411,61 +411,61 @@ class Clock:
         return self.timers[-1]
 
     def passes(self, seconds: float) -> None:
-        """Let time pass and timers ring."""
+        """Let time pass and timers fire."""
         self.now += seconds
         for timer in [timer for timer in self.timers if timer.when() <= self.now]:
             self.timers.remove(timer)
             timer.callback()
 
 
-def test_an_alarm_rings_once_at_its_time() -> None:
+def test_a_lazy_timeout_fires_once_at_its_time() -> None:
     clock: Any = Clock()
-    rung: list[float] = []
-    alarm = Alarm(clock)
-    alarm.set(5, lambda: rung.append(clock.now))
+    called: list[float] = []
+    timeout = LazyTimeout(clock)
+    timeout.set(5, lambda: called.append(clock.now))
     clock.passes(4)
     clock.passes(1)
     clock.passes(100)
-    assert (rung, clock.timers) == ([5.0], [])
+    assert (called, clock.timers) == ([5.0], [])
 
 
-def test_a_later_alarm_uses_the_timer_that_is_set() -> None:
+def test_a_later_timeout_reuses_the_running_timer() -> None:
     clock: Any = Clock()
-    rung: list[float] = []
-    alarm = Alarm(clock)
+    called: list[float] = []
+    timeout = LazyTimeout(clock)
     for _ in range(1000):
-        alarm.set(30, lambda: rung.append(clock.now))
+        timeout.set(30, lambda: called.append(clock.now))
         clock.passes(0.01)
-        alarm.clear()
+        timeout.clear()
         assert len(clock.timers) == 1
-    alarm.set(30, lambda: rung.append(clock.now))
+    timeout.set(30, lambda: called.append(clock.now))
     clock.passes(29)
     clock.passes(0.5)
-    assert rung == []
+    assert called == []
     clock.passes(1)
-    assert len(rung) == 1
+    assert len(called) == 1
 
 
-def test_an_earlier_alarm_moves_the_timer() -> None:
+def test_an_earlier_timeout_moves_the_timer() -> None:
     clock: Any = Clock()
-    rung: list[str] = []
-    alarm = Alarm(clock)
-    alarm.set(30, lambda: rung.append("late"))
-    alarm.set(1, lambda: rung.append("early"))
+    called: list[str] = []
+    timeout = LazyTimeout(clock)
+    timeout.set(30, lambda: called.append("late"))
+    timeout.set(1, lambda: called.append("early"))
     assert len(clock.timers) == 1
     clock.passes(1)
     clock.passes(100)
-    assert rung == ["early"]
+    assert called == ["early"]
 
 
-def test_a_cleared_or_closed_alarm_is_silent() -> None:
+def test_a_cleared_or_closed_timeout_does_not_fire() -> None:
     clock: Any = Clock()
-    alarm = Alarm(clock)
-    alarm.set(1, fail)
-    alarm.clear()
+    timeout = LazyTimeout(clock)
+    timeout.set(1, fail)
+    timeout.clear()
     clock.passes(2)
     assert clock.timers == []
-    alarm.set(1, fail)
-    alarm.close()
-    alarm.close()
+    timeout.set(1, fail)
+    timeout.close()
+    timeout.close()
     assert clock.timers == []

@@ -26,7 +26,7 @@ SECONDS = 2.0  # that one may last, whatever the peer does
 MOST_BYTES = 64 << 20  # that are read and dropped
 MOST_AT_ONCE = 256  # on one loop; the oldest ends early for a further one
 _FIRST_LOOK, _LAST_LOOK = 0.01, 0.16  # seconds between looks for the peer's acknowledgement: they double
-_PIECES = 16  # reads in one turn of the loop
+_MOST_READS = 16  # reads in one turn of the loop
 _NONE = b"\0\0\0\0"
 _NO_LINGER = struct.pack("ii", 0, 0)
 family_of = _socket.socket.family.__get__
@@ -94,7 +94,7 @@ class Farewell:
 def drop_input(sock: _socket.socket) -> tuple[int, bool]:
     """Read what there is, up to 1 MiB; return how many bytes, and True at the end of the stream."""
     dropped = 0
-    for _ in range(_PIECES):
+    for _ in range(_MOST_READS):
         try:
             count = sock.recv_into(_scratch, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:

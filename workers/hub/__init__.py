@@ -9,7 +9,7 @@
     pool           greenlets that serve one request after another
     sockets        `Socket`: a `socket.socket` whose blocking calls park the greenlet
     runtime        `HubRuntime`: what handlers stand on, over our hub, asyncio's loop or uvloop
-    alarm          a timeout that is set for every wait and hardly ever rings
+    lazy_timeout   a timeout that is set for every wait and hardly ever fires
     connection     one connection of the lean streams: the socket, what is unsent, and how it ends
     backlog        its unsent bytes
     transport      its writing half, seen as an `asyncio.Transport`
@@ -20,7 +20,7 @@
     futures        the small awaitable that steps a task as soon as its socket is readable
     protocols      `ProtocolTransport`: the lean transport for a protocol of ours, such as HTTP
     tls_transport  `TlsTransport`: the same with TLS
-    pieces         how much is read at once from a connection that has more
+    read_size      how many bytes to read at once from a connection that has more
     outbox         answers that become ready within one turn of the loop go out together
 
 A greenlet of a handler has the greenlet that runs the loop as its *home*: to wait is to leave a callback with a watch

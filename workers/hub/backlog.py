@@ -14,7 +14,7 @@ from typing import Any
 
 _LEAST_VIEW = 16_384  # bytes that are worth an object of their own
 _JOINED = 65_536  # bytes up to which small pieces are joined
-_MOST_PIECES = 64  # in one system call
+_MOST_PARTS = 64  # in one system call
 
 
 class Backlog:
@@ -46,7 +46,7 @@ class Backlog:
     def send(self, sock: socket.socket) -> int:
         """Send as much as the kernel takes; return the number of bytes. Raises `BlockingIOError`, `OSError`."""
         parts = self._parts
-        sent = sock.send(parts[0]) if len(parts) == 1 else sock.sendmsg(list(islice(parts, _MOST_PIECES)))
+        sent = sock.send(parts[0]) if len(parts) == 1 else sock.sendmsg(list(islice(parts, _MOST_PARTS)))
         self._size -= sent
         left = sent
         while left:

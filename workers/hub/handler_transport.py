@@ -16,7 +16,7 @@ from hybrid.workers.hub.transport import StreamTransport, served
 from hybrid.workers.pollers.contract import READ
 from hybrid.workers.tasks.cpython import AcceptedTransport, adopt_reader
 
-_PIECE = 256 * 1024  # bytes read at once, as by asyncio
+_READ_SIZE = 256 * 1024  # bytes read at once, as by asyncio
 
 
 class HandlerTransport(StreamTransport, AcceptedTransport):
@@ -143,7 +143,7 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
         data, self._unread = self._unread, b""
         if not data:
             try:
-                data = connection.sock.recv(_PIECE)
+                data = connection.sock.recv(_READ_SIZE)
             except BlockingIOError:
                 self._listen()
                 return

@@ -32,7 +32,7 @@ class Parking:
 
         Raises `TimeoutError` after `timeout` seconds, and whatever is thrown into the greenlet meanwhile (a kill).
         """
-        alarm = None if timeout is None else self._loop.call_later(timeout, self.fail, TimeoutError("timed out"))
+        timer = None if timeout is None else self._loop.call_later(timeout, self.fail, TimeoutError("timed out"))
         hidden = running_loop() is None  # see `pool`
         if hidden:
             set_running_loop(self._loop)
@@ -42,8 +42,8 @@ class Parking:
             if hidden:
                 set_running_loop(None)
             self._woken = True
-            if alarm is not None:
-                alarm.cancel()
+            if timer is not None:
+                timer.cancel()
             del self._parked  # a greenlet keeps the error that ends it, and the error this frame
 
     def wake(self, value: Any = None) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from hybrid.workers.common import lingering
 from hybrid.workers.hub.connection import Connection, nothing
-from hybrid.workers.hub.pieces import PIECE, kept, next_piece
+from hybrid.workers.hub.read_size import DEFAULT, after_full_read, after_short_read
 from hybrid.workers.hub.transport import StreamTransport
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ
@@ -56,7 +56,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         self._watch = connection.watch
         self._data_received = protocol.data_received
         self._resume = self._readable  # bound once
-        self._piece = PIECE
+        self._read_size = DEFAULT
         self._reading = True
         self._eof = False  # the peer has ended its stream
 
@@ -73,21 +73,21 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
     # -- the hot path; benchmarks: python -m benchmarks wsgi asgi --------------------------------------------------
 
     def _readable(self) -> None:
-        piece = self._piece
+        size = self._read_size
         try:
-            data = _read(self._fd, piece)
+            data = _read(self._fd, size)
         except BlockingIOError:
             pass
         except OSError as error:
             self._connection.failed(error)
             return
         else:
-            if not 0 < len(data) < piece:
-                if not self._read_on(data, piece):
+            if not 0 < len(data) < size:
+                if not self._read_on(data, size):
                     return
             else:  # nearly always: the kernel's buffer is empty, so wait without asking for EAGAIN
-                if piece != PIECE:
-                    self._piece = kept(piece, len(data))
+                if size != DEFAULT:
+                    self._read_size = after_short_read(size, len(data))
                 try:
                     self._data_received(data)
                 except Exception as error:  # noqa: BLE001 - logged; asyncio's transports do the same
@@ -101,7 +101,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         if not watch.armed & READ and not self._after_turn(self._arm_late):
             self._arm()
 
-    def _read_on(self, data: bytes, piece: int) -> bool:
+    def _read_on(self, data: bytes, size: int) -> bool:
         """Hand over what was read, and read what there is behind it; tell whether to wait for more."""
         now = monotonic()
         ends = now + _TURN
@@ -114,15 +114,15 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
                 return False
             if self._watch.fd < 0:
                 return False
-            if len(data) < piece:
-                self._piece = kept(piece, len(data))
+            if len(data) < size:
+                self._read_size = after_short_read(size, len(data))
                 return self._reading
             now = monotonic()
-            self._piece = piece = next_piece(piece, now - began, _TURN / 2, self._protocol)
+            self._read_size = size = after_full_read(size, now - began, _TURN / 2, self._protocol)
             if not self._reading or now >= ends:
                 return self._reading
             try:
-                data = _read(self._fd, piece)
+                data = _read(self._fd, size)
             except BlockingIOError:
                 return True
             except OSError as error:

@@ -28,7 +28,7 @@ from typing import Any
 from greenlet import getcurrent
 
 from hybrid.workers.common import lingering
-from hybrid.workers.hub.alarm import Alarm
+from hybrid.workers.hub.lazy_timeout import LazyTimeout
 from hybrid.workers.hub.runtime import HubRuntime, current_hub
 from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
@@ -52,7 +52,6 @@ class Socket(_base):
     """
 
     __slots__ = (
-        "_alarms",
         "_careful",
         "_eager",
         "_fd",
@@ -60,6 +59,7 @@ class Socket(_base):
         "_is_due",
         "_patience",
         "_runtime",
+        "_timeouts",
         "_watch",
         "_watches",
         "forks",
@@ -87,7 +87,9 @@ class Socket(_base):
         self._watches = self._runtime.watches
         self._watch: Watch = self._watches.open(self._fd)
         self._eager = 1  # reads that may be tried before waiting: a new connection often brings its first bytes
-        self._alarms: tuple[Alarm, Alarm] | None = None  # for reading and for writing, once a timeout is set
+        self._timeouts: tuple[LazyTimeout, LazyTimeout] | None = (
+            None  # for reading and for writing, once a timeout is set
+        )
         self._careful = self._is_special()
 
     def _is_special(self) -> bool:
@@ -233,10 +235,10 @@ class Socket(_base):
         me = getcurrent()
         if me is self._home:
             self._runtime.refuse_to_park()
-        alarm = None
+        timeout = None
         if patience is not None:
-            alarm = self._alarm(direction)
-            alarm.set(patience, partial(me.throw, TimeoutError("timed out")))
+            timeout = self._timeout(direction)
+            timeout.set(patience, partial(me.throw, TimeoutError("timed out")))
         try:
             if reading:
                 watch.on_readable = me.switch
@@ -253,14 +255,14 @@ class Socket(_base):
                 watch.on_writable = None
             raise
         finally:
-            if alarm is not None:
-                alarm.clear()
+            if timeout is not None:
+                timeout.clear()
 
-    def _alarm(self, direction: int) -> Alarm:
-        if self._alarms is None:
+    def _timeout(self, direction: int) -> LazyTimeout:
+        if self._timeouts is None:
             loop = self._runtime.loop
-            self._alarms = (Alarm(loop), Alarm(loop))
-        return self._alarms[direction == WRITE]
+            self._timeouts = (LazyTimeout(loop), LazyTimeout(loop))
+        return self._timeouts[direction == WRITE]
 
     # -- receiving -----------------------------------------------------------------------------------------------
 
@@ -534,8 +536,8 @@ class Socket(_base):
         self._fd = -1
         self.forks = lingering.NEVER
         self._watches.release(self._watch)
-        for alarm in self._alarms or ():
-            alarm.close()
+        for timeout in self._timeouts or ():
+            timeout.close()
 
     def _is_polled(self) -> bool:
         """Tell whether the poller knows of this socket: then only the loop's thread may release it."""

@@ -24,7 +24,7 @@ from hybrid.workers.runtime import Accepted
 
 SHUTDOWN = 2.0  # seconds that a peer gets to answer the end of the stream with its own
 _RECORD = 16_384  # bytes of plain text, at most, in a record (RFC 8446, section 5.1)
-_PIECE = 65_536  # bytes that are encrypted and sent at once: they stay in the processor's cache, one MiB does not
+_BLOCK = 65_536  # bytes that are encrypted and sent at once: they stay in the processor's cache, one MiB does not
 _log = logging.getLogger("hybrid")
 
 
@@ -154,11 +154,11 @@ class TlsTransport(ProtocolTransport):
         if self._ending or self._connection.closing:
             return
         try:
-            if type(data) is bytes and len(data) <= _PIECE:
+            if type(data) is bytes and len(data) <= _BLOCK:
                 if data:
                     self._encrypt(data)
             else:
-                self._send_pieces(memoryview(data).cast("B"))
+                self._send_blocks(memoryview(data).cast("B"))
         except ssl.SSLError as error:  # also a wish to read first: only renegotiation has that, which is refused
             self._stopped(error)
         else:
@@ -184,22 +184,22 @@ class TlsTransport(ProtocolTransport):
 
     def _take_more(self, first: bytes) -> tuple[bytes, Exception | None]:
         """Return the plain text of all complete records, of which `first` is known, and what comes behind it."""
-        pieces = [first]
+        parts = [first]
         end: Exception | None = None
         try:
-            while piece := self._decrypt(_RECORD):
-                pieces.append(piece)
+            while part := self._decrypt(_RECORD):
+                parts.append(part)
             end = EOFError()
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
             end = error
-        return b"".join(pieces), end
+        return b"".join(parts), end
 
-    def _send_pieces(self, data: memoryview) -> None:
+    def _send_blocks(self, data: memoryview) -> None:
         connection, outgoing = self._connection, self._outgoing
-        for start in range(0, len(data), _PIECE):
-            self._encrypt(data[start : start + _PIECE])
+        for start in range(0, len(data), _BLOCK):
+            self._encrypt(data[start : start + _BLOCK])
             connection.write(outgoing.read())
             if connection.closing:
                 return

@@ -11,7 +11,7 @@
     gevent_transport  gevent's lean transport for a protocol of ours
     native_streams    asyncio's streams for the loops that are not ours
     native_transport  the loop's own transport for a protocol of ours
-    paced             lets that one read in pieces that the protocol takes quickly
+    bounded_reads     makes that one read no more at once than the protocol handles quickly
 
 To add a loop: a module with the methods of `driver.Driver`, and a line in the registry.
 """

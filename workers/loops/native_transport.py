@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.loops.paced import Paced
+from hybrid.workers.loops.bounded_reads import BoundedReads
 from hybrid.workers.runtime import Accepted
 
 SHUTDOWN = 2.0  # seconds that a TLS peer gets to answer the end of the stream with its own
@@ -36,7 +36,9 @@ def open_transport(
 
     async def connect() -> None:
         try:
-            transport, _ = await loop.connect_accepted_socket(lambda: Paced(protocol, sock, is_plain), sock, **options)
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: BoundedReads(protocol, sock, is_plain), sock, **options
+            )
         except (OSError, ssl.SSLError) as error:
             sock.close()
             _log.debug("no connection with %s: %s", accepted.address, error)
