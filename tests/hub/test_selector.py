@@ -238,18 +238,18 @@ class Step:
         self._hub.seen.append(self._name)
         self._then()
 
-    def parked(self, carrier: Any) -> None:
+    def parked(self, pool_worker: Any) -> None:
         self._hub.seen.append(f"{self._name} waits")
 
 
-def carries(hub: Hub) -> None:
+def runs_jobs(hub: Hub) -> None:
     """Run jobs without greenlets."""
 
-    def carry(jobs: Iterable[Job]) -> None:
+    def run_jobs(jobs: Iterable[Job]) -> None:
         for job in jobs:
             job.run()
 
-    hub.selector.carry = carry
+    hub.selector.run_jobs = run_jobs
 
 
 def brings(hub: Hub, job: Job, name: str = "", mask: int = READ) -> None:
@@ -266,7 +266,7 @@ def brings(hub: Hub, job: Job, name: str = "", mask: int = READ) -> None:
 
 
 def test_jobs_run_when_all_events_of_the_turn_are_served(hub: Hub) -> None:
-    carries(hub)
+    runs_jobs(hub)
     for name in "abc":
         brings(hub, Step(hub, f"job {name}"), name)
     hub.selector.select(0)
@@ -274,7 +274,7 @@ def test_jobs_run_when_all_events_of_the_turn_are_served(hub: Hub) -> None:
 
 
 def test_jobs_of_waiters_that_are_called_in_the_general_way_run_too(hub: Hub) -> None:
-    carries(hub)
+    runs_jobs(hub)
     for mask in (READ | HANGUP, ERROR, READ):
         brings(hub, Step(hub, "job"), "event", mask)
     hub.selector.select(0)
@@ -282,7 +282,7 @@ def test_jobs_of_waiters_that_are_called_in_the_general_way_run_too(hub: Hub) ->
 
 
 def test_many_events_do_not_hold_the_jobs_before_them(hub: Hub) -> None:
-    carries(hub)
+    runs_jobs(hub)
     for _ in range(_MOST_JOBS + 4):
         brings(hub, Step(hub, "job"), "event")
     hub.selector.select(0)
@@ -290,7 +290,7 @@ def test_many_events_do_not_hold_the_jobs_before_them(hub: Hub) -> None:
 
 
 def test_a_job_outside_of_a_turn_runs_at_once(hub: Hub) -> None:
-    carries(hub)
+    runs_jobs(hub)
     hub.selector.run_job(Step(hub, "before"))
     assert hub.seen == ["before"]
     brings(hub, Step(hub, "within"))
@@ -300,7 +300,7 @@ def test_a_job_outside_of_a_turn_runs_at_once(hub: Hub) -> None:
 
 
 def test_a_job_that_a_job_brings_runs_in_the_same_turn(hub: Hub) -> None:
-    carries(hub)
+    runs_jobs(hub)
     second = Step(hub, "second", lambda: hub.selector.run_job(Step(hub, "third")))
     brings(hub, Step(hub, "first", lambda: hub.selector.run_job(second)))
     hub.selector.select(0)
@@ -309,7 +309,7 @@ def test_a_job_that_a_job_brings_runs_in_the_same_turn(hub: Hub) -> None:
 
 def test_a_job_that_parks_does_not_hold_the_others(hub: Hub) -> None:
     home = greenlet.getcurrent()
-    hub.selector.carry = Pool(home, None).carry
+    hub.selector.run_jobs = Pool(home, None).run
     waiting: list[greenlet.greenlet] = []
 
     def park() -> None:
@@ -327,16 +327,16 @@ def test_a_job_that_parks_does_not_hold_the_others(hub: Hub) -> None:
     assert hub.seen == ["a", "b", "b waits", "c", "d", "goes on"]
 
 
-def test_what_fails_in_carrying_jobs_does_not_take_the_loop_with_it(hub: Hub) -> None:
+def test_an_error_while_jobs_run_does_not_end_the_loop(hub: Hub) -> None:
     def fail(jobs: Iterable[Job]) -> None:
         raise LookupError("mine")
 
-    hub.selector.carry = fail
+    hub.selector.run_jobs = fail
     brings(hub, Step(hub, "lost"), "event")
     with logged() as log:
         hub.selector.select(0)
     assert log == ["ERROR a callback of the event loop failed; the loop goes on"]
-    carries(hub)
+    runs_jobs(hub)
     brings(hub, Step(hub, "job"), "event")
     hub.selector.select(0)
     hub.selector.run_job(Step(hub, "behind"))
@@ -354,7 +354,7 @@ def test_a_system_exit_out_of_a_callback_leaves_no_job_and_no_answer_behind(hub:
         hub.selector.outbox.hold(Answer())
         raise SystemExit(3)
 
-    carries(hub)
+    runs_jobs(hub)
     brings(hub, Step(hub, "job"))
     watch = hub.selector.open(hub.poller.opens(READ))
     watch.on_readable = leave
@@ -401,7 +401,7 @@ def test_answers_of_a_turn_go_out_at_its_end(hub: Hub) -> None:
 
 
 def test_answers_of_jobs_go_out_at_the_end_of_the_turn_too(hub: Hub) -> None:
-    carries(hub)
+    runs_jobs(hub)
     for name in "ab":
         brings(hub, Step(hub, f"job {name}", Held(hub, name)))
     hub.selector.select(0)
@@ -519,13 +519,13 @@ class Forking:
         else:
             self._selector.abandon()
 
-    def parked(self, carrier: object) -> None:
+    def parked(self, pool_worker: object) -> None:
         raise AssertionError("it does not park")
 
 
 @pytest.fixture
 def forking(hub: Hub) -> Forking:
-    hub.selector.carry = lambda jobs: [job.run() for job in jobs]
+    hub.selector.run_jobs = lambda jobs: [job.run() for job in jobs]
     job = Forking(hub.selector)
     fd = hub.poller.opens(READ)
     watch = hub.selector.open(fd)

@@ -842,7 +842,7 @@ def test_one_that_was_made_before_the_loop_was_hidden_keeps_it_hidden(green: Gre
             for _ in range(2):
                 seen.append((left.recv(10), asyncio._get_running_loop()))
 
-        def parked(self, carrier: object) -> None:
+        def parked(self, pool_worker: object) -> None:
             seen.append("parked")
 
     with green.pair() as (left, right):

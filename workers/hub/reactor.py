@@ -28,9 +28,9 @@ class LoopWatches:
         """Call nothing: the loop does not tell when a turn ends."""
         return False
 
-    def run_by(self, carry: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
-        """Have jobs run by `carry`, each at once."""
-        return lambda job: carry((job,))
+    def run_by(self, run_jobs: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
+        """Have jobs run by `run_jobs`, each at once."""
+        return lambda job: run_jobs((job,))
 
     def open(self, fd: int) -> Watch:
         """Return a watch for `fd` with nothing armed."""

@@ -39,8 +39,8 @@ class HubWatches(Watches, Protocol):
         """See `hybrid.workers.runtime.Transports`."""
         ...
 
-    def run_by(self, carry: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
-        """Have jobs run by `carry`; return what takes one, to be run within this turn of the loop where it can."""
+    def run_by(self, run_jobs: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
+        """Have jobs run by `run_jobs`; return what takes one, to be run within this turn of the loop where it can."""
         ...
 
 
@@ -77,7 +77,7 @@ class HubRuntime:
         self._open_transport = open_transport
         self._observe = observe
         self._pool = Pool(self.home, loop)
-        self.run_job: Callable[[Job], None] = watches.run_by(self._pool.carry)
+        self.run_job: Callable[[Job], None] = watches.run_by(self._pool.run)
         """Runs a job in a greenlet that does not see the running loop; see `pool`. Needs `hide_loop`."""
         self.listen: Listen = watches.listen
         """See `hybrid.workers.runtime.Transports`."""

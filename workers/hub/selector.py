@@ -44,7 +44,7 @@ class HubSelector(Registrations):
         self._jobs: list[Job] = []  # what the events of this turn have brought to be run in greenlets
         self._collects_jobs = False
         self._late: list[Callable[[], object]] = []  # what is called when this turn's events have been served
-        self.carry: Callable[[Iterable[Job]], object]
+        self.run_jobs: Callable[[Iterable[Job]], object]
         """Runs jobs; the runtime sets it."""
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
@@ -71,13 +71,13 @@ class HubSelector(Registrations):
                     except Exception:  # noqa: BLE001 - logged; one waiter must not take the loop with it
                         _log.exception(_FAILED)
                     if len(jobs) >= _MOST_JOBS:
-                        self._run_jobs()
+                        self._run_collected()
                 else:
                     self._dispatch(watch, mask)
         finally:  # a SystemExit, of a signal's handler for one, ends the turn, but not always the loop
             try:
                 while jobs:
-                    self._run_jobs()
+                    self._run_collected()
             finally:
                 self._collects_jobs = False
                 if self.outbox.open:
@@ -86,17 +86,17 @@ class HubSelector(Registrations):
                     self._run_late()
         return foreign
 
-    def run_by(self, carry: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
-        """Have jobs run by `carry`; return what takes one."""
-        self.carry = carry
+    def run_by(self, run_jobs: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
+        """Have jobs run by `run_jobs`; return what takes one."""
+        self.run_jobs = run_jobs
         return self.run_job
 
     def run_job(self, job: Job) -> None:
-        """Have `carry` run a job: within this turn, when the events at hand are served, or now outside of `select`."""
+        """Run a job: within `select` once the events of this turn have been served, outside of it now."""
         if self._collects_jobs:
             self._jobs.append(job)
         else:
-            self.carry((job,))
+            self.run_jobs((job,))
 
     def after_turn(self, callback: Callable[[], object]) -> bool:
         """Call `callback` when the events of this turn have been served; False: it is over, `callback` is not called.
@@ -119,11 +119,11 @@ class HubSelector(Registrations):
                     self.call_soon(callback)
                 raise
 
-    def _run_jobs(self) -> None:
+    def _run_collected(self) -> None:
         jobs = self._jobs.copy()
         self._jobs.clear()
         try:
-            self.carry(jobs)
+            self.run_jobs(jobs)
         except Exception:  # noqa: BLE001 - logged; it must not take the loop with it
             _log.exception(_FAILED)
 
@@ -181,7 +181,7 @@ class HubSelector(Registrations):
         def ready() -> None:
             watch.on_readable = ready
             while self._jobs:  # one of them may compute for long: whoever is accepted before it would wait for it
-                self._run_jobs()
+                self._run_collected()
             callback()
 
         def end() -> None:

@@ -315,7 +315,7 @@ class GeventRuntime:
     def run_job(self, job: Job) -> None:
         """Run a job in a greenlet: at once from the hub, where lean transports call; else soon."""
         if greenlet.getcurrent() is self._hub:
-            self._pool.carry((job,))
+            self._pool.run((job,))
         else:
             job.parked(gevent.spawn(job.run))
 

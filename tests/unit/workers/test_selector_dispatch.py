@@ -109,7 +109,7 @@ def test_requests_at_hand_are_served_before_another_connection_is_accepted() -> 
     """One that computes for long would keep whoever is accepted before it waiting, and a sibling may be free."""
     selector = HubSelector(TwoReady())
     heard: list[str] = []
-    selector.carry = lambda jobs: [job.run() for job in jobs]
+    selector.run_jobs = lambda jobs: [job.run() for job in jobs]
     connection = selector.open(7)
     selector.arm(connection, READ)
     connection.on_readable = lambda: selector.run_job(Saying("request", heard))
@@ -128,7 +128,7 @@ class Saying:
     def run(self) -> None:
         self.heard.append(self.word)
 
-    def parked(self, carrier: object) -> None:
+    def parked(self, pool_worker: object) -> None:
         raise AssertionError("it does not wait")
 
 
@@ -189,7 +189,7 @@ def test_a_turn_that_a_job_has_ended_is_over(selector: HubSelector) -> None:
     def leave(jobs: object) -> None:
         raise SystemExit
 
-    selector.carry = leave
+    selector.run_jobs = leave
     selector.listen(7, lambda: selector.run_job(Saying("never", [])))
     with pytest.raises(SystemExit):
         selector.select(0)
