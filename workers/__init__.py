@@ -8,7 +8,8 @@
     preload        loads the application in a process that will be forked into workers
     refork         a worker that has drained becomes such a process
     pollers/       select, poll and epoll behind one contract
-    hub/           the event loop of ours: asyncio and greenlets on one thread
+    hub/           the hub: hybrid's event loop, asyncio and greenlets on one thread
+    streams/       connected stream sockets: streams for handlers, transports for protocols
     tasks/         tasks that are stepped at once, and the private names of asyncio
     loops/         the closed registry of the six loops
     apps/          the kinds of application

@@ -334,7 +334,7 @@ class Life(Protocol):
 
 
 class Runtime(Greenlets, Transports, Life, Protocol):
-    """One event loop and the greenlets on it, in three roles. `hub.runtime` and `loops.gevent_runtime` implement it."""
+    """One event loop and its greenlets, in three roles; implemented by `hub.hub_runtime` and `loops.gevent_runtime`."""
 
 
 def run_handler(

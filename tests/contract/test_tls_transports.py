@@ -34,10 +34,10 @@ from support.records import logged
 from support.tls_peer import TlsPeer
 
 from hybrid.workers.accepting.tls import server_context
-from hybrid.workers.hub.tls_transport import SHUTDOWN, TlsTransport
 from hybrid.workers.loops import native_transport, registry
 from hybrid.workers.loops.driver import run
 from hybrid.workers.runtime import Accepted, Runtime
+from hybrid.workers.streams.tls_transport import SHUTDOWN, TlsTransport
 
 LEAN = tuple(loop for loop in ("epoll", "poll", "select", "gevent") if loop in LOOPS)
 TRANSPORTS = (*LEAN, *(loop for loop in ("asyncio", "uvloop") if loop in LOOPS))

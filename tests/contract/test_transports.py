@@ -37,10 +37,10 @@ from support.hub import DEADLINE, reset, tcp_pair
 from support.loops import LOOPS
 from support.records import logged
 
-from hybrid.workers.hub import read_size
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import run
 from hybrid.workers.runtime import Accepted, Runtime
+from hybrid.workers.streams import read_size
 
 
 class Protocol:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from support.hub import turns
 
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.watch import Watch, Watches
 from hybrid.workers.loops import registry
 from hybrid.workers.pollers.contract import READ, WRITE

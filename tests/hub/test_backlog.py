@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hybrid.workers.hub.backlog import Backlog
+from hybrid.workers.streams.backlog import Backlog
 
 MIB = 1 << 20
 

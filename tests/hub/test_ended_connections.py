@@ -17,7 +17,7 @@ from hybrid.workers.apps.asgi.interface import Asgi
 from hybrid.workers.apps.wsgi.interface import Wsgi
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.runtime import Accepted
 
 COUNT = 20  # connections, one after another

@@ -14,9 +14,9 @@ from support.greens import OURS, Green, in_home, on_greens
 from support.hub import run_on, turns
 from support.records import logged
 
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.lazy_timeout import LazyTimeout
 from hybrid.workers.hub.parking import Parking
-from hybrid.workers.hub.runtime import HubRuntime
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 

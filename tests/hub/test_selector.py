@@ -16,9 +16,9 @@ from support.hub import run_on, turns
 from support.records import logged
 from support.streams import open_ends
 
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.loop import HubLoop
 from hybrid.workers.hub.pool import Job, Pool
-from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.hub.selector import _MOST_JOBS, HubSelector
 from hybrid.workers.pollers.contract import ERROR, HANGUP, READ, WRITE, Poller
 

@@ -15,8 +15,8 @@ import pytest
 from support.hub import outcome_of, run_on, tcp_pair, turns, until
 from support.streams import Ends, on_streams, open_ends
 
-from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.hub.stepping import Stepper, begin_task, create_task
+from hybrid.workers.hub.hub_runtime import HubRuntime
+from hybrid.workers.streams.stepping import Stepper, begin_task, create_task
 
 BOTH = [("epoll", "stepped"), ("epoll", "plain"), ("select", "stepped")]
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")

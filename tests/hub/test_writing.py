@@ -14,8 +14,8 @@ import pytest
 from support.hub import reset, run_on, turns, until
 from support.streams import LEAN, Ends, on_streams, open_ends
 
-from hybrid.workers.hub import connection as connections
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
+from hybrid.workers.streams import stream_socket
 
 BIG = bytes(range(256)) * 20_000  # more than the buffers of a socket pair take
 
@@ -118,7 +118,7 @@ async def test_drain_bounds_what_is_kept_for_a_peer_that_does_not_read(ends: End
     kept = ends.writer.transport.get_write_buffer_size()
     await turns(100)
     assert ends.writer.transport.get_write_buffer_size() == kept
-    assert 0 < kept <= connections.HIGH_WATER + 10_000
+    assert 0 < kept <= stream_socket.HIGH_WATER + 10_000
     flooding.cancel()
 
 
@@ -290,7 +290,7 @@ async def test_a_closed_connection_gives_a_peer_that_does_not_read_a_while(ends:
     ends.writer.write(BIG)
     ends.writer.close()
     [linger] = [timer for timer in ends.loop._scheduled if timer._callback == ends.writer._connection.abort]  # type: ignore[attr-defined]
-    assert linger.when() - ends.loop.time() > connections.LINGER / 2
+    assert linger.when() - ends.loop.time() > stream_socket.LINGER / 2
     await ends.hears(1_000_000)
     await until(lambda: linger.cancelled())  # progress: a new one
     ends.writer._connection.abort()  # as the timer would

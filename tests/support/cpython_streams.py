@@ -28,12 +28,12 @@ from typing import Any
 
 from hybrid.workers.apps.stream import AsyncStream
 from hybrid.workers.common.connections import Connections
-from hybrid.workers.hub.connection import Connection
 from hybrid.workers.hub.loop import HubLoop
-from hybrid.workers.hub.streams import LIMIT, StreamReader
-from hybrid.workers.hub.writer import StreamWriter
 from hybrid.workers.loops.hub_loop import HubDriver
 from hybrid.workers.runtime import Accepted
+from hybrid.workers.streams.reader import LIMIT, StreamReader
+from hybrid.workers.streams.stream_socket import StreamSocket
+from hybrid.workers.streams.writer import StreamWriter
 
 SUITE = "test.test_asyncio.test_streams"
 HANDLER_RAISES = "a handler that raises"
@@ -48,7 +48,7 @@ async def _streams(
     sock: socket.socket, limit: int, ssl: Any = None, server_hostname: str | None = None
 ) -> tuple[StreamReader, StreamWriter]:
     loop: Any = asyncio.get_running_loop()
-    connection = Connection(loop, loop.watches, sock, lambda: None, sock.getpeername())
+    connection = StreamSocket(loop, loop.watches, sock, lambda: None, sock.getpeername())
     reader = StreamReader.of(connection, limit)
     writer = StreamWriter(connection, reader)
     writer._protocol._client_connected_cb = None  # the client's end, should it start TLS

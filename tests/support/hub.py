@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.sockets import Socket
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import run

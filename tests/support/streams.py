@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.runtime import Accepted
 from support.hub import run_on, tcp_pair
 

@@ -28,8 +28,8 @@ from typing import Any
 from greenlet import getcurrent
 
 from hybrid.workers.common import lingering
+from hybrid.workers.hub.hub_runtime import HubRuntime, current_hub
 from hybrid.workers.hub.lazy_timeout import LazyTimeout
-from hybrid.workers.hub.runtime import HubRuntime, current_hub
 from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
 

@@ -41,7 +41,7 @@ class Watch:
 
 
 class Watches(Protocol):
-    """The registry of an event loop; `hub.selector` and `hub.reactor` implement it.
+    """The registry of an event loop; `hub.selector` and `hub.loop_watches` implement it.
 
     1. `open(fd)` returns a watch with nothing armed; the descriptor is non-blocking and stays the caller's.
     2. `arm(watch, mask)` adds READ or WRITE; raises `OSError` if the poller cannot take it (see its clause 1).

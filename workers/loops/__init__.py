@@ -6,7 +6,8 @@
     asyncio_loop      asyncio's own loop
     uvloop_loop       uvloop
     gevent_loop       gevent, and an asyncio loop on top of it for coroutines
-    gevent_runtime    what handlers stand on there; imported once gevent has patched
+    gevent_runtime    the runtime on gevent; imported once gevent has patched the standard library
+    gevent_selector   the asyncio loop that shares gevent's thread, and its selector
     gevent_sockets    gevent's socket for sync handlers, closed without loss and fair
     gevent_transport  gevent's lean transport for a protocol of ours
     native_streams    asyncio's streams for the loops that are not ours

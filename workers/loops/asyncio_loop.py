@@ -11,8 +11,8 @@ from typing import Any
 
 from hybrid.workers.common import forks
 from hybrid.workers.common.heartbeat import Heartbeat
-from hybrid.workers.hub.reactor import LoopWatches
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
+from hybrid.workers.hub.loop_watches import LoopWatches
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.loops.native_transport import open_transport
 

@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any
 
 from hybrid.workers.common import forks
-from hybrid.workers.hub.read_size import DEFAULT, LARGEST, after_full_read, after_short_read
 from hybrid.workers.runtime import TellingSocket
+from hybrid.workers.streams.read_size import DEFAULT, LARGEST, after_full_read, after_short_read
 
 _WITHIN = 0.000_3  # seconds for one read: 32 of them are 10 ms
 _buffer = memoryview(bytearray(LARGEST))  # shared by all connections: input is copied before the next read

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     import asyncio
 
-    from hybrid.workers.loops.gevent_runtime import GeventLoop, GeventRuntime
+    from hybrid.workers.loops.gevent_runtime import GeventRuntime
+    from hybrid.workers.loops.gevent_selector import GeventLoop
 
 
 class GeventDriver:
@@ -30,7 +31,7 @@ class GeventDriver:
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
         """Return an asyncio loop whose waiting lets gevent's greenlets run."""
-        from hybrid.workers.loops.gevent_runtime import GeventLoop
+        from hybrid.workers.loops.gevent_selector import GeventLoop
 
         return GeventLoop()
 

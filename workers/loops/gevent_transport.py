@@ -15,11 +15,11 @@ import gevent
 from gevent import monkey
 
 from hybrid.workers.hub.outbox import Outbox
-from hybrid.workers.hub.protocols import ProtocolTransport
-from hybrid.workers.hub.tls_transport import TlsTransport
 from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
 from hybrid.workers.runtime import Accepted
+from hybrid.workers.streams.protocol_transport import ProtocolTransport
+from hybrid.workers.streams.tls_transport import TlsTransport
 
 if TYPE_CHECKING:
     import asyncio

@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from hybrid.workers.common.fairness import Turn, turn_of
-from hybrid.workers.hub.transport import served
 from hybrid.workers.runtime import Accepted, TellingSocket, Transports
+from hybrid.workers.streams.write_transport import served
 from hybrid.workers.tasks.cpython import serve_by
 
 T = TypeVar("T")

@@ -1,9 +1,8 @@
-"""What a parked task waits for: the one implementation of the future protocol here, see `tasks`.
+"""`Parked`: an object that a task waits for. The only implementation of the future protocol here, see `tasks`.
 
-`Parked` is a base class, because the task calls the methods of the object that it is given: a part to delegate to
-would cost a call in every wait. Subclasses say where the task is kept and what wakes it: `Gate` here,
-`hub.futures.Readiness` for sockets, and two that are the coroutine of the task as well, `hub.stepping.Stepper` and
-`request_tasks.Host`.
+`Parked` is a base class because the task calls methods of the object itself: delegation would cost a call in every
+wait. Subclasses decide where the task is stored and what wakes it: `Gate` here, `streams.readiness.Readiness` for
+sockets, and two that are also the coroutine of the task, `streams.stepping.Stepper` and `request_tasks.Host`.
 """
 
 from __future__ import annotations

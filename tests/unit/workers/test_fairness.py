@@ -9,7 +9,7 @@ from support.hub import run_on
 
 from hybrid.workers.common import fairness
 from hybrid.workers.common.fairness import LOOK, Turn, give_way, turn_of
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 
 
 def test_one_operation_of_many_looks_at_the_clock() -> None:

@@ -17,7 +17,7 @@ from hybrid.workers.apps.protocol import ProtocolFactory
 from hybrid.workers.apps.stream import AsyncStream, SyncStream
 from hybrid.workers.common.connections import Connections, printable, report
 from hybrid.workers.common.incidents import Incidents
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.runtime import Accepted
 
 Body = Callable[["Server"], Awaitable[None]]

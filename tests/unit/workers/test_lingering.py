@@ -17,7 +17,7 @@ from support.loops import LOOPS
 
 from hybrid.workers.common import lingering
 from hybrid.workers.common.lingering import MOST_BYTES, SECONDS, Farewell
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 
 PLACES = [loop for loop in LOOPS if loop != "gevent"]
 

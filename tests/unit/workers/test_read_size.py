@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hybrid.workers.hub.read_size import DEFAULT, LARGEST, after_full_read, after_short_read
+from hybrid.workers.streams.read_size import DEFAULT, LARGEST, after_full_read, after_short_read
 
 
 class Upgraded:

@@ -19,13 +19,14 @@ from typing import Any
 
 from hybrid.workers.common import lingering
 from hybrid.workers.common.fairness import give_way
-from hybrid.workers.hub.connection import Connection, failing
-from hybrid.workers.hub.futures import Readiness
-from hybrid.workers.hub.handler_transport import HandlerTransport
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.watch import Watch
-from hybrid.workers.hub.writer import StreamWriter
 from hybrid.workers.runtime import Accepted
+from hybrid.workers.streams.drained import failing
+from hybrid.workers.streams.handler_transport import HandlerTransport
+from hybrid.workers.streams.readiness import Readiness
+from hybrid.workers.streams.stream_socket import StreamSocket
+from hybrid.workers.streams.writer import StreamWriter
 
 LIMIT = 64 * 1024  # bytes; asyncio's default for the longest line
 _EAGER = 32  # full reads in a row that may skip the poller, as in `sockets`
@@ -64,7 +65,7 @@ class StreamReader(asyncio.StreamReader):
         "_watch",
     )
     _buffer: Any  # b"" until readline and its kin have taken too much, then a bytearray
-    _connection: Connection | None
+    _connection: StreamSocket | None
     """What is pulled from; None: the reader is fed."""
     _eager: int
     """Reads that may be tried before waiting."""
@@ -87,7 +88,7 @@ class StreamReader(asyncio.StreamReader):
         super().__init__(limit, loop)
 
     @classmethod
-    def of(cls, connection: Connection, limit: int = LIMIT) -> StreamReader:
+    def of(cls, connection: StreamSocket, limit: int = LIMIT) -> StreamReader:
         """Return a reader that pulls from `connection`."""
         self = cls.__new__(cls)
         self._connection = connection
@@ -366,6 +367,6 @@ async def open_streams(
     runtime: HubRuntime, accepted: Accepted, closed: Callable[[], None]
 ) -> tuple[StreamReader, StreamWriter]:
     """Return reader and writer over an accepted connection; `closed()` is called when it is closed. Does not block."""
-    connection = Connection(runtime.loop, runtime.watches, accepted.socket(), closed, accepted.address)
+    connection = StreamSocket(runtime.loop, runtime.watches, accepted.socket(), closed, accepted.address)
     reader = StreamReader.of(connection)
     return reader, StreamWriter(connection, reader)

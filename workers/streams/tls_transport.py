@@ -17,10 +17,10 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.hub.connection import LINGER
-from hybrid.workers.hub.protocols import ProtocolTransport
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.runtime import Accepted
+from hybrid.workers.streams.protocol_transport import ProtocolTransport
+from hybrid.workers.streams.stream_socket import LINGER
 
 SHUTDOWN = 2.0  # seconds that a peer gets to answer the end of the stream with its own
 _RECORD = 16_384  # bytes of plain text, at most, in a record (RFC 8446, section 5.1)

@@ -23,8 +23,8 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
-from hybrid.workers.hub.futures import Readiness
 from hybrid.workers.pollers.contract import READ
+from hybrid.workers.streams.readiness import Readiness
 from hybrid.workers.tasks import cpython
 from hybrid.workers.tasks.cpython import enter_task, leave_task
 from hybrid.workers.tasks.parked import Failed, Parked, Wakeup, cancel_awaited, cancellation

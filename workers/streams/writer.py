@@ -11,10 +11,11 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from hybrid.workers.hub.connection import Connection, drained
+from hybrid.workers.streams.drained import drained
+from hybrid.workers.streams.stream_socket import StreamSocket
 
 if TYPE_CHECKING:
-    from hybrid.workers.hub.streams import StreamReader
+    from hybrid.workers.streams.reader import StreamReader
 
 
 class StreamWriter(asyncio.StreamWriter):
@@ -23,7 +24,7 @@ class StreamWriter(asyncio.StreamWriter):
     __slots__ = ("_connection", "_reader", "drain", "write")
     _tls: Any = None  # asyncio's transport, after `start_tls`
 
-    def __init__(self, connection: Connection, reader: StreamReader) -> None:
+    def __init__(self, connection: StreamSocket, reader: StreamReader) -> None:
         self._connection = connection
         self._reader = reader
         connection.drained = drained(connection.loop)

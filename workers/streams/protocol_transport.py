@@ -17,11 +17,11 @@ from time import monotonic
 from typing import Any
 
 from hybrid.workers.common import lingering
-from hybrid.workers.hub.connection import Connection, nothing
-from hybrid.workers.hub.read_size import DEFAULT, after_full_read, after_short_read
-from hybrid.workers.hub.transport import StreamTransport
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ
+from hybrid.workers.streams.read_size import DEFAULT, after_full_read, after_short_read
+from hybrid.workers.streams.stream_socket import StreamSocket, nothing
+from hybrid.workers.streams.write_transport import WriteTransport
 
 _TURN = 0.005  # seconds after which they get it, however little was read
 _MOST_HELD = 16_384  # bytes of an answer that waits for the end of the turn
@@ -29,7 +29,7 @@ _read, _write = os.read, os.write
 _log = logging.getLogger("hybrid")
 
 
-class ProtocolTransport(StreamTransport, asyncio.Transport):
+class ProtocolTransport(WriteTransport, asyncio.Transport):
     """Both halves of `asyncio.Transport` over a lean connection. Belongs to the loop's thread."""
 
     def __init__(
@@ -43,7 +43,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
     ) -> None:
         self._protocol = protocol
         self._tell_closed = closed
-        connection = Connection(loop, watches, sock, self._lost, peername)
+        connection = StreamSocket(loop, watches, sock, self._lost, peername)
         super().__init__(connection)
         connection.on_paused = protocol.pause_writing
         connection.on_resumed = protocol.resume_writing
@@ -147,7 +147,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         """Send what was held. Called by the outbox, and before anything that must not overtake it."""
         held, self._held = self._held, b""
         connection = self._connection
-        if held and connection.clear:  # what `Connection.write` does, without the call
+        if held and connection.clear:  # what `StreamSocket.write` does, without the call
             try:
                 held = held[_write(self._fd, held) :]
             except BlockingIOError:

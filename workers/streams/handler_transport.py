@@ -11,18 +11,18 @@ from __future__ import annotations
 import asyncio
 from typing import IO, Any
 
-from hybrid.workers.hub.connection import Connection
-from hybrid.workers.hub.transport import StreamTransport, served
 from hybrid.workers.pollers.contract import READ
+from hybrid.workers.streams.stream_socket import StreamSocket
+from hybrid.workers.streams.write_transport import WriteTransport, served
 from hybrid.workers.tasks.cpython import AcceptedTransport, adopt_reader
 
 _READ_SIZE = 256 * 1024  # bytes read at once, as by asyncio
 
 
-class HandlerTransport(StreamTransport, AcceptedTransport):
+class HandlerTransport(WriteTransport, AcceptedTransport):
     """Both halves of `asyncio.Transport`. Belongs to the loop's thread."""
 
-    def __init__(self, connection: Connection, reader: Any) -> None:
+    def __init__(self, connection: StreamSocket, reader: Any) -> None:
         self._connection = connection
         self._reader = reader
         self._protocol: Any = None

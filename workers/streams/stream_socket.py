@@ -8,70 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import weakref
-from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
 from hybrid.workers.common import lingering
-from hybrid.workers.common.fairness import Turn, give_way, turn_of
-from hybrid.workers.hub.backlog import Backlog
+from hybrid.workers.common.fairness import give_way
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ, WRITE
+from hybrid.workers.streams.backlog import Backlog
+from hybrid.workers.streams.drained import Drained
+from hybrid.workers.streams.lent_socket import LentSocket
 
 HIGH_WATER = 64 * 1024  # bytes; asyncio's default: above it `drain` waits
 LINGER = 60.0  # seconds a closed connection may take to send what is left without any progress
-
-
-class Drained(asyncio.Future[None]):
-    """A future that is done, and passes for a coroutine, so that `asyncio.create_task(writer.drain())` works too.
-
-    Awaiting it costs half of what an empty coroutine does. One serves all connections of a loop.
-    """
-
-    turn: Turn
-    """The turn of the loop, for those that would be done without ever waiting."""
-
-    def send(self, value: object) -> None:
-        """End, as the coroutine of a task; raise the exception that the future was given."""
-        try:
-            self.result()
-        finally:
-            del self  # it may keep an error, whose traceback holds this frame
-        raise StopIteration
-
-    def throw(self, *error: Any) -> None:
-        """Raise what is thrown, as a coroutine that has no handler for it."""
-        try:
-            raise error[0]
-        finally:
-            del error  # its traceback holds this frame
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-# id of a loop -> its own, as long as a connection holds it: it holds the loop, so no other can have that id meanwhile
-_drained: weakref.WeakValueDictionary[int, Drained] = weakref.WeakValueDictionary()
-
-
-def drained(loop: asyncio.AbstractEventLoop) -> Drained:
-    """Return the done future of `loop`."""
-    found = _drained.get(id(loop))
-    if found is None:
-        found = _drained[id(loop)] = Drained(loop=loop)
-        found.turn = turn_of(loop)
-        found.set_result(None)
-    return found
-
-
-def failing(loop: asyncio.AbstractEventLoop, error: BaseException) -> Drained:
-    """Return a future of `loop` that raises `error` wherever it is awaited."""
-    found = Drained(loop=loop)
-    found.turn = turn_of(loop)
-    found.set_exception(error)
-    found.exception()  # mark it as seen, so that it is not reported if nothing awaits it
-    return found
 
 
 def _refuse(data: object, flags: int = 0) -> NoReturn:
@@ -82,25 +31,7 @@ def nothing(*_: object) -> None:
     """No-op callback, used after the close."""
 
 
-class _LentSocket(TransportSocket):
-    """The socket as handlers get it. With its number it can be given away: its input is not ours to drop then."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, sock: socket.socket, connection: Connection) -> None:
-        super().__init__(sock)
-        self._connection = connection
-
-    def fileno(self) -> int:
-        self._connection.forks = lingering.NEVER
-        return super().fileno()
-
-    def dup(self) -> socket.socket:
-        self._connection.forks = lingering.NEVER
-        return super().dup()
-
-
-class Connection:
+class StreamSocket:
     """One connected stream socket on the hub. No method but the two coroutines waits."""
 
     __slots__ = (
@@ -435,7 +366,7 @@ class Connection:
         if name == "peername":  # as accept(2) told it: the kernel forgets it when the peer resets
             return self._peername if self._peername is not None else self._ask(self.sock.getpeername, default)
         if name == "socket":
-            return _LentSocket(self.sock, self)
+            return LentSocket(self.sock, self)
         if name == "sockname":
             return self._sockname if self._sockname is not None else self._ask(self.sock.getsockname, default)
         return default

@@ -1,21 +1,21 @@
-"""`StreamTransport`: the writing half of `asyncio.Transport` over a lean connection, for the transports of the hub."""
+"""`WriteTransport`: the writing half of `asyncio.Transport` over a lean connection, for the transports of the hub."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from hybrid.workers.hub.connection import Connection
+from hybrid.workers.streams.stream_socket import StreamSocket
 
 
 def served(*_: object) -> None:
     """Mark an `asyncio.StreamReaderProtocol` as a server's: `start_tls` takes one with a callback for that."""
 
 
-class StreamTransport(asyncio.WriteTransport):
+class WriteTransport(asyncio.WriteTransport):
     """The writing half of `asyncio.Transport`; reading belongs to the `StreamReader`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: StreamSocket) -> None:
         super().__init__()
         self._connection = connection
 
