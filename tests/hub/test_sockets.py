@@ -22,7 +22,8 @@ from greenlet import GreenletExit
 from support.greens import Green, in_home, on_greens
 from support.hub import reset
 
-from hybrid.workers.hub.sockets import Socket, is_numeric
+from hybrid.workers.hub.connecting import is_numeric
+from hybrid.workers.hub.sockets import Socket
 
 BIG = bytes(range(256)) * 20_000  # more than the buffers of a socket pair take
 

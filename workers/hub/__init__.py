@@ -8,6 +8,8 @@
     greenlets      `Greenlet`: spawn, get, join and kill, as gevent users know them
     pool           greenlets that run one request after another
     sockets        `Socket`: a `socket.socket` whose blocking calls park the greenlet
+    connecting     connects a `Socket`
+    files          sends a file on a `Socket`
     hub_runtime    `HubRuntime`: the runtime over the hub, asyncio's loop or uvloop
     lazy_timeout   a timeout that is set for every wait and hardly ever fires
     outbox         responses that become ready within one turn of the loop are sent together

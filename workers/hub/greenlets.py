@@ -227,17 +227,22 @@ def _wait_for(
             if len(done) >= wanted or (raise_error and item.exception is not None):
                 parking.wake()
 
-        for item in waiting:
-            item.link(ended)
-        try:
-            parking.wait(timeout)
-        except TimeoutError:
-            if timeout is None:  # thrown in by other code, not ours
-                raise
-        finally:
-            for item in waiting:
-                item.unlink(ended)
+        _park_until(parking, waiting, ended, timeout)
     return list(done)
+
+
+def _park_until(parking: Parking, waiting: list[Greenlet], ended: Link, timeout: float | None) -> None:
+    """Park until `ended`, which is linked to `waiting`, wakes the caller, at most `timeout` seconds."""
+    for item in waiting:
+        item.link(ended)
+    try:
+        parking.wait(timeout)
+    except TimeoutError:
+        if timeout is None:  # thrown in by other code, not ours
+            raise
+    finally:
+        for item in waiting:
+            item.unlink(ended)
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -15,6 +15,7 @@ from hybrid.workers.common import forks, lingering
 from hybrid.workers.common.fairness import turn_of
 from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.hub import greenlets
+from hybrid.workers.hub.connecting import is_numeric
 from hybrid.workers.hub.greenlets import Greenlet
 from hybrid.workers.hub.parking import Parking
 from hybrid.workers.hub.pool import Job, Pool
@@ -183,8 +184,6 @@ class HubRuntime:
 
     def connect(self, address: Any, timeout: float | None = None) -> socket.socket:
         """Connect to `(host, port)` or a UNIX path, trying each address of a name; `timeout` bounds each try."""
-        from hybrid.workers.hub.sockets import is_numeric
-
         if isinstance(address, (str, bytes)):
             return self._connected(
                 self._new_socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, runtime=self), address, timeout

@@ -13,13 +13,11 @@ a fast peer cannot keep the loop. Benchmark: `python -m benchmarks echo`.
 from __future__ import annotations
 
 import errno
-import io
-import ipaddress
 import math
 import os
 import select
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from threading import Event, get_ident
@@ -28,6 +26,7 @@ from typing import Any
 from greenlet import getcurrent
 
 from hybrid.workers.common import lingering
+from hybrid.workers.hub import connecting, files
 from hybrid.workers.hub.hub_runtime import HubRuntime, current_hub
 from hybrid.workers.hub.lazy_timeout import LazyTimeout
 from hybrid.workers.hub.watch import Watch
@@ -35,7 +34,6 @@ from hybrid.workers.pollers.contract import READ, WRITE
 
 _EAGER = 32  # full reads in a row that may skip the poller; a fast peer costs the others at most that many
 _RELEASE = 5.0  # seconds a thread waits for the loop to let go of a descriptor
-_SENDFILE_CHUNK = 1 << 20  # bytes per sendfile(2), so that a fast peer does not keep the loop
 _base = socket.socket
 _recv = _base.recv
 _recv_into = _base.recv_into
@@ -122,23 +120,20 @@ class Socket(_base):
                 except BaseException:
                     watch.on_readable = None
                     raise
-        while True:
-            try:
-                data = _recv(self, bufsize, flags) if flags else _read(self._fd, bufsize)
-            except BlockingIOError:
-                self._wait_again(flags)
-                continue
-            except OSError:
-                self._check_size(bufsize, "recv")  # EINVAL of read(2)
-                raise
-            if len(data) == bufsize:
-                self._eager = self._eager if eager else _EAGER
-            else:
-                if eager:
-                    self._eager = 0
-                if not data:
-                    self.forks = lingering.NEVER  # nothing more comes that could cause a reset
-            return data
+        try:
+            data = _recv(self, bufsize, flags) if flags else _read(self._fd, bufsize)
+        except BlockingIOError:
+            return self._recv_again(bufsize, flags)
+        except OSError:
+            self._check_size(bufsize, "recv")  # EINVAL of read(2)
+            raise
+        if len(data) != bufsize:
+            self._eager = 0
+            if not data:
+                self.forks = lingering.NEVER  # no more input can cause a reset
+        elif not eager:
+            self._eager = _EAGER
+        return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into `buffer`; return how many bytes came, 0 at the end. Parks. Raises `TimeoutError`, `OSError`."""
@@ -175,6 +170,12 @@ class Socket(_base):
             self._send_rest(memoryview(data)[sent:], flags)
         elif self._is_due():
             self._give_way()
+
+    def _recv_again(self, bufsize: int, flags: int) -> bytes:
+        """Receive after EAGAIN: wait, then try before waiting once more."""
+        self._wait_again(flags)
+        self._eager += 1
+        return Socket.recv(self, bufsize, flags)
 
     def _wait_readable(self) -> None:
         """Park until the descriptor is readable."""
@@ -366,100 +367,24 @@ class Socket(_base):
         sent, also after an error. The timeout counts for each wait, not for the whole file. Raises `TimeoutError`,
         `OSError`, and `ValueError` for a text file, a bad `count`, a datagram socket or one that may not wait.
         """
-        self._check_sendfile(file, count)
-        try:
-            source = file.fileno()
-            os.fstat(source)
-        except (AttributeError, io.UnsupportedOperation, OSError):
-            return self._send_by_reading(file, offset, count)
-        sent = 0
-        try:
-            while count is None or sent < count:
-                block = _SENDFILE_CHUNK if count is None else min(_SENDFILE_CHUNK, count - sent)
-                try:
-                    step = os.sendfile(self._fd, source, offset + sent, block)
-                except BlockingIOError:
-                    self._wait_writable(self._patience)
-                    continue
-                except OSError as error:
-                    if sent == 0 and error.errno in (errno.EINVAL, errno.ENOSYS, errno.ESPIPE):
-                        return self._send_by_reading(file, offset, count)
-                    raise
-                if step == 0:
-                    break
-                sent += step
-                if self._is_due():
-                    self._give_way()
-            return sent
-        finally:
-            if sent:
-                _leave_at(file, offset + sent)
-
-    def _check_sendfile(self, file: Any, count: int | None) -> None:
-        if "b" not in getattr(file, "mode", "b"):
-            raise ValueError("file should be opened in binary mode")
-        if not self.type & socket.SOCK_STREAM:
-            raise ValueError("only SOCK_STREAM type sockets are supported")
-        if count is not None and not isinstance(count, int):
-            raise TypeError(f"count must be a positive integer (got {count!r})")
-        if count is not None and count <= 0:
-            raise ValueError(f"count must be a positive integer (got {count!r})")
-        if self._patience == 0:
-            raise ValueError("non-blocking sockets are not supported")
-
-    def _send_by_reading(self, file: Any, offset: int, count: int | None) -> int:
-        if offset:
-            file.seek(offset)
-        sent = 0
-        try:
-            while count is None or sent < count:
-                block = memoryview(file.read(65536 if count is None else min(65536, count - sent)))
-                if not block:
-                    break
-                while block:
-                    step = self.send(block)
-                    sent += step
-                    block = block[step:]
-            return sent
-        finally:
-            if sent:
-                _leave_at(file, offset + sent)
+        return files.send(self, file, offset, count)
 
     # -- connecting ----------------------------------------------------------------------------------------------
 
     def connect(self, address: Any, /) -> None:
         """Connect. Parks; a host name is resolved in a thread. Raises `TimeoutError`, `OSError`."""
-        code = self._connect(address)
+        code = connecting.connect(self, address)
         if code:
             raise OSError(code, os.strerror(code))  # Python picks ConnectionRefusedError and its like by the number
 
     def connect_ex(self, address: Any, /) -> int:
         """Connect; return 0 or an errno. Parks."""
         try:
-            return self._connect(address)
+            return connecting.connect(self, address)
         except BlockingIOError:
             return errno.EINPROGRESS
         except TimeoutError:
             return errno.EAGAIN
-
-    def _connect(self, address: Any) -> int:
-        ends = self._deadline()
-        code = super().connect_ex(self._resolved(address))
-        if code not in (errno.EINPROGRESS, errno.EAGAIN, errno.EINTR):
-            return code
-        if self._patience == 0:
-            raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
-        if code == errno.EAGAIN:  # a UNIX listener whose backlog is full: not writable later, just refused now
-            return code
-        self._wait_writable(self._remaining(ends))
-        return self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-
-    def _resolved(self, address: Any) -> Any:
-        if self.family not in (socket.AF_INET, socket.AF_INET6) or is_numeric(address[0]):
-            return address
-        if get_ident() != self._runtime.thread:
-            return socket.getaddrinfo(address[0], address[1], self.family, self.type, self.proto)[0][4]
-        return self._runtime.resolve(*address[:2], family=self.family, type=self.type, proto=self.proto)[0][4]
 
     # -- the rest of the surface ---------------------------------------------------------------------------------
 
@@ -578,26 +503,9 @@ class Socket(_base):
             os.close(fd)
 
 
-def _leave_at(file: Any, place: int) -> None:
-    """Have the position of a file tell how much of it was sent; a pipe has none."""
-    with suppress(AttributeError, io.UnsupportedOperation):
-        file.seek(place)
-
-
 def _block(fd: int, direction: int, patience: float | None) -> None:
     """Block this thread until `fd` is ready, at most `patience` seconds. Raises `TimeoutError`."""
     poll = select.poll()
     poll.register(fd, select.POLLIN if direction == READ else select.POLLOUT)
     if not poll.poll(None if patience is None else math.ceil(max(patience, 0) * 1000)):
         raise TimeoutError("timed out")
-
-
-def is_numeric(host: Sequence[Any] | str) -> bool:
-    """Whether `host` needs no name server."""
-    if host in ("", "<broadcast>"):
-        return True
-    try:
-        ipaddress.ip_address(str(host).partition("%")[0])
-    except ValueError:
-        return False
-    return True

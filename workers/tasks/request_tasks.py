@@ -54,8 +54,8 @@ class RequestTasks:
         if self._task_factory() is not None:
             return self._run_by_factory(coroutine)
         host = self._spare
-        if host is None or (host.wakeup is None and _is_cancelled(host.task)):
-            self._spare = host = Host(self, self._loop, self._pristine.copy())
+        if host is None or host.wakeup is None:
+            host = self._usable(host)
         task: OpenTask = host.task
         host.coroutine = coroutine
         loop = self._loop
@@ -72,10 +72,8 @@ class RequestTasks:
                 or _weak_references(task) != weak_references
                 or host.marked
                 or task.get_name() is not NAME
-                or host.cancelled is not None
                 or (self._differs(host.context) if self._has_values else host.context != self._pristine)
                 or task.callbacks  # its end is waited for
-                or (host.wakeup is None and _is_cancelled(task))
             ):
                 host.retire()
             return None
@@ -89,6 +87,12 @@ class RequestTasks:
         self._spare = None
         host.carry_on(waits_for)
         return task
+
+    def _usable(self, host: Host | None) -> Host:
+        """Return a host that is not cancelled: `host`, whose new task has not reached the gate yet, or another one."""
+        if host is None or _is_cancelled(host.task):
+            self._spare = host = Host(self, self._loop, self._pristine.copy())
+        return host
 
     def _run_by_factory(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         # The context surrounds the call, because a factory may be older than the argument `context`.
@@ -154,7 +158,7 @@ class Host(Parked, Coroutine[Any, Any, None]):
         self.cancelled: asyncio.CancelledError | None = None  # asked for while the task was at the gate
         self._waits_for: Any = _NOTHING  # what the first step of the request waits for; the task has not seen it yet
         self.marked = False
-        """Whether the task was given an attribute."""
+        """True once the task was given an attribute, or was cancelled in a request."""
         self.wakeup: Wakeup | None = None
         """The task's own; set while it is at the gate, which a new task reaches in the loop's next turn."""
         self._over = False
@@ -262,6 +266,7 @@ class Host(Parked, Coroutine[Any, Any, None]):
             self._loop.call_soon(self._open)
         elif self.cancelled is None:
             self.cancelled = cancellation(msg)
+            self.marked = True
         return True
 
     # -- what anyio and debuggers ask a coroutine: the answers are the request's. No __getattr__: it would make every
