@@ -1,13 +1,14 @@
 """`Socket`: a `socket.socket` whose blocking calls park the calling greenlet instead of the process.
 
-The descriptor is non-blocking; `gettimeout()` still tells what the handler asked for. What does not block (options,
-names, `shutdown`, `makefile`, ...) is inherited as it is, and `makefile` works because it reads through `recv_into`.
+The descriptor is non-blocking; `gettimeout()` still returns the timeout that the handler has set. Methods that do not
+block (options, names, `shutdown`, `makefile`, ...) are inherited, and `makefile` works because it reads through
+`recv_into`.
 
-In a thread of the application the same calls block the thread, as those of any socket do.
+In an application's thread the same calls block the thread, as for any socket.
 
-Reading is tuned for the usual server: after a read that did not fill its buffer the kernel's is empty, so the next
-one parks at once instead of asking for EAGAIN; after one that did, the next 32 try first, and then one waits so that
-a fast peer cannot keep the loop. Benchmark: `python -m benchmarks echo`.
+Reading is tuned for typical servers. A read that did not fill its buffer has emptied the kernel's, so the next read
+parks immediately instead of asking for EAGAIN. After a full read, the next 32 reads try first, then one waits, so that
+a fast peer cannot keep the loop busy. Benchmark: `python -m benchmarks echo`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from hybrid.workers.hub.lazy_timeout import LazyTimeout
 from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
 
-_EAGER = 32  # full reads in a row that may skip the poller; a fast peer costs the others at most that many
-_RELEASE = 5.0  # seconds a thread waits for the loop to let go of a descriptor
+_EAGER = 32  # full reads in a row that may skip the poller; a fast peer delays the others by at most that many
+_RELEASE = 5.0  # seconds a thread waits for the loop to release a descriptor
 _base = socket.socket
 _recv = _base.recv
 _recv_into = _base.recv_into
@@ -45,8 +46,8 @@ _write = os.write
 class Socket(_base):
     """A cooperative socket. Every method that may wait must be called in a greenlet or in another thread.
 
-    In a coroutine or a callback of the loop's it raises `RuntimeError`. Two greenlets may use one socket, one reading
-    and one writing; a second reader gets `RuntimeError`.
+    In a coroutine or a callback of the loop it raises `RuntimeError`. Two greenlets may use one socket, one reading and
+    one writing; a second reader gets `RuntimeError`.
     """
 
     __slots__ = (
@@ -73,10 +74,10 @@ class Socket(_base):
     ) -> None:
         self._runtime = runtime or current_hub()
         self.forks = lingering.NEVER
-        """`lingering.forks` at the accept of a connection, else `NEVER`."""
+        """`lingering.forks` when the connection was accepted, else `NEVER`."""
         super().__init__(family, type, proto, fileno)
         self._is_due = self._runtime.turn.is_due
-        self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None forever, 0 not at all
+        self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None for no limit, 0 for non-blocking
         if type != -1 and type & socket.SOCK_NONBLOCK:
             self._patience = 0.0
         _base.setblocking(self, False)
@@ -84,14 +85,14 @@ class Socket(_base):
         self._fd = _base.fileno(self)  # for read(2) and write(2): cheaper to call from Python than recv(2) and send(2)
         self._watches = self._runtime.watches
         self._watch: Watch = self._watches.open(self._fd)
-        self._eager = 1  # reads that may be tried before waiting: a new connection often brings its first bytes
+        self._eager = 1  # reads to try before waiting: the first bytes have often arrived with the connection
         self._timeouts: tuple[LazyTimeout, LazyTimeout] | None = (
             None  # for reading and for writing, once a timeout is set
         )
         self._careful = self._is_special()
 
     def _is_special(self) -> bool:
-        """Return True if waiting takes the general way: a timeout, a closed socket, a loop that runs in a greenlet."""
+        """Return True if a wait needs the general path: a timeout, a closed socket, a loop that runs in a greenlet."""
         return self._patience is not None or self._watch.fd < 0 or self._home.parent is not None
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
@@ -101,11 +102,11 @@ class Socket(_base):
         eager = self._eager
         if eager:
             self._eager = eager - 1
-        elif not flags:  # with flags the call is tried first: it may be MSG_DONTWAIT
-            # `_wait_readable` by hand: the call is a tenth of what an exchange costs above the system calls
+        elif not flags:  # with flags, try the call first: they may include MSG_DONTWAIT
+            # `_wait_readable` inlined: the call would be a tenth of the cost of an exchange above the system calls
             watch = self._watch
             me = getcurrent()
-            # only the first greenlet of a thread has no parent: the loop's own one, or that of another thread
+            # only the first greenlet of a thread has no parent: the loop's own, or another thread's
             if self._careful or me.parent is None or watch.on_readable is not None or bufsize < 0:
                 del me  # a greenlet keeps the error that ends it, and the error this frame
                 self._check_size(bufsize, "recv")
@@ -136,7 +137,7 @@ class Socket(_base):
         return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        """Receive into `buffer`; return how many bytes came, 0 at the end. Parks. Raises `TimeoutError`, `OSError`."""
+        """Receive into `buffer`; return the number of bytes, 0 at the end. Parks. Raises `TimeoutError`, `OSError`."""
         if self._eager:
             self._eager -= 1
             if self._is_due():
@@ -197,7 +198,7 @@ class Socket(_base):
 
     @staticmethod
     def _check_size(size: int, where: str) -> None:
-        """Raise the `ValueError` of the standard library for a negative number of bytes."""
+        """Raise the standard library's `ValueError` for a negative number of bytes."""
         if size < 0:
             raise ValueError(f"negative buffersize in {where}")
 
@@ -219,7 +220,7 @@ class Socket(_base):
         self._wait_with_care(WRITE, patience)
 
     def _wait_with_care(self, direction: int, patience: float | None = None) -> None:
-        """Park until ready for `direction`; the general case: closed sockets, two waiters, timeouts, threads."""
+        """Park until ready for `direction`; the general path: closed sockets, two waiters, timeouts, threads."""
         watch = self._watch
         if watch.fd < 0:
             raise OSError(errno.EBADF, "the socket is closed")
@@ -312,7 +313,7 @@ class Socket(_base):
     # -- sending -------------------------------------------------------------------------------------------------
 
     def _send(self, send: Callable[[], int], flags: int = 0) -> int:
-        """Call `send` until it does not say EAGAIN, within the timeout."""
+        """Call `send` until it does not raise EAGAIN, within the timeout."""
         ends = self._deadline()
         while True:
             try:
@@ -335,7 +336,7 @@ class Socket(_base):
             self._give_way()
 
     def _give_way(self) -> None:
-        """Let others go on after an operation that did not have to wait; see `fairness`."""
+        """Let other greenlets run after an operation that did not wait; see `fairness`."""
         if self._patience != 0:
             self._runtime.give_way()
 
@@ -361,9 +362,9 @@ class Socket(_base):
         return self._send(partial(super().sendmsg, list(buffers), list(ancdata), flags, *where), flags)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        """Send a binary file from `offset`, `count` bytes or all; return how many were sent. Parks.
+        """Send a binary file from `offset`, `count` bytes or all; return the number of bytes. Parks.
 
-        Uses sendfile(2) where the file allows it, else reads and sends. The file's position follows the bytes
+        Uses sendfile(2) if the file allows it, else reads and sends. The file's position ends behind the last byte
         sent, also after an error. The timeout counts for each wait, not for the whole file. Raises `TimeoutError`,
         `OSError`, and `ValueError` for a text file, a bad `count`, a datagram socket or one that may not wait.
         """
@@ -375,7 +376,7 @@ class Socket(_base):
         """Connect. Parks; a host name is resolved in a thread. Raises `TimeoutError`, `OSError`."""
         code = connecting.connect(self, address)
         if code:
-            raise OSError(code, os.strerror(code))  # Python picks ConnectionRefusedError and its like by the number
+            raise OSError(code, os.strerror(code))  # Python picks the subclass by the code
 
     def connect_ex(self, address: Any, /) -> int:
         """Connect; return 0 or an errno. Parks."""
@@ -389,19 +390,19 @@ class Socket(_base):
     # -- the rest of the surface ---------------------------------------------------------------------------------
 
     def settimeout(self, value: float | None, /) -> None:
-        """Seconds each call may wait; None forever, 0 for not at all."""
+        """Set the seconds that each call may wait; None for no limit, 0 for non-blocking."""
         if value is not None and not value >= 0:
             raise ValueError("Timeout value out of range")
         self._patience = None if value is None else float(value)
         self._careful = self._is_special()
 
     def gettimeout(self) -> float | None:
-        """What `settimeout` was given."""
+        """The timeout that was set, in seconds."""
         return self._patience
 
     @property
     def timeout(self) -> float | None:  # an attribute of the C class
-        """What `settimeout` was given."""
+        """The timeout that was set, in seconds."""
         return self._patience
 
     def setblocking(self, flag: bool, /) -> None:
@@ -409,13 +410,13 @@ class Socket(_base):
         self.settimeout(None if flag else 0.0)
 
     def getblocking(self) -> bool:
-        """Whether calls wait."""
+        """Return True unless the socket is non-blocking."""
         return self._patience != 0
 
     def detach(self) -> int:
-        """Give the descriptor (still non-blocking) away; this object counts as closed. Wakes waiting greenlets.
+        """Return the descriptor (still non-blocking) and close this object. Wakes waiting greenlets.
 
-        In another thread it blocks until the loop has let go of the descriptor, some seconds at most.
+        In another thread it blocks until the loop has released the descriptor, a few seconds at most.
         """
         if get_ident() != self._runtime.thread and self._is_polled():
             self._release_in_loop()
@@ -424,7 +425,7 @@ class Socket(_base):
         return super().detach()
 
     def _real_close(self, *args: Any) -> None:
-        """Called by `close()` once no file of `makefile` is open any more. Wakes waiting greenlets. Does not block."""
+        """Called by `close()` once all files of `makefile` are closed. Wakes waiting greenlets. Does not block."""
         lingers = self.forks != lingering.NEVER and lingering.is_due(self._fd, lingering.family_of(self), self.forks)
         if get_ident() != self._runtime.thread and (lingers or self._is_polled()):
             self._close_in_loop(lingers)
@@ -436,7 +437,7 @@ class Socket(_base):
             super()._real_close(*args)  # type: ignore[misc]  # the hook socket.close() calls
 
     def fileno(self) -> int:
-        """Return the descriptor. The caller may share it, so the connection does not linger when it is closed here."""
+        """Return the descriptor. The caller may share it, so closing this socket does not linger."""
         self.forks = lingering.NEVER
         return super().fileno()
 
@@ -448,7 +449,7 @@ class Socket(_base):
             self.forks = forks
 
     def __del__(self) -> None:
-        """Forgotten without a close: its number must be forgotten too before the kernel gives it out again."""
+        """Release a socket that was not closed: the poller must forget the number before the kernel reuses it."""
         if getattr(self, "_watch", None) is not None and self._fd >= 0:  # unset if the constructor failed
             if get_ident() != self._runtime.thread and self._is_polled():
                 self._close_in_loop(False)  # the garbage collector runs in any thread
@@ -465,24 +466,24 @@ class Socket(_base):
             timeout.close()
 
     def _is_polled(self) -> bool:
-        """Tell whether the poller knows of this socket: then only the loop's thread may release it."""
+        """Return True if the poller may know this socket: then only the loop's thread may release it."""
         watch = self._watch
         return bool(watch.armed) or watch.on_readable is not None or watch.on_writable is not None
 
     def _release_in_loop(self) -> None:
-        """Have the loop forget the descriptor, and wait for that: the caller may give its number to another file."""
+        """Let the loop release the descriptor, and wait for that: the caller may close it, and its number be reused."""
         released = Event()
 
         def release() -> None:
             self._release()
             released.set()
 
-        with suppress(RuntimeError):  # the loop is closed, and polls no more
+        with suppress(RuntimeError):  # the loop is closed, and no longer polls
             self._runtime.loop.call_soon_threadsafe(release)
             released.wait(_RELEASE)
 
     def _close_in_loop(self, lingers: bool) -> None:
-        """Have the loop close it soon: it was closed in another thread, or collected there."""
+        """Let the loop close the descriptor soon: the socket was closed, or garbage-collected, in another thread."""
         self._careful = True
         self._fd = -1
         self.forks = lingering.NEVER
@@ -504,7 +505,7 @@ class Socket(_base):
 
 
 def _block(fd: int, direction: int, patience: float | None) -> None:
-    """Block this thread until `fd` is ready, at most `patience` seconds. Raises `TimeoutError`."""
+    """Block this thread, at most `patience` seconds, until `fd` is ready. Raises `TimeoutError`."""
     poll = select.poll()
     poll.register(fd, select.POLLIN if direction == READ else select.POLLOUT)
     if not poll.poll(None if patience is None else math.ceil(max(patience, 0) * 1000)):

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class GeventRuntime:
-    """gevent's own functions, and the two bridges to coroutines. See `hybrid.workers.runtime.Runtime`."""
+    """gevent's own functions, and two bridges to coroutines. See `hybrid.workers.runtime.Runtime`."""
 
     def __init__(self, name: str, loop: GeventLoop) -> None:
         self.name = name
@@ -42,10 +42,10 @@ class GeventRuntime:
         self._hub = gevent.get_hub()
         self.turn = Turn(self._hub.loop.run_callback)
         self._pool = Pool(self._hub, None)
-        self._observing: tuple[Any, ...] = ()  # watchers of libev's, once the turns are observed
+        self._observing: tuple[Any, ...] = ()  # libev watchers, once the turns are observed
 
     def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> gevent.Greenlet[..., Any]:
-        """`gevent.spawn`; a coroutine function, which it would call and forget, raises `TypeError`."""
+        """`gevent.spawn`; raises `TypeError` for a coroutine function, which gevent would call and forget."""
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"{function!r} is a coroutine function: use asyncio.create_task, or hybrid.await_")
         return gevent.spawn(function, *args, **kwargs)
@@ -56,7 +56,7 @@ class GeventRuntime:
         gevent.sleep(seconds)
 
     def give_way(self) -> None:
-        """Let the hub go on if its turn has lasted long enough. Parks; in the hub itself, never."""
+        """Let the hub continue if its turn has lasted long enough. Parks, except in the hub itself."""
         me = greenlet.getcurrent()
         if me is not self._hub and me is not self.home and self.turn.is_long():
             gevent.sleep(INSTANT)
@@ -76,7 +76,7 @@ class GeventRuntime:
             del greenlets  # they keep their errors, and an error this frame
 
     def await_(self, awaitable: Awaitable[T]) -> T:
-        """Run `awaitable` on the asyncio loop and wait as gevent waits; a kill of the greenlet cancels it."""
+        """Run `awaitable` on the asyncio loop and wait cooperatively; killing the greenlet cancels it."""
         self._refuse_home()
         started: list[asyncio.Future[T]] = []
         ended = gevent.event.Event()
@@ -86,7 +86,7 @@ class GeventRuntime:
             future: asyncio.Future[T]
             try:
                 future = asyncio.ensure_future(awaitable, loop=self.loop)
-            except BaseException as error:  # noqa: BLE001 - raised in the greenlet that asked
+            except BaseException as error:  # noqa: BLE001 - raised in the calling greenlet
                 future = self.loop.create_future()
                 future.set_exception(error.with_traceback(None))
             started.append(future)
@@ -117,7 +117,7 @@ class GeventRuntime:
             else:
                 self.loop.call_soon(_settle, outcome, (value, None))
             finally:
-                del outcome  # it keeps the error, and this frame called the one that raised it
+                del outcome  # it keeps the error, and this frame called the frame that raised it
 
         started = gevent.spawn(run, outcome)
         try:
@@ -159,26 +159,26 @@ class GeventRuntime:
         return gevent.spawn(run_handler, handler, sock, accepted.address, ended)
 
     def run_job(self, job: Job) -> None:
-        """Run a job in a greenlet: at once from the hub, where lean transports call; else soon."""
+        """Run a job in a greenlet: immediately in the hub, where lean transports call; otherwise soon."""
         if greenlet.getcurrent() is self._hub:
             self._pool.run((job,))
         else:
             job.parked(gevent.spawn(job.run))
 
     def hide_loop(self) -> None:
-        """Nothing to do: `GeventSelector` hides it from all other greenlets."""
+        """Do nothing: `GeventSelector` hides the loop from all other greenlets."""
 
     def call_home(self, function: Callable[..., object], *args: Any) -> None:
-        """Call a function soon in the hub's greenlet, to which all others go home: there it may throw into them."""
+        """Call a function soon in the hub's greenlet, the home of all others, where it may throw into them."""
         self.watches.soon(function, *args)
 
     def parking(self) -> GeventParking:
-        """Return what the calling greenlet can wait with."""
+        """Return a parking for one wait of the calling greenlet."""
         self._refuse_home()
         return GeventParking()
 
     def opener(self, steps_tasks: bool = True) -> OpenTransport:
-        """Return what gives a connection to a protocol; those that step tasks get asyncio's transport."""
+        """Return the opener of a transport: asyncio's for protocols that step tasks, else gevent's lean one."""
         if steps_tasks:
             return partial(native_transport.open_transport, self.loop)
         return partial(gevent_transport.open_transport, self.loop, self.watches)
@@ -192,11 +192,11 @@ class GeventRuntime:
         return self.loop.create_task(coroutine)
 
     def observe(self, heartbeat: Heartbeat) -> None:
-        """Tell the heartbeat of the turns of gevent's hub, if that is libev's in C; costs 0.6 us a turn (measured).
+        """Report the turns of gevent's hub to the heartbeat if the hub is libev's in C; 0.6 us a turn (measured).
 
-        libev calls check watchers of the highest priority before all others that became ready, prepare watchers of the
-        lowest after gevent's own, in which it runs the greenlets that are due. (The other loops of gevent run them
-        elsewhere, or know no such watchers.)
+        libev calls check watchers of the highest priority before all other ready watchers, and prepare watchers of the
+        lowest priority after gevent's own, in which gevent runs due greenlets. (gevent's other loops run them
+        elsewhere, or have no such watchers.)
         """
         loop = self._hub.loop
         if type(loop).__module__ == "gevent.libev.corecext":
@@ -207,14 +207,14 @@ class GeventRuntime:
             self._observing = check, prepare
 
     def abandon(self) -> None:
-        """Let go of the asyncio loop and the connections in a process that a handler forked."""
+        """Abandon the asyncio loop and the connections in a process that a handler forked."""
         self._pool.abandon()
         forks.abandon_turn(self.loop)
         self._abandon_loop()
         self.watches.abandon()
 
     def close(self) -> None:
-        """End what is kept for later requests, and observe the hub no longer."""
+        """End idle pool workers, and stop observing the hub."""
         self._pool.close()
         for watcher in self._observing:
             watcher.stop()
@@ -244,7 +244,7 @@ class GeventParking:
             raise TimeoutError("timed out") from None
 
     def wake_soon(self, value: Any = None) -> None:
-        """Let the greenlet go on."""
+        """Wake the greenlet."""
         if not self._woken.ready():
             self._woken.set(value)
 

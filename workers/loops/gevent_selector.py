@@ -1,9 +1,8 @@
 """The asyncio loop that shares gevent's thread, and its selector.
 
-gevent's hub polls; the asyncio loop runs in the main greenlet and, when it has nothing to do, waits in its selector
-for an event that gevent's I/O watchers set. gevent's own `GeventSelector` is not used because a `select(0)` of it,
-which asyncio calls while it is busy, lets no other greenlet run, and because it cannot be woken from another
-greenlet.
+gevent's hub polls. The asyncio loop runs in the main greenlet and, when idle, waits in its selector for an event that
+gevent's I/O watchers set. gevent's own `GeventSelector` is not used for two reasons: its `select(0)`, which asyncio
+calls while it is busy, lets no other greenlet run, and it cannot be woken from another greenlet.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ Ts = TypeVarTuple("Ts")
 
 
 class GeventSelector(Registrations):
-    """A selector that waits by switching to gevent's hub. A watcher that fired rests until the next select."""
+    """A selector that waits by switching to gevent's hub. A watcher that has fired rests until the next `select`."""
 
     def __init__(self) -> None:
         super().__init__()
         self._hub = gevent.get_hub()
         self._watchers: dict[int, Any] = {}  # fd -> gevent I/O watcher
-        self._resting: set[int] = set()  # fds whose watcher is not started
+        self._resting: set[int] = set()  # fds whose watcher is stopped
         self._fired: dict[int, int] = {}  # fd -> events since the last select
         self._something = gevent.event.Event()
         self._abandoned = False
-        self._polled = 0.0  # when a busy loop last let gevent poll
+        self._polled = 0.0  # time when a busy loop last let gevent poll
 
     def _added(self, fd: int, events: int) -> None:
         self._watchers[fd] = self._hub.loop.io(fd, events)  # EVENT_READ and EVENT_WRITE are libev's 1 and 2
@@ -57,11 +56,11 @@ class GeventSelector(Registrations):
         self._fired.pop(fd, None)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Let gevent run for at most `timeout` seconds or until a registered descriptor is ready."""
+        """Let gevent run until a registered descriptor is ready, at most `timeout` seconds."""
         for fd in self._resting:
             self._start(fd)
         self._resting.clear()
-        # asyncio keeps the running loop per thread: to the other greenlets, which run now, there is none, else asgiref
+        # asyncio stores the running loop per thread; hide it from the other greenlets, which run now: otherwise asgiref
         # and Django would refuse to work "in an async context"
         running = running_loop()
         set_running_loop(None)
@@ -81,7 +80,7 @@ class GeventSelector(Registrations):
         return [(key, mask & key.events) for fd, mask in fired.items() if (key := self._keys.get(fd)) is not None]
 
     def _turn_once(self) -> None:
-        """Let gevent run the callbacks that are due, and poll if it has not for a while."""
+        """Let gevent run due callbacks, and poll if it has not polled for a while."""
         now = monotonic()
         if now - self._polled > LONGEST:
             self._polled = now
@@ -97,11 +96,11 @@ class GeventSelector(Registrations):
         self._something.set()
 
     def abandon(self) -> None:
-        """Never return from `select` again: this is a process that a handler forked, and the loop is the worker's.
+        """Never return from `select` again, in a process that a handler forked: the loop belongs to the worker.
 
-        Where the loop's own greenlet forked, its next `select` ends the process. Other greenlets go on meanwhile.
+        If the loop's own greenlet forked, its next `select` ends the process. Other greenlets continue meanwhile.
 
-        gevent gives the child an epoll set of its own, so stopping the watchers there does not touch the worker's.
+        gevent gives the child its own epoll set, so stopping the watchers there does not affect the worker.
         """
         self.close()
         self._abandoned = True
@@ -120,15 +119,15 @@ class GeventSelector(Registrations):
         if fd in self._watchers:
             self._watchers[fd].stop()
             self._resting.add(fd)
-            # an error of the descriptor (-1) is for the next read or write to tell
+            # on an error (-1) the next read or write raises it
             self._fired[fd] = events & 3 if events > 0 else 3
             self._something.set()
 
 
 class GeventLoop(UncheckedLoop):
-    """An asyncio loop over gevent. What another greenlet schedules on it wakes it, so futures work across greenlets.
+    """An asyncio loop over gevent. Scheduling on it from another greenlet wakes it, so futures work across greenlets.
 
-    Unchecked, because gevent's `get_ident` tells greenlets apart, and all of them may call.
+    Its thread check is off, because gevent's `get_ident` differs per greenlet, and all of them may call.
     """
 
     def __init__(self) -> None:
@@ -141,7 +140,7 @@ class GeventLoop(UncheckedLoop):
         self._gevent_selector.abandon()
 
     def run_forever(self) -> None:
-        """Run until stopped; remembers in which greenlet."""
+        """Run until stopped; remember the greenlet."""
         self._runs_in = greenlet.getcurrent()
         try:
             super().run_forever()
@@ -164,7 +163,7 @@ class GeventLoop(UncheckedLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        """As asyncio's; from another greenlet it also wakes the loop, which computes its timeout anew."""
+        """As asyncio's; from another greenlet it also wakes the loop, which recomputes its timeout."""
         handle = super().call_at(when, callback, *args, context=context)
         if self._runs_in is not None and greenlet.getcurrent() is not self._runs_in:
             self._gevent_selector.wake()

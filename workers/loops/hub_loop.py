@@ -22,7 +22,7 @@ class HubDriver:
         self.name = name
 
     def prepare(self) -> None:
-        """For select(2), let accept(2) fail with EMFILE before a descriptor grows too large to be watched."""
+        """For select(2), let accept(2) fail with EMFILE before a descriptor number is too large to be watched."""
         if self.name == "select":
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             if soft == resource.RLIM_INFINITY or soft > FD_SETSIZE:

@@ -1,6 +1,6 @@
-"""`Drained`: what `writer.drain()` returns when there is nothing to wait for.
+"""`Drained`: returned by `writer.drain()` when there is nothing to wait for.
 
-Awaiting it costs half of what an empty coroutine does. One serves all connections of a loop.
+Awaiting it costs half as much as awaiting an empty coroutine. One instance serves all connections of a loop.
 """
 
 from __future__ import annotations
@@ -13,34 +13,31 @@ from hybrid.workers.common.fairness import Turn, turn_of
 
 
 class Drained(asyncio.Future[None]):
-    """A future that is done, and passes for a coroutine, so that `asyncio.create_task(writer.drain())` works too.
-
-    Awaiting it costs half of what an empty coroutine does. One serves all connections of a loop.
-    """
+    """A done future that is also a coroutine, so that `asyncio.create_task(writer.drain())` works too."""
 
     turn: Turn
-    """The turn of the loop, for those that would be done without ever waiting."""
+    """The turn of the loop, for operations that do not wait."""
 
     def send(self, value: object) -> None:
-        """End, as the coroutine of a task; raise the exception that the future was given."""
+        """Return, as the coroutine of a task; raise the exception of the future, if it has one."""
         try:
             self.result()
         finally:
-            del self  # it may keep an error, whose traceback holds this frame
+            del self  # it may hold an error, whose traceback holds this frame
         raise StopIteration
 
     def throw(self, *error: Any) -> None:
-        """Raise what is thrown, as a coroutine that has no handler for it."""
+        """Raise the error, as a coroutine without a handler for it."""
         try:
             raise error[0]
         finally:
             del error  # its traceback holds this frame
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
 
-# id of a loop -> its own, as long as a connection holds it: it holds the loop, so no other can have that id meanwhile
+# id of a loop -> its `Drained`, while a connection holds it. It holds the loop, so the id is not reused meanwhile
 _drained: weakref.WeakValueDictionary[int, Drained] = weakref.WeakValueDictionary()
 
 
@@ -55,9 +52,9 @@ def drained(loop: asyncio.AbstractEventLoop) -> Drained:
 
 
 def failing(loop: asyncio.AbstractEventLoop, error: BaseException) -> Drained:
-    """Return a future of `loop` that raises `error` wherever it is awaited."""
+    """Return a future of `loop` that raises `error` whenever it is awaited."""
     found = Drained(loop=loop)
     found.turn = turn_of(loop)
     found.set_exception(error)
-    found.exception()  # mark it as seen, so that it is not reported if nothing awaits it
+    found.exception()  # mark it as retrieved: not reported if it is never awaited
     return found
