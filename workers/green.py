@@ -46,7 +46,7 @@ def joinall(
     try:
         return _current().joinall(greenlets, timeout, raise_error, count)
     finally:
-        del greenlets  # they keep their errors, whose tracebacks hold this frame
+        del greenlets  # they keep their errors, and the tracebacks hold this frame
 
 
 def sleep(seconds: float = 0) -> None:
@@ -63,7 +63,7 @@ def await_(awaitable: Awaitable[T]) -> T:
     try:
         return _current().await_(awaitable)
     finally:
-        del awaitable  # a future keeps its error, whose traceback holds this frame
+        del awaitable  # a future keeps its error, and the traceback holds this frame
 
 
 async def green(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -188,7 +188,7 @@ def check(application: Application, kinds: frozenset[ListenerKind]) -> str:
 
 
 def _import(application: Application, driver: Driver) -> Any:
-    """Return the target; refuse one whose import has patched the process in a way the loop cannot serve."""
+    """Return the target. Refuse it if its import has patched the process in a way the loop cannot serve."""
     owner = os.getpid()
     try:
         found = target.load(application)
@@ -208,7 +208,7 @@ def _import(application: Application, driver: Driver) -> Any:
 
 def _leave() -> NoReturn:
     """End a process that the application forked during its import: two processes must not share one seat."""
-    _log.error("a process that was forked while the target was imported came to the end of it: leave it by os._exit")
+    _log.error("a process forked during the import of the target reached its end: leave such a process with os._exit")
     os._exit(1)
 
 

@@ -48,7 +48,7 @@ def _looking(look: Callable[[], T]) -> T:
     try:
         return look()
     except OSError as error:
-        raise NotForkable(f"the process cannot be looked at: {error}") from None
+        raise NotForkable(f"the process cannot be inspected: {error}") from None
 
 
 def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:

@@ -62,9 +62,9 @@ def become(
 
 def _findings(before: audit.Census | None) -> list[str]:
     try:
-        return ["what nobody can look at"] if before is None else audit.findings(before)
+        return ["state that cannot be inspected"] if before is None else audit.findings(before)
     except OSError as error:
-        return [f"what nobody can look at: {error}"]
+        return [f"state that cannot be inspected: {error}"]
 
 
 def _end_threads_of_gevent() -> None:

@@ -166,7 +166,10 @@ class Worker:
     def _lost_listener(self, why: str) -> None:
         self._hear_orders()  # the supervisor itself shuts listeners down, after an order that may still be unread
         if not self._draining.is_set():
-            _log.error("cannot accept any more, ending for a successor: the listening socket %s", why)
+            _log.error(
+                "cannot accept any more connections, ending so that a successor takes over: the listening socket %s",
+                why,
+            )
             self._tell(Broken(why))
             self._begin_drain("a listening socket is broken")
 
@@ -328,7 +331,7 @@ class Worker:
         self._draining.set()
 
     def _hear_of_stop(self, order: Stop) -> None:
-        """Accept connections that wait in queues of slots whose workers may not get to them; close idle connections."""
+        """Accept connections from the queues of slots that may not be served any more; close idle connections."""
         self._listening.accept_waiting(order.waiting)
         self._adapter.close_idle(at_once=order.at_a_terminal)
 

@@ -214,7 +214,7 @@ async def test_1_data_comes_in_order(ends: Ends) -> None:
 
 
 @clause()
-async def test_2_what_is_written_arrives_in_order(ends: Ends) -> None:
+async def test_2_written_bytes_arrive_in_order(ends: Ends) -> None:
     def write() -> None:
         for start in range(0, len(MANY), 1_000_000):
             ends.transport.write(MANY[start : start + 1_000_000])
@@ -266,7 +266,7 @@ async def test_3_the_marks_can_be_set(ends: Ends) -> None:
 
 
 @clause()
-async def test_3_writing_may_go_on_out_of_resume_writing(ends: Ends) -> None:
+async def test_3_resume_writing_may_write(ends: Ends) -> None:
     left = [MANY] * 2  # each more than the kernel takes at once
     resume = ends.protocol.resume_writing
 
@@ -345,7 +345,7 @@ async def test_4_others_have_their_turn_while_a_protocol_is_slow_with_much(ends:
 
 
 @clause()
-async def test_4_a_protocol_that_pauses_after_each_piece_gets_large_ones(ends: Ends) -> None:
+async def test_4_a_protocol_that_pauses_after_each_read_gets_large_reads(ends: Ends) -> None:
     """As HTTP does while an upload is taken."""
     sizes = []
 
@@ -376,7 +376,7 @@ async def test_5_the_peers_end_closes_unless_the_protocol_says_otherwise(ends: E
 
 
 @clause(lambda protocol: setattr(protocol, "stays_open", True))
-async def test_5_writing_goes_on_after_the_peers_end(ends: Ends) -> None:
+async def test_5_writing_continues_after_the_peers_end(ends: Ends) -> None:
     ends.peer.shutdown(socket.SHUT_WR)
     await ends.until(lambda: "eof" in ends.told)
     await ends.call(ends.transport.write, b"answer")
@@ -388,7 +388,7 @@ async def test_5_writing_goes_on_after_the_peers_end(ends: Ends) -> None:
 
 
 @clause()
-async def test_6_the_end_comes_behind_what_is_unsent_and_reading_goes_on(ends: Ends) -> None:
+async def test_6_the_end_comes_after_unsent_bytes_and_reading_continues(ends: Ends) -> None:
     def end() -> None:
         ends.transport.write(MANY)
         ends.transport.write_eof()
@@ -405,7 +405,7 @@ async def test_6_the_end_comes_behind_what_is_unsent_and_reading_goes_on(ends: E
 
 
 @clause()
-async def test_7_close_sends_what_is_unsent(ends: Ends) -> None:
+async def test_7_close_sends_unsent_bytes(ends: Ends) -> None:
     def close() -> None:
         ends.transport.write(MANY)
         ends.transport.close()
@@ -432,7 +432,7 @@ async def test_7_no_data_comes_after_close(ends: Ends) -> None:
 
 
 @clause()
-async def test_8_abort_does_not_send_what_is_unsent(ends: Ends) -> None:
+async def test_8_abort_drops_unsent_bytes(ends: Ends) -> None:
     def abort() -> None:
         ends.transport.write(MANY)
         ends.transport.abort()
@@ -477,7 +477,7 @@ async def test_9_a_peer_that_is_gone_is_found_by_writing(ends: Ends) -> None:
 
 
 @clause(lambda protocol: setattr(protocol, "on_made", lambda transport: transport.close()))
-async def test_9_a_protocol_may_close_at_once(ends: Ends) -> None:
+async def test_9_a_protocol_may_close_immediately(ends: Ends) -> None:
     await ends.lost()
     assert ends.told == ["made", "lost"]
 
@@ -493,7 +493,7 @@ async def test_9_a_protocol_may_abort_out_of_data_received(ends: Ends) -> None:
 
 
 @clause()
-async def test_10_what_comes_after_the_end_is_ignored(ends: Ends) -> None:
+async def test_10_input_after_the_end_is_ignored(ends: Ends) -> None:
     def everything() -> None:
         ends.transport.abort()
         ends.transport.write(b"x")
@@ -541,7 +541,7 @@ async def test_13_its_owner_can_end_it(ends: Ends) -> None:
 
 
 @clause()
-async def test_14_what_follows_comes_behind_it(ends: Ends) -> None:
+async def test_14_later_writes_are_sent_after_it(ends: Ends) -> None:
     def write() -> None:
         for number in range(0, 8, 4):
             ends.write_last(b"%d" % number)
@@ -649,7 +649,7 @@ async def test_14_it_counts_as_unsent_only_if_the_kernel_did_not_take_it(ends: E
 
 
 @clause()
-async def test_14_it_comes_behind_what_the_kernel_has_no_room_for(ends: Ends) -> None:
+async def test_14_it_is_sent_after_the_backlog(ends: Ends) -> None:
     def write() -> None:
         ends.transport.write(MANY)
         ends.write_last(b"answer")

@@ -46,7 +46,7 @@ def test_a_stop_does_not_wait_for_idle_connections(loop: str, interface: str, tm
 
 @pytest.mark.parametrize("interface", INTERFACES)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_ctrl_c_closes_idle_connections_at_once(loop: str, interface: str, tmp_path: Path) -> None:
+def test_ctrl_c_closes_idle_connections_immediately(loop: str, interface: str, tmp_path: Path) -> None:
     with patient(interface, loop, tmp_path, "0") as process, connected(process.address) as idle:
         send_request(idle, "/hello")
         assert read_answer(idle).status == 200

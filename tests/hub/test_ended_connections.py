@@ -43,7 +43,7 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize("request_", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("kind", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", ["select", "poll", "epoll"])
-def test_an_ended_connection_is_nothing_for_the_garbage_collector(loop: str, kind: str, request_: bytes) -> None:
+def test_an_ended_connection_leaves_nothing_to_the_garbage_collector(loop: str, kind: str, request_: bytes) -> None:
     """Else each new connection would cost its share of a collection, and memory until then."""
 
     async def main(runtime: HubRuntime) -> int:

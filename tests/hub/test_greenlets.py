@@ -82,7 +82,7 @@ def test_a_coroutine_function_is_refused(green: Green) -> None:
 
 
 @on_greens
-def test_links_are_called_after_the_end_or_at_once(green: Green) -> None:
+def test_links_are_called_after_the_end_or_soon_if_it_has_ended(green: Green) -> None:
     seen: list[object] = []
     started = green.spawn(lambda: "value")
     started.link(lambda ended: seen.append(ended.value))
@@ -165,7 +165,7 @@ def test_joinall_raises_the_first_error_when_asked_to(green: Green) -> None:
 
 
 @on_greens
-def test_a_timeout_thrown_in_by_somebody_is_not_joinalls(green: Green) -> None:
+def test_a_timeout_error_thrown_in_is_not_taken_for_a_timeout_of_joinall(green: Green) -> None:
     slow = green.spawn(green.sleep, 9)
     joining = green.runtime.spawn(green.runtime.joinall, [slow])
     green.turns()
@@ -197,7 +197,7 @@ def test_a_kill_raises_where_the_greenlet_is_parked(green: Green) -> None:
 
 
 @on_greens
-def test_a_greenlet_killed_before_its_first_turn_never_begins(green: Green) -> None:
+def test_a_greenlet_killed_before_its_first_turn_never_starts(green: Green) -> None:
     started = green.spawn(fail)
     started.kill(block=False)
     started.join()
@@ -258,7 +258,7 @@ async def fail_slowly() -> None:
 
 
 @on_greens
-def test_await_returns_or_raises_what_the_awaitable_does(green: Green) -> None:
+def test_await_returns_the_result_or_raises_the_error_of_the_awaitable(green: Green) -> None:
     assert green.runtime.await_(slowly("value")) == "value"
     with pytest.raises(LookupError, match="mine"):
         green.runtime.await_(fail_slowly())
@@ -269,7 +269,7 @@ def test_await_returns_or_raises_what_the_awaitable_does(green: Green) -> None:
 
 
 @on_greens
-def test_killing_a_greenlet_cancels_what_it_awaits(green: Green) -> None:
+def test_killing_a_greenlet_cancels_its_awaitable(green: Green) -> None:
     future: asyncio.Future[str] = green.runtime.loop.create_future()
     waiting = green.spawn(green.runtime.await_, future)
     green.turns()
@@ -308,7 +308,7 @@ def test_waiting_in_a_coroutine_is_refused(green: Green) -> None:
 
 
 @pytest.mark.parametrize("loop", OURS)
-def test_green_returns_or_raises_what_the_function_does(loop: str) -> None:
+def test_green_returns_the_result_or_raises_the_error_of_the_function(loop: str) -> None:
     async def main(runtime: HubRuntime) -> None:
         def body(value: str, more: str = "") -> str:
             runtime.sleep(0.001)

@@ -111,7 +111,7 @@ def test_jobs_run_in_their_order_and_in_one_greenlet(at: PoolOnLoop) -> None:
 
 
 @in_callback
-def test_a_pool_worker_is_used_again(at: PoolOnLoop) -> None:
+def test_a_pool_worker_is_reused(at: PoolOnLoop) -> None:
     assert at.run(at.says("a")) == at.run(at.says("b"))
 
 
@@ -123,7 +123,7 @@ def test_a_job_is_told_that_it_waits_and_in_which_greenlet(at: PoolOnLoop) -> No
 
 
 @in_callback
-def test_a_job_is_told_so_once_and_at_home_before_the_next_one_runs(at: PoolOnLoop) -> None:
+def test_a_job_is_told_of_its_first_wait_only_and_before_the_next_job_runs(at: PoolOnLoop) -> None:
     class Telling(Work):
         def parked(self, pool_worker: Any) -> None:
             super().parked(pool_worker)
@@ -145,7 +145,7 @@ def test_a_job_is_told_so_once_and_at_home_before_the_next_one_runs(at: PoolOnLo
 
 
 @in_callback
-def test_a_job_that_has_ended_is_not_told_of_what_comes_later(at: PoolOnLoop) -> None:
+def test_a_job_that_has_ended_is_not_told_of_later_waits(at: PoolOnLoop) -> None:
     """A killed pool_worker leaves the way to the next one free, and nothing else."""
 
     def leave() -> None:
@@ -178,7 +178,7 @@ def test_a_job_that_parks_does_not_hold_the_others(at: PoolOnLoop) -> None:
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_wherever_the_one_that_parks_stands_each_job_runs_once(place: int) -> None:
+def test_each_job_runs_once_at_any_position_of_the_parking_one(place: int) -> None:
     @in_callback
     def test(at: PoolOnLoop) -> None:
         functions = [at.says(name) for name in "abc"]
@@ -193,7 +193,7 @@ def test_wherever_the_one_that_parks_stands_each_job_runs_once(place: int) -> No
 
 
 @in_callback
-def test_jobs_that_all_park_have_pool_workers_of_their_own_and_wake_in_any_order(at: PoolOnLoop) -> None:
+def test_parked_jobs_have_separate_pool_workers_and_wake_in_any_order(at: PoolOnLoop) -> None:
     pool_workers = at.run(*(at.parks(name) for name in "abc"))
     assert len(set(pool_workers)) == 3
     for number in (1, 2, 0):
@@ -215,7 +215,7 @@ def test_a_job_may_park_again_and_again(at: PoolOnLoop) -> None:
 
 
 @in_callback
-def test_a_pool_worker_whose_job_had_parked_is_used_again(at: PoolOnLoop) -> None:
+def test_a_pool_worker_is_reused_after_its_job_had_parked(at: PoolOnLoop) -> None:
     (pool_worker,) = at.run(at.parks())
     at.wakes()
     assert pool_worker in {at.run(at.says("a"))[0], at.run(at.parks())[0], at.run(at.parks())[0]}
@@ -231,7 +231,7 @@ def test_a_pool_worker_that_is_woken_does_not_take_jobs_of_another_batch(at: Poo
 
 
 @in_callback
-def test_only_so_many_are_kept(at: PoolOnLoop) -> None:
+def test_a_limited_number_of_idle_pool_workers_is_kept(at: PoolOnLoop) -> None:
     pool_workers = at.run(*[at.parks()] * (MOST_IDLE + 10))
     for number in range(len(pool_workers)):
         at.wakes(number)
@@ -249,7 +249,7 @@ def test_a_pool_worker_that_was_killed_while_idle_is_passed_over(at: PoolOnLoop)
 
 
 @in_callback
-def test_nothing_more_of_a_batch_is_begun_once_it_is_abandoned(at: PoolOnLoop) -> None:
+def test_no_further_job_of_an_abandoned_batch_starts(at: PoolOnLoop) -> None:
     at.pool.run([Work(at.says("a")), Work(at.pool.abandon), Work(at.says("b"))])
     assert at.steps == ["a"]
 
@@ -258,7 +258,7 @@ def test_nothing_more_of_a_batch_is_begun_once_it_is_abandoned(at: PoolOnLoop) -
 
 
 @in_callback
-def test_each_job_begins_with_an_empty_context(at: PoolOnLoop) -> None:
+def test_each_job_starts_with_an_empty_context(at: PoolOnLoop) -> None:
     seen: list[object] = []
 
     def sets() -> None:
@@ -357,7 +357,7 @@ def test_an_error_is_logged_and_the_others_run(at: PoolOnLoop) -> None:
 
 
 @in_callback
-def test_an_error_behind_a_park_does_not_reach_who_wakes(at: PoolOnLoop) -> None:
+def test_an_error_after_a_wait_does_not_reach_the_waker(at: PoolOnLoop) -> None:
     def fail() -> None:
         at.parks()()
         raise LookupError
@@ -369,7 +369,7 @@ def test_an_error_behind_a_park_does_not_reach_who_wakes(at: PoolOnLoop) -> None
 
 
 @in_callback
-def test_a_killed_job_ends_its_greenlet_without_a_word(at: PoolOnLoop) -> None:
+def test_a_killed_job_ends_its_greenlet_without_a_log_line(at: PoolOnLoop) -> None:
     """Whoever has killed it may look whether it is dead."""
     ended = []
 
@@ -403,7 +403,7 @@ def test_a_job_that_survives_its_kill_is_like_any_other(at: PoolOnLoop) -> None:
 
 
 @in_callback
-def test_a_job_that_exits_its_greenlet_takes_no_other_with_it(at: PoolOnLoop) -> None:
+def test_a_job_that_exits_its_greenlet_does_not_end_others(at: PoolOnLoop) -> None:
     def leave() -> None:
         raise greenlet.GreenletExit
 
@@ -423,7 +423,7 @@ def test_an_idle_pool_worker_may_be_killed(at: PoolOnLoop) -> None:
 
 
 @in_callback
-def test_what_a_job_had_is_not_kept_until_the_next_comes(at: PoolOnLoop) -> None:
+def test_objects_of_a_finished_job_are_freed_immediately(at: PoolOnLoop) -> None:
     class Something:
         pass
 
@@ -443,7 +443,7 @@ def test_what_a_job_had_is_not_kept_until_the_next_comes(at: PoolOnLoop) -> None
 
 
 @pytest.mark.parametrize("goes", [True, False])
-def test_a_greenlet_that_is_ended_after_its_loop_does_not_bring_the_loop_back(goes: bool) -> None:
+def test_a_greenlet_that_ends_after_its_loop_does_not_show_the_loop_again(goes: bool) -> None:
     """Whether its job goes or, as WSGI's, catches all errors."""
     told = []
     waiting: list[greenlet.greenlet] = []

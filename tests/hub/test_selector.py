@@ -46,7 +46,7 @@ def hub() -> Hub:
 
 
 @pytest.mark.parametrize("ready", [READ, READ | HANGUP, HANGUP, ERROR, READ | WRITE | ERROR | HANGUP])
-def test_what_is_ready_and_nobody_waits_for_is_disarmed_at_once(hub: Hub, ready: int) -> None:
+def test_a_ready_direction_without_a_waiter_is_disarmed_immediately(hub: Hub, ready: int) -> None:
     fd = hub.poller.opens(ready)
     watch = hub.selector.open(fd)
     hub.selector.arm(watch, READ)
@@ -55,7 +55,7 @@ def test_what_is_ready_and_nobody_waits_for_is_disarmed_at_once(hub: Hub, ready:
     assert hub.selector.select(0) == []
 
 
-def test_a_direction_nobody_waits_for_is_disarmed_and_the_other_stays(hub: Hub) -> None:
+def test_a_direction_without_a_waiter_is_disarmed_and_the_other_stays(hub: Hub) -> None:
     fd = hub.poller.opens(READ)
     watch = hub.selector.open(fd)
     watch.on_writable = hub.says("write")
@@ -77,7 +77,7 @@ def test_a_hang_up_wakes_both_and_is_then_left_alone(hub: Hub) -> None:
     assert (sorted(hub.seen), hub.poller.mask_of(fd)) == (["read", "write"], None)
 
 
-def test_who_begins_to_wait_in_the_other_callback_stays_armed(hub: Hub) -> None:
+def test_a_direction_that_the_other_callback_begins_to_wait_for_stays_armed(hub: Hub) -> None:
     fd = hub.poller.opens(READ | WRITE)
     watch = hub.selector.open(fd)
 
@@ -145,7 +145,7 @@ def test_a_callback_that_fails_is_logged_and_the_others_are_called(hub: Hub) -> 
     with logged() as log:
         select_failing(hub, fail)
     assert hub.seen == ["well", "well"]
-    assert log == ["ERROR a callback of the event loop failed; the loop goes on"] * 3
+    assert log == ["ERROR a callback of the event loop failed; the loop continues"] * 3
 
 
 def select_failing(hub: Hub, fail: Callable[[], None]) -> None:
@@ -213,7 +213,7 @@ def test_a_late_event_of_a_released_watch_is_dropped(hub: Hub) -> None:
     assert hub.poller.mask_of(second) is None
 
 
-def test_closing_forgets_everything_and_wakes_nobody(hub: Hub) -> None:
+def test_closing_forgets_everything_and_wakes_no_waiter(hub: Hub) -> None:
     watch = hub.selector.open(hub.poller.opens(READ))
     watch.on_readable = hub.says("read")
     hub.selector.arm(watch, READ)
@@ -281,7 +281,7 @@ def test_jobs_of_waiters_that_are_called_in_the_general_way_run_too(hub: Hub) ->
     assert hub.seen == ["event"] * 3 + ["job"] * 3
 
 
-def test_many_events_do_not_hold_the_jobs_before_them(hub: Hub) -> None:
+def test_many_events_do_not_delay_the_jobs_before_them(hub: Hub) -> None:
     runs_jobs(hub)
     for _ in range(_MOST_JOBS + 4):
         brings(hub, Step(hub, "job"), "event")
@@ -289,7 +289,7 @@ def test_many_events_do_not_hold_the_jobs_before_them(hub: Hub) -> None:
     assert hub.seen == ["event"] * _MOST_JOBS + ["job"] * _MOST_JOBS + ["event"] * 4 + ["job"] * 4
 
 
-def test_a_job_outside_of_a_turn_runs_at_once(hub: Hub) -> None:
+def test_a_job_outside_of_a_turn_runs_immediately(hub: Hub) -> None:
     runs_jobs(hub)
     hub.selector.run_job(Step(hub, "before"))
     assert hub.seen == ["before"]
@@ -335,7 +335,7 @@ def test_an_error_while_jobs_run_does_not_end_the_loop(hub: Hub) -> None:
     brings(hub, Step(hub, "lost"), "event")
     with logged() as log:
         hub.selector.select(0)
-    assert log == ["ERROR a callback of the event loop failed; the loop goes on"]
+    assert log == ["ERROR a callback of the event loop failed; the loop continues"]
     runs_jobs(hub)
     brings(hub, Step(hub, "job"), "event")
     hub.selector.select(0)
@@ -343,7 +343,7 @@ def test_an_error_while_jobs_run_does_not_end_the_loop(hub: Hub) -> None:
     assert hub.seen == ["event", "event", "job", "behind"]
 
 
-def test_a_system_exit_out_of_a_callback_leaves_no_job_and_no_answer_behind(hub: Hub) -> None:
+def test_a_system_exit_in_a_callback_drops_no_job_and_no_response(hub: Hub) -> None:
     """A worker may survive it, and its loop goes on; a signal's handler may raise it anywhere."""
 
     class Answer:
@@ -393,14 +393,14 @@ def answers(hub: Hub, *names: str) -> None:
         hub.selector.arm(watch, READ)
 
 
-def test_answers_of_a_turn_go_out_at_its_end(hub: Hub) -> None:
+def test_responses_of_a_turn_are_sent_at_its_end(hub: Hub) -> None:
     answers(hub, "a", "b")
     hub.selector.select(0)
     assert hub.seen == ["a held", "b held", "a flushed", "b flushed"]
     assert not hub.selector.outbox.open
 
 
-def test_answers_of_jobs_go_out_at_the_end_of_the_turn_too(hub: Hub) -> None:
+def test_responses_of_jobs_are_sent_at_the_end_of_the_turn_too(hub: Hub) -> None:
     runs_jobs(hub)
     for name in "ab":
         brings(hub, Step(hub, f"job {name}", Held(hub, name)))
@@ -424,7 +424,7 @@ def test_nothing_is_held_between_the_turns(hub: Hub) -> None:
 # --- what asyncio asks for
 
 
-def test_asyncio_gets_what_it_registered(hub: Hub) -> None:
+def test_asyncio_gets_its_own_registrations(hub: Hub) -> None:
     fd = hub.poller.opens(READ | WRITE)
     key = hub.selector.register(fd, selectors.EVENT_READ, "data")
     assert (key.fd, key.events, key.data) == (fd, selectors.EVENT_READ, "data")
@@ -481,7 +481,7 @@ def test_a_refused_registration_leaves_no_trace(hub: Hub) -> None:
     hub.selector.register(fd, selectors.EVENT_READ)
 
 
-def test_a_connection_of_ours_is_not_for_asyncio(hub: Hub) -> None:
+def test_asyncio_cannot_register_the_descriptor_of_a_watch(hub: Hub) -> None:
     fd = hub.poller.opens()
     watch = hub.selector.open(fd)
     hub.selector.arm(watch, READ)
@@ -534,7 +534,7 @@ def forking(hub: Hub) -> Forking:
     return job
 
 
-def test_a_child_of_a_job_does_not_give_asyncio_the_events_of_its_turn(hub: Hub, forking: Forking) -> None:
+def test_a_forked_child_of_a_job_returns_no_events_to_asyncio(hub: Hub, forking: Forking) -> None:
     hub.selector.register(hub.poller.opens(READ), selectors.EVENT_READ)
     parent = os.getpid()
     keys = hub.selector.select(0)
@@ -543,7 +543,7 @@ def test_a_child_of_a_job_does_not_give_asyncio_the_events_of_its_turn(hub: Hub,
     assert (forking.code, len(keys)) == (1, 1)
 
 
-def test_a_child_of_a_job_does_not_accept_the_connections_of_its_turn(hub: Hub, forking: Forking) -> None:
+def test_a_forked_child_of_a_job_accepts_no_connections(hub: Hub, forking: Forking) -> None:
     parent = os.getpid()
 
     def accept() -> None:

@@ -89,7 +89,7 @@ def test_a_close_in_the_thread_wakes_the_greenlet_that_reads(green: Green) -> No
 
 
 @on_greens
-def test_a_descriptor_that_the_thread_detaches_is_no_longer_polled(green: Green) -> None:
+def test_a_descriptor_detached_in_a_thread_is_no_longer_polled(green: Green) -> None:
     with green.pair() as (left, right):
         reading = green.spawn(left.recv, 10)
         green.turns()

@@ -23,7 +23,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 @on_streams(places=BOTH)
-async def test_the_result_is_what_the_handler_returns(ends: Ends) -> None:
+async def test_the_result_is_the_handlers_return_value(ends: Ends) -> None:
     async def handler() -> bytes:
         first = await ends.reader.read(10)
         return first + await ends.reader.read(10)
@@ -37,7 +37,7 @@ async def test_the_result_is_what_the_handler_returns(ends: Ends) -> None:
 
 
 @on_streams(places=BOTH)
-async def test_a_handler_that_never_waits_for_its_socket_is_a_plain_one(ends: Ends) -> None:
+async def test_a_handler_that_never_waits_for_its_socket_works(ends: Ends) -> None:
     async def handler() -> str:
         await asyncio.sleep(0)
         return "done"
@@ -125,7 +125,7 @@ async def test_a_failed_future_between_two_reads_raises_in_the_handler(ends: End
 
 
 @on_streams(places=BOTH)
-async def test_awaiting_what_is_no_future_is_an_error_in_the_handler(ends: Ends) -> None:
+async def test_awaiting_a_non_future_is_an_error_in_the_handler(ends: Ends) -> None:
     class Strange:
         def __await__(self) -> Any:
             yield "strange"
@@ -542,7 +542,7 @@ def test_nothing_of_a_finished_handler_waits_for_the_garbage_collector() -> None
         gc.enable()
 
 
-def test_a_task_that_never_began_warns_like_any_coroutine() -> None:
+def test_a_task_that_never_started_warns_like_any_coroutine() -> None:
     async def main(runtime: HubRuntime) -> None:
         async def handler() -> None:
             raise AssertionError("never called")
@@ -617,7 +617,7 @@ def begun_in_callback(*handlers: Callable[[], Any]) -> tuple[list[bool], list[An
     return run_on("epoll", main)
 
 
-def test_a_task_of_a_new_connection_has_its_first_turn_at_once() -> None:
+def test_a_task_of_a_new_connection_takes_its_first_step_immediately() -> None:
     order: list[str] = []
 
     async def short() -> str:
@@ -637,7 +637,7 @@ def test_a_task_of_a_new_connection_has_its_first_turn_at_once() -> None:
     assert order == ["short", "long"]
 
 
-def test_within_a_task_it_begins_in_the_next_turn() -> None:
+def test_within_a_task_it_starts_in_the_next_turn() -> None:
     async def main(runtime: HubRuntime) -> str:
         async def handler() -> str:
             return "done"
@@ -649,7 +649,7 @@ def test_within_a_task_it_begins_in_the_next_turn() -> None:
     assert run_on("epoll", main) == "done"
 
 
-def test_what_was_due_before_it_stays_due_and_in_order() -> None:
+def test_callbacks_queued_before_it_still_run_in_order() -> None:
     async def main(runtime: HubRuntime) -> list[str]:
         order: list[str] = []
 

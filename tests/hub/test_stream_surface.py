@@ -241,7 +241,7 @@ async def test_reading_can_be_paused_and_resumed(ends: Ends) -> None:
 
 
 @on_streams
-async def test_a_read_that_waits_goes_on_behind_a_pause(ends: Ends) -> None:
+async def test_a_waiting_read_continues_after_a_pause(ends: Ends) -> None:
     reading = ends.start(ends.reader.read(10))
     await turns()
     ends.writer.transport.pause_reading()

@@ -125,7 +125,7 @@ def test_an_application_that_does_not_listen_and_returns_nothing_has_its_record(
     asgi.wait_for_log("the application returned with no answer to GET /plain/careless")
 
 
-def test_generators_of_wsgi_whose_clients_leave_are_closed_without_an_error(wsgi: HybridProcess) -> None:
+def test_wsgi_generators_are_closed_without_an_error_when_clients_leave(wsgi: HybridProcess) -> None:
     target = own("/endless")
     for _ in range(10):
         with connected(wsgi.address) as sock:

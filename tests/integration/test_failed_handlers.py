@@ -87,7 +87,7 @@ def test_a_coroutine_handler_that_fails_keeps_no_frame(loop: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_coroutine_handler_whose_client_resets_keeps_no_frame(loop: str, tmp_path: Path) -> None:
+def test_a_coroutine_handler_keeps_no_frame_after_a_reset(loop: str, tmp_path: Path) -> None:
     with serving("failing:failing_async", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
         with connected(process.address) as sock:
             sock.sendall(b"lost\n")

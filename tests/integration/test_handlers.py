@@ -74,7 +74,7 @@ def test_a_client_that_resets_is_one_line_in_the_log(form: str, loop: str, tmp_p
         assert len(process.lines) == seen + 1
 
 
-def test_a_client_that_sends_nothing_holds_nobody_up(server: HybridProcess) -> None:
+def test_a_client_that_sends_nothing_delays_no_other(server: HybridProcess) -> None:
     with connected(server.address) as silent:
         assert_alive(server)
         silent.sendall(b"pid\n")

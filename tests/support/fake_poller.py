@@ -61,7 +61,7 @@ class FakePoller:
     def add(self, fd: int, mask: int) -> None:
         masks = self._open("add", fd, mask)
         if fd in masks:
-            raise FileExistsError(f"file descriptor {fd} is watched already")
+            raise FileExistsError(f"file descriptor {fd} is already watched")
         if fd not in self._ready:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         masks[fd] = mask

@@ -37,9 +37,9 @@ class Application:
     reference: str | None = None
     """`module:attribute`, dots allowed in both."""
     factory: Callable[..., Any] | None = None
-    """The handler itself, where the embedding process becomes the supervisor."""
+    """The handler itself, if the embedding process becomes the supervisor."""
     pickled: bytes | None = None
-    """The handler as dill bytes, where the supervisor is a child of the embedding process."""
+    """The handler as dill bytes, if the supervisor is a child of the embedding process."""
     title: str = ""
     """The name in error messages of a handler that was passed as an object; empty: taken from the target."""
     directory: str | None = None

@@ -88,7 +88,7 @@ def _survives(task: int, file: str) -> bool:
 
 
 def _library_of(task: int, code: list[Mapping]) -> str:
-    """Return the library whose code the thread runs, not the C library; "" if it is unknown.
+    """Return the library that the thread runs code of, not the C library; "" if it is unknown.
 
     /proc shows the stack pointer of a waiting thread (proc_pid_syscall(5)); return addresses lie above it. Raises
     `PermissionError` if it is hidden.

@@ -16,7 +16,7 @@ from hybrid.workers.contract.exits import Exit
 
 _ASYNC_FACTORY = (
     "the application factory {} is async, and the loop does not run yet when it is called: make it a plain function, "
-    "and do what has to be awaited in the application's lifespan"
+    "and await in the application's lifespan instead"
 )
 
 
@@ -41,7 +41,9 @@ def _find(application: Application) -> Any:
 def _make(factory: Any, name: str) -> Any:
     """Call an application factory and return the application. The loop does not run yet, so it cannot be awaited."""
     if not callable(factory):
-        raise BootError(Exit.TARGET, f"{name} is no application factory but {_article(factory)}: leave --factory out")
+        raise BootError(
+            Exit.TARGET, f"{name} is not an application factory but {_article(factory)}: leave --factory out"
+        )
     if inspect.iscoroutinefunction(factory):
         raise BootError(Exit.TARGET, _ASYNC_FACTORY.format(name))
     _check_takes_nothing(factory, name)
@@ -54,9 +56,7 @@ def _make(factory: Any, name: str) -> Any:
             made.close()  # otherwise Python warns that it was never awaited
         raise BootError(Exit.TARGET, _ASYNC_FACTORY.format(name))
     if not callable(made):
-        raise BootError(
-            Exit.TARGET, f"the application factory {name} returned {_article(made)}, which is not something to call"
-        )
+        raise BootError(Exit.TARGET, f"the application factory {name} returned {_article(made)}, which is not callable")
     return made
 
 
@@ -135,7 +135,7 @@ def _standard(module_name: str, name: str) -> str:
     text = f"{module_name!r} is a module of the standard library and has no attribute {name!r}"
     own = Path(module_name.partition(".")[0])
     files = [str(path) for path in (own.with_suffix(".py"), own / "__init__.py") if path.is_file()]
-    return f"{text}; it hides {files[0]}: give that another name" if files else f"{text}; name a module of your own"
+    return f"{text}; it hides {files[0]}: rename that file" if files else f"{text}; name a module of your own"
 
 
 def _article(value: Any) -> str:

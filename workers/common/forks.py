@@ -133,7 +133,9 @@ def abandon_turn(loop: asyncio.AbstractEventLoop) -> None:
 
 def leave(*_: object, **__: object) -> NoReturn:
     """End a forked child that returned to the event loop: it would accept the worker's connections."""
-    _log.error("a process that a handler forked returned to the event loop: ending it; leave it by os._exit")
+    _log.error(
+        "a process that a handler forked returned to the event loop: ending it; leave such a process with os._exit"
+    )
     os._exit(1)
 
 

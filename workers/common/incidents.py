@@ -33,6 +33,6 @@ class Incidents:
         self._quiet_until = now + INTERVAL
         count, self._unlogged = self._unlogged, 0
         if count:
-            message += " (%d more connections ended early since the last such line; level debug has them)"
+            message += " (%d more connections ended early since the last such line; logged at level debug)"
             args = (*args, count)
         _log.info(message, *args)

@@ -1,6 +1,6 @@
 """Connecting a cooperative socket; host names are resolved in a thread.
 
-`connect` is a part of `sockets` in a file of its own: it uses the private names of `Socket`.
+`connect` belongs to `sockets`, and uses the private names of `Socket`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def connect(sock: Socket, address: Any) -> int:
         return code
     if sock._patience == 0:
         raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
-    if code == errno.EAGAIN:  # a UNIX listener whose backlog is full refuses now and reports no room later
+    if code == errno.EAGAIN:  # a UNIX listener with a full backlog refuses now and reports no room later
         return code
     sock._wait_writable(sock._remaining(ends))
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

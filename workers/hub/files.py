@@ -1,6 +1,6 @@
-"""`Socket.sendfile`: sendfile(2) where the file allows it, else read and send.
+"""`Socket.sendfile`: sendfile(2) if the file allows it, else read and send.
 
-A part of `sockets` in a file of its own: it uses the private names of `Socket`.
+It belongs to `sockets`, and uses the private names of `Socket`.
 """
 
 from __future__ import annotations

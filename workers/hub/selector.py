@@ -22,7 +22,7 @@ from hybrid.workers.pollers.registrations import Registrations
 
 _log = logging.getLogger("hybrid")
 _MOST_JOBS = 64  # jobs that wait until this turn's events have been served
-_FAILED = "a callback of the event loop failed; the loop goes on"
+_FAILED = "a callback of the event loop failed; the loop continues"
 _TO_POLLER = {
     selectors.EVENT_READ: READ,
     selectors.EVENT_WRITE: WRITE,

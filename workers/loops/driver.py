@@ -92,5 +92,5 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        # A task may refuse to be cancelled; the process must end all the same
+        # A task may refuse to be cancelled; the process must end anyway
         loop.run_until_complete(asyncio.wait(tasks, timeout=1))

@@ -30,7 +30,7 @@ class GeventDriver:
             os.register_at_fork(before=_listen_for_children)
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
-        """Return an asyncio loop whose waiting lets gevent's greenlets run."""
+        """Return an asyncio loop that lets gevent's greenlets run while it waits."""
         from hybrid.workers.loops.gevent_selector import GeventLoop
 
         return GeventLoop()

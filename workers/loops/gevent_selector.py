@@ -34,7 +34,7 @@ class GeventSelector(Registrations):
         super().__init__()
         self._hub = gevent.get_hub()
         self._watchers: dict[int, Any] = {}  # fd -> gevent I/O watcher
-        self._resting: set[int] = set()  # fds whose watcher is stopped
+        self._resting: set[int] = set()  # fds with a stopped watcher
         self._fired: dict[int, int] = {}  # fd -> events since the last select
         self._something = gevent.event.Event()
         self._abandoned = False

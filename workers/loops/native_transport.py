@@ -1,4 +1,4 @@
-"""The loop's own transport for a protocol: on asyncio and uvloop, and on gevent where the asyncio loop is needed."""
+"""The loop's own transport for a protocol: on asyncio and uvloop, and on gevent if the protocol steps tasks."""
 
 from __future__ import annotations
 

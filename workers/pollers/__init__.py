@@ -24,7 +24,7 @@ def open_poller(name: str = "epoll") -> Poller:
     """Return a new poller of the kind `name` (`select`, `poll` or `epoll`).
 
     Raises `ValueError` for another name, `OSError` (EMFILE, ENFILE, ENOMEM) if the system call fails, and
-    `AttributeError` where this Python was built without it.
+    `AttributeError` if this Python was built without it.
     """
     if name not in NAMES:
         raise ValueError(f"unknown poller {name!r}: use one of {', '.join(NAMES)}")

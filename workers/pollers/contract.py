@@ -1,8 +1,8 @@
 """The contract of a poller, in seven clauses; `tests/contract/test_pollers.py` has one test per clause and poller.
 
 1. **add(fd, mask)** starts to watch `fd` for the bits READ and WRITE of `mask`; 0 is allowed and still reports ERROR
-   and HANGUP where the system call does. A second add of a watched fd raises `FileExistsError`; an fd that is not
-   open, or too large for the system call, raises `OSError`, and nothing has changed.
+   and HANGUP if the system call does. A second add of a watched fd raises `FileExistsError`; an fd that is not open, or
+   too large for the system call, raises `OSError`, and nothing has changed.
 2. **modify(fd, mask)** replaces the mask. An fd that is not watched raises `FileNotFoundError`.
 3. **remove(fd)** stops watching. It never raises: for a closed or unknown fd the work is already done.
 4. **wait(timeout)** returns a list of `(fd, mask)`, at most one entry per fd. `timeout` is in seconds: None blocks

@@ -22,7 +22,7 @@ class Poller:
         """Watch `fd`. Raises `FileExistsError`, `OSError` (EBADF)."""
         poll = self._open()
         if fd in self._watched:
-            raise FileExistsError(f"file descriptor {fd} is watched already")
+            raise FileExistsError(f"file descriptor {fd} is already watched")
         os.fstat(fd)  # poll(2) itself would report it only at the next wait
         poll.register(fd, mask)
         self._watched.add(fd)

@@ -26,7 +26,7 @@ class Poller:
         """Watch `fd`. Raises `FileExistsError`, `OSError` (EBADF; EMFILE for a descriptor of 1,024 or more)."""
         masks = self._open()
         if fd in masks:
-            raise FileExistsError(f"file descriptor {fd} is watched already")
+            raise FileExistsError(f"file descriptor {fd} is already watched")
         if fd >= FD_SETSIZE:
             raise OSError(errno.EMFILE, f"select(2) cannot watch descriptor {fd}: its limit is {FD_SETSIZE}")
         os.fstat(fd)

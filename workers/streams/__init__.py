@@ -1,6 +1,6 @@
 """Connected stream sockets on an event loop: streams for async handlers, and transports for the server's protocols.
 
-    stream_socket       `StreamSocket`: one connection; sends, keeps what is unsent, closes
+    stream_socket       `StreamSocket`: one connection; sends, keeps unsent bytes, closes
     backlog             its unsent bytes
     lent_socket         its socket as handlers see it
     drained             what `writer.drain()` returns if there is nothing to wait for

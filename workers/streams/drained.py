@@ -23,7 +23,7 @@ class Drained(asyncio.Future[None]):
         try:
             self.result()
         finally:
-            del self  # it may hold an error, whose traceback holds this frame
+            del self  # it may hold an error, and the traceback holds this frame
         raise StopIteration
 
     def throw(self, *error: Any) -> None:

@@ -165,7 +165,7 @@ class ProtocolTransport(WriteTransport, asyncio.Transport):
         self._connection.write(data)
 
     def write_end(self, data: Any) -> None:
-        """Send the last bytes of a connection whose peer has ended its stream; `close` follows immediately."""
+        """Send the last bytes to a peer that has ended its stream; `close` follows immediately."""
         if self._held:
             self.flush()
         self._connection.write_end(data)

@@ -50,7 +50,7 @@ def queue_of(loop: asyncio.AbstractEventLoop) -> collections.deque[asyncio.Handl
     return found if isinstance(found, collections.deque) else None
 
 
-# -- what a task waits for -------------------------------------------------------------------------------------------
+# -- awaitables of a task -------------------------------------------------------------------------------------------
 
 
 class Waitable:
@@ -112,7 +112,7 @@ class AcceptedTransport(asyncio.transports._FlowControlMixin, ABC):
 
     @abstractmethod
     def break_off(self, error: Exception | None) -> None:
-        """End the connection at once, with `error` for the protocol if there is one."""
+        """End the connection immediately, with `error` for the protocol if there is one."""
 
     @abstractmethod
     async def send_file(self, file: IO[bytes], offset: int, count: int | None) -> int:

@@ -71,8 +71,9 @@ def cancel_awaited(waits_for: Any, error: asyncio.CancelledError) -> bool:
 class Gate(Parked):
     """`await gate` waits until the gate is opened. One coroutine at a time: see `taken`.
 
-    A future wakes its task through the loop's queue. Opening a gate in a callback of the loop steps the task at once,
-    which halves the time from a message's arrival to its answer. Benchmark: `python -m benchmarks websocket`.
+    A future wakes its task through the loop's queue. Opening a gate in a callback of the loop steps the task
+    immediately, which halves the time from a message's arrival to its answer. Benchmark: `python -m benchmarks
+    websocket`.
     """
 
     __slots__ = ("_context", "_wakeup", "taken")

@@ -209,7 +209,7 @@ def test_files_and_pipes_are_fine(before: audit.Census) -> None:
         assert audit.findings(before) == []
 
 
-def test_what_nobody_holds_is_closed_and_not_found(before: audit.Census) -> None:
+def test_unreferenced_objects_are_collected_and_not_found(before: audit.Census) -> None:
     class Client:
         """Closes what it has when it is collected, which a cycle puts off."""
 
@@ -303,7 +303,7 @@ NATIVE = (
 )
 
 
-def test_threads_whose_library_is_not_known_are_counted() -> None:
+def test_threads_of_unknown_libraries_are_counted() -> None:
     native = NATIVE.format(kind="pause = ctypes.cast(ctypes.CDLL(None).pause, ctypes.c_void_p)", function="pause")
     assert "2 live threads of C code (" in run(f"{LOOK}{native}print(audit.findings(before))")[-1]
 

@@ -81,7 +81,7 @@ def on_loops(scenario: Scenario) -> Callable[[str], None]:
 
 
 @on_loops
-async def test_a_request_that_never_waits_ends_at_once(server: Server) -> None:
+async def test_a_request_that_never_waits_ends_immediately(server: Server) -> None:
     seen: list[str] = []
 
     async def request() -> None:
@@ -274,7 +274,7 @@ def setting(value: object, waits: bool) -> Request:
 
 
 @on_loops
-async def test_no_request_sees_what_another_has_set(server: Server) -> None:
+async def test_no_request_sees_variables_of_another(server: Server) -> None:
     async def looking() -> None:
         assert VALUE.get(None) is None
 
@@ -332,7 +332,7 @@ async def test_values_need_not_be_comparable(server: Server) -> None:
 
 
 @on_loops
-async def test_what_runs_after_a_wait_runs_in_the_requests_context(server: Server) -> None:
+async def test_code_after_a_wait_runs_in_the_requests_context(server: Server) -> None:
     seen: list[object] = []
 
     async def request() -> None:

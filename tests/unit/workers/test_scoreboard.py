@@ -105,7 +105,7 @@ def test_who_waits_within_a_turn_is_not_busy_and_then_is(
     assert record.times[BUSY_SINCE] == 1011
 
 
-def test_an_exit_out_of_the_wait_begins_a_turn_and_one_out_of_a_turn_changes_nothing(
+def test_an_exit_during_the_wait_begins_a_turn_and_one_during_a_turn_changes_nothing(
     heartbeat: Heartbeat, record: Record, time: Time, loop: Loop
 ) -> None:
     def interrupted(timeout: float | None) -> None:
@@ -168,7 +168,7 @@ def test_memory_that_is_used_is_resident() -> None:
     del block
 
 
-def test_connections_are_told_to_who_does_not_watch_once(heartbeat: Heartbeat, record: Record) -> None:
+def test_a_supervisor_that_does_not_watch_is_told_of_connections_once(heartbeat: Heartbeat, record: Record) -> None:
     told: list[str] = []
     heartbeat.on_awake = lambda: told.append("awake")
     for _ in range(3):
@@ -222,7 +222,7 @@ def test_nothing_is_told_outside_of_a_worker(record: Record) -> None:
     assert not any(record.numbers)
 
 
-def test_the_hub_is_busy_while_it_serves_what_has_come(record: Record, time: Time, heartbeat: Heartbeat) -> None:
+def test_the_hub_is_busy_while_it_serves_events(record: Record, time: Time, heartbeat: Heartbeat) -> None:
     class Poller:
         """One descriptor that is always readable."""
 
