@@ -23,7 +23,7 @@ from hybrid.workers.pollers.select import Poller as SelectPoller
 
 
 class World(Protocol):
-    """What the tests make happen, in the kernel or in the fake."""
+    """Events that the tests cause, in the kernel or in the fake."""
 
     poller: Poller
 

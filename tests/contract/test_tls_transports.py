@@ -1,4 +1,4 @@
-"""What a protocol may expect of the transport that `Runtime.opener()` gives it when there is a TLS context.
+"""The contract of the transport that `Runtime.opener()` gives to a protocol with a TLS context.
 
  1. `connection_made` comes after the handshake; then `data_received` with what the peer sent, in order.
  2. `write` encrypts and keeps the order, whatever the kernel takes; it never waits.
@@ -47,7 +47,7 @@ DENIED = "alert"
 
 
 class Protocol:
-    """Notes what it is told, in order; a test says what it answers."""
+    """Records its calls, in order; a test sets its return values."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -1,4 +1,4 @@
-"""What a protocol may expect of the transport that `Runtime.opener()` gives it, clause by clause.
+"""The contract of the transport that `Runtime.opener()` gives to a protocol, clause by clause.
 
  1. `connection_made(transport)` comes first, once; then `data_received` with what the peer sent, in order.
  2. `write` sends at once what the kernel takes, keeps the rest in order, and never waits.
@@ -44,7 +44,7 @@ from hybrid.workers.streams import read_size
 
 
 class Protocol:
-    """Notes what it is told, in order; a test says what it answers."""
+    """Records its calls, in order; a test sets its return values."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -121,7 +121,7 @@ class Ends:
         await self.until(lambda: "lost" in self.told)
 
     def write_last(self, data: bytes) -> None:
-        """Write as HTTP connections do what ends an answer."""
+        """Write the end of a response, as HTTP connections do."""
         getattr(self.transport, "write_last", self.transport.write)(data)
 
     async def in_turn(self, function: Callable[[], object]) -> None:
@@ -267,7 +267,7 @@ async def test_3_the_marks_can_be_set(ends: Ends) -> None:
 
 @clause()
 async def test_3_resume_writing_may_write(ends: Ends) -> None:
-    left = [MANY] * 2  # each more than the kernel takes at once
+    left = [MANY] * 2  # each more than the kernel takes in one call
     resume = ends.protocol.resume_writing
 
     def go_on() -> None:
@@ -537,7 +537,7 @@ async def test_13_its_owner_can_end_it(ends: Ends) -> None:
     assert ends.closed == ["closed"]
 
 
-# --- 14: what may wait for the end of the turn
+# --- 14: the end of a response may wait for the end of the turn
 
 
 @clause()
@@ -604,7 +604,7 @@ async def test_14_the_end_of_the_stream_comes_behind_it(ends: Ends) -> None:
 
 @clause()
 async def test_14_the_peers_end_does_not_lose_it(ends: Ends) -> None:
-    """Even if it comes in the turn of the answer, which it does behind as much as is read at once."""
+    """Even in the turn of the response, as after a full read."""
     size = read_size.DEFAULT
 
     def answer(data: bytes) -> None:

@@ -44,7 +44,7 @@ def test_no_connection_is_lost_when_an_application_closes_the_listeners(
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_listeners_that_an_application_has_shut_down_serve_again(family: str, loop: str, tmp_path: Path) -> None:
-    """A worker that has not noticed before they listen again goes on."""
+    """A worker that has not noticed before they listen again continues."""
     path = str(tmp_path / "socket")
     bind = ("--bind", f"unix:{path}") if family == "unix" else ()
     with serving("breaking:wsgi", "--loop", loop, "--workers", "2", *bind, cwd=tmp_path) as process:

@@ -15,7 +15,7 @@ from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, is_stopped, serving
 
-ENDING = [loop for loop in LOOPS if loop != "gevent"]  # whose own os.fork brings its hub along
+ENDING = [loop for loop in LOOPS if loop != "gevent"]  # gevent's own os.fork keeps the hub
 
 
 @pytest.fixture(params=LOOPS)
@@ -70,7 +70,7 @@ WSGI = {
 GREEN = [place for place in WSGI if place in ("select", "poll", "epoll", "asyncio-greenlets")]
 ACCESS_LOGS = ("common", "%(s)s %({content-type}o)s")  # the second one keeps heads of answers
 CLIENTS = 6
-FORKING = 2  # the client whose request forks: others stand before and behind it in the turn
+FORKING = 2  # the client with the forking request: others come before and after it in the turn
 
 
 def in_one_turn(process: HybridProcess, way: str) -> list[bytes]:

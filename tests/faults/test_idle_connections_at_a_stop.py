@@ -1,4 +1,4 @@
-"""Idle HTTP connections when the service stops: closed after a moment, at Ctrl-C at once; a reload leaves them time."""
+"""Idle HTTP connections at a stop: closed after a moment, at Ctrl-C immediately; a reload gives them time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.wsgi import read_answer, send_request
 from hybrid.workers.contract.exits import Exit
 
 INTERFACES = ["wsgi", "asgi"]
-ASKED_BEFORE = 100  # requests that may be answered between the word of a drain and its beginning
+ASKED_BEFORE = 100  # requests that may be served between the announcement of a drain and its start
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What waits for room in a socket: kept without copies where that is safe, and sent in order."""
+"""The backlog of a connection: kept without copies if that is safe, and sent in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def pass_on(backlog: Backlog, pair: tuple[socket.socket, socket.socket]) -> bytes:
-    """Send all, and return what arrives."""
+    """Send everything, and return the received bytes."""
     left, right = pair
     arrived = bytearray()
     while backlog:

@@ -1,4 +1,4 @@
-"""Greenlets beside tasks: spawn, join, kill, and the two bridges, on every loop that has ours for a runtime."""
+"""Greenlets beside tasks: spawn, join, kill, and the two bridges, on every loop with a `HubRuntime`."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_waiting_in_a_coroutine_is_refused(green: Green) -> None:
     ):
         with pytest.raises(RuntimeError, match="would block the event loop"):
             call()
-    started.kill()  # never blocks here
+    started.kill()  # does not block here
 
 
 # --- greenlets from coroutines
@@ -387,7 +387,7 @@ def test_a_parking_is_woken_once() -> None:
 
 
 class Clock:
-    """A loop of which only time and timers are used; verbs let time pass."""
+    """A loop with only time and timers; verbs let time pass."""
 
     class Timer:
         def __init__(self, clock: Clock, when: float, callback: Any) -> None:

@@ -1,4 +1,4 @@
-"""The outbox: what is held goes out at the end of the turn, in order, and nothing is held where that takes long."""
+"""The outbox: held responses are sent in order at the end of the turn, and none are held if turns are long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SLOW = 2 * PATIENCE  # seconds
 
 
 class Box(Outbox):
-    """An outbox with a clock that stands still, and verbs."""
+    """An outbox with a clock that the test moves, and verbs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
@@ -20,12 +20,12 @@ class Box(Outbox):
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
     def holds(self, *names: str) -> None:
-        """Hold answers of these names."""
+        """Hold responses with these names."""
         for name in names:
             self.hold(_Answer(name, self.sent))
 
     def has_a_slow_turn(self) -> None:
-        """Begin a turn, hold an answer longer than is allowed, end it."""
+        """Begin a turn, hold a response for too long, end the turn."""
         self.begin()
         self.holds("late")
         self.now += SLOW
@@ -72,7 +72,7 @@ def test_each_response_is_sent_once(box: Box) -> None:
 
 
 def test_it_is_closed_while_responses_are_sent(box: Box) -> None:
-    """What a flush brings about must not be held: the end of the turn has passed."""
+    """A response caused by the flush must not be held: the end of the turn has passed."""
     seen = []
 
     class Looking:
@@ -99,7 +99,7 @@ def test_too_many_held_responses_are_sent_before_the_end_of_the_turn(box: Box) -
 
 
 def test_a_held_response_is_sent_by_the_next_one_after_a_millisecond(box: Box) -> None:
-    """The clock is not asked for each of them, but often enough."""
+    """The clock is not read for each of them, but often enough."""
     box.begin()
     box.holds("first")
     box.now += 2 * LONGEST
@@ -183,7 +183,7 @@ def test_the_wait_of_a_batch_starts_with_its_first_response(box: Box) -> None:
     box.begin()
     for _ in range(4):
         box.holds(*"x" * MOST_HELD)
-        box.now += 10 * PATIENCE  # nobody waits meanwhile
+        box.now += 10 * PATIENCE  # nothing is held meanwhile
     assert box.open
     box.end()
     assert len(box.sent) == 4 * MOST_HELD

@@ -21,7 +21,7 @@ VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("VARIABLE")
 
 
 class Work:
-    """A job that calls a function, and notes which greenlet ran it and what it was told."""
+    """A job that calls a function, and records its greenlet and the calls of `parked`."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
@@ -73,7 +73,7 @@ class PoolOnLoop:
 
 
 def in_callback(body: Callable[[PoolOnLoop], object]) -> Any:
-    """Make a test of `def test(at)`, run as a callback of a loop, where jobs are carried."""
+    """Make a test from `def test(at)`, run in a callback of a loop, where jobs are run."""
 
     def test() -> None:
         async def main(_: object) -> None:
@@ -99,7 +99,7 @@ def in_callback(body: Callable[[PoolOnLoop], object]) -> Any:
     return test
 
 
-# --- who runs what, and when
+# --- order and greenlets of jobs
 
 
 @in_callback
@@ -146,7 +146,7 @@ def test_a_job_is_told_of_its_first_wait_only_and_before_the_next_job_runs(at: P
 
 @in_callback
 def test_a_job_that_has_ended_is_not_told_of_later_waits(at: PoolOnLoop) -> None:
-    """A killed pool_worker leaves the way to the next one free, and nothing else."""
+    """A killed pool worker only makes room for the next one."""
 
     def leave() -> None:
         raise greenlet.GreenletExit
@@ -235,7 +235,7 @@ def test_a_limited_number_of_idle_pool_workers_is_kept(at: PoolOnLoop) -> None:
     pool_workers = at.run(*[at.parks()] * (MOST_IDLE + 10))
     for number in range(len(pool_workers)):
         at.wakes(number)
-    assert sum(pool_worker.dead for pool_worker in pool_workers) in (10, 11)  # another one found that nothing was left
+    assert sum(pool_worker.dead for pool_worker in pool_workers) in (10, 11)  # one more found no job left
     assert at.run(at.says("a"))[0] in pool_workers
 
 
@@ -370,7 +370,7 @@ def test_an_error_after_a_wait_does_not_reach_the_waker(at: PoolOnLoop) -> None:
 
 @in_callback
 def test_a_killed_job_ends_its_greenlet_without_a_log_line(at: PoolOnLoop) -> None:
-    """Whoever has killed it may look whether it is dead."""
+    """The killer may check that it is dead."""
     ended = []
 
     def parks() -> None:
@@ -414,7 +414,7 @@ def test_a_job_that_exits_its_greenlet_does_not_end_others(at: PoolOnLoop) -> No
 
 @in_callback
 def test_an_idle_pool_worker_may_be_killed(at: PoolOnLoop) -> None:
-    """A kill that was on its way when its job ended."""
+    """The kill was pending when its job ended."""
     (pool_worker,) = at.run(at.says("a"))
     pool_worker.throw(greenlet.GreenletExit)
     assert pool_worker.dead
@@ -444,7 +444,7 @@ def test_objects_of_a_finished_job_are_freed_immediately(at: PoolOnLoop) -> None
 
 @pytest.mark.parametrize("goes", [True, False])
 def test_a_greenlet_that_ends_after_its_loop_does_not_show_the_loop_again(goes: bool) -> None:
-    """Whether its job goes or, as WSGI's, catches all errors."""
+    """The job either ends or, like WSGI's, catches all errors."""
     told = []
     waiting: list[greenlet.greenlet] = []
 

@@ -1,4 +1,4 @@
-"""The hub's selector: whom it calls, what it returns to asyncio, and that it never polls for what nobody waits for."""
+"""The hub's selector: calls waiters, returns asyncio's events, and never polls for a direction without a waiter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hybrid.workers.pollers.contract import ERROR, HANGUP, READ, WRITE, Poller
 
 
 class Hub:
-    """A selector over a fake poller; what `call_soon` gets waits in `soon`."""
+    """A selector over a fake poller; callbacks passed to `call_soon` are queued in `soon`."""
 
     def __init__(self) -> None:
         self.poller = FakePoller()
@@ -42,7 +42,7 @@ def hub() -> Hub:
     return Hub()
 
 
-# --- nobody waits: no polling
+# --- no waiter: no polling
 
 
 @pytest.mark.parametrize("ready", [READ, READ | HANGUP, HANGUP, ERROR, READ | WRITE | ERROR | HANGUP])
@@ -183,7 +183,7 @@ def test_a_number_used_again_within_a_batch_is_not_confused(hub: Hub) -> None:
 
     def replace() -> None:
         hub.selector.release(old)
-        hub.poller.becomes(second, 0)  # closed, and opened anew by somebody else
+        hub.poller.becomes(second, 0)  # closed, and the number reused
         new.on_readable = hub.says("new")
         hub.selector.arm(new, READ)
 
@@ -227,7 +227,7 @@ def test_closing_forgets_everything_and_wakes_no_waiter(hub: Hub) -> None:
 
 
 class Step:
-    """A job that notes its name, and may do more."""
+    """A job that records its name, and may do more."""
 
     def __init__(self, hub: Hub, name: str, then: Callable[[], object] = lambda: None) -> None:
         self._hub = hub
@@ -253,7 +253,7 @@ def runs_jobs(hub: Hub) -> None:
 
 
 def brings(hub: Hub, job: Job, name: str = "", mask: int = READ) -> None:
-    """Let a descriptor become ready whose waiter has a job run."""
+    """Make a descriptor ready, and let its waiter run a job."""
     watch = hub.selector.open(hub.poller.opens(mask))
 
     def callback() -> None:
@@ -344,7 +344,7 @@ def test_an_error_while_jobs_run_does_not_end_the_loop(hub: Hub) -> None:
 
 
 def test_a_system_exit_in_a_callback_drops_no_job_and_no_response(hub: Hub) -> None:
-    """A worker may survive it, and its loop goes on; a signal's handler may raise it anywhere."""
+    """A worker may survive it, and its loop continues; a signal handler may raise it anywhere."""
 
     class Answer:
         def flush(self) -> None:
@@ -366,11 +366,11 @@ def test_a_system_exit_in_a_callback_drops_no_job_and_no_response(hub: Hub) -> N
     assert hub.seen == ["job", "answer", "behind"]
 
 
-# --- answers of a turn
+# --- responses of a turn
 
 
 class Held:
-    """Holds an answer back, if that is possible."""
+    """Holds a response, if that is possible."""
 
     def __init__(self, hub: Hub, name: str) -> None:
         self._hub = hub
@@ -386,7 +386,7 @@ class Held:
 
 
 def answers(hub: Hub, *names: str) -> None:
-    """Let descriptors become ready whose waiters answer."""
+    """Make descriptors ready, and let their waiters respond."""
     for name in names:
         watch = hub.selector.open(hub.poller.opens(READ))
         watch.on_readable = Held(hub, name)
@@ -421,7 +421,7 @@ def test_nothing_is_held_between_the_turns(hub: Hub) -> None:
     assert hub.seen[-1] == "c sent"
 
 
-# --- what asyncio asks for
+# --- asyncio's registrations
 
 
 def test_asyncio_gets_its_own_registrations(hub: Hub) -> None:
@@ -504,7 +504,7 @@ def test_a_closed_file_is_still_found_by_the_object() -> None:
 
 
 class Forking:
-    """A job that forks; its child gives up the selector and goes on as if it were the worker."""
+    """A job that forks; its child abandons the selector and continues as if it were the worker."""
 
     def __init__(self, selector: HubSelector) -> None:
         self._selector = selector

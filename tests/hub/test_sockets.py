@@ -1,4 +1,4 @@
-"""Cooperative sockets: what blocks parks the greenlet, what does not is as in `socket.socket`."""
+"""Cooperative sockets: blocking calls park the greenlet, all others work as in `socket.socket`."""
 
 from __future__ import annotations
 
@@ -335,7 +335,7 @@ def test_the_timeout_of_sendfile_counts_for_each_wait(file: Path, form: str) -> 
             while received < len(BIG):
                 left_over = len(BIG) - received
                 received += len(right.recv(len(BIG) // 40))
-                if left_over > len(BIG) // 4:  # slowly first; what is left then fits into the buffers
+                if left_over > len(BIG) // 4:  # slowly at first; the rest then fits into the buffers
                     green.sleep(0.01)
             assert sending.get() == len(BIG)
             assert time.monotonic() - begun > 0.2
@@ -720,7 +720,7 @@ def test_connections_are_made_and_accepted_in_greenlets(green: Green) -> None:
 
 @contextmanager
 def nobody_listens() -> Iterator[tuple[str, int]]:
-    """Give an address that is taken, so that nobody else gets it, and not listened on."""
+    """Give an address that is bound, so that no other process gets it, and not listened on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()
@@ -778,7 +778,7 @@ def test_unix_sockets_connect_by_path(green: Green) -> None:
         with (
             green.runtime.connect(path.encode()),
             green.socket(socket.AF_UNIX) as refused,
-            pytest.raises(BlockingIOError),  # the backlog is full: it is told to try again
+            pytest.raises(BlockingIOError),  # the backlog is full: EAGAIN
         ):
             refused.connect(path)
 
@@ -835,7 +835,7 @@ def test_a_socket_outside_of_a_loop_is_refused() -> None:
 
 @on_greens
 def test_a_socket_made_before_the_loop_was_hidden_keeps_it_hidden(green: Green) -> None:
-    """As those of a WSGI application that makes its connections when it is imported."""
+    """E.g. sockets of a WSGI application that connects when it is imported."""
     seen: list[object] = []
 
     class Waiting:

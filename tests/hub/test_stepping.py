@@ -1,4 +1,4 @@
-"""A task whose handler the poller steps is a task like any other: each test runs in one and in a plain task."""
+"""A task stepped by the poller behaves like any other: each test runs in one and in a plain task."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ async def test_two_handlers_keep_their_own_variables(ends: Ends) -> None:
         other.writer.close()
 
 
-# --- what tasks offer besides
+# --- other features of tasks
 
 
 @on_streams(places=BOTH)
@@ -499,7 +499,7 @@ def test_a_poller_that_cannot_watch_is_an_error_of_the_read() -> None:
 
 def test_nothing_of_a_finished_handler_waits_for_the_garbage_collector() -> None:
     class Token:
-        """Something a handler holds."""
+        """An object that a handler holds."""
 
     async def main(runtime: HubRuntime) -> None:
         alive: list[weakref.ref[Any]] = []
@@ -596,11 +596,11 @@ def test_eager_tasks_step_their_handler_too() -> None:
     run_on("epoll", main)
 
 
-# --- tasks that begin at once
+# --- tasks that start immediately
 
 
 def begun_in_callback(*handlers: Callable[[], Any]) -> tuple[list[bool], list[Any]]:
-    """Begin tasks in one callback of the hub; return which were done by then, and how they ended."""
+    """Start tasks in one callback of the hub; return which were done by then, and how they ended."""
 
     async def main(runtime: HubRuntime) -> tuple[list[bool], list[Any]]:
         tasks: list[asyncio.Task[Any]] = []

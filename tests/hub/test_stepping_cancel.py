@@ -1,4 +1,4 @@
-"""Cancelling a task whose handler the poller steps: each test runs in one and in a plain task and expects the same."""
+"""Cancelling a task stepped by the poller: each test runs in one and in a plain task and expects the same."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_a_task_waiting_for_a_subtask_is_cancelled_with_it(ends: Ends) -> 
     assert await ends.reader.read(1) == b"a"
 
 
-# --- a handler that cancels its own task, in a turn that the poller gave it
+# --- a handler that cancels its own task, in a step by the poller
 
 
 async def read(ends: Ends) -> object:

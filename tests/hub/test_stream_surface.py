@@ -1,4 +1,4 @@
-"""What asyncio's streams offer beyond reading and writing: each test runs on lean streams and on asyncio's own."""
+"""Features of asyncio's streams beyond reading and writing: each test runs on lean streams and on asyncio's own."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ async def test_a_reader_that_is_fed_slows_a_fast_peer_down(ends: Ends) -> None:
 
 
 class Recorder(asyncio.Protocol):
-    """Notes what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.seen: list[object] = []

@@ -48,7 +48,7 @@ def wsgi(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def own(path: str) -> str:
-    """Return a target of this test alone, by which its lines are told from others."""
+    """Return a target used by this test alone, to find its log lines."""
     return f"{path}?{next(_numbers)}"
 
 

@@ -1,4 +1,4 @@
-"""What handlers and requests that fail leave behind: no frame, and so no open connection, until a garbage collection.
+"""Failed handlers and requests leave no frame, and so no open connection, to the garbage collector.
 
 The applications in `failing` have the collector switched off and count the sentinels that their frames hold.
 """
@@ -17,7 +17,7 @@ from support.process import HybridProcess
 from support.service import eventually, serving
 
 OF_GEVENT = {"get": 1, "joinall": 1}
-"""Cases in which gevent keeps frames: `Greenlet.get` and `joinall` of its own keep the greenlet in theirs."""
+"""Cases in which gevent keeps frames: its own `Greenlet.get` and `joinall` keep the greenlet in theirs."""
 CAUGHT = (
     "await",
     "await_task",

@@ -1,4 +1,4 @@
-"""What peers and handlers do to each other, for sync and async stream handlers on every loop.
+"""Peers and handlers, well and badly behaved, for sync and async stream handlers on every loop.
 
 One server per loop and form of handler serves all tests of this module; its handler does what the first line of a
 connection says (tests/applications/blocking.py and coroutines.py).
@@ -155,7 +155,7 @@ def test_greenlet_exit_ends_the_handler_in_silence(server: HybridProcess) -> Non
     assert complaints(server, seen) == []
 
 
-# --- what handlers can do
+# --- features of handlers
 
 
 def test_a_handler_can_give_up_waiting(server: HybridProcess) -> None:

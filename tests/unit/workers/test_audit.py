@@ -1,4 +1,4 @@
-"""What the audit of an import finds: each kind of thing that does not survive a fork, and nothing else."""
+"""The audit of an import finds each kind of thing that does not survive a fork, and nothing else."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_greenlets_that_have_begun_are_found_and_others_not(before: audit.Census
 
 
 def test_objects_that_do_not_tell_their_class_are_passed_over(before: audit.Census) -> None:
-    """A weak proxy of what is gone raises when it is asked for it, as does a web framework's one of no request."""
+    """A weak proxy of a dead object raises on access, as does a web framework's proxy outside of a request."""
 
     class Gone:
         pass
@@ -211,7 +211,7 @@ def test_files_and_pipes_are_fine(before: audit.Census) -> None:
 
 def test_unreferenced_objects_are_collected_and_not_found(before: audit.Census) -> None:
     class Client:
-        """Closes what it has when it is collected, which a cycle puts off."""
+        """Closes its descriptor when it is collected, which a cycle delays."""
 
         def __init__(self) -> None:
             self.sock = socket.create_server(("127.0.0.1", 0))
@@ -246,7 +246,7 @@ def test_a_running_timer_is_found(before: audit.Census) -> None:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-# --- gevent, in a process of its own
+# --- gevent, in a separate process
 
 PATCHED = (
     "from gevent import monkey; monkey.patch_all()\nfrom hybrid.workers.boot import audit; before = audit.census()\n"
@@ -322,7 +322,7 @@ def test_numpys_threads_survive_a_fork() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the account")
 def test_numpys_threads_are_known_after_a_change_of_account() -> None:
-    """The kernel hides then what a thread does."""
+    """Then the kernel hides the state of threads."""
     code = (
         "import numpy\nos.setgid(65534)\nos.setuid(65534)\n"
         "print(audit.findings(before) if os.access(numpy.__file__, os.R_OK) else 'unreadable')"

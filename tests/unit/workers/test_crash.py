@@ -1,4 +1,4 @@
-"""The evidence of a crash, in a process of its own."""
+"""Crash evidence, in a separate process."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ async def test_a_drain_waits_for_it(ours: socket.socket, peer: socket.socket) ->
 
 
 @on_loops
-async def test_all_can_be_ended_at_once(ours: socket.socket, peer: socket.socket) -> None:
+async def test_all_lingering_connections_can_be_ended_together(ours: socket.socket, peer: socket.socket) -> None:
     peer.send(b"unread")
     begin(ours)
     assert count() == 1

@@ -1,4 +1,4 @@
-"""The registry of loops, running a script on one, and gevent (in a process of its own: it patches for good)."""
+"""The registry of loops, running a script on a loop, and gevent (in a separate process, which it patches)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading an application once for many workers, each test in a process of its own: gevent changes the whole of it."""
+"""Loading an application once for many workers; each test in a separate process, because gevent patches it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print(code, sorted(name for name in set(sys.modules) - before if name.startswith
 
 
 def run(code: str, cwd: Path, target: str = "app:handle", loop: str = "epoll") -> str:
-    """Run a program; return what it has printed."""
+    """Run a program; return its output."""
     finished = subprocess.run(
         [sys.executable, "-P", "-c", BEGIN.format(target=target, loop=loop) + code],
         capture_output=True,

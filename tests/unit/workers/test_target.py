@@ -16,7 +16,7 @@ from hybrid.workers.contract.exits import Exit
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty directory of modules, the first on the path; what is imported from it is forgotten."""
+    """An empty directory of modules, first on the path; modules imported from it are forgotten."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     yield tmp_path
