@@ -65,7 +65,8 @@ ROOMS_OF_WORKERS = {
     "tasks": set(),
     "runtime": {"common"},
     "hub": {"common", "pollers", "runtime", "tasks"},
-    "loops": {"common", "contract", "hub", "pollers", "runtime", "tasks"},
+    "streams": {"common", "hub", "pollers", "runtime", "tasks"},
+    "loops": {"common", "contract", "hub", "pollers", "runtime", "streams", "tasks"},
     "accepting": {"common", "boot", "contract", "runtime"},
     "http": {"common", "contract"},
     "apps": {"accepting", "common", "boot", "contract", "http", "runtime", "tasks"},
@@ -83,7 +84,7 @@ BESIDES = {
     "hybrid.workers.boot.application": {"hybrid.workers.http.settings"},
     "hybrid.workers.accepting.tls": {"hybrid.workers.http.settings"},
     "hybrid.workers.accepting.listening": {"hybrid.workers.apps.datagram"},
-    "hybrid.workers.apps.asgi.interface": {"hybrid.workers.hub.connection"},
+    "hybrid.workers.apps.asgi.interface": {"hybrid.workers.streams.drained"},
     "hybrid.workers.loops.gevent_loop": {"hybrid.workers.preload"},
     "hybrid.workers.runtime": {"hybrid.workers.hub.pool"},
 }
@@ -322,11 +323,13 @@ FORBIDDEN = [
     ("hybrid.workers.http.h1.connection", "def serve():\n    from hybrid.workers.apps import asgi"),
     ("hybrid.workers.http.h1.connection", "from hybrid.workers.runtime import Runtime"),
     ("hybrid.workers.http.h1.connection", "import uvloop"),
-    ("hybrid.workers.apps.asgi.call", "from hybrid.workers.hub import transport"),
+    ("hybrid.workers.apps.asgi.call", "from hybrid.workers.streams import write_transport"),
     ("hybrid.workers.apps.asgi.call", "from hybrid.workers.loops import registry"),
     ("hybrid.workers.apps.asgi.call", "import httptools"),
     ("hybrid.workers.hub.loop", "from hybrid.workers.http.h1.connection import HttpConnection"),
     ("hybrid.workers.hub.loop", "from hybrid.workers.loops import driver"),
+    ("hybrid.workers.hub.sockets", "from hybrid.workers.streams.stream_socket import StreamSocket"),
+    ("hybrid.workers.streams.tls_transport", "from hybrid.workers.loops import driver"),
     ("hybrid.workers.hub.loop", "import gevent"),
     ("hybrid.workers.loops.driver", "from hybrid.workers.apps import asgi"),
     ("hybrid.workers.green", "from hybrid.workers.http import head"),
@@ -443,8 +446,8 @@ def test_the_contract_has_members() -> None:
 
 PRIVATE_NAMES_ARE_IN = "hybrid.workers.tasks.cpython"
 PRIVATE_NAMES_OF_A_BASE = {
-    "hybrid.workers.hub.streams": "its reader *is* asyncio's: the methods of both use buffer, end and error",
-    "hybrid.workers.hub.writer": "its writer *is* asyncio's, whose methods ask it for transport, protocol and loop",
+    "hybrid.workers.streams.reader": "its reader *is* asyncio's: the methods of both use buffer, end and error",
+    "hybrid.workers.streams.writer": "its writer *is* asyncio's, whose methods ask it for transport, protocol and loop",
 }
 """Subclasses whose state is that of their base in asyncio. Aliases would only give it a second name."""
 

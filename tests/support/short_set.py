@@ -112,7 +112,7 @@ KINDS = (
         "the transport under TLS",
         (
             "contract/test_tls_transports.py::test_1_data_comes_in_order",
-            "contract/test_tls_transports.py::test_7_close_sends_what_is_unsent_and_the_end",
+            "contract/test_tls_transports.py::test_7_close_sends_unsent_bytes_and_the_end",
         ),
         ("contract/test_tls_transports.py",),
         "there are two of them, ours and asyncio's; the matrix holds both to every clause on every loop",
@@ -263,7 +263,7 @@ KINDS = (
         "a worker that is killed, or loses its supervisor",
         (
             "faults/test_kills.py::test_the_successor_of_a_killed_worker_answers_soon",
-            "faults/test_broken_listeners.py::test_a_worker_whose_datagram_socket_was_closed_is_replaced",
+            "faults/test_broken_listeners.py::test_a_worker_with_a_closed_datagram_socket_is_replaced",
             "faults/test_supervisor_gone.py::test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed[blocking:handle]",
         ),
         (

@@ -57,8 +57,8 @@ class Runner(Protocol):
         """Promise 1."""
         ...
 
-    def parked(self, call: WsgiCall, carrier: Any) -> None:
-        """The application waits for the first time, in the greenlet `carrier`. Called in the loop."""
+    def parked(self, call: WsgiCall, pool_worker: Any) -> None:
+        """The application waits for the first time, in the greenlet `pool_worker`. Called in the loop."""
         ...
 
     def call(self, call: WsgiCall, function: Callable[..., object], *args: Any) -> None:
@@ -143,9 +143,9 @@ class GreenletRunner(_Base):
         """Promise 1: now, until it first waits."""
         self._runtime.run_job(call)
 
-    def parked(self, call: WsgiCall, carrier: Any) -> None:
-        """The application waits for something, in the greenlet `carrier`."""
-        call.carrier = carrier
+    def parked(self, call: WsgiCall, pool_worker: Any) -> None:
+        """The application waits for something, in the greenlet `pool_worker`."""
+        call.pool_worker = pool_worker
         self.running.add(call)
 
     @staticmethod
@@ -206,8 +206,8 @@ class GreenletRunner(_Base):
     def _kill(self, call: WsgiCall) -> None:
         if call not in self.running:
             return  # its greenlet serves another one by now, or will: hence the throw at once, and here
-        call.carrier.throw(greenlet.GreenletExit)
-        if call.carrier.dead:  # before it had begun
+        call.pool_worker.throw(greenlet.GreenletExit)
+        if call.pool_worker.dead:  # before it had begun
             self._forget(call)
 
     def close(self) -> None:
@@ -284,7 +284,7 @@ class ThreadRunner(_Base):
                 call.out += len(args[0])
                 _set(call.waiting)
 
-    def parked(self, call: WsgiCall, carrier: Any) -> None:
+    def parked(self, call: WsgiCall, pool_worker: Any) -> None:
         """Nothing to do: all that run count from their start."""
 
     def ended(self, call: WsgiCall) -> None:
