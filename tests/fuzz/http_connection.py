@@ -25,7 +25,7 @@ except ImportError:
 if atheris is None:
     from support.ordeal import undergo
 else:
-    with atheris.instrument_imports(include=["hybrid.workers.http", "hybrid.workers.interfaces"]):
+    with atheris.instrument_imports(include=["hybrid.workers.http", "hybrid.workers.apps"]):
         from support.ordeal import undergo
 
 from support.malformed import MALFORMED, ODD

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.clients import ask
 from support.loops import LOOPS
-from support.service import UNSTEERED, serving
+from support.service import UNSTEERED, eventually, serving
 
 FIRST_PASSED = 3  # sd_listen_fds(3): where the descriptors of systemd begin
 
@@ -36,12 +36,14 @@ def listener() -> Iterator[socket.socket]:
 
 
 def workers_at(address: tuple[str, int] | str, wanted: int) -> set[int]:
-    """Connect until `wanted` different workers have answered, or a hundred times."""
+    """Connect until `wanted` different workers have answered; just after the start, one accepts for the other."""
     pids: set[int] = set()
-    for _ in range(100):
+
+    def are_enough() -> bool:
         pids.add(int(ask(address, b"pid\n")))
-        if len(pids) == wanted:
-            break
+        return len(pids) == wanted
+
+    eventually(are_enough, f"{wanted} workers answer at {address!r}")
     return pids
 
 

@@ -59,7 +59,7 @@ def test_an_application_without_a_lifespan_is_served(loop: str, tmp_path: Path, 
 
 def test_a_shutdown_that_never_ends_is_cancelled_within_the_grace_period(loop: str, tmp_path: Path) -> None:
     """A worker that took longer would be killed, and the exit code be another."""
-    arguments = ("--loop", loop, "--workers", "1", "--graceful-timeout", "2")
+    arguments = ("--loop", loop, "--workers", "1", "--graceful-timeout", "4")
     with serving("lifespans:never_stops", *arguments, cwd=tmp_path) as process:
         assert process.stop() == Exit.OK
     assert notes(tmp_path) == ["cancelled"]

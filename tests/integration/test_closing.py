@@ -18,7 +18,7 @@ from support.process import HybridProcess
 from support.service import eventually, open_files, serving
 
 SIZE = 1_000_000
-# behind the first line: asyncio's streams leave what exceeds 128 KiB in the kernel, which has less room on UNIX sockets
+# after the first line: asyncio's streams leave more than 128 KiB in the kernel, which has less room on UNIX sockets
 MORE = {"tcp": b"x" * 300_000, "unix": b"x" * 100_000}
 INTERFACES = {"blocking": "stream", "coroutines": "stream", "protocol": "protocol"}
 KINDS = [("blocking", "close"), ("blocking", "return"), ("coroutines", "close"), ("protocol", "close")]
@@ -85,7 +85,7 @@ def sockets(server: HybridProcess) -> int:
 
 @contextmanager
 def client(server: HybridProcess, family: str) -> Iterator[socket.socket]:
-    """Give a connected client that has little room for what it does not read."""
+    """Give a connected client with a small receive buffer."""
     sock = socket.socket(socket.AF_INET if family == "tcp" else socket.AF_UNIX)
     with sock:
         sock.settimeout(TIMEOUT)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from hybrid.workers.http import head as heads
-from hybrid.workers.http.connection import HttpConnection
-from hybrid.workers.http.exchange import Exchange
+from hybrid.workers.http.exchange import Exchange, Stage
+from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings, Limits
 from hybrid.workers.http.site import Site
 from support.http import FakeTransport
@@ -25,7 +25,7 @@ class Notes:
     """What the application was asked."""
 
     def __init__(self) -> None:
-        self.started: list[EchoExchange] = []
+        self.started: list[EchoCall] = []
         self.requests: list[tuple[str, bytes, list[tuple[bytes, bytes]], bytes]] = []
         """Method, target, fields and body of the requests that came in whole."""
 
@@ -35,40 +35,47 @@ class Notes:
         return tuple(b"%b %b %b" % (method.encode(), target, body) for method, target, _, body in self.requests)
 
 
-class EchoExchange(Exchange):
+class EchoCall:
     """Answers a request that is complete with its method, target and body; in the turn behind the last byte.
 
-    A target with `/close` in it gets `Connection: close`.
+    A target with `/close` in it gets `Connection: close`. The listener of its exchange.
     """
 
-    __slots__ = ("_got",)
-
-    def start(self) -> None:
-        """The application is called."""
+    def __init__(self, notes: Notes, exchange: Exchange) -> None:
+        exchange.listener = self
+        self.exchange = exchange
+        self._notes = notes
         self._got = b""
-        self.connection.site.interface.started.append(self)
-        self._go_on()
+        notes.started.append(self)
 
     def body_arrived(self) -> None:
         """More is there."""
-        if self.started:
-            self.connection.site.call_soon(self._go_on)
+        self.exchange.connection.site.call_soon(self.goes_on)
 
-    def _go_on(self) -> None:
-        if self.ended or self.gone:
+    def resumed(self) -> None:
+        """Nothing waits."""
+
+    disconnected = draining = interrupt = resumed
+
+    def peer_done(self) -> bool:
+        """Go on."""
+        return True
+
+    def goes_on(self) -> None:
+        """Answer, if the request is complete."""
+        exchange, request = self.exchange, self.exchange.request
+        if exchange.stage is Stage.WHOLE or exchange.gone:
             return
-        if self.buffered:
-            self._got += self.take_body()
-        if not self.complete:
-            self.ask_for_body()
+        if exchange.buffered:
+            self._got += exchange.take_body()
+        if not exchange.complete:
+            exchange.ask_for_body()
             return
-        notes = self.connection.site.interface
-        notes.requests.append((self.method, self.target, self.headers, self._got))
+        self._notes.requests.append((request.method, request.target, request.headers, self._got))
         fields = [(b"content-type", b"text/plain")]
-        if b"/close" in self.target:
+        if b"/close" in request.target:
             fields.append((b"connection", b"close"))
-        self.begin(200, heads.status_line(200), heads.from_bytes(fields))
-        self.write(notes.seen[-1], more=False)
+        exchange.start(heads.status_of(200), heads.from_bytes(fields), self._notes.seen[-1], more=False)
 
 
 class Answer(NamedTuple):
@@ -91,7 +98,9 @@ class Wire:
     def __init__(self, limits: Limits | None = None) -> None:
         self.notes = Notes()
         settings = HttpSettings(limits=limits or Limits(), server_header=False, date_header=False)
-        self.site = Site(asyncio.get_running_loop(), settings, EchoExchange, None, self.notes)
+        self.site = Site(
+            asyncio.get_running_loop(), settings, lambda exchange: EchoCall(self.notes, exchange).goes_on()
+        )
         self.connection = HttpConnection(self.site)
         self.transport = FakeTransport(self.connection)
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from hybrid.workers.apps.asgi.interface import Asgi
 from hybrid.workers.common.connections import Connections
-from hybrid.workers.http.connection import HttpConnection
+from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.interfaces.web import Asgi
 from support.process import DEADLINE
 
 

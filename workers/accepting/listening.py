@@ -14,8 +14,8 @@ from typing import cast
 
 from hybrid.workers.accepting.acceptor import Acceptor
 from hybrid.workers.accepting.adoption import Adoption
+from hybrid.workers.apps.datagram import Datagrams
 from hybrid.workers.contract.worker_spec import Listener, WorkerSpec
-from hybrid.workers.interfaces.datagram import Datagrams
 
 Server = Acceptor | Datagrams
 Open = Callable[[Listener, Callable[[str], object]], Server]

@@ -1,36 +1,29 @@
-"""One request and its answer, whatever the interface: what came in, how the answer is framed, and its end.
+"""One request and its answer: what a wire and an application are to each other, whatever the two are.
 
-A subclass per interface runs the application. It is told by `start`, `body_arrived`, `resumed` and `disconnected`, and
-answers through `begin`, `write` and `fail`. All of it happens in the loop's thread.
+A wire reads requests and sends answers: HTTP/1 in `hybrid.workers.http.h1`, messages in memory in a test. It makes an
+`Exchange` for each request and calls `Site.answer` or `Site.answer_websocket` when it is that request's turn. The
+application's side is a `Listener`: it keeps the exchange, answers through it, and knows no framing. The wire tells it
+of what happens. All of it happens in the loop's thread, except where a member says otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
+import enum
 from collections import deque
-from typing import TYPE_CHECKING, Any
-
-from hybrid.workers.http import head as heads
-from hybrid.workers.http.head import BODILESS, CLOSE, OWN_DATE, OWN_SERVER, UNKNOWN, Head
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from hybrid.workers.http.connection import HttpConnection
     from hybrid.workers.http.forwarded import Forwarded
+    from hybrid.workers.http.head import Head, Status
+    from hybrid.workers.http.site import Site
+    from hybrid.workers.http.websocket.frames import Closed
 
-CHUNKED, UNTIL_CLOSE, NO_BODY, TRAILERS = -1, -2, -3, -4  # values of `_left` beside a number of bytes
+Fields = list[tuple[bytes, bytes]]
 NO_BODY_CAME: deque[bytes] = deque(maxlen=0)
 """The body of requests that have none: one for all."""
-_LARGE = 65_536  # bytes of a body that are not copied to go out in one call with the head
 PERCENT = ord("%")  # as a number: to look for one in bytes costs a tenth of what looking for bytes does
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_EVENTS = re.compile(rb"^content-type:[ \t]*text/event-stream[ \t]*[;\r]", re.MULTILINE)  # in lower case
-_MOST_LENGTHS = 1024
-_CLOSE = b"connection: close\r\n\r\n"
-_OWN_FIELDS = OWN_DATE | OWN_SERVER
-_LENGTHS = [b"content-length: %d\r\n\r\n" % size for size in range(_MOST_LENGTHS)]
-_log = logging.getLogger("hybrid")
 
 
 class AnswerError(RuntimeError):
@@ -39,6 +32,17 @@ class AnswerError(RuntimeError):
 
 class ClientGoneError(ConnectionResetError):
     """Raised in the application when it writes to, or reads from, a client that is gone (ASGI 2.4: an OSError)."""
+
+
+class Refused(Exception):  # noqa: N818 - what happened to a request, not an error of ours
+    """A request that no application gets: the status of the answer and what to tell the client."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.head_only = False
+        """True if the request is known to be a HEAD."""
 
 
 _DEPARTURES = frozenset({"ClientDisconnect", "WebSocketDisconnect", "ClientDisconnectedError"})  # Starlette's, Quart's
@@ -62,387 +66,344 @@ def is_departure(error: BaseException, told: bool) -> bool:
     return told and (isinstance(error, asyncio.CancelledError) or type(error).__name__ in _DEPARTURES)
 
 
-class Exchange:
-    """One request. Made when its header fields are complete; started when all earlier answers are out."""
+class Stage(enum.Enum):
+    """How far an answer is."""
 
-    __slots__ = (
-        "_left",
-        "_line",
-        "_sent",
-        "_trailers",
-        "_waiters",
-        "answered",
-        "begun",
-        "body",
-        "buffered",
-        "closing",
-        "complete",
-        "connection",
-        "continues",
-        "ended",
-        "events",
-        "gone",
-        "head",
-        "headers",
-        "keep_alive",
-        "method",
-        "said",
-        "sent_target",
-        "simple",
-        "started",
-        "status",
-        "target",
-        "version",
-    )
+    WAITING = "nothing of it is sent"
+    SENDING = "its head is sent"
+    WHOLE = "it is complete, or was cut: nothing more is sent"
 
-    is_websocket = False
-    """Whether it takes the connection over once it has started."""
+
+class Request:
+    """The head of a request: facts. Requests of one connection that repeat each other share it."""
+
+    __slots__ = ("headers", "method", "said", "sent_target", "target", "version")
+
     said: Forwarded
-    """What the proxy says about the request; set only where `connection.believes`."""
-    # set with `begun`:
-    status: int
-    head: Head | None  # the head while it is not sent yet
-    _line: bytes  # the first line of the answer
-    # set with `answered`:
-    _left: int
-    _sent: int  # bytes of the answer's body
+    """What the proxy says about the request; set only where `Peer.believes`."""
 
-    def __init__(
-        self,
-        connection: HttpConnection,
-        method: str,
-        target: bytes,
-        version: str,
-        headers: list[tuple[bytes, bytes]],
-        keep_alive: bool,
-    ) -> None:
-        self.connection = connection
+    def __init__(self, method: str, target: bytes, sent_target: bytes, version: str, headers: Fields) -> None:
         self.method = method
         self.target = target
         """The path with its query, as the client wrote them."""
-        self.sent_target = target
+        self.sent_target = sent_target
         """The whole target: of a URL it has scheme and authority too."""
         self.version = version
         """`1.0` or `1.1`."""
         self.headers = headers
-        """Names in lower case."""
-        self.keep_alive = keep_alive
-        self.simple = False
-        """Whether nothing of the request asks for a special frame of its answer: see `write`. The connection knows."""
-        self.closing = False
-        """Whether nothing does but that the connection is to be closed behind it."""
-        self.body: deque[bytes] = NO_BODY_CAME
-        """The part of the request's body that has arrived and was not taken."""
-        self.buffered = 0  # bytes in it
-        self.complete = False
-        """Whether all of the request's body has arrived."""
-        self.continues = False  # the client waits for 100 Continue
-        self.gone = False
-        """Whether the client is gone, or refused: nothing more comes, nothing can be sent."""
-        self.started = False  # the application was called; set by the connection
-        self.begun = False
-        """Whether the application has told status and header fields."""
-        self.answered = False
-        """Whether bytes of the final answer are out."""
-        self.ended = False
-        """Whether the answer is whole."""
-        self.events = False
-        """Whether the answer is a stream of server-sent events, which has no end of its own."""
-        self._trailers = False  # they follow the body, which does not end the answer then
-        self._waiters: list[asyncio.Future[None]] | None = None  # coroutines that wait for news of the connection
+        """Names in lower case. Not to be changed."""
 
-    # -- what a subclass does ------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Run the application. Must not raise; called once, by the connection, in the loop."""
-        raise NotImplementedError
+class Likeness(enum.Enum):
+    """How much of the newest request repeats the one before."""
+
+    NONE = "it was parsed"
+    FIELDS = "its header fields"
+    ALL = "its header fields, method and target"
+
+
+class Template:
+    """What an interface made of a request that repeated the fields of the one before, to be copied for the next.
+
+    Never changed once it is made: where applications run in threads, the next request may be in another one.
+    """
+
+    __slots__ = ("headers", "made", "target")
+
+    def __init__(self, headers: Fields, target: bytes, made: dict[str, Any]) -> None:
+        self.headers = headers
+        """The very list: it is told by identity."""
+        self.target = target
+        """That of the request, told by identity too."""
+        self.made = made
+
+
+class Repetition(Protocol):
+    """The head of a request that may come again: where an interface keeps what it made of it, for the next one.
+
+    Also used where the application runs, which may be a thread, and needs no lock: only one request of a connection is
+    under way at a time, its interface uses this before it answers, and the next one starts when that answer is out.
+    """
+
+    likeness: Likeness
+    """How much of this request repeats the one before."""
+    template: Template | None
+    """Of the last request that repeated the fields of the one before; made by an interface."""
+
+
+class Peer(Protocol):
+    """What all requests of a connection have in common."""
+
+    client: tuple[str, int] | None
+    """Host and port; None of a UNIX socket."""
+    server: tuple[str, int | None] | None
+    """Where the client has connected to, if that is known."""
+    scheme: str
+    believes: bool
+    """True if the peer is a proxy whose forwarding headers count."""
+    facts: Any
+    """What an interface keeps for all requests of the connection; None until it does. Also used by threads."""
+
+    def get_extra_info(self, name: str) -> Any:
+        """As `asyncio.BaseTransport.get_extra_info`."""
+        ...
+
+
+class Served(Protocol):
+    """A connection as the worker sees it, which tells it of the stop."""
+
+    def drain(self) -> None:
+        """Answer what is asked, and then close; what has no end of its own ends now."""
+        ...
+
+    def close_idle(self) -> None:
+        """Close unless a request has begun, or an answer is on its way."""
+        ...
+
+    def interrupt(self) -> None:
+        """Tell the application that the client is gone; close if there is none."""
+        ...
+
+    def interrupt_upgraded(self) -> None:
+        """The same, but only if the connection was taken over."""
+        ...
+
+
+class Upgraded(Peer, Protocol):
+    """The connection of an exchange that takes it over."""
+
+    deadline: float
+    """By the worker's clock; `expired` is called then. The wire uses it while the client takes nothing."""
+    paused: bool
+    """True if the client takes too little."""
+    half_closed: bool
+    """True if the client has ended its stream."""
+    site: Site
+
+    def is_closing(self) -> bool:
+        """Return True if nothing more can be sent."""
+        ...
+
+    def write(self, data: Any) -> None:
+        """Send bytes."""
+        ...
+
+    def take_rest(self) -> bytes:
+        """Return what arrived behind the request before it was begun."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Read nothing more for now."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        ...
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+        ...
+
+    def linger(self) -> None:
+        """The same, for a client that may still be sending: it is to get what was sent."""
+        ...
+
+    def abort(self) -> None:
+        """Close now: this side breaks off."""
+        ...
+
+
+class Listener(Protocol):
+    """The application's side of an exchange: what a wire tells it. None of it may raise."""
 
     def body_arrived(self) -> None:
-        """More of the body is there, or `complete` has become true."""
+        """More of the body is there, or `Exchange.complete` has become true."""
+        ...
 
     def resumed(self) -> None:
         """The client has taken enough: wake those that wait to send."""
+        ...
 
     def disconnected(self) -> None:
-        """`gone` has become true: wake all that wait."""
-
-    @property
-    def owed(self) -> int:
-        """Bytes of the current WebSocket frame that have not come yet; 0 where the application parses frames itself."""
-        return 0
+        """`Exchange.gone` has become true: wake all that wait."""
+        ...
 
     def peer_done(self) -> bool:
         """The client sends no more: it may be gone, or wait for the answer with its writing half closed.
 
-        Returns whether the connection stays open.
+        Return True to keep an upgraded connection open; others are kept open for their answer.
         """
-        return True
+        ...
 
     def draining(self) -> None:
         """The worker stops. What has no end of its own ends now."""
+        ...
 
     def interrupt(self) -> None:
         """The worker stops soon: what is still under way is told that the client is gone."""
+        ...
 
-    def news(self) -> asyncio.Future[None]:
-        """Return what a coroutine waits for until something of the above happens. Several may wait."""
-        waiter: asyncio.Future[None] = self.connection.site.loop.create_future()
-        if self._waiters:  # without those of waits that were cancelled: there may be thousands until there is news
-            self._waiters = [other for other in self._waiters if not other.done()]
-            self._waiters.append(waiter)
-        else:
-            self._waiters = [waiter]
-        return waiter
 
-    def forget(self, waiter: asyncio.Future[None]) -> None:
-        """`waiter`, which `news` returned, is no longer of interest."""
-        if self._waiters and waiter in self._waiters:
-            self._waiters.remove(waiter)
+class UpgradedListener(Listener, Protocol):
+    """One that takes the connection over: no request follows its own."""
 
-    def wake_waiters(self) -> None:
-        """There is news."""
-        waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+    @property
+    def owed(self) -> int:
+        """Bytes of the current frame that have not come yet; 0 where the application parses frames itself."""
+        ...
 
-    # -- the request's body --------------------------------------------------------------------------------------
+    @property
+    def ended_by(self) -> Closed | None:
+        """How the session ended, if one of the sides has said so."""
+        ...
 
-    def ask_for_body(self) -> None:
-        """The application wants the body: let a client that waits for it begin (RFC 9110, section 10.1.1)."""
-        if self.continues and not self.answered and not self.gone:
-            self.continues = False
-            self.connection.write(_CONTINUE)
-        self.connection.awaits_body(self)
+    def data_received(self, data: bytes) -> None:
+        """Bytes that came behind the request."""
+        ...
+
+    def expired(self) -> None:
+        """The deadline that the listener has set has passed."""
+        ...
+
+
+class Exchange(Protocol):
+    """The wire's side of one request: what the application reads, and what it answers through."""
+
+    connection: Any
+    """The `Peer`; of an upgraded exchange the `Upgraded` connection."""
+    request: Request
+    repeated: Repetition | None
+    """Set if the request repeats the one before, at least in part."""
+    listener: Any
+    """The application's side; None before it was called. It sets itself."""
+    body: deque[bytes]
+    """The part of the request's body that has arrived and was not taken. A thread may take from its left side.
+
+    `NO_BODY_CAME` itself where the request has no body: that is told by identity.
+    """
+    buffered: int
+    """Bytes in it."""
+    complete: bool
+    """True if all of the request's body has arrived."""
+    gone: bool
+    """True if the client is gone, or refused: nothing more comes, nothing can be sent."""
+    stage: Stage
+    sent: int
+    """Bytes of the answer's body that are sent."""
+    status: int
+    """Of the answer; 0: none is sent."""
+    keep_alive: bool
+    """True if the client would send further requests."""
+    began: float
+    """When the request came, by `time.perf_counter`; the journal sets it, where there is one."""
+    sent_head: bytes | None
+    """The head of the answer, if `keep_head` was called."""
+
+    # -- the body of the request
 
     def take_body(self) -> bytes:
         """Return what has arrived; b"" if nothing has. The client may send as much again."""
-        body = self.body
-        if len(body) == 1:
-            data = body.popleft()
-        else:
-            data = b"".join(body)
-            body.clear()
-        self.buffered = 0
-        self.connection.took_body()
-        return data
+        ...
 
     def took(self, count: int) -> None:
         """A thread has taken `count` bytes out of `body` by itself."""
-        self.buffered -= count
-        self.connection.took_body()
+        ...
 
-    # -- the answer; benchmarks: python -m benchmarks wsgi asgi ----------------------------------------------------
+    def ask_for_body(self) -> None:
+        """The application waits for the body: let a client that waits for 100 Continue begin."""
+        ...
 
-    def begin(self, status: int, line: bytes, fields: Head) -> None:
-        """Take the head of the answer. It goes out with the first bytes of the body. Raises `AnswerError`."""
-        if self.answered:
-            raise AnswerError("the head of the answer is sent already")
-        self.begun = True
-        self.status = status
-        self._line = line
-        self.head = fields
+    # -- the answer
+
+    def start(self, status: Status, fields: Head, body: Any, more: bool) -> None:
+        """Send the head and the first piece of the body. Without `more` it is the last.
+
+        Raises `AnswerError` if the head is sent already, or if the length differs from the Content-Length of
+        `fields`; nothing is sent then.
+        """
+        ...
 
     def write(self, body: Any, more: bool) -> None:
-        """Send a piece of the body, the head first. Without `more` it is the last. Raises `AnswerError`."""
-        fields = self.head
-        if fields is not None and not more and self.complete and self.status not in BODILESS:
-            block, length, flags = fields
-            connection = self.connection
-            size = len(body)
-            if length != UNKNOWN and length != size:
-                pass  # an error, which `_write_slowly` raises
-            elif self.simple and not flags and size < _LARGE and connection.persistent:
-                # nearly always: the whole answer at once, framed in the plainest way; `_open` knows all of them
-                self.head = None
-                self.answered = self.ended = True
-                self._left = 0
-                self._sent = size
-                end = _LENGTHS[size] if size < _MOST_LENGTHS else b"content-length: %d\r\n\r\n" % size
-                connection.write_last(b"".join((self._line, block, connection.clock.fields, end, body)))
-                connection.exchange_ended(self)
-                return
-            elif self.closing and size < _MOST_LENGTHS and not flags & _OWN_FIELDS:  # the only answer here
-                self.head = None
-                self.answered = self.ended = True
-                self.keep_alive = False
-                self._left = 0
-                self._sent = size
-                length_field = _LENGTHS[size][:-2]
-                connection.write_end(b"".join((self._line, block, connection.clock.fields, length_field, _CLOSE, body)))
-                connection.exchange_ended(self)
-                return
-        self._write_slowly(fields, body, more)
+        """Send another piece. Without `more` it is the last. Raises `AnswerError`."""
+        ...
 
-    def _write_slowly(self, fields: Head | None, body: Any, more: bool) -> None:
-        size = len(body)
-        data: Any
-        if fields is None:
-            data = self._frame(body, size, more)
-        else:
-            self.head = None
-            self.answered = True
-            data = self._open(fields, size, more)
-            left = self._left
-            if left >= 0 and (size > left or (size < left and not more)):  # nothing is out: it can become a 500
-                self.head = fields
-                self.answered = False
-                raise AnswerError(f"the body has {size} bytes, and its Content-Length says {left}")
-            if left != NO_BODY:
-                if size < _LARGE:
-                    data += self._frame(body, size, more)
-                else:
-                    self.connection.write(data)
-                    data = self._frame(body, size, more)
-        if data:
-            if not more and self.closing and self.complete:
-                self.connection.write_end(data)
-            else:
-                self.connection.write(data)
-        self._sent += size
-        if not more:
-            self._end()
+    async def send_file(self, status: Status, fields: Head, fd: int, offset: int, count: int) -> None:
+        """Send the head, and `count` bytes of a file as the whole body. Waits for the client.
 
-    def _open(self, fields: Head, size: int, more: bool) -> bytes:
-        """Return the head with its framing; decides how the body is framed and whether the connection stays open."""
-        self._sent = 0
-        block, length, flags = fields
-        connection = self.connection
-        clock = connection.clock
-        if flags & _OWN_FIELDS:
-            block += b"" if flags & OWN_SERVER else clock.server_field
-            block += b"" if flags & OWN_DATE else clock.date_field
-        else:
-            block += clock.fields
-        if length == UNKNOWN and not more and not self._trailers:
-            length = size
-        block += self._choose_framing(fields, length, size)
-        persistent = connection.persistent or connection.has_more()
-        if not (persistent and self.keep_alive and self.complete) or flags & CLOSE:
-            self.keep_alive = False
-            return b"%b%bconnection: close\r\n\r\n" % (self._line, block)
-        if self.version == "1.0":
-            block += b"connection: keep-alive\r\n"
-        return b"%b%b\r\n" % (self._line, block)
+        Raises `AnswerError` as `start` does, `OSError` for a file that cannot be read, and `ClientGoneError`.
+        """
+        ...
 
-    def _choose_framing(self, fields: Head, length: int, size: int) -> bytes:
-        """Decide how a body is framed of which `size` bytes are here; return the field that says so."""
-        if self.method == "HEAD" or self.status in BODILESS:
-            self._left = NO_BODY
-            if self.status == 204 or (not size and fields.length == UNKNOWN):
-                return b""  # an empty answer to HEAD says nothing about the length of GET's
-        elif length != UNKNOWN:
-            self._left = length
-        elif self.version == "1.1":
-            self._left = CHUNKED
-            self.events = _is_event_stream(fields.block)
-            return b"transfer-encoding: chunked\r\n"
-        else:
-            self._left = UNTIL_CLOSE
-            self.events = _is_event_stream(fields.block)
-            self.keep_alive = False
-        return b"" if length == UNKNOWN else b"content-length: %d\r\n" % length
+    def inform(self, status: Status, fields: Head) -> None:
+        """Send an informational answer, such as 103 Early Hints, to clients that know them."""
+        ...
 
-    def _frame(self, body: Any, size: int, more: bool) -> Any:
-        """Return a piece of the body as it goes over the wire."""
-        left = self._left
-        if left >= 0:
-            if size > left:
-                raise AnswerError(f"the body is longer than its Content-Length by {size - left} bytes")
-            self._left = left - size
-            return body
-        if left == CHUNKED:
-            end = b"" if more or self._trailers else b"0\r\n\r\n"
-            return b"%x\r\n%b\r\n%b" % (size, body, end) if size else end
-        if left == TRAILERS:
-            raise AnswerError("the body has ended already: its trailers are due")
-        return body if left == UNTIL_CLOSE else b""
+    def promise_trailers(self) -> None:
+        """Trailers follow: the last piece of the body does not end the answer. Called before `start`.
 
-    def with_trailers(self) -> None:
-        """Trailers follow: the last piece of the body does not end the answer. Called before the head is sent."""
-        self._trailers = True
-        self.simple = self.closing = False
+        Forgotten where trailers have no place: HTTP/1.0, HEAD, and bodies with a Content-Length.
+        """
+        ...
 
-    def send_trailers(self, block: bytes) -> None:
-        """End the answer with trailer fields (RFC 9112, section 7.1.2). Raises `AnswerError` unless they are due."""
-        if not self.answered or self._left != TRAILERS:
-            raise AnswerError("trailers were not promised, or the body has not ended yet")
-        self.connection.write(b"0\r\n%b\r\n" % block)
-        self._finish()
-
-    def inform(self, line: bytes, block: bytes) -> None:
-        """Send an informational answer, such as 103 Early Hints. HTTP/1.0 clients do not know them: none is sent."""
-        if self.version == "1.1" and not self.answered and not self.gone:
-            self.connection.write(b"%b%b\r\n" % (line, block))
-
-    def _end(self) -> None:
-        if self._left > 0:
-            self._abort(f"the body is shorter than its Content-Length by {self._left} bytes")
-        elif self._trailers and self._left == CHUNKED:  # nothing else has a place for them
-            self._left = TRAILERS
-        else:
-            self._finish()
-
-    def _finish(self) -> None:
-        if not self.ended:
-            self.ended = True
-            self.connection.exchange_ended(self)
+    def send_trailers(self, fields: Head) -> None:
+        """End the answer with trailer fields (RFC 9110, section 6.5). Raises `AnswerError` unless they are due."""
+        ...
 
     def fail(self) -> None:
-        """The application failed: 500 if nothing is out yet, else cut the answer, so that it is not taken for whole."""
-        if self.ended or self.gone or self.connection.transport.is_closing():
-            return
-        if self.answered:
-            self.ended = True
-            self.connection.abort()
-            return
-        self._trailers = False
-        self.begin(500, heads.status_line(500), heads.from_bytes([(b"content-type", b"text/plain; charset=utf-8")]))
-        self.write(b"Internal Server Error\n", more=False)
+        """Answer 500 for an application that failed; cut an answer that has begun: it must not be taken for whole."""
+        ...
 
-    def _abort(self, why: str) -> None:
-        _log.error("%s %s: %s", self.method, self.target.decode("latin-1"), why)
-        self.ended = True
-        self.connection.abort()
+    def abandon(self) -> None:
+        """Take nothing more from the application: for it the client is gone from now on."""
+        ...
 
-    @property
-    def sent(self) -> int:
-        """Bytes of the answer's body that were sent."""
-        return 0 if not self.answered or self._left == NO_BODY else self._sent
+    def leave(self) -> None:
+        """The application was told that its client is gone, and has given up: end the answer without one of ours."""
+        ...
 
-    # -- files, see `files` ------------------------------------------------------------------------------------------
+    def keep_head(self) -> None:
+        """Keep the head of the answer in `sent_head`. Called before the application is."""
+        ...
 
-    def begin_file(self, count: int) -> int:
-        """Send the head, if it is not out; return how many of the file's `count` bytes belong to the body.
+    # -- waiting
 
-        Raises `AnswerError` for a file that is shorter than the answer says, before anything is sent.
+    def is_held(self) -> bool:
+        """Return True if the client takes too little, or nothing any more: wait before sending more.
+
+        Threads may ask.
         """
-        if not self.begun:
-            raise AnswerError("a file before the head of the answer")
-        fields = self.head
-        if fields is not None:
-            if count < fields.length and self.method != "HEAD" and self.status not in BODILESS:
-                raise AnswerError(f"the file has {count} bytes, and its Content-Length says {fields.length}")
-            self.head = None
-            self.answered = True
-            self.connection.write(self._open(fields, count, more=False))
-        if self._left == NO_BODY:
-            return 0
-        return count if self._left < 0 else min(count, self._left)
+        ...
+
+    def news(self) -> asyncio.Future[None]:
+        """Return what a coroutine waits for until a listener would be told of something. Several may wait."""
+        ...
+
+    def forget(self, waiter: asyncio.Future[None]) -> None:
+        """`waiter`, which `news` returned, is no longer of interest."""
+        ...
+
+    def wake_waiters(self) -> None:
+        """There is news."""
+        ...
+
+    # -- a connection that is taken over
+
+    def upgrade(self, status: Status, fields: Head) -> Callable[[Any], None]:
+        """Accept the upgrade that the request asks for; return the method that sends bytes from now on."""
+        ...
+
+    def take_over(self, status: int, head_size: int) -> None:
+        """The listener writes to the connection by itself from now on, an answer of this status first.
+
+        `head_size`: bytes of its head, which do not count as sent.
+        """
+        ...
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the body goes over the wire as it is."""
-        return self._left not in (CHUNKED, NO_BODY)
+    def ended_by(self) -> Closed | None:
+        """How the session of an upgraded connection ended, if one of the sides has said so."""
+        ...
 
-    def count_sent(self, count: int) -> None:
-        """`count` bytes of the body have gone to the client past `write`."""
-        self._sent += count
-        if self._left > 0:
-            self._left -= count
-
-
-def _is_event_stream(block: bytes) -> bool:
-    """Whether header fields say so: in Content-Type, however it is written (RFC 9110, section 8.3.1)."""
-    block = block.lower()
-    return b"text/event-stream" in block and _EVENTS.search(block) is not None
+    def finish(self) -> None:
+        """Close the connection of an upgraded exchange once everything is sent."""
+        ...

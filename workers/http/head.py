@@ -28,9 +28,21 @@ _KINDS = {
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _MOST_NAMES = 1024
 _known: dict[str | bytes, int] = {}  # names of fields as applications write them -> kind; filled by `_learn`
-_LINES = {
-    int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode("ascii") for status in http.HTTPStatus
-}  # status -> first line
+
+
+class Status:
+    """A status as it is sent. Those of the registry exist once."""
+
+    __slots__ = ("line", "number", "reason")
+
+    def __init__(self, number: int, reason: bytes) -> None:
+        self.number = number
+        self.reason = reason
+        self.line = b"HTTP/1.1 %d %b\r\n" % (number, reason)
+        """The first line of an answer of HTTP/1."""
+
+
+_STATUSES = {int(status): Status(int(status), status.phrase.encode("ascii")) for status in http.HTTPStatus}
 BODILESS = frozenset({204, 304})
 """Statuses of final answers that have no body, whatever the application gives (RFC 9110, section 6.4.1)."""
 
@@ -43,28 +55,33 @@ class Head(NamedTuple):
     """Validated header fields, ready to be sent."""
 
     block: bytes
-    """The lines, each with its CRLF, without Content-Length and Connection."""
+    """The lines in the form of HTTP/1, each with its CRLF, without Content-Length and Connection."""
     length: int
     """What Content-Length says, or UNKNOWN."""
     flags: int
     """CLOSE, OWN_DATE, OWN_SERVER."""
 
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Return the lines taken apart, for a wire that has another form of them."""
+        pairs = [line.partition(b": ") for line in self.block.split(b"\r\n") if line]
+        return [(name, value) for name, _, value in pairs]
+
 
 _new: Callable[..., Head] = tuple.__new__  # a third of what `Head(...)` costs
 
 
-def status_line(status: int, reason: bytes | None = None) -> bytes:
-    """Return the first line of an answer. Raises `HeadError`."""
+def status_of(number: int, reason: bytes | None = None) -> Status:
+    """Return the status of that number; with `reason` in place of the registered phrase. Raises `HeadError`."""
     if reason is None:
-        line = _LINES.get(status)
-        if line is not None:
-            return line
+        known = _STATUSES.get(number)
+        if known is not None:
+            return known
         reason = b""
-    if not 100 <= status <= 999:
-        raise HeadError(f"status {status!r} is not a number from 100 to 999")
+    if not 100 <= number <= 999:
+        raise HeadError(f"status {number!r} is not a number from 100 to 999")
     if not _is_clean(reason):
-        raise HeadError(f"the reason of status {status} contains control characters: {reason!r:.80}")
-    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+        raise HeadError(f"the reason of status {number} contains control characters: {reason!r:.80}")
+    return Status(number, reason)
 
 
 # -- the hot path; benchmarks: python -m benchmarks wsgi asgi ------------------------------------------------------

@@ -11,29 +11,31 @@ from hybrid.workers.common.fairness import turn_of
 from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.common.incidents import Incidents
 from hybrid.workers.http.clock import NEVER, Clock
-from hybrid.workers.http.refusals import Refused
-from hybrid.workers.http.rules import Rules
-from hybrid.workers.http.settings import HttpSettings
+from hybrid.workers.http.exchange import Refused
+from hybrid.workers.http.h1.rules import Rules
+from hybrid.workers.http.settings import HttpSettings, Limits
 
 if TYPE_CHECKING:
-    from hybrid.workers.http.access_journal import Journal
-    from hybrid.workers.http.connection import HttpConnection
-    from hybrid.workers.http.exchange import Exchange
+    from hybrid.workers.http.access.journal import Journal
+    from hybrid.workers.http.exchange import Exchange, Request
     from hybrid.workers.http.forwarded import Proxies
+    from hybrid.workers.http.h1.connection import HttpConnection
 
 _log = logging.getLogger("hybrid")
 
 
 class Site:
-    """One per worker. `make_exchange` and, where the interface has WebSockets, `make_websocket` are its interface's."""
+    """One per worker. `answer` and, where the interface has WebSockets, `answer_websocket` call the application.
+
+    Both get an `Exchange`, set its listener, and raise nothing.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         settings: HttpSettings,
-        make_exchange: Callable[..., Exchange],
-        make_websocket: Callable[..., Exchange] | None = None,
-        interface: Any = None,
+        answer: Callable[[Exchange], None],
+        answer_websocket: Callable[[Exchange], None] | None = None,
         heartbeat: Heartbeat | None = None,
         incidents: Incidents | None = None,
     ) -> None:
@@ -44,37 +46,18 @@ class Site:
         """Where lines go that clients can cause at will."""
         self.loop = loop
         self.settings = settings
-        self.interface = interface
-        """What runs the application; exchanges of its kind know it."""
-        self.make_exchange = make_exchange
-        self.make_websocket = make_websocket
+        self.answer = answer
+        self.answer_websocket = answer_websocket
         self.call_soon = loop.call_soon
         self.turn = turn_of(loop)
-        self.rules = Rules(settings, offers_websocket=make_websocket is not None)
+        self.rules = Rules(settings, offers_websocket=answer_websocket is not None)
         self.max_pipelined = limits.max_pipelined or NEVER
         self.min_body_rate = limits.min_body_rate
         self.header_timeout = limits.header_timeout or NEVER
         self.keep_alive_timeout = limits.keep_alive_timeout or NEVER
         self.send_timeout = limits.send_timeout or NEVER
-        self.clock = Clock(
-            loop,
-            min(
-                self.header_timeout,
-                self.keep_alive_timeout,
-                self.send_timeout,
-                limits.websocket_ping_interval or NEVER,
-                limits.websocket_ping_timeout or NEVER,
-            ),
-            server=settings.server_header,
-            date=settings.date_header,
-        )
-        self.proxies: Proxies | None = None
-        if settings.forwarded_allow_ips:
-            from hybrid.workers.http.forwarded import Proxies
-
-            self.proxies = Proxies(
-                settings.forwarded_allow_ips, settings.forwarded_headers, believes_host=settings.forwarded_host
-            )
+        self.clock = Clock(loop, _shortest(limits), server=settings.server_header, date=settings.date_header)
+        self.proxies = _proxies_of(settings)
         self.draining = False
         """Whether the worker stops: no connection lives beyond its next answer."""
         self.idle_close_delay = 0.0
@@ -86,16 +69,16 @@ class Site:
         """When the header fields of a request that begins now must be complete."""
         return self.clock.now + self.header_timeout
 
-    def believe(self, exchange: Exchange) -> None:
+    def believe(self, connection: HttpConnection, request: Request) -> None:
         """Apply the headers of a trusted proxy to a request. Raises `Refused` if they cannot be parsed."""
         assert self.proxies is not None
-        connection, headers = exchange.connection, exchange.headers
+        headers = request.headers
         said = self.proxies.resolve(connection.client, connection.scheme, None, headers)
         if said.doubt is not None:
             raise Refused(400, said.doubt)
         if said.host is not None:
-            exchange.headers = [(b"host", said.host), *(item for item in headers if item[0] != b"host")]
-        exchange.said = said
+            request.headers = [(b"host", said.host), *(item for item in headers if item[0] != b"host")]
+        request.said = said
 
     def opened(self, connection: HttpConnection) -> None:
         """A connection begins: set its first deadline. Start the clock before, which stands while there are none."""
@@ -119,6 +102,27 @@ class Site:
     def refused(connection: HttpConnection, refused: Refused) -> None:
         """A request was refused: the application does not know of it, so the log does, quietly."""
         _log.debug("refused a request of %s with %d: %s", connection.client, refused.status, refused.reason)
+
+
+def _shortest(limits: Limits) -> float:
+    """Return the shortest time limit of a connection, in seconds: how fine its clock has to be."""
+    times = (
+        limits.header_timeout,
+        limits.keep_alive_timeout,
+        limits.send_timeout,
+        limits.websocket_ping_interval,
+        limits.websocket_ping_timeout,
+    )
+    return min((time for time in times if time), default=NEVER)
+
+
+def _proxies_of(settings: HttpSettings) -> Proxies | None:
+    """Return the proxies that are trusted, if there are any."""
+    if not settings.forwarded_allow_ips:
+        return None
+    from hybrid.workers.http.forwarded import Proxies
+
+    return Proxies(settings.forwarded_allow_ips, settings.forwarded_headers, believes_host=settings.forwarded_host)
 
 
 def address_of(value: Any) -> tuple[str, int] | None:

@@ -21,9 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.workers.http.access import AccessLog, AccessRecord, check_format, formatter
-from hybrid.workers.http.access_line import LINE_LIMIT, names_answer_fields
-from hybrid.workers.http.access_record import End
+from hybrid.workers.http.access.line import LINE_LIMIT, names_answer_fields
+from hybrid.workers.http.access.log import AccessLog, AccessRecord, check_format, formatter
+from hybrid.workers.http.access.record import End
 
 LONG = b"/" + b"a" * 1000
 NOON = 1_795_435_200.25  # 2026-11-23 12:00:00.250 UTC

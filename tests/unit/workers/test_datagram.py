@@ -12,10 +12,10 @@ from support.greens import OURS
 from support.hub import run_on, turns, until
 from support.records import logged
 
+from hybrid.workers.apps import datagram
+from hybrid.workers.apps.datagram import Datagrams, DatagramTransport
 from hybrid.workers.common.connections import Connections
-from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.interfaces import datagram
-from hybrid.workers.interfaces.datagram import Datagrams, DatagramTransport
+from hybrid.workers.hub.hub_runtime import HubRuntime
 
 
 class Server:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from hybrid.workers.apps.detect import HTTP_KINDS, INTERFACES, Kind, check_http, is_coroutine_function, kind_of
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.worker_spec import ListenerKind
 from hybrid.workers.http.settings import HttpSettings, Tls
-from hybrid.workers.interfaces.detect import HTTP_KINDS, INTERFACES, Kind, check_http, is_coroutine_function, kind_of
 
 STREAM = frozenset({ListenerKind.STREAM})
 DATAGRAM = frozenset({ListenerKind.DATAGRAM})

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from hybrid.workers.apps.detect import Kind, kind_of
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.worker_spec import ListenerKind
-from hybrid.workers.interfaces.detect import Kind, kind_of
 
 STREAM = frozenset({ListenerKind.STREAM})
 DATAGRAM = frozenset({ListenerKind.DATAGRAM})

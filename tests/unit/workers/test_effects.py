@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hybrid.workers.apps.detect import Kind
+from hybrid.workers.apps.effects import without_effect
 from hybrid.workers.boot.application import Application
 from hybrid.workers.http.settings import HttpSettings, Limits
-from hybrid.workers.interfaces.detect import Kind
-from hybrid.workers.interfaces.effects import without_effect
 
 MUCH = Application(
     http=HttpSettings(

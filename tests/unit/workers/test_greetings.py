@@ -15,9 +15,9 @@ import pytest
 from support.hub import DEADLINE
 from support.records import logged
 
+from hybrid.workers.apps.greetings import Greetings
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.proxy_protocol import MAX_V2, SIGNATURE, Preamble
-from hybrid.workers.interfaces.greetings import Greetings
 from hybrid.workers.runtime import Accepted
 
 V1 = b"PROXY TCP4 192.0.2.7 203.0.113.9 56324 443\r\n"

@@ -13,11 +13,11 @@ from support.greens import OURS
 from support.hub import run_on, tcp_pair, until
 from support.records import logged
 
+from hybrid.workers.apps.protocol import ProtocolFactory
+from hybrid.workers.apps.stream import AsyncStream, SyncStream
 from hybrid.workers.common.connections import Connections, printable, report
 from hybrid.workers.common.incidents import Incidents
-from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.interfaces.protocol import ProtocolFactory
-from hybrid.workers.interfaces.stream import AsyncStream, SyncStream
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.runtime import Accepted
 
 Body = Callable[["Server"], Awaitable[None]]
@@ -184,7 +184,7 @@ async def test_an_async_handler_is_ended_early_by_a_cancel(server: Server) -> No
 
 
 @on_loops
-async def test_a_connection_whose_writer_is_kept_stays_open_after_the_handler(server: Server) -> None:
+async def test_a_connection_with_a_referenced_writer_stays_open_after_the_handler(server: Server) -> None:
     kept: list[Any] = []
 
     async def handle(reader: Any, writer: Any) -> None:
@@ -204,7 +204,7 @@ async def test_a_connection_whose_writer_is_kept_stays_open_after_the_handler(se
 
 @pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
 @pytest.mark.parametrize("loop", ["select", "poll", "epoll"])
-def test_on_the_hub_a_connection_that_nobody_keeps_is_closed_after_the_handler(loop: str) -> None:
+def test_on_the_hub_an_unreferenced_connection_is_closed_after_the_handler(loop: str) -> None:
     async def body(server: Server) -> None:
         async def handle(reader: Any, writer: Any) -> None:
             writer.write(b"bye")
@@ -349,7 +349,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
-def test_waiting_for_no_connection_ends_at_once_and_with_one_at_its_end() -> None:
+def test_wait_empty_returns_immediately_without_a_connection_and_else_at_its_end() -> None:
     async def main() -> None:
         connections = Connections()
         assert await connections.wait_empty(0)
@@ -383,7 +383,7 @@ def test_the_end_of_a_connection_is_told_once() -> None:
     assert connections.end_all() == 1  # it has nothing to end yet
 
 
-def test_what_a_handler_ended_with_is_one_line_unless_it_is_nobodys_fault() -> None:
+def test_the_error_of_a_handler_is_one_line_unless_the_worker_ended_it() -> None:
     import greenlet
 
     incidents = Incidents()

@@ -10,9 +10,9 @@ import pytest
 from support.hub import DEADLINE
 from support.records import logged
 
+from hybrid.workers.apps.asgi.lifespan import Lifespan
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.interfaces.lifespan import Lifespan
 
 Application = Callable[..., Awaitable[None]]
 COMPLETE = {"type": "lifespan.startup.complete"}

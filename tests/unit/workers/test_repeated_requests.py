@@ -19,11 +19,12 @@ from support.pipeline import read_body
 from support.repeats import FIRST, series
 from support.wsgi import PLACES, serving_wsgi
 
+from hybrid.workers.apps.asgi.interface import Asgi
+from hybrid.workers.apps.wsgi.interface import Wsgi
 from hybrid.workers.common.connections import Connections
-from hybrid.workers.http.connection import HttpConnection
-from hybrid.workers.http.repeated import Likeness
+from hybrid.workers.http.exchange import Likeness
+from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.interfaces.web import Asgi, Wsgi
 from hybrid.workers.runtime import Runtime
 
 LIMIT = settings(max_examples=80, deadline=None)

@@ -1,4 +1,4 @@
-"""The heartbeat: the record while a loop waits, turns and takes too long, and its counts."""
+"""The heartbeat: the record while a loop waits, runs and takes too long, and its counts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hybrid.workers.hub.selector import HubSelector
 
 
 class Time:
-    """A clock that passes when it is told to."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -37,7 +37,7 @@ class Time:
 
 
 class Loop:
-    """An observed loop: each poll takes ten seconds, and the record during it is kept."""
+    """An observed loop: each poll takes ten seconds, and the record at that time is kept."""
 
     def __init__(self, heartbeat: Heartbeat, record: Record, time: Time) -> None:
         self._record = record
@@ -71,7 +71,7 @@ def loop(heartbeat: Heartbeat, record: Record, time: Time) -> Loop:
     return Loop(heartbeat, record, time)
 
 
-def test_a_booting_worker_takes_its_place(heartbeat: Heartbeat, record: Record) -> None:
+def test_a_booting_worker_takes_the_record(heartbeat: Heartbeat, record: Record) -> None:
     heartbeat.takes_place(4)
     assert list(record.numbers[:4]) == [Activity.BOOTING, 4, os.getpid(), Pulse.PINGS]
     heartbeat.tells(Activity.READY)
@@ -92,7 +92,9 @@ def test_a_loop_that_never_waits_begins_new_turns(loop: Loop, record: Record) ->
     assert record.times[BUSY_SINCE] == 1010
 
 
-def test_a_waiting_request_does_not_count_as_busy(heartbeat: Heartbeat, record: Record, time: Time, loop: Loop) -> None:
+def test_a_loop_that_waits_within_a_turn_is_not_busy_until_it_wakes(
+    heartbeat: Heartbeat, record: Record, time: Time, loop: Loop
+) -> None:
     def turn(timeout: float | None) -> None:
         loop.poll(timeout)
         time.now += 1
@@ -103,7 +105,7 @@ def test_a_waiting_request_does_not_count_as_busy(heartbeat: Heartbeat, record: 
     assert record.times[BUSY_SINCE] == 1011
 
 
-def test_an_exit_out_of_the_wait_begins_a_turn_and_one_out_of_a_turn_changes_nothing(
+def test_an_exit_during_the_wait_begins_a_turn_and_one_during_a_turn_changes_nothing(
     heartbeat: Heartbeat, record: Record, time: Time, loop: Loop
 ) -> None:
     def interrupted(timeout: float | None) -> None:
@@ -166,9 +168,7 @@ def test_memory_that_is_used_is_resident() -> None:
     del block
 
 
-def test_a_connection_is_reported_once_while_the_supervisor_does_not_watch(
-    heartbeat: Heartbeat, record: Record
-) -> None:
+def test_a_supervisor_that_does_not_watch_is_told_of_connections_once(heartbeat: Heartbeat, record: Record) -> None:
     told: list[str] = []
     heartbeat.on_awake = lambda: told.append("awake")
     for _ in range(3):

@@ -27,7 +27,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from hybrid.workers.http.websocket import MOST_EMPTY, Closed, CloseError, HandshakeError, WebSocket, frame_size
+from hybrid.workers.http.websocket.frames import MOST_EMPTY, Closed, CloseError, HandshakeError, WebSocket, frame_size
 
 MAX_SIZE = 300
 DEFLATE = (b"sec-websocket-extensions", b"permessage-deflate")

@@ -71,7 +71,7 @@ def test_a_loop_that_stands_in_itself_is_not_in_a_package() -> None:
 
 
 def test_threads_of_ours_are_not_the_applications() -> None:
-    thread = dump((f"{OURS[0]}/workers/interfaces/runners.py", 241, "_work"), heading="\nThread 0x1")
+    thread = dump((f"{OURS[0]}/workers/apps/wsgi/runners.py", 241, "_work"), heading="\nThread 0x1")
     assert innermost(dump(*LOOP) + thread, OURS).others == ()
 
 

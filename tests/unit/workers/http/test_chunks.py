@@ -7,7 +7,7 @@ import math
 import pytest
 from support.echo import pieces
 
-from hybrid.workers.http.chunks import MOST_LINE, MOST_WRAPPING, Chunks
+from hybrid.workers.http.h1.chunks import MOST_LINE, MOST_WRAPPING, Chunks
 
 MOST = 32_768
 

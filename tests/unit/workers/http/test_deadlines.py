@@ -11,7 +11,7 @@ from support.echo import on_loop, read_answers
 from support.http import FakeTransport, asgi_adapter, connect, in_callback, let_expire, until
 
 from hybrid.workers.http.clock import NEVER
-from hybrid.workers.http.connection import HttpConnection
+from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings, Limits
 
 LIMITS = Limits(header_timeout=10, keep_alive_timeout=5, send_timeout=30)

@@ -148,20 +148,20 @@ def test_lists_may_stand_for_pairs() -> None:
 def test_a_status_has_three_digits(status: int) -> None:
     """RFC 9112, section 4."""
     with pytest.raises(HeadError):
-        heads.status_line(status)
+        heads.status_of(status)
 
 
 def test_unknown_statuses_have_no_reason() -> None:
     """It may be empty, its space may not be missing."""
-    assert heads.status_line(299) == b"HTTP/1.1 299 \r\n"
-    assert heads.status_line(200) == b"HTTP/1.1 200 OK\r\n"
+    assert heads.status_of(299).line == b"HTTP/1.1 299 \r\n"
+    assert heads.status_of(200).line == b"HTTP/1.1 200 OK\r\n"
 
 
 @pytest.mark.parametrize("reason", [b"OK\r\nX: a", b"a\nb", b"a\rb", b"a\0b"])
 def test_a_reason_splits_no_answer(reason: bytes) -> None:
     """It is the application's text in WSGI."""
     with pytest.raises(HeadError):
-        heads.status_line(200, reason)
+        heads.status_of(200, reason)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=12)), max_size=4))

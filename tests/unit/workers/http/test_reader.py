@@ -9,11 +9,11 @@ import pytest
 from support.malformed import MALFORMED, chunked, get, post
 from support.websocket import HANDSHAKE
 
-from hybrid.workers.http.extras import Extras, Fields
-from hybrid.workers.http.phases import TRANSITIONS, Event, Phase
-from hybrid.workers.http.reader import RequestReader
-from hybrid.workers.http.refusals import Refused
-from hybrid.workers.http.rules import Rules
+from hybrid.workers.http.exchange import Refused
+from hybrid.workers.http.h1.extras import Extras, Fields
+from hybrid.workers.http.h1.phases import TRANSITIONS, Event, Phase
+from hybrid.workers.http.h1.reader import RequestReader
+from hybrid.workers.http.h1.rules import Rules
 from hybrid.workers.http.settings import HttpSettings, Limits
 
 UPGRADE = (b"Connection: Upgrade", b"Upgrade: h2c")

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
-from support.echo import Answer, EchoExchange, Wire, on_loop, pieces
+from support.echo import Answer, EchoCall, Wire, on_loop, pieces
 from support.hub import turns
 from support.ordeal import undergo
 from support.repeats import FIRST, series
 from support.requests import cut, points
 
 from hybrid.workers.http.clock import NEVER
-from hybrid.workers.http.repeated import Likeness
+from hybrid.workers.http.exchange import Likeness, Stage
 from hybrid.workers.http.settings import Limits
 
 TIGHT = Limits(max_request_line=20, max_header_bytes=90, max_headers=3, max_pipelined=2)
@@ -48,7 +48,8 @@ async def outcome(parts: Sequence[bytes], limits: Limits | None = None) -> Outco
         await wire.end()
         closed = True
     heads = [number for number, request in enumerate(wire.notes.requests) if request[0] == "HEAD"]
-    versions = [(exchange.version, exchange.keep_alive) for exchange in wire.notes.started if exchange.ended]
+    exchanges = [call.exchange for call in wire.notes.started]
+    versions = [(each.request.version, each.keep_alive) for each in exchanges if each.stage is Stage.WHOLE]
     return Outcome(wire.notes.requests, versions, wire.answers(*heads), closed)
 
 
@@ -196,27 +197,12 @@ def test_a_repeat_may_be_cut_anywhere_and_lack_or_double_a_byte(place: int) -> N
 # --- the connection around them
 
 
-class Waiting(EchoExchange):
-    """An application that answers when the test lets it."""
-
-    __slots__ = ()
-
-    def start(self) -> None:
-        """Wait."""
-        self._got = b""
-        self.connection.site.interface.started.append(self)
-
-    def goes_on(self) -> None:
-        """Answer."""
-        self._go_on()
-
-
 def waiting() -> Wire:
     """Return a connection of which two requests are answered, and whose application waits from now on."""
     wire = Wire()
     for _ in range(2):
         wire.sends(FIRST)
-    wire.site.make_exchange = Waiting
+    wire.site.answer = lambda exchange: EchoCall(wire.notes, exchange)  # waits until the test lets it go on
     return wire
 
 
@@ -300,12 +286,12 @@ def test_repeats_while_an_answer_is_under_way_are_answered_in_order() -> None:
         wire = waiting()
         for target in (b"/1", b"/2", b"/3"):
             wire.sends(FIRST.replace(b"/a", target))
-        assert [exchange.target for exchange in _started(wire)] == [b"/1"]
+        assert [call.exchange.request.target for call in _started(wire)] == [b"/1"]
         for number in range(3):
             _started(wire)[number].goes_on()
             await turns()
         assert [answer.body for answer in wire.answers()[2:]] == [b"GET /1 ", b"GET /2 ", b"GET /3 "]
-        assert {tuple(exchange.headers) for exchange in _started(wire)} == {((b"host", b"a"), (b"x", b"b"))}
+        assert {tuple(call.exchange.request.headers) for call in _started(wire)} == {((b"host", b"a"), (b"x", b"b"))}
 
     on_loop(main)
 
@@ -330,10 +316,10 @@ def test_a_client_that_goes_during_a_repeat_is_told_to_its_application() -> None
     async def main() -> None:
         wire = waiting()
         wire.sends(FIRST)
-        (exchange,) = _started(wire)
-        assert not exchange.gone
+        (call,) = _started(wire)
+        assert not call.exchange.gone
         await wire.transport.vanishes()
-        assert exchange.gone
+        assert call.exchange.gone
         assert wire.connection not in wire.site.clock.watched
 
     on_loop(main)

@@ -12,9 +12,10 @@ from support.http import connect, in_callback, until
 from support.hub import run_on, turns
 from support.requests import Request, cut, points, requests
 
+from hybrid.workers.apps.asgi.interface import Asgi
+from hybrid.workers.apps.wsgi.interface import Wsgi
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.interfaces.web import Asgi, Wsgi
 from hybrid.workers.runtime import Runtime
 
 SETTINGS = HttpSettings(server_header=False, date_header=False, threads=0)

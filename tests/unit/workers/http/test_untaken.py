@@ -9,7 +9,7 @@ import pytest
 from support.echo import on_loop, read_answers
 from support.http import FakeTransport, asgi_adapter, connect, in_callback, until
 
-from hybrid.workers.http.connection import HttpConnection
+from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings, Limits
 
 SIZE = 100_000  # bytes of an answer, in one piece

@@ -1,0 +1,89 @@
+"""An ASGI application as the worker sees it: its requests, its lifespan, and the wait for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+from hybrid.workers.accepting import tls
+from hybrid.workers.apps.asgi import call, websocket
+from hybrid.workers.apps.asgi.call import EXTENSIONS, PATHSEND, SPEC_VERSION
+from hybrid.workers.apps.asgi.lifespan import Lifespan
+from hybrid.workers.apps.web import Web, server_of
+from hybrid.workers.common.connections import Connections
+from hybrid.workers.http.exchange import Peer
+from hybrid.workers.http.settings import HttpSettings
+from hybrid.workers.runtime import Runtime
+from hybrid.workers.streams.drained import drained
+from hybrid.workers.tasks.request_tasks import RequestTasks
+
+
+class Asgi(Web):
+    """An ASGI application."""
+
+    def __init__(self, application: Any, runtime: Runtime, connections: Connections, settings: HttpSettings) -> None:
+        super().__init__(runtime, connections, settings)
+        self.application = application
+        self.loop = runtime.loop
+        self.root_path = settings.root_path
+        self.state: dict[str, Any] | None = None
+        self.ending = False
+        """Whether what runs is being cancelled."""
+        self.tasks = RequestTasks(runtime.loop)
+        self.sent = drained(runtime.loop)
+        """The awaitable that `send` returns if there is nothing to wait for."""
+        self.site = self._new_site(functools.partial(call.answer, self), functools.partial(websocket.answer, self))
+        self._lifespan = Lifespan(application, settings.lifespan)
+        self._working: set[asyncio.Task[None]] = set()  # requests that wait for something
+
+    async def start_up(self) -> None:
+        """Run the application's start-up."""
+        await self._lifespan.start_up()
+        self.state = self._lifespan.state
+
+    def facts(self, connection: Peer) -> dict[str, Any]:
+        """Return the scope of a connection's requests, with room for what each of them has of its own."""
+        offered = (*EXTENSIONS, PATHSEND) if self._settings.pathsend else EXTENSIONS
+        extensions: dict[str, Any] = {name: {} for name in offered}
+        ssl_object = connection.get_extra_info("ssl_object")
+        if ssl_object is not None:
+            extensions["tls"] = tls.peer_certificate_facts(ssl_object)
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
+            "http_version": "1.1",
+            "scheme": connection.scheme,
+            "path": "",  # from here on each request puts in its own
+            "raw_path": b"",
+            "query_string": b"",
+            "root_path": self.root_path,
+            "headers": [],
+            "client": connection.client,
+            "server": server_of(connection),
+            "extensions": extensions,
+        }
+
+    def works(self, task: asyncio.Task[None]) -> None:
+        """A request waits for something: its task counts until it ends."""
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    def end(self) -> None:
+        """Cancel what runs."""
+        self.ending = True
+        for task in list(self._working):
+            task.cancel()
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Wait for requests whose answer is out and whose application goes on, such as background tasks."""
+        if not self._working:
+            return True
+        await asyncio.wait(self._working, timeout=max(timeout, 0))
+        return not self._working
+
+    async def shut_down(self, timeout: float) -> None:
+        """Run the application's shutdown."""
+        await self._lifespan.shut_down(timeout)
+        self.tasks.close()
+        await super().shut_down(timeout)

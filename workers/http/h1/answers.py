@@ -1,0 +1,241 @@
+"""Answers in the order of their requests, refusals in their place, reading and writing in balance."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from hybrid.workers.http.clock import NEVER
+from hybrid.workers.http.exchange import Refused, Request
+from hybrid.workers.http.h1 import deadlines, refusals
+from hybrid.workers.http.h1.deadlines import BodyRate
+from hybrid.workers.http.h1.exchange import UPGRADE, WAITING, Http1Exchange
+
+if TYPE_CHECKING:
+    from hybrid.workers.http.h1.connection import HttpConnection
+
+BODY_WATER = 65_536  # bytes of request body that wait for the application before reading pauses
+_NONE_WAIT: deque[Http1Exchange] = deque(maxlen=0)  # the queue of connections that do not pipeline: one for all
+
+
+class Answers:
+    """What waits for its turn on one connection. Made when something does: most connections never need it."""
+
+    __slots__ = (
+        "_at_fault",
+        "_connection",
+        "_expecting",
+        "_is_advancing",
+        "is_reading",
+        "queue",
+        "rate",
+        "receiving",
+        "refusal",
+        "rest",
+        "unsent",
+    )
+
+    def __init__(self, connection: HttpConnection) -> None:
+        self._connection = connection
+        self.queue: deque[Http1Exchange] = _NONE_WAIT
+        """Requests that wait for earlier answers."""
+        self.receiving: Http1Exchange | None = None
+        """The request whose body is being read."""
+        self.refusal: Refused | None = None
+        """Answered behind all requests; nothing is read after it."""
+        self._at_fault: Http1Exchange | Request | None = None  # what is refused, where there is an access log
+        self.is_reading = True
+        self._is_advancing = False
+        self.unsent = 0
+        """Bytes that the client had not taken at the last look; 0: they are to be looked at anew."""
+        self.rest = b""
+        """What came behind a request for an upgrade, before its answer could begin."""
+        self.rate: BodyRate | None = None
+        """Set while the application waits for the body."""
+        self._expecting: Http1Exchange | None = None  # its client waits for 100 Continue
+
+    def receive(self, exchange: Http1Exchange, expects_continue: bool) -> None:
+        """The body of a request begins to come, or its client waits to be told to send it."""
+        self.receiving = exchange
+        self._expecting = exchange if expects_continue else None
+
+    def takes_expectation(self, exchange: Http1Exchange) -> bool:
+        """Return True, once, if the client of a request waits for 100 Continue."""
+        if self._expecting is not exchange:
+            return False
+        self._expecting = None
+        return True
+
+    def _enqueue(self, exchange: Http1Exchange) -> None:
+        """Have a request wait for its turn."""
+        if self.queue is _NONE_WAIT:
+            self.queue = deque()
+        self.queue.append(exchange)
+        if len(self.queue) >= self._connection.site.max_pipelined:
+            self.pause_reading()
+
+    def line_up(self, exchange: Http1Exchange) -> None:
+        """Have a request wait behind others, if there are any."""
+        connection = self._connection
+        if connection.paused:  # the client has to take something first, and is given no more time for that
+            self._enqueue(exchange)
+            return
+        connection.deadline = NEVER
+        if connection.current is None and not self.queue:
+            connection.current = exchange
+        else:  # the next of the queue may not have been made current yet
+            self._enqueue(exchange)
+
+    def has_more(self) -> bool:
+        """Return True if answers follow the current one."""
+        return bool(self.queue) or self.refusal is not None
+
+    def advance(self) -> None:
+        """Start requests until one is under way, or the client takes too little: `resume_writing` goes on then.
+
+        Never nested: an answer may be complete before `start` returns.
+        """
+        if self._is_advancing:
+            return
+        connection = self._connection
+        self._is_advancing = True
+        try:
+            while not (connection.is_closed or connection.paused):
+                exchange = connection.current
+                if exchange is None and self.queue and connection.site.turn.is_long():
+                    connection.site.call_soon(self.advance)  # a pipeline answered without waits
+                    return
+                if exchange is None:
+                    if not self.queue:
+                        break
+                    connection.current = exchange = self.queue.popleft()
+                    self.may_read()
+                if exchange.listener is not None:
+                    break
+                connection.begin(exchange)
+                if connection.current is exchange:
+                    break
+        finally:
+            self._is_advancing = False
+        if self.refusal is not None and connection.current is None and not (self.queue or connection.has_said_last):
+            self._answer_refusal(self.refusal)
+
+    def advance_soon(self) -> None:
+        """Advance, but not here: this may be the turn of the application that has just answered."""
+        if not self._is_advancing:
+            self._connection.site.call_soon(self.advance)
+
+    # -- refusals ------------------------------------------------------------------------------------------------------
+
+    def refuse(self, refused: Refused) -> None:
+        """Take no more from this client; answer it once the earlier answers are out."""
+        if self.refusal is not None:
+            return
+        connection = self._connection
+        broken, self.receiving = self.receiving, None
+        if connection.site.journal is not None:
+            self._at_fault = broken or connection.reader.asked()
+        connection.reader.end()
+        connection.persistent = False
+        self.refusal = refused
+        if broken is None:
+            return
+        refused.head_only = broken.request.method == "HEAD"
+        broken.gone = True
+        if broken is connection.current:
+            self._take_over(broken)
+        elif broken in self.queue:
+            self.queue.remove(broken)
+
+    def refuse_now(self, refused: Refused) -> None:
+        """Refuse whatever is under way, and what waits; nothing of an answer is out."""
+        connection = self._connection
+        current, connection.current = connection.current, None
+        self.queue.clear()
+        self.receiving = current  # whatever it is: it gets no more
+        self.refusal = None
+        self.refuse(refused)
+        if current is not None:
+            _disconnect(current)
+        self.advance()
+
+    def _take_over(self, broken: Http1Exchange) -> None:
+        """The body of the current exchange is broken: the server answers it now."""
+        if broken.stage is not WAITING:
+            self._connection.abort()  # which sees to the listener
+        else:
+            self._connection.current = None
+            _disconnect(broken)
+
+    def _answer_refusal(self, refused: Refused) -> None:
+        connection = self._connection
+        if not connection.transport.is_closing():  # else the answer before it has closed the connection
+            connection.site.refused(connection, refused)
+            connection.write(refusals.answer(refused, connection.clock.fields))
+            connection.linger()
+        journal = connection.site.journal
+        if journal is not None:
+            journal.refused(connection, self._at_fault, refused)
+
+    # -- balance -------------------------------------------------------------------------------------------------------
+
+    def keep_rest(self, data: bytes) -> None:
+        """Keep bytes for the next owner of the connection, after an upgrade: earlier answers come first."""
+        self.rest += data
+        if len(self.rest) > BODY_WATER:
+            self.pause_reading()
+
+    def pause_writing(self) -> None:
+        """The client takes too little: it gets time to go on, and no further request of it is read."""
+        connection = self._connection
+        self.unsent = connection.transport.get_write_buffer_size()
+        connection.deadline = connection.clock.now + connection.site.send_timeout
+        current = connection.current
+        if self.receiving is None and (current is None or current.style is not UPGRADE):
+            self.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has taken enough: go on where it has stopped."""
+        connection = self._connection
+        self.unsent = 0
+        connection.deadline = connection.clock.now + deadlines.patience(connection)
+        current = connection.current
+        if current is not None:
+            if current.listener is not None:
+                current.listener.resumed()
+        elif self.has_more():
+            connection.site.call_soon(self.advance)  # not here: the transport is in the midst of sending
+        if not (self.is_reading or connection.transport.is_closing()):
+            self.may_read()
+
+    def may_read(self) -> None:
+        """Go on reading if neither a body nor requests nor answers pile up."""
+        receiving = self.receiving
+        room = not self._connection.paused if receiving is None else receiving.buffered < BODY_WATER
+        if room and len(self.queue) < self._connection.site.max_pipelined:
+            self.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the client for now."""
+        if self.is_reading and not self._connection.is_closed:
+            self.is_reading = False
+            self._connection.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take more from the client."""
+        if not self.is_reading and not self._connection.is_closed:
+            self.is_reading = True
+            self._connection.transport.resume_reading()
+
+    def release(self) -> None:
+        """The connection is lost: nothing waits any more."""
+        self.queue.clear()
+        self.receiving = self._expecting = None
+        self.refusal = None  # its traceback holds the connection
+
+
+def _disconnect(exchange: Http1Exchange) -> None:
+    """Tell its listener, if there is one, that nothing more comes, and let go of it."""
+    listener, exchange.listener = exchange.listener, None
+    if listener is not None:
+        listener.disconnected()

@@ -1,0 +1,101 @@
+"""How long a connection waits for what, and what happens then; the rate that a body must come at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hybrid.workers.common import lingering
+from hybrid.workers.common.connections import printable
+from hybrid.workers.http.clock import NEVER
+from hybrid.workers.http.h1.exchange import UPGRADE
+from hybrid.workers.http.h1.life import Life
+
+if TYPE_CHECKING:
+    from hybrid.workers.http.h1.connection import HttpConnection
+    from hybrid.workers.http.h1.partial_head import PartialHead
+
+BODY_GRACE = 5.0  # seconds before the rate of a body is looked at
+LINGER = lingering.SECONDS  # to read what a client still sends after its last answer (RFC 9112, section 9.6)
+
+
+class BodyRate:
+    """The rate of a body that an application waits for. Made when it begins to."""
+
+    __slots__ = ("_mark", "_since")
+
+    def __init__(self, now: float, received: int) -> None:
+        self._since = now
+        self._mark = received
+
+    def holds(self, now: float, received: int, least: float) -> bool:
+        """Return True if at least `least` bytes per second have come since the last look; begin anew if so."""
+        if received - self._mark < least * (now - self._since):
+            return False
+        self._since, self._mark = now, received
+        return True
+
+
+def await_head(connection: HttpConnection, partial: PartialHead) -> None:
+    """Set the deadline for the end of a head that has begun to come, if there is none."""
+    if not (partial.timed or connection.paused):
+        partial.timed = True
+        connection.deadline = connection.site.header_deadline()
+
+
+def patience(connection: HttpConnection) -> float:
+    """Return how many seconds the next event may take, now that the client has taken most of what was sent."""
+    site, answers, partial = connection.site, connection.answers, connection.reader.partial
+    if connection.transport.is_closing():
+        return site.send_timeout  # for what is still unsent
+    if connection.life is Life.LINGERING:
+        return LINGER
+    if answers is not None and answers.rate is not None:
+        return BODY_GRACE
+    if connection.current is not None or connection.has_more():
+        return NEVER
+    if partial is not None:
+        partial.timed = True
+        return site.header_timeout
+    return site.keep_alive_timeout
+
+
+def expire(connection: HttpConnection) -> None:
+    """The deadline of a connection has passed: set another one, or end it."""
+    connection.deadline = NEVER
+    unsent = connection.transport.get_write_buffer_size()
+    current = connection.current
+    if unsent or connection.paused:
+        _expire_sending(connection, unsent)
+    elif connection.life is Life.LINGERING or (current is None and connection.upgraded):
+        connection.abort()
+    elif current is None:
+        if connection.reader.is_within_request:
+            connection.refuse(408, "the header fields did not come in time")
+        else:
+            connection.close()
+    elif current.style is UPGRADE and current.listener is not None:
+        current.listener.expired()
+    else:
+        _expire_receiving(connection)
+
+
+def _expire_sending(connection: HttpConnection, unsent: int) -> None:
+    """A client that takes something, however little, goes on; one that takes nothing is cut."""
+    answers, site = connection.own_answers(), connection.site
+    if unsent < answers.unsent or not answers.unsent:
+        answers.unsent = unsent
+        connection.deadline = connection.clock.now + site.send_timeout
+    else:
+        site.incidents.log("closing the connection of %s: it takes no data", printable(connection.client))
+        connection.cut()
+
+
+def _expire_receiving(connection: HttpConnection) -> None:
+    rate = None if connection.answers is None else connection.answers.rate
+    if rate is None:
+        return
+    now = connection.clock.now
+    if rate.holds(now, connection.reader.received, connection.site.min_body_rate):
+        connection.deadline = now + BODY_GRACE
+    else:
+        connection.refuse(408, "the body comes too slowly")

@@ -1,0 +1,108 @@
+"""Files as answers: by sendfile(2) where the connection is a plain socket, else read and written in blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from hybrid.workers.http.exchange import ClientGoneError
+
+if TYPE_CHECKING:
+    from hybrid.workers.http.h1.exchange import Http1Exchange
+
+_PIECE = 1 << 20  # bytes for one sendfile(2), so that a fast client does not keep the loop
+_BLOCK = 1 << 17  # bytes for one read(2), where sendfile cannot be used
+_UNABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSOCK})
+
+
+async def send(exchange: Http1Exchange, count: int, fd: int, offset: int) -> None:
+    """Send `count` bytes of the file `fd` from `offset` as the last piece of the body, behind its head.
+
+    Waits for the client. Raises `OSError` for a file that cannot be read, `ClientGoneError` when the client goes.
+    """
+    if count and exchange.is_plain and exchange.connection.transport.get_extra_info("sslcontext") is None:
+        await _send_directly(exchange, fd, offset, count)
+    else:
+        await _copy(exchange, fd, offset, count)
+    exchange.write(b"", more=False)
+
+
+async def _wait_for_room(exchange: Http1Exchange) -> None:
+    while exchange.connection.paused and not exchange.gone:
+        await exchange.news()
+    if exchange.gone:
+        raise ClientGoneError("the client is gone")
+
+
+async def _copy(exchange: Http1Exchange, fd: int, offset: int, count: int) -> None:
+    while count:
+        block = os.pread(fd, min(_BLOCK, count), offset)
+        if not block:
+            raise OSError(errno.EIO, "the file became shorter while it was sent")
+        offset += len(block)
+        count -= len(block)
+        exchange.write(block, more=True)
+        await _wait_for_room(exchange)
+        if not offset % _PIECE:
+            await asyncio.sleep(0)
+
+
+async def _send_directly(exchange: Http1Exchange, fd: int, offset: int, count: int) -> None:
+    """Hand the file to the kernel, once everything before it is out."""
+    connection = exchange.connection
+    transport = connection.transport
+    low, high = transport.get_write_buffer_limits()
+    transport.set_write_buffer_limits(0, 0)
+    try:
+        if transport.get_write_buffer_size() and not connection.paused:
+            connection.pause_writing()
+        await _wait_for_room(exchange)
+        with _duplicate(transport) as sock:
+            while count:
+                try:
+                    sent = os.sendfile(sock.fileno(), fd, offset, min(_PIECE, count))
+                except BlockingIOError:
+                    await _wait_writable(exchange, sock)
+                    continue
+                except OSError as error:
+                    if error.errno in _UNABLE:
+                        await _copy(exchange, fd, offset, count)
+                        return
+                    connection.drop()
+                    raise ClientGoneError(str(error)) from None
+                if not sent:
+                    raise OSError(errno.EIO, "the file became shorter while it was sent")
+                exchange.count_sent(sent)
+                offset += sent
+                count -= sent
+                if sent == _PIECE:
+                    await asyncio.sleep(0)
+    finally:
+        transport.set_write_buffer_limits(high, low)
+
+
+def _duplicate(transport: Any) -> socket.socket:
+    """A second descriptor of the connection: the loop refuses to watch the one its own transport has."""
+    return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+
+
+async def _wait_writable(exchange: Http1Exchange, sock: socket.socket) -> None:
+    """Wait for room in the socket, at most the time a client may take nothing."""
+    loop = exchange.connection.site.loop
+    writable = exchange.news()  # also when the client goes: this descriptor would not tell
+    loop.add_writer(sock.fileno(), lambda: None if writable.done() else writable.set_result(None))
+    timeout = exchange.connection.site.settings.limits.send_timeout or None
+    try:
+        async with asyncio.timeout(timeout):
+            await writable
+    except TimeoutError:
+        exchange.connection.cut()
+        raise ClientGoneError("the client takes no data") from None
+    finally:
+        loop.remove_writer(sock.fileno())
+        exchange.forget(writable)
+    if exchange.gone:
+        raise ClientGoneError("the client is gone")

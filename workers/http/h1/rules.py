@@ -1,0 +1,51 @@
+"""What a request may be: the limits and the hosts, in the form that `RequestReader` wants. One per worker."""
+
+from __future__ import annotations
+
+import math
+
+from hybrid.workers.http.h1 import refusals
+from hybrid.workers.http.settings import HttpSettings
+
+_MOST_HOSTS = 256
+_MOST_REPEATED = 4096
+
+
+class Rules:
+    """Sizes are bytes; a limit that is switched off is infinite."""
+
+    __slots__ = (
+        "_hosts",
+        "max_body_size",
+        "max_header_bytes",
+        "max_headers",
+        "max_request_line",
+        "max_requests",
+        "most_repeated",
+        "offers_websocket",
+        "underscore_headers",
+    )
+
+    def __init__(self, settings: HttpSettings, *, offers_websocket: bool) -> None:
+        limits = settings.limits
+        self.max_request_line = limits.max_request_line or math.inf
+        self.max_header_bytes = limits.max_header_bytes or math.inf
+        self.max_headers = limits.max_headers or math.inf
+        self.most_repeated = min(self.max_request_line, self.max_header_bytes, _MOST_REPEATED)
+        """Size of a head whose header section is kept, to be recognised when it comes again."""
+        self.max_body_size = limits.max_body_size or math.inf
+        self.max_requests = limits.max_requests_per_connection or math.inf
+        self.underscore_headers = settings.underscore_headers
+        self.offers_websocket = offers_websocket
+        self._hosts: set[bytes] = set()  # values of Host that were found valid
+
+    def is_host(self, value: bytes) -> bool:
+        """Return True if `value` is valid in a Host field."""
+        if value in self._hosts:
+            return True
+        if not refusals.is_host(value):
+            return False
+        if len(self._hosts) >= _MOST_HOSTS:  # a client can fill it with names of its own; those that count come again
+            self._hosts.clear()
+        self._hosts.add(value)
+        return True
