@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from hybrid.workers.http import head as heads
+from hybrid.workers.http.context import HttpContext
 from hybrid.workers.http.exchange import Exchange, Stage
 from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings, Limits
-from hybrid.workers.http.site import Site
 from support.http import FakeTransport
 
 DEADLINE = 20.0  # seconds
@@ -50,7 +50,7 @@ class EchoCall:
 
     def body_arrived(self) -> None:
         """More is there."""
-        self.exchange.connection.site.call_soon(self.goes_on)
+        self.exchange.connection.context.call_soon(self.goes_on)
 
     def resumed(self) -> None:
         """Nothing waits."""
@@ -98,10 +98,10 @@ class Wire:
     def __init__(self, limits: Limits | None = None) -> None:
         self.notes = Notes()
         settings = HttpSettings(limits=limits or Limits(), server_header=False, date_header=False)
-        self.site = Site(
+        self.context = HttpContext(
             asyncio.get_running_loop(), settings, lambda exchange: EchoCall(self.notes, exchange).goes_on()
         )
-        self.connection = HttpConnection(self.site)
+        self.connection = HttpConnection(self.context)
         self.transport = FakeTransport(self.connection)
 
     async def deliver(self, pieces: Iterable[bytes]) -> None:

@@ -157,7 +157,7 @@ def asgi_adapter(application: Any, settings: HttpSettings | None = None) -> Asgi
 
 def connect(adapter: Asgi, **options: Any) -> tuple[HttpConnection, FakeTransport]:
     """Return a connection of a client at 127.0.0.1, and its transport."""
-    connection = HttpConnection(adapter.site)
+    connection = HttpConnection(adapter.context)
     connection.client = ("127.0.0.1", 4711)
     connection.server = ("127.0.0.1", 80)
     return connection, FakeTransport(connection, **options)

@@ -25,7 +25,7 @@ async def undergo(parts: Sequence[bytes], limits: Limits = LIMITS) -> tuple[tupl
             raise AssertionError("the client has ended its side, and the server does not end")
         for _ in range(3):
             await asyncio.sleep(0)
-        assert wire.connection not in wire.site.clock.watched, "the connection is not over"
+        assert wire.connection not in wire.context.clock.watched, "the connection is not over"
     assert not [line for line in log if "ERROR" in line], log
     _check_requests(wire, b"".join(parts))
     answers = wire.answers(*(n for n, request in enumerate(wire.notes.requests) if request[0] == "HEAD"))

@@ -13,11 +13,11 @@ from hybrid.workers.apps.adapter import Adapter
 from hybrid.workers.apps.greetings import Greetings
 from hybrid.workers.common.addresses import unmapped
 from hybrid.workers.common.connections import Connection, Connections
+from hybrid.workers.http.context import HttpContext, address_of
 from hybrid.workers.http.exchange import Exchange, Peer
 from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.proxy_protocol import Preamble
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.http.site import Site, address_of
 from hybrid.workers.runtime import Accepted, Runtime
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _log = logging.getLogger("hybrid")
 class Web(Adapter):
     """What the two interfaces share: connections, TLS, the drain."""
 
-    site: Site
+    context: HttpContext
     steps_tasks = True
     """See `Transports.opener`."""
 
@@ -46,24 +46,24 @@ class Web(Adapter):
         if settings.proxy_protocol:
             self._greetings = Greetings(runtime.loop, limits.header_timeout, self._trusts, self._greeted)
 
-    def _new_site(
+    def _new_context(
         self, answer: Callable[[Exchange], None], answer_websocket: Callable[[Exchange], None] | None
-    ) -> Site:
+    ) -> HttpContext:
         """Return the site of an interface that calls its application by these two."""
         told = (self._connections.heartbeat, self._connections.incidents)
-        site = Site(self._runtime.loop, self._settings, answer, answer_websocket, *told)
+        context = HttpContext(self._runtime.loop, self._settings, answer, answer_websocket, *told)
         if self._settings.access_log is not None:
-            self._open_access_log(site, self._settings.access_log)
-        return site
+            self._open_access_log(context, self._settings.access_log)
+        return context
 
-    def _open_access_log(self, site: Site, form: str) -> None:
+    def _open_access_log(self, context: HttpContext, form: str) -> None:
         from hybrid.workers.http.access.journal import Journal
         from hybrid.workers.http.access.log import AccessLog
 
         me, connections = identity.current(), self._connections
         labels = {"service": me.service, "slot": me.slot, "generation": me.generation}
         self._access_log = AccessLog(form, labels)
-        site.journal = Journal(self._access_log.write, lambda: connections.ending, self._access_log.wants_heads)
+        context.journal = Journal(self._access_log.write, lambda: connections.ending, self._access_log.wants_heads)
 
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""
@@ -75,11 +75,11 @@ class Web(Adapter):
 
     def _open(self, accepted: Accepted, entry: Connection, server: tuple[str, int | None] | None) -> None:
         """Speak HTTP from now on."""
-        protocol = HttpConnection(self.site)
+        protocol = HttpConnection(self.context)
         protocol.client = address_of(accepted.address)
         protocol.server = server
         protocol.scheme = "http" if self._tls is None else "https"
-        proxies = self.site.proxies
+        proxies = self.context.proxies
         if proxies is not None:
             protocol.believes = proxies.trusts(protocol.client[0] if protocol.client else None)
         timeout = self._settings.limits.tls_handshake_timeout or 86_400.0
@@ -91,7 +91,7 @@ class Web(Adapter):
 
     def _trusts(self, accepted: Accepted) -> bool:
         """Whether a peer's word about who its client is counts, as far as anybody was named."""
-        proxies, peer = self.site.proxies, address_of(accepted.address)
+        proxies, peer = self.context.proxies, address_of(accepted.address)
         return proxies is None or proxies.trusts(peer[0] if peer else None)
 
     def _greeted(self, accepted: Accepted, entry: Connection, preamble: Preamble) -> None:
@@ -114,16 +114,16 @@ class Web(Adapter):
 
     def drain(self) -> None:
         """Answer what is asked, with `Connection: close`; end what has no end of its own."""
-        self.site.draining = True
+        self.context.draining = True
         if self._greetings is not None:
             self._greetings.drain(self._settings.limits.keep_alive_timeout)
-        for connection in self.site.connections():
+        for connection in self.context.connections():
             connection.drain()
 
     def close_idle(self, *, at_once: bool) -> None:
         """Close connections that wait for a request, after a moment in which one that is on its way arrives."""
         delay = self._settings.limits.idle_close_delay
-        self.site.idle_close_delay = delay
+        self.context.idle_close_delay = delay
         if at_once:
             self._interrupt_greetings()
             self._close_idle_now()
@@ -133,13 +133,13 @@ class Web(Adapter):
             self._runtime.loop.call_later(delay, self._close_idle_now)
 
     def _close_idle_now(self) -> None:
-        for connection in self.site.connections():
+        for connection in self.context.connections():
             connection.close_idle()
 
     def interrupt(self) -> None:
         """Tell the applications that their clients are gone."""
         self._interrupt_greetings()
-        for connection in self.site.connections():
+        for connection in self.context.connections():
             connection.interrupt()
 
     def _interrupt_greetings(self) -> None:

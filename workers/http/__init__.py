@@ -2,7 +2,7 @@
 
 exchange        one request and its answer: what a wire and an application are to each other
 head            the head of an answer: validated, encoded
-site            what all connections of a worker share
+context         what all connections of a worker share
 settings        what can be set, as plain data
 clock           the time of a worker in coarse steps, its Date header, the deadlines of its connections
 forwarded       what trusted proxies say about a request

@@ -1,9 +1,9 @@
-"""One request and its answer: what a wire and an application are to each other, whatever the two are.
+"""The protocol between a wire and an application: one request and its answer.
 
 A wire reads requests and sends answers: HTTP/1 in `hybrid.workers.http.h1`, messages in memory in a test. It makes an
-`Exchange` for each request and calls `Site.answer` or `Site.answer_websocket` when it is that request's turn. The
-application's side is a `Listener`: it keeps the exchange, answers through it, and knows no framing. The wire tells it
-of what happens. All of it happens in the loop's thread, except where a member says otherwise.
+`Exchange` for each request and calls `HttpContext.answer` or `HttpContext.answer_websocket` when that request is next.
+The application's side is a `Listener`: it keeps the exchange, answers through it, and knows no framing. The wire
+notifies it of events. Everything happens in the loop's thread, except where a member says otherwise.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from hybrid.workers.http.context import HttpContext
     from hybrid.workers.http.forwarded import Forwarded
     from hybrid.workers.http.head import Head, Status
-    from hybrid.workers.http.site import Site
     from hybrid.workers.http.websocket.frames import Closed
 
 Fields = list[tuple[bytes, bytes]]
@@ -158,7 +158,7 @@ class Upgraded(Peer, Protocol):
     """True if the client takes too little."""
     half_closed: bool
     """True if the client has ended its stream."""
-    site: Site
+    context: HttpContext
 
     def is_closing(self) -> bool:
         """Return True if nothing more can be sent."""

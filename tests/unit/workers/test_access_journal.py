@@ -64,12 +64,12 @@ def play(script: Callable[[Scene], Coroutine[Any, Any, None]], **settings: Any) 
     async def main() -> None:
         limits = Limits(max_body_size=100)
         adapter = asgi_adapter(pages, HttpSettings(access_log="%({x}o)s", lifespan="off", limits=limits, **settings))
-        connection = HttpConnection(adapter.site)
+        connection = HttpConnection(adapter.context)
         connection.client = ("192.0.2.1", 4711)
         connection.server = ("127.0.0.1", 80)
-        connection.believes = adapter.site.proxies is not None
+        connection.believes = adapter.context.proxies is not None
         scene = Scene(records, connection, FakeTransport(connection))
-        adapter.site.journal = Journal(records.append, lambda: scene.ending)
+        adapter.context.journal = Journal(records.append, lambda: scene.ending)
         try:
             await script(scene)
         finally:
@@ -284,7 +284,7 @@ def test_a_bad_handshake_is_a_record_of_its_answer() -> None:
 def test_without_an_access_log_nothing_is_kept() -> None:
     async def main() -> None:
         adapter = asgi_adapter(pages)
-        assert adapter.site.journal is None
+        assert adapter.context.journal is None
         await in_callback(adapter.end)
         await adapter.shut_down(1)
 

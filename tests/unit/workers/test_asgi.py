@@ -24,7 +24,7 @@ LAST = {"type": "http.response.body", "body": b"end"}
 DISCONNECT = {"type": "http.disconnect"}
 
 
-class Site:
+class Server:
     """A server of one application, with all that it was called with and has left behind."""
 
     def __init__(self, application: Callable[..., Awaitable[None]], **settings: Any) -> None:
@@ -77,7 +77,7 @@ async def test_a_request_without_a_body_is_one_message() -> None:
         await send(LAST)
         got.extend([await receive(), await receive()])
 
-    assert body_of(await Site(app).ask()) == b"end"
+    assert body_of(await Server(app).ask()) == b"end"
     assert got == [{"type": "http.request", "body": b"", "more_body": False}, DISCONNECT, DISCONNECT]
 
 
@@ -90,8 +90,8 @@ async def test_what_nobody_has_read_is_gone_with_the_answer() -> None:
         await send(LAST)
         got.append(await receive())
 
-    await Site(app).ask(POST % 4 + b"body")
-    await Site(app).ask()
+    await Server(app).ask(POST % 4 + b"body")
+    await Server(app).ask()
     assert got == [DISCONNECT] * 2
 
 
@@ -105,8 +105,8 @@ async def test_a_body_comes_in_the_pieces_in_which_it_arrives() -> None:
         await send(START)
         await send(LAST)
 
-    site = Site(app)
-    transport = site.connect()
+    server = Server(app)
+    transport = server.connect()
     await transport.sends(POST % 9)
     for piece in (b"one", b"two", b"end"):
         await transport.sends(piece)
@@ -140,8 +140,8 @@ def test_all_who_wait_for_the_client_hear_of_the_end(loop: str, ending: str) -> 
             await send({"type": "http.response.trailers", "headers": []})
 
     async def main(_: object) -> None:
-        site = Site(app)
-        transport = site.connect()
+        server = Server(app)
+        transport = server.connect()
         await transport.sends(b"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\n\r\n")
         if ending == "departure":
             await until(lambda: tasks, "it waits")
@@ -170,7 +170,7 @@ async def test_send_can_be_awaited_anywhere() -> None:
             group.create_task(send(piece))
         await asyncio.ensure_future(send(LAST))
 
-    answer = await Site(app).ask(GET.replace(b"1.1", b"1.0"))
+    answer = await Server(app).ask(GET.replace(b"1.1", b"1.0"))
     assert body_of(answer) == b"piece " * 4 + b"end"
 
 
@@ -189,19 +189,19 @@ async def test_send_waits_for_a_slow_client_and_raises_when_it_leaves() -> None:
             raise
 
     with logged() as lines:
-        site = Site(app)
-        transport = site.connect()
+        server = Server(app)
+        transport = server.connect()
         transport.stops_taking()
         await transport.sends(GET)
         await turns()
         assert log == ["0"], "the second piece is too much"
         await transport.takes()
         await until(lambda: log[-1] == "99", "it goes on")
-        again = site.connect()
+        again = server.connect()
         again.stops_taking()
         await again.sends(GET)
         await again.vanishes()
-        await until(lambda: not site.adapter._working, "it ends")
+        await until(lambda: not server.adapter._working, "it ends")
         assert log[-2:] == ["0", "ClientGoneError"]
     assert not [line for line in lines if "ClientGone" in line], "no news for the log"
 
@@ -219,12 +219,12 @@ async def test_each_send_after_the_departure_raises_oserror() -> None:
             except OSError:
                 raised.append(message["type"])
 
-    site = Site(app)
-    transport = site.connect()
+    server = Server(app)
+    transport = server.connect()
     await transport.sends(GET)
     await turns()
     await transport.vanishes()
-    await until(lambda: not site.adapter._working, "it ends")
+    await until(lambda: not server.adapter._working, "it ends")
     assert len(raised) == 4, raised
 
 
@@ -248,7 +248,7 @@ async def test_an_answer_that_breaks_http_is_a_500_and_an_error() -> None:
 
     with logged() as lines:
         for number in range(len(bad)):
-            answer = await Site(app).ask(GET.replace(b"/ ", b"/?%d " % number))
+            answer = await Server(app).ask(GET.replace(b"/ ", b"/?%d " % number))
             assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n"), bad[number]
             assert any(f"GET /?{number}" in line for line in lines)
 
@@ -260,7 +260,7 @@ async def test_what_is_sent_behind_the_end_is_ignored_with_one_warning() -> None
             await send(message)
 
     with logged() as lines:
-        assert (await Site(app).ask()).endswith(b"\r\n\r\nend")
+        assert (await Server(app).ask()).endswith(b"\r\n\r\nend")
     assert len([line for line in lines if "ignoring" in line]) == 1
 
 
@@ -279,13 +279,13 @@ async def test_a_scope_is_no_other_requests() -> None:
         await send(START)
         await send({**LAST, "body": b"%d" % len(scope["state"]["shared"])})
 
-    site = Site(app)
-    site.adapter.state = {"shared": []}
-    transport = site.connect()
+    server = Server(app)
+    server.adapter.state = {"shared": []}
+    transport = server.connect()
     for number in (1, 2, 3):
         await transport.sends(GET)
         assert transport.received.endswith(b"%d" % number)
-    assert (await site.ask()).endswith(b"4")
+    assert (await server.ask()).endswith(b"4")
 
 
 def test_the_extension_tls_is_no_other_requests_either() -> None:
@@ -307,7 +307,7 @@ async def test_what_is_tied_to_a_task_stays_with_its_request() -> None:
         await send(START)
         await send({**LAST, "body": repr(user).encode()})
 
-    transport = Site(app).connect()
+    transport = Server(app).connect()
     for number in (1, 2, 3):
         await transport.sends(GET.replace(b"/ ", b"/?%d " % number))
         assert transport.received.endswith(b"\r\n\r\nNone")
@@ -324,11 +324,11 @@ async def test_the_end_cancels_what_runs() -> None:
             log.append("cancelled")
             raise
 
-    site = Site(app)
-    transports = [site.connect() for _ in range(3)]
+    server = Server(app)
+    transports = [server.connect() for _ in range(3)]
     for transport in transports:
         await transport.sends(GET)
-    await in_callback(site.adapter.end)
-    assert await site.adapter.wait_idle(5)
+    await in_callback(server.adapter.end)
+    assert await server.adapter.wait_idle(5)
     assert log == ["cancelled"] * 3
     assert all(bytes(transport.received).startswith(b"HTTP/1.1 500 ") for transport in transports)

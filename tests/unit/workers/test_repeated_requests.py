@@ -115,7 +115,7 @@ async def _serve(make: Make, runtime: Runtime, variant: HttpSettings, parts: Seq
 
 def _open(adapter: Any) -> tuple[HttpConnection, FakeTransport]:
     connection, transport = connect(adapter)
-    connection.believes = adapter.site.proxies is not None
+    connection.believes = adapter.context.proxies is not None
     return connection, transport
 
 
@@ -166,7 +166,7 @@ def test_connections_do_not_mix(make: Make) -> None:
         adapter = make(seen, runtime, VARIANTS[0])
         opened = []
         for number in range(3):
-            connection = HttpConnection(adapter.site)
+            connection = HttpConnection(adapter.context)
             connection.client = (f"10.0.0.{number}", number)
             opened.append((connection, FakeTransport(connection)))
         for _ in range(5):

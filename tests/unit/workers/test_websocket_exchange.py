@@ -742,7 +742,7 @@ def test_a_handshake_during_a_stop_is_answered_with_503() -> None:
         connection, client = connect(adapter)
         await client.sends(HANDSHAKE + b"\r\n")
         assert client.received.startswith(b"HTTP/1.1 503 ")
-        await until(lambda: connection not in adapter.site.clock.watched, "the connection ends")
+        await until(lambda: connection not in adapter.context.clock.watched, "the connection ends")
 
     asyncio.run(scenario())
 

@@ -34,11 +34,11 @@ def serve(request: pytest.FixtureRequest) -> Serve:
 
 
 class Given:
-    """Stands for an exchange, its connection, its site, its interface and its runner: gives pieces, then the end."""
+    """Stands for an exchange, its connection, its context, its interface and its runner: gives pieces, then the end."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = [piece for piece in pieces if piece]
-        self.connection = self.site = self.interface = self.runner = self
+        self.connection = self.context = self.interface = self.runner = self
 
     def read(self, exchange: object) -> bytes:
         return self._pieces.pop(0) if self._pieces else b""

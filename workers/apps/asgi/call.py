@@ -118,7 +118,7 @@ _NOTHING, _BODY, _LEAVE = Heard
 
 
 def answer(interface: Asgi, exchange: Exchange) -> None:
-    """Call the application. See `Site.answer`. Benchmark: python -m benchmarks asgi."""
+    """Call the application. See `HttpContext.answer`. Benchmark: python -m benchmarks asgi."""
     call = AsgiCall(interface, exchange)
     request = exchange.request
     connection = exchange.connection

@@ -33,7 +33,9 @@ class Asgi(Web):
         self.tasks = RequestTasks(runtime.loop)
         self.sent = drained(runtime.loop)
         """The awaitable that `send` returns if there is nothing to wait for."""
-        self.site = self._new_site(functools.partial(call.answer, self), functools.partial(websocket.answer, self))
+        self.context = self._new_context(
+            functools.partial(call.answer, self), functools.partial(websocket.answer, self)
+        )
         self._lifespan = Lifespan(application, settings.lifespan)
         self._working: set[asyncio.Task[None]] = set()  # requests that wait for something
 

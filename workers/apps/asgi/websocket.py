@@ -37,7 +37,7 @@ _log = logging.getLogger("hybrid")
 
 
 def answer(interface: Asgi, exchange: Exchange) -> None:
-    """Serve a request for a WebSocket. See `Site.answer_websocket`."""
+    """Serve a request for a WebSocket. See `HttpContext.answer_websocket`."""
     call = WebSocketCall(interface, exchange)
     call.session.start()
 

@@ -41,7 +41,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def answer(interface: Any, exchange: Exchange) -> None:
-    """Have the runner call the application. See `Site.answer`."""
+    """Have the runner call the application. See `HttpContext.answer`."""
     interface.runner.start(WsgiCall(interface, exchange))
 
 

@@ -40,7 +40,9 @@ class Wsgi(Web):
         self.sockets = self._socket_service()
         """What runs the requests for WebSockets."""
         self._runners = list(dict.fromkeys((self.runner, self.sockets.runner)))
-        self.site = self._new_site(functools.partial(call.answer, self), functools.partial(socket.answer, self.sockets))
+        self.context = self._new_context(
+            functools.partial(call.answer, self), functools.partial(socket.answer, self.sockets)
+        )
 
     def _socket_service(self) -> SocketService:
         runner, most = self.runner, None
@@ -90,7 +92,7 @@ class Wsgi(Web):
     def interrupt(self) -> None:
         """Tell those that have taken over their connection; other requests of WSGI cannot be told."""
         self._interrupt_greetings()
-        for connection in self.site.connections():
+        for connection in self.context.connections():
             connection.interrupt_upgraded()
 
     def end(self) -> None:

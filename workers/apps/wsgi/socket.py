@@ -52,7 +52,7 @@ class SocketService:
 
 
 def answer(service: SocketService, exchange: Exchange) -> None:
-    """Have the runner call the application. See `Site.answer_websocket`."""
+    """Have the runner call the application. See `HttpContext.answer_websocket`."""
     SocketCall(service, exchange).start()
 
 
@@ -90,7 +90,7 @@ class SocketCall(WsgiCall):
         connection = self._connection
         own = connection.server or connection.get_extra_info("sockname") or ""
         try:
-            return Bridge(connection.site.loop, self, connection.client or "", own)
+            return Bridge(connection.context.loop, self, connection.client or "", own)
         except (OSError, ValueError) as error:
             _log.error("cannot open a pair of sockets for a WebSocket: %s", error)
             return None
@@ -108,7 +108,7 @@ class SocketCall(WsgiCall):
             super().run()
         finally:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._connection.site.loop.call_soon_threadsafe(self._returned)
+                self._connection.context.loop.call_soon_threadsafe(self._returned)
 
     def _environ(self, exchange: Exchange) -> dict[str, Any]:
         environ = super()._environ(exchange)
@@ -160,7 +160,7 @@ class SocketCall(WsgiCall):
         bridge = self._bridge
         assert bridge is not None
         if bridge.is_used() and not self._is_over():
-            self._connection.site.loop.call_later(LAST_WORDS, self._close_up)
+            self._connection.context.loop.call_later(LAST_WORDS, self._close_up)
         else:
             bridge.close()
 

@@ -71,7 +71,7 @@ class Answers:
         if self.queue is _NONE_WAIT:
             self.queue = deque()
         self.queue.append(exchange)
-        if len(self.queue) >= self._connection.site.max_pipelined:
+        if len(self.queue) >= self._connection.context.max_pipelined:
             self.pause_reading()
 
     def line_up(self, exchange: Http1Exchange) -> None:
@@ -102,8 +102,8 @@ class Answers:
         try:
             while not (connection.is_closed or connection.paused):
                 exchange = connection.current
-                if exchange is None and self.queue and connection.site.turn.is_long():
-                    connection.site.call_soon(self.advance)  # a pipeline answered without waits
+                if exchange is None and self.queue and connection.context.turn.is_long():
+                    connection.context.call_soon(self.advance)  # a pipeline answered without waits
                     return
                 if exchange is None:
                     if not self.queue:
@@ -123,7 +123,7 @@ class Answers:
     def advance_soon(self) -> None:
         """Advance, but not here: this may be the turn of the application that has just answered."""
         if not self._is_advancing:
-            self._connection.site.call_soon(self.advance)
+            self._connection.context.call_soon(self.advance)
 
     # -- refusals ------------------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class Answers:
             return
         connection = self._connection
         broken, self.receiving = self.receiving, None
-        if connection.site.journal is not None:
+        if connection.context.journal is not None:
             self._at_fault = broken or connection.reader.asked()
         connection.reader.end()
         connection.persistent = False
@@ -170,10 +170,10 @@ class Answers:
     def _answer_refusal(self, refused: Refused) -> None:
         connection = self._connection
         if not connection.transport.is_closing():  # else the answer before it has closed the connection
-            connection.site.refused(connection, refused)
+            connection.context.refused(connection, refused)
             connection.write(refusals.answer(refused, connection.clock.fields))
             connection.linger()
-        journal = connection.site.journal
+        journal = connection.context.journal
         if journal is not None:
             journal.refused(connection, self._at_fault, refused)
 
@@ -189,7 +189,7 @@ class Answers:
         """The client takes too little: it gets time to go on, and no further request of it is read."""
         connection = self._connection
         self.unsent = connection.transport.get_write_buffer_size()
-        connection.deadline = connection.clock.now + connection.site.send_timeout
+        connection.deadline = connection.clock.now + connection.context.send_timeout
         current = connection.current
         if self.receiving is None and (current is None or current.style is not UPGRADE):
             self.pause_reading()
@@ -204,7 +204,7 @@ class Answers:
             if current.listener is not None:
                 current.listener.resumed()
         elif self.has_more():
-            connection.site.call_soon(self.advance)  # not here: the transport is in the midst of sending
+            connection.context.call_soon(self.advance)  # not here: the transport is in the midst of sending
         if not (self.is_reading or connection.transport.is_closing()):
             self.may_read()
 
@@ -212,7 +212,7 @@ class Answers:
         """Go on reading if neither a body nor requests nor answers pile up."""
         receiving = self.receiving
         room = not self._connection.paused if receiving is None else receiving.buffered < BODY_WATER
-        if room and len(self.queue) < self._connection.site.max_pipelined:
+        if room and len(self.queue) < self._connection.context.max_pipelined:
             self.resume_reading()
 
     def pause_reading(self) -> None:

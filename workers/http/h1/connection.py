@@ -15,6 +15,7 @@ from typing import Any
 
 from hybrid.workers.common import lingering
 from hybrid.workers.http.clock import NEVER
+from hybrid.workers.http.context import HttpContext
 from hybrid.workers.http.exchange import Refused, Request
 from hybrid.workers.http.h1 import deadlines
 from hybrid.workers.http.h1.answers import BODY_WATER, Answers
@@ -25,7 +26,6 @@ from hybrid.workers.http.h1.life import Life
 from hybrid.workers.http.h1.phases import Phase
 from hybrid.workers.http.h1.reader import RequestReader
 from hybrid.workers.http.h1.repeated import Repeated
-from hybrid.workers.http.site import Site
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER without a wait (socket(7))
 UPGRADED = Phase.UPGRADED
@@ -48,6 +48,7 @@ class HttpConnection:
         "believes",
         "client",
         "clock",
+        "context",
         "current",
         "deadline",
         "facts",
@@ -57,16 +58,15 @@ class HttpConnection:
         "reader",
         "scheme",
         "server",
-        "site",
         "transport",
         "write",
         "write_end",
         "write_last",
     )
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.clock = site.clock
+    def __init__(self, context: HttpContext) -> None:
+        self.context = context
+        self.clock = context.clock
         self.transport: Any = None
         self.write: Callable[[Any], None]
         """Sends bytes, or keeps them: the transport's own method."""
@@ -88,7 +88,7 @@ class HttpConnection:
         self.paused = False
         """True if the client takes too little: applications wait before they send more."""
         self.deadline = NEVER
-        self.reader = RequestReader(site.rules, self)
+        self.reader = RequestReader(context.rules, self)
         self.answers: Answers | None = None
         """What has to wait; None: nothing ever had to."""
         self.life = OPEN
@@ -111,21 +111,21 @@ class HttpConnection:
         if awaited is not None:
             self._awaited = None
             if awaited.takes(data):
-                site = self.site
+                context = self.context
                 try:
-                    next(site.heartbeat.tally)
+                    next(context.heartbeat.tally)
                 except StopIteration:
-                    site.heartbeat.counts_last_request()
+                    context.heartbeat.counts_last_request()
                 reader.served = served = reader.served + 1
-                if served >= site.rules.max_requests:
+                if served >= context.rules.max_requests:
                     self.persistent = False
                     reader.end()
                 style = SPECIAL if awaited.is_head else PLAIN
                 self.current = exchange = Http1Exchange(self, awaited.request, style, True, True, awaited)
-                if site.journal is not None:
-                    site.journal.begins(exchange)
+                if context.journal is not None:
+                    context.journal.begins(exchange)
                 self.deadline = NEVER
-                site.answer(exchange)
+                context.answer(exchange)
                 return
         reader.feed(data)
         current = self.current
@@ -154,12 +154,12 @@ class HttpConnection:
         extras: Extras | None,
     ) -> None:
         """Called by the reader: make the exchange, and have it wait for its turn. Raises `Refused`."""
-        site = self.site
+        context = self.context
         try:
-            next(site.heartbeat.tally)
+            next(context.heartbeat.tally)
         except StopIteration:
-            site.heartbeat.counts_last_request()
-        if self.reader.served >= site.rules.max_requests:
+            context.heartbeat.counts_last_request()
+        if self.reader.served >= context.rules.max_requests:
             self.persistent = False
         if method == "HEAD":
             style = SPECIAL
@@ -170,16 +170,16 @@ class HttpConnection:
         sent_target = target
         if extras is not None:
             sent_target = extras.sent_target or target
-            if extras.websocket and site.answer_websocket is not None:
+            if extras.websocket and context.answer_websocket is not None:
                 style = UPGRADE
                 keep_alive = False  # what comes next is no HTTP
         request = Request(method, target, sent_target, version, fields)
         if self.believes:
             self.reader.forget()  # the fields that the application gets are not those that were sent
-            site.believe(self, request)
+            context.believe(self, request)
         exchange = Http1Exchange(self, request, style, keep_alive, not has_body, None)
-        if site.journal is not None:
-            site.journal.begins(exchange)
+        if context.journal is not None:
+            context.journal.begins(exchange)
         if has_body:
             self._receive_body(exchange, extras)
         self._line_up(exchange)
@@ -199,17 +199,17 @@ class HttpConnection:
 
     def begin(self, exchange: Http1Exchange) -> None:
         """Have the application called: it is the turn of this request."""
-        site = self.site
-        if exchange.style is UPGRADE and site.answer_websocket is not None:
-            site.answer_websocket(exchange)
+        context = self.context
+        if exchange.style is UPGRADE and context.answer_websocket is not None:
+            context.answer_websocket(exchange)
         else:
-            site.answer(exchange)
+            context.answer(exchange)
 
     def exchange_ended(self, exchange: Http1Exchange) -> None:
         """The answer is whole. Called by the exchange."""
-        site = self.site
-        if site.journal is not None:
-            site.journal.whole(exchange)
+        context = self.context
+        if context.journal is not None:
+            context.journal.whole(exchange)
         exchange.listener = None  # it keeps the exchange: no work for the garbage collector
         if exchange is not self.current:
             return
@@ -226,7 +226,7 @@ class HttpConnection:
             else:
                 self.linger()
         elif not self.paused:  # else `resume_writing` sees to it
-            self.deadline = self.clock.now + site.keep_alive_timeout
+            self.deadline = self.clock.now + context.keep_alive_timeout
             self._awaited = self.reader.repeated
             if answers is not None and not answers.is_reading:
                 answers.resume_reading()
@@ -378,7 +378,7 @@ class HttpConnection:
         self.write = transport.write
         self.write_end = getattr(transport, "write_end", transport.write)
         self.write_last = getattr(transport, "write_last", transport.write)
-        self.site.opened(self)
+        self.context.opened(self)
 
     def takes_cork(self, cork: Callable[[], None]) -> None:
         """Use `cork` before the last bytes: the transport has no `write_end`, but its socket can hold them back."""
@@ -441,7 +441,7 @@ class HttpConnection:
         self.life = CLOSED
         self.persistent = False
         self.reader.let_go()
-        self.site.closed(self)
+        self.context.closed(self)
         current = self.current
         if self.answers is not None:
             self.answers.release()
@@ -452,8 +452,8 @@ class HttpConnection:
                 if current.listener is not None:
                     current.listener.disconnected()
             self.current = None
-            if self.site.journal is not None:
-                self.site.journal.lost(current, was_cut=was_cut)
+            if self.context.journal is not None:
+                self.context.journal.lost(current, was_cut=was_cut)
             current.listener = None
 
     # -- deadlines ---------------------------------------------------------------------------------------------------
@@ -507,7 +507,7 @@ class HttpConnection:
                 transport.close()
             if transport.get_write_buffer_size():
                 self.own_answers().unsent = 0
-                self.deadline = self.clock.now + self.site.send_timeout
+                self.deadline = self.clock.now + self.context.send_timeout
 
     def abort(self) -> None:
         """Close now: this side breaks off."""
@@ -539,7 +539,7 @@ class HttpConnection:
         self.persistent = False
         if self.current is None:
             if not self.paused:  # else it is not idle: it has an answer to take
-                self.deadline = min(self.deadline, self.clock.now + self.site.keep_alive_timeout)
+                self.deadline = min(self.deadline, self.clock.now + self.context.keep_alive_timeout)
         elif self.current.listener is not None:
             self.current.listener.draining()
 

@@ -39,14 +39,14 @@ def await_head(connection: HttpConnection, partial: PartialHead) -> None:
     """Set the deadline for the end of a head that has begun to come, if there is none."""
     if not (partial.timed or connection.paused):
         partial.timed = True
-        connection.deadline = connection.site.header_deadline()
+        connection.deadline = connection.context.header_deadline()
 
 
 def patience(connection: HttpConnection) -> float:
     """Return how many seconds the next event may take, now that the client has taken most of what was sent."""
-    site, answers, partial = connection.site, connection.answers, connection.reader.partial
+    context, answers, partial = connection.context, connection.answers, connection.reader.partial
     if connection.transport.is_closing():
-        return site.send_timeout  # for what is still unsent
+        return context.send_timeout  # for what is still unsent
     if connection.life is Life.LINGERING:
         return LINGER
     if answers is not None and answers.rate is not None:
@@ -55,8 +55,8 @@ def patience(connection: HttpConnection) -> float:
         return NEVER
     if partial is not None:
         partial.timed = True
-        return site.header_timeout
-    return site.keep_alive_timeout
+        return context.header_timeout
+    return context.keep_alive_timeout
 
 
 def expire(connection: HttpConnection) -> None:
@@ -81,12 +81,12 @@ def expire(connection: HttpConnection) -> None:
 
 def _expire_sending(connection: HttpConnection, unsent: int) -> None:
     """A client that takes something, however little, goes on; one that takes nothing is cut."""
-    answers, site = connection.own_answers(), connection.site
+    answers, context = connection.own_answers(), connection.context
     if unsent < answers.unsent or not answers.unsent:
         answers.unsent = unsent
-        connection.deadline = connection.clock.now + site.send_timeout
+        connection.deadline = connection.clock.now + context.send_timeout
     else:
-        site.incidents.log("closing the connection of %s: it takes no data", printable(connection.client))
+        context.incidents.log("closing the connection of %s: it takes no data", printable(connection.client))
         connection.cut()
 
 
@@ -95,7 +95,7 @@ def _expire_receiving(connection: HttpConnection) -> None:
     if rate is None:
         return
     now = connection.clock.now
-    if rate.holds(now, connection.reader.received, connection.site.min_body_rate):
+    if rate.holds(now, connection.reader.received, connection.context.min_body_rate):
         connection.deadline = now + BODY_GRACE
     else:
         connection.refuse(408, "the body comes too slowly")

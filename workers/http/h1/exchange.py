@@ -361,7 +361,7 @@ class Http1Exchange:
 
     def news(self) -> asyncio.Future[None]:
         """See `Exchange`."""
-        waiter: asyncio.Future[None] = self.connection.site.loop.create_future()
+        waiter: asyncio.Future[None] = self.connection.context.loop.create_future()
         if self._waiters:  # without those of waits that were cancelled: there may be thousands until there is news
             self._waiters = [other for other in self._waiters if not other.done()]
             self._waiters.append(waiter)
@@ -424,7 +424,7 @@ class Http1Exchange:
         if self.sent_head is not None:
             self.sent_head = head
         self.connection.write(head)
-        return self.connection.write if self.connection.site.journal is None else self._write_counted
+        return self.connection.write if self.connection.context.journal is None else self._write_counted
 
     def take_over(self, status: int) -> None:
         """See `Exchange`."""

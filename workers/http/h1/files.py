@@ -91,10 +91,10 @@ def _duplicate(transport: Any) -> socket.socket:
 
 async def _wait_writable(exchange: Http1Exchange, sock: socket.socket) -> None:
     """Wait for room in the socket, at most the time a client may take nothing."""
-    loop = exchange.connection.site.loop
+    loop = exchange.connection.context.loop
     writable = exchange.news()  # also when the client goes: this descriptor would not tell
     loop.add_writer(sock.fileno(), lambda: None if writable.done() else writable.set_result(None))
-    timeout = exchange.connection.site.settings.limits.send_timeout or None
+    timeout = exchange.connection.context.settings.limits.send_timeout or None
     try:
         async with asyncio.timeout(timeout):
             await writable

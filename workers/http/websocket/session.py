@@ -101,7 +101,7 @@ class Session:
 
     def __init__(self, exchange: Exchange, user: User) -> None:
         connection: Upgraded = exchange.connection
-        settings = connection.site.settings
+        settings = connection.context.settings
         self._exchange = exchange
         self._connection = connection
         self._user = user
@@ -114,7 +114,7 @@ class Session:
         self.waiting = 0
         """Bytes of messages that came while the application did not take them."""
         self._held = False  # reading is paused
-        self._heard = connection.site.clock.now  # when something came last
+        self._heard = connection.context.clock.now  # when something came last
         self._pinged = NEVER  # when a ping was sent that nothing has come after
         self._early = connection.take_rest()  # what a client sends before it knows that it may
         self._answer_fields = b""
@@ -130,7 +130,7 @@ class Session:
         except HandshakeError as error:
             self.refuse(error.status, error.reason)
             return
-        if connection.site.draining:
+        if connection.context.draining:
             self.refuse(503, "the server is stopping")
         elif connection.half_closed:
             self.peer_done()
@@ -141,7 +141,7 @@ class Session:
 
     def data_received(self, data: bytes) -> None:
         """Called by the connection, in a callback of the loop."""
-        self._heard = self._connection.site.clock.now
+        self._heard = self._connection.context.clock.now
         if self.phase is Phase.OPEN:
             fresh = self.wire.feed(data)
             if fresh:
@@ -242,7 +242,7 @@ class Session:
         connection = self._connection
         if self._held and self.waiting <= WATER and not connection.is_closing():
             self._held = False
-            self._heard = connection.site.clock.now  # it could not be heard
+            self._heard = connection.context.clock.now  # it could not be heard
             connection.resume_reading()
 
     # -- the end -------------------------------------------------------------------------------------------------------
@@ -308,11 +308,11 @@ class Session:
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
     def _arm(self, seconds: float) -> None:
-        self._connection.deadline = self._connection.site.clock.now + seconds if seconds else NEVER
+        self._connection.deadline = self._connection.context.clock.now + seconds if seconds else NEVER
 
     def _keep_alive(self) -> None:
         self._pinged = NEVER
-        self._arm(self._connection.site.settings.limits.websocket_ping_interval)
+        self._arm(self._connection.context.settings.limits.websocket_ping_interval)
 
     def resumed(self) -> None:
         """The client takes what is sent again. The connection has used the deadline for that."""
@@ -333,8 +333,8 @@ class Session:
     def _silent(self) -> None:
         """Ping a client that sends nothing; fail the connection if it sends nothing after that either."""
         connection = self._connection
-        limits = connection.site.settings.limits
-        now = connection.site.clock.now
+        limits = connection.context.settings.limits
+        now = connection.context.clock.now
         if self._held:  # it is not heard because the application does not listen
             self._keep_alive()
         elif self._pinged is NEVER and now - self._heard >= limits.websocket_ping_interval:

@@ -112,8 +112,8 @@ def test_the_first_deadline_counts_from_now_although_the_clock_stood(draining: b
 
     async def main() -> None:
         adapter = asgi_adapter(application, HttpSettings(limits=LIMITS))
-        adapter.site.draining = draining
-        adapter.site.clock.now -= 10_000
+        adapter.context.draining = draining
+        adapter.context.clock.now -= 10_000
         before = asyncio.get_running_loop().time()
         connection, _ = connect(adapter)
         expected = LIMITS.keep_alive_timeout if draining else LIMITS.header_timeout

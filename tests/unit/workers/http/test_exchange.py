@@ -98,10 +98,10 @@ def test_valid_hosts_are_learnt_for_ever() -> None:
     """Also when a client has named more of them than are kept."""
 
     async def main() -> None:
-        site = Wire().site
+        context = Wire().context
         for number in range(1000):
-            assert site.rules.is_host(b"host-%d" % number)
-            assert b"host-%d" % number in site.rules._hosts
-        assert len(site.rules._hosts) <= 256
+            assert context.rules.is_host(b"host-%d" % number)
+            assert b"host-%d" % number in context.rules._hosts
+        assert len(context.rules._hosts) <= 256
 
     on_loop(main)

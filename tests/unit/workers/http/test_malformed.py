@@ -27,7 +27,7 @@ async def _refused(row: Malformed, size: int, before: bytes = b"") -> tuple[Wire
     answers = wire.answers()
     await wire.end()
     assert wire.transport.closing, "the server does not let go"
-    assert wire.connection not in wire.site.clock.watched
+    assert wire.connection not in wire.context.clock.watched
     return wire, answers
 
 

@@ -202,7 +202,7 @@ def waiting() -> Wire:
     wire = Wire()
     for _ in range(2):
         wire.sends(FIRST)
-    wire.site.answer = lambda exchange: EchoCall(wire.notes, exchange)  # waits until the test lets it go on
+    wire.context.answer = lambda exchange: EchoCall(wire.notes, exchange)  # waits until the test lets it go on
     return wire
 
 
@@ -320,7 +320,7 @@ def test_a_client_that_goes_during_a_repeat_is_told_to_its_application() -> None
         assert not call.exchange.gone
         await wire.transport.vanishes()
         assert call.exchange.gone
-        assert wire.connection not in wire.site.clock.watched
+        assert wire.connection not in wire.context.clock.watched
 
     on_loop(main)
 
@@ -351,9 +351,9 @@ def test_deadlines_are_those_of_any_request() -> None:
             wire.sends(FIRST)
             assert connection.deadline == NEVER
             _started(wire)[number].goes_on()
-            assert connection.deadline == connection.clock.now + wire.site.keep_alive_timeout
+            assert connection.deadline == connection.clock.now + wire.context.keep_alive_timeout
         wire.sends(FIRST[:5])
-        assert connection.deadline == connection.clock.now + wire.site.header_timeout
+        assert connection.deadline == connection.clock.now + wire.context.header_timeout
 
     on_loop(main)
 
@@ -363,9 +363,9 @@ def test_connections_do_not_mix() -> None:
 
     async def main() -> None:
         wires = [Wire() for _ in range(3)]
-        shared = wires[0].site
+        shared = wires[0].context
         for wire in wires[1:]:
-            wire.connection.site = shared
+            wire.connection.context = shared
         for turn in range(5):
             for number, wire in enumerate(wires):
                 wire.sends(b"GET /%d HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % (turn, number))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("hybrid")
 
 
-class Site:
+class HttpContext:
     """One per worker. `answer` and, where the interface has WebSockets, `answer_websocket` call the application.
 
     Both get an `Exchange`, set its listener, and raise nothing.
