@@ -7,7 +7,7 @@ stream     `handle(sock, address)` and `async handle(reader, writer)`
 protocol   a factory of `asyncio.Protocol`
 datagram   `handle(data, address, transport)`, sync or async
 web        what WSGI and ASGI applications share: connections, TLS, the drain
-greetings  connections whose PROXY header has not come yet
+preambles  connections whose PROXY header has not come yet
 wsgi/      WSGI applications
 asgi/      ASGI applications
 """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hybrid.workers import identity
 from hybrid.workers.accepting import tls
 from hybrid.workers.apps.adapter import Adapter
-from hybrid.workers.apps.greetings import Greetings
+from hybrid.workers.apps.preambles import PendingPreambles
 from hybrid.workers.common.addresses import unmapped
 from hybrid.workers.common.connections import Connection, Connections
 from hybrid.workers.http.context import HttpContext, address_of
@@ -42,9 +42,9 @@ class Web(Adapter):
         self._names: dict[int, Any] = {}  # descriptor of a listener -> the address its connections have, if known
         self._access_log: AccessLog | None = None
         limits = settings.limits
-        self._greetings: Greetings | None = None
+        self._preambles: PendingPreambles | None = None
         if settings.proxy_protocol:
-            self._greetings = Greetings(runtime.loop, limits.header_timeout, self._trusts, self._greeted)
+            self._preambles = PendingPreambles(runtime.loop, limits.header_timeout, self._trusts, self._preamble_came)
 
     def _new_context(
         self, answer: Callable[[Exchange], None], answer_websocket: Callable[[Exchange], None] | None
@@ -68,8 +68,8 @@ class Web(Adapter):
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""
         entry = self._connections.add(accepted.address)
-        if self._greetings is not None:
-            self._greetings.receive(accepted, entry)
+        if self._preambles is not None:
+            self._preambles.receive(accepted, entry)
         else:
             self._open(accepted, entry, self._server(accepted))
 
@@ -94,7 +94,7 @@ class Web(Adapter):
         proxies, peer = self.context.proxies, address_of(accepted.address)
         return proxies is None or proxies.trusts(peer[0] if peer else None)
 
-    def _greeted(self, accepted: Accepted, entry: Connection, preamble: Preamble) -> None:
+    def _preamble_came(self, accepted: Accepted, entry: Connection, preamble: Preamble) -> None:
         """The PROXY header has come."""
         self._open(accepted, entry, preamble.server or self._server(accepted))
 
@@ -115,8 +115,8 @@ class Web(Adapter):
     def drain(self) -> None:
         """Answer what is asked, with `Connection: close`; end what has no end of its own."""
         self.context.draining = True
-        if self._greetings is not None:
-            self._greetings.drain(self._settings.limits.keep_alive_timeout)
+        if self._preambles is not None:
+            self._preambles.drain(self._settings.limits.keep_alive_timeout)
         for connection in self.context.connections():
             connection.drain()
 
@@ -125,11 +125,11 @@ class Web(Adapter):
         delay = self._settings.limits.idle_close_delay
         self.context.idle_close_delay = delay
         if at_once:
-            self._interrupt_greetings()
+            self._interrupt_preambles()
             self._close_idle_now()
         elif delay:
-            if self._greetings is not None:
-                self._greetings.drain(delay)
+            if self._preambles is not None:
+                self._preambles.drain(delay)
             self._runtime.loop.call_later(delay, self._close_idle_now)
 
     def _close_idle_now(self) -> None:
@@ -138,13 +138,13 @@ class Web(Adapter):
 
     def interrupt(self) -> None:
         """Tell the applications that their clients are gone."""
-        self._interrupt_greetings()
+        self._interrupt_preambles()
         for connection in self.context.connections():
             connection.interrupt()
 
-    def _interrupt_greetings(self) -> None:
-        if self._greetings is not None:
-            self._greetings.interrupt()
+    def _interrupt_preambles(self) -> None:
+        if self._preambles is not None:
+            self._preambles.interrupt()
 
     async def shut_down(self, timeout: float) -> None:
         """Close the access log. To be called last."""

@@ -91,7 +91,7 @@ class Wsgi(Web):
 
     def interrupt(self) -> None:
         """Tell those that have taken over their connection; other requests of WSGI cannot be told."""
-        self._interrupt_greetings()
+        self._interrupt_preambles()
         for connection in self.context.connections():
             connection.interrupt_upgraded()
 

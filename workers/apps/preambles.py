@@ -15,7 +15,7 @@ Opened = Callable[[Accepted, Connection, Preamble], object]
 """Called with a connection whose next byte is the client's own."""
 
 
-class Greetings:
+class PendingPreambles:
     """All of a worker's. Belongs to the loop's thread.
 
     The bytes are looked at before they are taken (MSG_PEEK, recv(2)), because those behind the header belong to
@@ -31,53 +31,53 @@ class Greetings:
         self._timeout = timeout
         self._trusts = trusts
         self._opened = opened
-        self._awaited: set[_Greeting] = set()
+        self._pending: set[_PendingPreamble] = set()
 
     def receive(self, accepted: Accepted, entry: Connection) -> None:
         """Take the header of a connection, which `entry.end` ends until it has come. Called from the loop."""
-        greeting = _Greeting(self, accepted, entry)
+        pending = _PendingPreamble(self, accepted, entry)
         if not self._trusts(accepted):
-            greeting.refuse("it is not one of --forwarded-allow-ips, whose PROXY headers are believed")
+            pending.refuse("it is not one of --forwarded-allow-ips, whose PROXY headers are believed")
             return
-        self._awaited.add(greeting)
-        entry.end = greeting.close
-        greeting.start(self._loop, self._timeout)
+        self._pending.add(pending)
+        entry.end = pending.close
+        pending.start(self._loop, self._timeout)
 
     def drain(self, timeout: float) -> None:
         """The worker stops: what has not come within `timeout` seconds is not waited for; 0 changes nothing."""
         if not timeout:
             return
         self._timeout = min(self._timeout or timeout, timeout)
-        for greeting in self._awaited:
-            greeting.set_deadline(self._loop, self._timeout)
+        for pending in self._pending:
+            pending.set_deadline(self._loop, self._timeout)
 
     def interrupt(self) -> None:
         """Wait no more."""
-        for greeting in list(self._awaited):
-            greeting.refuse("the worker stops")
+        for pending in list(self._pending):
+            pending.refuse("the worker stops")
 
-    def came(self, greeting: _Greeting, preamble: Preamble) -> None:
+    def came(self, pending: _PendingPreamble, preamble: Preamble) -> None:
         """A header is complete."""
-        self._awaited.discard(greeting)
-        accepted = greeting.accepted
+        self._pending.discard(pending)
+        accepted = pending.accepted
         if preamble.client is not None:
-            greeting.entry.address = preamble.client
+            pending.entry.address = preamble.client
             accepted = accepted._replace(address=preamble.client)
-        self._opened(accepted, greeting.entry, preamble)
+        self._opened(accepted, pending.entry, preamble)
 
-    def closed(self, greeting: _Greeting) -> None:
+    def closed(self, pending: _PendingPreamble) -> None:
         """One has ended without a header."""
-        self._awaited.discard(greeting)
+        self._pending.discard(pending)
 
 
-class _Greeting:
+class _PendingPreamble:
     """One connection, until its header is complete."""
 
-    def __init__(self, room: Greetings, accepted: Accepted, entry: Connection) -> None:
+    def __init__(self, owner: PendingPreambles, accepted: Accepted, entry: Connection) -> None:
         listener = accepted.listener
         self.accepted = accepted
         self.entry = entry
-        self._room = room
+        self._owner = owner
         # not `socket.socket`, which is gevent's own where gevent has patched it, and would make watchers
         self._sock = _socket.socket(listener.family, listener.type, listener.proto, accepted.fd)
         self._header = ProxyHeader()
@@ -119,7 +119,7 @@ class _Greeting:
             if preamble is not None:
                 self._rest()
                 self._sock.detach()
-                self._room.came(self, preamble)
+                self._owner.came(self, preamble)
             elif data:
                 self._is_begun = True
                 return False
@@ -142,7 +142,7 @@ class _Greeting:
         """Close the connection."""
         self._rest()
         self._sock.close()
-        self._room.closed(self)
+        self._owner.closed(self)
         self.entry.closed()
 
     def _rest(self) -> None:

@@ -15,7 +15,7 @@ import pytest
 from support.hub import DEADLINE
 from support.records import logged
 
-from hybrid.workers.apps.greetings import Greetings
+from hybrid.workers.apps.preambles import PendingPreambles
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.proxy_protocol import MAX_V2, SIGNATURE, Preamble
 from hybrid.workers.runtime import Accepted
@@ -29,7 +29,7 @@ PEER = ("127.0.0.1", 4711)
 class Scene:
     """One worker's connections, with verbs for their clients."""
 
-    greetings: Greetings
+    preambles: PendingPreambles
     connections: Connections
     log: list[str]
     opened: list[tuple[Accepted, Preamble]] = dataclasses.field(default_factory=list)
@@ -42,7 +42,7 @@ class Scene:
         client.sendall(data)
         client.setblocking(False)
         entry = self.connections.add(PEER)
-        self.greetings.receive(Accepted(server.detach(), PEER, client), entry)
+        self.preambles.receive(Accepted(server.detach(), PEER, client), entry)
         return client
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -79,8 +79,8 @@ def play(
         with logged(logging.DEBUG) as log:
             connections = Connections()
             loop = asyncio.get_running_loop()
-            greetings = Greetings(loop, timeout, trusts, lambda *args: scene.opened.append((args[0], args[2])))
-            scene = Scene(greetings, connections, log)
+            preambles = PendingPreambles(loop, timeout, trusts, lambda *args: scene.opened.append((args[0], args[2])))
+            scene = Scene(preambles, connections, log)
             try:
                 await script(scene)
             finally:
@@ -88,7 +88,7 @@ def play(
                     client.close()
                 connections.end_all()
             assert scene.opened == []
-            assert greetings._awaited == set()
+            assert preambles._pending == set()
             return log
 
     return asyncio.run(main())
@@ -113,7 +113,7 @@ def test_a_header_in_pieces_keeps_nobody_busy() -> None:
             client.sendall(V1[byte : byte + 1])
             for _ in range(3):
                 await asyncio.sleep(0)
-            server = next(iter(scene.greetings._awaited)).accepted.fd
+            server = next(iter(scene.preambles._pending)).accepted.fd
             with socket.socket(fileno=os.dup(server)) as sock, pytest.raises(BlockingIOError):
                 sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         client.sendall(V1[-1:] + b"behind")
@@ -177,7 +177,7 @@ def test_the_deadline_is_for_all_of_the_header() -> None:
         client = scene.connects(V1[:1])
         for byte in V1[1:]:
             await asyncio.sleep(0.01)
-            if not scene.greetings._awaited:
+            if not scene.preambles._pending:
                 break
             client.sendall(bytes([byte]))
         assert byte != V1[-1]
@@ -190,9 +190,9 @@ def test_the_deadline_is_for_all_of_the_header() -> None:
 def test_a_drain_shortens_the_wait_and_never_makes_it_longer() -> None:
     async def script(scene: Scene) -> None:
         client = scene.connects(V1[:5])
-        scene.greetings.drain(0)
-        scene.greetings.drain(0.01)
-        scene.greetings.drain(DEADLINE)
+        scene.preambles.drain(0)
+        scene.preambles.drain(0.01)
+        scene.preambles.drain(DEADLINE)
         await scene.until_closed(client)
         await scene.until_closed(scene.connects(V1[:5]))
 
@@ -202,7 +202,7 @@ def test_a_drain_shortens_the_wait_and_never_makes_it_longer() -> None:
 def test_an_interrupt_ends_all_of_them() -> None:
     async def script(scene: Scene) -> None:
         clients = [scene.connects(), scene.connects(V1[:5])]
-        scene.greetings.interrupt()
+        scene.preambles.interrupt()
         for client in clients:
             await scene.until_closed(client)
 
