@@ -57,13 +57,15 @@ class Web(Adapter):
         return context
 
     def _open_access_log(self, context: HttpContext, form: str) -> None:
-        from hybrid.workers.http.access.journal import Journal
+        from hybrid.workers.http.access.events import AccessEvents
         from hybrid.workers.http.access.log import AccessLog
 
         me, connections = identity.current(), self._connections
         labels = {"service": me.service, "slot": me.slot, "generation": me.generation}
         self._access_log = AccessLog(form, labels)
-        context.journal = Journal(self._access_log.write, lambda: connections.ending, self._access_log.wants_heads)
+        context.access_events = AccessEvents(
+            self._access_log.write, lambda: connections.ending, self._access_log.wants_heads
+        )
 
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""

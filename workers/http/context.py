@@ -16,7 +16,7 @@ from hybrid.workers.http.h1.rules import Rules
 from hybrid.workers.http.settings import HttpSettings, Limits
 
 if TYPE_CHECKING:
-    from hybrid.workers.http.access.journal import Journal
+    from hybrid.workers.http.access.events import AccessEvents
     from hybrid.workers.http.exchange import Exchange, Request
     from hybrid.workers.http.forwarded import Proxies
     from hybrid.workers.http.h1.connection import HttpConnection
@@ -62,7 +62,7 @@ class HttpContext:
         """Whether the worker stops: no connection lives beyond its next answer."""
         self.idle_close_delay = 0.0
         """Seconds after which a connection that has begun during a stop is closed if it is idle; 0: it is not."""
-        self.journal: Journal | None = None
+        self.access_events: AccessEvents | None = None
         """What connections tell of answers, where there is an access log."""
 
     def header_deadline(self) -> float:

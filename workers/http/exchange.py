@@ -272,7 +272,7 @@ class Exchange(Protocol):
     keep_alive: bool
     """True if the client would send further requests."""
     began: float
-    """When the request came, by `time.perf_counter`; the journal sets it, where there is one."""
+    """When the request came, by `time.perf_counter`; set by `AccessEvents`, if there is an access log."""
     sent_head: bytes | None
     """The head of the answer, if `keep_head` was called."""
 

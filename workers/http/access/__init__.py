@@ -1,7 +1,7 @@
 """The access log: a line for each answer.
 
 log      where the lines go, without waiting
-journal  what connections tell of requests and answers
+events   what connections tell of requests and answers
 record   what is known of one answer
 line     one line, in each of its forms
 """

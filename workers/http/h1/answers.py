@@ -133,7 +133,7 @@ class Answers:
             return
         connection = self._connection
         broken, self.receiving = self.receiving, None
-        if connection.context.journal is not None:
+        if connection.context.access_events is not None:
             self._at_fault = broken or connection.reader.asked()
         connection.reader.end()
         connection.persistent = False
@@ -173,9 +173,9 @@ class Answers:
             connection.context.refused(connection, refused)
             connection.write(refusals.answer(refused, connection.clock.fields))
             connection.linger()
-        journal = connection.context.journal
-        if journal is not None:
-            journal.refused(connection, self._at_fault, refused)
+        access_events = connection.context.access_events
+        if access_events is not None:
+            access_events.refused(connection, self._at_fault, refused)
 
     # -- balance -------------------------------------------------------------------------------------------------------
 

@@ -122,8 +122,8 @@ class HttpConnection:
                     reader.end()
                 style = SPECIAL if awaited.is_head else PLAIN
                 self.current = exchange = Http1Exchange(self, awaited.request, style, True, True, awaited)
-                if context.journal is not None:
-                    context.journal.begins(exchange)
+                if context.access_events is not None:
+                    context.access_events.started(exchange)
                 self.deadline = NEVER
                 context.answer(exchange)
                 return
@@ -178,8 +178,8 @@ class HttpConnection:
             self.reader.forget()  # the fields that the application gets are not those that were sent
             context.believe(self, request)
         exchange = Http1Exchange(self, request, style, keep_alive, not has_body, None)
-        if context.journal is not None:
-            context.journal.begins(exchange)
+        if context.access_events is not None:
+            context.access_events.started(exchange)
         if has_body:
             self._receive_body(exchange, extras)
         self._line_up(exchange)
@@ -208,8 +208,8 @@ class HttpConnection:
     def exchange_ended(self, exchange: Http1Exchange) -> None:
         """The answer is whole. Called by the exchange."""
         context = self.context
-        if context.journal is not None:
-            context.journal.whole(exchange)
+        if context.access_events is not None:
+            context.access_events.completed(exchange)
         exchange.listener = None  # it keeps the exchange: no work for the garbage collector
         if exchange is not self.current:
             return
@@ -452,8 +452,8 @@ class HttpConnection:
                 if current.listener is not None:
                     current.listener.disconnected()
             self.current = None
-            if self.context.journal is not None:
-                self.context.journal.lost(current, was_cut=was_cut)
+            if self.context.access_events is not None:
+                self.context.access_events.lost(current, was_cut=was_cut)
             current.listener = None
 
     # -- deadlines ---------------------------------------------------------------------------------------------------

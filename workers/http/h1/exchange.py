@@ -82,7 +82,7 @@ class Http1Exchange:
     _framing: Framing  # set with the head
     _left: int  # bytes of a body with a length that are not given yet; set with the head
     began: float
-    """When the header fields were complete, by `time.perf_counter`; set by the journal, where there is one."""
+    """When the header fields were complete, by `time.perf_counter`; set by `AccessEvents`, if any."""
 
     def __init__(
         self,
@@ -424,7 +424,7 @@ class Http1Exchange:
         if self.sent_head is not None:
             self.sent_head = head
         self.connection.write(head)
-        return self.connection.write if self.connection.context.journal is None else self._write_counted
+        return self.connection.write if self.connection.context.access_events is None else self._write_counted
 
     def take_over(self, status: int) -> None:
         """See `Exchange`."""

@@ -11,7 +11,7 @@ import pytest
 from support.http import FakeTransport, asgi_adapter, in_callback, let_expire, until
 from support.websocket import HANDSHAKE, close_frame, received
 
-from hybrid.workers.http.access.journal import Journal
+from hybrid.workers.http.access.events import AccessEvents
 from hybrid.workers.http.access.record import AccessRecord, End
 from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings, Limits
@@ -58,7 +58,7 @@ class Scene:
 
 
 def play(script: Callable[[Scene], Coroutine[Any, Any, None]], **settings: Any) -> list[AccessRecord]:
-    """Run a script on a connection that keeps a journal; return the records."""
+    """Run a script on a connection with an access log; return the records."""
     records: list[AccessRecord] = []
 
     async def main() -> None:
@@ -69,7 +69,7 @@ def play(script: Callable[[Scene], Coroutine[Any, Any, None]], **settings: Any) 
         connection.server = ("127.0.0.1", 80)
         connection.believes = adapter.context.proxies is not None
         scene = Scene(records, connection, FakeTransport(connection))
-        adapter.context.journal = Journal(records.append, lambda: scene.ending)
+        adapter.context.access_events = AccessEvents(records.append, lambda: scene.ending)
         try:
             await script(scene)
         finally:
@@ -284,7 +284,7 @@ def test_a_bad_handshake_is_a_record_of_its_answer() -> None:
 def test_without_an_access_log_nothing_is_kept() -> None:
     async def main() -> None:
         adapter = asgi_adapter(pages)
-        assert adapter.context.journal is None
+        assert adapter.context.access_events is None
         await in_callback(adapter.end)
         await adapter.shut_down(1)
 

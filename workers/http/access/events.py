@@ -11,7 +11,7 @@ from hybrid.workers.http.exchange import Exchange, Peer, Refused, Request
 from hybrid.workers.http.websocket.frames import ABNORMAL
 
 
-class Journal:
+class AccessEvents:
     """Makes records of what connections tell."""
 
     def __init__(
@@ -22,13 +22,13 @@ class Journal:
         """Whether records have to say `head`, which is slower."""
         self._is_ending = is_ending  # the worker closes the connections that are left
 
-    def begins(self, exchange: Exchange) -> None:
+    def started(self, exchange: Exchange) -> None:
         """The header fields of a request are complete."""
         exchange.began = time.perf_counter()
         if self.wants_heads:
             exchange.keep_head()
 
-    def whole(self, exchange: Exchange) -> None:
+    def completed(self, exchange: Exchange) -> None:
         """An answer is whole."""
         self._ended(exchange, End.WHOLE)
 
