@@ -83,7 +83,7 @@ class Web(Adapter):
         protocol.scheme = "http" if self._tls is None else "https"
         proxies = self.context.proxies
         if proxies is not None:
-            protocol.believes = proxies.trusts(protocol.client[0] if protocol.client else None)
+            protocol.trusts_proxy = proxies.trusts(protocol.client[0] if protocol.client else None)
         timeout = self._settings.limits.tls_handshake_timeout or 86_400.0
         try:
             entry.end = self._open_transport(protocol, accepted, entry.closed, self._tls, timeout)

@@ -69,16 +69,16 @@ class HttpContext:
         """When the header fields of a request that begins now must be complete."""
         return self.clock.now + self.header_timeout
 
-    def believe(self, connection: HttpConnection, request: Request) -> None:
+    def apply_forwarded(self, connection: HttpConnection, request: Request) -> None:
         """Apply the headers of a trusted proxy to a request. Raises `Refused` if they cannot be parsed."""
         assert self.proxies is not None
         headers = request.headers
-        said = self.proxies.resolve(connection.client, connection.scheme, None, headers)
-        if said.doubt is not None:
-            raise Refused(400, said.doubt)
-        if said.host is not None:
-            request.headers = [(b"host", said.host), *(item for item in headers if item[0] != b"host")]
-        request.said = said
+        forwarded = self.proxies.resolve(connection.client, connection.scheme, None, headers)
+        if forwarded.error is not None:
+            raise Refused(400, forwarded.error)
+        if forwarded.host is not None:
+            request.headers = [(b"host", forwarded.host), *(item for item in headers if item[0] != b"host")]
+        request.forwarded = forwarded
 
     def opened(self, connection: HttpConnection) -> None:
         """A connection begins: set its first deadline. Start the clock before, which stands while there are none."""
@@ -122,7 +122,7 @@ def _proxies_of(settings: HttpSettings) -> Proxies | None:
         return None
     from hybrid.workers.http.forwarded import Proxies
 
-    return Proxies(settings.forwarded_allow_ips, settings.forwarded_headers, believes_host=settings.forwarded_host)
+    return Proxies(settings.forwarded_allow_ips, settings.forwarded_headers, trusts_host=settings.forwarded_host)
 
 
 def address_of(value: Any) -> tuple[str, int] | None:

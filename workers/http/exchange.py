@@ -77,10 +77,10 @@ class Stage(enum.Enum):
 class Request:
     """The head of a request: facts. Requests of one connection that repeat each other share it."""
 
-    __slots__ = ("headers", "method", "said", "sent_target", "target", "version")
+    __slots__ = ("forwarded", "headers", "method", "sent_target", "target", "version")
 
-    said: Forwarded
-    """What the proxy says about the request; set only where `Peer.believes`."""
+    forwarded: Forwarded
+    """What the proxy says about the request; set only where `Peer.trusts_proxy`."""
 
     def __init__(self, method: str, target: bytes, sent_target: bytes, version: str, headers: Fields) -> None:
         self.method = method
@@ -139,7 +139,7 @@ class Peer(Protocol):
     server: tuple[str, int | None] | None
     """Where the client has connected to, if that is known."""
     scheme: str
-    believes: bool
+    trusts_proxy: bool
     """True if the peer is a proxy whose forwarding headers count."""
     facts: Any
     """What an interface keeps for all requests of the connection; None until it does. Also used by threads."""

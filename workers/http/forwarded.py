@@ -48,7 +48,7 @@ class Forwarded:
     """`http` or `https`, or whatever the connection's own was called; a proxy's `ws` and `wss` are these two."""
     host: bytes | None
     """What the client asked for: a name or address, perhaps with a port; None: neither the request nor a proxy said."""
-    doubt: str | None = None
+    error: str | None = None
     """Why the header cannot be believed although a trusted proxy sent it: a reason to refuse the request."""
 
 
@@ -68,21 +68,21 @@ class Proxies:
     Scheme and host. Their lists are read hop by hop too, from the right, for as many hops as the walk made (one, if no
     address is given). A shorter list is read to its left end: inner proxies mostly leave the values of the outer one
     alone. The value nearest to the client counts. A scheme is http, https, ws or wss; a host looks like a name or
-    an address with an optional port; other values count as not sent. The host is believed only with `believes_host`:
+    an address with an optional port; other values count as not sent. The host is believed only with `trusts_host`:
     nginx hands `X-Forwarded-Host` on as the client sent it unless it is told otherwise.
 
-    `doubt` tells of a `Forwarded` line that cannot be parsed where the walk met it: text in front of a proxy's own
+    `error` tells of a `Forwarded` line that cannot be parsed where the walk met it: text in front of a proxy's own
     words (an open quote) may have swallowed them.
     """
 
-    def __init__(self, allowed: tuple[str, ...], family: str = "x-forwarded", *, believes_host: bool = False) -> None:
+    def __init__(self, allowed: tuple[str, ...], family: str = "x-forwarded", *, trusts_host: bool = False) -> None:
         """Take addresses, networks, `unix` (peers on UNIX sockets) and `*` (all peers); `x-forwarded` or `forwarded`.
 
         Addresses that embed an IPv4 one (`::ffff:10.0.0.1`, RFC 4291 section 2.5.5.2) are that IPv4 address, here and
         in what is compared. Raises `ValueError` for anything else, and for a network with host bits set.
         """
         self._fields = _FIELDS[family]
-        self._believes_host = believes_host
+        self._trusts_host = trusts_host
         self._everybody = "*" in allowed
         self._unix = "unix" in allowed
         self._networks = tuple(_network(text) for text in allowed if text not in {"*", "unix"})
@@ -125,11 +125,11 @@ class Proxies:
         if not fields:
             return Forwarded(client, scheme, host)
         lines = fields.get(b"forwarded")
-        said = self._from_x_forwarded(fields) if lines is None else self._from_forwarded(lines)
-        said.client = said.client or client
-        said.scheme = said.scheme or scheme
-        said.host = (said.host if self._believes_host else None) or host
-        return said
+        forwarded = self._from_x_forwarded(fields) if lines is None else self._from_forwarded(lines)
+        forwarded.client = forwarded.client or client
+        forwarded.scheme = forwarded.scheme or scheme
+        forwarded.host = (forwarded.host if self._trusts_host else None) or host
+        return forwarded
 
     def _from_x_forwarded(self, fields: dict[bytes, list[bytes]]) -> Forwarded:
         client, hops = None, 0

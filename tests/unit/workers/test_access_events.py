@@ -67,7 +67,7 @@ def play(script: Callable[[Scene], Coroutine[Any, Any, None]], **settings: Any) 
         connection = HttpConnection(adapter.context)
         connection.client = ("192.0.2.1", 4711)
         connection.server = ("127.0.0.1", 80)
-        connection.believes = adapter.context.proxies is not None
+        connection.trusts_proxy = adapter.context.proxies is not None
         scene = Scene(records, connection, FakeTransport(connection))
         adapter.context.access_events = AccessEvents(records.append, lambda: scene.ending)
         try:

@@ -21,9 +21,9 @@ def resolved(
     client: Endpoint | None = PROXY,
     family: str = "x-forwarded",
     *,
-    believes_host: bool = True,
+    trusts_host: bool = True,
 ) -> Forwarded:
-    return Proxies(allowed, family, believes_host=believes_host).resolve(client, "http", b"inner", headers)
+    return Proxies(allowed, family, trusts_host=trusts_host).resolve(client, "http", b"inner", headers)
 
 
 def of_forwarded(*lines: bytes, allowed: tuple[str, ...] = TRUSTED) -> Forwarded:
@@ -178,8 +178,8 @@ def test_hosts_are_read_for_as_many_hops_as_addresses_are() -> None:
     [("x-forwarded", (b"x-forwarded-host", b"outer")), ("forwarded", (b"forwarded", b"for=192.0.2.7;host=outer"))],
 )
 def test_a_host_is_believed_only_if_that_is_asked_for(family: str, header: tuple[bytes, bytes]) -> None:
-    assert resolved([header], family=family, believes_host=True).host == b"outer"
-    assert resolved([header], family=family, believes_host=False).host == b"inner"
+    assert resolved([header], family=family, trusts_host=True).host == b"outer"
+    assert resolved([header], family=family, trusts_host=False).host == b"inner"
 
 
 @pytest.mark.parametrize("name", [b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-server", b"script-name"])
@@ -227,7 +227,7 @@ def test_what_is_no_host_is_ignored(host: bytes) -> None:
 )
 def test_the_client_of_a_forwarded_header(line: bytes, client: Endpoint) -> None:
     found = of_forwarded(line)
-    assert (found.client, found.doubt) == (client, None)
+    assert (found.client, found.error) == (client, None)
 
 
 def test_scheme_and_host_are_those_the_client_used_as_far_as_trusted_proxies_say() -> None:

@@ -115,7 +115,7 @@ async def _serve(make: Make, runtime: Runtime, variant: HttpSettings, parts: Seq
 
 def _open(adapter: Any) -> tuple[HttpConnection, FakeTransport]:
     connection, transport = connect(adapter)
-    connection.believes = adapter.context.proxies is not None
+    connection.trusts_proxy = adapter.context.proxies is not None
     return connection, transport
 
 

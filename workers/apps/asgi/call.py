@@ -89,14 +89,14 @@ def not_final(status: int) -> HeadError:
     return HeadError(f"status {status!r} cannot begin an answer: it is informational")
 
 
-def believe(scope: dict[str, Any], said: Forwarded) -> None:
+def apply_forwarded(scope: dict[str, Any], forwarded: Forwarded) -> None:
     """Put into the scope of a request what a trusted proxy says about it; its Host stands in the headers already."""
     is_websocket = scope["type"] == "websocket"
-    if said.scheme == "https":
+    if forwarded.scheme == "https":
         scope["scheme"] = "wss" if is_websocket else "https"
     else:
         scope["scheme"] = "ws" if is_websocket else "http"
-    scope["client"] = said.client
+    scope["client"] = forwarded.client
 
 
 def _as_bytes(body: Any) -> bytes:
@@ -143,8 +143,8 @@ def answer(interface: Asgi, exchange: Exchange) -> None:
     scope["headers"] = request.headers.copy()
     if interface.state is not None:
         scope["state"] = interface.state.copy()
-    if connection.believes:
-        believe(scope, request.said)
+    if connection.trusts_proxy:
+        apply_forwarded(scope, request.forwarded)
     task = interface.tasks.run(call.serve(interface.application, scope))
     if task is not None:
         interface.works(task)

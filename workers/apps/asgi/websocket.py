@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from hybrid.workers.apps.asgi.call import SPEC_VERSION, Message, believe, locate, not_final, own_tls
+from hybrid.workers.apps.asgi.call import SPEC_VERSION, Message, apply_forwarded, locate, not_final, own_tls
 from hybrid.workers.common import forks
 from hybrid.workers.common.fairness import give_way
 from hybrid.workers.common.frames import forget_frames
@@ -96,8 +96,8 @@ class WebSocketCall:
             scope["extensions"]["tls"] = own_tls(facts["extensions"]["tls"])
         if interface.state is not None:
             scope["state"] = interface.state.copy()
-        if connection.believes:
-            believe(scope, request.said)
+        if connection.trusts_proxy:
+            apply_forwarded(scope, request.forwarded)
         return scope
 
     async def _serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:

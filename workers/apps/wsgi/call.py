@@ -147,13 +147,13 @@ class WsgiCall:
         if exchange.body is not NO_BODY_CAME:
             environ["wsgi.input"] = Input(self)
         environ["wsgi.early_hints"] = self.early_hints
-        if connection.believes:
-            said = request.said
-            environ["wsgi.url_scheme"] = said.scheme
+        if connection.trusts_proxy:
+            forwarded = request.forwarded
+            environ["wsgi.url_scheme"] = forwarded.scheme
             if connection.client is None:  # a UNIX socket has no port: it is the scheme's
-                environ["SERVER_PORT"] = "443" if said.scheme == "https" else "80"
-            if said.client is not None:
-                environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = said.client[0], str(said.client[1])
+                environ["SERVER_PORT"] = "443" if forwarded.scheme == "https" else "80"
+            if forwarded.client is not None:
+                environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = forwarded.client[0], str(forwarded.client[1])
         return environ
 
     def _answer(self, result: Iterable[bytes]) -> None:

@@ -34,14 +34,14 @@ class AccessEvents:
 
     def lost(self, exchange: Exchange, *, was_cut: bool) -> None:
         """The connection of an exchange whose answer is not whole, or of a session of a WebSocket, is gone."""
-        self._ended(exchange, _said_by(exchange) or (End.CUT if was_cut or self._is_ending() else End.GONE))
+        self._ended(exchange, _end_of_websocket(exchange) or (End.CUT if was_cut or self._is_ending() else End.GONE))
 
     def _ended(self, exchange: Exchange, end: End) -> None:
         request, connection = exchange.request, exchange.connection
-        said = request.said if connection.believes else connection
+        source = request.forwarded if connection.trusts_proxy else connection
         self._write(
             AccessRecord(
-                said.client,
+                source.client,
                 request.method,
                 request.sent_target,
                 request.version,
@@ -50,7 +50,7 @@ class AccessEvents:
                 time.perf_counter() - exchange.began,
                 request.headers,
                 exchange.sent_head or b"",
-                said.scheme,
+                source.scheme,
                 time.time(),
                 end,
             )
@@ -60,13 +60,13 @@ class AccessEvents:
         """The server has answered a request by itself."""
         if at_fault is None or isinstance(at_fault, Request):
             request, took = at_fault or Request("", b"", b"", "", []), 0.0
-            said: Any = connection
+            source: Any = connection
         else:
             request, took = at_fault.request, time.perf_counter() - at_fault.began
-            said = request.said if connection.believes else connection
+            source = request.forwarded if connection.trusts_proxy else connection
         self._write(
             AccessRecord(
-                said.client,
+                source.client,
                 request.method,
                 request.sent_target,
                 request.version,
@@ -75,14 +75,14 @@ class AccessEvents:
                 took,
                 request.headers,
                 b"",
-                said.scheme,
+                source.scheme,
                 time.time(),
                 End.REFUSED,
             )
         )
 
 
-def _said_by(exchange: Exchange) -> End | None:
+def _end_of_websocket(exchange: Exchange) -> End | None:
     """Return how a WebSocket ended, if one of the sides has said so before the connection was gone."""
     closed = exchange.ended_by
     if closed is None or closed.code == ABNORMAL:

@@ -45,7 +45,6 @@ class HttpConnection:
     __slots__ = (
         "_awaited",
         "answers",
-        "believes",
         "client",
         "clock",
         "context",
@@ -59,6 +58,7 @@ class HttpConnection:
         "scheme",
         "server",
         "transport",
+        "trusts_proxy",
         "write",
         "write_end",
         "write_last",
@@ -77,7 +77,7 @@ class HttpConnection:
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int | None] | None = None
         self.scheme = "http"
-        self.believes = False
+        self.trusts_proxy = False
         """True if the peer is a proxy whose forwarding headers count."""
         self.facts: Any = None
         """What an interface keeps for all requests of the connection; made by it."""
@@ -174,9 +174,9 @@ class HttpConnection:
                 style = UPGRADE
                 keep_alive = False  # what comes next is no HTTP
         request = Request(method, target, sent_target, version, fields)
-        if self.believes:
+        if self.trusts_proxy:
             self.reader.forget()  # the fields that the application gets are not those that were sent
-            context.believe(self, request)
+            context.apply_forwarded(self, request)
         exchange = Http1Exchange(self, request, style, keep_alive, not has_body, None)
         if context.access_events is not None:
             context.access_events.started(exchange)
