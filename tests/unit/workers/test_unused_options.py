@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hybrid.workers.apps.detect import Kind
-from hybrid.workers.apps.effects import without_effect
+from hybrid.workers.apps.unused_options import unused_options
 from hybrid.workers.boot.application import Application
 from hybrid.workers.http.settings import HttpSettings, Limits
 
@@ -41,10 +41,10 @@ FOR_WEB = {
     ],
 )
 def test_what_a_kind_has_no_use_for_is_named(kind: Kind, options: set[str]) -> None:
-    found = without_effect(kind, MUCH)
+    found = unused_options(kind, MUCH)
     assert sorted(found) == sorted(options)
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_defaults_are_not_named(kind: Kind) -> None:
-    assert without_effect(kind, Application()) == []
+    assert unused_options(kind, Application()) == []

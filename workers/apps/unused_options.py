@@ -13,7 +13,7 @@ from hybrid.workers.http.settings import HttpSettings, Limits
 _NO_OPTIONS = frozenset({"limits", "tls"})  # TLS is refused, not ignored, where it has no effect: see `check_http`
 
 
-def without_effect(kind: Kind, application: Application) -> list[str]:
+def unused_options(kind: Kind, application: Application) -> list[str]:
     """Return the options, as a person types them, that differ from their default and do nothing for `kind`."""
     http = application.http
     names = [*_changed(http, HttpSettings()), *_changed(http.limits, Limits())]
