@@ -24,8 +24,8 @@ from hybrid.workers.http.websocket.session import (
     UNANSWERED,
     Farewell,
     Opening,
-    Phase,
     Session,
+    SessionPhase,
 )
 from hybrid.workers.tasks.parked import Gate
 
@@ -118,7 +118,7 @@ class WebSocketCall:
         session = self.session
         if error is None:
             if session.phase in UNANSWERED:
-                what = "an incomplete denial" if session.phase is Phase.DENYING else "no answer"
+                what = "an incomplete denial" if session.phase is SessionPhase.DENYING else "no answer"
                 _log.error("the application returned with %s to the WebSocket %s", what, self._shown)
             self._conclude(NORMAL)
             return False
@@ -131,7 +131,7 @@ class WebSocketCall:
     def _conclude(self, code: int) -> None:
         """Close what the application has left open."""
         session = self.session
-        if session.phase is Phase.OPEN:
+        if session.phase is SessionPhase.OPEN:
             session.close(code, "")
         elif session.phase in UNANSWERED:
             session.end(ABNORMAL, "")
@@ -169,7 +169,7 @@ class WebSocketCall:
     async def send(self, message: Message) -> None:
         """The application's `send`."""
         session = self.session
-        if session.phase is Phase.OPEN and message["type"] == "websocket.send":
+        if session.phase is SessionPhase.OPEN and message["type"] == "websocket.send":
             text = message.get("text")
             if text is not None:
                 data = session.wire.text(text)
@@ -211,20 +211,20 @@ class WebSocketCall:
         phase = session.phase
         if phase in ENDING:
             raise ClientGoneError("the WebSocket is closed")
-        if kind == "websocket.close" and phase is Phase.OPEN:
+        if kind == "websocket.close" and phase is SessionPhase.OPEN:
             code = message.get("code")
             session.close(NORMAL if code is None else code, message.get("reason") or "")
-        elif kind == "websocket.close" and phase is Phase.ASKED:
+        elif kind == "websocket.close" and phase is SessionPhase.ASKED:
             session.refuse(403, "the WebSocket was not accepted")
-        elif kind == "websocket.accept" and phase is Phase.ASKED:
+        elif kind == "websocket.accept" and phase is SessionPhase.ASKED:
             self._accept(message)
-        elif kind == "websocket.http.response.start" and phase is Phase.ASKED:
+        elif kind == "websocket.http.response.start" and phase is SessionPhase.ASKED:
             status = message["status"]
             if status < 200:  # 101 would tell the client that it was accepted
                 raise not_final(status)
             self._denial = status_of(status), from_bytes(message.get("headers", ()))
-            session.phase = Phase.DENYING
-        elif kind == "websocket.http.response.body" and phase is Phase.DENYING:
+            session.phase = SessionPhase.DENYING
+        elif kind == "websocket.http.response.body" and phase is SessionPhase.DENYING:
             await self._deny(message.get("body", b""), message.get("more_body", False))
         else:
             raise AnswerError(f"{kind!r} cannot be sent to a WebSocket while {phase.value}")

@@ -23,12 +23,12 @@ from hybrid.workers.http.h1.deadlines import BODY_GRACE, LINGER, BodyRate
 from hybrid.workers.http.h1.exchange import CLOSING, PLAIN, SPECIAL, UPGRADE, WAITING, WHOLE, Http1Exchange
 from hybrid.workers.http.h1.extras import Extras, Fields
 from hybrid.workers.http.h1.life import Life
-from hybrid.workers.http.h1.phases import Phase
+from hybrid.workers.http.h1.phases import ReaderPhase
 from hybrid.workers.http.h1.reader import RequestReader
 from hybrid.workers.http.h1.repeated import Repeated
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER without a wait (socket(7))
-UPGRADED = Phase.UPGRADED
+UPGRADED = ReaderPhase.UPGRADED
 
 
 OPEN, HALF_CLOSED, LINGERING, CUT, CLOSED = Life

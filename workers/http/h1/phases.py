@@ -15,7 +15,7 @@ import types
 from collections.abc import Mapping
 
 
-class Phase(enum.Enum):
+class ReaderPhase(enum.Enum):
     """What the next bytes are."""
 
     HEAD = "head"
@@ -46,8 +46,8 @@ class Event(enum.Enum):
     """A request is refused, or no further one is wanted."""
 
 
-def _table() -> dict[tuple[Phase, Event], Phase]:
-    p, e = Phase, Event
+def _table() -> dict[tuple[ReaderPhase, Event], ReaderPhase]:
+    p, e = ReaderPhase, Event
     return {
         (p.HEAD, e.REQUEST): p.HEAD,
         (p.HEAD, e.REQUEST_WITH_BODY): p.BODY,
@@ -84,5 +84,5 @@ def _table() -> dict[tuple[Phase, Event], Phase]:
     }
 
 
-TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = types.MappingProxyType(_table())
+TRANSITIONS: Mapping[tuple[ReaderPhase, Event], ReaderPhase] = types.MappingProxyType(_table())
 """(phase, event) -> the phase afterwards; total."""

@@ -16,11 +16,11 @@ from hybrid.workers.http.h1 import checks, refusals
 from hybrid.workers.http.h1.body_framing import BodyFraming
 from hybrid.workers.http.h1.extras import UNDERSCORE, Extras, Fields
 from hybrid.workers.http.h1.partial_head import PartialHead
-from hybrid.workers.http.h1.phases import Phase
+from hybrid.workers.http.h1.phases import ReaderPhase
 from hybrid.workers.http.h1.repeated import METHODS, Repeated
 from hybrid.workers.http.h1.rules import Rules
 
-HEAD, BODY, REPLAYING, UPGRADED, ENDED = Phase
+HEAD, BODY, REPLAYING, UPGRADED, ENDED = ReaderPhase
 _CONNECTION = frozenset({b"connection", b"proxy-connection"})  # what llhttp reads keep-alive and close from
 _SPECIAL = _CONNECTION | {b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"proxy"}
 _VERSIONS = frozenset({"1.0", "1.1"})

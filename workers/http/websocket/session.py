@@ -21,7 +21,7 @@ CLOSE_TIMEOUT = 5.0  # seconds that a client gets to answer a close frame
 NORMAL, INTERNAL_ERROR, SERVICE_RESTART = 1000, 1011, 1012  # RFC 6455, section 7.4.1, and its registry
 
 
-class Phase(enum.Enum):
+class SessionPhase(enum.Enum):
     """How far a WebSocket is."""
 
     ASKED = "the application has not answered the handshake"
@@ -31,8 +31,8 @@ class Phase(enum.Enum):
     OVER = "nothing more is received or sent"
 
 
-UNANSWERED = frozenset({Phase.ASKED, Phase.DENYING})
-ENDING = frozenset({Phase.CLOSING, Phase.OVER})
+UNANSWERED = frozenset({SessionPhase.ASKED, SessionPhase.DENYING})
+ENDING = frozenset({SessionPhase.CLOSING, SessionPhase.OVER})
 
 
 class Farewell(NamedTuple):
@@ -106,7 +106,7 @@ class Session:
         self._connection = connection
         self._user = user
         exchange.listener = self
-        self.phase = Phase.ASKED
+        self.phase = SessionPhase.ASKED
         self.messages: deque[str | bytes | Opening | Farewell] = deque()
         """What the application has not received yet."""
         self.farewell: Farewell | None = None
@@ -142,7 +142,7 @@ class Session:
     def data_received(self, data: bytes) -> None:
         """Called by the connection, in a callback of the loop."""
         self._heard = self._connection.context.clock.now
-        if self.phase is Phase.OPEN:
+        if self.phase is SessionPhase.OPEN:
             fresh = self.wire.feed(data)
             if fresh:
                 self.messages.extend(fresh)
@@ -172,7 +172,7 @@ class Session:
         """Accept it, with fields of the application. Raises `HeadError`, `TypeError`."""
         block, _, flags = from_bytes(fields)
         self.send = self._exchange.upgrade(status_of(101), Head(self._answer_fields + block, UNKNOWN, flags))
-        self.phase = Phase.OPEN
+        self.phase = SessionPhase.OPEN
         self._keep_alive()
         early, self._early = self._early, b""
         if early:
@@ -200,11 +200,11 @@ class Session:
 
     def _take_otherwise(self, data: bytes) -> None:
         """Bytes that come while the WebSocket is not open."""
-        if self.phase is Phase.ASKED:
+        if self.phase is SessionPhase.ASKED:
             self._early += data
             if len(self._early) > WATER:
                 self._hold()
-        elif self.phase is Phase.CLOSING:
+        elif self.phase is SessionPhase.CLOSING:
             self.wire.feed(data)  # messages are dropped: the application has said that it wants no more
             if self.wire.has_news:
                 self._attend()
@@ -223,7 +223,7 @@ class Session:
     def _pile_up(self, fresh: Sequence[str | bytes]) -> None:
         """The application takes them later: bound what waits for it."""
         self.waiting += sum(map(len, fresh)) + MESSAGE_COST * len(fresh)
-        if self.waiting > WATER and self.phase is Phase.OPEN:
+        if self.waiting > WATER and self.phase is SessionPhase.OPEN:
             self._hold()
 
     def worked_off(self) -> None:
@@ -254,14 +254,14 @@ class Session:
         except CloseError as error:
             raise AnswerError(str(error)) from None
         self.send(frame)
-        self.phase = Phase.CLOSING
+        self.phase = SessionPhase.CLOSING
         self.messages.clear()
         self.worked_off()
         self._arm(CLOSE_TIMEOUT)
 
     def end(self, code: int, reason: str) -> None:
         """Nothing is sent from here on, and the application is told so behind its messages."""
-        self.phase = Phase.OVER
+        self.phase = SessionPhase.OVER
         self._bid_farewell(code, reason)
 
     def _bid_farewell(self, code: int, reason: str) -> None:
@@ -293,12 +293,12 @@ class Session:
 
     def draining(self) -> None:
         """The worker stops: the client may come back to the next one."""
-        if self.phase is Phase.OPEN:
+        if self.phase is SessionPhase.OPEN:
             received = list(self.messages)
             self.close(SERVICE_RESTART, "")
             self.messages.extend(received)
             self._bid_farewell(SERVICE_RESTART, "")
-        elif self.phase is Phase.ASKED:
+        elif self.phase is SessionPhase.ASKED:
             self.refuse(503, "the server is stopping")
 
     def interrupt(self) -> None:
@@ -316,16 +316,16 @@ class Session:
 
     def resumed(self) -> None:
         """The client takes what is sent again. The connection has used the deadline for that."""
-        if self.phase is Phase.OPEN:
+        if self.phase is SessionPhase.OPEN:
             self._keep_alive()
-        elif self.phase is Phase.CLOSING:
+        elif self.phase is SessionPhase.CLOSING:
             self._arm(CLOSE_TIMEOUT)
         self._release()
         self._user.wake()
 
     def expired(self) -> None:
         """The deadline has passed. Called by the connection."""
-        if self.phase is Phase.OPEN:
+        if self.phase is SessionPhase.OPEN:
             self._silent()
         elif self.phase in ENDING:
             self._connection.abort()

@@ -11,7 +11,7 @@ from support.websocket import HANDSHAKE
 
 from hybrid.workers.http.exchange import Refused
 from hybrid.workers.http.h1.extras import Extras, Fields
-from hybrid.workers.http.h1.phases import TRANSITIONS, Event, Phase
+from hybrid.workers.http.h1.phases import TRANSITIONS, Event, ReaderPhase
 from hybrid.workers.http.h1.reader import RequestReader
 from hybrid.workers.http.h1.rules import Rules
 from hybrid.workers.http.settings import HttpSettings, Limits
@@ -118,7 +118,7 @@ def test_a_malformed_request_is_refused_once_and_ends_the_reader(row: Any) -> No
     recorder.reader.feed(row.request)
     statuses = [each[0] for each in recorder.told if isinstance(each, tuple) and isinstance(each[0], int)]
     assert statuses == [row.status]
-    assert recorder.reader.phase is Phase.ENDED
+    assert recorder.reader.phase is ReaderPhase.ENDED
 
 
 def test_a_reader_that_was_let_go_tells_nothing() -> None:
@@ -131,11 +131,11 @@ def test_a_reader_that_was_let_go_tells_nothing() -> None:
 # --- the table of phases
 
 LEADING = {
-    Phase.HEAD: b"",
-    Phase.BODY: post(b"Content-Length: 50000"),
-    Phase.REPLAYING: post(b"Content-Length: 50000", *UPGRADE),
-    Phase.UPGRADED: HANDSHAKE + b"\r\n",
-    Phase.ENDED: b"\0",
+    ReaderPhase.HEAD: b"",
+    ReaderPhase.BODY: post(b"Content-Length: 50000"),
+    ReaderPhase.REPLAYING: post(b"Content-Length: 50000", *UPGRADE),
+    ReaderPhase.UPGRADED: HANDSHAKE + b"\r\n",
+    ReaderPhase.ENDED: b"\0",
 }
 BYTES = {
     Event.REQUEST: get(),
@@ -147,17 +147,17 @@ BYTES = {
 
 
 def test_the_table_is_total() -> None:
-    assert set(TRANSITIONS) == set(itertools.product(Phase, Event))
+    assert set(TRANSITIONS) == set(itertools.product(ReaderPhase, Event))
 
 
 @pytest.mark.parametrize(("phase", "event"), TRANSITIONS, ids=lambda each: each.name)
-def test_a_reader_changes_its_phase_as_the_table_says(phase: Phase, event: Event) -> None:
+def test_a_reader_changes_its_phase_as_the_table_says(phase: ReaderPhase, event: Event) -> None:
     reader = Recorder().reader
     reader.feed(LEADING[phase])
     assert reader.phase is phase
     if event is Event.END:
         reader.end()
-    elif event is Event.END_OF_BODY and phase is Phase.HEAD:
+    elif event is Event.END_OF_BODY and phase is ReaderPhase.HEAD:
         reader.on_message_complete()  # of a request without a body: no bytes belong to it
     else:
         reader.feed(BYTES[event])
