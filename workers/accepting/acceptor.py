@@ -71,7 +71,7 @@ class Acceptor:
         if self._wanted:
             self._wanted = False
             self._connections.on_discard.remove(self._room)
-        self._rest()
+        self._stop_polling()
 
     def stop(self) -> None:
         """Accept what the kernel has completed already, then no more: a queued connection is never left unanswered."""
@@ -84,7 +84,7 @@ class Acceptor:
         if self._wanted and self._end is None and not self._full():
             self._end = self._listen(self._listener.fileno(), self._accept_one)
 
-    def _rest(self) -> None:
+    def _stop_polling(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -103,7 +103,7 @@ class Acceptor:
     def _accept_one(self) -> bool:
         """Take one connection, if there is one; tell whether another try makes sense."""
         if self._wanted and self._full():  # by another listener's connection
-            self._rest()
+            self._stop_polling()
             return False
         try:
             fd, address = self._accept()
@@ -121,7 +121,7 @@ class Acceptor:
             address = unmapped(address)
         self._connected(Accepted(fd, address, self._listener))
         if self._wanted and self._full():
-            self._rest()
+            self._stop_polling()
         return True
 
     def _refused(self, error: OSError) -> bool:
@@ -143,7 +143,7 @@ class Acceptor:
                 len(self._connections),
             )
         if self._wanted:
-            self._rest()
+            self._stop_polling()
             self._retry = self._loop.call_later(RETRY, self._again)
         return False
 

@@ -117,7 +117,7 @@ class _PendingPreamble:
             self.refuse(error.reason)
         else:
             if preamble is not None:
-                self._rest()
+                self._stop_watching()
                 self._sock.detach()
                 self._owner.came(self, preamble)
             elif data:
@@ -140,12 +140,12 @@ class _PendingPreamble:
 
     def close(self) -> None:
         """Close the connection."""
-        self._rest()
+        self._stop_watching()
         self._sock.close()
         self._owner.closed(self)
         self.entry.closed()
 
-    def _rest(self) -> None:
+    def _stop_watching(self) -> None:
         """Watch the descriptor no more."""
         if self._timer is not None:
             self._timer.cancel()

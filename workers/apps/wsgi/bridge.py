@@ -16,7 +16,7 @@ from typing import Any, Protocol
 _PIECE = 65_536  # bytes that are carried at once
 
 
-class Carrier(Protocol):
+class BridgeOwner(Protocol):
     """What a bridge asks of the connection's side. All calls come in the loop's thread."""
 
     def forward(self, data: bytes) -> bool:
@@ -57,10 +57,10 @@ class ClientSocket(socket.socket):
 class Bridge:
     """One pair of sockets. Belongs to the loop's thread, but for `is_used` and `far`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, carrier: Carrier, peer: Any, own: Any) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: BridgeOwner, peer: Any, own: Any) -> None:
         """`peer` and `own` are the addresses of the connection. Raises `OSError`, `ValueError` if there is no room."""
         self._loop = loop
-        self._carrier = carrier
+        self._owner = owner
         near, far = socket.socketpair()
         near.setblocking(False)
         self._near = near
@@ -73,7 +73,7 @@ class Bridge:
         self._used = False
         self._reading = False
         try:
-            self.carry()
+            self.start_forwarding()
         except BaseException:  # the number of its descriptor may be too high for select(2)
             near.close()
             self.far.close()
@@ -90,13 +90,13 @@ class Bridge:
 
     # -- from the application to the client ------------------------------------------------------------------------
 
-    def carry(self) -> None:
+    def start_forwarding(self) -> None:
         """Carry the application's bytes from now on."""
         if not self._reading and self._near.fileno() >= 0:
             self._reading = True
             self._loop.add_reader(self._near.fileno(), self._readable)
 
-    def _rest(self) -> None:
+    def _stop_forwarding(self) -> None:
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._near.fileno())
@@ -110,10 +110,10 @@ class Bridge:
         except OSError:  # the application has closed its end before it has read everything
             data = b""
         if not data:
-            self._rest()
-            self._carrier.closed()
-        elif not self._carrier.forward(data):
-            self._rest()
+            self._stop_forwarding()
+            self._owner.closed()
+        elif not self._owner.forward(data):
+            self._stop_forwarding()
 
     def drain(self) -> None:
         """Carry all that the application has sent so far, and let it send no more.
@@ -124,7 +124,7 @@ class Bridge:
             self._near.shutdown(socket.SHUT_RD)  # what was sent before can still be read (unix(7))
             while data := self._near.recv(_PIECE):
                 self._used = True
-                self._carrier.forward(data)
+                self._owner.forward(data)
 
     # -- from the client to the application ------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class Bridge:
             self._loop.remove_writer(self._near.fileno())
             if self._ended:
                 self._shut()
-            self._carrier.has_room()
+            self._owner.has_room()
 
     def end(self) -> None:
         """Let the application read the end of the stream, behind the bytes that have come."""
@@ -171,7 +171,7 @@ class Bridge:
         fd = self._near.fileno()
         if fd < 0:
             return
-        self._rest()
+        self._stop_forwarding()
         if self._unsent:
             self._loop.remove_writer(fd)
             with contextlib.suppress(OSError):  # as much as fits: it may be the last word of a client that has gone

@@ -173,7 +173,7 @@ class SocketCall(WsgiCall):
         bridge.close()
 
     def forward(self, data: bytes) -> bool:
-        """See `bridge.Carrier`."""
+        """See `bridge.BridgeOwner`."""
         connection, exchange = self._connection, self.exchange
         if self._is_over() or connection.is_closing():
             return True
@@ -222,7 +222,7 @@ class SocketCall(WsgiCall):
         return None
 
     def has_room(self) -> None:
-        """See `bridge.Carrier`."""
+        """See `bridge.BridgeOwner`."""
         connection = self._connection
         if self._held and not connection.is_closing():
             self._held = False
@@ -231,7 +231,7 @@ class SocketCall(WsgiCall):
     def resumed(self) -> None:
         """The client reads again."""
         if self._bridge is not None:
-            self._bridge.carry()
+            self._bridge.start_forwarding()
         self.body_arrived()
 
     def disconnected(self) -> None:
