@@ -45,10 +45,12 @@ class Refused(Exception):  # noqa: N818 - what happened to a request, not an err
         """True if the request is known to be a HEAD."""
 
 
-_DEPARTURES = frozenset({"ClientDisconnect", "WebSocketDisconnect", "ClientDisconnectedError"})  # Starlette's, Quart's
+_CLIENT_DISCONNECTS = frozenset(
+    {"ClientDisconnect", "WebSocketDisconnect", "ClientDisconnectedError"}
+)  # Starlette's, Quart's
 
 
-def is_departure(error: BaseException, told: bool) -> bool:
+def is_client_disconnect(error: BaseException, told: bool) -> bool:
     """Return True if `error` only reports that the client is gone, which is no fault of the application.
 
     It is a `ClientGoneError`, was raised from one or in the place of one (`from None`), or is a group of such errors.
@@ -56,14 +58,14 @@ def is_departure(error: BaseException, told: bool) -> bool:
     well. An error that merely came up after the client had left does not: it has a reason of its own.
     """
     if isinstance(error, BaseExceptionGroup):  # of a task group in which something was sent
-        return all(is_departure(each, told) for each in error.exceptions)
+        return all(is_client_disconnect(each, told) for each in error.exceptions)
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ClientGoneError):
             return True
         # `raise ... from None` puts an error in the place of the one that is being handled
         seen = seen.__context__ if seen.__suppress_context__ and seen.__cause__ is None else seen.__cause__
-    return told and (isinstance(error, asyncio.CancelledError) or type(error).__name__ in _DEPARTURES)
+    return told and (isinstance(error, asyncio.CancelledError) or type(error).__name__ in _CLIENT_DISCONNECTS)
 
 
 class Stage(enum.Enum):

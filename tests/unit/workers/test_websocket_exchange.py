@@ -356,7 +356,7 @@ def test_a_waiting_application_answers_before_the_read_is_over() -> None:
     """It is stepped at once, and its answer is one write."""
 
     async def script(scene: Scene) -> None:
-        await until(lambda: scene.connection.current.listener._user._gate.taken, "it waits")  # type: ignore[union-attr]
+        await until(lambda: scene.connection.current.listener._owner._gate.taken, "it waits")  # type: ignore[union-attr]
         written: list[int] = []
 
         def read() -> None:

@@ -27,7 +27,7 @@ from hybrid.workers.http.exchange import (
     Likeness,
     Stage,
     Template,
-    is_departure,
+    is_client_disconnect,
 )
 from hybrid.workers.http.head import UNKNOWN, Head, HeadError, Status, from_bytes, status_of
 from hybrid.workers.tasks.cpython import mark_coroutine_function
@@ -106,15 +106,15 @@ def _as_bytes(body: Any) -> bytes:
     raise TypeError(f"the body of an answer must be bytes, not {type(body).__name__}: {body!r:.80}")
 
 
-class Heard(enum.Enum):
+class Received(enum.Enum):
     """What the application has received."""
 
     NOTHING = "nothing, or a part of the body"
     BODY = "the whole body"
-    LEAVE = "that the client is gone, while it could still answer"
+    DISCONNECT = "that the client is gone, while it could still answer"
 
 
-_NOTHING, _BODY, _LEAVE = Heard
+_NOTHING, _BODY, _DISCONNECT = Received
 
 
 def answer(interface: Asgi, exchange: Exchange) -> None:
@@ -158,10 +158,10 @@ class AsgiCall:
     __slots__ = (
         "_exchange",
         "_fields",
-        "_heard",
         "_interface",
         "_is_interrupted",
         "_is_sent",
+        "_received",
         "_status",
         "_trailers",
         "_warned",
@@ -176,7 +176,7 @@ class AsgiCall:
         self._exchange = exchange
         self._is_sent = interface.sent
         self._status: Status | None = None  # of the answer, once the application has told it
-        self._heard = _NOTHING
+        self._received = _NOTHING
         self._is_interrupted = False
         self._warned = False
 
@@ -198,7 +198,7 @@ class AsgiCall:
         Called first of all, whatever the application did: an application's exit is not the worker's.
         """
         exchange = self._exchange
-        is_told = self._heard is _LEAVE
+        is_told = self._received is _DISCONNECT
         if error is None:
             if is_told:
                 exchange.leave()
@@ -208,7 +208,7 @@ class AsgiCall:
                 exchange.fail()
             return False
         ends = isinstance(error, asyncio.CancelledError) and self._interface.ending
-        if not ends and is_departure(error, exchange.gone or is_told):
+        if not ends and is_client_disconnect(error, exchange.gone or is_told):
             exchange.leave()
             return False
         if not ends:
@@ -221,8 +221,8 @@ class AsgiCall:
     async def receive(self) -> Message:
         """The application's `receive`."""
         exchange = self._exchange
-        if exchange.complete and self._heard is _NOTHING and not (exchange.gone or exchange.stage is _WHOLE):
-            self._heard = _BODY
+        if exchange.complete and self._received is _NOTHING and not (exchange.gone or exchange.stage is _WHOLE):
+            self._received = _BODY
             body = exchange.take_body() if exchange.buffered else b""
             return {"type": "http.request", "body": body, "more_body": False}
         return await self._receive_slowly()
@@ -278,13 +278,13 @@ class AsgiCall:
             if exchange.buffered and not is_over:
                 body = exchange.take_body()
                 if exchange.complete:
-                    self._heard = _BODY
+                    self._received = _BODY
                 return {"type": "http.request", "body": body, "more_body": not exchange.complete}
             if is_over or self._is_interrupted:
-                self._heard = _LEAVE
+                self._received = _DISCONNECT
                 return {"type": "http.disconnect"}
-            if exchange.complete and self._heard is _NOTHING:
-                self._heard = _BODY
+            if exchange.complete and self._received is _NOTHING:
+                self._received = _BODY
                 return {"type": "http.request", "body": b"", "more_body": False}
             if not exchange.complete:
                 exchange.ask_for_body()

@@ -14,7 +14,7 @@ from hybrid.workers.apps.asgi.call import SPEC_VERSION, Message, apply_forwarded
 from hybrid.workers.common import forks
 from hybrid.workers.common.fairness import give_way
 from hybrid.workers.common.frames import forget_frames
-from hybrid.workers.http.exchange import AnswerError, ClientGoneError, Exchange, is_departure
+from hybrid.workers.http.exchange import AnswerError, ClientGoneError, Exchange, is_client_disconnect
 from hybrid.workers.http.head import Head, Status, from_bytes, status_of
 from hybrid.workers.http.websocket.frames import ABNORMAL
 from hybrid.workers.http.websocket.session import (
@@ -22,8 +22,8 @@ from hybrid.workers.http.websocket.session import (
     INTERNAL_ERROR,
     NORMAL,
     UNANSWERED,
-    Farewell,
-    Opening,
+    Connect,
+    Disconnect,
     Session,
     SessionPhase,
 )
@@ -43,7 +43,7 @@ def answer(interface: Asgi, exchange: Exchange) -> None:
 
 
 class WebSocketCall:
-    """A WebSocket for an ASGI application. See `session.User`."""
+    """A WebSocket for an ASGI application. See `session.SessionOwner`."""
 
     __slots__ = (
         "_denial",
@@ -69,7 +69,7 @@ class WebSocketCall:
     def run(self) -> None:
         """Call the application."""
         interface = self._interface
-        self.session.messages.append(Opening.ASKED)
+        self.session.messages.append(Connect.REQUESTED)
         task = interface.tasks.run(self._serve(interface.application, self._scope()))
         if task is not None:
             interface.works(task)
@@ -123,7 +123,7 @@ class WebSocketCall:
             self._conclude(NORMAL)
             return False
         ends = isinstance(error, asyncio.CancelledError) and self._interface.ending
-        if not (ends or (session.phase in ENDING and is_departure(error, told=True))):
+        if not (ends or (session.phase in ENDING and is_client_disconnect(error, told=True))):
             _log.error("the application failed at the WebSocket %s", self._shown, exc_info=error)
         self._conclude(INTERNAL_ERROR)
         return ends
@@ -139,7 +139,7 @@ class WebSocketCall:
 
     # -- the hot path; benchmark: python -m benchmarks websocket ----------------------------------------------------
 
-    def messages_came(self) -> None:
+    def messages_received(self) -> None:
         """An application that waits goes on at once."""
         gate = self._gate
         if gate.taken:
@@ -157,8 +157,8 @@ class WebSocketCall:
             else:
                 await self._gate
         message = messages.popleft()
-        if session.waiting and not messages:
-            session.worked_off()
+        if session.backlog and not messages:
+            session.clear_backlog()
         kind = type(message)
         if kind is str:
             return {"type": "websocket.receive", "text": message}
@@ -190,14 +190,14 @@ class WebSocketCall:
 
     async def _tell_rarely(self, message: Any) -> Message:
         """Return the first message, or the last one: it is kept for further calls, which do not keep the loop busy."""
-        if message is Opening.ASKED:
+        if message is Connect.REQUESTED:
             return {"type": "websocket.connect"}
-        farewell: Farewell = message
-        self.session.messages.append(farewell)
+        disconnect: Disconnect = message
+        self.session.messages.append(disconnect)
         if self._is_told:
             await asyncio.sleep(0)
         self._is_told = True
-        return {"type": "websocket.disconnect", "code": farewell.code, "reason": farewell.reason}
+        return {"type": "websocket.disconnect", "code": disconnect.code, "reason": disconnect.reason}
 
     async def _wait_for_room(self) -> None:
         exchange, session = self._exchange, self.session

@@ -27,7 +27,7 @@ from hybrid.workers.http.exchange import (
     Request,
     Stage,
     Template,
-    is_departure,
+    is_client_disconnect,
 )
 from hybrid.workers.http.head import BODILESS, Head, Status
 
@@ -264,7 +264,7 @@ class WsgiCall:
 
     def failed(self, error: BaseException) -> None:
         """Log an error of the application, or of what it wanted to send."""
-        if not (self.ending or is_departure(error, self.exchange.gone)):
+        if not (self.ending or is_client_disconnect(error, self.exchange.gone)):
             request = self.exchange.request
             target = request.target.decode("latin-1")
             _log.error("the application failed at %s %s", request.method, target, exc_info=error)

@@ -2,7 +2,7 @@
 
 connection      one connection: its transport, and the path of a request through it
 exchange        one request and its answer: how the answer is framed
-life            how far a connection is
+connection_state  the states of a connection
 deadlines       how long a connection waits for what, and what happens then
 answers         what has to wait for its turn: exchanges, refusals, reading and writing in balance
 reader          bytes in; requests, bodies, upgrades and refusals out. Without IO

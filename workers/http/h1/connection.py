@@ -19,10 +19,10 @@ from hybrid.workers.http.context import HttpContext
 from hybrid.workers.http.exchange import Refused, Request
 from hybrid.workers.http.h1 import deadlines
 from hybrid.workers.http.h1.answers import BODY_WATER, Answers
+from hybrid.workers.http.h1.connection_state import ConnectionState
 from hybrid.workers.http.h1.deadlines import BODY_GRACE, LINGER, BodyRate
 from hybrid.workers.http.h1.exchange import CLOSING, PLAIN, SPECIAL, UPGRADE, WAITING, WHOLE, Http1Exchange
 from hybrid.workers.http.h1.extras import Extras, Fields
-from hybrid.workers.http.h1.life import Life
 from hybrid.workers.http.h1.phases import ReaderPhase
 from hybrid.workers.http.h1.reader import RequestReader
 from hybrid.workers.http.h1.repeated import Repeated
@@ -31,7 +31,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER without a wait (socket(7))
 UPGRADED = ReaderPhase.UPGRADED
 
 
-OPEN, HALF_CLOSED, LINGERING, CUT, CLOSED = Life
+OPEN, HALF_CLOSED, LINGERING, CUT, CLOSED = ConnectionState
 
 
 class HttpConnection:
@@ -51,12 +51,12 @@ class HttpConnection:
         "current",
         "deadline",
         "facts",
-        "life",
         "paused",
         "persistent",
         "reader",
         "scheme",
         "server",
+        "state",
         "transport",
         "trusts_proxy",
         "write",
@@ -91,7 +91,7 @@ class HttpConnection:
         self.reader = RequestReader(context.rules, self)
         self.answers: Answers | None = None
         """What has to wait; None: nothing ever had to."""
-        self.life = OPEN
+        self.state = OPEN
         # Set where the next bytes may be a request that repeats the head of the one before, which is then started
         # without a look at anything else. So while it is set there is no current exchange, no queue, no refusal,
         # nothing of a head has come, the client takes what is sent, and the connection is not closing: whatever
@@ -300,18 +300,18 @@ class HttpConnection:
     @property
     def half_closed(self) -> bool:
         """True if the client has ended its stream, and this side has not."""
-        return self.life is HALF_CLOSED
+        return self.state is HALF_CLOSED
 
     @property
     def is_closed(self) -> bool:
         """True if the transport is gone."""
-        return self.life is CLOSED
+        return self.state is CLOSED
 
     @property
     def has_said_last(self) -> bool:
         """True if no answer can follow: this side has ended its stream, or all is over."""
-        life = self.life
-        return life is not OPEN and life is not HALF_CLOSED
+        state = self.state
+        return state is not OPEN and state is not HALF_CLOSED
 
     def has_more(self) -> bool:
         """Return True if answers follow the current one, although no further request is taken."""
@@ -402,7 +402,7 @@ class HttpConnection:
     def resume_writing(self) -> None:
         """Called by the transport: there is room again."""
         self.paused = False
-        if self.life is not CLOSED:
+        if self.state is not CLOSED:
             self.own_answers().resume_writing()
 
     def owed(self) -> int:
@@ -415,8 +415,8 @@ class HttpConnection:
 
     def eof_received(self) -> bool:
         """The client sends no more. An answer under way goes on; keeps the transport open for it."""
-        if self.life is OPEN:
-            self.life = HALF_CLOSED
+        if self.state is OPEN:
+            self.state = HALF_CLOSED
         self.persistent = False
         self._awaited = None
         answers = self.answers
@@ -426,19 +426,19 @@ class HttpConnection:
         can_answer = bool(self.transport.can_write_eof())  # TLS has no half-closed connections
         if current is not None and current.style is UPGRADE and current.listener is not None:
             return current.listener.peer_done() and can_answer
-        if self.life is LINGERING or not can_answer or (current is None and not self.has_more()):
+        if self.state is LINGERING or not can_answer or (current is None and not self.has_more()):
             return False
         if answers is not None:
             answers.advance()
         current = self.current
         if current is not None and current.listener is not None:
             current.listener.peer_done()
-        return self.life is not CLOSED
+        return self.state is not CLOSED
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called once, last."""
-        was_cut = self.life is CUT
-        self.life = CLOSED
+        was_cut = self.state is CUT
+        self.state = CLOSED
         self.persistent = False
         self.reader.let_go()
         self.context.closed(self)
@@ -483,10 +483,10 @@ class HttpConnection:
         self._awaited = None
         if self.has_said_last:
             return
-        if self.life is HALF_CLOSED or not self.transport.can_write_eof():
+        if self.state is HALF_CLOSED or not self.transport.can_write_eof():
             self.close()
             return
-        self.life = LINGERING
+        self.state = LINGERING
         self.deadline = self.clock.now + LINGER
         try:
             self.transport.write_eof()
@@ -501,7 +501,7 @@ class HttpConnection:
         self.reader.end()
         self.persistent = False
         self._awaited = None  # a transport may still hand over what it has read already
-        if self.life is not CLOSED:
+        if self.state is not CLOSED:
             transport = self.transport
             if not transport.is_closing():  # asyncio's over TLS gives up its buffer at a second close
                 transport.close()
@@ -511,8 +511,8 @@ class HttpConnection:
 
     def abort(self) -> None:
         """Close now: this side breaks off."""
-        if self.life is not CLOSED:
-            self.life = CUT
+        if self.state is not CLOSED:
+            self.state = CUT
         self.drop()
 
     def drop(self) -> None:
@@ -520,12 +520,12 @@ class HttpConnection:
         self.reader.end()
         self.persistent = False
         self._awaited = None
-        if self.life is not CLOSED:
+        if self.state is not CLOSED:
             self.transport.abort()
 
     def cut(self) -> None:
         """Close now, with a reset: for a client that reads nothing the kernel would keep megabytes for many minutes."""
-        sock = None if self.life is CLOSED else self.transport.get_extra_info("socket")
+        sock = None if self.state is CLOSED else self.transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):  # it is closed
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

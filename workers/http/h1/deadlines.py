@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from hybrid.workers.common import lingering
 from hybrid.workers.common.connections import printable
 from hybrid.workers.http.clock import NEVER
+from hybrid.workers.http.h1.connection_state import ConnectionState
 from hybrid.workers.http.h1.exchange import UPGRADE
-from hybrid.workers.http.h1.life import Life
 
 if TYPE_CHECKING:
     from hybrid.workers.http.h1.connection import HttpConnection
@@ -47,7 +47,7 @@ def patience(connection: HttpConnection) -> float:
     context, answers, partial = connection.context, connection.answers, connection.reader.partial
     if connection.transport.is_closing():
         return context.send_timeout  # for what is still unsent
-    if connection.life is Life.LINGERING:
+    if connection.state is ConnectionState.LINGERING:
         return LINGER
     if answers is not None and answers.rate is not None:
         return BODY_GRACE
@@ -66,7 +66,7 @@ def expire(connection: HttpConnection) -> None:
     current = connection.current
     if unsent or connection.paused:
         _expire_sending(connection, unsent)
-    elif connection.life is Life.LINGERING or (current is None and connection.upgraded):
+    elif connection.state is ConnectionState.LINGERING or (current is None and connection.upgraded):
         connection.abort()
     elif current is None:
         if connection.reader.is_within_request:

@@ -211,7 +211,7 @@ class WebSocket:
             assert isinstance(frame, Frame)
             if frame.opcode in _DATA:
                 self._fragment(frame, messages)
-        self._look()
+        self._collect_output()
         return len(piece)
 
     def _fragment(self, frame: Frame, messages: list[str | bytes]) -> None:
@@ -229,7 +229,7 @@ class WebSocket:
         parts = self._parts
         assert parts is not None
         parts += data
-        fault = self._fault_of(data, frame.fin) if self._utf8 is not None else None
+        fault = self._utf8_error(data, frame.fin) if self._utf8 is not None else None
         if fault is not None:
             self.fail(INVALID_TEXT, fault)
             return
@@ -237,7 +237,7 @@ class WebSocket:
             self._parts = None
             messages.append(bytes(parts) if self._utf8 is None else str(parts, "utf-8"))
 
-    def _fault_of(self, fragment: bytes, is_last: bool) -> str | None:
+    def _utf8_error(self, fragment: bytes, is_last: bool) -> str | None:
         """Return why a text cannot be UTF-8, however it goes on behind this fragment; None if it can."""
         utf8 = self._utf8
         assert utf8 is not None
@@ -255,16 +255,16 @@ class WebSocket:
         """Text must be UTF-8 (RFC 6455, section 8.1)."""
         self.fail(INVALID_TEXT, f"{error.reason} at position {error.start}")
 
-    def _look(self) -> None:
+    def _collect_output(self) -> None:
         """See what the protocol wants sent, and whether it has come to its end."""
         for data in self._protocol.data_to_send():
             self.has_news = True
             if data:
                 self._output.append(data)
             elif self.closed is None:  # SEND_EOF: a server is the one that ends the connection
-                self.closed = self._why()
+                self.closed = self._close_reason()
 
-    def _why(self) -> Closed:
+    def _close_reason(self) -> Closed:
         protocol = self._protocol
         received, sent = protocol.close_rcvd, protocol.close_sent
         if protocol.parser_exc is None and received is not None:
@@ -300,7 +300,7 @@ class WebSocket:
         if self.closed is None:
             self.closed = Closed(code, reason, failed=True)
             self._protocol.fail(code, reason)
-            self._look()
+            self._collect_output()
 
 
 def frame_size(data: bytes, at: int) -> int | None:

@@ -1,6 +1,6 @@
 """A WebSocket from its handshake to its end, whatever the interface: phases, back-pressure, keep-alive, closing.
 
-Frames are the business of `frames`. A `User` runs the application: it takes the messages, and is told by `wake`.
+Frames are the business of `frames`. A `SessionOwner` runs the application: it takes the messages; `wake` notifies it.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ UNANSWERED = frozenset({SessionPhase.ASKED, SessionPhase.DENYING})
 ENDING = frozenset({SessionPhase.CLOSING, SessionPhase.OVER})
 
 
-class Farewell(NamedTuple):
+class Disconnect(NamedTuple):
     """The last of a session's messages: how it ended. RFC 6455, section 7.4."""
 
     code: int
     reason: str
 
 
-class Opening(enum.Enum):
-    """The first of the messages, for a user that tells its application of the handshake by one."""
+class Connect(enum.Enum):
+    """The first of the messages, for a owner that tells its application of the handshake by one."""
 
-    ASKED = "a client asks for a WebSocket"
+    REQUESTED = "a client asks for a WebSocket"
 
 
-class User(Protocol):
+class SessionOwner(Protocol):
     """What runs the application of a session."""
 
     def run(self) -> None:
         """Call the application: the handshake is a proper one."""
         ...
 
-    def messages_came(self) -> None:
+    def messages_received(self) -> None:
         """Messages have come, in a callback of the loop: an application that waits for them may go on at once."""
         ...
 
@@ -64,16 +64,16 @@ class User(Protocol):
         ...
 
 
-class _Nobody:
-    """The user of a session that is over."""
+class _NoOwner:
+    """The owner of a session that is over."""
 
     def run(self) -> None:
         """Do nothing."""
 
-    messages_came = wake = run
+    messages_received = wake = run
 
 
-_NOBODY = _Nobody()
+_NO_OWNER = _NoOwner()
 
 
 class Session:
@@ -84,44 +84,44 @@ class Session:
         "_connection",
         "_early",
         "_exchange",
-        "_heard",
         "_held",
+        "_last_received",
+        "_owner",
         "_pinged",
-        "_user",
-        "farewell",
+        "backlog",
+        "disconnect",
         "messages",
         "phase",
         "send",
-        "waiting",
         "wire",
     )
 
     send: Callable[[Any], None]
     """Sends frames; set once the session is open."""
 
-    def __init__(self, exchange: Exchange, user: User) -> None:
+    def __init__(self, exchange: Exchange, owner: SessionOwner) -> None:
         connection: Upgraded = exchange.connection
         settings = connection.context.settings
         self._exchange = exchange
         self._connection = connection
-        self._user = user
+        self._owner = owner
         exchange.listener = self
         self.phase = SessionPhase.ASKED
-        self.messages: deque[str | bytes | Opening | Farewell] = deque()
+        self.messages: deque[str | bytes | Connect | Disconnect] = deque()
         """What the application has not received yet."""
-        self.farewell: Farewell | None = None
+        self.disconnect: Disconnect | None = None
         """The last of them, once it is there."""
-        self.waiting = 0
+        self.backlog = 0
         """Bytes of messages that came while the application did not take them."""
         self._held = False  # reading is paused
-        self._heard = connection.context.clock.now  # when something came last
+        self._last_received = connection.context.clock.now  # when something came last
         self._pinged = NEVER  # when a ping was sent that nothing has come after
         self._early = connection.take_rest()  # what a client sends before it knows that it may
         self._answer_fields = b""
         self.wire = WebSocket(settings.limits.websocket_max_size, settings.websocket_compression)
 
     def start(self) -> None:
-        """Check the handshake; then have the user run."""
+        """Check the handshake; then have the owner run."""
         exchange, connection = self._exchange, self._connection
         try:
             if exchange.body is not NO_BODY_CAME:
@@ -135,26 +135,26 @@ class Session:
         elif connection.half_closed:
             self.peer_done()
         else:
-            self._user.run()
+            self._owner.run()
 
     # -- the hot path; benchmark: python -m benchmarks websocket ----------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Called by the connection, in a callback of the loop."""
-        self._heard = self._connection.context.clock.now
+        self._last_received = self._connection.context.clock.now
         if self.phase is SessionPhase.OPEN:
             fresh = self.wire.feed(data)
             if fresh:
                 self.messages.extend(fresh)
             if self.wire.has_news:
-                self._attend()
+                self._process_output()
         else:
-            self._take_otherwise(data)
+            self._receive_not_open(data)
             fresh = []
         if self.messages:
-            self._user.messages_came()
+            self._owner.messages_received()
             if fresh and self.messages:
-                self._pile_up(fresh)
+                self._add_backlog(fresh)
 
     @property
     def owed(self) -> int:
@@ -179,10 +179,10 @@ class Session:
             fresh = self.wire.feed(early)
             self.messages.extend(fresh)
             if self.wire.has_news:
-                self._attend()
+                self._process_output()
             if fresh:
-                self._pile_up(fresh)
-                self._user.wake()
+                self._add_backlog(fresh)
+                self._owner.wake()
             self._release()
 
     def refuse(self, status: int, reason: str) -> None:
@@ -198,7 +198,7 @@ class Session:
 
     # -- what is received ----------------------------------------------------------------------------------------------
 
-    def _take_otherwise(self, data: bytes) -> None:
+    def _receive_not_open(self, data: bytes) -> None:
         """Bytes that come while the WebSocket is not open."""
         if self.phase is SessionPhase.ASKED:
             self._early += data
@@ -207,9 +207,9 @@ class Session:
         elif self.phase is SessionPhase.CLOSING:
             self.wire.feed(data)  # messages are dropped: the application has said that it wants no more
             if self.wire.has_news:
-                self._attend()
+                self._process_output()
 
-    def _attend(self) -> None:
+    def _process_output(self) -> None:
         """The protocol answers by itself, or has come to its end."""
         wire = self.wire
         output = wire.take_output()
@@ -220,15 +220,15 @@ class Session:
         if wire.closed is not None:
             self._over(wire.closed)
 
-    def _pile_up(self, fresh: Sequence[str | bytes]) -> None:
+    def _add_backlog(self, fresh: Sequence[str | bytes]) -> None:
         """The application takes them later: bound what waits for it."""
-        self.waiting += sum(map(len, fresh)) + MESSAGE_COST * len(fresh)
-        if self.waiting > WATER and self.phase is SessionPhase.OPEN:
+        self.backlog += sum(map(len, fresh)) + MESSAGE_COST * len(fresh)
+        if self.backlog > WATER and self.phase is SessionPhase.OPEN:
             self._hold()
 
-    def worked_off(self) -> None:
+    def clear_backlog(self) -> None:
         """The application has taken everything."""
-        self.waiting = 0
+        self.backlog = 0
         self._release()
 
     def _hold(self) -> None:
@@ -240,9 +240,9 @@ class Session:
     def _release(self) -> None:
         """Read again, if the application is not what reading waits for."""
         connection = self._connection
-        if self._held and self.waiting <= WATER and not connection.is_closing():
+        if self._held and self.backlog <= WATER and not connection.is_closing():
             self._held = False
-            self._heard = connection.context.clock.now  # it could not be heard
+            self._last_received = connection.context.clock.now  # it could not be heard
             connection.resume_reading()
 
     # -- the end -------------------------------------------------------------------------------------------------------
@@ -256,27 +256,27 @@ class Session:
         self.send(frame)
         self.phase = SessionPhase.CLOSING
         self.messages.clear()
-        self.worked_off()
+        self.clear_backlog()
         self._arm(CLOSE_TIMEOUT)
 
     def end(self, code: int, reason: str) -> None:
         """Nothing is sent from here on, and the application is told so behind its messages."""
         self.phase = SessionPhase.OVER
-        self._bid_farewell(code, reason)
+        self._queue_disconnect(code, reason)
 
-    def _bid_farewell(self, code: int, reason: str) -> None:
+    def _queue_disconnect(self, code: int, reason: str) -> None:
         """Put the last message behind the others, once."""
-        if self.farewell is None:
-            self.farewell = Farewell(code, reason)
-            self.messages.append(self.farewell)
-        user, self._user = self._user, _NOBODY  # there is nothing more to tell
-        user.wake()
+        if self.disconnect is None:
+            self.disconnect = Disconnect(code, reason)
+            self.messages.append(self.disconnect)
+        owner, self._owner = self._owner, _NO_OWNER  # there is nothing more to tell
+        owner.wake()
 
     def _over(self, closed: Closed) -> None:
         """Nothing more is received: close the connection."""
         self.end(closed.code, closed.reason)
         if closed.failed:
-            self.worked_off()
+            self.clear_backlog()
             self._connection.linger()
         else:
             self._connection.close()
@@ -297,7 +297,7 @@ class Session:
             received = list(self.messages)
             self.close(SERVICE_RESTART, "")
             self.messages.extend(received)
-            self._bid_farewell(SERVICE_RESTART, "")
+            self._queue_disconnect(SERVICE_RESTART, "")
         elif self.phase is SessionPhase.ASKED:
             self.refuse(503, "the server is stopping")
 
@@ -321,30 +321,30 @@ class Session:
         elif self.phase is SessionPhase.CLOSING:
             self._arm(CLOSE_TIMEOUT)
         self._release()
-        self._user.wake()
+        self._owner.wake()
 
     def expired(self) -> None:
         """The deadline has passed. Called by the connection."""
         if self.phase is SessionPhase.OPEN:
-            self._silent()
+            self._check_keepalive()
         elif self.phase in ENDING:
             self._connection.abort()
 
-    def _silent(self) -> None:
+    def _check_keepalive(self) -> None:
         """Ping a client that sends nothing; fail the connection if it sends nothing after that either."""
         connection = self._connection
         limits = connection.context.settings.limits
         now = connection.context.clock.now
         if self._held:  # it is not heard because the application does not listen
             self._keep_alive()
-        elif self._pinged is NEVER and now - self._heard >= limits.websocket_ping_interval:
+        elif self._pinged is NEVER and now - self._last_received >= limits.websocket_ping_interval:
             self.send(self.wire.ping())
             if not connection.paused:
                 self._pinged = now
                 self._arm(limits.websocket_ping_timeout)
-        elif self._pinged is NEVER or self._heard >= self._pinged:
+        elif self._pinged is NEVER or self._last_received >= self._pinged:
             self._keep_alive()
-            connection.deadline = self._heard + limits.websocket_ping_interval
+            connection.deadline = self._last_received + limits.websocket_ping_interval
         else:
             self.wire.fail(INTERNAL_ERROR, "keepalive ping timeout")
-            self._attend()
+            self._process_output()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 
-class Life(enum.Enum):
+class ConnectionState(enum.Enum):
     """How far a connection is."""
 
     OPEN = "both sides may send"

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hybrid.workers.http.exchange import ClientGoneError, is_departure
+from hybrid.workers.http.exchange import ClientGoneError, is_client_disconnect
 
 
 class ClientDisconnect(Exception):  # noqa: N818 - its name is what counts
@@ -44,14 +44,14 @@ GONE = ClientGoneError("the client is gone")
     ids=["itself", "caused by it", "caused by way of another", "in its place", "a group of nothing else"],
 )
 def test_an_error_that_comes_from_the_loss_of_the_client_is_a_departure(error: BaseException) -> None:
-    assert is_departure(error, told=False)
-    assert is_departure(error, told=True)
+    assert is_client_disconnect(error, told=False)
+    assert is_client_disconnect(error, told=True)
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), ClientDisconnect()], ids=["cancelled", "Starlette's"])
 def test_errors_of_frameworks_are_departures_once_the_application_was_told(error: BaseException) -> None:
-    assert is_departure(error, told=True)
-    assert not is_departure(error, told=False)
+    assert is_client_disconnect(error, told=True)
+    assert not is_client_disconnect(error, told=False)
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_errors_of_frameworks_are_departures_once_the_application_was_told(error
     ids=["error", "file", "database", "in the clean-up", "in the place of another", "beside it in a group"],
 )
 def test_an_error_with_a_reason_of_its_own_is_none(error: BaseException) -> None:
-    assert not is_departure(error, told=True)
+    assert not is_client_disconnect(error, told=True)
