@@ -268,17 +268,17 @@ def test_errors_are_logged_and_leave_the_connection_in_a_known_state(loop: str, 
 
 
 WRONG = {
-    "body-first": "AnswerError",
-    "two-starts": "AnswerError",
-    "unknown": "AnswerError",
-    "websocket": "AnswerError",
+    "body-first": "ResponseError",
+    "two-starts": "ResponseError",
+    "unknown": "ResponseError",
+    "websocket": "ResponseError",
     "status": "HeadError",
     "text-status": "TypeError",
     "no-status": "KeyError",
     "text-body": "TypeError",
     "splitting": "HeadError",
     "text-header": "TypeError",
-    "directory": "AnswerError",
+    "directory": "ResponseError",
 }
 
 

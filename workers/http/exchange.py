@@ -26,7 +26,7 @@ NO_BODY_CAME: deque[bytes] = deque(maxlen=0)
 PERCENT = ord("%")  # as a number: to look for one in bytes costs a tenth of what looking for bytes does
 
 
-class AnswerError(RuntimeError):
+class ResponseError(RuntimeError):
     """The application answers in a way that HTTP does not allow: too much body, a second head, a body before a head."""
 
 
@@ -297,19 +297,19 @@ class Exchange(Protocol):
     def start(self, status: Status, fields: Head, body: Any, more: bool) -> None:
         """Send the head and the first piece of the body. Without `more` it is the last.
 
-        Raises `AnswerError` if the head is sent already, or if the length differs from the Content-Length of
+        Raises `ResponseError` if the head is sent already, or if the length differs from the Content-Length of
         `fields`; nothing is sent then.
         """
         ...
 
     def write(self, body: Any, more: bool) -> None:
-        """Send another piece. Without `more` it is the last. Raises `AnswerError`."""
+        """Send another piece. Without `more` it is the last. Raises `ResponseError`."""
         ...
 
     async def send_file(self, status: Status, fields: Head, fd: int, offset: int, count: int) -> None:
         """Send the head, and `count` bytes of a file as the whole body. Waits for the client.
 
-        Raises `AnswerError` as `start` does, `OSError` for a file that cannot be read, and `ClientGoneError`.
+        Raises `ResponseError` as `start` does, `OSError` for a file that cannot be read, and `ClientGoneError`.
         """
         ...
 
@@ -322,7 +322,7 @@ class Exchange(Protocol):
         ...
 
     def send_trailers(self, fields: Head) -> None:
-        """End the answer with trailer fields (RFC 9110, section 6.5). Raises `AnswerError` unless they are due."""
+        """End the answer with trailer fields (RFC 9110, section 6.5). Raises `ResponseError` unless they are due."""
         ...
 
     def fail(self) -> None:

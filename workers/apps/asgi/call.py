@@ -21,10 +21,10 @@ from hybrid.workers.common.fairness import give_way
 from hybrid.workers.common.frames import forget_frames
 from hybrid.workers.http.exchange import (
     PERCENT,
-    AnswerError,
     ClientGoneError,
     Exchange,
     Likeness,
+    ResponseError,
     Stage,
     Template,
     is_client_disconnect,
@@ -302,20 +302,20 @@ class AsgiCall:
         if exchange.gone:
             raise ClientGoneError("the client is gone")
         if kind not in MESSAGES:
-            raise AnswerError(f"an application cannot send {kind!r} to an HTTP request")
+            raise ResponseError(f"an application cannot send {kind!r} to an HTTP request")
         if exchange.stage is _WHOLE:
             self._ignore(kind)
         elif kind == "http.response.early_hint":
             links = [(b"link", _as_bytes(link)) for link in message["links"]]
             exchange.inform(status_of(103), from_bytes(links))
         elif kind == "http.response.start":
-            raise AnswerError("http.response.start was sent already")
+            raise ResponseError("http.response.start was sent already")
         elif self._status is None:
-            raise AnswerError(f"{kind} before http.response.start")
+            raise ResponseError(f"{kind} before http.response.start")
         elif kind == "http.response.trailers":
             self._send_trailers(message)
         elif PATHSEND not in exchange.connection.facts["extensions"]:
-            raise AnswerError(f"{PATHSEND} was not offered: hybrid run --pathsend does that")
+            raise ResponseError(f"{PATHSEND} was not offered: hybrid run --pathsend does that")
         else:
             await self._send_path(self._status, message["path"])
 
@@ -343,12 +343,12 @@ class AsgiCall:
     async def _send_path(self, status: Status, path: str) -> None:
         exchange = self._exchange
         if exchange.stage is not _WAITING:
-            raise AnswerError("http.response.pathsend cannot follow http.response.body")
+            raise ResponseError("http.response.pathsend cannot follow http.response.body")
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold the loop
         try:
             size = _size_left(fd)
             if size is None:
-                raise AnswerError(f"http.response.pathsend: {path!r} is not a regular file")
+                raise ResponseError(f"http.response.pathsend: {path!r} is not a regular file")
             if size:
                 await exchange.send_file(status, self._fields, fd, 0, size)
             else:

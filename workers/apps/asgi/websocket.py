@@ -14,7 +14,7 @@ from hybrid.workers.apps.asgi.call import SPEC_VERSION, Message, apply_forwarded
 from hybrid.workers.common import forks
 from hybrid.workers.common.fairness import give_way
 from hybrid.workers.common.frames import forget_frames
-from hybrid.workers.http.exchange import AnswerError, ClientGoneError, Exchange, is_client_disconnect
+from hybrid.workers.http.exchange import ClientGoneError, Exchange, ResponseError, is_client_disconnect
 from hybrid.workers.http.head import Head, Status, from_bytes, status_of
 from hybrid.workers.http.websocket.frames import ABNORMAL
 from hybrid.workers.http.websocket.session import (
@@ -176,7 +176,7 @@ class WebSocketCall:
             else:
                 payload = message.get("bytes")
                 if payload is None:
-                    raise AnswerError("websocket.send needs text or bytes")
+                    raise ResponseError("websocket.send needs text or bytes")
                 data = session.wire.binary(payload)
             session.send(data)
             if self._exchange.is_held():
@@ -227,16 +227,16 @@ class WebSocketCall:
         elif kind == "websocket.http.response.body" and phase is SessionPhase.DENYING:
             await self._deny(message.get("body", b""), message.get("more_body", False))
         else:
-            raise AnswerError(f"{kind!r} cannot be sent to a WebSocket while {phase.value}")
+            raise ResponseError(f"{kind!r} cannot be sent to a WebSocket while {phase.value}")
 
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and subprotocol not in self._offered:
-            raise AnswerError(f"the client did not offer the subprotocol {subprotocol!r:.80}: {self._offered!r:.200}")
+            raise ResponseError(f"the client did not offer the subprotocol {subprotocol!r:.80}: {self._offered!r:.200}")
         fields = list(message.get("headers") or ())
         for name, _ in fields:
             if name.lower() in _OWN_FIELDS:
-                raise AnswerError(f"websocket.accept must not set the header field {name!r}")
+                raise ResponseError(f"websocket.accept must not set the header field {name!r}")
         if subprotocol is not None:
             fields.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
         self.session.accept(fields)

@@ -21,10 +21,10 @@ from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import (
     NO_BODY_CAME,
     PERCENT,
-    AnswerError,
     Exchange,
     Likeness,
     Request,
+    ResponseError,
     Stage,
     Template,
     is_client_disconnect,
@@ -180,7 +180,7 @@ class WsgiCall:
     def _give(self, piece: bytes, more: bool) -> None:
         """Send a piece of the body; wait while the client takes too little."""
         if self.status is None:
-            raise AnswerError("the application has not called start_response")
+            raise ResponseError("the application has not called start_response")
         if type(piece) is not bytes:
             piece = _as_bytes(piece)
         runner = self.interface.runner
@@ -214,7 +214,7 @@ class WsgiCall:
             finally:
                 exc_info = None
         elif self.status is not None:
-            raise AnswerError("start_response was called before, and this time without exc_info")
+            raise ResponseError("start_response was called before, and this time without exc_info")
         known = _status(status)
         self.fields = heads.from_text(headers)
         self.status = known

@@ -71,7 +71,7 @@ class AccessEvents:
                 request.sent_target,
                 request.version,
                 refused.status,
-                0 if refused.head_only else len(refused.reason) + 1,  # see `refusals.answer`
+                0 if refused.head_only else len(refused.reason) + 1,  # see `refusals.response`
                 took,
                 request.headers,
                 b"",

@@ -4,7 +4,7 @@ connection      one connection: its transport, and the path of a request through
 exchange        one request and its answer: how the answer is framed
 connection_state  the states of a connection
 deadlines       how long a connection waits for what, and what happens then
-answers         what has to wait for its turn: exchanges, refusals, reading and writing in balance
+responses       what has to wait for its turn: exchanges, refusals, reading and writing in balance
 reader          bytes in; requests, bodies, upgrades and refusals out. Without IO
 phases          the phases of a reader, as a table
 rules           the limits that a reader keeps
@@ -15,5 +15,5 @@ extras          what few requests say: an upgrade, 100-continue, the target in a
 checks          what the header fields of a request say, or why it is refused
 chunks          the chunks of one request body: where it ends, and that its lines are right
 refusals        what is refused before an application sees it
-files           files as answers, by sendfile(2) where that can be
+files           files as responses, by sendfile(2) where that can be
 """

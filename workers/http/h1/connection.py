@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: transport, deadlines, how it begins and how it ends. Knows no loop.
 
 It has the methods of `asyncio.Protocol`, called by whatever transport the loop has. A `RequestReader` makes requests of
-the bytes; `Answers` keeps what cannot be answered at once in its order, and is made when there is such a thing.
+the bytes; `Responses` keeps what cannot be answered at once in its order, and is made when there is such a thing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.context import HttpContext
 from hybrid.workers.http.exchange import Refused, Request
 from hybrid.workers.http.h1 import deadlines
-from hybrid.workers.http.h1.answers import BODY_WATER, Answers
 from hybrid.workers.http.h1.connection_state import ConnectionState
 from hybrid.workers.http.h1.deadlines import BODY_GRACE, LINGER, BodyRate
 from hybrid.workers.http.h1.exchange import CLOSING, PLAIN, SPECIAL, UPGRADE, WAITING, WHOLE, Http1Exchange
@@ -26,6 +25,7 @@ from hybrid.workers.http.h1.extras import Extras, Fields
 from hybrid.workers.http.h1.phases import ReaderPhase
 from hybrid.workers.http.h1.reader import RequestReader
 from hybrid.workers.http.h1.repeated import Repeated
+from hybrid.workers.http.h1.responses import BODY_WATER, Responses
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER without a wait (socket(7))
 UPGRADED = ReaderPhase.UPGRADED
@@ -38,13 +38,12 @@ class HttpConnection:
     """The protocol of one connection. All methods belong to the loop's thread.
 
     But `facts` and `reader.repeated` are made and read where the application runs, which may be a thread, and need no
-    lock: only one exchange of a connection is under way at a time, it uses them before it answers, and the next one
+    lock: only one exchange of a connection is under way at a time, it uses them before it responses, and the next one
     starts when that answer is out.
     """
 
     __slots__ = (
         "_awaited",
-        "answers",
         "client",
         "clock",
         "context",
@@ -54,6 +53,7 @@ class HttpConnection:
         "paused",
         "persistent",
         "reader",
+        "responses",
         "scheme",
         "server",
         "state",
@@ -89,7 +89,7 @@ class HttpConnection:
         """True if the client takes too little: applications wait before they send more."""
         self.deadline = NEVER
         self.reader = RequestReader(context.rules, self)
-        self.answers: Answers | None = None
+        self.responses: Responses | None = None
         """What has to wait; None: nothing ever had to."""
         self.state = OPEN
         # Set where the next bytes may be a request that repeats the head of the one before, which is then started
@@ -129,19 +129,19 @@ class HttpConnection:
                 return
         reader.feed(data)
         current = self.current
-        answers = self.answers
+        responses = self.responses
         if current is None:
-            if answers is not None and answers.refusal is not None:
-                answers.advance()
+            if responses is not None and responses.refusal is not None:
+                responses.advance()
             else:
                 partial = reader.partial
                 if partial is not None:
                     deadlines.await_head(self, partial)
         elif current.listener is None:
-            if answers is None or not (answers.queue or answers.refusal is not None):  # nearly always
+            if responses is None or not (responses.queue or responses.refusal is not None):  # nearly always
                 self.begin(current)
             else:
-                answers.advance()
+                responses.advance()
 
     def on_request(
         self,
@@ -186,16 +186,16 @@ class HttpConnection:
 
     def _receive_body(self, exchange: Http1Exchange, extras: Extras | None) -> None:
         exchange.body = deque()
-        self.own_answers().receive(exchange, extras is not None and extras.continues)
+        self.own_responses().receive(exchange, extras is not None and extras.continues)
 
     def _line_up(self, exchange: Http1Exchange) -> None:
         """Make it the current exchange, or have it wait for its turn."""
-        answers = self.answers
-        if self.current is None and (answers is None or not (answers.queue or self.paused)):
+        responses = self.responses
+        if self.current is None and (responses is None or not (responses.queue or self.paused)):
             self.deadline = NEVER
             self.current = exchange
         else:
-            self.own_answers().line_up(exchange)
+            self.own_responses().line_up(exchange)
 
     def begin(self, exchange: Http1Exchange) -> None:
         """Have the application called: it is the turn of this request."""
@@ -214,12 +214,12 @@ class HttpConnection:
         if exchange is not self.current:
             return
         self.current = None
-        answers = self.answers
-        if answers is not None and (answers.queue or answers.refusal is not None):
+        responses = self.responses
+        if responses is not None and (responses.queue or responses.refusal is not None):
             if exchange.keep_alive:
-                answers.advance_soon()
+                responses.advance_soon()
             else:
-                self._close(exchange, answers)
+                self._close(exchange, responses)
         elif not (exchange.keep_alive and self.persistent):
             if exchange.complete and not self.reader.surplus:
                 self.close()
@@ -228,49 +228,49 @@ class HttpConnection:
         elif not self.paused:  # else `resume_writing` sees to it
             self.deadline = self.clock.now + context.keep_alive_timeout
             self._awaited = self.reader.repeated
-            if answers is not None and not answers.is_reading:
-                answers.resume_reading()
+            if responses is not None and not responses.is_reading:
+                responses.resume_reading()
 
     # -- requests, as the reader tells of them -----------------------------------------------------------------------
 
     def on_body(self, data: bytes) -> None:
         """Called by the reader."""
-        answers = self.answers
-        exchange = None if answers is None else answers.receiving
-        if answers is None or exchange is None:
+        responses = self.responses
+        exchange = None if responses is None else responses.receiving
+        if responses is None or exchange is None:
             return
         exchange.body.append(data)
         exchange.buffered += len(data)
         if exchange.buffered >= BODY_WATER:
-            answers.pause_reading()
+            responses.pause_reading()
         if exchange is self.current and exchange.listener is not None:
             exchange.listener.body_arrived()
 
     def on_end(self) -> None:
         """Called by the reader: the body is complete."""
-        answers = self.answers
-        exchange = None if answers is None else answers.receiving
-        if answers is None or exchange is None:
+        responses = self.responses
+        exchange = None if responses is None else responses.receiving
+        if responses is None or exchange is None:
             return
-        answers.receiving = None
-        answers.rate = None
+        responses.receiving = None
+        responses.rate = None
         exchange.complete = True
         if self.paused:
-            answers.pause_reading()
+            responses.pause_reading()
         if exchange is self.current and exchange.listener is not None:
             exchange.listener.body_arrived()
 
     def on_refused(self, refused: Refused) -> None:
         """Called by the reader."""
-        self.own_answers().refuse(refused)
+        self.own_responses().refuse(refused)
 
     def on_upgraded(self, data: bytes) -> None:
         """Called by the reader."""
         current = self.current
         if current is not None and current.style is UPGRADE and current.listener is not None:
             current.listener.data_received(data)
-        elif current is not None or (self.answers is not None and self.answers.queue):
-            self.own_answers().keep_rest(data)
+        elif current is not None or (self.responses is not None and self.responses.queue):
+            self.own_responses().keep_rest(data)
         else:
             self.reader.drop(data)
 
@@ -283,12 +283,12 @@ class HttpConnection:
         """Called by the reader."""
         self.abort()
 
-    def own_answers(self) -> Answers:
-        """Return the answers, which are made now if nothing has had to wait before."""
-        answers = self.answers
-        if answers is None:
-            answers = self.answers = Answers(self)
-        return answers
+    def own_responses(self) -> Responses:
+        """Return the responses, which are made now if nothing has had to wait before."""
+        responses = self.responses
+        if responses is None:
+            responses = self.responses = Responses(self)
+        return responses
 
     # -- what exchanges ask ------------------------------------------------------------------------------------------
 
@@ -315,41 +315,41 @@ class HttpConnection:
 
     def has_more(self) -> bool:
         """Return True if answers follow the current one, although no further request is taken."""
-        return self.answers is not None and self.answers.has_more()
+        return self.responses is not None and self.responses.has_more()
 
     def refuse(self, status: int, reason: str) -> None:
         """Answer `status` and close, if nothing of an answer is out; else cut the connection."""
         if self.current is not None and self.current.stage is not WAITING:
             self.abort()
         else:
-            self.own_answers().refuse_now(Refused(status, reason))
+            self.own_responses().refuse_now(Refused(status, reason))
 
     def takes_expectation(self, exchange: Http1Exchange) -> bool:
         """Return True, once, if the client of a request waits for 100 Continue."""
-        return self.answers is not None and self.answers.takes_expectation(exchange)
+        return self.responses is not None and self.responses.takes_expectation(exchange)
 
     def awaits_body(self, exchange: Http1Exchange) -> None:
         """The application waits for the body: from now on it must come at some rate."""
         if exchange.complete:
             return
-        answers = self.own_answers()
-        if answers.rate is None:
-            answers.rate = BodyRate(self.clock.now, self.reader.received)
+        responses = self.own_responses()
+        if responses.rate is None:
+            responses.rate = BodyRate(self.clock.now, self.reader.received)
             self.deadline = self.clock.now + BODY_GRACE
-            answers.resume_reading()
+            responses.resume_reading()
 
     def took_body(self) -> None:
         """The application has taken what had arrived."""
-        answers = self.answers
-        if answers is not None and not answers.is_reading:
-            answers.may_read()
+        responses = self.responses
+        if responses is not None and not responses.is_reading:
+            responses.may_read()
 
     def take_rest(self) -> bytes:
         """Return what arrived behind an upgrade request."""
-        answers = self.answers
-        if answers is None:
+        responses = self.responses
+        if responses is None:
             return b""
-        rest, answers.rest = answers.rest, b""
+        rest, responses.rest = responses.rest, b""
         return rest
 
     # -- what an upgraded exchange asks, see `Upgraded` ---------------------------------------------------------------
@@ -397,13 +397,13 @@ class HttpConnection:
         """
         self.paused = True
         self._awaited = None
-        self.own_answers().pause_writing()
+        self.own_responses().pause_writing()
 
     def resume_writing(self) -> None:
         """Called by the transport: there is room again."""
         self.paused = False
         if self.state is not CLOSED:
-            self.own_answers().resume_writing()
+            self.own_responses().resume_writing()
 
     def owed(self) -> int:
         """Bytes of the current WebSocket frame that have not come yet. Asked once the connection has `upgraded`."""
@@ -419,17 +419,17 @@ class HttpConnection:
             self.state = HALF_CLOSED
         self.persistent = False
         self._awaited = None
-        answers = self.answers
-        if answers is not None and answers.receiving is not None:
-            answers.refuse(Refused(400, "the connection ended within the body"))
+        responses = self.responses
+        if responses is not None and responses.receiving is not None:
+            responses.refuse(Refused(400, "the connection ended within the body"))
         current = self.current
         can_answer = bool(self.transport.can_write_eof())  # TLS has no half-closed connections
         if current is not None and current.style is UPGRADE and current.listener is not None:
             return current.listener.peer_done() and can_answer
         if self.state is LINGERING or not can_answer or (current is None and not self.has_more()):
             return False
-        if answers is not None:
-            answers.advance()
+        if responses is not None:
+            responses.advance()
         current = self.current
         if current is not None and current.listener is not None:
             current.listener.peer_done()
@@ -443,9 +443,9 @@ class HttpConnection:
         self.reader.let_go()
         self.context.closed(self)
         current = self.current
-        if self.answers is not None:
-            self.answers.release()
-            self.answers = None
+        if self.responses is not None:
+            self.responses.release()
+            self.responses = None
         if current is not None:
             if current.stage is not WHOLE:
                 current.gone = True
@@ -464,10 +464,10 @@ class HttpConnection:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def _close(self, exchange: Http1Exchange, answers: Answers) -> None:
+    def _close(self, exchange: Http1Exchange, responses: Responses) -> None:
         """Close after this answer, although others wait."""
-        answers.queue.clear()
-        if exchange.complete and not self.reader.surplus and answers.refusal is None:
+        responses.queue.clear()
+        if exchange.complete and not self.reader.surplus and responses.refusal is None:
             self.close()
         else:
             self.linger()
@@ -493,8 +493,8 @@ class HttpConnection:
         except OSError:  # the client has reset, and asyncio's transports have not told yet
             self.drop()
             return
-        if self.answers is not None:
-            self.answers.resume_reading()
+        if self.responses is not None:
+            self.responses.resume_reading()
 
     def close(self) -> None:
         """Close once everything is sent."""
@@ -506,7 +506,7 @@ class HttpConnection:
             if not transport.is_closing():  # asyncio's over TLS gives up its buffer at a second close
                 transport.close()
             if transport.get_write_buffer_size():
-                self.own_answers().unsent = 0
+                self.own_responses().unsent = 0
                 self.deadline = self.clock.now + self.context.send_timeout
 
     def abort(self) -> None:
@@ -558,8 +558,8 @@ class HttpConnection:
     def interrupt(self) -> None:
         """The grace period is nearly over: the application is told that the client is gone; idle ones are closed."""
         if self.current is None:
-            if self.answers is not None:
-                self.answers.queue.clear()
+            if self.responses is not None:
+                self.responses.queue.clear()
             self.close()
         elif self.current.listener is not None:
             self.current.listener.interrupt()

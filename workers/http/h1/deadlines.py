@@ -44,12 +44,12 @@ def await_head(connection: HttpConnection, partial: PartialHead) -> None:
 
 def patience(connection: HttpConnection) -> float:
     """Return how many seconds the next event may take, now that the client has taken most of what was sent."""
-    context, answers, partial = connection.context, connection.answers, connection.reader.partial
+    context, responses, partial = connection.context, connection.responses, connection.reader.partial
     if connection.transport.is_closing():
         return context.send_timeout  # for what is still unsent
     if connection.state is ConnectionState.LINGERING:
         return LINGER
-    if answers is not None and answers.rate is not None:
+    if responses is not None and responses.rate is not None:
         return BODY_GRACE
     if connection.current is not None or connection.has_more():
         return NEVER
@@ -81,9 +81,9 @@ def expire(connection: HttpConnection) -> None:
 
 def _expire_sending(connection: HttpConnection, unsent: int) -> None:
     """A client that takes something, however little, goes on; one that takes nothing is cut."""
-    answers, context = connection.own_answers(), connection.context
-    if unsent < answers.unsent or not answers.unsent:
-        answers.unsent = unsent
+    responses, context = connection.own_responses(), connection.context
+    if unsent < responses.unsent or not responses.unsent:
+        responses.unsent = unsent
         connection.deadline = connection.clock.now + context.send_timeout
     else:
         context.incidents.log("closing the connection of %s: it takes no data", printable(connection.client))
@@ -91,7 +91,7 @@ def _expire_sending(connection: HttpConnection, unsent: int) -> None:
 
 
 def _expire_receiving(connection: HttpConnection) -> None:
-    rate = None if connection.answers is None else connection.answers.rate
+    rate = None if connection.responses is None else connection.responses.rate
     if rate is None:
         return
     now = connection.clock.now

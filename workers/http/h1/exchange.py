@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.workers.common import forks
 from hybrid.workers.http import head as heads
-from hybrid.workers.http.exchange import NO_BODY_CAME, AnswerError, Request, Stage
+from hybrid.workers.http.exchange import NO_BODY_CAME, Request, ResponseError, Stage
 from hybrid.workers.http.h1 import files
 from hybrid.workers.http.head import BODILESS, CLOSE, OWN_DATE, OWN_SERVER, UNKNOWN, Head, Status
 
@@ -155,7 +155,9 @@ class Http1Exchange:
     def write(self, body: Any, more: bool) -> None:
         """See `Exchange`."""
         if self.stage is not SENDING:
-            raise AnswerError("a body before the head of the answer" if self.stage is WAITING else "the answer is over")
+            raise ResponseError(
+                "a body before the head of the answer" if self.stage is WAITING else "the answer is over"
+            )
         size = len(body)
         self._send(self._frame(body, size, more), size, more)
 
@@ -169,12 +171,12 @@ class Http1Exchange:
 
     def _start_slowly(self, status: Status, fields: Head, body: Any, more: bool) -> None:
         if self.stage is not WAITING:
-            raise AnswerError("the head of the answer is sent already")
+            raise ResponseError("the head of the answer is sent already")
         size = len(body)
         data = self._open(status, fields, size, more)
         if self._framing is LENGTH and (size > self._left or (size < self._left and not more)):
             # nothing is out: it can become a 500
-            raise AnswerError(f"the body has {size} bytes, and its Content-Length says {self._left}")
+            raise ResponseError(f"the body has {size} bytes, and its Content-Length says {self._left}")
         self._is_open(status.number, data)
         if self._framing is not NOTHING:
             if size < _LARGE:
@@ -250,14 +252,14 @@ class Http1Exchange:
         if framing is LENGTH:
             left = self._left
             if size > left:
-                raise AnswerError(f"the body is longer than its Content-Length by {size - left} bytes")
+                raise ResponseError(f"the body is longer than its Content-Length by {size - left} bytes")
             self._left = left - size
             return body
         if framing is CHUNKED:
             end = b"" if more or self.style is TRAILED else b"0\r\n\r\n"
             return b"%x\r\n%b\r\n%b" % (size, body, end) if size else end
         if framing is TRAILERS:
-            raise AnswerError("the body has ended already: its trailers are due")
+            raise ResponseError("the body has ended already: its trailers are due")
         return body if framing is UNTIL_CLOSE else b""
 
     def promise_trailers(self) -> None:
@@ -267,7 +269,7 @@ class Http1Exchange:
     def send_trailers(self, fields: Head) -> None:
         """See `Exchange`. In chunks: RFC 9112, section 7.1.2."""
         if self.stage is not SENDING or self._framing is not TRAILERS:
-            raise AnswerError("trailers were not promised, or the body has not ended yet")
+            raise ResponseError("trailers were not promised, or the body has not ended yet")
         self.connection.write(b"0\r\n%b\r\n" % fields.block)
         self._finish()
 
@@ -390,9 +392,9 @@ class Http1Exchange:
     def _begin_file(self, status: Status, fields: Head, count: int) -> int:
         """Send the head; return how many of the file's `count` bytes belong to the body."""
         if self.stage is not WAITING:
-            raise AnswerError("the head of the answer is sent already")
+            raise ResponseError("the head of the answer is sent already")
         if count < fields.length and self.request.method != "HEAD" and status.number not in BODILESS:
-            raise AnswerError(f"the file has {count} bytes, and its Content-Length says {fields.length}")
+            raise ResponseError(f"the file has {count} bytes, and its Content-Length says {fields.length}")
         head = self._open(status, fields, count, more=False)
         self._is_open(status.number, head)
         self.connection.write(head)

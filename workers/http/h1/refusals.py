@@ -24,7 +24,7 @@ _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)", re.DOTALL)
 _FORBIDDEN_IN_TARGET = re.compile(rb"[^\x21-\x22\x24-\x7e]")
 
 
-def answer(refused: Refused, fields: bytes) -> bytes:
+def response(refused: Refused, fields: bytes) -> bytes:
     """Return a whole answer that says what was wrong and that the connection closes; to a HEAD only the head of it."""
     head = b"%b%bcontent-type: text/plain; charset=utf-8\r\n" % (status_of(refused.status).line, fields)
     if refused.head_only:  # no content, and its length may be left out (RFC 9110, sections 8.6 and 9.3.2)

@@ -17,7 +17,7 @@ class Repeated:
     """The head of the newest request, if the next one may repeat its fields.
 
     `template` and `likeness` are also used where the application runs, which may be a thread, and need no lock: only
-    one request of a connection is under way at a time, its interface uses them before it answers, and the next one
+    one request of a connection is under way at a time, its interface uses them before it responses, and the next one
     starts when that answer is out. If more bytes come meanwhile, that only costs a template.
     """
 

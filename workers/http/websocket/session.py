@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from hybrid.workers.http.clock import NEVER
-from hybrid.workers.http.exchange import NO_BODY_CAME, AnswerError, Exchange, Upgraded
+from hybrid.workers.http.exchange import NO_BODY_CAME, Exchange, ResponseError, Upgraded
 from hybrid.workers.http.head import UNKNOWN, Head, from_bytes, status_of
 from hybrid.workers.http.websocket.frames import ABNORMAL, VERSION, Closed, CloseError, HandshakeError, WebSocket
 
@@ -248,11 +248,11 @@ class Session:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake. Raises `AnswerError` for a code or reason that cannot be sent."""
+        """Begin the closing handshake. Raises `ResponseError` for a code or reason that cannot be sent."""
         try:
             frame = self.wire.close(code, reason)
         except CloseError as error:
-            raise AnswerError(str(error)) from None
+            raise ResponseError(str(error)) from None
         self.send(frame)
         self.phase = SessionPhase.CLOSING
         self.messages.clear()

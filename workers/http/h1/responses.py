@@ -1,4 +1,4 @@
-"""Answers in the order of their requests, refusals in their place, reading and writing in balance."""
+"""Responses in the order of their requests, refusals in their place, reading and writing in balance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BODY_WATER = 65_536  # bytes of request body that wait for the application befor
 _NONE_WAIT: deque[Http1Exchange] = deque(maxlen=0)  # the queue of connections that do not pipeline: one for all
 
 
-class Answers:
+class Responses:
     """What waits for its turn on one connection. Made when something does: most connections never need it."""
 
     __slots__ = (
@@ -38,7 +38,7 @@ class Answers:
     def __init__(self, connection: HttpConnection) -> None:
         self._connection = connection
         self.queue: deque[Http1Exchange] = _NONE_WAIT
-        """Requests that wait for earlier answers."""
+        """Requests that wait for earlier responses."""
         self.receiving: Http1Exchange | None = None
         """The request whose body is being read."""
         self.refusal: Refused | None = None
@@ -118,7 +118,7 @@ class Answers:
         finally:
             self._is_advancing = False
         if self.refusal is not None and connection.current is None and not (self.queue or connection.has_said_last):
-            self._answer_refusal(self.refusal)
+            self._respond_to_refusal(self.refusal)
 
     def advance_soon(self) -> None:
         """Advance, but not here: this may be the turn of the application that has just answered."""
@@ -167,11 +167,11 @@ class Answers:
             self._connection.current = None
             _disconnect(broken)
 
-    def _answer_refusal(self, refused: Refused) -> None:
+    def _respond_to_refusal(self, refused: Refused) -> None:
         connection = self._connection
         if not connection.transport.is_closing():  # else the answer before it has closed the connection
             connection.context.refused(connection, refused)
-            connection.write(refusals.answer(refused, connection.clock.fields))
+            connection.write(refusals.response(refused, connection.clock.fields))
             connection.linger()
         access_events = connection.context.access_events
         if access_events is not None:
