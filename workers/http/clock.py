@@ -1,7 +1,7 @@
-"""A worker's time in coarse steps: the Date header, and the deadlines of its connections, without a timer for each.
+"""Coarse time for a worker: the Date header and the connections' deadlines, without a timer per connection.
 
-A request reads `now` and stores a deadline: two attribute accesses. One timer per worker looks at all connections,
-often enough for the shortest limit, and not at all while there is no connection.
+A request reads `now` and stores a deadline: two attribute accesses. One timer per worker checks all connections. It
+runs often enough for the shortest limit, and not at all while there are no connections.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ import time
 from typing import Protocol
 
 NEVER = math.inf
-_LONGEST = 1.0  # seconds between two looks: Date has that resolution (RFC 9110, section 6.6.1)
+_LONGEST = 1.0  # seconds between two checks: Date has that resolution (RFC 9110, section 6.6.1)
 _SHORTEST = 0.05
 _log = logging.getLogger("hybrid")
 
 
 class Expiring(Protocol):
-    """What has a deadline."""
+    """An object with a deadline."""
 
     deadline: float
-    """In the loop's time; NEVER: none."""
+    """On the loop's clock, seconds; NEVER: none."""
 
     def expired(self) -> None:
-        """The deadline has passed: end it, or set a new one. Must not block."""
+        """Called when the deadline has passed: end the object, or set a new deadline. Must not block."""
         ...
 
 
 class Clock:
-    """The time of one loop. `now` lags at most one `step` behind while something is watched; else it stands."""
+    """The clock of one loop. `now` lags at most one `step` behind while something is watched; else it stands still."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, shortest: float = _LONGEST, *, server: bool = True, date: bool = True
     ) -> None:
         self._loop = loop
         self.step = min(_LONGEST, max(_SHORTEST, shortest / 4))
-        """Seconds between two looks at the deadlines."""
+        """Seconds between two checks of the deadlines."""
         self.now = loop.time()
         self.watched: set[Expiring] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -46,13 +46,13 @@ class Clock:
         self._with_date = date
         self._second = 0
         self.fields = b""
-        """The `server` and `date` fields of an answer, as far as wanted; changes once a second."""
+        """The response fields `server` and `date`, as configured; updated once a second."""
         self.server_field = self._server
         self.date_field = b""
         self._look()
 
     def watch(self, item: Expiring) -> None:
-        """Keep an eye on the deadline of `item`, which is to be set after that: `now` may have stood until here."""
+        """Watch the deadline of `item`. Set the deadline after this call: `now` may have stood still until here."""
         self.watched.add(item)
         if self._timer is None:
             self._look()

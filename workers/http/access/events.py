@@ -1,4 +1,4 @@
-"""What the access log hears of connections: when a request came, and how its answer ended."""
+"""Events of the connections for the access log: the start of a request, and the end of its response."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hybrid.workers.http.websocket.frames import ABNORMAL
 
 
 class AccessEvents:
-    """Makes records of what connections tell."""
+    """Turns events into records of the access log."""
 
     def __init__(
         self, write: Callable[[AccessRecord], object], is_ending: Callable[[], bool], wants_heads: bool = True
     ) -> None:
         self._write = write
         self.wants_heads = wants_heads
-        """Whether records have to say `head`, which is slower."""
-        self._is_ending = is_ending  # the worker closes the connections that are left
+        """True if records need `head`, which is slower."""
+        self._is_ending = is_ending  # the worker closes the remaining connections
 
     def started(self, exchange: Exchange) -> None:
         """The header fields of a request are complete."""
@@ -29,11 +29,11 @@ class AccessEvents:
             exchange.keep_head()
 
     def completed(self, exchange: Exchange) -> None:
-        """An answer is whole."""
+        """A response is complete."""
         self._ended(exchange, End.WHOLE)
 
     def lost(self, exchange: Exchange, *, was_cut: bool) -> None:
-        """The connection of an exchange whose answer is not whole, or of a session of a WebSocket, is gone."""
+        """The connection of an incomplete response, or of a WebSocket session, is gone."""
         self._ended(exchange, _end_of_websocket(exchange) or (End.CUT if was_cut or self._is_ending() else End.GONE))
 
     def _ended(self, exchange: Exchange, end: End) -> None:
@@ -57,7 +57,7 @@ class AccessEvents:
         )
 
     def refused(self, connection: Peer, at_fault: Exchange | Request | None, refused: Refused) -> None:
-        """The server has answered a request by itself."""
+        """The server has answered a request without the application."""
         if at_fault is None or isinstance(at_fault, Request):
             request, took = at_fault or Request("", b"", b"", "", []), 0.0
             source: Any = connection
@@ -83,7 +83,7 @@ class AccessEvents:
 
 
 def _end_of_websocket(exchange: Exchange) -> End | None:
-    """Return how a WebSocket ended, if one of the sides has said so before the connection was gone."""
+    """Return how a WebSocket ended; None if neither side closed it before the connection was lost."""
     closed = exchange.ended_by
     if closed is None or closed.code == ABNORMAL:
         return None

@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection: transport, deadlines, how it begins and how it ends. Knows no loop.
+"""One HTTP/1.1 connection: its transport, its deadlines, its start and its end. Independent of the loop.
 
-It has the methods of `asyncio.Protocol`, called by whatever transport the loop has. A `RequestReader` makes requests of
-the bytes; `Responses` keeps what cannot be answered at once in its order, and is made when there is such a thing.
+It has the methods of `asyncio.Protocol`, called by the loop's transport. A `RequestReader` turns bytes into requests.
+`Responses` queues work that has to wait, and is made when that first happens.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ OPEN, HALF_CLOSED, LINGERING, CUT, CLOSED = ConnectionState
 class HttpConnection:
     """The protocol of one connection. All methods belong to the loop's thread.
 
-    But `facts` and `reader.repeated` are made and read where the application runs, which may be a thread, and need no
-    lock: only one exchange of a connection is under way at a time, it uses them before it responses, and the next one
-    starts when that answer is out.
+    Exceptions: `facts` and `reader.repeated` are made and read where the application runs, which may be a thread. They
+    need no lock: only one exchange of a connection is in progress at a time, it uses them before it responds, and the
+    next one starts after that response.
     """
 
     __slots__ = (
@@ -69,42 +69,41 @@ class HttpConnection:
         self.clock = context.clock
         self.transport: Any = None
         self.write: Callable[[Any], None]
-        """Sends bytes, or keeps them: the transport's own method."""
+        """Sends or buffers bytes: the transport's own method."""
         self.write_end: Callable[[Any], None]
-        """Sends the last bytes to a client that has asked for the close, which follows at once."""
+        """Sends the last bytes to a client that asked for the close, which follows at once."""
         self.write_last: Callable[[bytes], None]
-        """Sends the end of an answer, perhaps a moment later, together with those of other connections."""
+        """Sends the end of a response, possibly batched with those of other connections a moment later."""
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int | None] | None = None
         self.scheme = "http"
         self.trusts_proxy = False
-        """True if the peer is a proxy whose forwarding headers count."""
+        """True if the peer is a proxy whose forwarding headers are trusted."""
         self.facts: Any = None
-        """What an interface keeps for all requests of the connection; made by it."""
+        """An interface's cache for all requests of the connection; set by the interface."""
         self.current: Http1Exchange | None = None
-        """The exchange that is being answered."""
+        """The exchange in progress."""
         self.persistent = True
         """True if another request may follow the current one."""
         self.paused = False
-        """True if the client takes too little: applications wait before they send more."""
+        """True if the client reads too slowly: applications wait before they send more."""
         self.deadline = NEVER
         self.reader = RequestReader(context.rules, self)
         self.responses: Responses | None = None
-        """What has to wait; None: nothing ever had to."""
+        """Queued exchanges and refusals; None until something has to wait."""
         self.state = OPEN
-        # Set where the next bytes may be a request that repeats the head of the one before, which is then started
-        # without a look at anything else. So while it is set there is no current exchange, no queue, no refusal,
-        # nothing of a head has come, the client takes what is sent, and the connection is not closing: whatever
-        # changes that clears it
+        # Set if the next bytes may repeat the previous head; such a request starts without any other check. So while it
+        # is set, there is no current exchange, no queue, no refusal and no partial head, the client reads its
+        # responses, and the connection is not closing. Every change to these clears it.
         self._awaited: Repeated | None = None
 
     # -- the hot path; benchmarks: python -m benchmarks wsgi asgi ----------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Read what has arrived and start what it completes.
+        """Parse the received bytes and start the requests that they complete.
 
-        A request is started once the bytes at hand are read, so that an application never sees one whose body is
-        malformed in the same packet.
+        A request starts only after all bytes at hand are parsed, so that an application never sees a request whose body
+        is malformed in the same packet.
         """
         reader = self.reader
         awaited = self._awaited
@@ -153,7 +152,7 @@ class HttpConnection:
         has_body: bool,
         extras: Extras | None,
     ) -> None:
-        """Called by the reader: make the exchange, and have it wait for its turn. Raises `Refused`."""
+        """Make the exchange of a parsed request, and queue it. Called by the reader. Raises `Refused`."""
         context = self.context
         try:
             next(context.heartbeat.tally)
@@ -172,10 +171,10 @@ class HttpConnection:
             sent_target = extras.sent_target or target
             if extras.websocket and context.answer_websocket is not None:
                 style = UPGRADE
-                keep_alive = False  # what comes next is no HTTP
+                keep_alive = False  # the bytes that follow are not HTTP
         request = Request(method, target, sent_target, version, fields)
         if self.trusts_proxy:
-            self.reader.forget()  # the fields that the application gets are not those that were sent
+            self.reader.forget()  # the application gets different fields from those that were sent
             context.apply_forwarded(self, request)
         exchange = Http1Exchange(self, request, style, keep_alive, not has_body, None)
         if context.access_events is not None:
@@ -189,7 +188,7 @@ class HttpConnection:
         self.own_responses().receive(exchange, extras is not None and extras.continues)
 
     def _line_up(self, exchange: Http1Exchange) -> None:
-        """Make it the current exchange, or have it wait for its turn."""
+        """Make the exchange current, or queue it."""
         responses = self.responses
         if self.current is None and (responses is None or not (responses.queue or self.paused)):
             self.deadline = NEVER
@@ -198,7 +197,7 @@ class HttpConnection:
             self.own_responses().line_up(exchange)
 
     def begin(self, exchange: Http1Exchange) -> None:
-        """Have the application called: it is the turn of this request."""
+        """Call the application: it is this request's turn."""
         context = self.context
         if exchange.style is UPGRADE and context.answer_websocket is not None:
             context.answer_websocket(exchange)
@@ -206,11 +205,11 @@ class HttpConnection:
             context.answer(exchange)
 
     def exchange_ended(self, exchange: Http1Exchange) -> None:
-        """The answer is whole. Called by the exchange."""
+        """Proceed after a complete response. Called by the exchange."""
         context = self.context
         if context.access_events is not None:
             context.access_events.completed(exchange)
-        exchange.listener = None  # it keeps the exchange: no work for the garbage collector
+        exchange.listener = None  # breaks a reference cycle: no work for the garbage collector
         if exchange is not self.current:
             return
         self.current = None
@@ -225,13 +224,13 @@ class HttpConnection:
                 self.close()
             else:
                 self.linger()
-        elif not self.paused:  # else `resume_writing` sees to it
+        elif not self.paused:  # else `resume_writing` does this
             self.deadline = self.clock.now + context.keep_alive_timeout
             self._awaited = self.reader.repeated
             if responses is not None and not responses.is_reading:
                 responses.resume_reading()
 
-    # -- requests, as the reader tells of them -----------------------------------------------------------------------
+    # -- callbacks of the reader -------------------------------------------------------------------------------------
 
     def on_body(self, data: bytes) -> None:
         """Called by the reader."""
@@ -247,7 +246,7 @@ class HttpConnection:
             exchange.listener.body_arrived()
 
     def on_end(self) -> None:
-        """Called by the reader: the body is complete."""
+        """Mark the body as complete. Called by the reader."""
         responses = self.responses
         exchange = None if responses is None else responses.receiving
         if responses is None or exchange is None:
@@ -284,22 +283,22 @@ class HttpConnection:
         self.abort()
 
     def own_responses(self) -> Responses:
-        """Return the responses, which are made now if nothing has had to wait before."""
+        """Return `responses`, made on first use."""
         responses = self.responses
         if responses is None:
             responses = self.responses = Responses(self)
         return responses
 
-    # -- what exchanges ask ------------------------------------------------------------------------------------------
+    # -- methods for exchanges ---------------------------------------------------------------------------------------
 
     @property
     def upgraded(self) -> bool:
-        """True if the bytes are no longer HTTP: the current exchange gets them."""
+        """True if the bytes are no longer HTTP and go to the current exchange."""
         return self.reader.phase is UPGRADED
 
     @property
     def half_closed(self) -> bool:
-        """True if the client has ended its stream, and this side has not."""
+        """True if the client has closed its sending side, and this side is open."""
         return self.state is HALF_CLOSED
 
     @property
@@ -309,27 +308,27 @@ class HttpConnection:
 
     @property
     def has_said_last(self) -> bool:
-        """True if no answer can follow: this side has ended its stream, or all is over."""
+        """True if no response can follow: this side has closed its sending side, or the connection is closed."""
         state = self.state
         return state is not OPEN and state is not HALF_CLOSED
 
     def has_more(self) -> bool:
-        """Return True if answers follow the current one, although no further request is taken."""
+        """Return True if responses follow the current one although no further request is read."""
         return self.responses is not None and self.responses.has_more()
 
     def refuse(self, status: int, reason: str) -> None:
-        """Answer `status` and close, if nothing of an answer is out; else cut the connection."""
+        """Respond with `status` and close if no response has begun; otherwise abort the connection."""
         if self.current is not None and self.current.stage is not WAITING:
             self.abort()
         else:
             self.own_responses().refuse_now(Refused(status, reason))
 
     def takes_expectation(self, exchange: Http1Exchange) -> bool:
-        """Return True, once, if the client of a request waits for 100 Continue."""
+        """Return True, once, if the client of this exchange waits for 100 Continue."""
         return self.responses is not None and self.responses.takes_expectation(exchange)
 
     def awaits_body(self, exchange: Http1Exchange) -> None:
-        """The application waits for the body: from now on it must come at some rate."""
+        """Enforce a minimum rate from now on: the application waits for the body."""
         if exchange.complete:
             return
         responses = self.own_responses()
@@ -339,23 +338,23 @@ class HttpConnection:
             responses.resume_reading()
 
     def took_body(self) -> None:
-        """The application has taken what had arrived."""
+        """Resume reading after the application has taken body data."""
         responses = self.responses
         if responses is not None and not responses.is_reading:
             responses.may_read()
 
     def take_rest(self) -> bytes:
-        """Return what arrived behind an upgrade request."""
+        """Return the bytes received after an upgrade request."""
         responses = self.responses
         if responses is None:
             return b""
         rest, responses.rest = responses.rest, b""
         return rest
 
-    # -- what an upgraded exchange asks, see `Upgraded` ---------------------------------------------------------------
+    # -- methods for upgraded exchanges, see `Upgraded` ---------------------------------------------------------------
 
     def get_extra_info(self, name: str) -> Any:
-        """Return what the transport knows."""
+        """Return information from the transport."""
         return self.transport.get_extra_info(name)
 
     def is_closing(self) -> bool:
@@ -363,14 +362,14 @@ class HttpConnection:
         return bool(self.transport.is_closing())
 
     def pause_reading(self) -> None:
-        """Read nothing more of an upgraded connection for now."""
+        """Stop reading from an upgraded connection for now."""
         self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         self.transport.resume_reading()
 
-    # -- what transports tell ----------------------------------------------------------------------------------------
+    # -- callbacks of the transport ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
         """Called once, first."""
@@ -381,7 +380,7 @@ class HttpConnection:
         self.context.opened(self)
 
     def takes_cork(self, cork: Callable[[], None]) -> None:
-        """Use `cork` before the last bytes: the transport has no `write_end`, but its socket can hold them back."""
+        """Call `cork` before the last bytes, for a transport without `write_end` whose socket can hold bytes back."""
         write = self.write
 
         def write_end(data: Any) -> None:
@@ -391,22 +390,22 @@ class HttpConnection:
         self.write_end = write_end
 
     def pause_writing(self) -> None:
-        """Called by the transport: too much is unsent. No further request is started, or read, until that is taken.
+        """Start and read no further request until the buffer drains. Called by the transport.
 
-        The rest of a body is read, for its answer may wait for that; a WebSocket sees to its reading itself.
+        The rest of a body is still read, because its response may wait for that. A WebSocket controls its own reading.
         """
         self.paused = True
         self._awaited = None
         self.own_responses().pause_writing()
 
     def resume_writing(self) -> None:
-        """Called by the transport: there is room again."""
+        """Proceed: the buffer has drained. Called by the transport."""
         self.paused = False
         if self.state is not CLOSED:
             self.own_responses().resume_writing()
 
     def owed(self) -> int:
-        """Bytes of the current WebSocket frame that have not come yet. Asked once the connection has `upgraded`."""
+        """Return the bytes missing from the current WebSocket frame. Called only once the connection is `upgraded`."""
         current = self.current
         if current is None or current.style is not UPGRADE or current.listener is None:
             return 0
@@ -414,7 +413,7 @@ class HttpConnection:
         return owed
 
     def eof_received(self) -> bool:
-        """The client sends no more. An answer under way goes on; keeps the transport open for it."""
+        """Handle the client's end of stream. A response in progress continues: True keeps the transport open for it."""
         if self.state is OPEN:
             self.state = HALF_CLOSED
         self.persistent = False
@@ -459,13 +458,13 @@ class HttpConnection:
     # -- deadlines ---------------------------------------------------------------------------------------------------
 
     def expired(self) -> None:
-        """The deadline has passed. Called by the clock."""
+        """Called by the clock when the deadline has passed."""
         deadlines.expire(self)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _close(self, exchange: Http1Exchange, responses: Responses) -> None:
-        """Close after this answer, although others wait."""
+        """Close after this response although others are queued."""
         responses.queue.clear()
         if exchange.complete and not self.reader.surplus and responses.refusal is None:
             self.close()
@@ -473,10 +472,10 @@ class HttpConnection:
             self.linger()
 
     def linger(self) -> None:
-        """Close without a reset, as `workers.lingering` does, with the same bounds.
+        """Close without a reset, as `workers.lingering` does, with the same limits.
 
-        But by the transport: a client that is still sending its body may have to be rid of it before it takes the
-        answer. What else is unread, or unacknowledged, at the end is the transport's to see to.
+        The transport does it here: a client that is still sending its body may have to finish before it reads the
+        response. The transport also handles input that is unread, or output that is unacknowledged, at the end.
         """
         self.reader.end()
         self.persistent = False
@@ -490,7 +489,7 @@ class HttpConnection:
         self.deadline = self.clock.now + LINGER
         try:
             self.transport.write_eof()
-        except OSError:  # the client has reset, and asyncio's transports have not told yet
+        except OSError:  # the client has reset, and asyncio's transports have not reported it yet
             self.drop()
             return
         if self.responses is not None:
@@ -500,17 +499,17 @@ class HttpConnection:
         """Close once everything is sent."""
         self.reader.end()
         self.persistent = False
-        self._awaited = None  # a transport may still hand over what it has read already
+        self._awaited = None  # a transport may still deliver data that it has read already
         if self.state is not CLOSED:
             transport = self.transport
-            if not transport.is_closing():  # asyncio's over TLS gives up its buffer at a second close
+            if not transport.is_closing():  # asyncio's TLS transport discards its buffer on a second close
                 transport.close()
             if transport.get_write_buffer_size():
                 self.own_responses().unsent = 0
                 self.deadline = self.clock.now + self.context.send_timeout
 
     def abort(self) -> None:
-        """Close now: this side breaks off."""
+        """Close now: the server aborts the connection."""
         if self.state is not CLOSED:
             self.state = CUT
         self.drop()
@@ -524,7 +523,7 @@ class HttpConnection:
             self.transport.abort()
 
     def cut(self) -> None:
-        """Close now, with a reset: for a client that reads nothing the kernel would keep megabytes for many minutes."""
+        """Close now, with a reset: for a client that never reads, the kernel would keep megabytes for many minutes."""
         sock = None if self.state is CLOSED else self.transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):  # it is closed
@@ -532,19 +531,19 @@ class HttpConnection:
         self.abort()
 
     def drain(self) -> None:
-        """The worker stops: answer what is asked with `Connection: close`, and keep idle connections for that.
+        """Send `Connection: close` with further responses, and keep idle connections open for that.
 
-        A client must not lose a request that crosses a close: an idle connection goes at its keep-alive deadline.
+        A client must not lose a request that crosses a close, so an idle connection closes at its keep-alive deadline.
         """
         self.persistent = False
         if self.current is None:
-            if not self.paused:  # else it is not idle: it has an answer to take
+            if not self.paused:  # else it is not idle: the client still reads a response
                 self.deadline = min(self.deadline, self.clock.now + self.context.keep_alive_timeout)
         elif self.current.listener is not None:
             self.current.listener.draining()
 
     def close_idle(self) -> None:
-        """The service stops: close if no request has begun, and the answers before are out."""
+        """Close an idle connection when the service stops: no request has begun, and earlier responses are sent."""
         is_busy = (
             self.current is not None
             or self.reader.is_within_request
@@ -556,7 +555,7 @@ class HttpConnection:
             self.close()
 
     def interrupt(self) -> None:
-        """The grace period is nearly over: the application is told that the client is gone; idle ones are closed."""
+        """Tell the application that its client is gone, as the grace period is nearly over; close idle connections."""
         if self.current is None:
             if self.responses is not None:
                 self.responses.queue.clear()
@@ -565,7 +564,7 @@ class HttpConnection:
             self.current.listener.interrupt()
 
     def interrupt_upgraded(self) -> None:
-        """The same, but only if the connection was taken over."""
+        """Call `interrupt` if the connection was taken over."""
         current = self.current
         if current is not None and current.style is UPGRADE and current.listener is not None:
             current.listener.interrupt()

@@ -1,4 +1,4 @@
-"""How far a connection is."""
+"""The states of a connection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class ConnectionState(enum.Enum):
-    """How far a connection is."""
+    """The states of a connection."""
 
     OPEN = "both sides may send"
     HALF_CLOSED = "the client has ended its stream"

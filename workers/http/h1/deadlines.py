@@ -1,4 +1,4 @@
-"""How long a connection waits for what, and what happens then; the rate that a body must come at."""
+"""The timeouts of a connection, their expiry, and the minimum rate of a body."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from hybrid.workers.http.h1.connection import HttpConnection
     from hybrid.workers.http.h1.partial_head import PartialHead
 
-BODY_GRACE = 5.0  # seconds before the rate of a body is looked at
-LINGER = lingering.SECONDS  # to read what a client still sends after its last answer (RFC 9112, section 9.6)
+BODY_GRACE = 5.0  # seconds before the rate of a body is checked
+LINGER = lingering.SECONDS  # seconds to read from a client after its last response (RFC 9112, section 9.6)
 
 
 class BodyRate:
-    """The rate of a body that an application waits for. Made when it begins to."""
+    """The rate of a body. Made when the application begins to wait for the body."""
 
     __slots__ = ("_mark", "_since")
 
@@ -28,7 +28,7 @@ class BodyRate:
         self._mark = received
 
     def holds(self, now: float, received: int, least: float) -> bool:
-        """Return True if at least `least` bytes per second have come since the last look; begin anew if so."""
+        """Return True, and start a new interval, if at least `least` bytes per second arrived since the last check."""
         if received - self._mark < least * (now - self._since):
             return False
         self._since, self._mark = now, received
@@ -36,17 +36,17 @@ class BodyRate:
 
 
 def await_head(connection: HttpConnection, partial: PartialHead) -> None:
-    """Set the deadline for the end of a head that has begun to come, if there is none."""
+    """Set the deadline for the end of a partial head, unless it has one."""
     if not (partial.timed or connection.paused):
         partial.timed = True
         connection.deadline = connection.context.header_deadline()
 
 
 def patience(connection: HttpConnection) -> float:
-    """Return how many seconds the next event may take, now that the client has taken most of what was sent."""
+    """Return the timeout in seconds for the next event, now that the client has read most of the data sent."""
     context, responses, partial = connection.context, connection.responses, connection.reader.partial
     if connection.transport.is_closing():
-        return context.send_timeout  # for what is still unsent
+        return context.send_timeout  # for unsent data
     if connection.state is ConnectionState.LINGERING:
         return LINGER
     if responses is not None and responses.rate is not None:
@@ -60,7 +60,7 @@ def patience(connection: HttpConnection) -> float:
 
 
 def expire(connection: HttpConnection) -> None:
-    """The deadline of a connection has passed: set another one, or end it."""
+    """Handle an expired deadline: set another one, or end the connection."""
     connection.deadline = NEVER
     unsent = connection.transport.get_write_buffer_size()
     current = connection.current
@@ -80,7 +80,7 @@ def expire(connection: HttpConnection) -> None:
 
 
 def _expire_sending(connection: HttpConnection, unsent: int) -> None:
-    """A client that takes something, however little, goes on; one that takes nothing is cut."""
+    """Spare a client that reads something, however little; cut one that reads nothing."""
     responses, context = connection.own_responses(), connection.context
     if unsent < responses.unsent or not responses.unsent:
         responses.unsent = unsent
