@@ -1,4 +1,4 @@
-"""WSGI and ASGI applications as the worker sees them: connections go in, the start and the end are told."""
+"""The part shared by WSGI and ASGI applications: accepting connections, start-up and the steps of a stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger("hybrid")
 
 
 class Web(Adapter):
-    """What the two interfaces share: connections, TLS, the drain."""
+    """The base of the two interfaces: connections, TLS, the drain."""
 
     context: HttpContext
     steps_tasks = True
@@ -39,7 +39,7 @@ class Web(Adapter):
         self._connections = connections
         self._settings = settings
         self._tls = None if settings.tls is None else tls.server_context(settings.tls)
-        self._names: dict[int, Any] = {}  # descriptor of a listener -> the address its connections have, if known
+        self._names: dict[int, Any] = {}  # descriptor of a listener -> the address of its connections, if known
         self._access_log: AccessLog | None = None
         limits = settings.limits
         self._preambles: PendingPreambles | None = None
@@ -49,7 +49,7 @@ class Web(Adapter):
     def _new_context(
         self, answer: Callable[[Exchange], None], answer_websocket: Callable[[Exchange], None] | None
     ) -> HttpContext:
-        """Return the site of an interface that calls its application by these two."""
+        """Return the context of an interface that calls its application through these two."""
         told = (self._connections.heartbeat, self._connections.incidents)
         context = HttpContext(self._runtime.loop, self._settings, answer, answer_websocket, *told)
         if self._settings.access_log is not None:
@@ -92,16 +92,16 @@ class Web(Adapter):
             raise
 
     def _trusts(self, accepted: Accepted) -> bool:
-        """Whether a peer's word about who its client is counts, as far as anybody was named."""
+        """Return True if a peer is a trusted proxy, or if no proxies are configured."""
         proxies, peer = self.context.proxies, address_of(accepted.address)
         return proxies is None or proxies.trusts(peer[0] if peer else None)
 
     def _preamble_came(self, accepted: Accepted, entry: Connection, preamble: Preamble) -> None:
-        """The PROXY header has come."""
+        """Open the connection: its PROXY header is complete."""
         self._open(accepted, entry, preamble.server or self._server(accepted))
 
     def _server(self, accepted: Accepted) -> tuple[str, int | None] | None:
-        """The address the connection came to; None where only the connection itself knows."""
+        """Return the address that the connection came to; None if only the connection itself knows."""
         listener = accepted.listener
         try:
             return self._names[listener.fileno()]  # type: ignore[no-any-return]
@@ -115,7 +115,7 @@ class Web(Adapter):
             return known
 
     def drain(self) -> None:
-        """Answer what is asked, with `Connection: close`; end what has no end of its own."""
+        """Send `Connection: close` with further responses; end responses that never end by themselves."""
         self.context.draining = True
         if self._preambles is not None:
             self._preambles.drain(self._settings.limits.keep_alive_timeout)
@@ -123,7 +123,7 @@ class Web(Adapter):
             connection.drain()
 
     def close_idle(self, *, at_once: bool) -> None:
-        """Close connections that wait for a request, after a moment in which one that is on its way arrives."""
+        """Close connections that wait for a request, after a moment for requests that are on their way."""
         delay = self._settings.limits.idle_close_delay
         self.context.idle_close_delay = delay
         if at_once:
@@ -149,13 +149,13 @@ class Web(Adapter):
             self._preambles.interrupt()
 
     async def shut_down(self, timeout: float) -> None:
-        """Close the access log. To be called last."""
+        """Close the access log. Call last."""
         if self._access_log is not None:
             self._access_log.close()
 
 
 def server_of(connection: Peer) -> tuple[str, int | None]:
-    """Return host and port that the client has connected to; for a UNIX socket its path and None."""
+    """Return the host and port that the client connected to; for a UNIX socket its path and None."""
     if connection.server is not None:
         return connection.server
     name = connection.get_extra_info("sockname")

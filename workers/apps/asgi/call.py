@@ -1,7 +1,7 @@
-"""ASGI 3 applications over HTTP: the scope, `receive`, `send`, and what happens when an application fails.
+"""ASGI 3 applications over HTTP: the scope, `receive`, `send`, and the handling of failures.
 
-Specification: https://asgi.readthedocs.io/en/latest/specs/www.html. Lifespan is in `lifespan`, WebSocket in
-`asgi_websocket`.
+Specification: https://asgi.readthedocs.io/en/latest/specs/www.html. `lifespan` has the lifespan protocol, `websocket`
+WebSockets.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _log = logging.getLogger("hybrid")
 
 
 def own_extensions(known: dict[str, Any]) -> dict[str, Any]:
-    """Return the extensions of one HTTP request, which shares no part of them; `known` says which are not for all."""
+    """Return the extensions of one HTTP request, a deep copy; `known` names those that not all connections have."""
     extensions: dict[str, Any] = {"http.response.trailers": {}, "http.response.early_hint": {}}
     if PATHSEND in known:
         extensions[PATHSEND] = {}
@@ -54,23 +54,23 @@ def own_extensions(known: dict[str, Any]) -> dict[str, Any]:
 
 
 def own_tls(known: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of the extension `tls` with a list of its own."""
+    """Return a copy of the extension `tls` with its own list."""
     return {**known, "client_cert_chain": known["client_cert_chain"].copy()}
 
 
 PATHSEND = "http.response.pathsend"
-"""An extension that is offered on request: middleware that changes bodies does not see a file that is sent so."""
+"""An optional extension: middleware that modifies bodies does not see a file sent this way."""
 EXTENSIONS = tuple(own_extensions({}))
-"""Those of all HTTP requests."""
-_BLOCK = 65_536  # bytes for one read of a file whose size is not known
+"""The extensions of all HTTP requests."""
+_BLOCK = 65_536  # bytes per read of a file of unknown size
 SPEC_VERSION = "2.5"
-"""Of the specification of HTTP and WebSocket messages that is followed here."""
+"""Implemented version of the specification of HTTP and WebSocket messages."""
 MESSAGES = frozenset({"http.response.start", "http.response.body", PATHSEND, *EXTENSIONS})
 Message = MutableMapping[str, Any]
 
 
 def locate(scope: dict[str, Any], target: bytes, root_path: str) -> None:
-    """Put the path of a request, as its client wrote it, below the root path into its scope, with its query."""
+    """Set the path and query of a request in its scope, as sent by the client, below the root path."""
     raw_path, _, query = target.partition(b"?")
     if PERCENT in raw_path:
         path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
@@ -85,12 +85,12 @@ def locate(scope: dict[str, Any], target: bytes, root_path: str) -> None:
 
 
 def not_final(status: int) -> HeadError:
-    """Return the error for an answer that would begin with 1xx: none of those ends one (RFC 9110, section 15.2)."""
+    """Return the error for a response with a 1xx status: it would not be final (RFC 9110, section 15.2)."""
     return HeadError(f"status {status!r} cannot begin an answer: it is informational")
 
 
 def apply_forwarded(scope: dict[str, Any], forwarded: Forwarded) -> None:
-    """Put into the scope of a request what a trusted proxy says about it; its Host stands in the headers already."""
+    """Set the values from a trusted proxy in a request's scope; the headers already have its Host."""
     is_websocket = scope["type"] == "websocket"
     if forwarded.scheme == "https":
         scope["scheme"] = "wss" if is_websocket else "https"
@@ -100,18 +100,18 @@ def apply_forwarded(scope: dict[str, Any], forwarded: Forwarded) -> None:
 
 
 def _as_bytes(body: Any) -> bytes:
-    """Return a copy of what may change while it waits to be sent. Raises `TypeError` for what is no bytes."""
+    """Return a copy, safe from changes while it waits to be sent. Raises `TypeError` for anything but bytes."""
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
     raise TypeError(f"the body of an answer must be bytes, not {type(body).__name__}: {body!r:.80}")
 
 
 class Received(enum.Enum):
-    """What the application has received."""
+    """The messages that the application has received."""
 
     NOTHING = "nothing, or a part of the body"
     BODY = "the whole body"
-    DISCONNECT = "that the client is gone, while it could still answer"
+    DISCONNECT = "http.disconnect, while it could still respond"
 
 
 _NOTHING, _BODY, _DISCONNECT = Received
@@ -125,7 +125,7 @@ def answer(interface: Asgi, exchange: Exchange) -> None:
     repeated = exchange.repeated
     template = None if repeated is None else repeated.template
     if template is not None and template.headers is request.headers and template.target is request.target:
-        scope = template.made.copy()  # a third faster than to put one together
+        scope = template.made.copy()  # a third faster than building one
         scope["method"] = request.method
     else:
         facts = connection.facts
@@ -138,7 +138,7 @@ def answer(interface: Asgi, exchange: Exchange) -> None:
             scope["http_version"] = request.version
         if repeated is not None and repeated.likeness is _ALL:
             repeated.template = Template(request.headers, request.target, scope.copy())
-    scope["asgi"] = scope["asgi"].copy()  # what an application changes there stays with its request
+    scope["asgi"] = scope["asgi"].copy()  # so that an application's changes stay with its request
     scope["extensions"] = own_extensions(scope["extensions"])
     scope["headers"] = request.headers.copy()
     if interface.state is not None:
@@ -167,21 +167,21 @@ class AsgiCall:
         "_warned",
     )
 
-    _fields: Head  # of the answer; set with its status
-    _trailers: bytes  # those that were given; set where they are promised
+    _fields: Head  # of the response; set with its status
+    _trailers: bytes  # trailers collected so far; set once they are announced
 
     def __init__(self, interface: Asgi, exchange: Exchange) -> None:
         exchange.listener = self
         self._interface = interface
         self._exchange = exchange
         self._is_sent = interface.sent
-        self._status: Status | None = None  # of the answer, once the application has told it
+        self._status: Status | None = None  # of the response, once the application has sent it
         self._received = _NOTHING
         self._is_interrupted = False
         self._warned = False
 
     async def serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
-        """Call the application, and see to what it leaves behind."""
+        """Call the application, and finish its response."""
         try:
             await application(scope, self.receive, self.send)
         except BaseException as error:
@@ -193,9 +193,9 @@ class AsgiCall:
                 self._settle(None)
 
     def _settle(self, error: BaseException | None) -> bool:
-        """The application has returned, or raised: see to the answer. Return whether the error ends the task.
+        """Finish the response after the application has returned or raised; return True if the error ends the task.
 
-        Called first of all, whatever the application did: an application's exit is not the worker's.
+        Called first, whatever the application did: SystemExit in an application does not end the worker.
         """
         exchange = self._exchange
         is_told = self._received is _DISCONNECT
@@ -228,9 +228,9 @@ class AsgiCall:
         return await self._receive_slowly()
 
     def send(self, message: Message) -> Awaitable[None]:
-        """The application's `send`: sends at once, and returns what to await before more is sent.
+        """The application's `send`: sends at once, and returns an awaitable for back-pressure.
 
-        No coroutine of its own: awaiting a future that is done costs half as much.
+        Not a coroutine function: awaiting a finished future costs half as much.
         """
         kind = message["type"]
         exchange = self._exchange
@@ -263,7 +263,7 @@ class AsgiCall:
     mark_coroutine_function(send)
 
     def _after_piece(self) -> Awaitable[None]:
-        """Return what to await before the next piece is sent."""
+        """Return an awaitable that delays the next piece if necessary."""
         if self._exchange.is_held():
             return self._wait_for_room()
         turn = self._is_sent.turn
@@ -320,14 +320,14 @@ class AsgiCall:
             await self._send_path(self._status, message["path"])
 
     def _ignore(self, kind: str) -> None:
-        """Ignore messages behind the end, as the specification says, and log that once."""
+        """Ignore a message after the end of the response, as the specification requires, and log that once."""
         if not self._warned:
             self._warned = True
             method = self._exchange.request.method
             _log.warning("ignoring %s behind the end of the answer to %s %s", kind, method, self.shown)
 
     def _promise_trailers(self) -> None:
-        """Without `TE: trailers` a client may not know them (RFC 9110, section 6.5.1): they are ignored then."""
+        """Announce trailers if the client accepts them (`TE: trailers`, RFC 9110, section 6.5.1), else ignore them."""
         self._trailers = b""
         self._warned = True
         headers = self._exchange.request.headers
@@ -344,7 +344,7 @@ class AsgiCall:
         exchange = self._exchange
         if exchange.stage is not _WAITING:
             raise ResponseError("http.response.pathsend cannot follow http.response.body")
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold the loop
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe must not block the loop
         try:
             size = _size_left(fd)
             if size is None:
@@ -357,7 +357,7 @@ class AsgiCall:
             os.close(fd)
 
     async def _send_unsized(self, status: Status, fd: int) -> None:
-        """Send a file that says it is empty: it is, or it is one of the kernel's, whose size is unknown (proc(5))."""
+        """Send a file of size 0: it may be empty, or a kernel file, whose size is unknown (proc(5))."""
         exchange = self._exchange
         block = os.read(fd, _BLOCK)
         exchange.start(status, self._fields, block, more=bool(block))
@@ -371,29 +371,29 @@ class AsgiCall:
         """The target of the request as text."""
         return self._exchange.request.target.decode("latin-1")
 
-    # -- told by the wire -------------------------------------------------------------------------------------------
+    # -- callbacks of the wire --------------------------------------------------------------------------------------
 
     def body_arrived(self) -> None:
-        """Wake those that wait."""
+        """Wake the waiters."""
         self._exchange.wake_waiters()
 
     resumed = disconnected = body_arrived
 
     def peer_done(self) -> bool:
-        """A client that ends its half mostly is gone: tell a `receive` that waits for that; answers go on."""
+        """Wake a waiting `receive`: a client that closes its sending side is mostly gone. The response continues."""
         self.interrupt()
         return True
 
     def interrupt(self) -> None:
-        """Tell a `receive` that waits that the client is gone."""
+        """Tell a waiting `receive` that the client is gone."""
         self._is_interrupted = True
         self._exchange.wake_waiters()
 
     def draining(self) -> None:
-        """An event stream never ends by itself, and its client comes back: end it now, whole.
+        """End an event stream, completely: it never ends by itself, and its client reconnects.
 
-        The application is told that the client has gone: by `receive`, and by `send` if it does not look there, as
-        Starlette's streams do not.
+        The application is told that its client is gone: by `receive`, or by `send` if it never calls `receive`, like
+        Starlette's streams.
         """
         exchange = self._exchange
         if exchange.stage is Stage.SENDING and exchange.request.method != "HEAD" and _is_event_stream(self._fields):
@@ -403,7 +403,7 @@ class AsgiCall:
 
 
 def _is_event_stream(fields: Head) -> bool:
-    """Tell by Content-Type, however it is written (RFC 9110, section 8.3.1), and by a length that is not known."""
+    """Return True for an event stream: by its Content-Type (RFC 9110, section 8.3.1), in any case, without a length."""
     block = fields.block.lower()
     return fields.length == UNKNOWN and b"text/event-stream" in block and _EVENTS.search(block) is not None
 

@@ -1,4 +1,4 @@
-"""WebSocket connections of ASGI applications: the scope, `receive`, `send`, and what happens when one fails.
+"""WebSocket connections of ASGI applications: the scope, `receive`, `send`, and the handling of failures.
 
 Specification: https://asgi.readthedocs.io/en/latest/specs/www.html.
 """
@@ -37,7 +37,7 @@ _log = logging.getLogger("hybrid")
 
 
 def answer(interface: Asgi, exchange: Exchange) -> None:
-    """Serve a request for a WebSocket. See `HttpContext.answer_websocket`."""
+    """Serve a WebSocket request. See `HttpContext.answer_websocket`."""
     call = WebSocketCall(interface, exchange)
     call.session.start()
 
@@ -62,8 +62,8 @@ class WebSocketCall:
         self._gate = Gate(interface.loop)
         self._turn = interface.sent.turn
         self._is_told = False  # the application has received `websocket.disconnect`
-        self._offered: list[str] = []  # subprotocols
-        self._denial: tuple[Status, Head] | None = None  # the head of an answer instead, which is not sent yet
+        self._offered: list[str] = []  # subprotocols offered by the client
+        self._denial: tuple[Status, Head] | None = None  # the head of a denial response, not sent yet
         self.session = Session(exchange, self)
 
     def run(self) -> None:
@@ -111,9 +111,9 @@ class WebSocketCall:
             self._settle(None)
 
     def _settle(self, error: BaseException | None) -> bool:
-        """The application has returned, or raised: see to the connection. Return whether the error ends the task.
+        """Finish the session after the application has returned or raised; return True if the error ends the task.
 
-        Called first of all, whatever the application did: an application's exit is not the worker's.
+        Called first, whatever the application did: SystemExit in an application does not end the worker.
         """
         session = self.session
         if error is None:
@@ -129,7 +129,7 @@ class WebSocketCall:
         return ends
 
     def _conclude(self, code: int) -> None:
-        """Close what the application has left open."""
+        """Close a session that the application has left open."""
         session = self.session
         if session.phase is SessionPhase.OPEN:
             session.close(code, "")
@@ -140,7 +140,7 @@ class WebSocketCall:
     # -- the hot path; benchmark: python -m benchmarks websocket ----------------------------------------------------
 
     def messages_received(self) -> None:
-        """An application that waits goes on at once."""
+        """Step a waiting application at once."""
         gate = self._gate
         if gate.taken:
             gate.open()
@@ -189,7 +189,7 @@ class WebSocketCall:
     # -- less often ---------------------------------------------------------------------------------------------------
 
     async def _tell_rarely(self, message: Any) -> Message:
-        """Return the first message, or the last one: it is kept for further calls, which do not keep the loop busy."""
+        """Return the connect or disconnect message. The latter is kept for further calls, which yield to the loop."""
         if message is Connect.REQUESTED:
             return {"type": "websocket.connect"}
         disconnect: Disconnect = message
@@ -254,7 +254,7 @@ class WebSocketCall:
             await self._wait_for_room()
 
     def wake(self) -> None:
-        """Let waiters go on in the loop's next turn."""
+        """Wake the waiters in the loop's next turn."""
         self._exchange.wake_waiters()
         if self.session.messages:
             self._gate.open_soon()
