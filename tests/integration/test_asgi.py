@@ -209,7 +209,7 @@ def test_trailers_go_to_those_who_ask_for_them(loop: str, tmp_path: Path) -> Non
             assert b"x-sum: 1" not in answer(target, b"")
             assert b"x-sum: 1" not in answer(target, b"te: trailers\r\n", b"1.0")
         assert not answer("/trailers?never", b"te: trailers\r\n").endswith(b"0\r\n\r\n"), "it is not whole"
-        process.wait_for_log("an incomplete answer to GET /trailers")
+        process.wait_for_log("an incomplete response to GET /trailers")
 
 
 def test_early_hints_come_before_the_answer(usual: HybridProcess) -> None:
@@ -296,9 +296,9 @@ def test_what_the_specification_does_not_allow_is_refused_with_an_error(loop: st
                 send_request(sock, f"/wrong?{name}")
                 with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
                     read_answer(sock)
-        process.wait_for_log("the application returned with no answer to GET /wrong.nothing")
-        process.wait_for_log("the application returned with an incomplete answer to GET /wrong.half")
-        process.wait_for_log("ignoring http.response.body behind the end of the answer")
+        process.wait_for_log("the application returned with no response to GET /wrong.nothing")
+        process.wait_for_log("the application returned with an incomplete response to GET /wrong.half")
+        process.wait_for_log("ignoring http.response.body after the end of the response")
     assert len([line for line in seen(tmp_path) if "behind-the-end" in line]) == 0, "ignored"
 
 

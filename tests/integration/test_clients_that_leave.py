@@ -122,7 +122,7 @@ def test_an_application_that_does_not_listen_and_returns_nothing_has_its_record(
         send_request(sock, "/plain/careless")
         sock.shutdown(socket.SHUT_WR)
         assert read_all(sock).startswith(b"HTTP/1.1 500 ")
-    asgi.wait_for_log("the application returned with no answer to GET /plain/careless")
+    asgi.wait_for_log("the application returned with no response to GET /plain/careless")
 
 
 def test_generators_of_wsgi_whose_clients_leave_are_closed_without_an_error(wsgi: HybridProcess) -> None:

@@ -126,7 +126,7 @@ def test_over_tls_the_header_comes_first(place: tuple[str, str], tmp_path: Path)
 
 def test_what_is_no_header_is_closed_and_logged(usual: HybridProcess) -> None:
     cases = {
-        REQUEST: "no PROXY header: it begins like neither version",
+        REQUEST: "no PROXY header: the first bytes match neither version",
         b"PROXY TCP4 nobody\r\n": "version 1: the line is malformed",
         SIGNATURE + b"\x31\x11\0\0": "version 2: version and command are 0x31",
         b"\x16\x03\x01\x02\0": "no PROXY header",
@@ -180,7 +180,7 @@ def test_a_slow_header_is_closed_at_its_deadline_and_costs_nothing(place: tuple[
             assert all(_closed(sock) for sock in slow)
         assert time.monotonic() - began > 0.3
         assert _cpu(worker) - spent < 0.3, "it does not turn in circles around half a header"
-        process.wait_for_log("its PROXY header did not come in time", count=20)
+        process.wait_for_log("its PROXY header did not arrive in time", count=20)
 
 
 def _cpu(pid: int) -> float:
@@ -223,7 +223,7 @@ def test_a_stop_waits_no_longer_than_for_an_idle_connection(place: tuple[str, st
     with running(place, tmp_path, "--keep-alive-timeout", "0.2") as process, half_a_header(process) as sock:
         process.signal(signal.SIGTERM)
         assert _closed(sock)
-        process.wait_for_log("its PROXY header did not come in time")
+        process.wait_for_log("its PROXY header did not arrive in time")
         assert process.wait() == Exit.OK
 
 
@@ -248,7 +248,7 @@ def test_headers_are_taken_from_those_who_may_send_them(loop: str, tmp_path: Pat
             with contextlib.suppress(OSError):
                 sock.sendall(V1 + REQUEST)
             assert _closed(sock)
-        process.wait_for_log("connection of 127.0.0.2:.*is not one of --forwarded-allow-ips")
+        process.wait_for_log("connection of 127.0.0.2:.*is not in --forwarded-allow-ips")
 
 
 @pytest.mark.parametrize("loop", LOOPS)

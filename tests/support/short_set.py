@@ -121,7 +121,7 @@ KINDS = (
         (
             "integration/test_wsgi.py::test_every_kind_of_request_is_answered",
             "integration/test_wsgi.py::test_requests_that_wait_do_not_hold_up_others",
-            "unit/workers/test_wsgi.py::test_pieces_go_out_as_they_come",
+            "unit/workers/test_wsgi.py::test_pieces_are_sent_as_they_come",
         ),
         (
             "integration/test_wsgi.py",

@@ -153,7 +153,7 @@ class Acceptor:
 
 
 def _log_broken(why: str) -> None:
-    _log.error("cannot accept any more: the listening socket is broken: %s", why)
+    _log.error("cannot accept connections: the listening socket is broken: %s", why)
 
 
 def _has_nodelay(listener: socket.socket) -> bool:

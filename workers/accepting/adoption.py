@@ -108,7 +108,7 @@ class Adoption:
                 acceptor.start()
             except (OSError, ValueError) as error:  # ENOSPC, ENOMEM; select(2) and a large descriptor
                 acceptor.pause()
-                _log.error("cannot accept what waits at slot %d: %s", slot, error)
+                _log.error("cannot accept connections queued at slot %d: %s", slot, error)
 
     def _open(self, slot: int) -> list[Acceptor]:
         acceptors = self._acceptors.setdefault(slot, [])

@@ -54,7 +54,9 @@ class ServerNames:
             return
         if self._authorities is not None:
             if context.cert_store_stats()["x509"]:
-                raise ValueError("the context of the SNI hook trusts authorities of its own; leave them to ca_certs")
+                raise ValueError(
+                    "the SNI hook returned a context with CA certificates of its own; use ca_certs instead"
+                )
             context.load_verify_locations(cadata=self._authorities)
             context.verify_mode = self._verify_mode  # used by `getpeercert`
         context.set_alpn_protocols(ALPN)

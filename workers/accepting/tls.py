@@ -91,7 +91,7 @@ def _set_ciphers(context: ssl.SSLContext, ciphers: str) -> None:
     except (ssl.SSLError, ValueError):  # ValueError: a NUL in it
         raise TlsError(
             "ciphers",
-            f"{ciphers!r} selects no cipher of TLS 1.2 (those of 1.3 cannot be chosen); see: openssl ciphers -v",
+            f"{ciphers!r} selects no TLS 1.2 cipher (TLS 1.3 ciphers cannot be configured); see: openssl ciphers -v",
         ) from None
     for cipher in context.get_ciphers():
         if not cipher["strength_bits"] or cipher["auth"] == "auth-null":
@@ -137,7 +137,7 @@ def _why_not_loaded(error: ssl.SSLError, *, asked: bool) -> TlsError:
         return TlsError("password", "the private key cannot be decrypted: the password is wrong")
     if error.reason:  # e.g. EE_KEY_TOO_SMALL: below the security level of this OpenSSL
         return TlsError("certfile", f"OpenSSL refuses the certificate: {error.reason.replace('_', ' ').lower()}")
-    return TlsError("keyfile", "the private key is damaged, or of a kind that OpenSSL does not know")
+    return TlsError("keyfile", "the private key is damaged or of a type unknown to OpenSSL")
 
 
 @contextlib.contextmanager
@@ -171,9 +171,9 @@ def _ask_clients(context: ssl.SSLContext, tls: Tls) -> str | None:
     if tls.client_certificate == "none":
         return None
     if tls.client_certificate not in _VERIFY:
-        raise TlsError("client_certificate", f"{tls.client_certificate!r} is none of none, optional, required")
+        raise TlsError("client_certificate", f"{tls.client_certificate!r} is not one of none, optional, required")
     if tls.client_ca is None:
-        raise TlsError("ca_certs", "client certificates need authorities to be checked against")
+        raise TlsError("ca_certs", "checking client certificates requires CA certificates")
     context.verify_mode = _VERIFY[tls.client_certificate]
     return _trust(context, tls.client_ca, "ca_certs", "the list of authorities for client certificates")
 
@@ -195,7 +195,7 @@ def _hook(reference: str) -> Hook:
         raise TlsError("sni_hook", error.reason, Exit.TARGET) from None
     if not callable(hook) or inspect.iscoroutinefunction(hook):
         kind = "a coroutine function" if callable(hook) else f"an object of type {type(hook).__name__}"
-        raise TlsError("sni_hook", f"{reference!r} is {kind} and not a function to call in a handshake", Exit.TARGET)
+        raise TlsError("sni_hook", f"{reference!r} is {kind} not a function", Exit.TARGET)
     found: Hook = hook
     return found
 

@@ -48,7 +48,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if addr is None:
-            raise ValueError("a datagram transport of a server needs the address to send to")
+            raise ValueError("a server's datagram transport requires an address to send to")
         if self._serves_both:
             addr = mapped(addr)
         if self._unsent or not self._try(data, addr):
@@ -104,7 +104,7 @@ class DatagramTransport(asyncio.DatagramTransport):
 
 
 def _log_broken(why: str) -> None:
-    _log.error("cannot receive any more: the socket is broken: %s", why)
+    _log.error("cannot receive datagrams: the socket is broken: %s", why)
 
 
 class Datagrams:

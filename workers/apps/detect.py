@@ -74,7 +74,7 @@ _OWN_SERVERS = {
     ),
 }  # package of an application's class -> the error text
 _ASGI_2 = (
-    "{} takes (scope) alone, as applications of ASGI 2 do, and only ASGI 3 is served: "
+    "{} takes only (scope), like ASGI 2 applications, but only ASGI 3 is supported: "
     "write it as async def app(scope, receive, send), or wrap it with asgiref.compatibility.double_to_single_callable"
 )
 
@@ -139,7 +139,8 @@ def check_http(kind: Kind, http: HttpSettings) -> None:
         if is_asked:
             raise BootError(
                 Exit.TARGET,
-                f"{option} is for WSGI and ASGI applications and the target is {kind.with_article}: leave {option} out",
+                f"{option} is for WSGI and ASGI applications, but the target is {kind.with_article}: "
+                f"leave {option} out",
             )
 
 
@@ -184,7 +185,7 @@ def _are_of_wsgi(first: str, second: str) -> bool:
 
 def _cannot_tell(target: Any, signature: _Signature) -> str:
     what = f"the class {target.__qualname__}" if inspect.isclass(target) else _name(target)
-    shape = f"it takes ({', '.join(signature.names)})" if signature.known else "it does not tell its parameters"
+    shape = f"it takes ({', '.join(signature.names)})" if signature.known else "its signature is unknown"
     text = f"cannot tell what kind of application {what} is: {shape}; {_HELP}"
     return f"{text}; {_FACTORY}" if signature.is_of_a_factory else text
 

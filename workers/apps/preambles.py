@@ -37,7 +37,7 @@ class PendingPreambles:
         """Read the header of a connection; until then, `entry.end` closes the connection. Called from the loop."""
         pending = _PendingPreamble(self, accepted, entry)
         if not self._trusts(accepted):
-            pending.refuse("it is not one of --forwarded-allow-ips, whose PROXY headers are believed")
+            pending.refuse("it is not in --forwarded-allow-ips, so its PROXY header is not trusted")
             return
         self._pending.add(pending)
         entry.end = pending.close
@@ -54,7 +54,7 @@ class PendingPreambles:
     def interrupt(self) -> None:
         """Stop waiting."""
         for pending in list(self._pending):
-            pending.refuse("the worker stops")
+            pending.refuse("the worker is stopping")
 
     def came(self, pending: _PendingPreamble, preamble: Preamble) -> None:
         """Open the connection: its header is complete."""
@@ -99,7 +99,7 @@ class _PendingPreamble:
         if self._timer is not None:
             when = min(when, self._timer.when())
             self._timer.cancel()
-        self._timer = loop.call_at(when, self.refuse, "its PROXY header did not come in time")
+        self._timer = loop.call_at(when, self.refuse, "its PROXY header did not arrive in time")
 
     def _read(self) -> bool:
         """Read the available bytes; return True if no more are needed."""
@@ -112,7 +112,7 @@ class _PendingPreamble:
         except BlockingIOError:
             return False
         except OSError as error:
-            self.refuse(f"it is lost: {error.strerror}")
+            self.refuse(f"the connection is lost: {error.strerror}")
         except ProxyProtocolError as error:
             self.refuse(error.reason)
         else:

@@ -50,8 +50,8 @@ class SyncStream(Adapter):
         """Log a hint, once, that the target may be a WSGI application: it may have called an argument as a function."""
         self.guessed = False
         _log.warning(
-            "the target was taken for a handler of streams, handle(sock, address); "
-            "if this is a WSGI application: --interface wsgi"
+            "the target was detected as a stream handler, handle(sock, address); "
+            "if it is a WSGI application, add --interface wsgi"
         )
 
 

@@ -101,7 +101,7 @@ class HttpContext:
     @staticmethod
     def refused(connection: HttpConnection, refused: Refused) -> None:
         """Log a refused request at DEBUG: the application never sees it."""
-        _log.debug("refused a request of %s with %d: %s", connection.client, refused.status, refused.reason)
+        _log.debug("refused a request from %s with %d: %s", connection.client, refused.status, refused.reason)
 
 
 def _shortest(limits: Limits) -> float:

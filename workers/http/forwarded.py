@@ -196,7 +196,7 @@ def _network(text: str) -> Network:
     try:
         network = ipaddress.ip_network(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no address, no network, not `unix` and not `*`: {error}") from None
+        raise ValueError(f"{text!r} is not an address, a network, `unix` or `*`: {error}") from None
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
         mapped = network.network_address.ipv4_mapped
         if mapped is not None:

@@ -186,7 +186,7 @@ def _learn(name: object) -> int:
     else:
         raise TypeError(f"the name of a header field is a {type(name).__name__}: {name!r:.80}")
     if not _TOKEN.fullmatch(text):
-        raise HeadError(f"{name!r:.80} is no name of a header field (RFC 9110, section 5.1)")
+        raise HeadError(f"{name!r:.80} is not a valid header field name (RFC 9110, section 5.1)")
     kind = _KINDS.get(text.lower(), _ORDINARY)
     if len(_known) < _MOST_NAMES:
         _known[name] = kind

@@ -81,7 +81,7 @@ class ProxyHeader:
             return _version_1(received)
         if SIGNATURE.startswith(received) or _V1.startswith(received):
             return None
-        raise ProxyProtocolError("no PROXY header: it begins like neither version")
+        raise ProxyProtocolError("no PROXY header: the first bytes match neither version")
 
 
 def _version_1(received: bytes) -> Preamble | None:
@@ -90,7 +90,7 @@ def _version_1(received: bytes) -> Preamble | None:
         raise ProxyProtocolError(f"version 1: no CR LF in the first {MAX_V1} bytes")
     line = received[:end] if end >= 0 else received.removesuffix(b"\r")  # only the CR may have arrived
     if b"\r" in line or b"\n" in line:
-        raise ProxyProtocolError("version 1: a CR or LF of its own in the line")
+        raise ProxyProtocolError("version 1: a stray CR or LF in the line")
     if end < 0:
         return None
     rest = received[end + 2 :]
@@ -126,7 +126,7 @@ def _version_2(received: bytes) -> Preamble | None:
         return None
     size = _FIXED + int.from_bytes(known[2:])
     if size > MAX_V2:
-        raise ProxyProtocolError(f"version 2: a header of {size} bytes; {MAX_V2} are taken")
+        raise ProxyProtocolError(f"version 2: a header of {size} bytes; at most {MAX_V2} are accepted")
     if len(received) < size:
         return None
     header, rest = received[:size], received[size:]

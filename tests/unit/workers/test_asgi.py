@@ -1,4 +1,4 @@
-"""ASGI requests one at a time: what `receive` gives and `send` takes, turn by turn, without sockets."""
+"""ASGI requests: the results of `receive` and `send`, turn by turn, without sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DISCONNECT = {"type": "http.disconnect"}
 
 
 class Server:
-    """A server of one application, with all that it was called with and has left behind."""
+    """A server for one application, which records calls and leftovers."""
 
     def __init__(self, application: Callable[..., Awaitable[None]], **settings: Any) -> None:
         self.adapter = asgi_adapter(application, HttpSettings(**settings))
@@ -34,7 +34,7 @@ class Server:
         return connect(self.adapter, **options)[1]
 
     async def ask(self, request: bytes = GET) -> bytes:
-        """Return what has been answered once the application has ended."""
+        """Return the output once the application has returned."""
         transport = self.connect()
         await transport.sends(request)
         await until(lambda: not self.adapter._working, "the application ends")
@@ -49,7 +49,7 @@ Scenario = Callable[[], Awaitable[None]]
 
 
 def on_loops(scenario: Scenario) -> Callable[[str], None]:
-    """Make a test of a scenario: on three loops."""
+    """Make a test from a scenario, on three loops."""
 
     @pytest.mark.parametrize("loop", PLACES)
     @functools.wraps(scenario)
@@ -82,7 +82,7 @@ async def test_a_request_without_a_body_is_one_message() -> None:
 
 
 @on_loops
-async def test_what_nobody_has_read_is_gone_with_the_answer() -> None:
+async def test_an_unread_body_is_dropped_after_the_response() -> None:
     got: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -96,7 +96,7 @@ async def test_what_nobody_has_read_is_gone_with_the_answer() -> None:
 
 
 @on_loops
-async def test_a_body_comes_in_the_pieces_in_which_it_arrives() -> None:
+async def test_a_body_is_received_in_the_pieces_in_which_it_arrives() -> None:
     got: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -117,8 +117,8 @@ async def test_a_body_comes_in_the_pieces_in_which_it_arrives() -> None:
 
 @pytest.mark.parametrize("ending", ["answer", "trailers", "failure", "departure"])
 @pytest.mark.parametrize("loop", PLACES)
-def test_all_who_wait_for_the_client_hear_of_the_end(loop: str, ending: str) -> None:
-    """However it ends: a task that watches for the client's leaving must not be left behind."""
+def test_all_waiting_tasks_are_told_of_the_end(loop: str, ending: str) -> None:
+    """However it ends: a task that watches for a disconnect must not be left behind."""
     got: list[Any] = []
     tasks: list[asyncio.Task[None]] = []
 
@@ -158,7 +158,7 @@ def test_all_who_wait_for_the_client_hear_of_the_end(loop: str, ending: str) -> 
 
 @on_loops
 async def test_send_can_be_awaited_anywhere() -> None:
-    """In a task, a group, with a timeout: as if it were a coroutine."""
+    """In a task, in a group, with a timeout: like a coroutine."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert asyncio.iscoroutinefunction(send), "some ask, and warn otherwise"
@@ -207,7 +207,7 @@ async def test_send_waits_for_a_slow_client_and_raises_when_it_leaves() -> None:
 
 
 @on_loops
-async def test_each_send_after_the_departure_raises_oserror() -> None:
+async def test_each_send_after_a_disconnect_raises_oserror() -> None:
     raised: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -229,7 +229,7 @@ async def test_each_send_after_the_departure_raises_oserror() -> None:
 
 
 @on_loops
-async def test_an_answer_that_breaks_http_is_a_500_and_an_error() -> None:
+async def test_an_invalid_response_is_a_500_and_an_error() -> None:
     bad: list[list[dict[str, Any]]] = [
         [{**START, "headers": [(b"content-length", b"5")]}, LAST],
         [{**START, "headers": [(b"content-length", b"1")]}, LAST],
@@ -254,7 +254,7 @@ async def test_an_answer_that_breaks_http_is_a_500_and_an_error() -> None:
 
 
 @on_loops
-async def test_what_is_sent_behind_the_end_is_ignored_with_one_warning() -> None:
+async def test_messages_after_the_end_are_ignored_with_one_warning() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in (START, LAST, LAST, START, LAST):
             await send(message)
@@ -268,7 +268,7 @@ async def test_what_is_sent_behind_the_end_is_ignored_with_one_warning() -> None
 
 
 @on_loops
-async def test_a_scope_is_no_other_requests() -> None:
+async def test_requests_do_not_share_their_scope() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         parts = (scope, scope["asgi"], scope["extensions"], *scope["extensions"].values(), scope["state"])
         assert len(parts) == 4 + len(EXTENSIONS)
@@ -288,7 +288,7 @@ async def test_a_scope_is_no_other_requests() -> None:
     assert (await server.ask()).endswith(b"4")
 
 
-def test_the_extension_tls_is_no_other_requests_either() -> None:
+def test_requests_do_not_share_the_extension_tls() -> None:
     known = {"tls": {"client_cert_chain": ["certificate"], "client_cert_name": "CN=a"}}
     mine = own_extensions(known)
     mine["tls"]["client_cert_chain"].append("mine")
@@ -297,8 +297,8 @@ def test_the_extension_tls_is_no_other_requests_either() -> None:
 
 
 @on_loops
-async def test_what_is_tied_to_a_task_stays_with_its_request() -> None:
-    """As it would if each request had been given a task by `create_task`."""
+async def test_task_local_objects_stay_with_their_request() -> None:
+    """As if each request ran in a task made by `create_task`."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         task: Any = asyncio.current_task()
@@ -314,7 +314,7 @@ async def test_what_is_tied_to_a_task_stays_with_its_request() -> None:
 
 
 @on_loops
-async def test_the_end_cancels_what_runs() -> None:
+async def test_the_end_cancels_running_requests() -> None:
     log: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""Options that do nothing for the kind of the target."""
+"""Options that the kind of the target ignores."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FOR_WEB = {
         (Kind.ASYNC_DATAGRAM, {*FOR_WEB, "--max-connections"}),
     ],
 )
-def test_what_a_kind_has_no_use_for_is_named(kind: Kind, options: set[str]) -> None:
+def test_options_that_a_kind_ignores_are_named(kind: Kind, options: set[str]) -> None:
     found = unused_options(kind, MUCH)
     assert sorted(found) == sorted(options)
 

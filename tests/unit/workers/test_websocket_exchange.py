@@ -1,4 +1,4 @@
-"""A WebSocket from handshake to end, over a transport without a socket: what the application and the client see."""
+"""A WebSocket from handshake to end, over a transport without a socket, as seen by application and client."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ SECRET = "of the application"
 
 @dataclasses.dataclass
 class Scene:
-    """One connection to an application that does what the test says, and what came of it."""
+    """One connection to an application given by the test, and the recorded events."""
 
     events: Events = dataclasses.field(default_factory=list)
-    """What the application received."""
+    """The messages that the application received."""
     errors: list[BaseException] = dataclasses.field(default_factory=list)
-    """What its `send` raised."""
+    """The errors raised by its `send`."""
     scope: dict[str, Any] = dataclasses.field(default_factory=dict)
     returned: bool = False
     tasks: list[asyncio.Task[None]] = dataclasses.field(default_factory=list)
@@ -54,13 +54,13 @@ class Scene:
 
     @property
     def answer(self) -> tuple[bytes, bytes]:
-        """Head and rest of what the client has got."""
+        """The head and the rest of the client's input."""
         head, _, rest = bytes(self.client.received).partition(b"\r\n\r\n")
         return head, rest
 
     @property
     def frames(self) -> list[Received]:
-        """What the client got after the handshake."""
+        """The client's input after the handshake."""
         head, rest = self.answer
         assert head.startswith(b"HTTP/1.1 101 ")
         return received(rest)
@@ -70,7 +70,7 @@ class Scene:
         return int(self.client.received.split(b" ", 2)[1])
 
     async def event(self, kind: str) -> dict[str, Any]:
-        """Wait until the application has received one of a kind; return the last."""
+        """Wait until the application has received a message of this type; return the last one."""
         await until(lambda: any(event["type"] == kind for event in self.events), kind)
         return next(event for event in reversed(self.events) if event["type"] == kind)
 
@@ -94,7 +94,7 @@ def echo(scene: Scene) -> Callable[..., Awaitable[None]]:
 
 
 def scripted(*messages: dict[str, Any], listen: bool = True) -> Callable[[Scene], Callable[..., Awaitable[None]]]:
-    """Return an application that sends messages after `websocket.connect`, then listens until the disconnect."""
+    """Return an application that sends messages after `websocket.connect`, then receives until the disconnect."""
 
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -102,7 +102,7 @@ def scripted(*messages: dict[str, Any], listen: bool = True) -> Callable[[Scene]
             for message in messages:
                 try:
                     await send(message)
-                except Exception as error:  # noqa: BLE001 - looked at by the test
+                except Exception as error:  # noqa: BLE001 - checked by the test
                     scene.errors.append(error)
             while listen and scene.events[-1]["type"] != "websocket.disconnect":
                 scene.events.append(await receive())
@@ -122,7 +122,7 @@ def play(
     handshake: bytes = HANDSHAKE + b"\r\n",
     **options: Any,
 ) -> Scene:
-    """Send a handshake to an application, do what the script says, then let the client vanish; return what was seen."""
+    """Send a handshake to an application, run the script, then let the client vanish; return the recorded events."""
     scene = Scene()
 
     async def scenario() -> None:
@@ -167,7 +167,7 @@ def test_an_accepted_handshake_is_answered_with_101() -> None:
     play(echo, script)
 
 
-def test_server_and_date_are_left_out_where_that_is_set() -> None:
+def test_server_and_date_are_omitted_if_configured() -> None:
     async def script(scene: Scene) -> None:
         assert b"date" not in scene.answer[0]
         assert b"server" not in scene.answer[0]
@@ -175,7 +175,7 @@ def test_server_and_date_are_left_out_where_that_is_set() -> None:
     play(echo, script, HttpSettings(server_header=False, date_header=False))
 
 
-def test_the_scope_is_that_of_the_specification() -> None:
+def test_the_scope_follows_the_specification() -> None:
     offer = HANDSHAKE.replace(b"/chat?", b"/ch%C3%A4t?") + b"Sec-WebSocket-Protocol: a, b\r\n"
     offer += b"sec-websocket-protocol: c\r\n\r\n"
     scope = play(echo, nothing, HttpSettings(root_path="/mounted"), handshake=offer).scope
@@ -192,7 +192,7 @@ def test_the_scope_is_that_of_the_specification() -> None:
     assert "method" not in scope
 
 
-def test_the_subprotocol_and_header_fields_of_the_application_are_in_the_answer() -> None:
+def test_the_applications_subprotocol_and_fields_are_in_the_response() -> None:
     async def script(scene: Scene) -> None:
         head, _ = scene.answer
         assert b"\r\nsec-websocket-protocol: b" in head
@@ -214,7 +214,7 @@ def test_the_subprotocol_and_header_fields_of_the_application_are_in_the_answer(
         {"headers": [(b"sec-websocket-accept", b"a")]},
     ],
 )
-def test_an_impossible_accept_raises_in_the_application(accept: dict[str, Any]) -> None:
+def test_an_invalid_accept_raises_in_the_application(accept: dict[str, Any]) -> None:
     scene = play(scripted({"type": "websocket.accept", **accept}, ACCEPTED), nothing)
     assert len(scene.errors) == 1
     assert scene.status == 101
@@ -238,15 +238,15 @@ def test_a_bad_handshake_never_reaches_the_application(status: int, old: bytes, 
     assert (b"upgrade: websocket" in head) == (status == 426)
 
 
-def test_frames_sent_along_with_the_handshake_are_not_lost() -> None:
+def test_frames_sent_with_the_handshake_are_not_lost() -> None:
     async def script(scene: Scene) -> None:
         assert await scene.received_frames(2) == [Received(TEXT, b"early"), Received(TEXT, b"bird")]
 
     play(echo, script, handshake=HANDSHAKE + b"\r\n" + frame(TEXT, b"early") + frame(TEXT, b"bird"))
 
 
-def test_frames_before_the_answer_are_bounded() -> None:
-    """An application that takes its time has no say in how much a client sends before it knows that it may."""
+def test_frames_before_the_response_are_bounded() -> None:
+    """A slow application does not let a client send any amount before the handshake response."""
     gate = asyncio.Event()
 
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
@@ -277,7 +277,7 @@ def test_a_close_instead_of_an_accept_is_403() -> None:
     assert scene.client.closing
 
 
-def test_a_denial_response_goes_out_as_the_application_says() -> None:
+def test_a_denial_response_is_sent_unchanged() -> None:
     messages = (
         {"type": "websocket.http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Basic")]},
         {"type": "websocket.http.response.body", "body": b"who ", "more_body": True},
@@ -293,16 +293,16 @@ def test_a_denial_response_goes_out_as_the_application_says() -> None:
 
 
 @pytest.mark.parametrize("status", [100, 101, 103, 199])
-def test_a_denial_cannot_be_an_informational_answer(status: int) -> None:
+def test_a_denial_must_have_a_final_status(status: int) -> None:
     """101 would tell the client that it was accepted."""
     scene = play(scripted({"type": "websocket.http.response.start", "status": status}, listen=False), nothing)
     (error,) = scene.errors
     assert isinstance(error, HeadError)
-    assert str(error) == f"status {status} cannot begin an answer: it is informational"
+    assert str(error) == f"status {status} cannot start a response: it is informational"
     assert scene.status == 500
 
 
-def test_an_application_that_fails_before_it_answers_gives_500(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_application_that_fails_before_its_response_gives_500(caplog: pytest.LogCaptureFixture) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             raise ValueError(SECRET)
@@ -315,13 +315,13 @@ def test_an_application_that_fails_before_it_answers_gives_500(caplog: pytest.Lo
     assert SECRET in caplog.text
 
 
-def test_an_application_that_returns_without_an_answer_gives_500(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_application_that_returns_without_a_response_gives_500(caplog: pytest.LogCaptureFixture) -> None:
     scene = play(scripted(listen=False), nothing)
     assert scene.status == 500
-    assert "returned with no answer to the WebSocket /chat?room=1" in caplog.text
+    assert "returned with no response to the WebSocket /chat?room=1" in caplog.text
 
 
-def test_a_client_that_goes_before_the_answer_is_told_as_1006() -> None:
+def test_a_disconnect_before_the_response_is_reported_as_1006() -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             scene.events.extend((await receive(), await receive()))
@@ -340,7 +340,7 @@ def test_a_client_that_goes_before_the_answer_is_told_as_1006() -> None:
 # -- messages
 
 
-def test_text_and_bytes_come_back_as_they_went() -> None:
+def test_text_and_bytes_are_echoed_unchanged() -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(frame(TEXT, "tschüß".encode()) + frame(BINARY, b"\xff\0"))
         assert await scene.received_frames(2) == [Received(TEXT, "tschüß".encode()), Received(BINARY, b"\xff\0")]
@@ -352,8 +352,8 @@ def test_text_and_bytes_come_back_as_they_went() -> None:
     ]
 
 
-def test_a_waiting_application_answers_before_the_read_is_over() -> None:
-    """It is stepped at once, and its answer is one write."""
+def test_a_waiting_application_responds_before_the_read_returns() -> None:
+    """It is stepped at once, and its response is one write."""
 
     async def script(scene: Scene) -> None:
         await until(lambda: scene.connection.current.listener._owner._gate.taken, "it waits")  # type: ignore[union-attr]
@@ -390,7 +390,7 @@ def test_two_tasks_may_receive_at_the_same_time() -> None:
     assert sorted(event.get("text", "end") for event in scene.events) == ["a", "b", "end"]
 
 
-def test_a_message_is_not_lost_to_a_receive_that_was_given_up() -> None:
+def test_a_cancelled_receive_loses_no_message() -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -421,7 +421,7 @@ def test_a_message_is_not_lost_to_a_receive_that_was_given_up() -> None:
         ({"type": "websocket.close", "code": 1005}, "cannot be sent"),
     ],
 )
-def test_a_message_that_makes_no_sense_raises_and_harms_nothing(message: dict[str, Any], error: str) -> None:
+def test_an_invalid_message_raises_and_does_no_harm(message: dict[str, Any], error: str) -> None:
     async def script(scene: Scene) -> None:
         assert await scene.received_frames(1) == [Received(TEXT, b"still here")]
 
@@ -434,7 +434,7 @@ def test_a_message_that_makes_no_sense_raises_and_harms_nothing(message: dict[st
 # -- back-pressure
 
 
-def test_a_client_that_takes_nothing_makes_the_application_wait() -> None:
+def test_a_client_that_reads_nothing_makes_the_application_wait() -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -460,7 +460,7 @@ def test_a_client_that_takes_nothing_makes_the_application_wait() -> None:
     play(make, script)
 
 
-def test_a_sender_that_waits_hears_of_the_end() -> None:
+def test_a_waiting_sender_is_told_of_the_end() -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -485,7 +485,7 @@ def test_a_sender_that_waits_hears_of_the_end() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1000])
-def test_an_application_that_does_not_receive_stops_the_reading(size: int) -> None:
+def test_an_application_that_does_not_receive_pauses_reading(size: int) -> None:
     go = asyncio.Event()
 
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
@@ -515,7 +515,7 @@ def test_an_application_that_does_not_receive_stops_the_reading(size: int) -> No
     play(make, script)
 
 
-def test_a_client_that_asks_for_pongs_and_does_not_take_them_is_not_read() -> None:
+def test_a_client_that_requests_pongs_without_reading_them_is_not_read() -> None:
     async def script(scene: Scene) -> None:
         scene.client.stops_taking()
         while not scene.client.is_paused:
@@ -530,7 +530,7 @@ def test_a_client_that_asks_for_pongs_and_does_not_take_them_is_not_read() -> No
 # -- the end
 
 
-def test_the_clients_close_is_answered_and_told_behind_its_messages() -> None:
+def test_the_clients_close_is_answered_and_reported_after_its_messages() -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(frame(TEXT, b"last words") + close_frame(4321, "enough"))
         await scene.event("websocket.disconnect")
@@ -558,8 +558,8 @@ def test_the_clients_close_is_answered_and_told_behind_its_messages() -> None:
         (close_frame(1005), 1002),
     ],
 )
-def test_a_client_that_breaks_the_rules_is_told_why_and_listened_to_no_more(data: bytes, code: int) -> None:
-    """The server ends its half and goes on reading a little: a reset would destroy the close frame."""
+def test_a_protocol_violation_gets_a_reason_and_ends_the_session(data: bytes, code: int) -> None:
+    """The server closes its sending side and reads a little longer: a reset would destroy the close frame."""
 
     async def script(scene: Scene) -> None:
         await scene.client.sends(data)
@@ -576,7 +576,7 @@ def test_a_client_that_breaks_the_rules_is_told_why_and_listened_to_no_more(data
 
 
 @pytest.mark.parametrize("verb", ["ends", "vanishes"])
-def test_a_client_that_goes_without_a_word_is_1006(verb: str) -> None:
+def test_a_disconnect_without_a_close_frame_is_1006(verb: str) -> None:
     async def script(scene: Scene) -> None:
         await getattr(scene.client, verb)()
         await scene.event("websocket.disconnect")
@@ -585,7 +585,7 @@ def test_a_client_that_goes_without_a_word_is_1006(verb: str) -> None:
     assert scene.events[-1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
 
 
-def test_sending_after_the_end_raises_an_os_error_and_the_end_is_told_again() -> None:
+def test_sending_after_the_end_raises_an_os_error_and_the_end_is_reported_again() -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -594,7 +594,7 @@ def test_sending_after_the_end_raises_an_os_error_and_the_end_is_told_again() ->
             for kind in ("websocket.send", "websocket.close", "websocket.accept"):
                 with pytest.raises(OSError, match="closed"):
                     await send({"type": kind, "text": ""})
-            await send({"type": "websocket.send", "text": ""})  # not logged: it is the client that went
+            await send({"type": "websocket.send", "text": ""})  # not logged: the client has left
 
         return application
 
@@ -660,7 +660,7 @@ def test_an_application_that_fails_closes_with_1011(caplog: pytest.LogCaptureFix
 # -- keep-alive
 
 
-def test_silence_is_answered_with_a_ping_and_a_pong_is_enough() -> None:
+def test_silence_causes_a_ping_and_a_pong_is_enough() -> None:
     async def script(scene: Scene) -> None:
         for count in (1, 2):
             await let_expire(scene.connection)
@@ -686,7 +686,7 @@ def test_a_client_that_answers_no_ping_is_closed_with_1011() -> None:
     assert play(echo, script).events[-1]["code"] == 1011
 
 
-def test_a_client_that_talks_is_not_pinged() -> None:
+def test_an_active_client_is_not_pinged() -> None:
     async def script(scene: Scene) -> None:
         scene.connection.clock.now += 15
         await scene.client.sends(frame(TEXT, b"here"))
@@ -698,7 +698,7 @@ def test_a_client_that_talks_is_not_pinged() -> None:
     play(echo, script)
 
 
-def test_zero_switches_the_pings_off() -> None:
+def test_zero_disables_pings() -> None:
     async def script(scene: Scene) -> None:
         assert scene.connection.deadline == float("inf")
 
@@ -720,7 +720,7 @@ def test_a_stop_closes_with_1012_at_once_and_tells_the_application() -> None:
     assert play(echo, script).events[-1]["code"] == 1012
 
 
-def test_a_stop_answers_a_handshake_that_waits_with_503() -> None:
+def test_a_stop_answers_a_pending_handshake_with_503() -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             scene.events.extend((await receive(), await receive()))
@@ -747,7 +747,7 @@ def test_a_handshake_during_a_stop_is_answered_with_503() -> None:
     asyncio.run(scenario())
 
 
-def test_near_the_end_of_the_grace_period_nobody_is_waited_for() -> None:
+def test_near_the_end_of_the_grace_period_clients_are_not_waited_for() -> None:
     async def script(scene: Scene) -> None:
         scene.adapter.drain()
         scene.adapter.interrupt()
@@ -756,7 +756,7 @@ def test_near_the_end_of_the_grace_period_nobody_is_waited_for() -> None:
     play(echo, script)
 
 
-def test_an_application_that_sends_during_a_stop_is_told_and_nothing_is_logged(
+def test_sending_during_a_stop_raises_and_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
@@ -778,11 +778,11 @@ def test_an_application_that_sends_during_a_stop_is_told_and_nothing_is_logged(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-# -- beside HTTP
+# -- -- together with HTTP
 
 
-def test_an_upgrade_behind_a_slow_request_waits_for_its_answer() -> None:
-    """Frames that arrive meanwhile are not taken for requests, nor for the body of the earlier one."""
+def test_an_upgrade_after_a_slow_request_waits_for_its_response() -> None:
+    """Frames that arrive meanwhile are not parsed as requests, nor as the body of the earlier one."""
     go = asyncio.Event()
 
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:

@@ -1,4 +1,4 @@
-"""Requests for WebSockets over WSGI: where they run, what is refused, and which ends of an application are errors."""
+"""WebSocket requests over WSGI: where they run, refusals, and the errors that are logged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOP = "epoll"  # where the loop makes no difference
 
 
 def ask(server: Server, request: bytes = ASK) -> bytes:
-    """Send a request; return all that comes."""
+    """Send a request; return all output."""
     with connected(server.address) as sock:
         sock.sendall(request)
         return read_all(sock)
@@ -31,7 +31,7 @@ def failures(server: Server) -> list[str]:
 
 
 def taking(end: Callable[[], Any]) -> Callable[..., Any]:
-    """Return an application that takes the connection over, sends a word, and then ends as `end` does."""
+    """Return an application that takes the connection over, sends a message, and then ends with `end`."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         environ["werkzeug.socket"].sendall(SWITCH + b"word")
@@ -53,22 +53,22 @@ def raising(error: type[Exception]) -> Callable[[], Any]:
     [list, lambda: None, lambda: [b"more"], raising(StopIteration), raising(ConnectionError)],
     ids=["an empty list", "nothing", "a body", "as for gunicorn", "as for Werkzeug"],
 )
-def test_behind_the_socket_nothing_of_wsgi_counts(loop: str, threads: int, end: Callable[[], Any]) -> None:
+def test_the_wsgi_response_is_ignored_once_the_socket_is_used(loop: str, threads: int, end: Callable[[], Any]) -> None:
     with serving_wsgi(taking(end), loop, threads) as server:
         assert ask(server) == SWITCH + b"word"
     assert failures(server) == []
 
 
 @pytest.mark.parametrize("error", [LookupError, ConnectionRefusedError])
-def test_an_error_of_the_application_behind_the_socket_is_logged(error: type[Exception]) -> None:
+def test_an_error_after_the_socket_was_used_is_logged(error: type[Exception]) -> None:
     with serving_wsgi(taking(raising(error)), LOOP) as server:
         assert ask(server) == SWITCH + b"word"
         eventually(lambda: failures(server), "a record")
     assert len(failures(server)) == 1
 
 
-def test_an_application_may_start_its_answer_behind_the_socket() -> None:
-    """As Flask does it for flask-sock."""
+def test_an_application_may_start_a_response_after_the_socket_was_used() -> None:
+    """As Flask does for flask-sock."""
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["werkzeug.socket"].sendall(SWITCH)
@@ -80,7 +80,7 @@ def test_an_application_may_start_its_answer_behind_the_socket() -> None:
     assert failures(server) == []
 
 
-def test_an_error_before_the_socket_is_used_is_500() -> None:
+def test_an_error_before_the_socket_is_used_is_a_500() -> None:
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         raise LookupError
 
@@ -94,7 +94,7 @@ def test_a_handshake_with_a_body_is_refused() -> None:
 
 
 class Waiting:
-    """An application whose WebSockets stay until they are released; it notes the thread of each."""
+    """An application whose WebSockets stay open until released; it records the thread of each."""
 
     def __init__(self) -> None:
         self.threads: list[str] = []
@@ -107,7 +107,7 @@ class Waiting:
         return []
 
 
-def test_each_websocket_has_a_thread_which_ends_with_it() -> None:
+def test_each_websocket_has_its_own_thread() -> None:
     application = Waiting()
     with serving_wsgi(application, LOOP) as server:
         with connected(server.address) as first, connected(server.address) as second:
@@ -132,8 +132,8 @@ def test_too_many_websockets_are_refused() -> None:
         assert read_all(first) == b""
 
 
-def test_with_one_thread_a_websocket_runs_in_that() -> None:
-    """The application may count on it: `wsgi.multithread` is false."""
+def test_with_one_thread_a_websocket_runs_in_it() -> None:
+    """The application may rely on it: `wsgi.multithread` is false."""
     application = Waiting()
     application.released.set()
     with serving_wsgi(application, LOOP, threads=1) as server:
@@ -141,7 +141,7 @@ def test_with_one_thread_a_websocket_runs_in_that() -> None:
     assert len(set(application.threads)) == 1
 
 
-def test_a_thread_that_goes_on_sending_does_not_keep_the_connection_open() -> None:
+def test_a_thread_that_keeps_sending_does_not_keep_the_connection_open() -> None:
     """It gets an error as soon as the application has returned."""
     ended = threading.Event()
 

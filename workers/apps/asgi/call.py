@@ -86,7 +86,7 @@ def locate(scope: dict[str, Any], target: bytes, root_path: str) -> None:
 
 def not_final(status: int) -> HeadError:
     """Return the error for a response with a 1xx status: it would not be final (RFC 9110, section 15.2)."""
-    return HeadError(f"status {status!r} cannot begin an answer: it is informational")
+    return HeadError(f"status {status!r} cannot start a response: it is informational")
 
 
 def apply_forwarded(scope: dict[str, Any], forwarded: Forwarded) -> None:
@@ -103,7 +103,7 @@ def _as_bytes(body: Any) -> bytes:
     """Return a copy, safe from changes while it waits to be sent. Raises `TypeError` for anything but bytes."""
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
-    raise TypeError(f"the body of an answer must be bytes, not {type(body).__name__}: {body!r:.80}")
+    raise TypeError(f"the response body must be bytes, not {type(body).__name__}: {body!r:.80}")
 
 
 class Received(enum.Enum):
@@ -203,7 +203,7 @@ class AsgiCall:
             if is_told:
                 exchange.leave()
             elif exchange.stage is not _WHOLE and not exchange.gone:
-                what = "no answer" if self._status is None else "an incomplete answer"
+                what = "no response" if self._status is None else "an incomplete response"
                 _log.error("the application returned with %s to %s %s", what, exchange.request.method, self.shown)
                 exchange.fail()
             return False
@@ -309,13 +309,13 @@ class AsgiCall:
             links = [(b"link", _as_bytes(link)) for link in message["links"]]
             exchange.inform(status_of(103), from_bytes(links))
         elif kind == "http.response.start":
-            raise ResponseError("http.response.start was sent already")
+            raise ResponseError("http.response.start was already sent")
         elif self._status is None:
             raise ResponseError(f"{kind} before http.response.start")
         elif kind == "http.response.trailers":
             self._send_trailers(message)
         elif PATHSEND not in exchange.connection.facts["extensions"]:
-            raise ResponseError(f"{PATHSEND} was not offered: hybrid run --pathsend does that")
+            raise ResponseError(f"{PATHSEND} was not offered: enable it with hybrid run --pathsend")
         else:
             await self._send_path(self._status, message["path"])
 
@@ -324,7 +324,7 @@ class AsgiCall:
         if not self._warned:
             self._warned = True
             method = self._exchange.request.method
-            _log.warning("ignoring %s behind the end of the answer to %s %s", kind, method, self.shown)
+            _log.warning("ignoring %s after the end of the response to %s %s", kind, method, self.shown)
 
     def _promise_trailers(self) -> None:
         """Announce trailers if the client accepts them (`TE: trailers`, RFC 9110, section 6.5.1), else ignore them."""

@@ -99,7 +99,7 @@ class Lifespan:
             case "lifespan.shutdown.complete":
                 self._stopped.set()
             case "lifespan.shutdown.failed":
-                _log.error("the application's shutdown failed: %s", message.get("message") or "it did not say why")
+                _log.error("the application's shutdown failed: %s", message.get("message") or "no reason given")
                 self._stopped.set()
             case other:
                 raise RuntimeError(f"an application cannot send {other!r} in its lifespan")
@@ -123,7 +123,7 @@ def _refusal(message: str) -> BootError:
 
     Starlette sends a whole traceback as the message: that is logged.
     """
-    lines = message.strip().splitlines() or ["it did not say why"]
+    lines = message.strip().splitlines() or ["no reason given"]
     if len(lines) > 1:
         _log.error("the application's start-up failed: %s", message.strip())
     return BootError(Exit.TARGET, f"the application's start-up failed: {lines[-1]}")

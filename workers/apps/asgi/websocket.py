@@ -118,7 +118,7 @@ class WebSocketCall:
         session = self.session
         if error is None:
             if session.phase in UNANSWERED:
-                what = "an incomplete denial" if session.phase is SessionPhase.DENYING else "no answer"
+                what = "an incomplete denial" if session.phase is SessionPhase.DENYING else "no response"
                 _log.error("the application returned with %s to the WebSocket %s", what, self._shown)
             self._conclude(NORMAL)
             return False

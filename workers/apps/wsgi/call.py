@@ -214,7 +214,7 @@ class WsgiCall:
             finally:
                 exc_info = None
         elif self.status is not None:
-            raise ResponseError("start_response was called before, and this time without exc_info")
+            raise ResponseError("start_response was called again without exc_info")
         known = _status(status)
         self.fields = heads.from_text(headers)
         self.status = known
@@ -334,7 +334,7 @@ def _status(status: str) -> Status:
     if len(number) != 3 or not (number.isascii() and number.isdigit()):
         raise heads.HeadError(f"the status {status!r:.80} does not begin with three digits and a space")
     if number[0] in "01":
-        raise heads.HeadError(f"the status {status!r:.80} does not end a request (RFC 9110, section 15.2)")
+        raise heads.HeadError(f"the status {status!r:.80} is not final (RFC 9110, section 15.2)")
     try:
         found = heads.status_of(int(number), reason.encode("latin-1"))
     except UnicodeEncodeError:

@@ -78,7 +78,7 @@ class SocketCall(WsgiCall):
             )
             self._refuse(503, b"there are too many WebSockets\n")
         elif (bridge := self._open_bridge()) is None:
-            self._refuse(503, b"there is no socket for a WebSocket\n")
+            self._refuse(503, b"no socket is available for a WebSocket\n")
         else:
             self._bridge = bridge
             self.data_received(connection.take_rest())
@@ -92,7 +92,7 @@ class SocketCall(WsgiCall):
         try:
             return Bridge(connection.context.loop, self, connection.client or "", own)
         except (OSError, ValueError) as error:
-            _log.error("cannot open a pair of sockets for a WebSocket: %s", error)
+            _log.error("cannot open a socket pair for a WebSocket: %s", error)
             return None
 
     def _refuse(self, status: int, text: bytes) -> None:

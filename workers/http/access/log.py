@@ -102,7 +102,7 @@ class AccessLog:
 
     def _tell(self, now: float) -> None:
         if now >= self._quiet_until:
-            _log.warning("%d lines of the access log lost: nobody read them", self._untold)
+            _log.warning("%d lines of the access log lost: they were not read", self._untold)
             self._untold = 0
             self._quiet_until = now + _SECONDS_BETWEEN_WARNINGS
 

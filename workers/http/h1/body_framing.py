@@ -30,7 +30,7 @@ class BodyFraming:
     def take_trailer(self, name: bytes) -> None:
         """Drop a trailer field: no interface passes them on. `Chunks` bounds their total size. Raises `Refused`."""
         if name.lower() in _NOT_TRAILERS:
-            raise Refused(400, "a field of the trailer section belongs into the header")
+            raise Refused(400, "a trailer field is allowed only in the header section")
         self._trailers += 1
         if self._trailers > self._rules.max_headers:
             raise Refused(431, "there are too many trailer fields")

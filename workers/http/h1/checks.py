@@ -11,7 +11,7 @@ from hybrid.workers.http.h1.rules import Rules
 def rare_method(name: bytes) -> str:
     """Return the name of an uncommon method. Raises `Refused`."""
     if name == b"CONNECT":
-        raise Refused(501, "this server is no proxy: CONNECT is not supported")
+        raise Refused(501, "this server is not a proxy: CONNECT is not supported")
     return name.decode("ascii")
 
 
@@ -25,7 +25,7 @@ def length_of(value: bytes) -> int:
 def expects_continue(value: bytes, version: str) -> bool:
     """Return True if the client waits for 100 Continue (RFC 9110, section 10.1.1). Raises `Refused`."""
     if value.lower() != b"100-continue":
-        raise Refused(417, "the only expectation this server can meet is 100-continue")
+        raise Refused(417, "the only supported expectation is 100-continue")
     return version == "1.1"
 
 
@@ -61,4 +61,4 @@ def check_codings(codings: Sequence[bytes], version: str) -> None:
     if version == "1.0":
         raise Refused(400, "Transfer-Encoding is not part of HTTP/1.0")
     if tuple(codings) != (b"chunked",):
-        raise Refused(400, "the only transfer coding this server knows is chunked")
+        raise Refused(400, "the only supported transfer coding is chunked")

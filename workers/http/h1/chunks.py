@@ -59,7 +59,7 @@ class Chunks:
             self._line = b""
             position = end
             if self._trailing and line == b"\r\n":
-                self.fault = Refused(400, "the chunked body goes on behind its end")  # unless it is complete
+                self.fault = Refused(400, "there is data after the end of the chunked body")  # unless it is complete
                 break
         return position
 

@@ -70,7 +70,7 @@ def expire(connection: HttpConnection) -> None:
         connection.abort()
     elif current is None:
         if connection.reader.is_within_request:
-            connection.refuse(408, "the header fields did not come in time")
+            connection.refuse(408, "the header fields did not arrive in time")
         else:
             connection.close()
     elif current.style is UPGRADE and current.listener is not None:
@@ -86,7 +86,7 @@ def _expire_sending(connection: HttpConnection, unsent: int) -> None:
         responses.unsent = unsent
         connection.deadline = connection.clock.now + context.send_timeout
     else:
-        context.incidents.log("closing the connection of %s: it takes no data", printable(connection.client))
+        context.incidents.log("closing the connection of %s: it reads no data", printable(connection.client))
         connection.cut()
 
 
@@ -98,4 +98,4 @@ def _expire_receiving(connection: HttpConnection) -> None:
     if rate.holds(now, connection.reader.received, connection.context.min_body_rate):
         connection.deadline = now + BODY_GRACE
     else:
-        connection.refuse(408, "the body comes too slowly")
+        connection.refuse(408, "the body arrives too slowly")

@@ -156,7 +156,7 @@ class Http1Exchange:
         """See `Exchange`."""
         if self.stage is not SENDING:
             raise ResponseError(
-                "a body before the head of the answer" if self.stage is WAITING else "the answer is over"
+                "the body precedes the head of the response" if self.stage is WAITING else "the response is complete"
             )
         size = len(body)
         self._send(self._frame(body, size, more), size, more)
@@ -171,7 +171,7 @@ class Http1Exchange:
 
     def _start_slowly(self, status: Status, fields: Head, body: Any, more: bool) -> None:
         if self.stage is not WAITING:
-            raise ResponseError("the head of the answer is sent already")
+            raise ResponseError("the head of the response was already sent")
         size = len(body)
         data = self._open(status, fields, size, more)
         if self._framing is LENGTH and (size > self._left or (size < self._left and not more)):
@@ -259,7 +259,7 @@ class Http1Exchange:
             end = b"" if more or self.style is TRAILED else b"0\r\n\r\n"
             return b"%x\r\n%b\r\n%b" % (size, body, end) if size else end
         if framing is TRAILERS:
-            raise ResponseError("the body has ended already: its trailers are due")
+            raise ResponseError("the body has already ended: trailers are expected")
         return body if framing is UNTIL_CLOSE else b""
 
     def promise_trailers(self) -> None:
@@ -269,7 +269,7 @@ class Http1Exchange:
     def send_trailers(self, fields: Head) -> None:
         """See `Exchange`. Sent in chunked coding: RFC 9112, section 7.1.2."""
         if self.stage is not SENDING or self._framing is not TRAILERS:
-            raise ResponseError("trailers were not promised, or the body has not ended yet")
+            raise ResponseError("trailers were not announced, or the body has not ended yet")
         self.connection.write(b"0\r\n%b\r\n" % fields.block)
         self._finish()
 
@@ -393,7 +393,7 @@ class Http1Exchange:
     def _begin_file(self, status: Status, fields: Head, count: int) -> int:
         """Send the head; return how many of the file's `count` bytes belong to the body."""
         if self.stage is not WAITING:
-            raise ResponseError("the head of the answer is sent already")
+            raise ResponseError("the head of the response was already sent")
         if count < fields.length and self.request.method != "HEAD" and status.number not in BODILESS:
             raise ResponseError(f"the file has {count} bytes, and its Content-Length says {fields.length}")
         head = self._open(status, fields, count, more=False)

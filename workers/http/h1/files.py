@@ -41,7 +41,7 @@ async def _copy(exchange: Http1Exchange, fd: int, offset: int, count: int) -> No
     while count:
         block = os.pread(fd, min(_BLOCK, count), offset)
         if not block:
-            raise OSError(errno.EIO, "the file became shorter while it was sent")
+            raise OSError(errno.EIO, "the file was truncated while it was sent")
         offset += len(block)
         count -= len(block)
         exchange.write(block, more=True)
@@ -74,7 +74,7 @@ async def _send_directly(exchange: Http1Exchange, fd: int, offset: int, count: i
                     connection.drop()
                     raise ClientGoneError(str(error)) from None
                 if not sent:
-                    raise OSError(errno.EIO, "the file became shorter while it was sent")
+                    raise OSError(errno.EIO, "the file was truncated while it was sent")
                 exchange.count_sent(sent)
                 offset += sent
                 count -= sent
@@ -100,7 +100,7 @@ async def _wait_writable(exchange: Http1Exchange, sock: socket.socket) -> None:
             await writable
     except TimeoutError:
         exchange.connection.cut()
-        raise ClientGoneError("the client takes no data") from None
+        raise ClientGoneError("the client reads no data") from None
     finally:
         loop.remove_writer(sock.fileno())
         exchange.forget(writable)

@@ -49,7 +49,7 @@ def _other_version() -> Refused:
 
 
 def _no_request_line() -> Refused:
-    return Refused(400, "the request line is not a method, a target and an HTTP version with one space between them")
+    return Refused(400, "the request line must be a method, a target and an HTTP version, separated by single spaces")
 
 
 class UnknownMethod:
@@ -101,7 +101,7 @@ def split_target(method: str, target: bytes) -> tuple[bytes, bytes | None]:
     Raises `Refused` for a target in a form that the method does not allow.
     """
     if method == "CONNECT":
-        raise Refused(501, "this server is no proxy: CONNECT is not supported")
+        raise Refused(501, "this server is not a proxy: CONNECT is not supported")
     if _FORBIDDEN_IN_TARGET.search(target):
         raise Refused(400, "the request target contains a fragment, a space or a control character")
     if target.startswith(b"/"):

@@ -24,11 +24,11 @@ NORMAL, INTERNAL_ERROR, SERVICE_RESTART = 1000, 1011, 1012  # RFC 6455, section 
 class SessionPhase(enum.Enum):
     """The phases of a session."""
 
-    ASKED = "the application has not answered the handshake"
-    DENYING = "an HTTP answer is under way instead"
-    OPEN = "messages go both ways"
-    CLOSING = "our close frame is out, the client's is awaited"
-    OVER = "nothing more is received or sent"
+    ASKED = "the handshake is unanswered"
+    DENYING = "it is being denied with an HTTP response"
+    OPEN = "it is open"
+    CLOSING = "it is closing"
+    OVER = "it is closed"
 
 
 UNANSWERED = frozenset({SessionPhase.ASKED, SessionPhase.DENYING})
