@@ -1,4 +1,4 @@
-"""Idle HTTP connections when the service stops: closed after a moment, at Ctrl-C at once; a reload leaves them time."""
+"""Idle HTTP connections when the service stops: closed after a moment, on Ctrl-C at once; a reload keeps them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from support.wsgi import read_answer, send_request
 from hybrid.workers.contract.exits import Exit
 
 INTERFACES = ["wsgi", "asgi"]
-ASKED_BEFORE = 100  # requests that may be answered between the word of a drain and its beginning
+ASKED_BEFORE = 100  # requests that may be answered between the order to drain and its beginning
 
 
 @contextmanager
 def patient(interface: str, loop: str, cwd: Path, delay: str) -> Iterator[HybridProcess]:
-    """Serve with one worker that waits for idle clients longer than any test."""
+    """Serve with one worker that keeps idle clients longer than any test."""
     limits = ("--keep-alive-timeout", "1h", "--header-timeout", "1h", "--graceful-timeout", "1h")
     arguments = ("--loop", loop, "--workers", "1", "--idle-close-delay", delay, *limits)
     with serving(f"pressed:{interface}", *arguments, cwd=cwd) as process:
