@@ -1,4 +1,4 @@
-"""A process that a handler forks shares the worker's descriptors, and must not act for the worker."""
+"""A process forked by a handler shares the worker's descriptors, and must not act for the worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, is_stopped, serving
 
-ENDING = [loop for loop in LOOPS if loop != "gevent"]  # whose own os.fork brings its hub along
+ENDING = [loop for loop in LOOPS if loop != "gevent"]  # its own os.fork takes its hub along
 
 
 @pytest.fixture(params=LOOPS)
@@ -48,8 +48,8 @@ def test_a_child_that_returns_to_the_loop_is_ended(loop: str, tmp_path: Path) ->
         process.wait_for_log("returned to the event loop: ending it")
 
 
-def test_a_child_that_ends_before_its_parent_goes_on_is_waited_for(loop: str, tmp_path: Path) -> None:
-    """For gevent listens to SIGCHLD after its first fork only, which is too late for such a child."""
+def test_a_child_that_ends_before_its_parent_continues_is_waited_for(loop: str, tmp_path: Path) -> None:
+    """Gevent handles SIGCHLD only after its first fork, which is too late for such a child."""
     arguments = ("--workers", "1", "--loop", loop)
     slow = {"SLOW_PARENT": "1"}
     with (
@@ -60,7 +60,7 @@ def test_a_child_that_ends_before_its_parent_goes_on_is_waited_for(loop: str, tm
         assert sock.recv(6) == b"forked"
 
 
-# --- web applications: several clients ask in one turn of the loop, and one of their requests forks
+# --- web applications: several clients send requests in one turn of the loop, and one of these requests forks
 
 WSGI = {
     **{loop: ("--loop", loop) for loop in LOOPS},
@@ -68,16 +68,16 @@ WSGI = {
     **{f"{loop}-greenlets": ("--loop", loop, "--threads", "0") for loop in LOOPS if loop in ("asyncio", "uvloop")},
 }
 GREEN = [place for place in WSGI if place in ("select", "poll", "epoll", "asyncio-greenlets")]
-ACCESS_LOGS = ("common", "%(s)s %({content-type}o)s")  # the second one keeps heads of answers
+ACCESS_LOGS = ("common", "%(s)s %({content-type}o)s")  # the second one keeps heads of responses
 CLIENTS = 6
-FORKING = 2  # the client whose request forks: others stand before and behind it in the turn
+FORKING = 2  # the client whose request forks: others precede and follow it in the turn
 
 
 def in_one_turn(process: HybridProcess, way: str) -> list[bytes]:
-    """Have `CLIENTS` clients ask while the worker sleeps, one of them for a fork; return all that each one is sent.
+    """Let `CLIENTS` clients send requests while the worker sleeps, one of them for a fork; return the output for each.
 
-    Each asks again after its answer, so that a second one would show. Another client connects in that very turn: its
-    connection is not the forked process's either.
+    Each sends another request after its response, so that a duplicate would show. One more client connects in that very
+    turn: its connection does not belong to the forked process either.
     """
     (worker,) = process.worker_pids()
     with ExitStack() as stack:
@@ -108,7 +108,7 @@ def request(client: socket.socket, target: str, fields: str = "") -> None:
 
 
 def assert_answered_once(answers: list[bytes], forked: str) -> None:
-    """Check that each client has got its two answers, and nothing else; the one that forked got `forked`."""
+    """Check that each client got exactly its two responses; the one that forked got `forked`."""
     for number, received in enumerate(answers):
         first = forked if number == FORKING else f"for /first/{number}"
         assert received.count(b"HTTP/1.1 ") == 2, received
@@ -116,7 +116,7 @@ def assert_answered_once(answers: list[bytes], forked: str) -> None:
 
 
 @pytest.mark.parametrize("place", WSGI)
-def test_a_child_of_a_wsgi_request_answers_nobody_and_ends_with_it(place: str, tmp_path: Path) -> None:
+def test_a_child_of_a_wsgi_request_sends_nothing_and_ends_with_it(place: str, tmp_path: Path) -> None:
     ways = {"return": 0, "raise": 1, "exit": 7, "write": 0, "hint": 0, "yield": 0, "read": 0}
     with serving("forking:web_sync", "--interface", "wsgi", "--workers", "1", *WSGI[place], cwd=tmp_path) as process:
         for way, code in ways.items():
@@ -125,7 +125,7 @@ def test_a_child_of_a_wsgi_request_answers_nobody_and_ends_with_it(place: str, t
 
 
 @pytest.mark.parametrize("place", WSGI)
-def test_a_child_of_a_generator_answers_nobody_and_ends_with_it(place: str, tmp_path: Path) -> None:
+def test_a_child_of_a_generator_sends_nothing_and_ends_with_it(place: str, tmp_path: Path) -> None:
     with serving(
         "forking:web_generator", "--interface", "wsgi", "--workers", "1", *WSGI[place], cwd=tmp_path
     ) as process:
@@ -151,7 +151,7 @@ def test_a_child_of_a_wsgi_request_that_waits_for_the_body_is_ended(place: str, 
         process.wait_for_log("returned to the event loop: ending it")
 
 
-def test_a_child_of_an_asgi_request_answers_nobody_and_ends_with_it(loop: str, tmp_path: Path) -> None:
+def test_a_child_of_an_asgi_request_sends_nothing_and_ends_with_it(loop: str, tmp_path: Path) -> None:
     ways = {"return": 0, "raise": 1, "exit": 7, "send": 0, "more": 0}
     arguments = ("--interface", "asgi", "--workers", "1", "--loop", loop)
     with serving("forking:web_async", *arguments, cwd=tmp_path) as process:
@@ -166,7 +166,7 @@ def test_a_child_of_an_asgi_request_that_waits_is_ended(loop: str, tmp_path: Pat
         process.wait_for_log("returned to the event loop: ending it")
 
 
-def test_a_child_that_is_forked_behind_an_asgi_answer_ends_with_its_request(loop: str, tmp_path: Path) -> None:
+def test_a_child_forked_after_an_asgi_response_ends_with_its_request(loop: str, tmp_path: Path) -> None:
     arguments = ("--interface", "asgi", "--workers", "1", "--loop", loop)
     with serving("forking:web_async", *arguments, cwd=tmp_path) as process, connected(process.address) as client:
         request(client, "/behind")
@@ -176,7 +176,7 @@ def test_a_child_that_is_forked_behind_an_asgi_answer_ends_with_its_request(loop
 
 
 @pytest.mark.parametrize("form", ACCESS_LOGS)
-def test_a_child_of_a_request_answers_nobody_where_there_is_an_access_log(form: str, loop: str, tmp_path: Path) -> None:
+def test_a_child_of_a_request_sends_nothing_with_an_access_log(form: str, loop: str, tmp_path: Path) -> None:
     arguments = ("--interface", "wsgi", "--workers", "1", "--loop", loop, "--access-log", form)
     with serving("forking:web_sync", *arguments, cwd=tmp_path) as process:
         for way, code in {"return": 0, "yield": 0, "raise": 1}.items():

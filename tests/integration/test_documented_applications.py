@@ -89,7 +89,7 @@ def test_every_application_of_the_documents_is_run() -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("name", CASES)
-def test_it_does_what_it_says(name: str, loop: str, tmp_path: Path) -> None:
+def test_an_application_behaves_as_documented(name: str, loop: str, tmp_path: Path) -> None:
     with running(name, tmp_path, "--loop", loop) as process:
         CASES[name][1](process)
 

@@ -313,11 +313,11 @@ class Exchange(Protocol):
         """
         ...
 
-    def inform(self, status: Status, fields: Head) -> None:
+    def send_informational(self, status: Status, fields: Head) -> None:
         """Send an informational response, such as 103 Early Hints, if the client's HTTP version has them."""
         ...
 
-    def promise_trailers(self) -> None:
+    def announce_trailers(self) -> None:
         """Announce trailers: the last piece of the body does not end the response. Call before `start`."""
         ...
 

@@ -256,7 +256,7 @@ class AsgiCall:
             self._fields = from_bytes(message.get("headers", ()))
             self._status = status
             if message.get("trailers"):
-                self._promise_trailers()
+                self._announce_trailers()
             return self._is_sent
         return self._send_rarely(kind, message)
 
@@ -307,7 +307,7 @@ class AsgiCall:
             self._ignore(kind)
         elif kind == "http.response.early_hint":
             links = [(b"link", _as_bytes(link)) for link in message["links"]]
-            exchange.inform(status_of(103), from_bytes(links))
+            exchange.send_informational(status_of(103), from_bytes(links))
         elif kind == "http.response.start":
             raise ResponseError("http.response.start was already sent")
         elif self._status is None:
@@ -326,14 +326,14 @@ class AsgiCall:
             method = self._exchange.request.method
             _log.warning("ignoring %s after the end of the response to %s %s", kind, method, self.shown)
 
-    def _promise_trailers(self) -> None:
+    def _announce_trailers(self) -> None:
         """Announce trailers if the client accepts them (`TE: trailers`, RFC 9110, section 6.5.1), else ignore them."""
         self._trailers = b""
         self._warned = True
         headers = self._exchange.request.headers
         tokens = [token.strip() for name, value in headers if name == b"te" for token in value.lower().split(b",")]
         if b"trailers" in tokens:
-            self._exchange.promise_trailers()
+            self._exchange.announce_trailers()
 
     def _send_trailers(self, message: Message) -> None:
         self._trailers += from_bytes(message.get("headers", ())).block

@@ -242,7 +242,7 @@ class WsgiCall:
         """
         fields = heads.from_text([(name, value) for name, value in headers])
         if not (self.given or self.flushed):
-            self.interface.runner.call(self, self.exchange.inform, heads.status_of(103), fields)
+            self.interface.runner.call(self, self.exchange.send_informational, heads.status_of(103), fields)
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Send a real file without reading it; return True on success."""

@@ -262,7 +262,7 @@ class Http1Exchange:
             raise ResponseError("the body has already ended: trailers are expected")
         return body if framing is UNTIL_CLOSE else b""
 
-    def promise_trailers(self) -> None:
+    def announce_trailers(self) -> None:
         """See `Exchange`."""
         self.style = TRAILED
 
@@ -273,7 +273,7 @@ class Http1Exchange:
         self.connection.write(b"0\r\n%b\r\n" % fields.block)
         self._finish()
 
-    def inform(self, status: Status, fields: Head) -> None:
+    def send_informational(self, status: Status, fields: Head) -> None:
         """See `Exchange`. HTTP/1.0 has no informational responses: none is sent."""
         if self.request.version == "1.1" and self.stage is WAITING and not self.gone:
             self.connection.write(b"%b%b\r\n" % (status.line, fields.block))
