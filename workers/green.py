@@ -1,7 +1,6 @@
 """The functions handlers call: `spawn`, `joinall`, `sleep`, `await_`, `green`, `connect`; and `run` for scripts.
 
-They find the runtime of the calling thread and mean there what its loop means by them: on gevent, gevent's own
-functions.
+They call the runtime of the calling thread: on gevent, gevent's own functions.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ def joinall(
 ) -> list[Any]:
     """Wait until all of `greenlets` (or `count` of them) have ended; return the ones that have.
 
-    `timeout` is in seconds; when it passes, what has ended by then is returned. With `raise_error` the first error is
-    raised. Parks the calling greenlet; raises `RuntimeError` in a coroutine.
+    After `timeout` seconds, those that have ended by then are returned. With `raise_error` the first error is raised.
+    Parks the calling greenlet; raises `RuntimeError` in a coroutine.
     """
     try:
         return _current().joinall(greenlets, timeout, raise_error, count)
     finally:
-        del greenlets  # they keep their errors, whose tracebacks hold this frame
+        del greenlets  # they keep their errors, and the tracebacks hold this frame
 
 
 def sleep(seconds: float = 0) -> None:
@@ -58,19 +57,19 @@ def sleep(seconds: float = 0) -> None:
 def await_(awaitable: Awaitable[T]) -> T:
     """Run an awaitable and return its result: the way from blocking-style code to `async` libraries.
 
-    Parks the calling greenlet; if that is killed, the awaitable is cancelled. Raises what the awaitable raises, and
-    `RuntimeError` in a coroutine (use `await`).
+    Parks the calling greenlet; if the greenlet is killed, the awaitable is cancelled. Raises any exception of the
+    awaitable, and `RuntimeError` in a coroutine (use `await`).
     """
     try:
         return _current().await_(awaitable)
     finally:
-        del awaitable  # a future keeps its error, whose traceback holds this frame
+        del awaitable  # a future keeps its error, and the traceback holds this frame
 
 
 async def green(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Run blocking-style code in a greenlet and return its result: the way from a coroutine to sync code.
 
-    Cancelling the coroutine kills the greenlet. Raises what `function` raises.
+    Cancelling the coroutine kills the greenlet. Raises any exception of `function`.
     """
     return await _current().green(function, *args, **kwargs)
 
@@ -87,9 +86,9 @@ def connect(address: Any, timeout: float | None = None) -> socket.socket:
 def run(main: Callable[..., Any], *args: Any, loop: str = "auto") -> Any:
     """Run `main(*args)` on a loop of hybrid until it returns; return its result. For scripts and tests; blocks.
 
-    A coroutine function runs as a task, any other function in a greenlet. `loop` is a name of `hybrid loops`. On
-    gevent the standard library is patched for good. Raises what `main` raises, `ValueError` for an unknown loop,
-    `RuntimeError` where a loop runs in this thread already.
+    A coroutine function runs as a task, any other function in a greenlet. `loop` is a name of `hybrid loops`. On gevent
+    the standard library stays patched. Raises any exception of `main`, `ValueError` for an unknown loop, `RuntimeError`
+    if a loop runs in this thread already.
     """
     name = registry.resolve(loop)
     reason = registry.why_unusable(name)

@@ -1,4 +1,4 @@
-"""Who this process is, for applications that want to say so (`hybrid.workers.identity.current()`)."""
+"""Which worker this process is, for applications (`hybrid.workers.identity.current()`)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _current: Identity | None = None
 
 
 def current() -> Identity:
-    """Return the identity of this worker; outside of one, that of a lone process: slot 0, generation 0, no loop."""
+    """Return the identity of this worker; outside of a worker: slot 0, generation 0, no loop."""
     return _current or Identity(service="-", slot=0, generation=0, pid=os.getpid(), loop="-")
 
 
 def take(identity: Identity) -> None:
-    """Make `identity` this process's own; called once by the worker's boot."""
+    """Set the identity of this process; called once while the worker boots."""
     global _current
     _current = identity

@@ -1,8 +1,8 @@
-"""The body of a worker: prepare the loop, load the application, serve, drain, exit code.
+"""The body of a worker: prepare the process, load the application, serve, drain, return the exit code.
 
-Loading and serving are two steps. A worker does both; one that a zygote forked does the second with what its zygote has
-loaded (`preload`). No loop library and no asyncio is imported here before the loop's driver has prepared the process:
-gevent must come first.
+Loading and serving are two steps. A worker does both; a worker forked by a zygote only serves, with the application its
+zygote has loaded (`preload`). This module imports neither asyncio nor a loop library before the loop's driver has
+prepared the process: gevent must be imported first.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _log = logging.getLogger("hybrid")
 
 @record(frozen=True, slots=True)
 class Loaded:
-    """What is the same for every worker of a service, and lives on in the forks of the process that loaded it."""
+    """A loaded application; inherited by the forks of the process that loaded it."""
 
     driver: Driver
     target: Any
@@ -49,10 +49,10 @@ class Loaded:
 
 
 def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> int | Promotion:
-    """Be a worker, from the fork to its exit code. Blocks for its life; no application can make it raise.
+    """Run a worker, from the fork to its exit code. Blocks until it ends; never raises because of the application.
 
-    `loaded` is what an ancestor of this process has loaded, after `prepare`; None: this process does both itself.
-    Returns a `Promotion` where the supervisor has ordered one and what is left of the worker may be forked.
+    `loaded` was loaded by an ancestor of this process, after `prepare`; None: this process does both itself. Returns a
+    `Promotion` if the supervisor has ordered one and this process may be forked after its drain.
     """
     if loaded is None:
         prepare(seat.evidence)
@@ -66,7 +66,7 @@ def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> 
     except BootError as error:
         _tell(seat, error)
         return int(error.code)
-    if seat.slot == 0:  # the others have the same to say
+    if seat.slot == 0:  # the others would log the same
         _warn(application, loaded.kind)
     if not application.wear.refork_after:
         return _serve(seat, application, loaded)
@@ -80,20 +80,20 @@ def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> 
 
 
 def prepare(evidence: int) -> None:
-    """Set what an application finds in its process: signals, evidence of crashes and stalls, room in the heap.
+    """Prepare the process for an application: signals, evidence of crashes and stalls, room in the heap.
 
-    Once, in the main thread. All of it survives a fork, the alternate signal stack too (sigaltstack(2)).
+    Call it once, in the main thread. All of it survives a fork, including the alternate signal stack (sigaltstack(2)).
     """
     _set_signals()
-    crash.leave_evidence(2)  # the descriptor: sys.stderr is None where it was closed at the start
+    crash.leave_evidence(2)  # the descriptor: sys.stderr is None if it was closed at the start
     stall.leave_word(evidence)
     heap.keep_room()
 
 
 def load(application: Application) -> Loaded:
-    """Go to the application's directory, prepare the process for the loop and import the target.
+    """Change to the application's directory, prepare the process for the loop and import the target.
 
-    What would fail in every worker alike is refused. Runs code of the application. Raises `BootError`.
+    Refuses anything that would fail in every worker. Runs code of the application. Raises `BootError`.
     """
     if application.directory is not None:
         _enter(application.directory)
@@ -105,14 +105,14 @@ def load(application: Application) -> Loaded:
 
 
 def _enter(directory: str) -> None:
-    """Go to the directory anew, by its name: that of a link which a new release has moved leads to the new code.
+    """Change to the directory by its name: a symbolic link that a new release has moved leads to the new code.
 
-    Raises `BootError` if there is no such directory any more.
+    Raises `BootError` if the directory no longer exists.
     """
     try:
         if not os.path.samefile(directory, "."):  # noqa: PTH121
             os.chdir(directory)
-    except PermissionError:  # of the account that workers run as: it stays where the supervisor, as root, has gone
+    except PermissionError:  # for the workers' account: stay in the directory that the supervisor, as root, changed to
         return
     except OSError as error:
         raise BootError(Exit.TARGET, f"cannot work in {directory}: {error.strerror}") from None
@@ -129,18 +129,18 @@ def _serve(seat: Seat, application: Application, loaded: Loaded) -> int | Promot
     def serve(runtime: Runtime) -> Coroutine[Any, Any, Exit | Promotion]:
         try:
             worker = Worker(seat, application, loaded.target, loaded.kind, runtime)
-        except BootError as error:  # of TLS, whose SNI hook is code of the application
+        except BootError as error:  # from TLS, whose SNI hook is code of the application
             _tell(seat, error)
             raise
         return worker.run()
 
     _restore_policy()
-    # a program whose own thread waits for signals blocks them at import; what is blocked cannot drain a worker
+    # an application with a thread that waits for signals blocks them at import; a blocked SIGTERM cannot drain a worker
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, TELL_STACKS, DUMP_STACK})
     try:
         outcome = run(loaded.driver, serve, _survive)
         return outcome if isinstance(outcome, Promotion) else int(outcome)
-    except BootError as error:  # the supervisor has been told, also of one in the application's start-up
+    except BootError as error:  # the supervisor has been told, also of an error in the application's start-up
         return int(error.code)
 
 
@@ -155,25 +155,25 @@ def _warn(application: Application, kind: Kind) -> None:
 
 
 def _survive(error: SystemExit) -> None:
-    """Log an exit that one connection's code asked for: the other connections of this worker are not its business."""
+    """Log a `sys.exit` in a handler: one connection must not end the other connections of this worker."""
     _log.error(
         "ignoring sys.exit(%r) of a callback or task: a handler cannot end its worker", error.code, exc_info=error
     )
 
 
 def _restore_policy() -> None:
-    """Put asyncio's default policy back, if the application called `uvloop.install()`: `--loop` chooses the loop.
+    """Restore asyncio's default policy in case the application called `uvloop.install()`: `--loop` chooses the loop.
 
     A foreign policy breaks subprocesses: it has no child watcher for a loop that is not its own (Python 3.11).
     """
     import asyncio
 
-    if sys.version_info < (3, 14):  # where policies are on their way out
+    if sys.version_info < (3, 14):  # policies are deprecated from 3.14 on
         asyncio.set_event_loop_policy(None)
 
 
 def check(application: Application, kinds: frozenset[ListenerKind]) -> str:
-    """Load the target as a worker would and say what it is, e.g. `async stream handler on epoll`.
+    """Load the target as a worker would and describe it, e.g. `async stream handler on epoll`.
 
     Runs code of the application and, for gevent, patches the process: call it in a child. Raises `BootError`.
     """
@@ -181,21 +181,21 @@ def check(application: Application, kinds: frozenset[ListenerKind]) -> str:
     check_listeners(loaded.kind, kinds)
     _warn(application, loaded.kind)
     if application.http.tls is not None:
-        from hybrid.workers.accepting import tls  # imports ssl, which the driver may have had to prepare
+        from hybrid.workers.accepting import tls  # imports ssl, which the driver may have to patch first
 
         tls.server_context(application.http.tls)
     return f"{loaded.kind.noun} on {loaded.driver.name}"
 
 
 def _import(application: Application, driver: Driver) -> Any:
-    """Return the target; refuse one whose import has changed the process under the loop."""
+    """Return the target. Refuse it if its import has patched the process in a way the loop cannot serve."""
     owner = os.getpid()
     try:
         found = target.load(application)
     finally:
         if os.getpid() != owner:
             _leave()
-    _log.disabled = False  # dictConfig of `logging`, which Django calls, silences every logger that it is not told of
+    _log.disabled = False  # `logging.config.dictConfig`, which Django calls, disables all loggers it is not told of
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and driver.name != "gevent" and monkey.is_module_patched("socket"):
         raise BootError(
@@ -207,8 +207,8 @@ def _import(application: Application, driver: Driver) -> Any:
 
 
 def _leave() -> NoReturn:
-    """End a process that the application forked while it was imported: there must not be two in one seat."""
-    _log.error("a process that was forked while the target was imported came to the end of it: leave it by os._exit")
+    """End a process that the application forked during its import: two processes must not share one seat."""
+    _log.error("a process forked during the import of the target reached its end: leave such a process with os._exit")
     os._exit(1)
 
 
@@ -231,7 +231,7 @@ def _driver(name: str) -> Driver:
 
 
 def _check_python_is_readable() -> None:
-    """Blame the account, not the loop, where --user may not read Python: the import system just finds nothing then."""
+    """Blame the account, not the loop, if --user cannot read Python's library: the import system just finds nothing."""
     library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib might have to be imported
     if not os.access(os.__file__, os.R_OK):
         raise BootError(
@@ -244,4 +244,4 @@ def _check_python_is_readable() -> None:
 def _set_signals() -> None:
     for number in FOR_THE_SUPERVISOR:
         signal.signal(number, do_nothing)
-    # SIGTERM keeps its default until the loop takes it over: a worker that is still booting has nothing to drain
+    # SIGTERM keeps its default until the loop handles it: a booting worker has nothing to drain

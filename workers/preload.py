@@ -1,6 +1,6 @@
-"""Load the application in a process that will be forked into workers, and find it again in the forks.
+"""Load the application in a process that will be forked into workers, and look it up in the forks.
 
-A module's variable is what survives the fork: the plan that a worker is started with knows nothing of its zygote.
+A module variable survives the fork. The plan that a worker is started with knows nothing of its zygote.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.warming import CannotWarm, NotForkable
 
 T = TypeVar("T")
-_warm: tuple[Application, entry.Loaded] | None = None  # what this process, or the one it was forked from, has loaded
+_warm: tuple[Application, entry.Loaded] | None = None  # loaded by this process or by the one it was forked from
 
 
 def warm(application: Application, *, audit_import: bool, evidence: int = 2) -> None:
-    """Import the target and what serves it. Runs code of the application; blocks for as long as that takes.
+    """Import the target and the modules that serve it. Runs code of the application; blocks for as long as that takes.
 
-    Where it hangs is written to the descriptor `evidence` when the supervisor asks.
+    If it hangs, its stack is written to the descriptor `evidence` when the supervisor asks.
 
-    Raises `CannotWarm` if it cannot be loaded, and with `audit_import` `NotForkable` if it has left something that does
-    not survive a fork.
+    Raises `CannotWarm` if it cannot be loaded, and, with `audit_import`, `NotForkable` if its import has left something
+    behind that does not survive a fork.
     """
     global _warm
     before = _looking(audit.census) if audit_import else None
@@ -44,15 +44,15 @@ def warm(application: Application, *, audit_import: bool, evidence: int = 2) -> 
 
 
 def _looking(look: Callable[[], T]) -> T:
-    """Return what `look` sees; what cannot be looked at (no /proc, EMFILE) is not to be forked."""
+    """Return the result of `look`. A process that cannot be inspected (no /proc, EMFILE) must not be forked."""
     try:
         return look()
     except OSError as error:
-        raise NotForkable(f"the process cannot be looked at: {error}") from None
+        raise NotForkable(f"the process cannot be inspected: {error}") from None
 
 
 def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:
-    """What workers import before they serve: once here, instead of once in each. Only now is the process prepared."""
+    """Yield the modules that workers import before they serve: imported here once, not in each of them."""
     yield "hybrid.workers.serving"
     match loaded.driver.name:
         case "gevent":
@@ -73,18 +73,18 @@ def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:
 
 
 def keep(application: Application, loaded: entry.Loaded) -> None:
-    """Have the forks of this process, which has served `application`, serve what it has loaded."""
+    """Let the forks of this process, which has served `application`, serve it from `loaded`."""
     global _warm
     _warm = application, loaded
 
 
 def is_warm() -> bool:
-    """Whether this process has loaded an application to be forked, or was forked from one that has."""
+    """Return True if this process, or the one it was forked from, has loaded an application."""
     return _warm is not None
 
 
 def loaded_for(application: Application) -> entry.Loaded | None:
-    """Return what was loaded for `application` in this process or an ancestor of it; None: nothing was."""
+    """Return `application` as loaded in this process or an ancestor of it; None if it was not."""
     if _warm is None or _warm[0] is not application:
         return None
     _renew_hub()
@@ -92,6 +92,6 @@ def loaded_for(application: Application) -> entry.Loaded | None:
 
 
 def _renew_hub() -> None:
-    """Give a hub of gevent that the import has started an epoll set of its own, in the forked process."""
+    """If the import has started gevent's hub, give the hub its own epoll set in the forked process."""
     if audit.idle_hub() is not None:
         sys.modules["gevent.hub"].reinit()

@@ -1,7 +1,7 @@
-"""A worker that has drained becomes a process that workers are forked from: what it gives up, what speaks against it.
+"""A drained worker becomes a zygote, from which workers are forked, unless an audit finds a reason against it.
 
-Its loop is closed. What it shares with its forks is what its requests have warmed up. What requests have started, and
-what no fork survives, is looked for as after an import (`audit`).
+Its loop is closed. Its forks share the memory that its requests have warmed up. The audit looks for things that
+requests have started and that do not survive a fork, as after an import (`audit`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _THREADS_END = 1.0  # seconds
 
 
 def census() -> audit.Census | None:
-    """Count what is in this process before it serves; None where it cannot be looked at."""
+    """Take a census of this process before it serves; None if it cannot be inspected."""
     try:
         return audit.census()
     except OSError:
@@ -40,16 +40,16 @@ def census() -> audit.Census | None:
 def become(
     seat: Seat, application: Application, loaded: entry.Loaded, before: audit.Census | None, promotion: Promotion
 ) -> int | Promotion:
-    """Give up what is a worker's; return `promotion`, or an exit code where this process must not be forked.
+    """Stop being a worker; return `promotion`, or an exit code if this process must not be forked.
 
-    The supervisor has been told of the latter. Blocks for a moment.
+    In the latter case the supervisor has been told why. Blocks briefly.
     """
     forks.disarm()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Heartbeat(seat.record).tells(Activity.NOTHING)
     _end_threads_of_gevent()
-    gc.unfreeze()  # what has become garbage of it is to go, and what has started is to be seen
+    gc.unfreeze()  # so that garbage goes, and the audit sees everything that has started
     gc.collect()
     found = _findings(before)
     if found:
@@ -62,18 +62,18 @@ def become(
 
 def _findings(before: audit.Census | None) -> list[str]:
     try:
-        return ["what nobody can look at"] if before is None else audit.findings(before)
+        return ["state that cannot be inspected"] if before is None else audit.findings(before)
     except OSError as error:
-        return [f"what nobody can look at: {error}"]
+        return [f"state that cannot be inspected: {error}"]
 
 
 def _end_threads_of_gevent() -> None:
-    """End the threads in which gevent resolves names and runs what blocks, as far as they are idle; others are made."""
+    """End gevent's idle worker threads, which resolve names and run blocking calls; it starts new ones when needed."""
     hub: Any = audit.idle_hub()
     pool = None if hub is None else getattr(hub, "_threadpool", None)
     if pool is None:
         return
-    hub._resolver = hub._threadpool = None  # made when somebody asks for them; a resolver keeps the pool
+    hub._resolver = hub._threadpool = None  # made again on first use; a resolver keeps the pool
     pool.kill()
     until = time.monotonic() + _THREADS_END
     while pool.size and time.monotonic() < until:

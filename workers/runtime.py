@@ -1,7 +1,7 @@
-"""Which runtime the calling code is in: the bridge from a bare function call like `hybrid.sleep(1)` to its loop.
+"""The runtime of the calling code: how a plain function call like `hybrid.sleep(1)` finds its loop.
 
-A runtime belongs to a thread, and every greenlet of a thread has the thread's first greenlet as its last ancestor: that
-one is the key. (A `threading.local` would not do: gevent makes it local to a greenlet.)
+A runtime belongs to a thread, and the thread's first greenlet is the root of all its greenlets: that greenlet is the
+key. (A `threading.local` does not work: gevent makes it local to a greenlet.)
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ WOULD_BLOCK = (
     "this call would block the event loop: in a coroutine, use `await hybrid.green(function, ...)` "
     "or asyncio's own function"
 )
-"""What is wrong with a call that parks in the greenlet that runs the loop."""
-Address = Any  # what `accept` returns: (host, port), (host, port, flow, scope) or a path
+"""The error of a call that would park the greenlet that runs the loop."""
+Address = Any  # as returned by `accept`: (host, port), (host, port, flow, scope) or a path
 
 
 class GreenletLike(Protocol):
-    """What `spawn` returns: a Greenlet of ours or of gevent."""
+    """A greenlet as returned by `spawn`: hybrid's or gevent's."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Wait for the result."""
@@ -51,47 +51,47 @@ class GreenletLike(Protocol):
 
 
 class ParkingLike(Protocol):
-    """What a greenlet waits with."""
+    """One wait of a greenlet."""
 
     def wait(self, timeout: float | None = None) -> Any:
         """Park the greenlet until it is woken. Raises `TimeoutError` after `timeout` seconds."""
         ...
 
     def wake_soon(self, value: Any = None) -> None:
-        """Let it go on, soon; from anywhere on the loop's thread."""
+        """Wake the greenlet soon; from anywhere on the loop's thread."""
         ...
 
 
 class TellingSocket(socket.socket):
-    """A socket that tells when it is closed.
+    """A socket that calls back when it is closed.
 
-    A protocol's `connection_lost` is no place for that: the application may give the transport another protocol.
+    A protocol's `connection_lost` cannot do that: the application may give the transport another protocol.
     """
 
     peer: Address = None
-    """The peer as accept(2) told it: the kernel forgets it when the peer resets."""
+    """The peer's address from accept(2): the kernel forgets it when the peer resets."""
     tell_closed: Callable[[], None] | None = None
     """Called once."""
     kind: int
     """The address family."""
     loop: asyncio.AbstractEventLoop
-    """That of the transport."""
+    """The transport's loop."""
     _transport: Any = None
     forks = lingering.NEVER
-    """`lingering.forks` at the accept, or `NEVER`: it is aborted."""
+    """`lingering.forks` at the accept, or `NEVER` once it is aborted."""
     is_corked = False
-    """The peer has said that it sends no more, and the last bytes wait for the close."""
+    """The peer has ended its stream, and the last bytes wait for the close."""
 
     def getpeername(self) -> Address:
-        """Return the peer's address, also when it is gone."""
+        """Return the peer's address, even after the peer is gone."""
         return self.peer
 
     def serves(self, transport: Any) -> None:
-        """Take note of the transport it was given to: to abort that is to close without lingering.
+        """Store the transport that owns this socket: aborting the transport closes without lingering.
 
-        uvloop's take no attributes: their `abort` lingers like `close`.
+        uvloop's transports take no attributes: their `abort` lingers like `close`.
         """
-        if self.tell_closed is None or not isinstance(self.loop, asyncio.BaseEventLoop):  # None: it is closed already
+        if self.tell_closed is None or not isinstance(self.loop, asyncio.BaseEventLoop):  # None: closed already
             return
 
         def abort() -> None:
@@ -102,14 +102,14 @@ class TellingSocket(socket.socket):
         self._transport = transport
 
     def cork(self) -> None:
-        """Send what comes now together with the end of the stream: a close follows at once. See tcp(7), TCP_CORK."""
+        """Send the next bytes together with the end of the stream: a close follows. See tcp(7), TCP_CORK."""
         if self.kind in lingering.TCP and self.forks == lingering.forks:
-            with contextlib.suppress(OSError):  # the peer is gone, as the transport is about to notice
+            with contextlib.suppress(OSError):  # the peer is gone; the transport is about to notice
                 self.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
                 self.is_corked = True
 
     def close(self) -> None:
-        """Close, and tell. Called by asyncio's transports once everything is with the kernel. Does not block."""
+        """Close, and call back. Called by asyncio's transports once the kernel has taken everything. Does not block."""
         fd = self.fileno()
         if self._lingers(fd):
             lingering.linger(self.loop, super().detach(), self.kind)
@@ -118,16 +118,16 @@ class TellingSocket(socket.socket):
         self._tell()
 
     def lost(self) -> None:
-        """The transport calls the protocol's `connection_lost`: with uvloop's this is the last look at the descriptor.
+        """Called from the protocol's `connection_lost`: on uvloop the last chance to use the descriptor.
 
-        libuv has closed it when it tells the socket. So the connection lingers with another one.
+        libuv has closed the descriptor before it calls the socket. So the connection lingers on a duplicate.
         """
         if not isinstance(self.loop, asyncio.BaseEventLoop) and self._lingers(self.fileno()):
-            with contextlib.suppress(OSError):  # no descriptor is left
+            with contextlib.suppress(OSError):  # no descriptors left
                 lingering.linger(self.loop, os.dup(self.fileno()), self.kind)
 
     def detach(self) -> int:
-        """Give the descriptor away, as uvloop does after it has closed it itself, and tell."""
+        """Detach the descriptor, as uvloop does after it has closed it itself, and call back."""
         fd = super().detach()
         self._tell()
         return fd
@@ -145,14 +145,14 @@ class TellingSocket(socket.socket):
             tell()
 
 
-# of a listener, as numbers: the properties of `socket.socket` make members of enumerations, each time
+# plain numbers: the properties of `socket.socket` make an enumeration member at each access
 _family = _socket.socket.family.__get__
 _type = _socket.socket.type.__get__
 _proto = _socket.socket.proto.__get__
 
 
 class Accepted(NamedTuple):
-    """A connection fresh from accept(2): its receiver owns the descriptor."""
+    """A newly accepted connection: its receiver owns the descriptor."""
 
     fd: int
     address: Address
@@ -160,12 +160,12 @@ class Accepted(NamedTuple):
     """The socket it was accepted from, for its family, type and protocol."""
 
     def socket(self) -> socket.socket:
-        """Return it as the `socket.socket` of the running loop: gevent's class where gevent has patched it in."""
+        """Return it as a `socket.socket`: gevent's class if gevent has patched the standard library."""
         listener = self.listener
         return socket.socket(_family(listener), _type(listener), _proto(listener), fileno=self.fd)
 
     def telling_socket(self, closed: Callable[[], None], loop: asyncio.AbstractEventLoop) -> TellingSocket:
-        """Return it as a socket for a transport of `loop`, not one of ours; `closed()` is called once it is closed."""
+        """Return it as a socket for the loop's own transport; `closed()` is called once it is closed."""
         listener = self.listener
         family = _family(listener)
         sock = TellingSocket(family, _type(listener), _proto(listener), fileno=self.fd)
@@ -178,14 +178,14 @@ class Accepted(NamedTuple):
 
 
 Listen = Callable[[int, Callable[[], object]], Callable[[], object]]
-"""Has a function called whenever the listening socket of a descriptor has a connection; returns what ends that.
+"""Calls a function whenever a listening descriptor has a connection; returns a function that stops it.
 
-Raises `OSError` where the loop cannot poll the descriptor.
+Raises `OSError` if the loop cannot poll the descriptor.
 """
 
 
 def polled_by(loop: asyncio.AbstractEventLoop) -> Listen:
-    """Return how any loop polls a listening socket: by `add_reader`."""
+    """Return a `Listen` for any loop, by `add_reader`."""
 
     def listen(fd: int, callback: Callable[[], object]) -> Callable[[], object]:
         loop.add_reader(fd, callback)
@@ -195,7 +195,7 @@ def polled_by(loop: asyncio.AbstractEventLoop) -> Listen:
 
 
 class OpenTransport(Protocol):
-    """Gives an accepted connection to a protocol of ours."""
+    """Gives an accepted connection to one of the server's protocols."""
 
     def __call__(
         self,
@@ -205,15 +205,15 @@ class OpenTransport(Protocol):
         tls: ssl.SSLContext | None = None,
         tls_timeout: float = 60.0,
     ) -> Callable[[], object]:
-        """Return what ends the connection early. `closed()` is called once. Called from the loop.
+        """Return a function that ends the connection early. `closed()` is called once. Called from the loop.
 
-        `tls_timeout` are the seconds of a TLS handshake. A connection that ends before it is forgotten.
+        `tls_timeout` bounds the TLS handshake, in seconds. A connection that ends before its handshake is forgotten.
         """
         ...
 
 
 class Greenlets(Protocol):
-    """The role for code that waits: greenlets on the loop of their thread, and the bridges to coroutines."""
+    """The role for code that waits: greenlets on the loop of their thread, and bridges to coroutines."""
 
     loop: asyncio.AbstractEventLoop
     """The asyncio loop that coroutines run on."""
@@ -229,7 +229,7 @@ class Greenlets(Protocol):
         ...
 
     def give_way(self) -> None:
-        """Let the loop go on if its turn has lasted long enough, see `fairness`. May park the calling greenlet."""
+        """Let the loop continue if its turn has lasted long enough, see `fairness`. May park the calling greenlet."""
         ...
 
     def joinall(
@@ -264,22 +264,22 @@ class Greenlets(Protocol):
         ...
 
     def run_job(self, job: Job) -> None:
-        """Call `job.run()` in a greenlet, within this turn of the loop where it can. Called from the loop.
+        """Call `job.run()` in a greenlet, within this turn of the loop if possible. Called from the loop.
 
-        If it has to wait, `job.parked(greenlet)` tells in which greenlet. What `run` raises is logged.
+        If it has to wait, `job.parked(greenlet)` is called with its greenlet. Exceptions of `run` are logged.
         """
         ...
 
     def hide_loop(self) -> None:
-        """Be ready for greenlets that do not see the running loop, as those of `run_job`. To be called before it."""
+        """Prepare for greenlets that do not see the running loop, such as pool workers. Call it before `run_job`."""
         ...
 
     def call_home(self, function: Callable[..., object], *args: Any) -> None:
-        """Call a function soon in the greenlet to which those of jobs go home: there it may throw into them."""
+        """Call a function soon in the home greenlet of the pool workers, where it may throw into them."""
         ...
 
     def parking(self) -> ParkingLike:
-        """Return what the calling greenlet can wait with, once."""
+        """Return a parking for one wait of the calling greenlet."""
         ...
 
     def kill(self, started: Any) -> None:
@@ -288,7 +288,7 @@ class Greenlets(Protocol):
 
 
 class Transports(Protocol):
-    """The role for interfaces: how the loop takes connections, and over what it serves them."""
+    """The role for interfaces: how the loop accepts connections, and its transports."""
 
     loop: asyncio.AbstractEventLoop
     """The asyncio loop that coroutines run on."""
@@ -296,10 +296,10 @@ class Transports(Protocol):
     """The loop's own way to poll a listening socket."""
 
     def opener(self, steps_tasks: bool = True) -> OpenTransport:
-        """Return what opens the leanest transport of the loop for protocols of one kind.
+        """Return the opener of the loop's leanest transport for one kind of protocol.
 
-        `steps_tasks` tells whether their methods use asyncio in ways that only the greenlet which runs the loop may,
-        such as stepping its tasks.
+        `steps_tasks` is True if the protocol's methods use asyncio in a way that is allowed only in the greenlet that
+        runs the loop, such as stepping its tasks.
         """
         ...
 
@@ -308,12 +308,12 @@ class Transports(Protocol):
         ...
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Return a task for a connection's coroutine, which may have begun, or be done. Called from the loop."""
+        """Return a task for a connection's coroutine; it may have started or be done. Called from the loop."""
         ...
 
 
 class Life(Protocol):
-    """The role for the worker: the loop from its first turn to its end."""
+    """The role for the worker: the life of the loop from its first turn to its end."""
 
     name: str
     """The loop's name in the registry."""
@@ -321,30 +321,30 @@ class Life(Protocol):
     """The asyncio loop that coroutines run on."""
 
     def observe(self, heartbeat: Heartbeat) -> None:
-        """From now on tell `heartbeat` of the loop's turns, where they can be observed. Called in a turn, once."""
+        """Report the loop's turns to `heartbeat` from now on, if they can be observed. Called once, within a turn."""
         ...
 
     def abandon(self) -> None:
-        """Let go of the loop in a process that a handler forked; see `hybrid.workers.common.forks`."""
+        """Abandon the loop in a process that a handler forked; see `hybrid.workers.common.forks`."""
         ...
 
     def close(self) -> None:
-        """Let go of what is kept for later: the loop has ended."""
+        """Release idle resources: the loop has ended."""
         ...
 
 
 class Runtime(Greenlets, Transports, Life, Protocol):
-    """One event loop and the greenlets on it, in three roles. `hub.runtime` and `loops.gevent_runtime` implement it."""
+    """One event loop and its greenlets, in three roles; implemented by `hub.hub_runtime` and `loops.gevent_runtime`."""
 
 
 def run_handler(
     handler: Callable[..., Any], sock: socket.socket, address: Address, ended: Callable[[BaseException | None], None]
 ) -> None:
-    """Be a connection's greenlet: close the socket as gevent's StreamServer does, let nothing reach the loop."""
+    """Body of a connection's greenlet: close the socket as gevent's StreamServer does; raise nothing into the loop."""
     error: BaseException | None = None
     try:
         handler(sock, address)
-    except BaseException as caught:  # noqa: BLE001 - told to `ended`, which logs it
+    except BaseException as caught:  # noqa: BLE001 - passed to `ended`, which logs it
         error = caught
     with contextlib.suppress(OSError):
         sock.close()
@@ -355,7 +355,7 @@ def run_handler(
         error = None
 
 
-_runtimes: dict[greenlet.greenlet, Runtime] = {}  # a thread's first greenlet -> the runtime that thread is running
+_runtimes: dict[greenlet.greenlet, Runtime] = {}  # first greenlet of a thread -> its runtime
 
 
 def _root() -> greenlet.greenlet:
@@ -368,7 +368,7 @@ def _root() -> greenlet.greenlet:
 def current() -> Runtime:
     """Return the runtime of the calling code. Does not block.
 
-    Raises `RuntimeError` outside of one: in a plain script, or in a thread of an executor.
+    Raises `RuntimeError` if there is none: in a plain script, or in a thread of an executor.
     """
     found = _runtimes.get(_root())
     if found is None:

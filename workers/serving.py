@@ -1,4 +1,4 @@
-"""A worker while its loop runs: listeners open, requests to drain obeyed, the supervisor's death noticed."""
+"""A worker while its loop runs: accepts connections, obeys the supervisor, drains, notices the supervisor's death."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
 from hybrid.workers.runtime import Runtime
 
 _log = logging.getLogger("hybrid")
-CLEAN_UP = 1.0  # seconds that ended handlers get for their `finally` blocks, within the drain deadline
-INTERRUPT = 5.0  # seconds before that in which a web application knows that its clients are gone
-_MOST_ORDERS = 100  # of the supervisor, read before a drain begins
+CLEAN_UP = 1.0  # seconds for the `finally` blocks of ended handlers, within the grace period
+INTERRUPT = 5.0  # seconds before that in which a web application is told that its clients are gone
+_MOST_ORDERS = 100  # orders of the supervisor read before a drain begins
 _START_UP_ENDS = (
-    1.0  # seconds that a start-up gets to end once it is cancelled, or once a loop stuck in it gets SIGTERM
+    1.0  # seconds for a start-up to end once it is cancelled, or once SIGTERM comes while it blocks the loop
 )
 _ADAPTERS: dict[Kind, Any] = {
     Kind.SYNC_STREAM: SyncStream,
@@ -78,9 +78,9 @@ class Worker:
         self._connections = Connections(self._heartbeat)
         self._listening = Listening(seat, self._open_server, self._lost_listener)
         self._endurance = Endurance(application.wear, self._heartbeat, self._is_worn, seasoned=self._is_seasoned)
-        self._promotion: Promotion | None = None  # what this process is to be once it has drained
-        self._misunderstood = False  # an order was, and it was logged
-        self._stop_order: Stop | None = None  # the whole service stops
+        self._promotion: Promotion | None = None  # to become a zygote once it has drained
+        self._misunderstood = False  # a bad order has been logged
+        self._stop_order: Stop | None = None  # set if the whole service stops
         self._draining = asyncio.Event()
         self._serves = False  # the start-up is over
         self._exit = Exit.OK
@@ -103,7 +103,7 @@ class Worker:
         return adapter
 
     def _make_web(self) -> Callable[..., Adapter]:
-        """Return the interface; imported only now, with the parsers it needs."""
+        """Return the interface; imported late, together with the parsers it needs."""
         if self._kind is Kind.WSGI:
             from hybrid.workers.apps.wsgi.interface import Wsgi
 
@@ -113,7 +113,7 @@ class Worker:
         return Asgi
 
     def _log_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Asyncio's exception handler: one record in our log for what no task or protocol caught."""
+        """Asyncio's exception handler: log one record for an exception that no task or protocol caught."""
         error = context.get("exception")
         if isinstance(error, ConnectionError):
             self._connections.incidents.log("connection lost: %s", error)
@@ -121,10 +121,10 @@ class Worker:
         _log.error("%s", context.get("message", "unhandled error in the event loop"), exc_info=error)
 
     async def run(self) -> Exit | Promotion:
-        """Serve until drained; return the exit code, or what this process is to be then.
+        """Serve until drained; return the exit code, or a promotion to zygote.
 
-        A worker that is told to end before it serves has nothing to drain: its start-up is cancelled.
-        Raises `BootError` if the application's start-up fails.
+        A worker that is told to end before it serves has nothing to drain: its start-up is cancelled. Raises
+        `BootError` if the application's start-up fails.
         """
         self._loop.set_exception_handler(self._log_loop_error)
         self._dispositions.take()
@@ -134,14 +134,14 @@ class Worker:
         if not await self._start_up():
             return self._end_deaf()
         gc.collect()
-        gc.freeze()  # what is loaded lives as long as the worker: collections need not look at it again
+        gc.freeze()  # loaded objects live as long as the worker: the collector need not traverse them
         self._listening.start()
         self._endurance.begin()
         self._heartbeat.tells(Activity.READY)
         self._tell(Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme, takes_orders=True))
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
         await self._draining.wait()
-        self._tell(Draining())  # SIGTERM may come from another process, and new connections must not come here
+        self._tell(Draining())  # SIGTERM may come from another process: steer new connections elsewhere
         await self._drain()
         if self._promotion is not None:
             self._listening.adoption.forget()
@@ -149,7 +149,7 @@ class Worker:
         return self._end_deaf()
 
     def _end_deaf(self) -> Exit:
-        """Take no notice of another SIGTERM; return the exit code. Closing the loop would make the signal fatal."""
+        """Ignore further SIGTERMs; return the exit code. Closing the loop would make the signal fatal."""
         old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         self._loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGTERM, do_nothing)
@@ -164,14 +164,17 @@ class Worker:
         return Acceptor(self._loop, listener.sock, self._adapter.connected, self._connections, capacity, listen, broken)
 
     def _lost_listener(self, why: str) -> None:
-        self._hear_orders()  # the supervisor shuts listeners down itself, after an order that may be unread yet
+        self._hear_orders()  # the supervisor itself shuts listeners down, after an order that may still be unread
         if not self._draining.is_set():
-            _log.error("cannot accept any more, ending for a successor: the listening socket %s", why)
+            _log.error(
+                "cannot accept any more connections, ending so that a successor takes over: the listening socket %s",
+                why,
+            )
             self._tell(Broken(why))
             self._begin_drain("a listening socket is broken")
 
     def _abandon(self) -> None:
-        """Called in a process that a handler forked: it serves no connections, and would keep the address in use."""
+        """Called in a process that a handler forked: it serves no connections, and must not keep the address in use."""
         for listener in self._seat.listeners:
             listener.sock.close()
         self._listening.adoption.forget()
@@ -179,13 +182,13 @@ class Worker:
         self._runtime.abandon()
 
     async def _start_up(self) -> bool:
-        """Have the application get ready; False if this process was told to end before that."""
+        """Run the application's start-up; return False if this process was told to end first."""
         starting = self._loop.create_task(self._adapter.start_up(), name="start-up")
         told = self._loop.create_task(self._draining.wait())
         await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
         if not starting.done():
-            self._limit_life(3 * _START_UP_ENDS)  # this wait, that of the loop's end, and some room
+            self._limit_life(3 * _START_UP_ENDS)  # for this wait, the loop's shutdown, and a margin
             starting.cancel()
             await asyncio.wait((starting,), timeout=_START_UP_ENDS)
             return False
@@ -198,13 +201,13 @@ class Worker:
             raise
         self._serves = True
         if self._exit is not Exit.ORPHANED:
-            signal.setitimer(signal.ITIMER_REAL, 0)  # a signal may have come in the last moment
+            signal.setitimer(signal.ITIMER_REAL, 0)  # a signal may have set the timer at the last moment
         return True
 
     # -- the supervisor ----------------------------------------------------------------------------------------------
 
     def _tell(self, message: Message) -> None:
-        """Send to the supervisor; wait for room if its end is full, as when it is stopped in a debugger."""
+        """Send to the supervisor; wait for room if the channel is full, e.g. while a debugger stops the supervisor."""
         try:
             if not self._seat.channel.send_nowait(message):
                 self._loop.add_writer(self._seat.channel.fileno(), self._flush)
@@ -220,7 +223,7 @@ class Worker:
         self._loop.remove_writer(self._seat.channel.fileno())
 
     def _supervisor_spoke(self) -> bool:
-        """Take an order of the supervisor, or note its end; tell whether there may be another order."""
+        """Obey one order of the supervisor, or note its end; return True if there may be another order."""
         try:
             taken = self._seat.channel.take_over_nowait()
             if taken is None:
@@ -237,13 +240,13 @@ class Worker:
         return True
 
     def _hear_orders(self) -> None:
-        """Obey the orders that have arrived, until one of them is to drain."""
+        """Obey the orders that have arrived, up to one that begins a drain."""
         for _ in range(_MOST_ORDERS):
             if self._draining.is_set() or not self._supervisor_spoke():
                 return
 
     def _obey(self, order: Message, descriptors: list[int]) -> None:
-        """Do what the supervisor says. Raises `ValueError` where that cannot be."""
+        """Carry out an order. Raises `ValueError` if that is impossible."""
         match order:
             case Learn():
                 self._listening.adoption.learn(order, descriptors)
@@ -272,7 +275,7 @@ class Worker:
         self._tell(Awake())
 
     def _is_worn(self, why: str) -> None:
-        self._loop.call_soon(self._tell_worn, why)  # not here: a request is being parsed
+        self._loop.call_soon(self._tell_worn, why)  # later: a request is being parsed
 
     def _tell_worn(self, why: str) -> None:
         if not self._draining.is_set():
@@ -286,14 +289,14 @@ class Worker:
             self._tell(Seasoned())
 
     def _become_zygote(self, generation: int) -> None:
-        """Drain. What the supervisor says from now on is left in the channel: it is for the zygote."""
+        """Drain. Later messages of the supervisor stay in the channel: they are for the zygote."""
         if not self._draining.is_set():
             self._loop.remove_reader(self._seat.channel.fileno())
             self._begin_drain("to become the zygote")
             self._promotion = Promotion(generation)
 
     def _on_sigterm(self) -> None:
-        """Run by Python between two bytecodes, also in a handler that never waits."""
+        """Run by Python between two bytecodes, even in a handler that never waits."""
         self._listening.is_ending = True
         if os.getppid() != self._seat.supervisor_pid:
             self._limit_life(self._seat.graceful_timeout + CLEAN_UP)
@@ -301,7 +304,7 @@ class Worker:
             self._limit_life(_START_UP_ENDS)
 
     def _limit_life(self, seconds: float) -> None:
-        """Let the kernel's timer (SIGALRM) end the process: no supervisor is left to send SIGKILL, or it need not."""
+        """Set the kernel's timer (SIGALRM) to end the process, because no supervisor may be left to send SIGKILL."""
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
@@ -314,8 +317,8 @@ class Worker:
     # -- draining ----------------------------------------------------------------------------------------------------
 
     def _drain_asked(self, why: str) -> None:
-        self._hear_orders()  # `Stop` is said before SIGTERM, which was quicker
-        self._promotion = None  # an end was asked for
+        self._hear_orders()  # `Stop` is sent before SIGTERM, which may overtake it
+        self._promotion = None  # the worker was asked to end
         self._begin_drain(why)
 
     def _begin_drain(self, why: str) -> None:
@@ -328,12 +331,12 @@ class Worker:
         self._draining.set()
 
     def _hear_of_stop(self, order: Stop) -> None:
-        """Accept connections that wait at slots whose workers may not get to them; close idle ones."""
+        """Accept connections from the queues of slots that may not be served any more; close idle connections."""
         self._listening.accept_waiting(order.waiting)
         self._adapter.close_idle(at_once=order.at_a_terminal)
 
     async def _drain(self) -> None:
-        """Serve what is queued and open, within the grace period; then end the handlers that are left."""
+        """Serve queued and open connections within the grace period; then end the remaining handlers."""
         grace = self._seat.graceful_timeout
         clean_up = min(CLEAN_UP, grace / 4)
         begins = self._loop.time()
@@ -350,9 +353,9 @@ class Worker:
         await self._adapter.shut_down(begins + grace - clean_up / 4 - self._loop.time())
 
     async def _finished(self, until: float) -> bool:
-        """Wait until every connection and all that runs has ended, at most until a time; tell whether that is so."""
+        """Wait, at most until `until`, for all connections and background work to end; return True if they have."""
         while await self._connections.wait_empty(until - self._loop.time()):
-            await self._listening.wait_accepted()  # once more: a handshake may have ended since
+            await self._listening.wait_accepted()  # again: a handshake may have ended since
             if not len(self._connections):
                 return await self._adapter.wait_idle(until - self._loop.time())
         return False

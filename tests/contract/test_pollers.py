@@ -23,7 +23,7 @@ from hybrid.workers.pollers.select import Poller as SelectPoller
 
 
 class World(Protocol):
-    """What the tests make happen, in the kernel or in the fake."""
+    """Events that the tests cause, in the kernel or in the fake."""
 
     poller: Poller
 
@@ -289,7 +289,7 @@ def test_4_an_empty_poller_waits_for_the_timeout(world: World) -> None:
 # --- 5: level-triggered
 
 
-def test_5_what_is_not_dealt_with_is_reported_again(world: World) -> None:
+def test_5_a_ready_descriptor_is_reported_again(world: World) -> None:
     fd = world.connection()
     world.poller.add(fd, READ)
     world.peer_sends(fd)
@@ -301,7 +301,7 @@ def test_5_what_is_not_dealt_with_is_reported_again(world: World) -> None:
 # --- 6: ERROR and HANGUP
 
 
-def test_6_a_hang_up_wakes_whoever_waits_to_read(world: World) -> None:
+def test_6_a_hang_up_wakes_a_reader(world: World) -> None:
     fd = world.connection()
     world.poller.add(fd, READ)
     world.peer_hangs_up(fd)

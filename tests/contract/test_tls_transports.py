@@ -1,4 +1,4 @@
-"""What a protocol may expect of the transport that `Runtime.opener()` gives it when there is a TLS context.
+"""The contract of the transport that `Runtime.opener()` gives to a protocol with a TLS context.
 
  1. `connection_made` comes after the handshake; then `data_received` with what the peer sent, in order.
  2. `write` encrypts and keeps the order, whatever the kernel takes; it never waits.
@@ -34,10 +34,10 @@ from support.records import logged
 from support.tls_peer import TlsPeer
 
 from hybrid.workers.accepting.tls import server_context
-from hybrid.workers.hub.tls_transport import SHUTDOWN, TlsTransport
 from hybrid.workers.loops import native_transport, registry
 from hybrid.workers.loops.driver import run
 from hybrid.workers.runtime import Accepted, Runtime
+from hybrid.workers.streams.tls_transport import SHUTDOWN, TlsTransport
 
 LEAN = tuple(loop for loop in ("epoll", "poll", "select", "gevent") if loop in LOOPS)
 TRANSPORTS = (*LEAN, *(loop for loop in ("asyncio", "uvloop") if loop in LOOPS))
@@ -47,7 +47,7 @@ DENIED = "alert"
 
 
 class Protocol:
-    """Notes what it is told, in order; a test says what it answers."""
+    """Records its calls, in order; a test sets its return values."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -225,7 +225,7 @@ async def test_1_records_that_come_together_are_handed_over_together(ends: Ends)
 
 
 @clause(versions=VERSIONS)
-async def test_2_what_is_written_arrives_in_order(ends: Ends) -> None:
+async def test_2_written_bytes_arrive_in_order(ends: Ends) -> None:
     def write() -> None:
         for start in range(0, len(MANY), 1_000_000):
             ends.transport.write(MANY[start : start + 1_000_000])
@@ -355,7 +355,7 @@ async def test_5_a_connection_that_just_ends_is_no_error(ends: Ends) -> None:
 
 
 @clause(LEAN)
-async def test_5_what_is_not_tls_is_an_error(ends: Ends) -> None:
+async def test_5_input_that_is_not_tls_is_an_error(ends: Ends) -> None:
     ends.peer.tls.write(b"right")
     await ends.peer.says(b"")
     await ends.runtime.loop.sock_sendall(ends.peer.sock, b"\x17\x03\x03\x00\x20" + bytes(32))
@@ -377,7 +377,7 @@ async def test_6_connections_are_not_half_closed(ends: Ends) -> None:
 
 
 @clause(versions=VERSIONS)
-async def test_7_close_sends_what_is_unsent_and_the_end(ends: Ends) -> None:
+async def test_7_close_sends_unsent_bytes_and_the_end(ends: Ends) -> None:
     def close() -> None:
         ends.transport.write(MANY)
         ends.transport.close()
@@ -426,7 +426,7 @@ async def test_7_the_peers_end_of_stream_is_enough(ends: Ends) -> None:
 
 
 @clause()
-async def test_8_abort_does_not_send_what_is_unsent(ends: Ends) -> None:
+async def test_8_abort_drops_unsent_bytes(ends: Ends) -> None:
     def abort() -> None:
         ends.transport.write(MANY)
         ends.transport.abort()
@@ -467,7 +467,7 @@ async def test_9_a_peer_that_is_gone_is_found_by_writing(ends: Ends) -> None:
 
 
 @clause(LEAN, shaken=False)
-async def test_9_a_protocol_may_close_at_once(ends: Ends) -> None:
+async def test_9_a_protocol_may_close_immediately(ends: Ends) -> None:
     ends.protocol.on_made = lambda: ends.transport.close()
     await ends.peer.shakes()
     assert await ends.peer.hears(1) == b""
@@ -485,7 +485,7 @@ async def test_9_a_protocol_may_abort_out_of_data_received(ends: Ends) -> None:
 
 
 @clause()
-async def test_10_what_comes_after_the_end_is_ignored(ends: Ends) -> None:
+async def test_10_input_after_the_end_is_ignored(ends: Ends) -> None:
     def everything() -> None:
         ends.transport.abort()
         ends.transport.write(b"x")
@@ -566,7 +566,7 @@ async def test_13_its_owner_can_end_a_handshake(ends: Ends) -> None:
 
 
 @clause(shaken=False)
-async def test_13_what_is_not_tls_is_refused(ends: Ends) -> None:
+async def test_13_input_that_is_not_tls_is_refused(ends: Ends) -> None:
     await ends.runtime.loop.sock_sendall(ends.peer.sock, b"GET / HTTP/1.1\r\n\r\n")
     with suppress(ConnectionResetError):
         await ends.peer.is_gone()
@@ -576,7 +576,7 @@ async def test_13_what_is_not_tls_is_refused(ends: Ends) -> None:
 
 
 @clause(LEAN, shaken=False, clients="required", versions=VERSIONS)
-async def test_14_who_shows_no_certificate_is_told(ends: Ends) -> None:
+async def test_14_a_client_without_a_certificate_gets_an_alert(ends: Ends) -> None:
     """In TLS 1.3 the client thinks the handshake done, and has sent its first request."""
 
     async def ask() -> None:
@@ -591,7 +591,7 @@ async def test_14_who_shows_no_certificate_is_told(ends: Ends) -> None:
 
 
 @clause(LEAN, shaken=False)
-async def test_14_who_speaks_tls_1_1_is_told(ends: Ends) -> None:
+async def test_14_a_client_of_tls_1_1_gets_an_alert(ends: Ends) -> None:
     answer = answer_to_client_hello(server_context(certificates().tls()), 0x0302)
     await ends.runtime.loop.sock_sendall(ends.peer.sock, client_hello(0x0302))
     assert await ends.runtime.loop.sock_recv(ends.peer.sock, 100) == answer

@@ -1,4 +1,4 @@
-"""What a protocol may expect of the transport that `Runtime.opener()` gives it, clause by clause.
+"""The contract of the transport that `Runtime.opener()` gives to a protocol, clause by clause.
 
  1. `connection_made(transport)` comes first, once; then `data_received` with what the peer sent, in order.
  2. `write` sends at once what the kernel takes, keeps the rest in order, and never waits.
@@ -37,14 +37,14 @@ from support.hub import DEADLINE, reset, tcp_pair
 from support.loops import LOOPS
 from support.records import logged
 
-from hybrid.workers.hub import pieces
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import run
 from hybrid.workers.runtime import Accepted, Runtime
+from hybrid.workers.streams import read_size
 
 
 class Protocol:
-    """Notes what it is told, in order; a test says what it answers."""
+    """Records its calls, in order; a test sets its return values."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -121,7 +121,7 @@ class Ends:
         await self.until(lambda: "lost" in self.told)
 
     def write_last(self, data: bytes) -> None:
-        """Write as HTTP connections do what ends an answer."""
+        """Write the end of a response, as HTTP connections do."""
         getattr(self.transport, "write_last", self.transport.write)(data)
 
     async def in_turn(self, function: Callable[[], object]) -> None:
@@ -214,7 +214,7 @@ async def test_1_data_comes_in_order(ends: Ends) -> None:
 
 
 @clause()
-async def test_2_what_is_written_arrives_in_order(ends: Ends) -> None:
+async def test_2_written_bytes_arrive_in_order(ends: Ends) -> None:
     def write() -> None:
         for start in range(0, len(MANY), 1_000_000):
             ends.transport.write(MANY[start : start + 1_000_000])
@@ -266,8 +266,8 @@ async def test_3_the_marks_can_be_set(ends: Ends) -> None:
 
 
 @clause()
-async def test_3_writing_may_go_on_out_of_resume_writing(ends: Ends) -> None:
-    left = [MANY] * 2  # each more than the kernel takes at once
+async def test_3_resume_writing_may_write(ends: Ends) -> None:
+    left = [MANY] * 2  # each more than the kernel takes in one call
     resume = ends.protocol.resume_writing
 
     def go_on() -> None:
@@ -340,12 +340,12 @@ async def test_4_others_have_their_turn_while_a_protocol_is_slow_with_much(ends:
         await asyncio.sleep(0)
         turn += 1
     await speaking
-    assert max(taken.values()) <= 4 * pieces.PIECE
+    assert max(taken.values()) <= 4 * read_size.DEFAULT
     assert ends.protocol.received == MANY[:300_000]
 
 
 @clause()
-async def test_4_a_protocol_that_pauses_after_each_piece_gets_large_ones(ends: Ends) -> None:
+async def test_4_a_protocol_that_pauses_after_each_read_gets_large_reads(ends: Ends) -> None:
     """As HTTP does while an upload is taken."""
     sizes = []
 
@@ -359,7 +359,7 @@ async def test_4_a_protocol_that_pauses_after_each_piece_gets_large_ones(ends: E
         await ends.call(ends.transport.resume_reading)
         await asyncio.sleep(0)
     await speaking
-    assert max(sizes) > 4 * pieces.PIECE
+    assert max(sizes) > 4 * read_size.DEFAULT
 
 
 # --- 5, 6: ends of streams
@@ -376,7 +376,7 @@ async def test_5_the_peers_end_closes_unless_the_protocol_says_otherwise(ends: E
 
 
 @clause(lambda protocol: setattr(protocol, "stays_open", True))
-async def test_5_writing_goes_on_after_the_peers_end(ends: Ends) -> None:
+async def test_5_writing_continues_after_the_peers_end(ends: Ends) -> None:
     ends.peer.shutdown(socket.SHUT_WR)
     await ends.until(lambda: "eof" in ends.told)
     await ends.call(ends.transport.write, b"answer")
@@ -388,7 +388,7 @@ async def test_5_writing_goes_on_after_the_peers_end(ends: Ends) -> None:
 
 
 @clause()
-async def test_6_the_end_comes_behind_what_is_unsent_and_reading_goes_on(ends: Ends) -> None:
+async def test_6_the_end_comes_after_unsent_bytes_and_reading_continues(ends: Ends) -> None:
     def end() -> None:
         ends.transport.write(MANY)
         ends.transport.write_eof()
@@ -405,7 +405,7 @@ async def test_6_the_end_comes_behind_what_is_unsent_and_reading_goes_on(ends: E
 
 
 @clause()
-async def test_7_close_sends_what_is_unsent(ends: Ends) -> None:
+async def test_7_close_sends_unsent_bytes(ends: Ends) -> None:
     def close() -> None:
         ends.transport.write(MANY)
         ends.transport.close()
@@ -432,7 +432,7 @@ async def test_7_no_data_comes_after_close(ends: Ends) -> None:
 
 
 @clause()
-async def test_8_abort_does_not_send_what_is_unsent(ends: Ends) -> None:
+async def test_8_abort_drops_unsent_bytes(ends: Ends) -> None:
     def abort() -> None:
         ends.transport.write(MANY)
         ends.transport.abort()
@@ -477,7 +477,7 @@ async def test_9_a_peer_that_is_gone_is_found_by_writing(ends: Ends) -> None:
 
 
 @clause(lambda protocol: setattr(protocol, "on_made", lambda transport: transport.close()))
-async def test_9_a_protocol_may_close_at_once(ends: Ends) -> None:
+async def test_9_a_protocol_may_close_immediately(ends: Ends) -> None:
     await ends.lost()
     assert ends.told == ["made", "lost"]
 
@@ -493,7 +493,7 @@ async def test_9_a_protocol_may_abort_out_of_data_received(ends: Ends) -> None:
 
 
 @clause()
-async def test_10_what_comes_after_the_end_is_ignored(ends: Ends) -> None:
+async def test_10_input_after_the_end_is_ignored(ends: Ends) -> None:
     def everything() -> None:
         ends.transport.abort()
         ends.transport.write(b"x")
@@ -537,11 +537,11 @@ async def test_13_its_owner_can_end_it(ends: Ends) -> None:
     assert ends.closed == ["closed"]
 
 
-# --- 14: what may wait for the end of the turn
+# --- 14: the end of a response may wait for the end of the turn
 
 
 @clause()
-async def test_14_what_follows_comes_behind_it(ends: Ends) -> None:
+async def test_14_later_writes_are_sent_after_it(ends: Ends) -> None:
     def write() -> None:
         for number in range(0, 8, 4):
             ends.write_last(b"%d" % number)
@@ -604,8 +604,8 @@ async def test_14_the_end_of_the_stream_comes_behind_it(ends: Ends) -> None:
 
 @clause()
 async def test_14_the_peers_end_does_not_lose_it(ends: Ends) -> None:
-    """Even if it comes in the turn of the answer, which it does behind as much as is read at once."""
-    size = pieces.PIECE
+    """Even in the turn of the response, as after a full read."""
+    size = read_size.DEFAULT
 
     def answer(data: bytes) -> None:
         if len(ends.protocol.received) == size:
@@ -649,7 +649,7 @@ async def test_14_it_counts_as_unsent_only_if_the_kernel_did_not_take_it(ends: E
 
 
 @clause()
-async def test_14_it_comes_behind_what_the_kernel_has_no_room_for(ends: Ends) -> None:
+async def test_14_it_is_sent_after_the_backlog(ends: Ends) -> None:
     def write() -> None:
         ends.transport.write(MANY)
         ends.write_last(b"answer")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from support.hub import turns
 
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.watch import Watch, Watches
 from hybrid.workers.loops import registry
 from hybrid.workers.pollers.contract import READ, WRITE
@@ -88,7 +88,7 @@ def test_2_an_armed_watch_wakes_its_reader_once(world: World) -> None:
     world.run(main)
 
 
-def test_2_arming_adds_to_what_is_armed(world: World) -> None:
+def test_2_arming_adds_to_the_armed_directions(world: World) -> None:
     async def main() -> None:
         watch = world.watch()
         world.wait_to_read(watch)
@@ -138,7 +138,7 @@ def test_2_a_waiter_may_wait_again_in_its_callback(world: World) -> None:
     world.run(main)
 
 
-def test_2_what_is_disarmed_for_want_of_waiters_can_be_armed_again(world: World) -> None:
+def test_2_a_direction_disarmed_for_lack_of_waiters_can_be_armed_again(world: World) -> None:
     async def main() -> None:
         watch = world.watch()
         world.watches.arm(watch, READ)
@@ -181,7 +181,7 @@ def test_3_release_disarms_and_wakes_both_waiters(world: World) -> None:
     world.run(main)
 
 
-def test_3_release_wakes_nobody_who_was_woken_otherwise_meanwhile(world: World) -> None:
+def test_3_release_does_not_wake_a_waiter_that_was_woken_meanwhile(world: World) -> None:
     async def main() -> None:
         watch = world.watch()
         world.wait_to_read(watch)

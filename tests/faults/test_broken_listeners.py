@@ -15,7 +15,7 @@ from hybrid.workers.contract.exits import Exit
 
 CONNECTIONS = 20
 SOON = 5.0  # seconds, on a machine that does other things as well
-BROKEN = "ending for a successor: the listening socket"
+BROKEN = "ending so that a successor takes over: the listening socket"
 REQUESTS = {"breaking:wsgi": b"GET /%s HTTP/1.0\r\n\r\n", "breaking:handle": b"%s\n"}
 
 
@@ -44,7 +44,7 @@ def test_no_connection_is_lost_when_an_application_closes_the_listeners(
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_listeners_that_an_application_has_shut_down_serve_again(family: str, loop: str, tmp_path: Path) -> None:
-    """A worker that has not noticed before they listen again goes on."""
+    """A worker that has not noticed before they listen again continues."""
     path = str(tmp_path / "socket")
     bind = ("--bind", f"unix:{path}") if family == "unix" else ()
     with serving("breaking:wsgi", "--loop", loop, "--workers", "2", *bind, cwd=tmp_path) as process:
@@ -57,7 +57,7 @@ def test_listeners_that_an_application_has_shut_down_serve_again(family: str, lo
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_worker_whose_datagram_socket_was_closed_is_replaced(loop: str, tmp_path: Path) -> None:
+def test_a_worker_with_a_closed_datagram_socket_is_replaced(loop: str, tmp_path: Path) -> None:
     arguments = ("--loop", loop, "--workers", "1", "--bind", "udp://127.0.0.1:0")
     with serving("breaking:answer", *arguments, cwd=tmp_path) as process, socket.socket(type=socket.SOCK_DGRAM) as sock:
         sock.settimeout(20)

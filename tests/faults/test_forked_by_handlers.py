@@ -15,7 +15,7 @@ from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, is_stopped, serving
 
-ENDING = [loop for loop in LOOPS if loop != "gevent"]  # its own os.fork takes its hub along
+ENDING = [loop for loop in LOOPS if loop != "gevent"]  # gevent's own os.fork keeps the hub
 
 
 @pytest.fixture(params=LOOPS)
@@ -48,7 +48,7 @@ def test_a_child_that_returns_to_the_loop_is_ended(loop: str, tmp_path: Path) ->
         process.wait_for_log("returned to the event loop: ending it")
 
 
-def test_a_child_that_ends_before_its_parent_continues_is_waited_for(loop: str, tmp_path: Path) -> None:
+def test_a_child_that_ends_before_its_parent_continues_is_reaped(loop: str, tmp_path: Path) -> None:
     """Gevent handles SIGCHLD only after its first fork, which is too late for such a child."""
     arguments = ("--workers", "1", "--loop", loop)
     slow = {"SLOW_PARENT": "1"}
@@ -70,7 +70,7 @@ WSGI = {
 GREEN = [place for place in WSGI if place in ("select", "poll", "epoll", "asyncio-greenlets")]
 ACCESS_LOGS = ("common", "%(s)s %({content-type}o)s")  # the second one keeps heads of responses
 CLIENTS = 6
-FORKING = 2  # the client whose request forks: others precede and follow it in the turn
+FORKING = 2  # the client with the forking request: others come before and after it in the turn
 
 
 def in_one_turn(process: HybridProcess, way: str) -> list[bytes]:
@@ -116,7 +116,7 @@ def assert_answered_once(answers: list[bytes], forked: str) -> None:
 
 
 @pytest.mark.parametrize("place", WSGI)
-def test_a_child_of_a_wsgi_request_sends_nothing_and_ends_with_it(place: str, tmp_path: Path) -> None:
+def test_a_child_of_a_wsgi_request_sends_no_response_and_ends_with_it(place: str, tmp_path: Path) -> None:
     ways = {"return": 0, "raise": 1, "exit": 7, "write": 0, "hint": 0, "yield": 0, "read": 0}
     with serving("forking:web_sync", "--interface", "wsgi", "--workers", "1", *WSGI[place], cwd=tmp_path) as process:
         for way, code in ways.items():
@@ -125,7 +125,7 @@ def test_a_child_of_a_wsgi_request_sends_nothing_and_ends_with_it(place: str, tm
 
 
 @pytest.mark.parametrize("place", WSGI)
-def test_a_child_of_a_generator_sends_nothing_and_ends_with_it(place: str, tmp_path: Path) -> None:
+def test_a_child_of_a_generator_sends_no_response_and_ends_with_it(place: str, tmp_path: Path) -> None:
     with serving(
         "forking:web_generator", "--interface", "wsgi", "--workers", "1", *WSGI[place], cwd=tmp_path
     ) as process:
@@ -151,7 +151,7 @@ def test_a_child_of_a_wsgi_request_that_waits_for_the_body_is_ended(place: str, 
         process.wait_for_log("returned to the event loop: ending it")
 
 
-def test_a_child_of_an_asgi_request_sends_nothing_and_ends_with_it(loop: str, tmp_path: Path) -> None:
+def test_a_child_of_an_asgi_request_sends_no_response_and_ends_with_it(loop: str, tmp_path: Path) -> None:
     ways = {"return": 0, "raise": 1, "exit": 7, "send": 0, "more": 0}
     arguments = ("--interface", "asgi", "--workers", "1", "--loop", loop)
     with serving("forking:web_async", *arguments, cwd=tmp_path) as process:
@@ -176,7 +176,7 @@ def test_a_child_forked_after_an_asgi_response_ends_with_its_request(loop: str, 
 
 
 @pytest.mark.parametrize("form", ACCESS_LOGS)
-def test_a_child_of_a_request_sends_nothing_with_an_access_log(form: str, loop: str, tmp_path: Path) -> None:
+def test_a_child_of_a_request_sends_no_response_with_an_access_log(form: str, loop: str, tmp_path: Path) -> None:
     arguments = ("--interface", "wsgi", "--workers", "1", "--loop", loop, "--access-log", form)
     with serving("forking:web_sync", *arguments, cwd=tmp_path) as process:
         for way, code in {"return": 0, "yield": 0, "raise": 1}.items():

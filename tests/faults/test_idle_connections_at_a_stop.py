@@ -1,4 +1,4 @@
-"""Idle HTTP connections when the service stops: closed after a moment, on Ctrl-C at once; a reload keeps them."""
+"""Idle HTTP connections at a stop: closed after a moment, at Ctrl-C immediately; a reload gives them time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.wsgi import read_answer, send_request
 from hybrid.workers.contract.exits import Exit
 
 INTERFACES = ["wsgi", "asgi"]
-ASKED_BEFORE = 100  # requests that may be answered between the order to drain and its beginning
+ASKED_BEFORE = 100  # requests that may be served between the announcement of a drain and its start
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def test_a_stop_does_not_wait_for_idle_connections(loop: str, interface: str, tm
 
 @pytest.mark.parametrize("interface", INTERFACES)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_ctrl_c_closes_idle_connections_at_once(loop: str, interface: str, tmp_path: Path) -> None:
+def test_ctrl_c_closes_idle_connections_immediately(loop: str, interface: str, tmp_path: Path) -> None:
     with patient(interface, loop, tmp_path, "0") as process, connected(process.address) as idle:
         send_request(idle, "/hello")
         assert read_answer(idle).status == 200

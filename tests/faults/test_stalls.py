@@ -1,4 +1,4 @@
-"""Loops that do not turn, in real processes: nobody else waits for them, the log names them, some are ended."""
+"""Stalled loops in real processes: other requests do not wait for them, the log names them, some are ended."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ FREE = 400  # of their answers, while no worker is busy
 BUSY = 15  # requests of 100 ms, one after another, beside which they ask
 FAIR = 0.2  # of the rate with two free workers; a third and more is left, and a twentieth if they wait (measured)
 PROMISED = 1.5  # seconds from a request that stalls a loop to the line in the log
-BOUND = 3.0  # seconds; what is asserted, or so many starts of the service, for this machine may have other things to do
+BOUND = 3.0  # seconds; asserted, or as many starts of the service, because this machine may be busy
 STARTS = 5
 WAYS = {"computes": ("/computing", "while not os.access"), "sleeps-in-C": ("/sleeping", "_usleep(100_000)")}
-"""How a handler keeps its loop: the target, and what is in the line where it stands."""
+"""Ways to stall a loop: the target, and the text in the log line of its position."""
 IN_THE_LOOP = {"asyncio": ("--threads", "0"), "uvloop": ("--threads", "0")}
 """Options by which WSGI runs in the loop where by default it runs in threads, which stall nothing."""
 
@@ -40,7 +40,7 @@ def line_of(words: str) -> int:
 
 @contextmanager
 def asking(process: HybridProcess, target: str) -> Iterator[list[int]]:
-    """Ask for `target` while the block runs; the list then holds the pid of who answered, unless it was killed."""
+    """Request `target` while the block runs; the list then holds the pid of the responding worker, unless killed."""
     answers: list[int] = []
 
     def ask() -> None:
@@ -78,7 +78,7 @@ def rate_of_short_requests(process: HybridProcess, *, is_busy: bool) -> float:
     return float(tally.per_second)
 
 
-# --- those who wait
+# --- waiting requests
 
 
 @pytest.mark.parametrize(("loop", "interface"), ONE_EACH)

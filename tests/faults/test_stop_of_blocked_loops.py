@@ -1,4 +1,4 @@
-"""A stop while loops are blocked: what waits in a worker's queue is answered by it when it turns, or by a sibling."""
+"""A stop while loops are blocked: connections in a worker's queue are served by it once it runs, or by a sibling."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REQUESTS = {
 
 @contextmanager
 def blocked(target: str, loop: str, cwd: Path, *arguments: str) -> Iterator[tuple[HybridProcess, Path, ExitStack]]:
-    """Serve with a worker whose loop waits at a gate, for the client of a request that is under way."""
+    """Serve with a worker that has blocked its loop at a gate, for a client with a request in progress."""
     gate = cwd / "gate"
     os.mkfifo(gate)
     options = ("--loop", loop, "--log-level", "debug", *UNSTEERED, *arguments)

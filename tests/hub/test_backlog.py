@@ -1,4 +1,4 @@
-"""What waits for room in a socket: kept without copies where that is safe, and sent in order."""
+"""The backlog of a connection: kept without copies if that is safe, and sent in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hybrid.workers.hub.backlog import Backlog
+from hybrid.workers.streams.backlog import Backlog
 
 MIB = 1 << 20
 
@@ -23,7 +23,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def pass_on(backlog: Backlog, pair: tuple[socket.socket, socket.socket]) -> bytes:
-    """Send all, and return what arrives."""
+    """Send everything, and return the received bytes."""
     left, right = pair
     arrived = bytearray()
     while backlog:
@@ -56,7 +56,7 @@ def test_everything_arrives_in_order(pieces: list[bytes], pair: tuple[socket.soc
     assert pass_on(backlog, pair) == whole
 
 
-def test_a_piece_may_be_kept_from_a_place_on(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_part_may_start_at_an_offset(pair: tuple[socket.socket, socket.socket]) -> None:
     backlog = Backlog()
     backlog.add(b"x" * 50_000 + b"y" * 50_000, 50_000)
     assert pass_on(backlog, pair) == b"y" * 50_000
@@ -83,7 +83,7 @@ def test_bytes_are_not_copied() -> None:
     assert peak < MIB
 
 
-def test_small_pieces_are_joined() -> None:
+def test_small_parts_are_joined() -> None:
     backlog = Backlog()
     for _ in range(10_000):
         backlog.add(b"tiny")
@@ -91,7 +91,7 @@ def test_small_pieces_are_joined() -> None:
     assert len(backlog._parts) == 1
 
 
-def test_items_that_are_no_bytes_are_counted_in_bytes() -> None:
+def test_items_of_other_sizes_are_counted_in_bytes() -> None:
     backlog = Backlog()
     backlog.add(memoryview(b"12345678").cast("I"))
     assert len(backlog) == 8

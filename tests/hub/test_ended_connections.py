@@ -1,4 +1,4 @@
-"""What a connection of a web application leaves behind on the hub: nothing, whoever ended it."""
+"""An ended connection of a web application leaves nothing behind on the hub, whichever side ended it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hybrid.workers.apps.asgi.interface import Asgi
 from hybrid.workers.apps.wsgi.interface import Wsgi
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.runtime import Accepted
 
 COUNT = 20  # connections, one after another
@@ -43,8 +43,8 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize("request_", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("kind", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", ["select", "poll", "epoll"])
-def test_an_ended_connection_is_nothing_for_the_garbage_collector(loop: str, kind: str, request_: bytes) -> None:
-    """Else each new connection would cost its share of a collection, and memory until then."""
+def test_an_ended_connection_leaves_nothing_to_the_garbage_collector(loop: str, kind: str, request_: bytes) -> None:
+    """Otherwise each new connection would cost its share of a collection, and memory until then."""
 
     async def main(runtime: HubRuntime) -> int:
         connections = Connections()
@@ -71,7 +71,7 @@ def test_an_ended_connection_is_nothing_for_the_garbage_collector(loop: str, kin
             listener.setblocking(False)
             acceptor = Acceptor(runtime.loop, listener, connected, connections, 0, runtime.listen)
             acceptor.start()
-            await visit()  # what is made once
+            await visit()  # creates objects that are made only once
             with no_collection():
                 for _ in range(COUNT):
                     await visit()
@@ -91,7 +91,7 @@ def arrived(client: socket.socket) -> bytes | None:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    gc.freeze()  # the collection behind it has to look at what is made from now on, not at all that pytest holds
+    gc.freeze()  # the following collections then look only at new objects, not at all those that pytest holds
     gc.disable()
     try:
         yield

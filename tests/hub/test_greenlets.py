@@ -1,4 +1,4 @@
-"""Greenlets beside tasks: spawn, join, kill, and the two bridges, on every loop that has ours for a runtime."""
+"""Greenlets beside tasks: spawn, join, kill, and the two bridges, on every loop with a `HubRuntime`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from support.greens import OURS, Green, in_home, on_greens
 from support.hub import run_on, turns
 from support.records import logged
 
-from hybrid.workers.hub.alarm import Alarm
+from hybrid.workers.hub.hub_runtime import HubRuntime
+from hybrid.workers.hub.lazy_timeout import LazyTimeout
 from hybrid.workers.hub.parking import Parking
-from hybrid.workers.hub.runtime import HubRuntime
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -82,7 +82,7 @@ def test_a_coroutine_function_is_refused(green: Green) -> None:
 
 
 @on_greens
-def test_links_are_called_after_the_end_or_at_once(green: Green) -> None:
+def test_links_are_called_after_the_end_or_soon_if_it_has_ended(green: Green) -> None:
     seen: list[object] = []
     started = green.spawn(lambda: "value")
     started.link(lambda ended: seen.append(ended.value))
@@ -165,7 +165,7 @@ def test_joinall_raises_the_first_error_when_asked_to(green: Green) -> None:
 
 
 @on_greens
-def test_a_timeout_thrown_in_by_somebody_is_not_joinalls(green: Green) -> None:
+def test_a_timeout_error_thrown_in_is_not_taken_for_a_timeout_of_joinall(green: Green) -> None:
     slow = green.spawn(green.sleep, 9)
     joining = green.runtime.spawn(green.runtime.joinall, [slow])
     green.turns()
@@ -197,7 +197,7 @@ def test_a_kill_raises_where_the_greenlet_is_parked(green: Green) -> None:
 
 
 @on_greens
-def test_a_greenlet_killed_before_its_first_turn_never_begins(green: Green) -> None:
+def test_a_greenlet_killed_before_its_first_turn_never_starts(green: Green) -> None:
     started = green.spawn(fail)
     started.kill(block=False)
     started.join()
@@ -258,7 +258,7 @@ async def fail_slowly() -> None:
 
 
 @on_greens
-def test_await_returns_or_raises_what_the_awaitable_does(green: Green) -> None:
+def test_await_returns_the_result_or_raises_the_error_of_the_awaitable(green: Green) -> None:
     assert green.runtime.await_(slowly("value")) == "value"
     with pytest.raises(LookupError, match="mine"):
         green.runtime.await_(fail_slowly())
@@ -269,7 +269,7 @@ def test_await_returns_or_raises_what_the_awaitable_does(green: Green) -> None:
 
 
 @on_greens
-def test_killing_a_greenlet_cancels_what_it_awaits(green: Green) -> None:
+def test_killing_a_greenlet_cancels_its_awaitable(green: Green) -> None:
     future: asyncio.Future[str] = green.runtime.loop.create_future()
     waiting = green.spawn(green.runtime.await_, future)
     green.turns()
@@ -301,14 +301,14 @@ def test_waiting_in_a_coroutine_is_refused(green: Green) -> None:
     ):
         with pytest.raises(RuntimeError, match="would block the event loop"):
             call()
-    started.kill()  # never blocks here
+    started.kill()  # does not block here
 
 
 # --- greenlets from coroutines
 
 
 @pytest.mark.parametrize("loop", OURS)
-def test_green_returns_or_raises_what_the_function_does(loop: str) -> None:
+def test_green_returns_the_result_or_raises_the_error_of_the_function(loop: str) -> None:
     async def main(runtime: HubRuntime) -> None:
         def body(value: str, more: str = "") -> str:
             runtime.sleep(0.001)
@@ -387,7 +387,7 @@ def test_a_parking_is_woken_once() -> None:
 
 
 class Clock:
-    """A loop of which only time and timers are used; verbs let time pass."""
+    """A loop with only time and timers; verbs let time pass."""
 
     class Timer:
         def __init__(self, clock: Clock, when: float, callback: Any) -> None:
@@ -411,61 +411,61 @@ class Clock:
         return self.timers[-1]
 
     def passes(self, seconds: float) -> None:
-        """Let time pass and timers ring."""
+        """Let time pass and timers fire."""
         self.now += seconds
         for timer in [timer for timer in self.timers if timer.when() <= self.now]:
             self.timers.remove(timer)
             timer.callback()
 
 
-def test_an_alarm_rings_once_at_its_time() -> None:
+def test_a_lazy_timeout_fires_once_at_its_time() -> None:
     clock: Any = Clock()
-    rung: list[float] = []
-    alarm = Alarm(clock)
-    alarm.set(5, lambda: rung.append(clock.now))
+    called: list[float] = []
+    timeout = LazyTimeout(clock)
+    timeout.set(5, lambda: called.append(clock.now))
     clock.passes(4)
     clock.passes(1)
     clock.passes(100)
-    assert (rung, clock.timers) == ([5.0], [])
+    assert (called, clock.timers) == ([5.0], [])
 
 
-def test_a_later_alarm_uses_the_timer_that_is_set() -> None:
+def test_a_later_timeout_reuses_the_running_timer() -> None:
     clock: Any = Clock()
-    rung: list[float] = []
-    alarm = Alarm(clock)
+    called: list[float] = []
+    timeout = LazyTimeout(clock)
     for _ in range(1000):
-        alarm.set(30, lambda: rung.append(clock.now))
+        timeout.set(30, lambda: called.append(clock.now))
         clock.passes(0.01)
-        alarm.clear()
+        timeout.clear()
         assert len(clock.timers) == 1
-    alarm.set(30, lambda: rung.append(clock.now))
+    timeout.set(30, lambda: called.append(clock.now))
     clock.passes(29)
     clock.passes(0.5)
-    assert rung == []
+    assert called == []
     clock.passes(1)
-    assert len(rung) == 1
+    assert len(called) == 1
 
 
-def test_an_earlier_alarm_moves_the_timer() -> None:
+def test_an_earlier_timeout_moves_the_timer() -> None:
     clock: Any = Clock()
-    rung: list[str] = []
-    alarm = Alarm(clock)
-    alarm.set(30, lambda: rung.append("late"))
-    alarm.set(1, lambda: rung.append("early"))
+    called: list[str] = []
+    timeout = LazyTimeout(clock)
+    timeout.set(30, lambda: called.append("late"))
+    timeout.set(1, lambda: called.append("early"))
     assert len(clock.timers) == 1
     clock.passes(1)
     clock.passes(100)
-    assert rung == ["early"]
+    assert called == ["early"]
 
 
-def test_a_cleared_or_closed_alarm_is_silent() -> None:
+def test_a_cleared_or_closed_timeout_does_not_fire() -> None:
     clock: Any = Clock()
-    alarm = Alarm(clock)
-    alarm.set(1, fail)
-    alarm.clear()
+    timeout = LazyTimeout(clock)
+    timeout.set(1, fail)
+    timeout.clear()
     clock.passes(2)
     assert clock.timers == []
-    alarm.set(1, fail)
-    alarm.close()
-    alarm.close()
+    timeout.set(1, fail)
+    timeout.close()
+    timeout.close()
     assert clock.timers == []

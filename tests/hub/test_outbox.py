@@ -1,4 +1,4 @@
-"""The outbox: what is held goes out at the end of the turn, in order, and nothing is held where that takes long."""
+"""The outbox: held responses are sent in order at the end of the turn, and none are held if turns are long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SLOW = 2 * PATIENCE  # seconds
 
 
 class Box(Outbox):
-    """An outbox with a clock that stands still, and verbs."""
+    """An outbox with a clock that the test moves, and verbs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
@@ -20,12 +20,12 @@ class Box(Outbox):
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
     def holds(self, *names: str) -> None:
-        """Hold answers of these names."""
+        """Hold responses with these names."""
         for name in names:
             self.hold(_Answer(name, self.sent))
 
     def has_a_slow_turn(self) -> None:
-        """Begin a turn, hold an answer longer than is allowed, end it."""
+        """Begin a turn, hold a response for too long, end the turn."""
         self.begin()
         self.holds("late")
         self.now += SLOW
@@ -46,7 +46,7 @@ def box(monkeypatch: pytest.MonkeyPatch) -> Box:
     return Box(monkeypatch)
 
 
-def test_it_is_open_from_the_beginning_of_a_turn_to_its_end(box: Box) -> None:
+def test_it_is_open_during_a_turn(box: Box) -> None:
     states = [box.open]
     for method in (box.begin, box.end):
         method()
@@ -54,7 +54,7 @@ def test_it_is_open_from_the_beginning_of_a_turn_to_its_end(box: Box) -> None:
     assert states == [False, True, False]
 
 
-def test_what_is_held_goes_out_at_the_end_in_its_order(box: Box) -> None:
+def test_held_responses_are_sent_in_order_at_the_end_of_the_turn(box: Box) -> None:
     box.begin()
     box.holds("a", "b", "c")
     assert box.sent == []
@@ -62,7 +62,7 @@ def test_what_is_held_goes_out_at_the_end_in_its_order(box: Box) -> None:
     assert box.sent == ["a", "b", "c"]
 
 
-def test_each_answer_goes_out_once(box: Box) -> None:
+def test_each_response_is_sent_once(box: Box) -> None:
     box.begin()
     box.holds("a")
     box.end()
@@ -71,8 +71,8 @@ def test_each_answer_goes_out_once(box: Box) -> None:
     assert box.sent == ["a"]
 
 
-def test_it_is_closed_when_answers_go_out(box: Box) -> None:
-    """What a flush brings about must not be held: the end of the turn has passed."""
+def test_it_is_closed_while_responses_are_sent(box: Box) -> None:
+    """A response caused by the flush must not be held: the end of the turn has passed."""
     seen = []
 
     class Looking:
@@ -85,7 +85,7 @@ def test_it_is_closed_when_answers_go_out(box: Box) -> None:
     assert seen == [False]
 
 
-def test_more_than_so_many_do_not_wait_for_the_end(box: Box) -> None:
+def test_too_many_held_responses_are_sent_before_the_end_of_the_turn(box: Box) -> None:
     box.begin()
     names = [str(number) for number in range(MOST_HELD)]
     box.holds(*names[:-1])
@@ -98,8 +98,8 @@ def test_more_than_so_many_do_not_wait_for_the_end(box: Box) -> None:
     assert box.sent == [*names, "next"]
 
 
-def test_many_do_not_wait_long_for_the_end(box: Box) -> None:
-    """The clock is not asked for each of them, but often enough."""
+def test_a_held_response_is_sent_by_the_next_one_after_a_millisecond(box: Box) -> None:
+    """The clock is not read for each of them, but often enough."""
     box.begin()
     box.holds("first")
     box.now += 2 * LONGEST
@@ -111,7 +111,7 @@ def test_many_do_not_wait_long_for_the_end(box: Box) -> None:
     assert len(box.sent) == count <= MOST_HELD // 2
 
 
-def test_the_longer_an_answer_had_to_wait_the_longer_nothing_is_held(box: Box) -> None:
+def test_a_longer_wait_is_followed_by_a_longer_rest(box: Box) -> None:
     rests = []
     for seconds in (0.1, 0.2):
         box.begin()
@@ -127,7 +127,7 @@ def test_the_longer_an_answer_had_to_wait_the_longer_nothing_is_held(box: Box) -
     assert rests[1] > rests[0] > 0
 
 
-def test_nothing_is_held_for_a_while_after_an_answer_had_to_wait(box: Box) -> None:
+def test_nothing_is_held_for_a_while_after_a_response_had_to_wait(box: Box) -> None:
     box.has_a_slow_turn()
     assert box.sent == ["late"]
     box.begin()
@@ -137,7 +137,7 @@ def test_nothing_is_held_for_a_while_after_an_answer_had_to_wait(box: Box) -> No
     assert not box.open
 
 
-def test_answers_are_held_again_after_the_rest(box: Box) -> None:
+def test_responses_are_held_again_after_the_rest(box: Box) -> None:
     box.has_a_slow_turn()
     box.now += 1.1 * REST * SLOW
     box.begin()
@@ -157,7 +157,7 @@ def test_one_slow_turn_after_the_rest_is_followed_by_another_rest(box: Box) -> N
     assert not box.open
 
 
-def test_a_short_wait_is_no_reason_to_rest(box: Box) -> None:
+def test_a_short_wait_causes_no_rest(box: Box) -> None:
     box.begin()
     box.holds("a")
     box.now += PATIENCE / 2
@@ -167,7 +167,7 @@ def test_a_short_wait_is_no_reason_to_rest(box: Box) -> None:
     assert box.open
 
 
-def test_a_long_turn_in_which_nothing_waited_is_no_reason_to_rest(box: Box) -> None:
+def test_a_long_turn_without_held_responses_causes_no_rest(box: Box) -> None:
     box.begin()
     box.now += 60
     box.holds("a")
@@ -179,11 +179,11 @@ def test_a_long_turn_in_which_nothing_waited_is_no_reason_to_rest(box: Box) -> N
     assert box.open
 
 
-def test_the_wait_of_a_batch_begins_with_its_first_answer(box: Box) -> None:
+def test_the_wait_of_a_batch_starts_with_its_first_response(box: Box) -> None:
     box.begin()
     for _ in range(4):
         box.holds(*"x" * MOST_HELD)
-        box.now += 10 * PATIENCE  # nobody waits meanwhile
+        box.now += 10 * PATIENCE  # nothing is held meanwhile
     assert box.open
     box.end()
     assert len(box.sent) == 4 * MOST_HELD

@@ -1,4 +1,4 @@
-"""The pool of carriers: a greenlet runs job after job, one that parks takes it along, nothing is left for others."""
+"""The pool of greenlets: a pool worker runs job after job, and a job that parks keeps its pool worker."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("VARIABLE")
 
 
 class Work:
-    """A job that calls a function, and notes who ran it and what it was told."""
+    """A job that calls a function, and records its greenlet and the calls of `parked`."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
-        self.carrier: Any = None
+        self.pool_worker: Any = None
         self.told: list[Any] = []
 
     def run(self) -> None:
-        self.carrier = greenlet.getcurrent()
+        self.pool_worker = greenlet.getcurrent()
         self._function()
 
-    def parked(self, carrier: Any) -> None:
-        self.told.append(carrier)
+    def parked(self, pool_worker: Any) -> None:
+        self.told.append(pool_worker)
 
 
-class Carrying:
+class PoolOnLoop:
     """A pool at home, with verbs."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -46,13 +46,13 @@ class Carrying:
         self.steps: list[str] = []
         self.parked: list[Parking] = []
 
-    def carry(self, *functions: Callable[[], object]) -> list[greenlet.greenlet]:
+    def run(self, *functions: Callable[[], object]) -> list[greenlet.greenlet]:
         """Run functions as jobs; return the greenlets that ran them."""
         jobs = [Work(function) for function in functions]
-        self.pool.carry(jobs)
+        self.pool.run(jobs)
         for job in jobs:
-            assert job.told in ([], [job.carrier])
-        return [job.carrier for job in jobs]
+            assert job.told in ([], [job.pool_worker])
+        return [job.pool_worker for job in jobs]
 
     def says(self, what: str) -> Callable[[], object]:
         return lambda: self.steps.append(what)
@@ -72,8 +72,8 @@ class Carrying:
         self.parked[number].wake()
 
 
-def in_callback(body: Callable[[Carrying], object]) -> Any:
-    """Make a test of `def test(at)`, run as a callback of a loop, where jobs are carried."""
+def in_callback(body: Callable[[PoolOnLoop], object]) -> Any:
+    """Make a test from `def test(at)`, run in a callback of a loop, where jobs are run."""
 
     def test() -> None:
         async def main(_: object) -> None:
@@ -82,7 +82,7 @@ def in_callback(body: Callable[[Carrying], object]) -> Any:
 
             def call() -> None:
                 try:
-                    body(Carrying(loop))
+                    body(PoolOnLoop(loop))
                 except BaseException as error:  # noqa: BLE001 - raised in the test
                     done.set_exception(error)
                 else:
@@ -99,34 +99,34 @@ def in_callback(body: Callable[[Carrying], object]) -> Any:
     return test
 
 
-# --- who runs what, and when
+# --- order and greenlets of jobs
 
 
 @in_callback
-def test_jobs_run_in_their_order_and_in_one_greenlet(at: Carrying) -> None:
-    carriers = at.carry(at.says("a"), at.says("b"), at.says("c"))
+def test_jobs_run_in_their_order_and_in_one_greenlet(at: PoolOnLoop) -> None:
+    pool_workers = at.run(at.says("a"), at.says("b"), at.says("c"))
     assert at.steps == ["a", "b", "c"]
-    assert len(set(carriers)) == 1
-    assert at.home not in carriers
+    assert len(set(pool_workers)) == 1
+    assert at.home not in pool_workers
 
 
 @in_callback
-def test_a_carrier_is_used_again(at: Carrying) -> None:
-    assert at.carry(at.says("a")) == at.carry(at.says("b"))
+def test_a_pool_worker_is_reused(at: PoolOnLoop) -> None:
+    assert at.run(at.says("a")) == at.run(at.says("b"))
 
 
 @in_callback
-def test_a_job_is_told_that_it_waits_and_in_which_greenlet(at: Carrying) -> None:
+def test_a_job_is_told_that_it_waits_and_in_which_greenlet(at: PoolOnLoop) -> None:
     jobs = [Work(at.says("a")), Work(at.parks()), Work(at.says("b")), Work(at.parks())]
-    at.pool.carry(jobs)
-    assert [job.told for job in jobs] == [[], [jobs[1].carrier], [], [jobs[3].carrier]]
+    at.pool.run(jobs)
+    assert [job.told for job in jobs] == [[], [jobs[1].pool_worker], [], [jobs[3].pool_worker]]
 
 
 @in_callback
-def test_a_job_is_told_so_once_and_at_home_before_the_next_one_runs(at: Carrying) -> None:
+def test_a_job_is_told_of_its_first_wait_only_and_before_the_next_job_runs(at: PoolOnLoop) -> None:
     class Telling(Work):
-        def parked(self, carrier: Any) -> None:
-            super().parked(carrier)
+        def parked(self, pool_worker: Any) -> None:
+            super().parked(pool_worker)
             assert greenlet.getcurrent() is at.home
             assert _running() is at.loop
             at.steps.append("told")
@@ -136,40 +136,40 @@ def test_a_job_is_told_so_once_and_at_home_before_the_next_one_runs(at: Carrying
         at.parks("second")()
 
     job = Telling(twice)
-    at.pool.carry([job, Work(at.says("next"))])
+    at.pool.run([job, Work(at.says("next"))])
     at.wakes(0)
-    at.pool.carry([Work(at.parks("other"))])
+    at.pool.run([Work(at.parks("other"))])
     at.wakes(1)
     assert at.steps == ["first waits", "told", "next", "first ends", "second waits", "other waits", "second ends"]
     assert len(job.told) == 1
 
 
 @in_callback
-def test_a_job_that_has_ended_is_not_told_of_what_comes_later(at: Carrying) -> None:
-    """A killed carrier leaves the way to the next one free, and nothing else."""
+def test_a_job_that_has_ended_is_not_told_of_later_waits(at: PoolOnLoop) -> None:
+    """A killed pool worker only makes room for the next one."""
 
     def leave() -> None:
         raise greenlet.GreenletExit
 
     jobs = [Work(at.says("a")), Work(leave)]
-    at.pool.carry(jobs[:1])
-    jobs[0].carrier.throw(greenlet.GreenletExit)
-    at.pool.carry([])
-    at.pool.carry([Work(at.says("b"))])
-    at.pool.carry(jobs[1:])
+    at.pool.run(jobs[:1])
+    jobs[0].pool_worker.throw(greenlet.GreenletExit)
+    at.pool.run([])
+    at.pool.run([Work(at.says("b"))])
+    at.pool.run(jobs[1:])
     assert [job.told for job in jobs] == [[], []]
 
 
 @in_callback
-def test_nothing_to_carry_is_no_error(at: Carrying) -> None:
-    at.pool.carry([])
-    at.carry(at.says("a"))
+def test_nothing_to_run_is_no_error(at: PoolOnLoop) -> None:
+    at.pool.run([])
+    at.run(at.says("a"))
     assert at.steps == ["a"]
 
 
 @in_callback
-def test_a_job_that_parks_does_not_hold_the_others(at: Carrying) -> None:
-    first, second, third = at.carry(at.says("a"), at.parks("b"), at.says("c"))
+def test_a_job_that_parks_does_not_hold_the_others(at: PoolOnLoop) -> None:
+    first, second, third = at.run(at.says("a"), at.parks("b"), at.says("c"))
     assert at.steps == ["a", "b waits", "c"]
     assert first is second
     assert third is not second
@@ -178,12 +178,12 @@ def test_a_job_that_parks_does_not_hold_the_others(at: Carrying) -> None:
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_wherever_the_one_that_parks_stands_each_job_runs_once(place: int) -> None:
+def test_each_job_runs_once_at_any_position_of_the_parking_one(place: int) -> None:
     @in_callback
-    def test(at: Carrying) -> None:
+    def test(at: PoolOnLoop) -> None:
         functions = [at.says(name) for name in "abc"]
         functions[place] = at.parks("p")
-        at.carry(*functions)
+        at.run(*functions)
         at.wakes()
         expected = ["a", "b", "c"]
         expected[place] = "p waits"
@@ -193,64 +193,64 @@ def test_wherever_the_one_that_parks_stands_each_job_runs_once(place: int) -> No
 
 
 @in_callback
-def test_jobs_that_all_park_have_carriers_of_their_own_and_wake_in_any_order(at: Carrying) -> None:
-    carriers = at.carry(*(at.parks(name) for name in "abc"))
-    assert len(set(carriers)) == 3
+def test_parked_jobs_have_separate_pool_workers_and_wake_in_any_order(at: PoolOnLoop) -> None:
+    pool_workers = at.run(*(at.parks(name) for name in "abc"))
+    assert len(set(pool_workers)) == 3
     for number in (1, 2, 0):
         at.wakes(number)
     assert at.steps == ["a waits", "b waits", "c waits", "b ends", "c ends", "a ends"]
 
 
 @in_callback
-def test_a_job_may_park_again_and_again(at: Carrying) -> None:
+def test_a_job_may_park_again_and_again(at: PoolOnLoop) -> None:
     def twice() -> None:
         at.parks("first")()
         at.parks("second")()
 
-    (carrier,) = at.carry(twice)
+    (pool_worker,) = at.run(twice)
     at.wakes(0)
-    assert at.carry(at.says("meanwhile")) != [carrier]
+    assert at.run(at.says("meanwhile")) != [pool_worker]
     at.wakes(1)
     assert at.steps == ["first waits", "first ends", "second waits", "meanwhile", "second ends"]
 
 
 @in_callback
-def test_a_carrier_whose_job_had_parked_is_used_again(at: Carrying) -> None:
-    (carrier,) = at.carry(at.parks())
+def test_a_pool_worker_is_reused_after_its_job_had_parked(at: PoolOnLoop) -> None:
+    (pool_worker,) = at.run(at.parks())
     at.wakes()
-    assert carrier in {at.carry(at.says("a"))[0], at.carry(at.parks())[0], at.carry(at.parks())[0]}
+    assert pool_worker in {at.run(at.says("a"))[0], at.run(at.parks())[0], at.run(at.parks())[0]}
 
 
 @in_callback
-def test_a_carrier_that_is_woken_does_not_take_jobs_of_another_batch(at: Carrying) -> None:
-    at.carry(at.parks("a"), at.says("b"))
-    at.carry(at.parks("c"), at.says("d"))
+def test_a_pool_worker_that_is_woken_does_not_take_jobs_of_another_batch(at: PoolOnLoop) -> None:
+    at.run(at.parks("a"), at.says("b"))
+    at.run(at.parks("c"), at.says("d"))
     at.wakes(1)
     at.wakes(0)
     assert at.steps == ["a waits", "b", "c waits", "d", "c ends", "a ends"]
 
 
 @in_callback
-def test_only_so_many_are_kept(at: Carrying) -> None:
-    carriers = at.carry(*[at.parks()] * (MOST_IDLE + 10))
-    for number in range(len(carriers)):
+def test_a_limited_number_of_idle_pool_workers_is_kept(at: PoolOnLoop) -> None:
+    pool_workers = at.run(*[at.parks()] * (MOST_IDLE + 10))
+    for number in range(len(pool_workers)):
         at.wakes(number)
-    assert sum(carrier.dead for carrier in carriers) in (10, 11)  # another one found that nothing was left
-    assert at.carry(at.says("a"))[0] in carriers
+    assert sum(pool_worker.dead for pool_worker in pool_workers) in (10, 11)  # one more found no job left
+    assert at.run(at.says("a"))[0] in pool_workers
 
 
 @in_callback
-def test_a_carrier_that_was_killed_while_idle_is_passed_over(at: Carrying) -> None:
-    (killed,) = at.carry(at.says("a"))
+def test_a_pool_worker_that_was_killed_while_idle_is_passed_over(at: PoolOnLoop) -> None:
+    (killed,) = at.run(at.says("a"))
     killed.throw(greenlet.GreenletExit)
     assert killed.dead
-    assert at.carry(at.says("b")) != [killed]
+    assert at.run(at.says("b")) != [killed]
     assert at.steps == ["a", "b"]
 
 
 @in_callback
-def test_nothing_more_of_a_batch_is_begun_once_it_is_abandoned(at: Carrying) -> None:
-    at.pool.carry([Work(at.says("a")), Work(at.pool.abandon), Work(at.says("b"))])
+def test_no_further_job_of_an_abandoned_batch_starts(at: PoolOnLoop) -> None:
+    at.pool.run([Work(at.says("a")), Work(at.pool.abandon), Work(at.says("b"))])
     assert at.steps == ["a"]
 
 
@@ -258,7 +258,7 @@ def test_nothing_more_of_a_batch_is_begun_once_it_is_abandoned(at: Carrying) -> 
 
 
 @in_callback
-def test_each_job_begins_with_an_empty_context(at: Carrying) -> None:
+def test_each_job_starts_with_an_empty_context(at: PoolOnLoop) -> None:
     seen: list[object] = []
 
     def sets() -> None:
@@ -266,14 +266,14 @@ def test_each_job_begins_with_an_empty_context(at: Carrying) -> None:
         VARIABLE.set(1)
 
     VARIABLE.set("of home")
-    at.carry(sets, sets, sets)
-    at.carry(sets)
+    at.run(sets, sets, sets)
+    at.run(sets)
     assert seen == [None] * 4
     assert VARIABLE.get() == "of home"
 
 
 @in_callback
-def test_a_context_stays_with_its_job_over_a_park(at: Carrying) -> None:
+def test_a_context_stays_with_its_job_over_a_park(at: PoolOnLoop) -> None:
     seen: list[object] = []
 
     def sets() -> None:
@@ -284,11 +284,11 @@ def test_a_context_stays_with_its_job_over_a_park(at: Carrying) -> None:
     def looks() -> None:
         seen.append(VARIABLE.get(None))
 
-    at.carry(sets, looks)
+    at.run(sets, looks)
     assert seen == [None]
     at.wakes()
-    at.carry(looks)
-    at.carry(at.parks(), looks, looks)
+    at.run(looks)
+    at.run(at.parks(), looks, looks)
     assert seen == [None, "mine", None, None, None]
 
 
@@ -297,7 +297,7 @@ def _running() -> object:
 
 
 @in_callback
-def test_jobs_do_not_see_the_running_loop_and_home_does(at: Carrying) -> None:
+def test_jobs_do_not_see_the_running_loop_and_home_does(at: PoolOnLoop) -> None:
     seen = []
 
     def looks() -> None:
@@ -308,35 +308,35 @@ def test_jobs_do_not_see_the_running_loop_and_home_does(at: Carrying) -> None:
         at.parks()()
         looks()
 
-    at.carry(looks, looks)
+    at.run(looks, looks)
     assert _running() is at.loop
-    at.carry(parks, looks)
+    at.run(parks, looks)
     assert _running() is at.loop
     at.wakes()
     assert _running() is at.loop
-    at.carry(looks)
+    at.run(looks)
     assert seen == [None] * 6
 
 
 @in_callback
-def test_home_sees_the_running_loop_after_errors_and_kills(at: Carrying) -> None:
+def test_home_sees_the_running_loop_after_errors_and_kills(at: PoolOnLoop) -> None:
     def fail() -> None:
         raise LookupError
 
     with logged():
-        (killed, _) = at.carry(at.parks(), fail)
+        (killed, _) = at.run(at.parks(), fail)
     assert _running() is at.loop
     killed.throw(greenlet.GreenletExit)
     assert _running() is at.loop
 
 
 @in_callback
-def test_a_job_may_run_a_loop_of_its_own(at: Carrying) -> None:
+def test_a_job_may_run_a_loop_of_its_own(at: PoolOnLoop) -> None:
     async def nothing() -> str:
         return "ran"
 
     seen = []
-    at.carry(lambda: seen.append(asyncio.run(nothing())), lambda: seen.append(_running()))  # type: ignore[arg-type, func-returns-value]
+    at.run(lambda: seen.append(asyncio.run(nothing())), lambda: seen.append(_running()))  # type: ignore[arg-type, func-returns-value]
     assert seen == ["ran", None]
     assert _running() is at.loop
 
@@ -345,32 +345,32 @@ def test_a_job_may_run_a_loop_of_its_own(at: Carrying) -> None:
 
 
 @in_callback
-def test_an_error_is_logged_and_the_others_run(at: Carrying) -> None:
+def test_an_error_is_logged_and_the_others_run(at: PoolOnLoop) -> None:
     def fail() -> None:
         raise SystemExit(3)
 
     with logged() as log:
-        carriers = at.carry(at.says("a"), fail, at.says("b"))
+        pool_workers = at.run(at.says("a"), fail, at.says("b"))
     assert at.steps == ["a", "b"]
-    assert len(set(carriers)) == 1
+    assert len(set(pool_workers)) == 1
     assert log == ["ERROR a greenlet failed"]
 
 
 @in_callback
-def test_an_error_behind_a_park_does_not_reach_who_wakes(at: Carrying) -> None:
+def test_an_error_after_a_wait_does_not_reach_the_waker(at: PoolOnLoop) -> None:
     def fail() -> None:
         at.parks()()
         raise LookupError
 
-    at.carry(fail)
+    at.run(fail)
     with logged() as log:
         at.wakes()
     assert log == ["ERROR a greenlet failed"]
 
 
 @in_callback
-def test_a_killed_job_ends_its_greenlet_without_a_word(at: Carrying) -> None:
-    """Whoever has killed it may look whether it is dead."""
+def test_a_killed_job_ends_its_greenlet_without_a_log_line(at: PoolOnLoop) -> None:
+    """The killer may check that it is dead."""
     ended = []
 
     def parks() -> None:
@@ -380,50 +380,50 @@ def test_a_killed_job_ends_its_greenlet_without_a_word(at: Carrying) -> None:
             ended.append("finally")
 
     with logged() as log:
-        (killed,) = at.carry(parks)
+        (killed,) = at.run(parks)
         killed.throw(greenlet.GreenletExit)
         assert killed.dead
-        assert at.carry(at.says("a")) != [killed]
+        assert at.run(at.says("a")) != [killed]
     assert (ended, log) == (["finally"], [])
 
 
 @in_callback
-def test_a_job_that_survives_its_kill_is_like_any_other(at: Carrying) -> None:
+def test_a_job_that_survives_its_kill_is_like_any_other(at: PoolOnLoop) -> None:
     def survives() -> None:
         try:
             at.parks()()
         except greenlet.GreenletExit:
             at.steps.append("survived")
 
-    (carrier,) = at.carry(survives)
-    carrier.throw(greenlet.GreenletExit)
-    at.carry(at.says("a"))
+    (pool_worker,) = at.run(survives)
+    pool_worker.throw(greenlet.GreenletExit)
+    at.run(at.says("a"))
     assert at.steps == ["parked waits", "survived", "a"]
-    assert not carrier.dead
+    assert not pool_worker.dead
 
 
 @in_callback
-def test_a_job_that_exits_its_greenlet_takes_no_other_with_it(at: Carrying) -> None:
+def test_a_job_that_exits_its_greenlet_does_not_end_others(at: PoolOnLoop) -> None:
     def leave() -> None:
         raise greenlet.GreenletExit
 
     with logged() as log:
-        at.carry(at.says("a"), leave, at.says("b"), at.says("c"))
+        at.run(at.says("a"), leave, at.says("b"), at.says("c"))
     assert (at.steps, log) == (["a", "b", "c"], [])
 
 
 @in_callback
-def test_an_idle_carrier_may_be_killed(at: Carrying) -> None:
-    """A kill that was on its way when its job ended."""
-    (carrier,) = at.carry(at.says("a"))
-    carrier.throw(greenlet.GreenletExit)
-    assert carrier.dead
-    at.carry(at.says("b"), at.says("c"))
+def test_an_idle_pool_worker_may_be_killed(at: PoolOnLoop) -> None:
+    """The kill was pending when its job ended."""
+    (pool_worker,) = at.run(at.says("a"))
+    pool_worker.throw(greenlet.GreenletExit)
+    assert pool_worker.dead
+    at.run(at.says("b"), at.says("c"))
     assert at.steps == ["a", "b", "c"]
 
 
 @in_callback
-def test_what_a_job_had_is_not_kept_until_the_next_comes(at: Carrying) -> None:
+def test_objects_of_a_finished_job_are_freed_immediately(at: PoolOnLoop) -> None:
     class Something:
         pass
 
@@ -436,20 +436,20 @@ def test_what_a_job_had_is_not_kept_until_the_next_comes(at: Carrying) -> None:
     job = Work(lambda something=something: uses(something))  # type: ignore[misc]
     for each in (job, something):
         weakref.finalize(each, gone.append, type(each).__name__)
-    at.pool.carry([job])
+    at.pool.run([job])
     del job, something, each
     gc.collect()
     assert sorted(gone) == ["Something", "Work"]
 
 
 @pytest.mark.parametrize("goes", [True, False])
-def test_a_greenlet_that_is_ended_after_its_loop_does_not_bring_the_loop_back(goes: bool) -> None:
-    """Whether its job goes or, as WSGI's, catches all errors."""
+def test_a_greenlet_that_ends_after_its_loop_does_not_show_the_loop_again(goes: bool) -> None:
+    """The job either ends or, like WSGI's, catches all errors."""
     told = []
     waiting: list[greenlet.greenlet] = []
 
     @in_callback
-    def test(at: Carrying) -> None:
+    def test(at: PoolOnLoop) -> None:
         def parks() -> None:
             try:
                 at.parks()()
@@ -458,7 +458,7 @@ def test_a_greenlet_that_is_ended_after_its_loop_does_not_bring_the_loop_back(go
                 if goes:
                     raise
 
-        waiting.extend(at.carry(at.says("a"), parks))
+        waiting.extend(at.run(at.says("a"), parks))
 
     with logged() as log:
         test()

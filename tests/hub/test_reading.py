@@ -16,13 +16,13 @@ TUPLES = LEAN + (NATIVE if sys.version_info >= (3, 13) else [])  # asyncio's rea
 
 
 @on_streams
-async def test_read_returns_what_has_arrived(ends: Ends) -> None:
+async def test_read_returns_available_bytes(ends: Ends) -> None:
     ends.says(b"hello")
     assert await ends.reader.read(100) == b"hello"
 
 
 @on_streams
-async def test_read_returns_at_most_what_is_asked_for(ends: Ends) -> None:
+async def test_read_returns_at_most_the_requested_size(ends: Ends) -> None:
     ends.says(b"hello")
     assert [await ends.reader.read(2) for _ in range(3)] == [b"he", b"ll", b"o"]
 
@@ -36,7 +36,7 @@ async def test_read_waits_for_data(ends: Ends) -> None:
 
 
 @on_streams
-async def test_read_of_nothing_returns_at_once(ends: Ends) -> None:
+async def test_read_of_zero_bytes_returns_immediately(ends: Ends) -> None:
     assert await ends.reader.read(0) == b""
     assert not ends.reader.at_eof()
 
@@ -60,7 +60,7 @@ async def test_read_without_a_size_returns_all_until_the_end(ends: Ends) -> None
 
 
 @on_streams
-async def test_a_huge_size_reads_what_is_there(ends: Ends) -> None:
+async def test_a_huge_size_reads_available_bytes(ends: Ends) -> None:
     ends.says(b"hello")
     assert await ends.reader.read(1 << 30) == b"hello"
 
@@ -125,7 +125,7 @@ async def test_readexactly_refuses_a_negative_size(ends: Ends) -> None:
 
 
 @on_streams
-async def test_readexactly_tells_what_came_before_the_end(ends: Ends) -> None:
+async def test_readexactly_reports_the_bytes_before_the_end(ends: Ends) -> None:
     ends.says(b"hel")
     ends.stops_sending()
     with pytest.raises(asyncio.IncompleteReadError) as raised:
@@ -149,7 +149,7 @@ async def test_a_separator_may_be_cut_in_two(ends: Ends) -> None:
 
 
 @on_streams
-async def test_readuntil_tells_what_came_before_the_end(ends: Ends) -> None:
+async def test_readuntil_reports_the_bytes_before_the_end(ends: Ends) -> None:
     ends.says(b"half a li")
     ends.stops_sending()
     with pytest.raises(asyncio.IncompleteReadError) as raised:
@@ -278,7 +278,7 @@ async def test_wait_for_ends_a_read_and_the_next_one_works(ends: Ends) -> None:
 
 
 @on_streams
-async def test_a_second_reader_is_refused_and_the_first_goes_on(ends: Ends) -> None:
+async def test_a_second_reader_is_refused_and_the_first_continues(ends: Ends) -> None:
     first = asyncio.create_task(ends.reader.read(100))
     await turns()
     for second in (ends.reader.read(100), ends.reader.readline(), ends.reader.readexactly(2)):

@@ -1,4 +1,4 @@
-"""The hub's selector: whom it calls, what it returns to asyncio, and that it never polls for what nobody waits for."""
+"""The hub's selector: calls waiters, returns asyncio's events, and never polls for a direction without a waiter."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from support.hub import run_on, turns
 from support.records import logged
 from support.streams import open_ends
 
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.loop import HubLoop
 from hybrid.workers.hub.pool import Job, Pool
-from hybrid.workers.hub.runtime import HubRuntime
 from hybrid.workers.hub.selector import _MOST_JOBS, HubSelector
 from hybrid.workers.pollers.contract import ERROR, HANGUP, READ, WRITE, Poller
 
 
 class Hub:
-    """A selector over a fake poller; what `call_soon` gets waits in `soon`."""
+    """A selector over a fake poller; callbacks passed to `call_soon` are queued in `soon`."""
 
     def __init__(self) -> None:
         self.poller = FakePoller()
@@ -42,11 +42,11 @@ def hub() -> Hub:
     return Hub()
 
 
-# --- nobody waits: no polling
+# --- no waiter: no polling
 
 
 @pytest.mark.parametrize("ready", [READ, READ | HANGUP, HANGUP, ERROR, READ | WRITE | ERROR | HANGUP])
-def test_what_is_ready_and_nobody_waits_for_is_disarmed_at_once(hub: Hub, ready: int) -> None:
+def test_a_ready_direction_without_a_waiter_is_disarmed_immediately(hub: Hub, ready: int) -> None:
     fd = hub.poller.opens(ready)
     watch = hub.selector.open(fd)
     hub.selector.arm(watch, READ)
@@ -55,7 +55,7 @@ def test_what_is_ready_and_nobody_waits_for_is_disarmed_at_once(hub: Hub, ready:
     assert hub.selector.select(0) == []
 
 
-def test_a_direction_nobody_waits_for_is_disarmed_and_the_other_stays(hub: Hub) -> None:
+def test_a_direction_without_a_waiter_is_disarmed_and_the_other_stays(hub: Hub) -> None:
     fd = hub.poller.opens(READ)
     watch = hub.selector.open(fd)
     watch.on_writable = hub.says("write")
@@ -77,7 +77,7 @@ def test_a_hang_up_wakes_both_and_is_then_left_alone(hub: Hub) -> None:
     assert (sorted(hub.seen), hub.poller.mask_of(fd)) == (["read", "write"], None)
 
 
-def test_who_begins_to_wait_in_the_other_callback_stays_armed(hub: Hub) -> None:
+def test_a_direction_that_the_other_callback_begins_to_wait_for_stays_armed(hub: Hub) -> None:
     fd = hub.poller.opens(READ | WRITE)
     watch = hub.selector.open(fd)
 
@@ -145,7 +145,7 @@ def test_a_callback_that_fails_is_logged_and_the_others_are_called(hub: Hub) -> 
     with logged() as log:
         select_failing(hub, fail)
     assert hub.seen == ["well", "well"]
-    assert log == ["ERROR a callback of the event loop failed; the loop goes on"] * 3
+    assert log == ["ERROR a callback of the event loop failed; the loop continues"] * 3
 
 
 def select_failing(hub: Hub, fail: Callable[[], None]) -> None:
@@ -183,7 +183,7 @@ def test_a_number_used_again_within_a_batch_is_not_confused(hub: Hub) -> None:
 
     def replace() -> None:
         hub.selector.release(old)
-        hub.poller.becomes(second, 0)  # closed, and opened anew by somebody else
+        hub.poller.becomes(second, 0)  # closed, and the number reused
         new.on_readable = hub.says("new")
         hub.selector.arm(new, READ)
 
@@ -213,7 +213,7 @@ def test_a_late_event_of_a_released_watch_is_dropped(hub: Hub) -> None:
     assert hub.poller.mask_of(second) is None
 
 
-def test_closing_forgets_everything_and_wakes_nobody(hub: Hub) -> None:
+def test_closing_forgets_everything_and_wakes_no_waiter(hub: Hub) -> None:
     watch = hub.selector.open(hub.poller.opens(READ))
     watch.on_readable = hub.says("read")
     hub.selector.arm(watch, READ)
@@ -227,7 +227,7 @@ def test_closing_forgets_everything_and_wakes_nobody(hub: Hub) -> None:
 
 
 class Step:
-    """A job that notes its name, and may do more."""
+    """A job that records its name, and may do more."""
 
     def __init__(self, hub: Hub, name: str, then: Callable[[], object] = lambda: None) -> None:
         self._hub = hub
@@ -238,22 +238,22 @@ class Step:
         self._hub.seen.append(self._name)
         self._then()
 
-    def parked(self, carrier: Any) -> None:
+    def parked(self, pool_worker: Any) -> None:
         self._hub.seen.append(f"{self._name} waits")
 
 
-def carries(hub: Hub) -> None:
+def runs_jobs(hub: Hub) -> None:
     """Run jobs without greenlets."""
 
-    def carry(jobs: Iterable[Job]) -> None:
+    def run_jobs(jobs: Iterable[Job]) -> None:
         for job in jobs:
             job.run()
 
-    hub.selector.carry = carry
+    hub.selector.run_jobs = run_jobs
 
 
 def brings(hub: Hub, job: Job, name: str = "", mask: int = READ) -> None:
-    """Let a descriptor become ready whose waiter has a job run."""
+    """Make a descriptor ready, and let its waiter run a job."""
     watch = hub.selector.open(hub.poller.opens(mask))
 
     def callback() -> None:
@@ -266,7 +266,7 @@ def brings(hub: Hub, job: Job, name: str = "", mask: int = READ) -> None:
 
 
 def test_jobs_run_when_all_events_of_the_turn_are_served(hub: Hub) -> None:
-    carries(hub)
+    runs_jobs(hub)
     for name in "abc":
         brings(hub, Step(hub, f"job {name}"), name)
     hub.selector.select(0)
@@ -274,23 +274,23 @@ def test_jobs_run_when_all_events_of_the_turn_are_served(hub: Hub) -> None:
 
 
 def test_jobs_of_waiters_that_are_called_in_the_general_way_run_too(hub: Hub) -> None:
-    carries(hub)
+    runs_jobs(hub)
     for mask in (READ | HANGUP, ERROR, READ):
         brings(hub, Step(hub, "job"), "event", mask)
     hub.selector.select(0)
     assert hub.seen == ["event"] * 3 + ["job"] * 3
 
 
-def test_many_events_do_not_hold_the_jobs_before_them(hub: Hub) -> None:
-    carries(hub)
+def test_many_events_do_not_delay_the_jobs_before_them(hub: Hub) -> None:
+    runs_jobs(hub)
     for _ in range(_MOST_JOBS + 4):
         brings(hub, Step(hub, "job"), "event")
     hub.selector.select(0)
     assert hub.seen == ["event"] * _MOST_JOBS + ["job"] * _MOST_JOBS + ["event"] * 4 + ["job"] * 4
 
 
-def test_a_job_outside_of_a_turn_runs_at_once(hub: Hub) -> None:
-    carries(hub)
+def test_a_job_outside_of_a_turn_runs_immediately(hub: Hub) -> None:
+    runs_jobs(hub)
     hub.selector.run_job(Step(hub, "before"))
     assert hub.seen == ["before"]
     brings(hub, Step(hub, "within"))
@@ -300,7 +300,7 @@ def test_a_job_outside_of_a_turn_runs_at_once(hub: Hub) -> None:
 
 
 def test_a_job_that_a_job_brings_runs_in_the_same_turn(hub: Hub) -> None:
-    carries(hub)
+    runs_jobs(hub)
     second = Step(hub, "second", lambda: hub.selector.run_job(Step(hub, "third")))
     brings(hub, Step(hub, "first", lambda: hub.selector.run_job(second)))
     hub.selector.select(0)
@@ -309,7 +309,7 @@ def test_a_job_that_a_job_brings_runs_in_the_same_turn(hub: Hub) -> None:
 
 def test_a_job_that_parks_does_not_hold_the_others(hub: Hub) -> None:
     home = greenlet.getcurrent()
-    hub.selector.carry = Pool(home, None).carry
+    hub.selector.run_jobs = Pool(home, None).run
     waiting: list[greenlet.greenlet] = []
 
     def park() -> None:
@@ -327,24 +327,24 @@ def test_a_job_that_parks_does_not_hold_the_others(hub: Hub) -> None:
     assert hub.seen == ["a", "b", "b waits", "c", "d", "goes on"]
 
 
-def test_what_fails_in_carrying_jobs_does_not_take_the_loop_with_it(hub: Hub) -> None:
+def test_an_error_while_jobs_run_does_not_end_the_loop(hub: Hub) -> None:
     def fail(jobs: Iterable[Job]) -> None:
         raise LookupError("mine")
 
-    hub.selector.carry = fail
+    hub.selector.run_jobs = fail
     brings(hub, Step(hub, "lost"), "event")
     with logged() as log:
         hub.selector.select(0)
-    assert log == ["ERROR a callback of the event loop failed; the loop goes on"]
-    carries(hub)
+    assert log == ["ERROR a callback of the event loop failed; the loop continues"]
+    runs_jobs(hub)
     brings(hub, Step(hub, "job"), "event")
     hub.selector.select(0)
     hub.selector.run_job(Step(hub, "behind"))
     assert hub.seen == ["event", "event", "job", "behind"]
 
 
-def test_a_system_exit_out_of_a_callback_leaves_no_job_and_no_answer_behind(hub: Hub) -> None:
-    """A worker may survive it, and its loop goes on; a signal's handler may raise it anywhere."""
+def test_a_system_exit_in_a_callback_drops_no_job_and_no_response(hub: Hub) -> None:
+    """A worker may survive it, and its loop continues; a signal handler may raise it anywhere."""
 
     class Answer:
         def flush(self) -> None:
@@ -354,7 +354,7 @@ def test_a_system_exit_out_of_a_callback_leaves_no_job_and_no_answer_behind(hub:
         hub.selector.outbox.hold(Answer())
         raise SystemExit(3)
 
-    carries(hub)
+    runs_jobs(hub)
     brings(hub, Step(hub, "job"))
     watch = hub.selector.open(hub.poller.opens(READ))
     watch.on_readable = leave
@@ -366,11 +366,11 @@ def test_a_system_exit_out_of_a_callback_leaves_no_job_and_no_answer_behind(hub:
     assert hub.seen == ["job", "answer", "behind"]
 
 
-# --- answers of a turn
+# --- responses of a turn
 
 
 class Held:
-    """Holds an answer back, if that is possible."""
+    """Holds a response, if that is possible."""
 
     def __init__(self, hub: Hub, name: str) -> None:
         self._hub = hub
@@ -386,22 +386,22 @@ class Held:
 
 
 def answers(hub: Hub, *names: str) -> None:
-    """Let descriptors become ready whose waiters answer."""
+    """Make descriptors ready, and let their waiters respond."""
     for name in names:
         watch = hub.selector.open(hub.poller.opens(READ))
         watch.on_readable = Held(hub, name)
         hub.selector.arm(watch, READ)
 
 
-def test_answers_of_a_turn_go_out_at_its_end(hub: Hub) -> None:
+def test_responses_of_a_turn_are_sent_at_its_end(hub: Hub) -> None:
     answers(hub, "a", "b")
     hub.selector.select(0)
     assert hub.seen == ["a held", "b held", "a flushed", "b flushed"]
     assert not hub.selector.outbox.open
 
 
-def test_answers_of_jobs_go_out_at_the_end_of_the_turn_too(hub: Hub) -> None:
-    carries(hub)
+def test_responses_of_jobs_are_sent_at_the_end_of_the_turn_too(hub: Hub) -> None:
+    runs_jobs(hub)
     for name in "ab":
         brings(hub, Step(hub, f"job {name}", Held(hub, name)))
     hub.selector.select(0)
@@ -421,10 +421,10 @@ def test_nothing_is_held_between_the_turns(hub: Hub) -> None:
     assert hub.seen[-1] == "c sent"
 
 
-# --- what asyncio asks for
+# --- asyncio's registrations
 
 
-def test_asyncio_gets_what_it_registered(hub: Hub) -> None:
+def test_asyncio_gets_its_own_registrations(hub: Hub) -> None:
     fd = hub.poller.opens(READ | WRITE)
     key = hub.selector.register(fd, selectors.EVENT_READ, "data")
     assert (key.fd, key.events, key.data) == (fd, selectors.EVENT_READ, "data")
@@ -481,7 +481,7 @@ def test_a_refused_registration_leaves_no_trace(hub: Hub) -> None:
     hub.selector.register(fd, selectors.EVENT_READ)
 
 
-def test_a_connection_of_ours_is_not_for_asyncio(hub: Hub) -> None:
+def test_asyncio_cannot_register_the_descriptor_of_a_watch(hub: Hub) -> None:
     fd = hub.poller.opens()
     watch = hub.selector.open(fd)
     hub.selector.arm(watch, READ)
@@ -504,7 +504,7 @@ def test_a_closed_file_is_still_found_by_the_object() -> None:
 
 
 class Forking:
-    """A job that forks; its child gives up the selector and goes on as if it were the worker."""
+    """A job that forks; its child abandons the selector and continues as if it were the worker."""
 
     def __init__(self, selector: HubSelector) -> None:
         self._selector = selector
@@ -519,13 +519,13 @@ class Forking:
         else:
             self._selector.abandon()
 
-    def parked(self, carrier: object) -> None:
+    def parked(self, pool_worker: object) -> None:
         raise AssertionError("it does not park")
 
 
 @pytest.fixture
 def forking(hub: Hub) -> Forking:
-    hub.selector.carry = lambda jobs: [job.run() for job in jobs]
+    hub.selector.run_jobs = lambda jobs: [job.run() for job in jobs]
     job = Forking(hub.selector)
     fd = hub.poller.opens(READ)
     watch = hub.selector.open(fd)
@@ -534,7 +534,7 @@ def forking(hub: Hub) -> Forking:
     return job
 
 
-def test_a_child_of_a_job_does_not_give_asyncio_the_events_of_its_turn(hub: Hub, forking: Forking) -> None:
+def test_a_forked_child_of_a_job_returns_no_events_to_asyncio(hub: Hub, forking: Forking) -> None:
     hub.selector.register(hub.poller.opens(READ), selectors.EVENT_READ)
     parent = os.getpid()
     keys = hub.selector.select(0)
@@ -543,7 +543,7 @@ def test_a_child_of_a_job_does_not_give_asyncio_the_events_of_its_turn(hub: Hub,
     assert (forking.code, len(keys)) == (1, 1)
 
 
-def test_a_child_of_a_job_does_not_accept_the_connections_of_its_turn(hub: Hub, forking: Forking) -> None:
+def test_a_forked_child_of_a_job_accepts_no_connections(hub: Hub, forking: Forking) -> None:
     parent = os.getpid()
 
     def accept() -> None:

@@ -1,4 +1,4 @@
-"""Cooperative sockets: what blocks parks the greenlet, what does not is as in `socket.socket`."""
+"""Cooperative sockets: blocking calls park the greenlet, all others work as in `socket.socket`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from greenlet import GreenletExit
 from support.greens import Green, in_home, on_greens
 from support.hub import reset
 
-from hybrid.workers.hub.sockets import Socket, is_numeric
+from hybrid.workers.hub.connecting import is_numeric
+from hybrid.workers.hub.sockets import Socket
 
 BIG = bytes(range(256)) * 20_000  # more than the buffers of a socket pair take
 
@@ -35,7 +36,7 @@ def read_all(sock: socket.socket) -> bytes:
 
 
 @on_greens
-def test_recv_parks_until_there_is_something(green: Green) -> None:
+def test_recv_parks_until_data_arrives(green: Green) -> None:
     with green.pair() as (left, right):
         reading = green.spawn(lambda: [left.recv(10) for _ in range(3)])
         for data in (b"a", b"b", b"c"):
@@ -46,7 +47,7 @@ def test_recv_parks_until_there_is_something(green: Green) -> None:
 
 
 @on_greens
-def test_a_negative_number_of_bytes_is_refused_at_once(green: Green) -> None:
+def test_a_negative_size_is_refused_without_waiting(green: Green) -> None:
     with green.pair() as (left, _):
         for _ in range(3):  # the first read does not park, later ones do
             with pytest.raises(ValueError, match="negative buffersize in recv"):
@@ -72,7 +73,7 @@ def test_recv_returns_nothing_at_the_end(green: Green) -> None:
 
 
 @on_greens
-def test_full_reads_go_on_without_parking_and_give_all(green: Green) -> None:
+def test_full_reads_continue_without_parking_and_return_everything(green: Green) -> None:
     with green.pair() as (left, right):
         sending = green.spawn(right.sendall, BIG)
         received = bytearray()
@@ -252,7 +253,7 @@ def test_sending_to_a_peer_that_is_gone_is_an_error(green: Green) -> None:
 
 
 @on_greens
-def test_what_is_no_bytes_cannot_be_sent(green: Green) -> None:
+def test_only_bytes_like_objects_can_be_sent(green: Green) -> None:
     with green.pair() as (left, _):
         for send in (left.sendall, left.send):
             with pytest.raises(TypeError):
@@ -289,7 +290,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("form", ["file", "memory"])
 @pytest.mark.parametrize(("offset", "count"), [(0, None), (1000, None), (0, 5), (7, 3_000_000), (len(BIG) + 1, None)])
-def test_sendfile_sends_what_is_asked_for(file: Path, form: str, offset: int, count: int | None) -> None:
+def test_sendfile_sends_the_requested_part(file: Path, form: str, offset: int, count: int | None) -> None:
     expected = BIG[offset:] if count is None else BIG[offset : offset + count]
 
     def body(green: Green) -> None:
@@ -334,7 +335,7 @@ def test_the_timeout_of_sendfile_counts_for_each_wait(file: Path, form: str) -> 
             while received < len(BIG):
                 left_over = len(BIG) - received
                 received += len(right.recv(len(BIG) // 40))
-                if left_over > len(BIG) // 4:  # slowly first; what is left then fits into the buffers
+                if left_over > len(BIG) // 4:  # slowly at first; the rest then fits into the buffers
                     green.sleep(0.01)
             assert sending.get() == len(BIG)
             assert time.monotonic() - begun > 0.2
@@ -343,7 +344,7 @@ def test_the_timeout_of_sendfile_counts_for_each_wait(file: Path, form: str) -> 
 
 
 @pytest.mark.parametrize("form", ["file", "memory"])
-def test_the_position_of_a_file_tells_how_much_of_it_was_sent_before_a_timeout(file: Path, form: str) -> None:
+def test_the_position_of_a_file_after_a_timeout_is_behind_the_sent_bytes(file: Path, form: str) -> None:
     def body(green: Green) -> None:
         with green.pair() as (left, right), file.open("rb") if form == "file" else io.BytesIO(BIG) as source:
             left.settimeout(0.02)
@@ -357,7 +358,7 @@ def test_the_position_of_a_file_tells_how_much_of_it_was_sent_before_a_timeout(f
 
 
 @on_greens
-def test_sendfile_reads_what_sendfile_2_cannot(green: Green) -> None:
+def test_sendfile_reads_files_that_sendfile_2_refuses(green: Green) -> None:
     read_end, write_end = os.pipe()
     os.write(write_end, b"from a pipe")
     os.close(write_end)
@@ -367,7 +368,7 @@ def test_sendfile_reads_what_sendfile_2_cannot(green: Green) -> None:
 
 
 @on_greens
-def test_sendfile_tells_errors_of_the_socket(green: Green) -> None:
+def test_sendfile_raises_errors_of_the_socket(green: Green) -> None:
     with green.pair() as (left, right), tempfile.TemporaryFile() as source:
         source.write(b"x")
         source.flush()
@@ -434,7 +435,7 @@ def test_a_read_times_out_and_the_next_one_works(green: Green) -> None:
 
 
 @on_greens
-def test_the_timeout_of_a_read_begins_anew_with_each(green: Green) -> None:
+def test_the_timeout_starts_again_with_each_read(green: Green) -> None:
     with green.pair() as (left, right):
         left.settimeout(5)
 
@@ -476,7 +477,7 @@ def test_a_sendall_times_out_as_a_whole(green: Green) -> None:
 
 
 @on_greens
-def test_without_a_timeout_nothing_blocks_at_zero(green: Green) -> None:
+def test_a_timeout_of_zero_never_blocks(green: Green) -> None:
     with green.pair() as (left, right):
         left.settimeout(0)
         assert left.gettimeout() == 0
@@ -507,7 +508,7 @@ def test_a_bad_timeout_is_refused(green: Green) -> None:
 
 
 @on_greens
-def test_the_default_timeout_counts(green: Green) -> None:
+def test_the_default_timeout_applies(green: Green) -> None:
     socket.setdefaulttimeout(0.005)
     try:
         with green.pair() as (left, _):
@@ -522,7 +523,7 @@ def test_the_default_timeout_counts(green: Green) -> None:
 
 
 @on_greens
-def test_closing_wakes_whoever_reads_or_writes(green: Green) -> None:
+def test_closing_wakes_readers_and_writers(green: Green) -> None:
     with green.pair() as (left, _):
         reading = green.spawn(left.recv, 10)
         writing = green.spawn(left.sendall, BIG)
@@ -579,7 +580,7 @@ def test_a_detached_descriptor_is_the_callers(green: Green) -> None:
 
 
 @on_greens
-def test_a_copy_is_a_socket_of_its_own(green: Green) -> None:
+def test_a_copy_is_an_independent_socket(green: Green) -> None:
     with green.pair() as (left, right):
         left.settimeout(5)
         with left.dup() as copy:
@@ -719,7 +720,7 @@ def test_connections_are_made_and_accepted_in_greenlets(green: Green) -> None:
 
 @contextmanager
 def nobody_listens() -> Iterator[tuple[str, int]]:
-    """Give an address that is taken, so that nobody else gets it, and not listened on."""
+    """Give an address that is bound, so that no other process gets it, and not listened on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()
@@ -738,7 +739,7 @@ def test_a_refused_connection_is_an_error(green: Green) -> None:
 
 
 @on_greens
-def test_a_connection_that_nobody_answers_times_out(green: Green) -> None:
+def test_an_unanswered_connection_attempt_times_out(green: Green) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         waiting = []
@@ -777,7 +778,7 @@ def test_unix_sockets_connect_by_path(green: Green) -> None:
         with (
             green.runtime.connect(path.encode()),
             green.socket(socket.AF_UNIX) as refused,
-            pytest.raises(BlockingIOError),  # the backlog is full: it is told to try again
+            pytest.raises(BlockingIOError),  # the backlog is full: EAGAIN
         ):
             refused.connect(path)
 
@@ -802,7 +803,7 @@ def test_names_need_a_name_server_and_numbers_do_not(host: str, expected: bool) 
 
 
 @in_home
-def test_whatever_would_block_the_loop_is_refused(green: Green) -> None:
+def test_calls_that_would_block_the_loop_are_refused(green: Green) -> None:
     with green.pair() as (left, right):
         right.sendall(b"x")
         assert left.recv(1) == b"x"  # it need not wait
@@ -833,8 +834,8 @@ def test_a_socket_outside_of_a_loop_is_refused() -> None:
 
 
 @on_greens
-def test_one_that_was_made_before_the_loop_was_hidden_keeps_it_hidden(green: Green) -> None:
-    """As those of a WSGI application that makes its connections when it is imported."""
+def test_a_socket_made_before_the_loop_was_hidden_keeps_it_hidden(green: Green) -> None:
+    """E.g. sockets of a WSGI application that connects when it is imported."""
     seen: list[object] = []
 
     class Waiting:
@@ -842,7 +843,7 @@ def test_one_that_was_made_before_the_loop_was_hidden_keeps_it_hidden(green: Gre
             for _ in range(2):
                 seen.append((left.recv(10), asyncio._get_running_loop()))
 
-        def parked(self, carrier: object) -> None:
+        def parked(self, pool_worker: object) -> None:
             seen.append("parked")
 
     with green.pair() as (left, right):

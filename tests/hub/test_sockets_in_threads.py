@@ -1,4 +1,4 @@
-"""A cooperative socket in a thread of the application's: its calls block the thread, and the loop goes on."""
+"""A cooperative socket in an application's thread: its calls block the thread, and the loop continues."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_close_in_the_thread_reaches_the_peer_and_the_poller(green: Green) -> 
     with green.pair() as (left, right):
         reading = green.spawn(left.recv, 10)
         green.turns()
-        right.sendall(b"armed")  # the poller knows the descriptor from now on
+        right.sendall(b"armed")  # the descriptor is registered with the poller from now on
         assert reading.get() == b"armed"
         in_thread(green, left.close)
         assert left.fileno() == -1
@@ -89,7 +89,7 @@ def test_a_close_in_the_thread_wakes_the_greenlet_that_reads(green: Green) -> No
 
 
 @on_greens
-def test_a_descriptor_that_the_thread_detaches_is_no_longer_polled(green: Green) -> None:
+def test_a_descriptor_detached_in_a_thread_is_no_longer_polled(green: Green) -> None:
     with green.pair() as (left, right):
         reading = green.spawn(left.recv, 10)
         green.turns()
@@ -97,7 +97,7 @@ def test_a_descriptor_that_the_thread_detaches_is_no_longer_polled(green: Green)
         assert reading.get() == b"armed"
         fd = in_thread(green, left.detach)
         os.close(fd)
-        with green.pair() as (new, peer):  # the number is given out again
+        with green.pair() as (new, peer):  # the number is reused
             peer.sendall(b"new")
             assert new.recv(10) == b"new"
 

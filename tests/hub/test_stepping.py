@@ -1,4 +1,4 @@
-"""A task whose handler the poller steps is a task like any other: each test runs in one and in a plain task."""
+"""A task stepped by the poller behaves like any other: each test runs in one and in a plain task."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import pytest
 from support.hub import outcome_of, run_on, tcp_pair, turns, until
 from support.streams import Ends, on_streams, open_ends
 
-from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.hub.stepping import Stepper, begin_task, create_task
+from hybrid.workers.hub.hub_runtime import HubRuntime
+from hybrid.workers.streams.stepping import Stepper, begin_task, create_task
 
 BOTH = [("epoll", "stepped"), ("epoll", "plain"), ("select", "stepped")]
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
 @on_streams(places=BOTH)
-async def test_the_result_is_what_the_handler_returns(ends: Ends) -> None:
+async def test_the_result_is_the_handlers_return_value(ends: Ends) -> None:
     async def handler() -> bytes:
         first = await ends.reader.read(10)
         return first + await ends.reader.read(10)
@@ -37,7 +37,7 @@ async def test_the_result_is_what_the_handler_returns(ends: Ends) -> None:
 
 
 @on_streams(places=BOTH)
-async def test_a_handler_that_never_waits_for_its_socket_is_a_plain_one(ends: Ends) -> None:
+async def test_a_handler_that_never_waits_for_its_socket_works(ends: Ends) -> None:
     async def handler() -> str:
         await asyncio.sleep(0)
         return "done"
@@ -125,7 +125,7 @@ async def test_a_failed_future_between_two_reads_raises_in_the_handler(ends: End
 
 
 @on_streams(places=BOTH)
-async def test_awaiting_what_is_no_future_is_an_error_in_the_handler(ends: Ends) -> None:
+async def test_awaiting_a_non_future_is_an_error_in_the_handler(ends: Ends) -> None:
     class Strange:
         def __await__(self) -> Any:
             yield "strange"
@@ -236,7 +236,7 @@ async def test_two_handlers_keep_their_own_variables(ends: Ends) -> None:
         other.writer.close()
 
 
-# --- what tasks offer besides
+# --- other features of tasks
 
 
 @on_streams(places=BOTH)
@@ -499,7 +499,7 @@ def test_a_poller_that_cannot_watch_is_an_error_of_the_read() -> None:
 
 def test_nothing_of_a_finished_handler_waits_for_the_garbage_collector() -> None:
     class Token:
-        """Something a handler holds."""
+        """An object that a handler holds."""
 
     async def main(runtime: HubRuntime) -> None:
         alive: list[weakref.ref[Any]] = []
@@ -542,7 +542,7 @@ def test_nothing_of_a_finished_handler_waits_for_the_garbage_collector() -> None
         gc.enable()
 
 
-def test_a_task_that_never_began_warns_like_any_coroutine() -> None:
+def test_a_task_that_never_started_warns_like_any_coroutine() -> None:
     async def main(runtime: HubRuntime) -> None:
         async def handler() -> None:
             raise AssertionError("never called")
@@ -596,11 +596,11 @@ def test_eager_tasks_step_their_handler_too() -> None:
     run_on("epoll", main)
 
 
-# --- tasks that begin at once
+# --- tasks that start immediately
 
 
 def begun_in_callback(*handlers: Callable[[], Any]) -> tuple[list[bool], list[Any]]:
-    """Begin tasks in one callback of the hub; return which were done by then, and how they ended."""
+    """Start tasks in one callback of the hub; return which were done by then, and how they ended."""
 
     async def main(runtime: HubRuntime) -> tuple[list[bool], list[Any]]:
         tasks: list[asyncio.Task[Any]] = []
@@ -617,7 +617,7 @@ def begun_in_callback(*handlers: Callable[[], Any]) -> tuple[list[bool], list[An
     return run_on("epoll", main)
 
 
-def test_a_task_of_a_new_connection_has_its_first_turn_at_once() -> None:
+def test_a_task_of_a_new_connection_takes_its_first_step_immediately() -> None:
     order: list[str] = []
 
     async def short() -> str:
@@ -637,7 +637,7 @@ def test_a_task_of_a_new_connection_has_its_first_turn_at_once() -> None:
     assert order == ["short", "long"]
 
 
-def test_within_a_task_it_begins_in_the_next_turn() -> None:
+def test_within_a_task_it_starts_in_the_next_turn() -> None:
     async def main(runtime: HubRuntime) -> str:
         async def handler() -> str:
             return "done"
@@ -649,7 +649,7 @@ def test_within_a_task_it_begins_in_the_next_turn() -> None:
     assert run_on("epoll", main) == "done"
 
 
-def test_what_was_due_before_it_stays_due_and_in_order() -> None:
+def test_callbacks_queued_before_it_still_run_in_order() -> None:
     async def main(runtime: HubRuntime) -> list[str]:
         order: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Cancelling a task whose handler the poller steps: each test runs in one and in a plain task and expects the same."""
+"""Cancelling a task stepped by the poller: each test runs in one and in a plain task and expects the same."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_a_task_waiting_for_a_subtask_is_cancelled_with_it(ends: Ends) -> 
     assert await ends.reader.read(1) == b"a"
 
 
-# --- a handler that cancels its own task, in a turn that the poller gave it
+# --- a handler that cancels its own task, in a step by the poller
 
 
 async def read(ends: Ends) -> object:
@@ -252,7 +252,7 @@ async def test_a_handler_that_cancels_itself_is_cancelled_at_its_next_wait(ends:
 
 
 @on_streams(places=BOTH)
-async def test_after_it_caught_its_own_cancel_a_handler_goes_on(ends: Ends) -> None:
+async def test_a_handler_continues_after_it_caught_its_own_cancel(ends: Ends) -> None:
     for waits in WAITS:
 
         async def handler(waits: Waiting = waits) -> object:
@@ -270,7 +270,7 @@ async def test_after_it_caught_its_own_cancel_a_handler_goes_on(ends: Ends) -> N
 
 
 @on_streams(places=BOTH)
-async def test_a_done_future_is_no_wait(ends: Ends) -> None:
+async def test_awaiting_a_done_future_does_not_wait(ends: Ends) -> None:
     async def handler() -> object:
         this_task().cancel()
         first = await wait_for_a_done_future(ends)
@@ -318,7 +318,7 @@ async def test_cancelling_itself_twice_in_a_turn_is_one_cancel(ends: Ends) -> No
 
 
 @on_streams(places=BOTH)
-async def test_taking_its_own_cancel_back_in_the_same_turn_means_what_python_says(ends: Ends) -> None:
+async def test_uncancel_in_the_same_step_works_as_in_python(ends: Ends) -> None:
     async def handler() -> object:
         this_task().cancel()
         assert this_task().uncancel() == 0
@@ -332,7 +332,7 @@ async def test_taking_its_own_cancel_back_in_the_same_turn_means_what_python_say
 
 
 @on_streams(places=BOTH)
-async def test_taking_its_own_cancel_back_before_it_returns_means_what_python_says(ends: Ends) -> None:
+async def test_uncancel_before_the_return_works_as_in_python(ends: Ends) -> None:
     async def handler() -> str:
         this_task().cancel()
         this_task().uncancel()

@@ -1,4 +1,4 @@
-"""What asyncio's streams offer beyond reading and writing: each test runs on lean streams and on asyncio's own."""
+"""Features of asyncio's streams beyond reading and writing: each test runs on lean streams and on asyncio's own."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ async def test_reading_can_be_paused_and_resumed(ends: Ends) -> None:
 
 
 @on_streams
-async def test_a_read_that_waits_goes_on_behind_a_pause(ends: Ends) -> None:
+async def test_a_waiting_read_continues_after_a_pause(ends: Ends) -> None:
     reading = ends.start(ends.reader.read(10))
     await turns()
     ends.writer.transport.pause_reading()
@@ -276,7 +276,7 @@ async def test_a_reader_that_is_fed_slows_a_fast_peer_down(ends: Ends) -> None:
 
 
 class Recorder(asyncio.Protocol):
-    """Notes what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.seen: list[object] = []

@@ -14,14 +14,14 @@ import pytest
 from support.hub import reset, run_on, turns, until
 from support.streams import LEAN, Ends, on_streams, open_ends
 
-from hybrid.workers.hub import connection as connections
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
+from hybrid.workers.streams import stream_socket
 
 BIG = bytes(range(256)) * 20_000  # more than the buffers of a socket pair take
 
 
 @on_streams
-async def test_what_is_written_reaches_the_peer(ends: Ends) -> None:
+async def test_written_bytes_reach_the_peer(ends: Ends) -> None:
     ends.writer.write(b"hello")
     await ends.writer.drain()
     assert await ends.hears(5) == b"hello"
@@ -46,7 +46,7 @@ async def test_views_of_wide_items_are_written_whole(ends: Ends) -> None:
 
 
 @on_streams
-async def test_what_is_no_bytes_is_refused_at_any_time(ends: Ends) -> None:
+async def test_only_bytes_like_objects_can_be_written(ends: Ends) -> None:
     def refused() -> None:
         for data in ("text", 5, None, [1, 2, 3]):
             with pytest.raises(TypeError):
@@ -59,7 +59,7 @@ async def test_what_is_no_bytes_is_refused_at_any_time(ends: Ends) -> None:
 
 
 @on_streams(places=LEAN)
-async def test_what_is_no_bytes_is_refused_after_close_too(ends: Ends) -> None:
+async def test_only_bytes_like_objects_can_be_written_after_close(ends: Ends) -> None:
     ends.writer.close()
     with pytest.raises(TypeError, match="'str'"):
         ends.writer.write("text")
@@ -87,7 +87,7 @@ async def test_writelines_writes_all_of_them(ends: Ends) -> None:
 
 
 @on_streams
-async def test_what_does_not_fit_is_sent_in_order_later(ends: Ends) -> None:
+async def test_bytes_that_do_not_fit_are_sent_in_order_later(ends: Ends) -> None:
     ends.writer.write(BIG)
     ends.writer.write(b"then this")
     ends.writer.write(bytearray(b" and that"))
@@ -107,7 +107,7 @@ async def test_drain_waits_while_the_peer_does_not_read(ends: Ends) -> None:
 
 
 @on_streams
-async def test_drain_bounds_what_is_kept_for_a_peer_that_does_not_read(ends: Ends) -> None:
+async def test_drain_bounds_the_backlog_for_a_peer_that_does_not_read(ends: Ends) -> None:
     async def flood() -> None:
         while True:
             ends.writer.write(bytes(10_000))
@@ -118,12 +118,12 @@ async def test_drain_bounds_what_is_kept_for_a_peer_that_does_not_read(ends: End
     kept = ends.writer.transport.get_write_buffer_size()
     await turns(100)
     assert ends.writer.transport.get_write_buffer_size() == kept
-    assert 0 < kept <= connections.HIGH_WATER + 10_000
+    assert 0 < kept <= stream_socket.HIGH_WATER + 10_000
     flooding.cancel()
 
 
 @on_streams
-async def test_drain_goes_on_below_the_low_water_mark(ends: Ends) -> None:
+async def test_drain_returns_below_the_low_water_mark(ends: Ends) -> None:
     ends.writer.transport.set_write_buffer_limits(high=1_000_000, low=10)
     assert ends.writer.transport.get_write_buffer_limits() == (10, 1_000_000)
     ends.writer.write(BIG)
@@ -146,7 +146,7 @@ async def test_a_water_mark_of_zero_makes_drain_wait_for_all(ends: Ends) -> None
 
 
 @on_streams
-async def test_lowering_the_marks_counts_for_what_is_kept_already(ends: Ends) -> None:
+async def test_lower_water_marks_apply_to_the_present_backlog(ends: Ends) -> None:
     ends.writer.transport.set_write_buffer_limits(high=100_000_000)
     ends.writer.write(BIG)
     await ends.writer.drain()
@@ -205,7 +205,7 @@ async def test_a_drain_that_has_nothing_to_wait_for_runs_in_every_form(ends: End
 
 
 @on_streams
-async def test_write_eof_ends_one_half_and_reading_goes_on(ends: Ends) -> None:
+async def test_write_eof_ends_one_half_and_reading_continues(ends: Ends) -> None:
     assert ends.writer.can_write_eof()
     ends.writer.write(b"last words")
     ends.writer.write_eof()
@@ -218,7 +218,7 @@ async def test_write_eof_ends_one_half_and_reading_goes_on(ends: Ends) -> None:
 
 
 @on_streams
-async def test_write_eof_comes_after_what_is_unsent(ends: Ends) -> None:
+async def test_write_eof_comes_after_unsent_bytes(ends: Ends) -> None:
     ends.writer.write(BIG)
     ends.writer.write_eof()
     assert await ends.hears_all() == BIG
@@ -247,7 +247,7 @@ async def test_close_ends_the_connection(ends: Ends) -> None:
 
 
 @on_streams
-async def test_close_sends_first_what_is_unsent(ends: Ends) -> None:
+async def test_close_sends_unsent_bytes_first(ends: Ends) -> None:
     ends.writer.write(BIG)
     ends.writer.close()
     assert ends.writer.is_closing()
@@ -258,7 +258,7 @@ async def test_close_sends_first_what_is_unsent(ends: Ends) -> None:
 
 
 @on_streams
-async def test_what_is_written_after_close_is_dropped(ends: Ends) -> None:
+async def test_bytes_written_after_close_are_dropped(ends: Ends) -> None:
     ends.writer.write(b"before")
     ends.writer.close()
     ends.writer.write(b"after")
@@ -266,7 +266,7 @@ async def test_what_is_written_after_close_is_dropped(ends: Ends) -> None:
 
 
 @on_streams
-async def test_abort_drops_what_is_unsent(ends: Ends) -> None:
+async def test_abort_drops_unsent_bytes(ends: Ends) -> None:
     ends.writer.write(BIG)
     ends.writer.transport.abort()
     assert ends.writer.is_closing()
@@ -290,7 +290,7 @@ async def test_a_closed_connection_gives_a_peer_that_does_not_read_a_while(ends:
     ends.writer.write(BIG)
     ends.writer.close()
     [linger] = [timer for timer in ends.loop._scheduled if timer._callback == ends.writer._connection.abort]  # type: ignore[attr-defined]
-    assert linger.when() - ends.loop.time() > connections.LINGER / 2
+    assert linger.when() - ends.loop.time() > stream_socket.LINGER / 2
     await ends.hears(1_000_000)
     await until(lambda: linger.cancelled())  # progress: a new one
     ends.writer._connection.abort()  # as the timer would
@@ -379,7 +379,7 @@ async def test_the_transport_writes_and_closes_too(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("loop", ["select", "poll", "epoll"])
-def test_an_open_connection_is_closed_when_nobody_holds_its_writer(loop: str) -> None:
+def test_an_open_connection_is_closed_when_its_writer_is_collected(loop: str) -> None:
     async def main(runtime: HubRuntime) -> None:
         left, right = socket.socketpair()
         with right:

@@ -48,7 +48,7 @@ def wsgi(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def own(path: str) -> str:
-    """Return a target used only by this test, to identify its lines."""
+    """Return a target used by this test alone, to find its log lines."""
     return f"{path}?{next(_numbers)}"
 
 
@@ -125,7 +125,7 @@ def test_an_application_that_ignores_the_disconnect_and_returns_nothing_is_logge
     asgi.wait_for_log("the application returned with no response to GET /plain/careless")
 
 
-def test_wsgi_generators_are_closed_without_an_error_when_their_clients_leave(wsgi: HybridProcess) -> None:
+def test_wsgi_generators_are_closed_without_an_error_when_clients_leave(wsgi: HybridProcess) -> None:
     target = own("/endless")
     for _ in range(10):
         with connected(wsgi.address) as sock:

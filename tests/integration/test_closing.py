@@ -85,7 +85,7 @@ def sockets(server: HybridProcess) -> int:
 
 @contextmanager
 def client(server: HybridProcess, family: str) -> Iterator[socket.socket]:
-    """Return a connected client with little room for unread data."""
+    """Give a connected client with a small receive buffer."""
     sock = socket.socket(socket.AF_INET if family == "tcp" else socket.AF_UNIX)
     with sock:
         sock.settimeout(TIMEOUT)

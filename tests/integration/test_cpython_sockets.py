@@ -18,7 +18,7 @@ MANUAL = Path(__file__).parents[2] / "docs" / "handlers.md"
 
 
 @pytest.mark.parametrize("loop", [loop for loop in LOOPS if loop in OURS])
-def test_sockets_do_what_cpythons_tests_expect_of_them(loop: str) -> None:
+def test_sockets_pass_cpythons_tests(loop: str) -> None:
     program = [sys.executable, "-P", "-W", "ignore", cpython_sockets.__file__, loop]
     shares = [
         subprocess.Popen([*program, str(first), str(SHARES)], stdout=subprocess.PIPE, text=True)

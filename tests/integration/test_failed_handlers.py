@@ -1,4 +1,4 @@
-"""What handlers and requests that fail leave behind: no frame, and so no open connection, until a garbage collection.
+"""Failed handlers and requests leave no frame, and so no open connection, to the garbage collector.
 
 The applications in `failing` have the collector switched off and count the sentinels that their frames hold.
 """
@@ -17,7 +17,7 @@ from support.process import HybridProcess
 from support.service import eventually, serving
 
 OF_GEVENT = {"get": 1, "joinall": 1}
-"""Cases in which gevent keeps frames: `Greenlet.get` and `joinall` of its own keep the greenlet in theirs."""
+"""Cases in which gevent keeps frames: its own `Greenlet.get` and `joinall` keep the greenlet in theirs."""
 CAUGHT = (
     "await",
     "await_task",
@@ -87,7 +87,7 @@ def test_a_coroutine_handler_that_fails_keeps_no_frame(loop: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_coroutine_handler_whose_client_resets_keeps_no_frame(loop: str, tmp_path: Path) -> None:
+def test_a_coroutine_handler_keeps_no_frame_after_a_reset(loop: str, tmp_path: Path) -> None:
     with serving("failing:failing_async", "--workers", "1", "--loop", loop, cwd=tmp_path) as process:
         with connected(process.address) as sock:
             sock.sendall(b"lost\n")

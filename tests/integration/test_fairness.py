@@ -23,7 +23,7 @@ HELLO = b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
 REQUESTS = {"coroutines": b"hello\n", "blocking": b"hello\n", "asgi": HELLO, "wsgi": HELLO}
 POST = b"POST /receive HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000000000\r\n\r\n"
 SEND = b"GET /send HTTP/1.1\r\nHost: here\r\n\r\n"
-# what a greedy client sends first, and what it goes on with; nothing: it reads
+# the bytes that a greedy client sends first, and then repeatedly; none: it reads
 GREEDY = {
     "coroutines": {"send": (b"send\n", b""), "lines": (b"readline\n", LINES), "exactly": (b"readexactly\n", LINES)},
     "blocking": {"send": (b"send\n", b""), "lines": (b"readline\n", LINES)},
@@ -51,7 +51,7 @@ with socket.create_connection((host, port)) as sock:
 
 @contextmanager
 def greedy(address: tuple[str, int], first: bytes, more: bytes) -> Iterator[None]:
-    """Have a client in a process of its own that is as fast as it can be; the block begins when it is."""
+    """Run a client as fast as possible in a separate process; the block starts once it runs."""
     arguments = (sys.executable, "-S", "-c", GREEDY_CLIENT, address[0], str(address[1]), first.hex(), more.hex())
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:

@@ -1,4 +1,4 @@
-"""What peers and handlers do to each other, for sync and async stream handlers on every loop.
+"""Peers and handlers, well and badly behaved, for sync and async stream handlers on every loop.
 
 One server per loop and form of handler serves all tests of this module; its handler does what the first line of a
 connection says (tests/applications/blocking.py and coroutines.py).
@@ -74,7 +74,7 @@ def test_a_client_that_resets_is_one_line_in_the_log(form: str, loop: str, tmp_p
         assert len(process.lines) == seen + 1
 
 
-def test_a_client_that_sends_nothing_holds_nobody_up(server: HybridProcess) -> None:
+def test_a_client_that_sends_nothing_delays_no_other(server: HybridProcess) -> None:
     with connected(server.address) as silent:
         assert_alive(server)
         silent.sendall(b"pid\n")
@@ -155,7 +155,7 @@ def test_greenlet_exit_ends_the_handler_in_silence(server: HybridProcess) -> Non
     assert complaints(server, seen) == []
 
 
-# --- what handlers can do
+# --- features of handlers
 
 
 def test_a_handler_can_give_up_waiting(server: HybridProcess) -> None:

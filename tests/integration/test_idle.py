@@ -26,7 +26,7 @@ def pass_time(seconds: float) -> None:
 def test_a_server_sleeps_on_every_loop_when_idle_and_among_a_hundred_idle_connections(
     target: str, tmp_path: Path
 ) -> None:
-    """All loops at once: they rest, so they do not disturb each other. Half of the clients have said something."""
+    """All loops together: idle ones do not disturb each other. Half of the clients have sent something."""
     with contextlib.ExitStack() as stack:
         servers = {
             loop: stack.enter_context(serving(target, "--workers", "2", "--loop", loop, cwd=tmp_path)) for loop in LOOPS
@@ -79,7 +79,7 @@ def count_wake_ups(process: HybridProcess) -> int:
 
 
 def _rest(pids: list[int]) -> bool:
-    """Whether none of the processes was woken in a twentieth of a second."""
+    """Return True if none of the processes woke up within a twentieth of a second."""
     before = [wake_ups(pid) for pid in pids]
     pass_time(0.05)
     return [wake_ups(pid) for pid in pids] == before

@@ -27,7 +27,7 @@ def test_ten_thousand_connections_are_spread_evenly_over_four_workers(tmp_path: 
 
 
 @pytest.mark.parametrize("target", ["blocking:handle", "coroutines:handle"])
-def test_fifty_thousand_greenlets_or_tasks_are_alive_at_once_in_one_worker(target: str, tmp_path: Path) -> None:
+def test_fifty_thousand_greenlets_or_tasks_live_in_one_worker(target: str, tmp_path: Path) -> None:
     with serving(target, "--workers", "1", cwd=tmp_path) as process:
         (worker,) = process.worker_pids()
         before = resident(worker)

@@ -1,4 +1,4 @@
-"""numpy, whose OpenBLAS has threads from the import on: it is preloaded, and computes in all forks."""
+"""numpy starts threads of OpenBLAS at import: it is preloaded, and computes in all forks."""
 
 from __future__ import annotations
 

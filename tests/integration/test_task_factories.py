@@ -38,7 +38,7 @@ def web(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridP
 
 @pytest.fixture
 def handler(streams: HybridProcess) -> Iterator[Callable[[str], str]]:
-    """Tell a handler which factory to set; it answers what has made its own task."""
+    """Tell a handler which factory to set; it replies with the maker of its own task."""
 
     def tell(factory: str) -> str:
         with connected(streams.address) as sock:
@@ -53,7 +53,7 @@ def handler(streams: HybridProcess) -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture
 def request_to(web: HybridProcess) -> Iterator[Callable[[str], str]]:
-    """Make a request that sets a factory; the answer tells what has made the request's task."""
+    """Make a request that sets a factory; the response names the maker of the request's task."""
 
     def tell(path: str) -> str:
         wire = f"GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -67,7 +67,7 @@ def request_to(web: HybridProcess) -> Iterator[Callable[[str], str]]:
 
 
 def needs(loop: str, factory: str) -> None:
-    """Skip what uvloop itself refuses: it passes arguments to factories that asyncio passes only where they are set."""
+    """Skip cases that uvloop refuses: it passes arguments to factories that asyncio passes only if they are set."""
     if loop == "uvloop" and factory == "two_arguments":
         pytest.skip("uvloop gives every task factory the argument `context`")
     if loop == "uvloop" and factory.startswith("eager") and not _uvloop_takes_eager_tasks():

@@ -1,4 +1,4 @@
-"""Runs CPython's own tests of sockets on ours, in a process of its own, and prints how each ended as JSON.
+"""Runs CPython's own tests of sockets on hybrid's, in a separate process, and prints how each ended as JSON.
 
 The file is `test/test_socket.py` of the running interpreter. In it `socket.socket` is ours; the tests run in a
 greenlet of the loop that is named, and their clients in threads.
@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.sockets import Socket
 from support import hub
 
@@ -84,7 +84,7 @@ def _run(runtime: HubRuntime, first: int, step: int) -> dict[str, str]:
         return {}
 
     class Ours(Socket):
-        """What the suite takes for `socket.socket`: its threads have no runtime of their own to find."""
+        """Replaces `socket.socket` in the suite: the suite's threads have no runtime."""
 
         def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
             super().__init__(family, type, proto, fileno, runtime)

@@ -1,4 +1,4 @@
-"""Runs CPython's own tests of asyncio's streams on ours, in a process of its own, and prints how each ended as JSON.
+"""Runs CPython's own tests of asyncio's streams on hybrid's, in a separate process, and prints how each ended as JSON.
 
 The file is `test/test_asyncio/test_streams.py` of the running interpreter. In it, the name `asyncio` is bound to a
 stand-in: loops are hubs, `StreamReader` is ours, connections are opened as lean ones, and accepted connections are
@@ -28,12 +28,12 @@ from typing import Any
 
 from hybrid.workers.apps.stream import AsyncStream
 from hybrid.workers.common.connections import Connections
-from hybrid.workers.hub.connection import Connection
 from hybrid.workers.hub.loop import HubLoop
-from hybrid.workers.hub.streams import LIMIT, StreamReader
-from hybrid.workers.hub.writer import StreamWriter
 from hybrid.workers.loops.hub_loop import HubDriver
 from hybrid.workers.runtime import Accepted
+from hybrid.workers.streams.reader import LIMIT, StreamReader
+from hybrid.workers.streams.stream_socket import StreamSocket
+from hybrid.workers.streams.writer import StreamWriter
 
 SUITE = "test.test_asyncio.test_streams"
 HANDLER_RAISES = "a handler that raises"
@@ -48,7 +48,7 @@ async def _streams(
     sock: socket.socket, limit: int, ssl: Any = None, server_hostname: str | None = None
 ) -> tuple[StreamReader, StreamWriter]:
     loop: Any = asyncio.get_running_loop()
-    connection = Connection(loop, loop.watches, sock, lambda: None, sock.getpeername())
+    connection = StreamSocket(loop, loop.watches, sock, lambda: None, sock.getpeername())
     reader = StreamReader.of(connection, limit)
     writer = StreamWriter(connection, reader)
     writer._protocol._client_connected_cb = None  # the client's end, should it start TLS
@@ -58,7 +58,7 @@ async def _streams(
 
 
 async def open_connection(host: str, port: int, *, limit: int = LIMIT, **options: Any) -> tuple[Any, Any]:
-    """Connect; TLS begins afterwards, as nothing else on our streams does."""
+    """Connect; TLS starts afterwards, as always on these streams."""
     loop = asyncio.get_running_loop()
     [(family, kind, proto, _, address), *_] = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     sock = socket.socket(family, kind, proto)
@@ -128,7 +128,7 @@ async def start_unix_server(callback: Callable[..., Any], path: Any = None, **op
 
 
 class _StandIn(types.ModuleType):
-    """`asyncio`, with what is ours in its place."""
+    """`asyncio`, with hybrid's streams in place of its own."""
 
     StreamReader = StreamReader
     open_connection = staticmethod(open_connection)

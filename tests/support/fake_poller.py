@@ -1,4 +1,4 @@
-"""A poller without a kernel: descriptors are numbers, readiness is what a verb says, time passes only in `wait`.
+"""A poller without a kernel: descriptors are numbers, verbs set their readiness, time passes only in `wait`.
 
 It keeps the contract of `hybrid.workers.pollers.contract`; the same suite runs over it and over the real ones.
 """
@@ -15,16 +15,16 @@ from hybrid.workers.pollers.contract import ERROR, HANGUP, READ, WRITE
 
 
 class FakePoller:
-    """See above. A descriptor is open from `opens` to `is_closed`; what is ready stays so until a verb changes it."""
+    """See above. A descriptor is open from `opens` to `is_closed`; it stays ready until a verb changes that."""
 
     def __init__(self) -> None:
         self.waits: list[float | None] = []  # the timeout of each wait, in order
         self.calls: list[tuple[str, int, int]] = []  # (method, fd, mask) of each change, in order
         self.now = 1000.0  # seconds
         self._masks: dict[int, int] | None = {}  # fd -> mask
-        self._ready: dict[int, int] = {}  # open fd -> what is ready
+        self._ready: dict[int, int] = {}  # open fd -> mask of ready directions
         self._numbers = itertools.count(100)
-        self._agenda: list[tuple[float, int, Callable[[], object]]] = []  # (when, order, what)
+        self._agenda: list[tuple[float, int, Callable[[], object]]] = []  # (time, order, action)
         self._order = itertools.count()
         self._refusal: OSError | None = None
 
@@ -45,7 +45,7 @@ class FakePoller:
         del self._ready[fd]
 
     def at(self, seconds: float, what: Callable[[], object]) -> None:
-        """Let something happen `seconds` from now, while somebody waits."""
+        """Schedule an action `seconds` from now, during a `wait`."""
         heapq.heappush(self._agenda, (self.now + seconds, next(self._order), what))
 
     def refuses_next(self, number: int) -> None:
@@ -53,7 +53,7 @@ class FakePoller:
         self._refusal = OSError(number, os.strerror(number))
 
     def mask_of(self, fd: int) -> int | None:
-        """What is watched of a descriptor; None if it is not."""
+        """Return the watched mask of a descriptor; None if it is not watched."""
         return None if self._masks is None else self._masks.get(fd)
 
     # --- the poller
@@ -61,7 +61,7 @@ class FakePoller:
     def add(self, fd: int, mask: int) -> None:
         masks = self._open("add", fd, mask)
         if fd in masks:
-            raise FileExistsError(f"file descriptor {fd} is watched already")
+            raise FileExistsError(f"file descriptor {fd} is already watched")
         if fd not in self._ready:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         masks[fd] = mask

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hybrid.workers.hub.greenlets import Greenlet
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.sockets import Socket
 from support.hub import cooperative_pair, in_greenlet, run_on, tcp_pair
 

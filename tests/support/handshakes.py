@@ -9,7 +9,7 @@ import ssl
 
 @dataclasses.dataclass(frozen=True)
 class Shaken:
-    """The two ends of a connection whose handshake is done."""
+    """The two ends of a connection after the handshake."""
 
     server: ssl.SSLObject
     client: ssl.SSLObject
@@ -63,7 +63,7 @@ def client_hello(version: int) -> bytes:
 
 
 def answer_to_client_hello(server: ssl.SSLContext, version: int) -> bytes:
-    """Return what the server answers to `client_hello(version)`."""
+    """Return the server's response to `client_hello(version)`."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     to_server.write(client_hello(version))
     with contextlib.suppress(ssl.SSLError):

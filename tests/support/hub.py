@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.sockets import Socket
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import run
 from hybrid.workers.runtime import Runtime
 
-DEADLINE = 20.0  # seconds; what a loaded machine may need, never what a test expects
+DEADLINE = 20.0  # seconds; enough for a loaded machine, never a test's expectation
 T = TypeVar("T")
 
 uvloop.new_event_loop().close()  # libuv's first loop opens a pipe for signals that stays for the life of the process
@@ -59,7 +59,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 @contextmanager
 def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Give two connected TCP sockets of the loopback interface; close what the test did not."""
+    """Give two connected TCP sockets of the loopback interface; close them if the test did not."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         left = socket.create_connection(listener.getsockname(), DEADLINE)
         right, _ = listener.accept()
@@ -75,7 +75,7 @@ def reset(sock: socket.socket) -> None:
 
 @contextmanager
 def cooperative_pair(runtime: HubRuntime) -> Iterator[tuple[Socket, Socket]]:
-    """Give two connected cooperative sockets; close what the test did not."""
+    """Give two connected cooperative sockets; close them if the test did not."""
     left, right = (
         Socket(sock.family, sock.type, sock.proto, fileno=sock.detach(), runtime=runtime)
         for sock in socket.socketpair()
@@ -85,7 +85,7 @@ def cooperative_pair(runtime: HubRuntime) -> Iterator[tuple[Socket, Socket]]:
 
 
 async def outcome_of(awaitable: Awaitable[Any]) -> object:
-    """Return what the awaitable returns, or the type of what it raises, CancelledError included."""
+    """Return the result of the awaitable, or the type of its error, CancelledError included."""
     try:
         return await awaitable
     except BaseException as error:  # noqa: BLE001 - the test compares it

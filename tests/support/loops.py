@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 ALL_LOOPS = ("select", "poll", "epoll", "gevent", "asyncio", "uvloop")
-HUB_LOOPS = ("select", "poll", "epoll")  # those that run on the hub of ours
+HUB_LOOPS = ("select", "poll", "epoll")  # loops that run on the hub
 DEFAULT = "epoll"  # of `hybrid run`
 
 
@@ -34,7 +34,7 @@ def _is_asked() -> bool:
 
 
 MATRIX = _is_asked()
-"""Whether every test of a loop, or of all, is asked for, those that take long among them."""
+"""True if every test of a loop, or of all loops, is to run, including slow ones."""
 LOOPS = _chosen()
 WHOLE = _whole()
 """Those of `LOOPS` on which every test runs."""

@@ -11,6 +11,7 @@ checks the table: every name exists and runs on every loop, and every file with 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from types import ModuleType
@@ -111,7 +112,7 @@ KINDS = (
         "the transport under TLS",
         (
             "contract/test_tls_transports.py::test_1_data_comes_in_order",
-            "contract/test_tls_transports.py::test_7_close_sends_what_is_unsent_and_the_end",
+            "contract/test_tls_transports.py::test_7_close_sends_unsent_bytes_and_the_end",
         ),
         ("contract/test_tls_transports.py",),
         "there are two of them, ours and asyncio's; the matrix holds both to every clause on every loop",
@@ -262,7 +263,7 @@ KINDS = (
         "a worker that is killed, or loses its supervisor",
         (
             "faults/test_kills.py::test_the_successor_of_a_killed_worker_answers_soon",
-            "faults/test_broken_listeners.py::test_a_worker_whose_datagram_socket_was_closed_is_replaced",
+            "faults/test_broken_listeners.py::test_a_worker_with_a_closed_datagram_socket_is_replaced",
             "faults/test_supervisor_gone.py::test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed[blocking:handle]",
         ),
         (
@@ -362,6 +363,7 @@ def is_chosen(test: str, identity: str) -> bool:
     return test in CHOSEN and CHOSEN[test] <= set(identity.split("-"))
 
 
+@functools.cache  # asked for each test, of which a module has up to a thousand
 def takes_loops(module: ModuleType) -> bool:
     """Return True if a module has its loops from `support`: `LOOPS` itself, or the pairs that others make of it.
 

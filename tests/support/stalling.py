@@ -1,4 +1,4 @@
-"""A program whose only thread that matters stalls in the way that its argument names; it says `>` before it does.
+"""A program that stalls in its main thread in the way that its argument names; it writes `>` before it stalls.
 
 It takes the descriptor for its stacks, the way, and whether the large signal stack is set first.
 """
@@ -82,7 +82,7 @@ def library() -> None:
 
 
 def green() -> None:
-    """In a greenlet, whose stack is its own."""
+    """In a greenlet, which has a separate stack."""
     greenlet(in_greenlet).switch()
 
 
@@ -102,7 +102,7 @@ def sleep_quietly() -> None:
 
 
 def deaf() -> None:
-    """With the handlers taken by somebody else."""
+    """With the handlers replaced by other code."""
     signal.signal(TELL_STACKS, signal.SIG_IGN)
     spin()
 
@@ -114,7 +114,7 @@ def blocking() -> None:
 
 
 def babble() -> None:
-    """Write more than there is room for, and go on."""
+    """Write more than there is room for, and continue."""
     fd = int(sys.argv[1])
     try:
         while True:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.runtime import Accepted
 from support.hub import run_on, tcp_pair
 
@@ -27,7 +27,7 @@ class Ends:
     reader: Any
     writer: Any
     peer: socket.socket
-    closed: list[str]  # one entry once the connection is told to be closed
+    closed: list[str]  # one entry once the connection is reported closed
     start: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]  # makes a task of the kind this test is run for
 
     @property
@@ -35,7 +35,7 @@ class Ends:
         return self.runtime.loop
 
     def says(self, data: bytes) -> None:
-        """Let the peer send what fits into a socket's buffer."""
+        """Let the peer send as much as fits into a socket's buffer."""
         self.peer.send(data)
 
     async def says_all(self, data: bytes) -> None:

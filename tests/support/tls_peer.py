@@ -1,4 +1,4 @@
-"""A TLS client on an asyncio loop that tells what it sees, with verbs for what clients do: well and badly behaved."""
+"""A TLS client on an asyncio loop that records what happens, with verbs for well and badly behaved clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ssl
 
 
 class TlsPeer:
-    """The client's end. `sock` is connected and non-blocking; what goes over it is records."""
+    """The client's end. `sock` is connected and non-blocking; it carries TLS records."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._loop = loop
@@ -63,7 +63,7 @@ class TlsPeer:
         await self._send()
 
     async def is_gone(self) -> None:
-        """Wait for the end of the TCP connection; what comes before is dropped."""
+        """Wait for the end of the TCP connection; drop earlier input."""
         while await self._loop.sock_recv(self.sock, 1 << 20):
             pass
 

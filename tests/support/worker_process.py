@@ -24,7 +24,7 @@ from hybrid.workers.main import main
 
 _left: list[Any] = []
 PROMOTED = 99
-"""The exit code here where a worker would go on as a zygote."""
+"""The exit code used here if a worker would continue as a zygote."""
 
 
 def handle(sock: Any, address: Any) -> None:
@@ -53,7 +53,7 @@ def keep_busy(sock: Any, address: Any) -> None:
 
 
 def leave(sock: Any, address: Any) -> None:
-    """Leave behind what is asked for and no fork survives."""
+    """Leave a requested thing behind that does not survive a fork."""
     match sock.recv(100):
         case b"thread":
             threading.Thread(target=threading.Event().wait, name="exporter", daemon=True).start()
@@ -122,7 +122,7 @@ def answer_sync(data: bytes, address: Any, transport: Any) -> None:
 
 
 async def fail_in_a_callback(reader: Any, writer: Any) -> None:
-    """Let callbacks of the loop fail that nobody catches, and answer."""
+    """Let callbacks of the loop fail uncaught, and answer."""
     loop = asyncio.get_running_loop()
 
     def fail(error: Exception) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hybrid.workers import identity
@@ -14,7 +14,7 @@ from hybrid.workers.apps.preambles import PendingPreambles
 from hybrid.workers.common.addresses import unmapped
 from hybrid.workers.common.connections import Connection, Connections
 from hybrid.workers.http.context import HttpContext, address_of
-from hybrid.workers.http.exchange import Exchange, Peer
+from hybrid.workers.http.exchange import Exchange, Peer, Served
 from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.proxy_protocol import Preamble
 from hybrid.workers.http.settings import HttpSettings
@@ -114,12 +114,16 @@ class Web(Adapter):
             self._names[listener.fileno()] = known
             return known
 
+    def served(self) -> Sequence[Served]:
+        """Return the open connections."""
+        return self.context.connections()
+
     def drain(self) -> None:
         """Send `Connection: close` with further responses; end responses that never end by themselves."""
         self.context.draining = True
         if self._preambles is not None:
             self._preambles.drain(self._settings.limits.keep_alive_timeout)
-        for connection in self.context.connections():
+        for connection in self.served():
             connection.drain()
 
     def close_idle(self, *, at_once: bool) -> None:
@@ -135,13 +139,13 @@ class Web(Adapter):
             self._runtime.loop.call_later(delay, self._close_idle_now)
 
     def _close_idle_now(self) -> None:
-        for connection in self.context.connections():
+        for connection in self.served():
             connection.close_idle()
 
     def interrupt(self) -> None:
         """Tell the applications that their clients are gone."""
         self._interrupt_preambles()
-        for connection in self.context.connections():
+        for connection in self.served():
             connection.interrupt()
 
     def _interrupt_preambles(self) -> None:

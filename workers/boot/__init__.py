@@ -1,11 +1,11 @@
 """From the fork to an application that can serve.
 
-application     what is to be served, as plain data
-target          loads it
-audit           what an import has left in a process that does not survive a fork
-native_threads  which threads of C code a fork has again
-dispositions    what signals do in a worker, also after the application has changed that
-crash           leaves evidence of a crash in C code
-stall           leaves the stack of a stalled loop for the supervisor
-heap            a setting of the C library's memory that a server needs
+application     the application as plain data
+target          imports the application
+audit           finds things in a process that do not survive a fork
+native_threads  which threads of C libraries come back after a fork
+dispositions    signal handlers of a worker, restored when the application has changed them
+crash           writes the stacks of a crash in C code
+stall           writes the stack of a stalled loop for the supervisor
+heap            sets up malloc(3) for a server
 """

@@ -1,4 +1,4 @@
-"""What a worker is to serve, as plain data that travels from the command line or the embedder to the fork."""
+"""The application of a worker, as plain data that is passed from the command line or the embedder to the fork."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hybrid.workers.http.settings import HttpSettings
 
 @record(frozen=True, slots=True)
 class Wear:
-    """After how much a worker is to be replaced; 0 stands for no limit."""
+    """Limits after which a worker is replaced; 0 means no limit."""
 
     max_requests: int = 0
-    """Requests; datagrams and connections where there are no requests."""
+    """Requests; datagrams or connections if the application has no requests."""
     max_lifetime: float = 0.0
     """Seconds."""
     max_memory: int = 0
@@ -23,12 +23,12 @@ class Wear:
     refork_after: int = 0
     """Requests after which a worker offers to become the next zygote; counted as `max_requests` is, without jitter."""
     jitter: float = 0.1
-    """Each worker draws its own limits, up to this fraction above those here, so that not all are replaced at once."""
+    """Each worker raises its limits by a random fraction up to this, so that not all are replaced at the same time."""
 
 
 @record(frozen=True, slots=True)
 class Application:
-    """The target and how to run it. `factory` or `pickled` or `reference` is set, and is tried in this order.
+    """The target and how to run it. `factory`, `pickled` or `reference` is set; they are tried in this order.
 
     The target is loaded in the worker, after the fork and after the loop has prepared the process: the supervisor
     must not import application code.
@@ -37,29 +37,29 @@ class Application:
     reference: str | None = None
     """`module:attribute`, dots allowed in both."""
     factory: Callable[..., Any] | None = None
-    """The handler itself, where the embedding process becomes the supervisor."""
+    """The handler itself, if the embedding process becomes the supervisor."""
     pickled: bytes | None = None
-    """The handler as dill bytes, where the supervisor is a child of the embedding process."""
+    """The handler as dill bytes, if the supervisor is a child of the embedding process."""
     title: str = ""
-    """The name in error messages of a handler that was given as an object; empty: taken from the target."""
+    """The name in error messages of a handler that was passed as an object; empty: taken from the target."""
     directory: str | None = None
-    """Working directory, from before the target is loaded, absolute; None: that of the process."""
+    """Absolute working directory, set before the target is loaded; None: the directory of the process."""
     loop: str = "epoll"
     """A name of `hybrid.workers.loops.registry.LOOPS`."""
     interface: str = "auto"
     """A name of `hybrid.workers.apps.detect.INTERFACES`."""
     call_factory: bool = False
-    """Whether the target is called without arguments in the worker, and what it returns is served."""
+    """True to call the target without arguments in the worker, and to serve the result."""
     http: HttpSettings = dataclasses.field(default_factory=HttpSettings)
     """How a WSGI or ASGI application is served."""
     max_connections: int = 0
-    """Connections a worker serves at a time before it stops accepting; 0: as many as it has descriptors for."""
+    """Open connections at which a worker stops accepting; 0: limited by its descriptors."""
     wear: Wear = dataclasses.field(default_factory=Wear)
     """When a worker asks to be replaced."""
 
     @property
     def name(self) -> str:
-        """What error messages call it."""
+        """The name in error messages."""
         if self.title:
             return self.title
         if self.reference is not None:

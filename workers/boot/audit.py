@@ -1,8 +1,8 @@
-"""What an import has left in the process that does not survive a fork.
+"""Finds things that an import has left in the process and that do not survive a fork.
 
-A forked child has the one thread that forked; it shares sockets, epoll sets and the like with its parent, so that each
-takes what was meant for the other (fork(2), epoll(7)); timers and children stay with the parent. Files and pipes are
-left alone: they are mostly logs, and shared on purpose.
+A forked child has only the thread that forked. It shares sockets, epoll sets and the like with its parent, so each may
+take input or events meant for the other (fork(2), epoll(7)). Timers and children stay with the parent. Files and pipes
+are not reported: they are mostly logs, and shared on purpose.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from hybrid.workers.boot import native_threads
 from hybrid.workers.contract.log import unpatched
 from hybrid.workers.contract.records import record
 
-_MOST_NAMES = 4  # in one phrase; the line is for a person
+_MOST_NAMES = 4  # in one phrase; the line is for people
 _THREAD_ENDS = 0.25  # seconds; `Thread.join` returns a moment before the kernel's thread is gone
-_Socket = socket.socket  # from before gevent may replace it by one that makes a hub
+_Socket = socket.socket  # saved before gevent may replace it by a class that makes a hub
 _ANONYMOUS = "anon_inode:"  # epoll, eventfd, timerfd, signalfd, inotify, io_uring, pidfd, ...; see proc_pid_fd(5)
-_KINDS = {"eventpoll": "epoll"}  # as /proc has it -> as people know it
+_KINDS = {"eventpoll": "epoll"}  # name in /proc -> common name
 
 
 @record(frozen=True, slots=True)
 class Census:
-    """What was there before the import."""
+    """The state of the process before the import."""
 
     threads: frozenset[int]
     """`id` of the living `threading.Thread` objects."""
     tasks: frozenset[int]
     """Thread ids of the kernel."""
     descriptors: frozenset[tuple[int, str]]
-    """Number, and what /proc says that it is."""
+    """Number, and its link target in /proc."""
     has_children: bool
     greenlets: frozenset[int]
-    """`id` of those that have begun."""
+    """`id` of the started greenlets."""
     timers: frozenset[int]
-    """Those of setitimer(2) that run."""
+    """Running timers of setitimer(2)."""
 
 
 def census() -> Census:
-    """Count what is here now. Never waits."""
+    """Take a census of the process. Never waits."""
     return Census(
         threads=frozenset(map(id, threading.enumerate())),
         tasks=frozenset(_tasks()),
@@ -61,10 +61,10 @@ def census() -> Census:
 
 
 def findings(before: Census) -> list[str]:
-    """Return a short phrase for each thing that came after the census and does not survive a fork; mostly none.
+    """Return a short phrase for each thing that is new since the census and does not survive a fork.
 
-    Collects garbage if something is found at first, which closes forgotten objects. Waits at most a quarter of a
-    second, for threads that are ending.
+    If it finds something, it collects garbage, which closes unreferenced objects, and looks again. Waits at most a
+    quarter of a second for threads that are ending.
     """
     if not list(_found(before)):
         return []
@@ -81,7 +81,7 @@ def _found(before: Census) -> Iterator[str]:
     yield from _anonymous({fd: what.removeprefix(_ANONYMOUS) for fd, what in new if what.startswith(_ANONYMOUS)})
     if _has_children() and not before.has_children:
         yield "a child process"
-    if set(_timers()) - before.timers:  # a fork has none
+    if set(_timers()) - before.timers:  # a forked child has none
         yield "a running timer"
 
 
@@ -108,7 +108,7 @@ def _tasks() -> Iterator[int]:
 
 
 def _wait_for_threads(before: Census) -> None:
-    """Give threads time to end, or to wait: the library of a running thread cannot be told."""
+    """Give threads time to end or to block: the library of a running thread cannot be determined."""
     pause = unpatched("poll")()  # `time.sleep` may be gevent's, which would start its hub
     until = time.monotonic() + _THREAD_ENDS
     while list(_threads(before)) and time.monotonic() < until:
@@ -122,21 +122,21 @@ def _greenlets(before: Census) -> Iterator[str]:
 
 
 def _started() -> list[Any]:
-    """Return the greenlets that have begun, or that gevent is to begin, and have not ended; but not gevent's hub."""
+    """Return the greenlets that have started, or that gevent is about to start, and have not ended; without the hub."""
     library: Any = sys.modules.get("greenlet")
     if library is None:
         return []
     own = (library.getcurrent(), idle_hub())
-    # not isinstance: it asks the object for its class as well, and a proxy of something that is gone raises then
+    # not isinstance: it also reads `__class__` of the object, which raises on a proxy of a dead object
     found = [item for item in gc.get_objects() if issubclass(type(item), library.greenlet)]
     return [item for item in found if item not in own and item.parent is not None and item]  # a main one has no parent
 
 
 def idle_hub() -> Any:
-    """Return the hub of gevent in this thread, None if there is none; does not make it.
+    """Return gevent's hub of this thread, or None; does not create it.
 
-    By itself it is no finding: every `ThreadPoolExecutor` of a patched process makes one (Django's, for one), and
-    `gevent.reinit` gives it other descriptors in a fork.
+    The hub alone is not a finding: every `ThreadPoolExecutor` of a patched process creates one (Django's, for example),
+    and `gevent.reinit` gives it new descriptors in a forked child.
     """
     module: Any = sys.modules.get("gevent._hub_local")
     return None if module is None else module.get_hub_if_exists()
@@ -158,7 +158,7 @@ def _sockets(descriptors: Iterable[int]) -> Iterator[str]:
 
 
 def _name(fd: int) -> str | None:
-    """Return what a socket is about, or None where sharing it does no harm: nothing can come to it."""
+    """Return a name for a socket, or None if sharing it is harmless because it receives nothing."""
     old = socket.getdefaulttimeout()
     socket.setdefaulttimeout(None)  # or the next line would make it non-blocking, for its owner too
     try:
@@ -178,7 +178,7 @@ def _name(fd: int) -> str | None:
 
 
 def _address(ask: Callable[[], Any]) -> str | None:
-    """Return an address as a person types it, "" if it is empty, None if there is none."""
+    """Return an address as people write it, "" if it is empty, None if there is none."""
     try:
         address = ask()
     except OSError:
@@ -198,7 +198,7 @@ def _anonymous(kinds: dict[int, str]) -> Iterator[str]:
 
 
 def _not_of_the_hub(kinds: dict[int, str]) -> list[str]:
-    """Return the kinds without an epoll set and the eventfd that belong to gevent's hub."""
+    """Return the kinds without the epoll set and the eventfd of gevent's hub."""
     hub = idle_hub()
     if hub is None or hub.loop.fileno() not in kinds:
         return list(kinds.values())
@@ -212,7 +212,7 @@ def _not_of_the_hub(kinds: dict[int, str]) -> list[str]:
 
 
 def _has_children() -> bool:
-    """Whether there is a child, also a dead one that was not waited for; leaves it as it is."""
+    """Return True if there is a child, including a zombie, which is not reaped here."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -1,8 +1,8 @@
-"""The evidence of a crash: the stacks of all threads on stderr when a worker dies in C code.
+"""Crash evidence: the stacks of all threads on stderr when a worker dies in C code.
 
 `faulthandler.enable()` also gives the main thread a small alternate signal stack, and since Python 3.10 (bpo-43390)
-*every* signal handler of Python runs on that. A few signals at once, each with a frame that holds the registers of
-AVX-512 or AMX, overflow it, and the worker dies of SIGSEGV (seen with eight). So it gets a large one instead.
+*every* signal handler of Python runs on it. A few nested signals, each with a frame that holds the registers of AVX-512
+or AMX, overflow it, and the worker dies of SIGSEGV (seen with eight). So the main thread gets a large one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class _Stack(ctypes.Structure):
     _fields_ = (("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t))
 
 
-_memory: list[mmap.mmap] = []  # the stack in use; never freed, as the kernel keeps its address
+_memory: list[mmap.mmap] = []  # the stack in use; never freed, because the kernel keeps its address
 
 
 def leave_evidence(fd: int) -> None:
-    """Have a crash write its stacks to `fd`, and make any number of signals safe; once, in the main thread."""
+    """Make a crash write its stacks to `fd`, and make many nested signals safe; call it once, in the main thread."""
     faulthandler.enable(fd)
     with contextlib.suppress(AttributeError, OSError, ValueError):
         memory = mmap.mmap(-1, STACK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

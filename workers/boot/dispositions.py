@@ -1,8 +1,8 @@
-"""The signals of a worker while its loop runs, and again after application code has changed them.
+"""The signal handlers of a worker while its loop runs, restored when application code has changed them.
 
-An event loop that runs inside of a request leaves SIGTERM at its default and no wake-up descriptor when it closes
-(`loop.remove_signal_handler`); libraries set handlers of their own. So the supervisor's order to drain comes on the
-channel, and the dispositions, which signals from other processes need, are restored three times a second.
+An event loop that runs inside a request resets SIGTERM to its default and drops the wake-up descriptor when it closes
+(`loop.remove_signal_handler`); libraries set their own handlers. So the supervisor orders a drain over the channel, and
+the dispositions, which signals from other processes need, are restored three times a second.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
 
 def do_nothing(number: int, frame: types.FrameType | None) -> None:
-    """A signal that is not for workers; no SIG_IGN, so that programs it starts get the default again (execve(2))."""
+    """Ignore a signal that is not for workers. Unlike SIG_IGN, started programs get the default again (execve(2))."""
 
 
 class Dispositions:
-    """What SIGTERM and the signals of the process group do in a worker. To be used in the main thread."""
+    """The handlers for SIGTERM and the process group's signals in a worker. Use it in the main thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, arrived: Callable[[], None], drain: Callable[[], None]) -> None:
         """SIGTERM calls `arrived` at once, between two bytecodes, and `drain` in a turn of the loop."""
@@ -48,29 +48,29 @@ class Dispositions:
         self._has_told = False
 
     def take(self) -> None:
-        """Set them. Says so if the application has a handler for SIGTERM, which is not used."""
+        """Set the handlers. Warns if the application has set a handler for SIGTERM, which is not called."""
         self._tell_of(signal.getsignal(signal.SIGTERM))
-        # until `restore`: between the two handlers a signal would find that of asyncio, which does nothing
+        # until `restore`: in between a signal would run asyncio's handler, which does nothing
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         self._loop.add_signal_handler(signal.SIGTERM, self._drain)  # gives the loop its wake-up descriptor
         self._wakeup = signal.set_wakeup_fd(-1)
         self.restore()
 
     def restore(self) -> None:
-        """Set again what application code has changed. Takes microseconds."""
+        """Restore handlers that application code has changed. Takes microseconds."""
         found = signal.getsignal(signal.SIGTERM)
         if found != self._on_sigterm:
             self._tell_of(found)
             signal.signal(signal.SIGTERM, self._on_sigterm)
         for number in FOR_THE_SUPERVISOR:
-            if signal.getsignal(number) in _DEFAULTS:  # a handler of the application's own stays
+            if signal.getsignal(number) in _DEFAULTS:  # the application's own handler stays
                 signal.signal(number, do_nothing)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         with contextlib.suppress(ValueError, OSError):  # the loop has closed it
             signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
 
     def _on_sigterm(self, number: int, frame: types.FrameType | None) -> None:
-        """Also where the loop has lost its wake-up descriptor: select, poll and epoll run handlers on EINTR."""
+        """Works without the loop's wake-up descriptor too: select, poll and epoll run handlers on EINTR."""
         self._arrived()
         with contextlib.suppress(RuntimeError):  # the loop is closed: the worker is ending
             self._loop.call_soon_threadsafe(self._drain)

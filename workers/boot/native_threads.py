@@ -1,7 +1,7 @@
-"""Threads of C code: which library has started one, and whether that library has it again in a forked process.
+"""Threads of C libraries: which library has started a thread, and if that library restarts it after a fork.
 
-A fork takes along the thread that forks and no other. Some libraries know that: they stop their threads before a fork,
-or start others in the child when they need them (pthread_atfork(3)).
+A forked child has only the thread that forked. Some libraries handle that: they stop their threads before a fork, or
+start new ones in the child when they need them (pthread_atfork(3)).
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pathlib import Path
 
 from hybrid.workers.contract.records import record
 
-_STACK = 16_384  # bytes above the stack pointer; a thread that waits has few frames
+_STACK = 16_384  # bytes above the stack pointer; a waiting thread has few frames
 _WORD = struct.calcsize("P")
 _RUNTIME = re.compile(
     r".*/(lib-dynload/(?!_ctypes)[^/]*|(ld-linux|ld-musl|libc[.-]|libpthread|libstdc\+\+|libgcc_s|libm[.-]|libpython|_greenlet"
     r"|libcrypto|libssl|libz[.-]|liblzma|libbz2|libsqlite3|libexpat|libuuid)[^/]*"
     r"|python[0-9.]*)$"
-)  # calls others, or starts no thread of its own, as what the standard library stands on; stacks hold old addresses too
-# Tried with OpenBLAS, numexpr, pyarrow and Intel's libiomp5: used before a fork, and again in the child, from several
-# threads. LLVM's libomp is libiomp5's code. libgomp and polars hang there.
+)  # calls other libraries or starts no threads itself; stacks also hold stale addresses
+# Tested with OpenBLAS, numexpr, pyarrow and Intel's libiomp5: used before a fork, and again in the child, from several
+# threads. LLVM's libomp shares libiomp5's code. libgomp and polars hang in the child.
 _SURVIVING = re.compile(r"(/lib(scipy_)?openblas[^/]*|/libi?omp[5.-][^/]*|/libarrow[^/]*|/numexpr/[^/]*)$")
-_SURVIVING_NAMES = frozenset({"jemalloc_bg_thd"})  # it only gives memory back
+_SURVIVING_NAMES = frozenset({"jemalloc_bg_thd"})  # it only returns memory
 _CURES = {
     "libgomp": "set OMP_NUM_THREADS=1, or compute nothing at import",
     "_polars": "import it where it is first used, or take --preload on if nothing has been computed yet",
-}  # begin of a file name -> what to do
+}  # start of a file name -> advice
 _CURE = "import it where it is first used"
 _COUNTERS = tuple(
     f"{prefix}openblas_get_num_threads{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "_64", "")
@@ -40,7 +40,7 @@ _COUNTERS = tuple(
 
 @record(frozen=True, slots=True)
 class Mapping:
-    """Code of a file in this process's memory."""
+    """Executable code of a file in this process's memory."""
 
     start: int
     end: int
@@ -48,7 +48,7 @@ class Mapping:
 
 
 def name_of(task: int) -> str:
-    """Return the name that the thread has in the process table; `?` if it has ended."""
+    """Return the name of a thread in the process table; `?` if it has ended."""
     try:
         return Path(f"/proc/self/task/{task}/comm").read_text().strip()
     except OSError:
@@ -56,7 +56,7 @@ def name_of(task: int) -> str:
 
 
 def not_surviving(tasks: Iterable[int]) -> dict[int, str]:
-    """Return the threads that a fork loses, each with the file of its library, or "" if that is unknown."""
+    """Return the threads that a fork loses, each with the file of its library, or "" if it is unknown."""
     code = list(_mapped_code())
     found: dict[int, str] = {}
     hidden: set[int] = set()
@@ -68,15 +68,15 @@ def not_surviving(tasks: Iterable[int]) -> dict[int, str]:
             hidden.add(task)
     left = {task: file for task, file in found.items() if not _survives(task, file)}
     hidden &= left.keys()
-    # after a change of account /proc hides the stacks of threads (prctl(2), PR_SET_DUMPABLE); then the library tells
-    # how many it has
+    # after a change of account /proc hides the stacks of threads (prctl(2), PR_SET_DUMPABLE); then the library is asked
+    # for the size of its pool
     if hidden and len(hidden) == sum(_pool_sizes(code)):
         return {task: file for task, file in left.items() if task not in hidden}
     return left
 
 
 def describe(file: str) -> str:
-    """Return a library in a few words, with what to do: `libx.so (of package x: import it where it is first used)`."""
+    """Describe a library, with advice: `libx.so (of package x: import it where it is first used)`."""
     name = os.path.basename(file)  # noqa: PTH119 - text in, text out
     cure = next((text for start, text in _CURES.items() if name.startswith(start)), _CURE)
     package = re.search(r"/(?:site|dist)-packages/([^/]+?)(?:\.libs)?/", file)
@@ -88,10 +88,10 @@ def _survives(task: int, file: str) -> bool:
 
 
 def _library_of(task: int, code: list[Mapping]) -> str:
-    """Return the library whose code the thread runs, the C library aside; "" if it cannot be told.
+    """Return the library that the thread runs code of, not the C library; "" if it is unknown.
 
-    A thread that waits shows its stack pointer (proc_pid_syscall(5)); return addresses lie above it. Raises
-    `PermissionError` where it is hidden.
+    /proc shows the stack pointer of a waiting thread (proc_pid_syscall(5)); return addresses lie above it. Raises
+    `PermissionError` if it is hidden.
     """
     try:
         fields = Path(f"/proc/self/task/{task}/syscall").read_text().split()
@@ -116,7 +116,7 @@ def _start_of(mapping: Mapping) -> int:
 
 
 def _mapped_code() -> Iterator[Mapping]:
-    """Yield the code of this process, in the order of addresses (proc_pid_maps(5))."""
+    """Yield the executable mappings of this process, in order of address (proc_pid_maps(5))."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/maps").read_text().splitlines():
             span, mode, _, _, _, *file = line.split(maxsplit=5)
@@ -126,7 +126,7 @@ def _mapped_code() -> Iterator[Mapping]:
 
 
 def _pool_sizes(code: list[Mapping]) -> Iterator[int]:
-    """Yield how many threads each OpenBLAS has beside the one that calls it."""
+    """Yield the number of threads of each OpenBLAS, without the calling thread."""
     for file in {one.file for one in code if "openblas" in os.path.basename(one.file)}:  # noqa: PTH119
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(file)

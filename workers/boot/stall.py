@@ -1,16 +1,16 @@
-"""The stack of a worker whose loop does not turn, left for the supervisor when it asks for it.
+"""Writes the stack of a worker whose loop does not turn, when the supervisor asks for it.
 
-See `hybrid.workers.contract.signals` for the two signals. What they do to the code that they interrupt:
+See `hybrid.workers.contract.signals` for the two signals. Their effects on the interrupted code:
 
-- Both restart system calls (SA_RESTART), so that C code of applications sees EINTR only from those that are never
-  restarted, whatever a handler says: poll, epoll_wait, select, nanosleep (signal(7)), as with any other signal.
-- Python's own calls go on after EINTR (PEP 475), and have the first one answered before. Where a call is restarted
-  (recv, a lock) it is not answered, and the second is.
+- Both restart system calls (SA_RESTART), so that C code of applications sees EINTR only from calls that are never
+  restarted: poll, epoll_wait, select, nanosleep (signal(7)), as with any other signal.
+- Python's own calls run the handler of the first signal and continue after EINTR (PEP 475). If the kernel restarts the
+  call (recv, a lock), the first signal is not answered, but the second one is.
 - Both run on the alternate stack of the main thread (SA_ONSTACK), the large one of `crash`.
 
-A process that the application forks keeps both handlers: it would be ended by the default of such a signal, and an
-ignored one would be inherited by programs that it executes (execve(2)). Nobody asks it; if somebody does, its stack
-goes to the worker's evidence, of which the supervisor takes a bounded part.
+A process that the application forks keeps both handlers: the default action of such a signal would end it, and SIG_IGN
+would be inherited by programs that it executes (execve(2)). The supervisor does not signal such a process. If another
+process does, its stack goes to the worker's evidence, of which the supervisor reads a bounded part.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from collections.abc import Iterator
 
 from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
 
-_MOST_FRAMES = 100  # of one thread, and threads: as faulthandler has it
+_MOST_FRAMES = 100  # of one thread; both limits are faulthandler's
 _MOST_THREADS = 100
-_fd = -1  # where to; a number and not a file object, for a handler must not find it locked
+_fd = -1  # a descriptor, not a file object, which a handler might find locked
 
 
 def leave_word(fd: int) -> None:
-    """Have this process write its stacks to `fd` when asked; from the main thread, first thing in a process's life.
+    """Make this process write its stacks to `fd` when asked. Call it in the main thread, first thing in a process.
 
-    May be called again, as by a worker whose zygote has called it: the newest `fd` counts. Neither blocks nor writes.
-    Raises `OSError` where the system refuses the signals.
+    May be called again, e.g. by a worker whose zygote has called it: the latest `fd` is used. Neither blocks nor
+    writes. Raises `OSError` if the system refuses the signals.
     """
     global _fd
     _fd = fd
@@ -43,7 +43,7 @@ def leave_word(fd: int) -> None:
 
 
 def _tell(number: int, frame: types.FrameType | None) -> None:
-    """Write the stacks of all threads. The interrupted code must never hear of it, whatever fails."""
+    """Write the stacks of all threads. Never raises into the interrupted code."""
     try:
         text = ""
         for line in _stacks(frame):
@@ -51,16 +51,16 @@ def _tell(number: int, frame: types.FrameType | None) -> None:
             if len(text) > MOST_EVIDENCE:
                 break
         os.write(_fd, text[:MOST_EVIDENCE].encode())
-    except Exception:  # noqa: BLE001 - no memory, no recursion left, no room: then there is no answer
+    except Exception:  # noqa: BLE001 - out of memory, recursion or room: no answer then
         pass
 
 
 def _stacks(interrupted: types.FrameType | None) -> Iterator[str]:
-    """Give the lines that faulthandler would write, the interrupted thread first: the end may be cut off."""
-    here = sys._getframe()  # and not threading.get_ident, which gevent replaces: the keys are those of real threads
+    """Yield the lines that faulthandler would write, the interrupted thread first, because the end may be cut off."""
+    here = sys._getframe()  # not threading.get_ident, which gevent replaces: the keys below are real thread ids
     threads = sys._current_frames()
     while interrupted is not None and interrupted.f_code.co_filename == __file__:
-        interrupted = interrupted.f_back  # asked once more in the middle of an answer
+        interrupted = interrupted.f_back  # asked again while answering
     me = next((ident for ident, frame in threads.items() if frame is here), 0)
     yield f"Current thread 0x{me:016x} (most recent call first):\n"
     yield from _frames(interrupted)
@@ -82,5 +82,5 @@ def _frames(frame: types.FrameType | None) -> Iterator[str]:
 
 
 def _printable(name: str) -> str:
-    """Names are the application's: a line break in one must not begin a line. No codec, for that may be an import."""
+    """Escape a name of the application: it must not contain a line break. Uses no codec, which might be an import."""
     return ascii(name[:500])[1:-1]

@@ -1,4 +1,4 @@
-"""From `module:attribute` to the object itself, and from any failure on the way to one message for a person."""
+"""From `module:attribute` to the object itself; any failure on the way becomes one readable message."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hybrid.workers.contract.exits import Exit
 
 _ASYNC_FACTORY = (
     "the application factory {} is async, and the loop does not run yet when it is called: make it a plain function, "
-    "and do what has to be awaited in the application's lifespan"
+    "and await in the application's lifespan instead"
 )
 
 
 def load(application: Application) -> Any:
-    """Return the target of `application`: import its module and, if that is asked for, call it as a factory.
+    """Return the target of `application`: import its module and, with `call_factory`, call it as a factory.
 
-    Runs code of the application. Raises `BootError` (TARGET) with what happened and, for an error in the
-    application's code, where.
+    Runs code of the application. Raises `BootError` (TARGET) with the cause and, for an error in the application's
+    code, its location.
     """
     found = _find(application)
     return _make(found, application.name) if application.call_factory else found
@@ -39,31 +39,31 @@ def _find(application: Application) -> Any:
 
 
 def _make(factory: Any, name: str) -> Any:
-    """Return what an application factory makes. The loop does not run yet, so it cannot be awaited."""
+    """Call an application factory and return the application. The loop does not run yet, so it cannot be awaited."""
     if not callable(factory):
-        raise BootError(Exit.TARGET, f"{name} is no application factory but {_article(factory)}: leave --factory out")
+        raise BootError(
+            Exit.TARGET, f"{name} is not an application factory but {_article(factory)}: leave --factory out"
+        )
     if inspect.iscoroutinefunction(factory):
         raise BootError(Exit.TARGET, _ASYNC_FACTORY.format(name))
     _check_takes_nothing(factory, name)
     try:
         made = factory()
-    except BaseException as error:  # noqa: BLE001 - any code may run, and raise SystemExit and its like
+    except BaseException as error:  # noqa: BLE001 - any code may run, and raise SystemExit or similar
         raise BootError(Exit.TARGET, _broken(f"the application factory {name} failed", error)) from None
     if inspect.isawaitable(made):
         if inspect.iscoroutine(made):
-            made.close()  # or Python warns that it was never awaited
+            made.close()  # otherwise Python warns that it was never awaited
         raise BootError(Exit.TARGET, _ASYNC_FACTORY.format(name))
     if not callable(made):
-        raise BootError(
-            Exit.TARGET, f"the application factory {name} returned {_article(made)}, which is not something to call"
-        )
+        raise BootError(Exit.TARGET, f"the application factory {name} returned {_article(made)}, which is not callable")
     return made
 
 
 def _check_takes_nothing(factory: Any, name: str) -> None:
     try:
         signature = inspect.signature(factory)
-    except (ValueError, TypeError):  # some callables of C tell nothing
+    except (ValueError, TypeError):  # some C callables have no signature
         return
     try:
         signature.bind()
@@ -85,7 +85,7 @@ def _import(reference: str) -> Any:
         if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise BootError(Exit.TARGET, _no_module(module_name, error.name)) from None
         raise BootError(Exit.TARGET, _broken(f"cannot import {module_name!r}", error)) from None
-    except BaseException as error:  # noqa: BLE001 - any code may run at import, and raise SystemExit and its like
+    except BaseException as error:  # noqa: BLE001 - any code may run at import, and raise SystemExit or similar
         raise BootError(Exit.TARGET, _broken(f"cannot import {module_name!r}", error)) from None
     for name in path.split("."):
         try:
@@ -98,7 +98,7 @@ def _import(reference: str) -> Any:
 
 
 def _unpickle(data: bytes, application: Application) -> Any:
-    """Return the object that was sent; one that cannot be copied is imported, if some module has it as a variable."""
+    """Return the unpickled object; if that fails and a module has it as a variable, import it."""
     import dill  # a dependency of multiprocess; only embedders' workers need it
 
     try:
@@ -131,21 +131,21 @@ def _no_attribute(module_name: str, owner: Any, name: str) -> str:
 
 
 def _standard(module_name: str, name: str) -> str:
-    """Return the message for a target in the standard library, which mostly hides a file of the application."""
+    """Return the message for a target in the standard library, which usually hides a file of the application."""
     text = f"{module_name!r} is a module of the standard library and has no attribute {name!r}"
     own = Path(module_name.partition(".")[0])
     files = [str(path) for path in (own.with_suffix(".py"), own / "__init__.py") if path.is_file()]
-    return f"{text}; it hides {files[0]}: give that another name" if files else f"{text}; name a module of your own"
+    return f"{text}; it hides {files[0]}: rename that file" if files else f"{text}; name a module of your own"
 
 
 def _article(value: Any) -> str:
-    """What a value is, with its article: `a dict`, `an int`, `None`."""
+    """Return the type of a value with its article: `a dict`, `an int`, `None`."""
     name = type(value).__name__
     return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _broken(what: str, error: BaseException) -> str:
-    """The error with the application's frames; ours and the import system's say nothing to its author."""
+    """Format the error with the application's frames, without hybrid's and the import system's."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

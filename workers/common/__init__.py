@@ -1,12 +1,12 @@
-"""What all other rooms of a worker need. Nothing here imports them.
+"""Modules that all other rooms of a worker use. Nothing here imports those rooms.
 
-connections  the open connections: counted, told when they end, ended when they must
-heartbeat    tells in shared memory what this worker is doing
-lingering    closes connections without the reset that unread input makes
-fairness     makes operations that never have to wait give way
-forks        what a process gives up that a handler forks
-frames       what an error keeps alive by its traceback, and how not to
+connections  the open connections: counts them, notes their end, ends them at the deadline
+heartbeat    writes the worker's state into shared memory
+lingering    closes connections without the reset that unread input causes
+fairness     makes handlers that never wait yield to the loop
+forks        cleans up in a process that a handler forks
+frames       errors without the frames that their tracebacks keep alive
 addresses    IPv4 peers of a socket that serves both families
-incidents    log lines that any client can cause: one a minute
-errors       why a worker cannot start, with its exit code
+incidents    limits log lines that any client can cause to one a minute
+errors       `BootError`: why a worker cannot start, with its exit code
 """

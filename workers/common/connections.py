@@ -1,4 +1,4 @@
-"""The connections a worker is serving: counted, told when they end, ended when it must be."""
+"""The registry of a worker's open connections: counts them, notes their end, and ends them at the deadline."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Connection:
         self.registry.discard(self)
 
     def failed(self, error: BaseException | None) -> None:
-        """Log how a handler ended, if not well: one line for what the peer did, one record for the handler's error."""
+        """Log a failed handler: one line if the peer caused it, a record with traceback for the handler's own error."""
         report(error, self.address, self.registry.incidents)
 
 
@@ -46,28 +46,28 @@ class Connections:
 
     def __init__(self, heartbeat: Heartbeat | None = None) -> None:
         self.heartbeat = heartbeat or Heartbeat()
-        """Where connections and requests are counted."""
+        """Counts connections and requests."""
         self.incidents = Incidents()
-        """Where lines go that clients can cause at will."""
+        """Logs events that clients can cause at will."""
         self._open: set[Connection] = set()
         self._emptied: asyncio.Event | None = None
         self.on_discard: list[Callable[[], object]] = []
-        """Called after each end: an acceptor that waits for room resumes."""
+        """Called after each end: a paused acceptor resumes."""
         self.ending = False
-        """Whether `end_all` was called: what is still unsent will not be."""
+        """True once `end_all` was called: unsent bytes are lost."""
 
     def __len__(self) -> int:
         return len(self._open)
 
     def add(self, address: Any) -> Connection:
-        """Enter a connection from `address`."""
+        """Register a connection from `address`."""
         connection = Connection(self, address)
         self._open.add(connection)
         self.heartbeat.numbers[ACTIVE] = len(self._open)
         return connection
 
     def discard(self, connection: Connection) -> None:
-        """Take a connection out."""
+        """Remove a connection."""
         if connection in self._open:
             self._open.discard(connection)
             self.heartbeat.numbers[ACTIVE] = len(self._open)
@@ -77,7 +77,7 @@ class Connections:
                 callback()
 
     async def wait_empty(self, timeout: float) -> bool:
-        """Wait until no connection is left, nor lingers, at most `timeout` seconds; tell whether that is so."""
+        """Wait, at most `timeout` seconds, until no connection is open or lingers; return True if none is open."""
         ends = time.monotonic() + timeout
         self._emptied = asyncio.Event()
         if self._open:
@@ -87,12 +87,12 @@ class Connections:
             except TimeoutError:
                 if self._open:
                     return False
-        if not await lingering.wait_none(ends - time.monotonic()):  # they have had what time there was
+        if not await lingering.wait_none(ends - time.monotonic()):  # their time is over
             lingering.end_all(running_loop())
         return True
 
     def end_all(self) -> int:
-        """End every handler early; return how many there were. They get one chance to clean up."""
+        """End all handlers early; return their number. They get one chance to clean up."""
         self.ending = True
         ending = list(self._open)
         for connection in ending:
@@ -103,10 +103,9 @@ class Connections:
 
 
 def report(error: BaseException | None, address: Any, incidents: Incidents) -> None:
-    """Log the error a handler ended with, and take its traceback from it. Does not block.
+    """Log the error that ended a handler, and drop its traceback. Does not block.
 
-    A peer that went away is no fault of the application's: an incident. Being ended by us is not worth a
-    line.
+    A lost connection is not the application's fault: it is an incident. A handler ended by the worker is not logged.
     """
     if error is None:
         return

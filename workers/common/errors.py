@@ -1,4 +1,4 @@
-"""Why a worker cannot start, as an error that carries its exit code."""
+"""`BootError`: why a worker cannot start, with its exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hybrid.workers.contract.exits import Exit
 
 
 class BootError(Exception):
-    """A worker cannot start and would not the next time either; `reason` is for a person to read."""
+    """A worker cannot start, and a retry would not help; `reason` is for people."""
 
     def __init__(self, code: Exit, reason: str) -> None:
         super().__init__(reason)

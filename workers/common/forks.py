@@ -1,13 +1,12 @@
-"""What a process gives up that an application forks: it must not act for the worker, whose descriptors it shares.
+"""Cleanup in a process that an application forks: it must not act for the worker, whose descriptors it shares.
 
-Two dangers, both measured: Python's signal wake-up descriptor is shared, so that a SIGTERM for the child drains the
-worker; and an epoll set is shared, so that a socket closed in the child is no longer watched in the worker (epoll(7),
-"Questions").
+Two dangers, both measured. Python's signal wake-up descriptor is shared, so a SIGTERM for the child drains the worker.
+An epoll set is shared, so a socket closed in the child is no longer watched in the worker (epoll(7), "Questions").
 
-A handler's child ends when it returns to the event loop, that of a request when it gives the server anything: what it
-returns, yields or sends is the parent's to answer with, and the other requests of the turn are the parent's to run.
+A child of a handler ends when it returns to the event loop. A child of a request ends when it returns, yields or sends
+anything to the server: only the parent responds to the request and runs the other requests of the turn.
 
-Requests do not ask whether they run in such a child. The child has other methods instead: see `replace`.
+Requests do not check if they run in such a child. Instead, methods are replaced in the child: see `replace`.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ from hybrid.workers.tasks.cpython import queue_of
 
 _log = logging.getLogger("hybrid")
 _ABSENT = object()
-_replacements: list[tuple[type | ModuleType, dict[str, object]]] = []  # for a forked child
-_replaced: list[tuple[type | ModuleType, str, object]] = []  # in a forked child: the attributes from before
-_guarded: tuple[Channel, Callable[[], None]] | None = None  # of the worker that this process is
-_is_registered = False  # the hooks are, in this process or an ancestor: they cannot be taken back
-_masks: dict[int, set[int]] = {}  # thread that forks -> what it had blocked before
-_abandoned: list[object] = []  # in a forked child, for good: a task that is dropped says that it was still pending
+_replacements: list[tuple[type | ModuleType, dict[str, object]]] = []  # to be applied in a forked child
+_replaced: list[tuple[type | ModuleType, str, object]] = []  # in a forked child: the original attributes
+_guarded: tuple[Channel, Callable[[], None]] | None = None  # set while this process is a worker
+_is_registered = False  # the fork hooks are registered, in this process or an ancestor; they cannot be removed
+_masks: dict[int, set[int]] = {}  # forking thread -> its signal mask before the fork
+_abandoned: list[object] = []  # kept in a forked child: a pending task that is dropped logs an error
 _RESET = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def guard(channel: Channel, abandon: Callable[[], None]) -> None:
-    """From now on have every forked child give up `channel`, the worker's signals, and by `abandon()` its loop."""
+    """From now on let every forked child drop `channel`, the worker's signals and, by `abandon()`, its loop."""
     global _guarded, _is_registered
-    _restore()  # a worker may stand below such a process
+    _restore()  # a worker may be a descendant of such a child
     _guarded = channel, abandon
     if not _is_registered:
         _is_registered = True
@@ -49,16 +48,16 @@ def guard(channel: Channel, abandon: Callable[[], None]) -> None:
 
 
 def disarm() -> None:
-    """From now on a forked child has nothing to give up: this process is a worker no more."""
+    """From now on do nothing in a forked child: this process is no longer a worker."""
     global _guarded
     _guarded = None
 
 
 def replace(owner: type | ModuleType, **attributes: object) -> None:
-    """In every forked child give `owner` these attributes; those of a class go to its subclasses too.
+    """In every forked child set these attributes of `owner`, and of its subclasses if it is a class.
 
-    Meant for methods that the application calls, or that are called when it comes back; `finish`, `fail` and `leave`
-    can stand for them. A bound method that the application holds stays as it is, but what it calls is looked up anew.
+    Meant for methods that the application calls, or that run when it returns; replace them by `finish`, `fail` or
+    `leave`. A bound method that the application holds is not replaced, but the methods it calls are.
     """
     _replacements.append((owner, attributes))
 
@@ -92,7 +91,7 @@ def _restore() -> None:
 
 def _before() -> None:
     if _guarded is not None:
-        # until the child has handlers of its own: a signal for it would be written to the descriptor it shares
+        # until the child has its own handlers: a signal for it would be written to the shared wake-up descriptor
         _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
 
 
@@ -117,10 +116,10 @@ def _in_child() -> None:
 
 
 def abandon_turn(loop: asyncio.AbstractEventLoop) -> None:
-    """In a forked child: what this turn of the loop was still to do is the worker's. Coming to it ends the process.
+    """In a forked child, replace the remaining callbacks of this turn, which belong to the worker, by `leave`.
 
-    asyncio's loops keep it in a queue that must not become shorter while a turn is under way. uvloop does not show
-    it, and its loop would go on in the child, over an epoll set of its own (uv_loop_fork): end it at the next chance.
+    asyncio's loops keep them in a queue that must not shrink during a turn. uvloop does not expose its queue, and its
+    loop would continue in the child with its own epoll set (uv_loop_fork): schedule `leave` as soon as possible.
     """
     ready = queue_of(loop)
     if ready is not None:
@@ -128,18 +127,20 @@ def abandon_turn(loop: asyncio.AbstractEventLoop) -> None:
         for place in range(len(ready)):
             ready[place] = asyncio.Handle(leave, (), loop)
     else:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, or in debug mode: forked by another thread
+        with contextlib.suppress(RuntimeError):  # the loop is closed, or in debug mode another thread forked
             loop.call_soon(leave)
 
 
 def leave(*_: object, **__: object) -> NoReturn:
-    """End a forked child that returned to the event loop: it would take the worker's connections."""
-    _log.error("a process that a handler forked returned to the event loop: ending it; leave it by os._exit")
+    """End a forked child that returned to the event loop: it would accept the worker's connections."""
+    _log.error(
+        "a process that a handler forked returned to the event loop: ending it; leave such a process with os._exit"
+    )
     os._exit(1)
 
 
 class Home:
-    """What the event loop takes pieces of when it goes on: ends a forked child that comes so far."""
+    """Replaces a buffer that the event loop slices on its next read: ends a forked child that gets there."""
 
     def __getitem__(self, _: object) -> NoReturn:
         """See `leave`."""
@@ -147,14 +148,14 @@ class Home:
 
 
 def finish(*_: object, **__: object) -> NoReturn:
-    """End a forked child that gives the server a part of an answer, or the whole: nothing is sent to the client."""
+    """End a forked child that gives the server a response or a part of it: nothing is sent to the client."""
     os._exit(0)
 
 
 def fail(_: object, error: BaseException | None) -> NoReturn:
-    """End a forked child that came to the end of a request, by `error` or without one. To stand for a method.
+    """End a forked child that reached the end of a request, with or without an `error`. Replaces a method.
 
-    Its exit code is 0, that of a `SystemExit`, or 1 with the error in the log.
+    Its exit code is 0, or the code of a `SystemExit`, or 1 with the error in the log.
     """
     code = 0
     if isinstance(error, SystemExit):
@@ -166,7 +167,7 @@ def fail(_: object, error: BaseException | None) -> NoReturn:
 
 
 def _code_of(error: SystemExit) -> int:
-    """As the interpreter has it (`sys.exit`)."""
+    """Return the exit code as the interpreter computes it (`sys.exit`)."""
     if error.code is None:
         return 0
     if isinstance(error.code, int):

@@ -1,23 +1,23 @@
-"""The frames that an error keeps alive by its traceback: how to keep an error without them.
+"""Keeping an error without the frames that its traceback keeps alive.
 
-A frame keeps the sockets, files and bodies in its variables. An error that is kept by something which one of its own
-frames refers to is a cycle: all of that would stay until a garbage collection, and with it an open connection. A frame
-counts here as well if it only called one of the traceback's: each frame keeps the one that called it.
+A frame keeps the sockets, files and bodies in its variables alive. If an object stores an error and one of the error's
+frames refers to that object, they form a cycle: everything in it, such as an open connection, stays until a garbage
+collection. Callers of those frames count too, because each frame refers to its caller.
 """
 
 from __future__ import annotations
 
 
 def without_own_frame(error: BaseException) -> BaseException:
-    """Return `error` without the frame that has caught it, which is to keep the error in one of its variables."""
+    """Return `error` without the frame that has caught it, which may then keep the error in a variable."""
     trace = error.__traceback__
     return error.with_traceback(None if trace is None else trace.tb_next)
 
 
 def forget_frames(error: BaseException) -> None:
-    """Take the traceback from `error` and from all errors that led to it. For an error that has been logged.
+    """Drop the traceback of `error` and of all errors that led to it. For an error that has been logged.
 
-    The application may keep it: `task = create_task(work()); await task` is a cycle of frame, task and error.
+    The application may keep the error: `task = create_task(work()); await task` is a cycle of frame, task and error.
     """
     found = [error]
     seen = set()

@@ -1,7 +1,7 @@
-"""The worker's side of the scoreboard: the heartbeat, which tells in shared memory what the worker is doing.
+"""The worker's side of the scoreboard: the heartbeat, which writes the worker's state into shared memory.
 
-A loop tells in its record when the turn that is under way began, and 0 while it waits. So whoever looks at the record
-sees a turn that does not end, whatever the loop is stuck in. Nothing is sent, and nobody answers.
+A loop's record holds the time when its current turn began, and 0 while it waits. So a reader of the record sees a turn
+that does not end, no matter where the loop is stuck. This needs no message and no answer.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from hybrid.workers.contract.scoreboard import (
 )
 
 T = TypeVar("T")
-_NEVER = 2**62  # more requests than there are
+_NEVER = 2**62  # more requests than a worker ever gets
 _LONG = LAG_BOUNDS[0]
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_nowhere = scoreboard.Scoreboard(1).record(0)  # what is noted there, nobody reads
+_nowhere = scoreboard.Scoreboard(1).record(0)  # a record that is never read
 
 
 def _nothing() -> None:
-    """Nobody wants to know."""
+    """No-op callback."""
 
 
 class Heartbeat:
     """The writer of one record. Belongs to the loop's thread; no method blocks.
 
-    Turns, memory and requests of HTTP are as they were when the supervisor asked last.
+    Turns, memory and HTTP requests are as of the supervisor's last ping.
     """
 
     __slots__ = (
@@ -69,49 +69,50 @@ class Heartbeat:
     )
 
     def __init__(self, record: Record | None = None, clock: Callable[[], float] = monotonic) -> None:
-        """Without a record, as outside of a worker, nothing is told. `clock` is CLOCK_MONOTONIC, in seconds."""
+        """Without a record, as outside of a worker, nothing is reported. `clock` is CLOCK_MONOTONIC, in seconds."""
         self._clock = clock
         self._keep(_nowhere if record is None else record)
-        self._since = clock()  # when the turn under way began
+        self._since = clock()  # when the current turn began
         self._turns = 0
         self._count_turns: Callable[[], int] = lambda: self._turns
         self._forget: Callable[[], object] = _nothing
         self._accepted = 0
-        self._before = 0  # requests that were counted before this tally
-        self._given = _NEVER  # how many it had room for
+        self._before = 0  # requests counted before this tally
+        self._given = _NEVER  # requests that this tally can count
         self.tally = itertools.repeat(None, _NEVER)
-        """Each `next` counts a request; `StopIteration` is the last one, see `counts_last_request`.
+        """Each `next` counts a request; `StopIteration` marks the last one, see `counts_last_request`.
 
-        This is a third of what a sum, its limit and a store into the record cost (350 and 930 instructions, measured).
+        This costs a third of a sum, a comparison with a limit and a store into the record (350 and 930 instructions,
+        measured).
         """
         self._on_last_request: Callable[[], object] = _nothing
         self.on_awake: Callable[[], object] = _nothing
-        """Called when a connection is taken while the supervisor does not watch."""
+        """Called when a connection is accepted while the supervisor does not watch."""
 
     def _keep(self, record: Record) -> None:
         self._record = record
         self.numbers = record.numbers
-        """For counts that are noted elsewhere; to be looked up each time, because a forked child has others."""
+        """For counts that other modules store. Look it up each time: it is replaced in a forked child."""
         self.times = record.times
 
     def takes_place(self, generation: int) -> None:
-        """A worker begins its life here: it boots."""
+        """A worker takes this record, and boots."""
         self.numbers[GENERATION] = generation
         self.numbers[PID] = os.getpid()
-        self.numbers[PULSE] = Pulse.PINGS  # until its loop is found to be one that can be observed
+        self.numbers[PULSE] = Pulse.PINGS  # until its loop turns out to be observable
         self.numbers[STATE] = Activity.BOOTING
 
     def tells(self, activity: Activity) -> None:
-        """The worker has come to another part of its life."""
+        """Store the worker's new state."""
         self.numbers[STATE] = activity
 
     # -- turns of the loop: the hot path; benchmarks: python -m benchmarks wsgi asgi ---------------------------------
 
     def watching(self, poll: Callable[[float | None], T]) -> Callable[[float | None], T]:
-        """Return `poll`, in which a loop waits for at most so many seconds, with notes of when its turns begin and end.
+        """Wrap `poll`, in which a loop waits at most `timeout` seconds, to record when its turns begin and end.
 
-        To be called within a turn, which begins now. Nested calls are as good: each is the end of a turn and the begin
-        of another. A poll that does not wait is too.
+        Call it within a turn, which begins now. Each call of the wrapper ends one turn and begins another, even if
+        nested or if the poll does not wait.
         """
         self.observes_turns()
         clock = self._clock
@@ -146,11 +147,11 @@ class Heartbeat:
         self.times[BUSY_SINCE] = 0.0
 
     def wakes(self) -> None:
-        """The loop has waited, and a turn begins."""
+        """The loop has waited; a turn begins."""
         self.times[BUSY_SINCE] = self._since = self._clock()
 
     def observes_turns(self) -> None:
-        """From now on, within a turn, the record tells of the loop's turns."""
+        """From now on the record holds the loop's turns. Call it within a turn."""
         self.wakes()
         self.numbers[PULSE] = Pulse.TURNS
 
@@ -161,17 +162,17 @@ class Heartbeat:
     # -- counts --------------------------------------------------------------------------------------------------------
 
     def accepts(self) -> None:
-        """A connection was taken from a listener."""
+        """A connection was accepted."""
         self._accepted += 1
         self.numbers[ACCEPTED] = self._accepted
         if not self._record.watched:
-            self._record.watched = True  # so that the supervisor is told once, and not by each connection
+            self._record.watched = True  # so that the supervisor is told once, not for each connection
             self.on_awake()
 
     def counts_request(self) -> None:
-        """A datagram or a connection begins that counts as a request.
+        """Count a datagram or a connection as a request.
 
-        `http.connection` does it in lines of its own, without a store.
+        `http.connection` counts its requests itself, without a store.
         """
         try:
             next(self.tally)
@@ -180,16 +181,16 @@ class Heartbeat:
         self.numbers[REQUESTS] = self.requests
 
     def expects_last_request(self, number: int, called: Callable[[], object]) -> None:
-        """Have `called` at the request of that number, from 1 on.
+        """Call `called` at the request with this number, counted from 1.
 
-        To be said before any has come, or in `called`, and counts from there.
+        Call it before the first request, or within `called`; it counts from there.
         """
         self._given = number - 1
         self.tally = itertools.repeat(None, self._given)
         self._on_last_request = called
 
     def counts_last_request(self) -> None:
-        """The tally has come to its end: the request that was to be told of begins."""
+        """The tally is used up: the expected request begins."""
         self._before += self._given + 1
         self._given = _NEVER
         self.tally = itertools.repeat(None, _NEVER)
@@ -197,37 +198,37 @@ class Heartbeat:
 
     @property
     def requests(self) -> int:
-        """Requests begun."""
+        """Number of requests begun."""
         return self._before + self._given - operator.length_hint(self.tally)
 
     # -- the supervisor ------------------------------------------------------------------------------------------------
 
     def answers(self) -> None:
-        """The supervisor has sent a `Ping`: tell that the loop turns, and what it takes time to look at."""
+        """Answer a `Ping` of the supervisor: the loop turns. Also store the values that take time to measure."""
         self.numbers[TURNS] = self._count_turns()
         self.numbers[REQUESTS] = self.requests
         self.measure_memory()
         self.times[ANSWERED] = self.times[ASKED]
 
     def measure_memory(self) -> int:
-        """Tell how much memory is resident now, bytes, and return it."""
+        """Measure, store and return the resident memory in bytes."""
         self.numbers[MEMORY] = memory = resident() or self.numbers[MEMORY]
         return memory
 
     @property
     def memory(self) -> int:
-        """Resident bytes, as last looked at."""
+        """Resident bytes, as last measured."""
         return self.numbers[MEMORY]
 
     def abandon(self) -> None:
-        """In a process that a handler forked: the record is the worker's. Nothing is told any more."""
+        """Stop reporting in a process that a handler forked: the record belongs to the worker."""
         self._keep(_nowhere)
         self._forget()
         self._on_last_request = self.on_awake = _nothing
 
 
 def resident() -> int:
-    """Return the bytes of memory this process has in use (proc(5), `statm`); 0 where they cannot be known now."""
+    """Return the resident memory of this process in bytes (proc(5), `statm`); 0 if it is unknown."""
     try:
         fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # EMFILE, ENFILE; no /proc

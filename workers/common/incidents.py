@@ -1,7 +1,7 @@
-"""Log lines that any client can cause by its connections: they must not fill the log.
+"""Log lines that any client can cause with its connections; they must not fill the log.
 
-The first is logged at level INFO, so that a mistake of the configuration is seen at once. Those of the next minute go
-to level DEBUG and are counted; the line after them says how many there were.
+The first one is logged at level INFO, so that a configuration mistake is seen immediately. Those of the next minute are
+logged at level DEBUG and counted; the next line at level INFO gives the count.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _log = logging.getLogger("hybrid")
 
 
 class Incidents:
-    """The incidents of one worker, of all kinds. For any thread: a race costs a count at worst."""
+    """All incidents of one worker. May be used from any thread: at worst a race loses a count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` tells seconds."""
+        """`clock` returns seconds."""
         self._clock = clock
         self._quiet_until = 0.0
         self._unlogged = 0
@@ -33,6 +33,6 @@ class Incidents:
         self._quiet_until = now + INTERVAL
         count, self._unlogged = self._unlogged, 0
         if count:
-            message += " (%d more connections ended early since the last such line; level debug has them)"
+            message += " (%d more connections ended early since the last such line; logged at level debug)"
             args = (*args, count)
         _log.info(message, *args)

@@ -1,12 +1,12 @@
-"""Closing without loss: end the stream, read and drop what still comes, then close.
+"""Closing without loss: end the stream, read and drop remaining input, then close.
 
 close(2) with unread input sends a reset, and so does input that arrives right after it. A reset destroys output that
-the peer has not got yet (RFC 9112, section 9.6; on a UNIX socket it turns the end of the stream into an error). So a
-connection that is closed is looked at first: `is_due`, two cheap system calls. Where that finds input, or output that
-the peer has not acknowledged, `linger` takes the descriptor: shutdown(SHUT_WR), read until the end, close(2).
+the peer has not received yet (RFC 9112, section 9.6; on a UNIX socket it turns the end of the stream into an error). So
+a connection is checked before its close: `is_due`, two cheap system calls. If that finds unread input, or output that
+the peer has not acknowledged, `linger` takes over the descriptor: shutdown(SHUT_WR), read until the end, close(2).
 
-`Farewell` decides when it is over, `_Linger` is the same on all six loops. Only a drain waits for it (`wait_none`); the
-handler goes on at once. It is bounded in time, in bytes and in number.
+`Farewell` decides when to close; `_Linger` is the same on all six loops. Only a drain waits for it (`wait_none`); the
+handler continues immediately. Lingering is bounded in time, bytes and number of connections.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ import weakref
 from fcntl import ioctl
 from termios import FIONREAD, TIOCOUTQ
 
-SECONDS = 2.0  # that one may last, whatever the peer does
-MOST_BYTES = 64 << 20  # that are read and dropped
-MOST_AT_ONCE = 256  # on one loop; the oldest ends early for a further one
-_FIRST_LOOK, _LAST_LOOK = 0.01, 0.16  # seconds between looks for the peer's acknowledgement: they double
-_PIECES = 16  # reads in one turn of the loop
+SECONDS = 2.0  # that one connection may linger, no matter what the peer does
+MOST_BYTES = 64 << 20  # of input that are read and dropped
+MOST_AT_ONCE = 256  # connections on one loop; one more ends the oldest early
+_FIRST_LOOK, _LAST_LOOK = 0.01, 0.16  # seconds between checks for the peer's acknowledgement; they double
+_MOST_READS = 16  # reads in one turn of the loop
 _NONE = b"\0\0\0\0"
 _NO_LINGER = struct.pack("ii", 0, 0)
 family_of = _socket.socket.family.__get__
-"""Return the address family of a socket as a number: the property of `socket.socket` makes an enumeration's member."""
+"""Return the address family of a socket as a plain number; the property of `socket.socket` makes an enum member."""
 _scratch = bytearray(65_536)  # never read
 TCP = frozenset({int(socket.AF_INET), int(socket.AF_INET6)})
 
-INPUT_ONLY = int(socket.AF_UNSPEC)  # in the place of a family, see `is_due`
+INPUT_ONLY = int(socket.AF_UNSPEC)  # used in place of a family, see `is_due`
 
 forks = 0
-"""How often this process has forked. A child may serve a connection that its parent closes, so each connection notes
-this number when it is accepted. `NEVER` in its place: the connection is closed without lingering."""
+"""How often this process has forked. Each connection stores this number when it is accepted, because a child may
+serve a connection that its parent closes. `NEVER` instead: the connection closes without lingering."""
 NEVER = -1
 
 
@@ -51,50 +51,50 @@ os.register_at_fork(after_in_parent=_count_fork)
 
 
 def is_due(fd: int, family: int, forks_then: int) -> bool:
-    """Return True if close(2) now might cost the peer something that it was sent. Does not block; 0.8 us (measured).
+    """Return True if close(2) now might destroy output on its way to the peer. Does not block; 0.8 us (measured).
 
-    `forks_then`: `forks` at the accept, or `NEVER`. After a fork it is not due: the child may be reading.
-    `family`: `INPUT_ONLY` for a peer that has said that it sends no more: only unread input counts then.
+    `forks_then`: `forks` at the accept, or `NEVER`. After a fork it is not due: the child may be reading. `family`:
+    `INPUT_ONLY` for a peer that has ended its stream: only unread input counts then.
     """
     if forks_then != forks:
         return False
-    found = bytearray(4)  # an int; into `bytes`, which come back as new ones, a call takes twice as long
+    found = bytearray(4)  # an int; a call with `bytes`, which returns new ones, takes twice as long
     try:
         ioctl(fd, FIONREAD, found)
         if found != _NONE:
             return True
-        if family in TCP:  # of a UNIX socket it counts bytes that the peer has not read, which a close does not destroy
+        if family in TCP:  # on a UNIX socket it counts bytes that the peer has not read; a close does not destroy them
             ioctl(fd, TIOCOUTQ, found)
         return found != _NONE
-    except (OSError, ValueError):  # closed already, or no stream
+    except (OSError, ValueError):  # closed already, or not a stream
         return False
 
 
 @dataclasses.dataclass(slots=True)
 class Farewell:
-    """A connection whose stream has ended on this side: decides when to close it."""
+    """Decides when to close a connection whose stream has ended on this side."""
 
     expects_input: bool
-    """The peer was sending: it gets until the end of its own stream, else until it has acknowledged ours."""
+    """True if the peer was sending: wait for the end of its stream. Otherwise wait until it has acknowledged ours."""
     dropped: int = 0
     """Bytes of input."""
 
     def heard(self, count: int) -> None:
-        """`count` bytes came."""
+        """`count` bytes of input were dropped."""
         self.expects_input = True
         self.dropped += count
 
     def is_over(self, peer_ended: bool, unacknowledged: bool, elapsed: float) -> bool:
-        """Return True when closing costs nothing any more, or has waited long enough (`elapsed` in seconds)."""
+        """Return True if a close loses nothing, or if it has waited long enough (`elapsed` in seconds)."""
         if peer_ended or elapsed >= SECONDS or self.dropped >= MOST_BYTES:
             return True
         return not (self.expects_input or unacknowledged)
 
 
 def drop_input(sock: _socket.socket) -> tuple[int, bool]:
-    """Read what there is, up to 1 MiB; return how many bytes, and True at the end of the stream."""
+    """Read and drop available input, up to 1 MiB; return the number of bytes, and True at the end of the stream."""
     dropped = 0
-    for _ in range(_PIECES):
+    for _ in range(_MOST_READS):
         try:
             count = sock.recv_into(_scratch, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -108,10 +108,10 @@ def drop_input(sock: _socket.socket) -> tuple[int, bool]:
 
 
 def linger(loop: asyncio.AbstractEventLoop, fd: int, family: int, expects_input: bool = False) -> None:
-    """Take a connected, non-blocking descriptor over, and close it in a way that loses nothing. Returns at once.
+    """Take over a connected, non-blocking descriptor and close it without loss. Returns immediately.
 
-    `expects_input`: the peer is in the midst of sending. With SO_LINGER set by the application it is just closed. To be
-    called in the loop's thread. Raises nothing.
+    `expects_input`: the peer is still sending. If the application has set SO_LINGER, the descriptor is just closed.
+    Call it in the loop's thread. Raises nothing.
     """
     sock = _socket.socket(family, socket.SOCK_STREAM, 0, fd)
     farewell = Farewell(expects_input)
@@ -130,7 +130,7 @@ class _Lingering:
     """The connections that linger on one loop."""
 
     def __init__(self) -> None:
-        self.open: dict[_Linger, None] = {}  # the oldest first
+        self.open: dict[_Linger, None] = {}  # oldest first
         self.emptied: asyncio.Future[None] | None = None
 
 
@@ -151,7 +151,7 @@ def end_all(loop: asyncio.AbstractEventLoop | None) -> None:
 
 
 async def wait_none(timeout: float) -> bool:
-    """Wait until none lingers on the running loop, at most `timeout` seconds; return whether that is so."""
+    """Wait, at most `timeout` seconds, until no connection lingers on the running loop; return True if none does."""
     room = _rooms.get(asyncio.get_running_loop())
     if room is not None and room.open and timeout > 0:
         room.emptied = asyncio.get_running_loop().create_future()
@@ -178,13 +178,13 @@ class _Linger:
         self._room = _rooms.get(loop)
 
     def start(self) -> None:
-        """Look whether anything is to be waited for at all."""
+        """Close now if there is nothing to wait for; otherwise watch the descriptor."""
         if self._is_over():
             self._sock.close()
             return
         try:
             self._loop.add_reader(self._sock.fileno(), self._look)
-        except (OSError, ValueError, RuntimeError):  # the loop cannot watch it, e.g. for select's limit
+        except (OSError, ValueError, RuntimeError):  # the loop cannot watch it, e.g. beyond select's limit
             self._sock.close()
             return
         self._is_watched = True

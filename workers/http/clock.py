@@ -2,6 +2,10 @@
 
 A request reads `now` and stores a deadline: two attribute accesses. One timer per worker checks all connections. It
 runs often enough for the shortest limit, and not at all while there are no connections.
+
+The limits apply to clients. While the loop stands still, in a request that blocks it or because the process is
+stopped, no client is read: its data waits in the kernel. So that time does not count, and a late check ends no
+connection: the loop first reads the data that has arrived.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import Protocol
 
 NEVER = math.inf
 _LONGEST = 1.0  # seconds between two checks: Date has that resolution (RFC 9110, section 6.6.1)
-_SHORTEST = 0.05
+_SHORTEST = 0.05  # seconds; also the maximum delay of a check that ends connections
 _log = logging.getLogger("hybrid")
 
 
@@ -23,7 +27,7 @@ class Expiring(Protocol):
     """An object with a deadline."""
 
     deadline: float
-    """On the loop's clock, seconds; NEVER: none."""
+    """In the clock's time, seconds; NEVER: none."""
 
     def expired(self) -> None:
         """Called when the deadline has passed: end the object, or set a new deadline. Must not block."""
@@ -31,7 +35,10 @@ class Expiring(Protocol):
 
 
 class Clock:
-    """The clock of one loop. `now` lags at most one `step` behind while something is watched; else it stands still."""
+    """The time of one loop while it turns. While something is watched, `now` is at most one `step` old.
+
+    With nothing to watch it stands still. The loop's own time is ahead by all the time that the loop stood still.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, shortest: float = _LONGEST, *, server: bool = True, date: bool = True
@@ -39,6 +46,9 @@ class Clock:
         self._loop = loop
         self.step = min(_LONGEST, max(_SHORTEST, shortest / 4))
         """Seconds between two checks of the deadlines."""
+        self._stood = 0.0  # seconds for which the loop has stood still, derived from late checks
+        self._due = 0.0  # when the next check is due, in the loop's time
+        self._is_second = False  # the next check follows a late one
         self.now = loop.time()
         self.watched: set[Expiring] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -56,10 +66,14 @@ class Clock:
         self.watched.add(item)
         if self._timer is None:
             self._look()
-            self._timer = self._loop.call_later(self.step, self._tick)
+            self._look_after(self.step)
+
+    def _look_after(self, seconds: float) -> None:
+        self._due = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._due, self._tick)
 
     def _look(self) -> None:
-        self.now = self._loop.time()
+        self.now = self._loop.time() - self._stood
         second = int(time.time())
         if second != self._second:
             self._second = second
@@ -69,7 +83,15 @@ class Clock:
 
     def _tick(self) -> None:
         self._timer = None
+        late = max(0.0, self._loop.time() - self._due)
+        self._stood += late
         self._look()
+        self._is_second = (
+            late > _SHORTEST and not self._is_second
+        )  # the limits also apply on a loop that is always late
+        if self._is_second:  # uvloop runs timers before it reads
+            self._look_after(_SHORTEST)
+            return
         now = self.now
         for item in [item for item in self.watched if item.deadline <= now]:
             try:
@@ -77,4 +99,4 @@ class Clock:
             except Exception:  # noqa: BLE001 - logged; one connection must not stop the clock of the others
                 _log.exception("ending a connection at its deadline failed")
         if self.watched and self._timer is None:
-            self._timer = self._loop.call_later(self.step, self._tick)
+            self._look_after(self.step)

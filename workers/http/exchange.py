@@ -151,6 +151,26 @@ class Peer(Protocol):
         ...
 
 
+class Served(Protocol):
+    """The worker's view of a connection: the steps of a stop."""
+
+    def drain(self) -> None:
+        """Close after the next response; end responses that never end by themselves."""
+        ...
+
+    def close_idle(self) -> None:
+        """Close unless a request has begun, or a response is being sent."""
+        ...
+
+    def interrupt(self) -> None:
+        """Tell the application that the client is gone; close if no application runs."""
+        ...
+
+    def interrupt_upgraded(self) -> None:
+        """Call `interrupt` if the connection was taken over."""
+        ...
+
+
 class Upgraded(Peer, Protocol):
     """The connection of an exchange that has taken it over."""
 
@@ -213,7 +233,7 @@ class Listener(Protocol):
     def peer_done(self) -> bool:
         """Called when the client has closed its sending side: it may be gone, or wait for the response.
 
-        Return True to keep the connection open.
+        Return True to keep an upgraded connection open; others stay open for their response.
         """
         ...
 
@@ -259,7 +279,10 @@ class Exchange(Protocol):
     listener: Any
     """The application's side; it sets itself. None before the application is called."""
     body: deque[bytes]
-    """Body data received and not yet taken. A thread may pop from the left."""
+    """Body data received and not yet taken. A thread may pop from the left.
+
+    `NO_BODY_CAME` itself if the request has no body: compared by identity.
+    """
     buffered: int
     """Bytes in `body`."""
     complete: bool
@@ -318,7 +341,10 @@ class Exchange(Protocol):
         ...
 
     def announce_trailers(self) -> None:
-        """Announce trailers: the last piece of the body does not end the response. Call before `start`."""
+        """Announce trailers: the last piece of the body does not end the response. Call before `start`.
+
+        Ignored if trailers are impossible: HTTP/1.0, HEAD, and bodies with a Content-Length.
+        """
         ...
 
     def send_trailers(self, fields: Head) -> None:
@@ -327,6 +353,10 @@ class Exchange(Protocol):
 
     def fail(self) -> None:
         """Send 500 for a failed application. Abort a response that has begun, so that it does not look complete."""
+        ...
+
+    def abandon(self) -> None:
+        """Accept nothing more from the application: to it, the client is gone from now on."""
         ...
 
     def leave(self) -> None:
@@ -340,7 +370,7 @@ class Exchange(Protocol):
     # -- waiting
 
     def is_held(self) -> bool:
-        """Return True if the client reads too slowly or is gone: wait before sending more."""
+        """Return True if the client reads too slowly or is gone: wait before sending more. Callable from any thread."""
         ...
 
     def news(self) -> asyncio.Future[None]:
@@ -361,8 +391,11 @@ class Exchange(Protocol):
         """Accept the requested upgrade; return the method that sends bytes from now on."""
         ...
 
-    def take_over(self, status: int) -> None:
-        """Let the listener write to the connection directly. Its bytes begin with a response of this status."""
+    def take_over(self, status: int, head_size: int) -> None:
+        """Let the listener write to the connection directly. Its bytes begin with a response of this status.
+
+        `head_size`: bytes of its head, which do not count as sent.
+        """
         ...
 
     @property

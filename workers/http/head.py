@@ -33,10 +33,11 @@ _known: dict[str | bytes, int] = {}  # header names as applications write them -
 class Status:
     """A status, ready to be sent. Registered ones are shared instances."""
 
-    __slots__ = ("line", "number")
+    __slots__ = ("line", "number", "reason")
 
     def __init__(self, number: int, reason: bytes) -> None:
         self.number = number
+        self.reason = reason
         self.line = b"HTTP/1.1 %d %b\r\n" % (number, reason)
         """The status line of an HTTP/1 response."""
 
@@ -54,11 +55,16 @@ class Head(NamedTuple):
     """Validated header fields, ready to be sent."""
 
     block: bytes
-    """The lines, each with its CRLF, without Content-Length and Connection."""
+    """The lines in the form of HTTP/1, each with its CRLF, without Content-Length and Connection."""
     length: int
     """The value of Content-Length, or UNKNOWN."""
     flags: int
     """Any of CLOSE, OWN_DATE, OWN_SERVER."""
+
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Return the fields as pairs, for a wire with another format."""
+        pairs = [line.partition(b": ") for line in self.block.split(b"\r\n") if line]
+        return [(name, value) for name, _, value in pairs]
 
 
 _new: Callable[..., Head] = tuple.__new__  # costs a third of `Head(...)`

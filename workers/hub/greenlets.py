@@ -1,4 +1,4 @@
-"""`Greenlet`: what `hybrid.spawn` returns on every loop but gevent, with the methods gevent users know."""
+"""`Greenlet`: returned by `hybrid.spawn` on every loop except gevent, with the methods that gevent users know."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Link = Callable[["Greenlet"], object]
 
 
 class Greenlet(greenlet.greenlet):
-    """A function that runs in a greenlet of its own, started by the loop's next turn.
+    """A function that runs in its own greenlet, started in the loop's next turn.
 
-    Its end is never the loop's: an exception is kept for `get`, and logged if it would be lost otherwise.
+    An exception never ends the loop: it is kept for `get`, and logged.
     """
 
     def __init__(
@@ -44,32 +44,32 @@ class Greenlet(greenlet.greenlet):
         self._home = home
         self._call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (function, args, kwargs or {})
         self._report = report
-        self._hides_loop = running_loop() is None  # as its parent does: see `pool`
-        self._links: list[Link] = []  # called by the loop after the end, in order
+        self._hides_loop = running_loop() is None  # inherited from its parent: see `pool`
+        self._links: list[Link] = []  # called by the loop after the greenlet has ended, in order
         self._ended = False
         self.value: Any = None
-        """The result, once there is one; None before, and after an exception."""
+        """The result; None before the end, and after an exception."""
         self.exception: BaseException | None = None
         """The exception that ended it, if any."""
-        self._trace: TracebackType | None = None  # of the exception, as it was before anything raised it again
+        self._trace: TracebackType | None = None  # the exception's traceback before it was raised again
         loop.call_soon(self._start)
 
     @property
     def started(self) -> bool:
-        """Whether it will run, runs, or ran; False only if it was killed before its first turn."""
+        """True unless it was killed before its first turn."""
         return not (self._ended and self._call is not None)
 
     def ready(self) -> bool:
-        """Whether it has ended."""
+        """Return True if it has ended."""
         return self._ended
 
     def successful(self) -> bool:
-        """Whether it has ended without an error; being killed by `GreenletExit` counts as success, as in gevent."""
+        """Return True if it has ended without an error; a kill by `GreenletExit` counts as success, as in gevent."""
         return self._ended and self.exception is None
 
     @property
     def exc_info(self) -> tuple[type[BaseException] | None, BaseException | None, TracebackType | None]:
-        """The error as `sys.exc_info()` would tell it."""
+        """The error in the form of `sys.exc_info()`."""
         error = self.exception
         return (None, None, None) if error is None else (type(error), error, error.__traceback__)
 
@@ -77,7 +77,7 @@ class Greenlet(greenlet.greenlet):
         return self._call is None and not self._ended
 
     def run(self) -> None:
-        """Call the function; the greenlet's body."""
+        """Body of the greenlet: call the function."""
         if self._call is None:
             raise RuntimeError("a greenlet runs once")
         (function, args, kwargs), self._call = self._call, None
@@ -87,7 +87,7 @@ class Greenlet(greenlet.greenlet):
             self.value = function(*args, **kwargs)
         except GreenletExit as exit_:
             self.value = exit_.with_traceback(None)
-        except BaseException as error:  # noqa: BLE001 - it must not reach the parent, which is the loop
+        except BaseException as error:  # noqa: BLE001 - it must not reach the parent, which runs the loop
             self._fail(without_own_frame(error))
             if self._report:
                 _log.error("greenlet %s failed", _name_of(function), exc_info=error)
@@ -95,16 +95,17 @@ class Greenlet(greenlet.greenlet):
             if self._hides_loop and self._loop.is_running():
                 set_running_loop(self._loop)
             self._end()
-            del self  # it keeps the error, and this frame called the one that raised it
+            del self  # it keeps the error, and this frame called the frame that raised it
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until it has ended, at most `timeout` seconds. Parks the calling greenlet."""
+        """Wait, at most `timeout` seconds, until it has ended. Parks the calling greenlet."""
         joinall(self._loop, self._home, [self], timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Return its result or raise its error. Parks the calling greenlet.
 
-        Raises `TimeoutError` if it has not ended within `timeout` seconds, or at all if not `block`.
+        Raises `TimeoutError` if it has not ended within `timeout` seconds, or, without `block`, if it has not ended
+        yet.
         """
         if not self._ended and block:
             self.join(timeout)
@@ -117,7 +118,7 @@ class Greenlet(greenlet.greenlet):
             del self  # it keeps its error, and the error this frame
 
     def raise_error(self) -> None:
-        """Raise its error, if there is one, with the traceback that it had at the end."""
+        """Raise its error, if there is one, with its original traceback."""
         try:
             if self.exception is not None:
                 raise self.exception.with_traceback(self._trace)
@@ -132,10 +133,10 @@ class Greenlet(greenlet.greenlet):
     ) -> None:
         """Raise `exception` where it is parked. With `block`, wait for its end (at most `timeout` seconds).
 
-        One that has not begun never does. From the loop itself it never blocks.
+        A greenlet that has not started never starts. Does not block in the loop's own greenlet.
         """
         if not self._ended and self._call is not None:
-            self._raise(exception)  # now: its start is in the loop's queue already
+            self._raise(exception)  # now: its start is already in the loop's queue
         elif not self._ended:
             self._loop.call_soon(self._raise, exception)
             here = greenlet.getcurrent()
@@ -143,7 +144,7 @@ class Greenlet(greenlet.greenlet):
                 self.join(timeout)
 
     def link(self, callback: Link) -> None:
-        """Have the loop call `callback(self)` after the end; at once (next turn) if it has ended."""
+        """Let the loop call `callback(self)` after the end; in the next turn if it has ended already."""
         if self._ended:
             self._loop.call_soon(callback, self)
         else:
@@ -152,7 +153,7 @@ class Greenlet(greenlet.greenlet):
     rawlink = link
 
     def unlink(self, callback: Link) -> None:
-        """Take a `link` back; does nothing if there is none."""
+        """Remove a `link`; does nothing if there is none."""
         if callback in self._links:
             self._links.remove(callback)
 
@@ -192,9 +193,10 @@ def joinall(
     raise_error: bool = False,
     count: int | None = None,
 ) -> list[Greenlet]:
-    """Wait until `count` (None: all) of `greenlets` have ended; return the ended ones in their order of ending.
+    """Wait until `count` (None: all) of `greenlets` have ended; return them in the order in which they ended.
 
-    Returns what there is after `timeout` seconds. With `raise_error` the first error is raised. Parks the caller.
+    After `timeout` seconds, returns those that have ended. With `raise_error`, raises the first error. Parks the
+    caller.
     """
     try:
         done = _wait_for(loop, home, list(dict.fromkeys(greenlets)), timeout, raise_error, count)
@@ -227,17 +229,22 @@ def _wait_for(
             if len(done) >= wanted or (raise_error and item.exception is not None):
                 parking.wake()
 
-        for item in waiting:
-            item.link(ended)
-        try:
-            parking.wait(timeout)
-        except TimeoutError:
-            if timeout is None:  # thrown in by other code, not ours
-                raise
-        finally:
-            for item in waiting:
-                item.unlink(ended)
+        _park_until(parking, waiting, ended, timeout)
     return list(done)
+
+
+def _park_until(parking: Parking, waiting: list[Greenlet], ended: Link, timeout: float | None) -> None:
+    """Park until `ended`, which is linked to `waiting`, wakes the caller, at most `timeout` seconds."""
+    for item in waiting:
+        item.link(ended)
+    try:
+        parking.wait(timeout)
+    except TimeoutError:
+        if timeout is None:  # thrown in by other code, not ours
+            raise
+    finally:
+        for item in waiting:
+            item.unlink(ended)
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -8,9 +8,9 @@ from hybrid.workers.tasks.cpython import SendfileLoop
 
 
 class HubLoop(SendfileLoop):
-    """An asyncio event loop whose selector also serves greenlets and lean streams directly.
+    """An asyncio event loop whose selector also calls greenlets and lean streams directly.
 
-    `poller` is `select`, `poll` or `epoll`. Raises what `open_poller` raises.
+    `poller` is `select`, `poll` or `epoll`. Raises the same errors as `open_poller`.
     """
 
     def __init__(self, poller: str = "epoll") -> None:

@@ -1,12 +1,12 @@
-"""`Outbox`: answers that become ready within one turn of the loop go out together, at its end.
+"""`Outbox`: responses that become ready within one turn of the loop are sent together at its end.
 
-A send wakes the client that waits for it, on another core or behind the network card, which costs the sender more than
-the rest of send(2). Sent in one go, only the first answer finds a sleeper. Benchmarks: `python -m benchmarks wsgi`.
+A send wakes the waiting client, on another core or behind the network card, which costs the sender more than the rest
+of send(2). If all are sent in a row, only the first response has to wake one. Benchmarks: `python -m benchmarks wsgi`.
 
-An answer must not wait for somebody else's work, though. So only whole answers are held, few of them, and the next
-answer sends them once the first has waited for `LONGEST`. A request that computes or blocks for long gives no answer
-meanwhile, and nobody can tell beforehand. It delays those that are held once: from then on each goes out at once, for
-`REST` times as long as they had waited, at most `LONGEST_REST`.
+But a response must not wait for other requests to be processed. So only complete responses are held, few of them, and
+the next response flushes them once the first has waited for `LONGEST`. A request that computes or blocks for long
+produces no response in that time, and that cannot be known in advance. It delays held responses once: after that, each
+response is sent immediately for `REST` times as long as they had waited, at most `LONGEST_REST`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LONGEST_REST = 60.0  # seconds
 
 
 class Holding(Protocol):
-    """What holds an answer back."""
+    """A transport that holds a response back."""
 
     def flush(self) -> None:
-        """Send it. Must not raise."""
+        """Send the response. Must not raise."""
         ...
 
 
@@ -36,7 +36,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.open = False
-        """Whether answers may be held: `flush` is sure to be called at the end of this turn."""
+        """True if responses may be held: `flush` will be called at the end of this turn."""
         self._held: list[Holding] = []
         self._since = 0.0
         self._rests_until = 0.0
@@ -46,7 +46,7 @@ class Outbox:
         self.open = self._rests_until == 0.0 or self._has_rested()
 
     def hold(self, holding: Holding) -> None:
-        """`holding` has an answer to send. Only while `open`."""
+        """Register `holding`, which has a response to send. Only while `open`."""
         held = self._held
         held.append(holding)
         if len(held) == 1:
@@ -55,7 +55,7 @@ class Outbox:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is held; called at the end of the turn."""
+        """Send all held responses; called at the end of the turn."""
         held, self._held = self._held, []
         if held:
             now = monotonic()
@@ -72,7 +72,7 @@ class Outbox:
         self.flush()
 
     def abandon(self) -> None:
-        """Send nothing of what is held: this is a process that an application forked, and the worker sends it."""
+        """Drop held responses in a process that an application forked: the worker sends them."""
         self.open = False
         self._held.clear()
 

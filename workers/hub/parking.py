@@ -1,4 +1,4 @@
-"""Parking: one greenlet waits for one thing and is woken once, by whichever of several callbacks comes first."""
+"""`Parking`: one greenlet waits for one thing and is woken once, by the first of several callbacks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hybrid.workers.tasks.cpython import running_loop, set_running_loop
 
 
 class Parking:
-    """One wait of the greenlet that makes it. For slow paths: sockets do the same by hand.
+    """One wait of the greenlet that makes it. For slow paths: sockets inline the same steps.
 
-    Raises `RuntimeError` in the greenlet that runs the loop: parking it would stop everything.
+    Raises `RuntimeError` in the greenlet that runs the loop: parking it would stop the loop.
     """
 
     __slots__ = ("_home", "_loop", "_parked", "_woken")
@@ -28,11 +28,11 @@ class Parking:
             raise RuntimeError(WOULD_BLOCK)
 
     def wait(self, timeout: float | None = None) -> Any:
-        """Park until `wake` or `fail`; return or raise what they were given.
+        """Park until `wake` or `fail` is called; return the value or raise the error.
 
-        Raises `TimeoutError` after `timeout` seconds, and whatever is thrown into the greenlet meanwhile (a kill).
+        Raises `TimeoutError` after `timeout` seconds, and any error thrown into the greenlet meanwhile (a kill).
         """
-        alarm = None if timeout is None else self._loop.call_later(timeout, self.fail, TimeoutError("timed out"))
+        timer = None if timeout is None else self._loop.call_later(timeout, self.fail, TimeoutError("timed out"))
         hidden = running_loop() is None  # see `pool`
         if hidden:
             set_running_loop(self._loop)
@@ -42,18 +42,18 @@ class Parking:
             if hidden:
                 set_running_loop(None)
             self._woken = True
-            if alarm is not None:
-                alarm.cancel()
+            if timer is not None:
+                timer.cancel()
             del self._parked  # a greenlet keeps the error that ends it, and the error this frame
 
     def wake(self, value: Any = None) -> None:
-        """Switch to the greenlet. Only from a callback of the loop; later calls do nothing."""
+        """Switch to the greenlet. Call it only from a callback of the loop; later calls do nothing."""
         if not self._woken:
             self._woken = True
             self._parked.switch(value)
 
     def fail(self, error: BaseException) -> None:
-        """Raise `error` in the greenlet. Only from a callback of the loop; later calls do nothing."""
+        """Raise `error` in the greenlet. Call it only from a callback of the loop; later calls do nothing."""
         if not self._woken:
             self._woken = True
             self._parked.throw(error)

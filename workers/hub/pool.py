@@ -1,13 +1,14 @@
-"""Greenlets for requests: one runs many of them, one after another, until one of them has to wait.
+"""A pool of greenlets for requests. A pool worker runs one request after another until one of them has to wait.
 
-A new greenlet for each request would cost ten times as much as a switch (8 us, measured, for the memory of its Python
-frames), and a switch for each request twice what a small application costs. So one greenlet, the carrier, is given all
-requests of a turn. The one that waits takes its carrier with it, and another carrier goes on with the rest. Each
-request begins with an empty context (PEP 567), as in a greenlet of its own. Benchmark: `python -m benchmarks wsgi`.
+Starting a greenlet costs ten times as much as a switch (8 us, measured, for the memory of its Python frames), and a
+switch per request costs twice as much as a small application. So one greenlet, the pool worker, runs all requests of a
+turn. A request that waits keeps its pool worker, and another pool worker runs the remaining requests. Each request
+starts with an empty context (PEP 567), as it would in its own greenlet. Benchmark: `python -m benchmarks wsgi`.
 
-The loop's greenlet and these share a thread, and asyncio keeps the running loop per thread. Here it is hidden: to the
-code of a request there is none, else asgiref's `async_to_sync`, `asyncio.run` and Django's models would refuse to work
-"in an async context". Whatever goes home from here shows it again: `_work`, `Parking.wait`, `HubRuntime.go_home`.
+Pool workers share a thread with the loop's greenlet, and asyncio stores the running loop per thread. Here it is hidden:
+the code of a request sees no running loop. Otherwise asgiref's `async_to_sync`, `asyncio.run` and Django's models would
+refuse to work "in an async context". Code that switches to the home greenlet from here shows the loop again: `_work`,
+`Parking.wait`, `HubRuntime.go_home`.
 """
 
 from __future__ import annotations
@@ -23,61 +24,61 @@ import greenlet
 
 from hybrid.workers.tasks.cpython import set_running_loop
 
-MOST_IDLE = 64  # parked carriers that are kept for later
-_DONE = object()  # what a carrier goes home with when nothing is left for it to do
+MOST_IDLE = 64  # idle pool workers that are kept for later jobs
+_DONE = object()  # passed to the home greenlet by a pool worker that has run all jobs
 _log = logging.getLogger("hybrid")
 
 
 class Job(Protocol):
-    """What is run."""
+    """A unit of work for the pool."""
 
     def run(self) -> None:
-        """Do the work; what it raises is logged. It may park."""
+        """Do the work. May park. An exception is logged."""
         ...
 
-    def parked(self, carrier: Any) -> None:
-        """It waits for the first time: `carrier` is the greenlet that does, and serves others when `run` has returned.
+    def parked(self, pool_worker: Any) -> None:
+        """The job waits for the first time, in the greenlet `pool_worker`, which is reused once `run` has returned.
 
-        Called in the loop, never for work that does not wait.
+        Called in the loop's greenlet; never called for a job that does not wait.
         """
         ...
 
 
 class Pool:
-    """The carriers of one loop. `carry` belongs to the greenlet that runs the loop, `home`."""
+    """The pool workers of one loop. `run` may be called only in `home`, the greenlet that runs the loop."""
 
     def __init__(self, home: greenlet.greenlet, loop: asyncio.AbstractEventLoop | None) -> None:
         self._home = home
-        self._loop = loop  # what `home` runs; None where others see to it that it is hidden
+        self._loop = loop  # the loop that `home` runs; None if the caller hides it
         self._idle: list[greenlet.greenlet] = []
-        self._job: Job | None = None  # the one that is being run
-        self._rest: Iterator[Job] = iter(())  # those that `carry` has still to run
+        self._job: Job | None = None  # the job that runs now
+        self._rest: Iterator[Job] = iter(())  # the jobs that `run` has not started yet
 
-    def carry(self, jobs: Iterable[Job]) -> None:
-        """Run jobs now, in their order, each until it ends or first parks. Raises nothing."""
+    def run(self, jobs: Iterable[Job]) -> None:
+        """Run jobs now, in order, each until it ends or parks for the first time. Raises nothing."""
         idle = self._idle
         self._rest = rest = iter(jobs)
         while True:
-            carrier = idle.pop() if idle else greenlet.greenlet(self._work, self._home)
-            if carrier.dead:  # killed while it was idle, by somebody who has kept it
+            pool_worker = idle.pop() if idle else greenlet.greenlet(self._work, self._home)
+            if pool_worker.dead:  # killed while it was idle, by code that has kept a reference
                 continue
-            if carrier.switch(rest) is _DONE:
+            if pool_worker.switch(rest) is _DONE:
                 return
             job, self._job = self._job, None
             if job is not None:
-                job.parked(carrier)
+                job.parked(pool_worker)
 
     def abandon(self) -> None:
-        """Begin no further job: this is a process that the job under way has forked, and they are the worker's."""
+        """Start no further job: the current job has forked this process, and the other jobs belong to the parent."""
         collections.deque(self._rest, maxlen=0)
 
     def close(self) -> None:
-        """End the carriers that are idle, once the loop has ended: a greenlet that is parked is never garbage."""
+        """End the idle pool workers after the loop has ended: a parked greenlet is never garbage-collected."""
         while self._idle:
-            carrier = self._idle.pop()
-            if not carrier.dead:
-                carrier.parent = greenlet.getcurrent()  # where it goes when it ends; gevent's hub would not come back
-                carrier.throw(greenlet.GreenletExit)
+            pool_worker = self._idle.pop()
+            if not pool_worker.dead:
+                pool_worker.parent = greenlet.getcurrent()  # takes over when it ends; gevent's hub would not return
+                pool_worker.throw(greenlet.GreenletExit)
 
     def _work(self, rest: Iterator[Job]) -> object:
         me = greenlet.getcurrent()
@@ -98,11 +99,11 @@ class Pool:
                     break
                 except BaseException:  # noqa: BLE001 - it must not reach the parent, which is the loop
                     _log.exception("a greenlet failed")
-                del job  # it would live until the next one comes, and so would its context
+                del job  # otherwise it and its context would live until the next job
             self._job = me.gr_context = None
-            if loop is not None and loop.is_running():  # not when a parked carrier is thrown away after the loop's end
+            if loop is not None and loop.is_running():  # not if it is discarded after the loop's end
                 set_running_loop(loop)
-            if killed:  # whoever holds a reference may believe that it has ended; another one goes on with the rest
+            if killed:  # a holder of a reference may assume that it has ended; another one runs the rest
                 return None
             if len(idle) >= MOST_IDLE:
                 return _DONE

@@ -1,8 +1,8 @@
-"""The selector inside the hub's asyncio loop: polls once a turn, serves our watches directly, returns asyncio its own.
+"""The selector inside the hub's asyncio loop: polls once a turn, calls the hub's waiters, returns asyncio's events.
 
-asyncio calls `select(timeout)` once per turn and runs the callbacks of what it returns through its ready queue. For a
-descriptor of ours the callback is called right here instead: no Handle, no queue, one dictionary look-up. What such a
-callback schedules with `call_soon` runs in the same turn, because asyncio looks at its queue after `select`.
+asyncio calls `select(timeout)` once per turn and runs the callbacks of the returned events through its ready queue. The
+callback of a watched descriptor is called right here instead: no Handle, no queue, one dictionary look-up. If it
+schedules something with `call_soon`, that runs in the same turn, because asyncio runs its queue after `select`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from hybrid.workers.pollers.contract import READ, WRITE, Poller
 from hybrid.workers.pollers.registrations import Registrations
 
 _log = logging.getLogger("hybrid")
-_MOST_JOBS = 64  # that wait for the events before them to be parsed
-_FAILED = "a callback of the event loop failed; the loop goes on"
+_MOST_JOBS = 64  # jobs that wait until this turn's events have been served
+_FAILED = "a callback of the event loop failed; the loop continues"
 _TO_POLLER = {
     selectors.EVENT_READ: READ,
     selectors.EVENT_WRITE: WRITE,
@@ -37,20 +37,20 @@ class HubSelector(Registrations):
         super().__init__()
         self._poller = poller
         self._wait: Callable[[float | None], list[tuple[int, int]]] = poller.wait
-        self._watches: dict[int, Watch] = {}  # fd -> watch of ours that is known to the poller
+        self._watches: dict[int, Watch] = {}  # fd -> watch that is registered with the poller
         self._closed = False
         self.outbox = Outbox()
-        """Gathers what is sent in a turn."""
-        self._jobs: list[Job] = []  # what the events of this turn have brought to be run in greenlets
+        """Collects the responses of a turn."""
+        self._jobs: list[Job] = []  # jobs for greenlets from the events of this turn
         self._collects_jobs = False
-        self._late: list[Callable[[], object]] = []  # what is called when this turn's events have been served
-        self.carry: Callable[[Iterable[Job]], object]
+        self._late: list[Callable[[], object]] = []  # called when this turn's events have been served
+        self.run_jobs: Callable[[Iterable[Job]], object]
         """Runs jobs; the runtime sets it."""
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Poll for at most `timeout` seconds (None: no limit), call our waiters, return asyncio's keys."""
+        """Poll for at most `timeout` seconds (None: no limit), call the hub's waiters, return asyncio's keys."""
         foreign: list[tuple[selectors.SelectorKey, int]] = []
         watches = self._watches
         ready = self._wait(timeout)
@@ -68,16 +68,16 @@ class HubSelector(Registrations):
                     watch.on_readable = None
                     try:
                         callback()
-                    except Exception:  # noqa: BLE001 - logged; one waiter must not take the loop with it
+                    except Exception:  # noqa: BLE001 - logged; one waiter must not end the loop
                         _log.exception(_FAILED)
                     if len(jobs) >= _MOST_JOBS:
-                        self._run_jobs()
+                        self._run_collected()
                 else:
                     self._dispatch(watch, mask)
-        finally:  # a SystemExit, of a signal's handler for one, ends the turn, but not always the loop
+        finally:  # a SystemExit, e.g. of a signal handler, ends the turn, but not always the loop
             try:
                 while jobs:
-                    self._run_jobs()
+                    self._run_collected()
             finally:
                 self._collects_jobs = False
                 if self.outbox.open:
@@ -86,22 +86,22 @@ class HubSelector(Registrations):
                     self._run_late()
         return foreign
 
-    def run_by(self, carry: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
-        """Have jobs run by `carry`; return what takes one."""
-        self.carry = carry
+    def run_by(self, run_jobs: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
+        """Set the function that runs jobs; return the method that takes one."""
+        self.run_jobs = run_jobs
         return self.run_job
 
     def run_job(self, job: Job) -> None:
-        """Have `carry` run a job: within this turn, when the events at hand are served, or now outside of `select`."""
+        """Run a job: within `select` once the events of this turn have been served, outside of it now."""
         if self._collects_jobs:
             self._jobs.append(job)
         else:
-            self.carry((job,))
+            self.run_jobs((job,))
 
     def after_turn(self, callback: Callable[[], object]) -> bool:
-        """Call `callback` when the events of this turn have been served; False: it is over, `callback` is not called.
+        """Call `callback` when the events of this turn have been served. False: the turn is over, and it is not called.
 
-        That is `call_soon` without a handle, a context and a turn of its own.
+        This is `call_soon` without a handle, a context and another turn.
         """
         if self._collects_jobs:
             self._late.append(callback)
@@ -112,23 +112,23 @@ class HubSelector(Registrations):
         while late:
             try:
                 late.pop(0)()
-            except Exception:  # noqa: BLE001 - logged; it must not take the loop with it
+            except Exception:  # noqa: BLE001 - logged; it must not end the loop
                 _log.exception(_FAILED)
-            except BaseException:  # a SystemExit, of a signal's handler for one: the others have their turn
+            except BaseException:  # a SystemExit, e.g. of a signal handler: the other callbacks run in the next turn
                 for callback in late:
                     self.call_soon(callback)
                 raise
 
-    def _run_jobs(self) -> None:
+    def _run_collected(self) -> None:
         jobs = self._jobs.copy()
         self._jobs.clear()
         try:
-            self.carry(jobs)
-        except Exception:  # noqa: BLE001 - logged; it must not take the loop with it
+            self.run_jobs(jobs)
+        except Exception:  # noqa: BLE001 - logged; it must not end the loop
             _log.exception(_FAILED)
 
     def _dispatch(self, watch: Watch, mask: int) -> None:
-        """The general case: any mask, waiters or none."""
+        """Handle the general case: any mask, with or without waiters."""
         idle = 0
         if mask & READABLE:
             idle |= 0 if self._take(watch.on_readable, watch, READ) else READ
@@ -139,7 +139,7 @@ class HubSelector(Registrations):
 
     @staticmethod
     def _take(callback: Callable[[], object] | None, watch: Watch, direction: int) -> bool:
-        """Call a waiter, if there is one."""
+        """Call a waiter, if there is one; return False if there is none."""
         if callback is None:
             return False
         if direction == READ:
@@ -148,14 +148,14 @@ class HubSelector(Registrations):
             watch.on_writable = None
         try:
             callback()
-        except Exception:  # noqa: BLE001 - logged; one waiter must not take the loop with it
+        except Exception:  # noqa: BLE001 - logged; one waiter must not end the loop
             _log.exception(_FAILED)
         return True
 
     # -- watches (see hub.watch.Watches) -------------------------------------------------------------------------
 
     def open(self, fd: int) -> Watch:
-        """Return a watch for `fd`; the poller hears of it when it is first armed."""
+        """Return a watch for `fd`; it is registered with the poller when it is first armed."""
         return Watch(fd)
 
     def arm(self, watch: Watch, mask: int) -> None:
@@ -171,17 +171,18 @@ class HubSelector(Registrations):
         watch.armed = wanted
 
     def listen(self, fd: int, callback: Callable[[], object]) -> Callable[[], object]:
-        """Call `callback` whenever a listening socket has a connection; return what ends that. Raises as `arm` does.
+        """Call `callback` whenever a listening socket has a connection; return a function to stop. Raises like `arm`.
 
-        Asyncio's `add_reader` takes a handle, a context and its queue for each call, and what a new connection brings
-        is served outside of a turn's events then, one by one. Benchmark: `python -m benchmarks fairness`.
+        asyncio's `add_reader` needs a handle, a context and its queue for each call, and the requests of new
+        connections would then be served outside of a turn's events, one by one. Benchmark: `python -m benchmarks
+        fairness`.
         """
         watch = self.open(fd)
 
         def ready() -> None:
             watch.on_readable = ready
-            while self._jobs:  # one of them may compute for long: whoever is accepted before it would wait for it
-                self._run_jobs()
+            while self._jobs:  # one of them may compute for long: a connection accepted before it would wait for it
+                self._run_collected()
             callback()
 
         def end() -> None:
@@ -193,7 +194,7 @@ class HubSelector(Registrations):
         return end
 
     def release(self, watch: Watch) -> None:
-        """Forget `watch` and wake whoever waits on it."""
+        """Forget `watch` and wake its waiters."""
         self._forget(watch)
         watch.fd = -1
         if not self._closed and (watch.on_readable is not None or watch.on_writable is not None):
@@ -203,14 +204,14 @@ class HubSelector(Registrations):
     """Runs a callback in the next turn; the loop sets it."""
 
     def _disarm(self, watch: Watch, idle: int) -> None:
-        """Nobody waits for `idle`: stop polling for it.
+        """Stop polling for the directions in `idle`, which have no waiter.
 
-        With a pending HANGUP or ERROR, which poll and epoll report whatever the mask says, only removal stops it.
+        poll and epoll report a pending HANGUP or ERROR regardless of the mask; only removing the descriptor stops that.
         """
         if self._watches.get(watch.fd) is not watch:
             return  # released by one of the callbacks above
         if watch.on_readable is not None:
-            idle &= ~READ  # the callback for the other direction has begun to wait for this one, and found it armed
+            idle &= ~READ  # the callback of the other direction now waits for this one, and found it armed
         if watch.on_writable is not None:
             idle &= ~WRITE
         wanted = watch.armed & ~idle
@@ -230,15 +231,15 @@ class HubSelector(Registrations):
         watch.armed = 0
 
     def observe(self, heartbeat: Heartbeat) -> None:
-        """From now on, within a turn, tell the heartbeat of the loop's turns."""
+        """Report the loop's turns to `heartbeat` from now on. Called within a turn."""
         self._wait = heartbeat.watching(self._wait)
 
-    # -- what asyncio asks for -----------------------------------------------------------------------------------
+    # -- asyncio's selector --------------------------------------------------------------------------------------
 
     def _collect(self, fd: int, mask: int, foreign: list[tuple[selectors.SelectorKey, int]]) -> None:
         key = self._keys.get(fd)
         if key is None:
-            self._poller.remove(fd)  # an event of this very batch whose descriptor a callback has just closed
+            self._poller.remove(fd)  # a callback of this batch has just closed the descriptor
             return
         events = (selectors.EVENT_READ if mask & READABLE else 0) | (selectors.EVENT_WRITE if mask & WRITABLE else 0)
         foreign.append((key, events & key.events))
@@ -255,12 +256,12 @@ class HubSelector(Registrations):
         self._poller.remove(fd)
 
     def abandon(self) -> None:
-        """Stop polling in a process that a handler forked; the worker's own poller is not touched."""
+        """Stop polling in a process that a handler forked; the worker's poller is not affected."""
         self.close()
-        self._jobs[:] = (_Home(),)  # what the turn comes to when a job, or the last event, is over
+        self._jobs[:] = (_Home(),)  # runs when the current job, or the last event, is over
         self._late.clear()
         self.outbox.abandon()
-        self._collect = forks.leave  # type: ignore[method-assign]  # of the events at hand, all of which are the worker's
+        self._collect = forks.leave  # type: ignore[method-assign]  # all pending events belong to the worker
         self.select = forks.leave  # type: ignore[method-assign]
 
     def close(self) -> None:

@@ -1,25 +1,24 @@
 """`Socket`: a `socket.socket` whose blocking calls park the calling greenlet instead of the process.
 
-The descriptor is non-blocking; `gettimeout()` still tells what the handler asked for. What does not block (options,
-names, `shutdown`, `makefile`, ...) is inherited as it is, and `makefile` works because it reads through `recv_into`.
+The descriptor is non-blocking; `gettimeout()` still returns the timeout that the handler has set. Methods that do not
+block (options, names, `shutdown`, `makefile`, ...) are inherited, and `makefile` works because it reads through
+`recv_into`.
 
-In a thread of the application the same calls block the thread, as those of any socket do.
+In an application's thread the same calls block the thread, as for any socket.
 
-Reading is tuned for the usual server: after a read that did not fill its buffer the kernel's is empty, so the next
-one parks at once instead of asking for EAGAIN; after one that did, the next 32 try first, and then one waits so that
-a fast peer cannot keep the loop. Benchmark: `python -m benchmarks echo`.
+Reading is tuned for typical servers. A read that did not fill its buffer has emptied the kernel's, so the next read
+parks immediately instead of asking for EAGAIN. After a full read, the next 32 reads try first, then one waits, so that
+a fast peer cannot keep the loop busy. Benchmark: `python -m benchmarks echo`.
 """
 
 from __future__ import annotations
 
 import errno
-import io
-import ipaddress
 import math
 import os
 import select
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from threading import Event, get_ident
@@ -28,14 +27,14 @@ from typing import Any
 from greenlet import getcurrent
 
 from hybrid.workers.common import lingering
-from hybrid.workers.hub.alarm import Alarm
-from hybrid.workers.hub.runtime import HubRuntime, current_hub
+from hybrid.workers.hub import connecting, files
+from hybrid.workers.hub.hub_runtime import HubRuntime, current_hub
+from hybrid.workers.hub.lazy_timeout import LazyTimeout
 from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
 
-_EAGER = 32  # full reads in a row that may skip the poller; a fast peer costs the others at most that many
-_RELEASE = 5.0  # seconds a thread waits for the loop to let go of a descriptor
-_SENDFILE_CHUNK = 1 << 20  # bytes per sendfile(2), so that a fast peer does not keep the loop
+_EAGER = 32  # full reads in a row that may skip the poller; a fast peer delays the others by at most that many
+_RELEASE = 5.0  # seconds a thread waits for the loop to release a descriptor
 _base = socket.socket
 _recv = _base.recv
 _recv_into = _base.recv_into
@@ -47,12 +46,11 @@ _write = os.write
 class Socket(_base):
     """A cooperative socket. Every method that may wait must be called in a greenlet or in another thread.
 
-    In a coroutine or a callback of the loop's it raises `RuntimeError`. Two greenlets may use one socket, one reading
-    and one writing; a second reader gets `RuntimeError`.
+    In a coroutine or a callback of the loop it raises `RuntimeError`. Two greenlets may use one socket, one reading and
+    one writing; a second reader gets `RuntimeError`.
     """
 
     __slots__ = (
-        "_alarms",
         "_careful",
         "_eager",
         "_fd",
@@ -60,6 +58,7 @@ class Socket(_base):
         "_is_due",
         "_patience",
         "_runtime",
+        "_timeouts",
         "_watch",
         "_watches",
         "forks",
@@ -75,10 +74,10 @@ class Socket(_base):
     ) -> None:
         self._runtime = runtime or current_hub()
         self.forks = lingering.NEVER
-        """`lingering.forks` at the accept of a connection, else `NEVER`."""
+        """`lingering.forks` when the connection was accepted, else `NEVER`."""
         super().__init__(family, type, proto, fileno)
         self._is_due = self._runtime.turn.is_due
-        self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None forever, 0 not at all
+        self._patience = socket.getdefaulttimeout()  # seconds a call may wait; None for no limit, 0 for non-blocking
         if type != -1 and type & socket.SOCK_NONBLOCK:
             self._patience = 0.0
         _base.setblocking(self, False)
@@ -86,12 +85,14 @@ class Socket(_base):
         self._fd = _base.fileno(self)  # for read(2) and write(2): cheaper to call from Python than recv(2) and send(2)
         self._watches = self._runtime.watches
         self._watch: Watch = self._watches.open(self._fd)
-        self._eager = 1  # reads that may be tried before waiting: a new connection often brings its first bytes
-        self._alarms: tuple[Alarm, Alarm] | None = None  # for reading and for writing, once a timeout is set
+        self._eager = 1  # reads to try before waiting: the first bytes have often arrived with the connection
+        self._timeouts: tuple[LazyTimeout, LazyTimeout] | None = (
+            None  # for reading and for writing, once a timeout is set
+        )
         self._careful = self._is_special()
 
     def _is_special(self) -> bool:
-        """Return True if waiting takes the general way: a timeout, a closed socket, a loop that runs in a greenlet."""
+        """Return True if a wait needs the general path: a timeout, a closed socket, a loop that runs in a greenlet."""
         return self._patience is not None or self._watch.fd < 0 or self._home.parent is not None
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
@@ -101,11 +102,11 @@ class Socket(_base):
         eager = self._eager
         if eager:
             self._eager = eager - 1
-        elif not flags:  # with flags the call is tried first: it may be MSG_DONTWAIT
-            # `_wait_readable` by hand: the call is a tenth of what an exchange costs above the system calls
+        elif not flags:  # with flags, try the call first: they may include MSG_DONTWAIT
+            # `_wait_readable` inlined: the call would be a tenth of the cost of an exchange above the system calls
             watch = self._watch
             me = getcurrent()
-            # only the first greenlet of a thread has no parent: the loop's own one, or that of another thread
+            # only the first greenlet of a thread has no parent: the loop's own, or another thread's
             if self._careful or me.parent is None or watch.on_readable is not None or bufsize < 0:
                 del me  # a greenlet keeps the error that ends it, and the error this frame
                 self._check_size(bufsize, "recv")
@@ -120,26 +121,23 @@ class Socket(_base):
                 except BaseException:
                     watch.on_readable = None
                     raise
-        while True:
-            try:
-                data = _recv(self, bufsize, flags) if flags else _read(self._fd, bufsize)
-            except BlockingIOError:
-                self._wait_again(flags)
-                continue
-            except OSError:
-                self._check_size(bufsize, "recv")  # EINVAL of read(2)
-                raise
-            if len(data) == bufsize:
-                self._eager = self._eager if eager else _EAGER
-            else:
-                if eager:
-                    self._eager = 0
-                if not data:
-                    self.forks = lingering.NEVER  # nothing more comes that could cause a reset
-            return data
+        try:
+            data = _recv(self, bufsize, flags) if flags else _read(self._fd, bufsize)
+        except BlockingIOError:
+            return self._recv_again(bufsize, flags)
+        except OSError:
+            self._check_size(bufsize, "recv")  # EINVAL of read(2)
+            raise
+        if len(data) != bufsize:
+            self._eager = 0
+            if not data:
+                self.forks = lingering.NEVER  # no more input can cause a reset
+        elif not eager:
+            self._eager = _EAGER
+        return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        """Receive into `buffer`; return how many bytes came, 0 at the end. Parks. Raises `TimeoutError`, `OSError`."""
+        """Receive into `buffer`; return the number of bytes, 0 at the end. Parks. Raises `TimeoutError`, `OSError`."""
         if self._eager:
             self._eager -= 1
             if self._is_due():
@@ -174,6 +172,12 @@ class Socket(_base):
         elif self._is_due():
             self._give_way()
 
+    def _recv_again(self, bufsize: int, flags: int) -> bytes:
+        """Receive after EAGAIN: wait, then try before waiting once more."""
+        self._wait_again(flags)
+        self._eager += 1
+        return Socket.recv(self, bufsize, flags)
+
     def _wait_readable(self) -> None:
         """Park until the descriptor is readable."""
         watch = self._watch
@@ -194,7 +198,7 @@ class Socket(_base):
 
     @staticmethod
     def _check_size(size: int, where: str) -> None:
-        """Raise the `ValueError` of the standard library for a negative number of bytes."""
+        """Raise the standard library's `ValueError` for a negative number of bytes."""
         if size < 0:
             raise ValueError(f"negative buffersize in {where}")
 
@@ -216,7 +220,7 @@ class Socket(_base):
         self._wait_with_care(WRITE, patience)
 
     def _wait_with_care(self, direction: int, patience: float | None = None) -> None:
-        """Park until ready for `direction`; the general case: closed sockets, two waiters, timeouts, threads."""
+        """Park until ready for `direction`; the general path: closed sockets, two waiters, timeouts, threads."""
         watch = self._watch
         if watch.fd < 0:
             raise OSError(errno.EBADF, "the socket is closed")
@@ -233,10 +237,10 @@ class Socket(_base):
         me = getcurrent()
         if me is self._home:
             self._runtime.refuse_to_park()
-        alarm = None
+        timeout = None
         if patience is not None:
-            alarm = self._alarm(direction)
-            alarm.set(patience, partial(me.throw, TimeoutError("timed out")))
+            timeout = self._timeout(direction)
+            timeout.set(patience, partial(me.throw, TimeoutError("timed out")))
         try:
             if reading:
                 watch.on_readable = me.switch
@@ -253,14 +257,14 @@ class Socket(_base):
                 watch.on_writable = None
             raise
         finally:
-            if alarm is not None:
-                alarm.clear()
+            if timeout is not None:
+                timeout.clear()
 
-    def _alarm(self, direction: int) -> Alarm:
-        if self._alarms is None:
+    def _timeout(self, direction: int) -> LazyTimeout:
+        if self._timeouts is None:
             loop = self._runtime.loop
-            self._alarms = (Alarm(loop), Alarm(loop))
-        return self._alarms[direction == WRITE]
+            self._timeouts = (LazyTimeout(loop), LazyTimeout(loop))
+        return self._timeouts[direction == WRITE]
 
     # -- receiving -----------------------------------------------------------------------------------------------
 
@@ -309,7 +313,7 @@ class Socket(_base):
     # -- sending -------------------------------------------------------------------------------------------------
 
     def _send(self, send: Callable[[], int], flags: int = 0) -> int:
-        """Call `send` until it does not say EAGAIN, within the timeout."""
+        """Call `send` until it does not raise EAGAIN, within the timeout."""
         ends = self._deadline()
         while True:
             try:
@@ -332,7 +336,7 @@ class Socket(_base):
             self._give_way()
 
     def _give_way(self) -> None:
-        """Let others go on after an operation that did not have to wait; see `fairness`."""
+        """Let other greenlets run after an operation that did not wait; see `fairness`."""
         if self._patience != 0:
             self._runtime.give_way()
 
@@ -358,123 +362,47 @@ class Socket(_base):
         return self._send(partial(super().sendmsg, list(buffers), list(ancdata), flags, *where), flags)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        """Send a binary file from `offset`, `count` bytes or all; return how many were sent. Parks.
+        """Send a binary file from `offset`, `count` bytes or all; return the number of bytes. Parks.
 
-        Uses sendfile(2) where the file allows it, else reads and sends. The file's position follows the bytes
+        Uses sendfile(2) if the file allows it, else reads and sends. The file's position ends behind the last byte
         sent, also after an error. The timeout counts for each wait, not for the whole file. Raises `TimeoutError`,
         `OSError`, and `ValueError` for a text file, a bad `count`, a datagram socket or one that may not wait.
         """
-        self._check_sendfile(file, count)
-        try:
-            source = file.fileno()
-            os.fstat(source)
-        except (AttributeError, io.UnsupportedOperation, OSError):
-            return self._send_by_reading(file, offset, count)
-        sent = 0
-        try:
-            while count is None or sent < count:
-                block = _SENDFILE_CHUNK if count is None else min(_SENDFILE_CHUNK, count - sent)
-                try:
-                    step = os.sendfile(self._fd, source, offset + sent, block)
-                except BlockingIOError:
-                    self._wait_writable(self._patience)
-                    continue
-                except OSError as error:
-                    if sent == 0 and error.errno in (errno.EINVAL, errno.ENOSYS, errno.ESPIPE):
-                        return self._send_by_reading(file, offset, count)
-                    raise
-                if step == 0:
-                    break
-                sent += step
-                if self._is_due():
-                    self._give_way()
-            return sent
-        finally:
-            if sent:
-                _leave_at(file, offset + sent)
-
-    def _check_sendfile(self, file: Any, count: int | None) -> None:
-        if "b" not in getattr(file, "mode", "b"):
-            raise ValueError("file should be opened in binary mode")
-        if not self.type & socket.SOCK_STREAM:
-            raise ValueError("only SOCK_STREAM type sockets are supported")
-        if count is not None and not isinstance(count, int):
-            raise TypeError(f"count must be a positive integer (got {count!r})")
-        if count is not None and count <= 0:
-            raise ValueError(f"count must be a positive integer (got {count!r})")
-        if self._patience == 0:
-            raise ValueError("non-blocking sockets are not supported")
-
-    def _send_by_reading(self, file: Any, offset: int, count: int | None) -> int:
-        if offset:
-            file.seek(offset)
-        sent = 0
-        try:
-            while count is None or sent < count:
-                block = memoryview(file.read(65536 if count is None else min(65536, count - sent)))
-                if not block:
-                    break
-                while block:
-                    step = self.send(block)
-                    sent += step
-                    block = block[step:]
-            return sent
-        finally:
-            if sent:
-                _leave_at(file, offset + sent)
+        return files.send(self, file, offset, count)
 
     # -- connecting ----------------------------------------------------------------------------------------------
 
     def connect(self, address: Any, /) -> None:
         """Connect. Parks; a host name is resolved in a thread. Raises `TimeoutError`, `OSError`."""
-        code = self._connect(address)
+        code = connecting.connect(self, address)
         if code:
-            raise OSError(code, os.strerror(code))  # Python picks ConnectionRefusedError and its like by the number
+            raise OSError(code, os.strerror(code))  # Python picks the subclass by the code
 
     def connect_ex(self, address: Any, /) -> int:
         """Connect; return 0 or an errno. Parks."""
         try:
-            return self._connect(address)
+            return connecting.connect(self, address)
         except BlockingIOError:
             return errno.EINPROGRESS
         except TimeoutError:
             return errno.EAGAIN
 
-    def _connect(self, address: Any) -> int:
-        ends = self._deadline()
-        code = super().connect_ex(self._resolved(address))
-        if code not in (errno.EINPROGRESS, errno.EAGAIN, errno.EINTR):
-            return code
-        if self._patience == 0:
-            raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
-        if code == errno.EAGAIN:  # a UNIX listener whose backlog is full: not writable later, just refused now
-            return code
-        self._wait_writable(self._remaining(ends))
-        return self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-
-    def _resolved(self, address: Any) -> Any:
-        if self.family not in (socket.AF_INET, socket.AF_INET6) or is_numeric(address[0]):
-            return address
-        if get_ident() != self._runtime.thread:
-            return socket.getaddrinfo(address[0], address[1], self.family, self.type, self.proto)[0][4]
-        return self._runtime.resolve(*address[:2], family=self.family, type=self.type, proto=self.proto)[0][4]
-
     # -- the rest of the surface ---------------------------------------------------------------------------------
 
     def settimeout(self, value: float | None, /) -> None:
-        """Seconds each call may wait; None forever, 0 for not at all."""
+        """Set the seconds that each call may wait; None for no limit, 0 for non-blocking."""
         if value is not None and not value >= 0:
             raise ValueError("Timeout value out of range")
         self._patience = None if value is None else float(value)
         self._careful = self._is_special()
 
     def gettimeout(self) -> float | None:
-        """What `settimeout` was given."""
+        """The timeout that was set, in seconds."""
         return self._patience
 
     @property
     def timeout(self) -> float | None:  # an attribute of the C class
-        """What `settimeout` was given."""
+        """The timeout that was set, in seconds."""
         return self._patience
 
     def setblocking(self, flag: bool, /) -> None:
@@ -482,13 +410,13 @@ class Socket(_base):
         self.settimeout(None if flag else 0.0)
 
     def getblocking(self) -> bool:
-        """Whether calls wait."""
+        """Return True unless the socket is non-blocking."""
         return self._patience != 0
 
     def detach(self) -> int:
-        """Give the descriptor (still non-blocking) away; this object counts as closed. Wakes waiting greenlets.
+        """Return the descriptor (still non-blocking) and close this object. Wakes waiting greenlets.
 
-        In another thread it blocks until the loop has let go of the descriptor, some seconds at most.
+        In another thread it blocks until the loop has released the descriptor, a few seconds at most.
         """
         if get_ident() != self._runtime.thread and self._is_polled():
             self._release_in_loop()
@@ -497,7 +425,7 @@ class Socket(_base):
         return super().detach()
 
     def _real_close(self, *args: Any) -> None:
-        """Called by `close()` once no file of `makefile` is open any more. Wakes waiting greenlets. Does not block."""
+        """Called by `close()` once all files of `makefile` are closed. Wakes waiting greenlets. Does not block."""
         lingers = self.forks != lingering.NEVER and lingering.is_due(self._fd, lingering.family_of(self), self.forks)
         if get_ident() != self._runtime.thread and (lingers or self._is_polled()):
             self._close_in_loop(lingers)
@@ -509,7 +437,7 @@ class Socket(_base):
             super()._real_close(*args)  # type: ignore[misc]  # the hook socket.close() calls
 
     def fileno(self) -> int:
-        """Return the descriptor. The caller may share it, so the connection does not linger when it is closed here."""
+        """Return the descriptor. The caller may share it, so closing this socket does not linger."""
         self.forks = lingering.NEVER
         return super().fileno()
 
@@ -521,7 +449,7 @@ class Socket(_base):
             self.forks = forks
 
     def __del__(self) -> None:
-        """Forgotten without a close: its number must be forgotten too before the kernel gives it out again."""
+        """Release a socket that was not closed: the poller must forget the number before the kernel reuses it."""
         if getattr(self, "_watch", None) is not None and self._fd >= 0:  # unset if the constructor failed
             if get_ident() != self._runtime.thread and self._is_polled():
                 self._close_in_loop(False)  # the garbage collector runs in any thread
@@ -534,28 +462,28 @@ class Socket(_base):
         self._fd = -1
         self.forks = lingering.NEVER
         self._watches.release(self._watch)
-        for alarm in self._alarms or ():
-            alarm.close()
+        for timeout in self._timeouts or ():
+            timeout.close()
 
     def _is_polled(self) -> bool:
-        """Tell whether the poller knows of this socket: then only the loop's thread may release it."""
+        """Return True if the poller may know this socket: then only the loop's thread may release it."""
         watch = self._watch
         return bool(watch.armed) or watch.on_readable is not None or watch.on_writable is not None
 
     def _release_in_loop(self) -> None:
-        """Have the loop forget the descriptor, and wait for that: the caller may give its number to another file."""
+        """Let the loop release the descriptor, and wait for that: the caller may close it, and its number be reused."""
         released = Event()
 
         def release() -> None:
             self._release()
             released.set()
 
-        with suppress(RuntimeError):  # the loop is closed, and polls no more
+        with suppress(RuntimeError):  # the loop is closed, and no longer polls
             self._runtime.loop.call_soon_threadsafe(release)
             released.wait(_RELEASE)
 
     def _close_in_loop(self, lingers: bool) -> None:
-        """Have the loop close it soon: it was closed in another thread, or collected there."""
+        """Let the loop close the descriptor soon: the socket was closed, or garbage-collected, in another thread."""
         self._careful = True
         self._fd = -1
         self.forks = lingering.NEVER
@@ -576,26 +504,9 @@ class Socket(_base):
             os.close(fd)
 
 
-def _leave_at(file: Any, place: int) -> None:
-    """Have the position of a file tell how much of it was sent; a pipe has none."""
-    with suppress(AttributeError, io.UnsupportedOperation):
-        file.seek(place)
-
-
 def _block(fd: int, direction: int, patience: float | None) -> None:
-    """Block this thread until `fd` is ready, at most `patience` seconds. Raises `TimeoutError`."""
+    """Block this thread, at most `patience` seconds, until `fd` is ready. Raises `TimeoutError`."""
     poll = select.poll()
     poll.register(fd, select.POLLIN if direction == READ else select.POLLOUT)
     if not poll.poll(None if patience is None else math.ceil(max(patience, 0) * 1000)):
         raise TimeoutError("timed out")
-
-
-def is_numeric(host: Sequence[Any] | str) -> bool:
-    """Whether `host` needs no name server."""
-    if host in ("", "<broadcast>"):
-        return True
-    try:
-        ipaddress.ip_address(str(host).partition("%")[0])
-    except ValueError:
-        return False
-    return True

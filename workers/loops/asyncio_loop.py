@@ -1,4 +1,4 @@
-"""`asyncio`: the standard library's loop, with our greenlets on top."""
+"""`asyncio`: the standard library's loop, with hybrid's greenlets on top."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from hybrid.workers.common import forks
 from hybrid.workers.common.heartbeat import Heartbeat
-from hybrid.workers.hub.reactor import LoopWatches
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
+from hybrid.workers.hub.loop_watches import LoopWatches
 from hybrid.workers.loops.native_streams import open_streams
 from hybrid.workers.loops.native_transport import open_transport
 
@@ -43,7 +43,7 @@ class AsyncioDriver:
         self._selector.select = select  # type: ignore[method-assign, assignment]
 
     def _abandon(self) -> None:
-        """In a forked child, put /dev/null in the place of the epoll set that it shares with the worker."""
+        """In a forked child, replace the epoll set that it shares with the worker by /dev/null."""
         fileno = getattr(self._selector, "fileno", None)
         if fileno is not None:  # a selector over select or poll shares nothing
             null = os.open(os.devnull, os.O_RDWR)

@@ -1,6 +1,6 @@
-"""What a loop provides, and how one is run from its making to its end; the same for a worker and for `hybrid.run`.
+"""The interface of a loop, and how a loop is run from start to end; the same for a worker and for `hybrid.run`.
 
-Importing this imports no loop: gevent must patch the process before asyncio is imported for the first time.
+Importing this module imports no loop: gevent must patch the process before asyncio is first imported.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ T = TypeVar("T")
 
 
 class Driver(Protocol):
-    """What a loop has to provide.
+    """The interface of a loop.
 
-    1. `prepare` changes what the process needs before the application is imported.
+    1. `prepare` changes the process as the loop needs it, before the application is imported.
     2. `new_loop` returns an asyncio loop.
-    3. `runtime` returns the runtime over it; it is called in the greenlet that will run the loop.
+    3. `runtime` returns the runtime over that loop; it is called in the greenlet that will run the loop.
     """
 
     name: str
 
     def prepare(self) -> None:
-        """Clause 1; called once, before anything else of the loop. May raise `OSError`."""
+        """Clause 1; called once, before the other methods. May raise `OSError`."""
         ...
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
@@ -44,11 +44,11 @@ def run(
     main: Callable[[Runtime], Coroutine[Any, Any, T]],
     survive: Callable[[SystemExit], None] | None = None,
 ) -> T:
-    """Run `main(runtime)` on a new loop until it returns; then cancel what is left, and close the loop.
+    """Run `main(runtime)` on a new loop until it returns; then cancel the remaining tasks and close the loop.
 
-    Blocks. Threads of the default executor are not waited for: a thread that hangs must not keep the process. A
-    `SystemExit` that some other callback or task raises is given to `survive`, and the loop goes on; without it, it
-    ends the loop. Raises what `main` raises, and `RuntimeError` where a loop runs in this thread already.
+    Blocks. Does not wait for threads of the default executor: a thread that hangs must not keep the process alive. A
+    `SystemExit` from any other callback or task is passed to `survive`, and the loop continues; without `survive` it
+    ends the loop. Raises any exception of `main`, and `RuntimeError` if a loop runs in this thread already.
     """
     import asyncio
 
@@ -74,7 +74,7 @@ def run(
 def _run_main(
     loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T], survive: Callable[[SystemExit], None] | None
 ) -> T:
-    """Run the loop until `main` ends. asyncio lets a SystemExit of any callback or task out of the loop: go on then."""
+    """Run the loop until `main` ends. asyncio lets a SystemExit of any callback or task end the loop: continue then."""
     task = loop.create_task(main)
     while True:
         try:
@@ -92,5 +92,5 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        # A task may refuse to be cancelled; the process must end all the same
+        # A task may refuse to be cancelled; the process must end anyway
         loop.run_until_complete(asyncio.wait(tasks, timeout=1))

@@ -1,6 +1,6 @@
 """`gevent`: sync handlers get gevent's sockets and greenlets; coroutines run on an asyncio loop over gevent's hub.
 
-Nothing of asyncio is imported before `prepare`, because gevent must patch `socket`, `ssl` and `threading` first.
+asyncio is not imported before `prepare`, because gevent must patch `socket`, `ssl` and `threading` first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     import asyncio
 
-    from hybrid.workers.loops.gevent_runtime import GeventLoop, GeventRuntime
+    from hybrid.workers.loops.gevent_runtime import GeventRuntime
+    from hybrid.workers.loops.gevent_selector import GeventLoop
 
 
 class GeventDriver:
@@ -29,8 +30,8 @@ class GeventDriver:
             os.register_at_fork(before=_listen_for_children)
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
-        """Return an asyncio loop whose waiting lets gevent's greenlets run."""
-        from hybrid.workers.loops.gevent_runtime import GeventLoop
+        """Return an asyncio loop that lets gevent's greenlets run while it waits."""
+        from hybrid.workers.loops.gevent_selector import GeventLoop
 
         return GeventLoop()
 
@@ -42,16 +43,16 @@ class GeventDriver:
 
 
 def _listen_for_children() -> None:
-    """Have gevent listen to SIGCHLD before the first fork and not after it, as it would by itself.
+    """Install gevent's SIGCHLD watcher before the first fork; by default gevent installs it after the fork.
 
-    A child that had ended by then would never be reported (seen in one first fork of twenty on a busy machine). Not
-    sooner, for libev then waits for all children, also those of code that knows nothing of gevent.
+    A child that had ended by then would never be reported (seen in one first fork of twenty on a busy machine). It is
+    not installed earlier, because libev then waits for all children, including those of code unaware of gevent.
     """
     from gevent._hub_local import get_hub_if_exists
 
     from hybrid.workers import preload
 
-    # a zygote forks without gevent, and must not have a hub: its forks would share what the hub waits with
+    # a zygote forks without gevent and must not have a hub: its forks would share the hub's epoll set
     if get_hub_if_exists() is not None or not preload.is_warm():
         from gevent import get_hub
 

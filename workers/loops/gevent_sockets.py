@@ -1,4 +1,4 @@
-"""`HandlerSocket`: gevent's socket for a sync handler, closed without loss and fair to the others.
+"""`HandlerSocket`: gevent's socket for a sync handler, which closes without loss and is fair to other greenlets.
 
 Everything else is gevent's own.
 """
@@ -14,21 +14,21 @@ from gevent import socket as gevent_socket
 from hybrid.workers.common import lingering
 from hybrid.workers.common.fairness import Turn
 
-INSTANT = 1e-6  # seconds: gevent runs up to 50 greenlets that sleep for 0 before it polls, those for longer after it
+INSTANT = 1e-6  # seconds; gevent wakes such a sleeper after a poll, but up to 50 that sleep for 0 before it
 _base = gevent_socket.socket
-# `super()` in each call cost an echo nearly a tenth of its messages (python -m benchmarks echo)
+# `super()` in each call cost an echo server nearly a tenth of its messages (python -m benchmarks echo)
 _recv, _recv_into, _send, _sendall = _base.recv, _base.recv_into, _base.send, _base.sendall
 
 
 class HandlerSocket(_base):
-    """A connection that was accepted. To be used in greenlets other than the hub's."""
+    """An accepted connection. For use in greenlets other than the hub's."""
 
     loop: Any = None
-    """The asyncio loop that lingers for it."""
+    """The asyncio loop on which its close lingers."""
     turn: Turn
-    """That of gevent's hub."""
+    """The turn of gevent's hub."""
     is_due: Callable[[], bool]
-    """Its count of operations."""
+    """`turn.is_due`, bound once."""
     forks = lingering.NEVER
     """`lingering.forks` at the accept, or `NEVER`."""
     _sock: Any
@@ -60,7 +60,7 @@ class HandlerSocket(_base):
         return super().fileno()
 
     def dup(self) -> HandlerSocket:
-        """As gevent's. Neither lingers then: the other one may be reading."""
+        """As gevent's. Neither socket lingers then: the other one may be reading."""
         other: HandlerSocket = super().dup()
         other.take_turns(self.turn)
         return other
@@ -69,7 +69,7 @@ class HandlerSocket(_base):
         """As gevent's."""
         received: bytes = _recv(self, *args)
         if not received and args[0]:
-            self.forks = lingering.NEVER  # nothing more comes that could cause a reset
+            self.forks = lingering.NEVER  # no more input can cause a reset
         if self.is_due():
             self._give_way()
         return received
@@ -89,7 +89,7 @@ class HandlerSocket(_base):
         return sent
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """As gevent's, which asks for the size of the kernel's buffer first. Benchmark: `python -m benchmarks echo`."""
+        """As gevent's, but does not ask for the kernel's buffer size. Benchmark: `python -m benchmarks echo`."""
         if type(data) is bytes and data:
             try:
                 sent = self._sock.send(data, flags)
@@ -103,6 +103,6 @@ class HandlerSocket(_base):
         _sendall(self, data, flags)
 
     def _give_way(self) -> None:
-        """Let others go on after an operation that may not have had to wait; see `fairness`."""
+        """Let other greenlets run after an operation that may not have waited; see `fairness`."""
         if self.timeout != 0 and self.turn.is_long() and gevent.getcurrent() is not self.hub:
             gevent.sleep(INSTANT)

@@ -1,8 +1,8 @@
-"""gevent's lean transport: libev watchers that read and write for a protocol, without asyncio between them.
+"""gevent's lean transport: libev watchers call the protocol directly, without asyncio.
 
-The protocol's methods are called in the greenlet of gevent's hub, where nothing may wait; what a protocol starts there
-runs in greenlets of its own. A protocol that must be called in the greenlet of the asyncio loop needs asyncio's
-transport instead. Benchmark: `python -m benchmarks wsgi`.
+The protocol's methods are called in the greenlet of gevent's hub, which must not wait; the protocol starts other
+greenlets for its work. A protocol that must be called in the greenlet of the asyncio loop needs asyncio's transport
+instead. Benchmark: `python -m benchmarks wsgi`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import gevent
 from gevent import monkey
 
 from hybrid.workers.hub.outbox import Outbox
-from hybrid.workers.hub.protocols import ProtocolTransport
-from hybrid.workers.hub.tls_transport import TlsTransport
 from hybrid.workers.hub.watch import Watch
 from hybrid.workers.pollers.contract import READ, WRITE
 from hybrid.workers.runtime import Accepted
+from hybrid.workers.streams.protocol_transport import ProtocolTransport
+from hybrid.workers.streams.tls_transport import TlsTransport
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,7 +29,7 @@ _LIBEV_READ, _LIBEV_WRITE = 1, 2
 
 
 class GeventWatch(Watch):
-    """A watch with its libev watchers, made when they are first needed."""
+    """A watch with its libev watchers, which are made on first use."""
 
     __slots__ = ("reader", "writer")
 
@@ -52,7 +52,7 @@ class GeventWatches:
         """Clause 5: never open."""
 
     def after_turn(self, callback: Callable[[], object]) -> bool:
-        """Clause 5: libev does not tell when a turn ends."""
+        """Clause 5: libev does not report the end of a turn."""
         return False
 
     def open(self, fd: int) -> GeventWatch:
@@ -85,7 +85,7 @@ class GeventWatches:
             self.soon(watch.wake_waiters)
 
     def abandon(self) -> None:
-        """Clause 4: gevent has given the child a poller of its own, which must not read the worker's connections."""
+        """Clause 4: gevent has given the child its own poller, which must not read the worker's connections."""
         for watch in list(self._open):
             self._forget(watch)
 
@@ -103,7 +103,7 @@ def _readable(watch: GeventWatch) -> None:
     callback, watch.on_readable = watch.on_readable, None
     if callback is not None:
         callback()
-    elif watch.reader is not None:  # ready and nobody waits: level-triggered polling would spin
+    elif watch.reader is not None:  # ready, but without a waiter: level-triggered polling would spin
         watch.reader.stop()
         watch.armed &= ~READ
 
@@ -126,12 +126,12 @@ def open_transport(
     tls: ssl.SSLContext | None = None,
     tls_timeout: float = 60.0,
 ) -> Callable[[], object]:
-    """Give an accepted connection to `protocol`; return what ends it early. `closed()` is called once.
+    """Give an accepted connection to `protocol`; return a function that ends it early. `closed()` is called once.
 
     `tls_timeout` bounds the handshake, in seconds. The SNI hook runs in the hub's greenlet too.
     """
     listener = accepted.listener
-    plain = monkey.get_original("socket", "socket")  # gevent's own would bring watchers that nobody uses
+    plain = monkey.get_original("socket", "socket")  # gevent's class would add watchers that are not used
     sock = plain(listener.family, listener.type, listener.proto, fileno=accepted.fd)
     if tls is not None:
         secure = TlsTransport(loop, watches, sock, accepted.address, protocol, closed, tls, watches.soon)

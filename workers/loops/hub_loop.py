@@ -7,12 +7,12 @@ import resource
 from functools import partial
 from typing import cast
 
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.loop import HubLoop
-from hybrid.workers.hub.runtime import HubRuntime
-from hybrid.workers.hub.stepping import begin_task
-from hybrid.workers.hub.streams import open_streams
-from hybrid.workers.hub.tls_transport import open_transport
 from hybrid.workers.pollers.select import FD_SETSIZE
+from hybrid.workers.streams.reader import open_streams
+from hybrid.workers.streams.stepping import begin_task
+from hybrid.workers.streams.tls_transport import open_transport
 
 
 class HubDriver:
@@ -22,7 +22,7 @@ class HubDriver:
         self.name = name
 
     def prepare(self) -> None:
-        """For select(2), let accept(2) fail with EMFILE before a descriptor grows too large to be watched."""
+        """For select(2), let accept(2) fail with EMFILE before a descriptor number is too large to be watched."""
         if self.name == "select":
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             if soft == resource.RLIM_INFINITY or soft > FD_SETSIZE:

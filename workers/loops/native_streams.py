@@ -1,4 +1,4 @@
-"""asyncio's own streams for a connection that we accepted: the loops that are not ours keep theirs."""
+"""asyncio's own streams over an accepted connection, for asyncio, uvloop and gevent."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from hybrid.workers.common.fairness import Turn, turn_of
-from hybrid.workers.hub.transport import served
 from hybrid.workers.runtime import Accepted, TellingSocket, Transports
+from hybrid.workers.streams.write_transport import served
 from hybrid.workers.tasks.cpython import serve_by
 
 T = TypeVar("T")
@@ -21,16 +21,16 @@ _set_exception = asyncio.StreamReader.set_exception
 
 
 class StreamReader(asyncio.StreamReader):
-    """asyncio's. Reads from its buffer do not wait, so they are counted: see `fairness`.
+    """asyncio's reader. Reads from its buffer do not wait, so they are counted: see `fairness`.
 
-    What a method returns is mostly asyncio's own coroutine: one around it for each read cost an echo up to a tenth of
-    its messages (`python -m benchmarks echo`).
+    Methods mostly return asyncio's own coroutine: wrapping it in another one for each read cost an echo server up to a
+    tenth of its messages (`python -m benchmarks echo`).
     """
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit, loop)
         self.has_failed = False
-        """Whether `set_exception` was called."""
+        """True once `set_exception` was called."""
         self._turn = turn_of(loop)
         self._is_due = self._turn.is_due
 
@@ -54,7 +54,7 @@ class StreamReader(asyncio.StreamReader):
 
 
 async def _then_give_way(operation: Coroutine[Any, Any, T], turn: Turn) -> T:
-    """Await an operation that rarely waits; then let the loop go on if its turn has lasted long enough."""
+    """Await an operation that rarely waits; then let the loop continue if its turn has lasted long enough."""
     result = await operation
     if turn.is_long():
         await asyncio.sleep(0)
@@ -62,13 +62,13 @@ async def _then_give_way(operation: Coroutine[Any, Any, T], turn: Turn) -> T:
 
 
 class StreamProtocol(asyncio.StreamReaderProtocol):
-    """asyncio's; tells the socket before the transport closes it, and the writer whether it has to wait."""
+    """asyncio's protocol; also calls the socket before the transport closes it, and knows if the writer must wait."""
 
     def __init__(self, reader: StreamReader, loop: asyncio.AbstractEventLoop, sock: TellingSocket) -> None:
         super().__init__(reader, loop=loop)
         self._sock = sock
         self.has_room = True
-        """Whether the connection lasts and its buffer is below the high-water mark: then `drain` waits for nothing."""
+        """True while the connection is open and its buffer is below the high-water mark: `drain` need not wait."""
 
     def pause_writing(self) -> None:
         """The transport's buffer is above its high-water mark."""
@@ -76,7 +76,7 @@ class StreamProtocol(asyncio.StreamReaderProtocol):
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """It is below the low-water mark again."""
+        """The transport's buffer is below its low-water mark again."""
         self.has_room = True
         super().resume_writing()
 
@@ -88,7 +88,7 @@ class StreamProtocol(asyncio.StreamReaderProtocol):
 
 
 class StreamWriter(asyncio.StreamWriter):
-    """asyncio's. While the peer reads fast, `drain` does not wait, so it is counted: see `fairness`."""
+    """asyncio's writer. While the peer reads fast, `drain` does not wait, so it is counted: see `fairness`."""
 
     def __init__(self, transport: asyncio.Transport, protocol: StreamProtocol, reader: StreamReader, loop: Any) -> None:
         super().__init__(transport, protocol, reader, loop)
@@ -99,7 +99,7 @@ class StreamWriter(asyncio.StreamWriter):
         self._is_due = self._turn.is_due
 
     async def drain(self) -> None:
-        """As asyncio's, which asks the same questions in four calls. Benchmark: `python -m benchmarks echo`."""
+        """As asyncio's, which makes four calls for the same checks. Benchmark: `python -m benchmarks echo`."""
         if self._flow.has_room and not self._source.has_failed and not self._is_closing():
             if self._is_due() and self._turn.is_long():
                 await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The loop's own transport for a protocol: on asyncio and uvloop, and on gevent where the asyncio loop is needed."""
+"""The loop's own transport for a protocol: on asyncio and uvloop, and on gevent if the protocol steps tasks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.loops.paced import Paced
+from hybrid.workers.loops.bounded_reads import BoundedReads
 from hybrid.workers.runtime import Accepted
 
-SHUTDOWN = 2.0  # seconds that a TLS peer gets to answer the end of the stream with its own
+SHUTDOWN = 2.0  # seconds for a TLS peer to answer the end of the stream with its own
 _log = logging.getLogger("hybrid")
 
 
@@ -23,7 +23,7 @@ def open_transport(
     tls: ssl.SSLContext | None = None,
     tls_timeout: float = 60.0,
 ) -> Callable[[], object]:
-    """Give an accepted connection to `protocol`; return what ends it early. `closed()` is called once.
+    """Give an accepted connection to `protocol`; return a function that ends it early. `closed()` is called once.
 
     `tls_timeout` bounds the handshake, in seconds. A connection that ends before it is logged and forgotten.
     """
@@ -36,7 +36,9 @@ def open_transport(
 
     async def connect() -> None:
         try:
-            transport, _ = await loop.connect_accepted_socket(lambda: Paced(protocol, sock, is_plain), sock, **options)
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: BoundedReads(protocol, sock, is_plain), sock, **options
+            )
         except (OSError, ssl.SSLError) as error:
             sock.close()
             _log.debug("no connection with %s: %s", accepted.address, error)
@@ -53,7 +55,7 @@ def open_transport(
         if opened:
             opened[0].abort()
         else:
-            # soon: a task that is cancelled before its first step would leave the descriptor open
+            # later: a task that is cancelled before its first step would leave the descriptor open
             loop.call_soon(task.cancel)
 
     return end

@@ -1,4 +1,4 @@
-"""The closed, lazy table of loops. Looking at it imports no loop; `load` does."""
+"""The closed table of loops. Reading it imports no loop; `load` does."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class LoopSpec:
 
     name: str
     module: str
-    """Where its driver is, relative to `hybrid.workers.loops`."""
+    """The module of its driver, relative to `hybrid.workers.loops`."""
     summary: str
     needs: tuple[str, ...] = ()
-    """Packages to import."""
+    """Packages that must be importable."""
     call: str | None = None
-    """The attribute of the `select` module it stands on, if any."""
+    """The function or class of the `select` module that it needs, if any."""
 
 
 LOOPS: Mapping[str, LoopSpec] = types.MappingProxyType(
@@ -52,7 +52,7 @@ def resolve(name: str) -> str:
         return DEFAULT
     if name in LOOPS:
         return name
-    import difflib  # for a mistake only
+    import difflib  # only in this rare case
 
     close = difflib.get_close_matches(name, LOOPS, 1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""

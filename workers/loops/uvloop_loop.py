@@ -1,4 +1,4 @@
-"""`uvloop`: libuv's loop, with our greenlets on top."""
+"""`uvloop`: libuv's loop, with hybrid's greenlets on top."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class UvloopDriver(AsyncioDriver):
         return uvloop.new_event_loop()
 
     def _observe(self, heartbeat: Heartbeat) -> None:
-        """Do nothing: libuv does not tell when it waits, so only the answers to pings show that the loop turns."""
+        """Do nothing: libuv does not report when it waits, so only answers to pings show that the loop turns."""
 
     def _abandon(self) -> None:
-        """Do nothing: libuv gives a forked child an epoll set of its own (uv_loop_fork)."""
+        """Do nothing: libuv gives a forked child its own epoll set (uv_loop_fork)."""
 
 
 driver = UvloopDriver

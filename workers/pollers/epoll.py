@@ -1,4 +1,4 @@
-"""epoll(7) as a poller; see `contract` for the clauses. The kernel forgets a closed fd by itself."""
+"""epoll(7) as a poller; see `contract` for the clauses. The kernel removes a closed fd by itself."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Poller:
             return
 
     def wait(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """Return what is ready; `timeout` in seconds, None blocks. Python rounds it up to whole milliseconds."""
+        """Return the ready descriptors; `timeout` in seconds, None blocks. Python rounds it up to milliseconds."""
         if timeout is not None and timeout < 0:
             timeout = 0
         return self._epoll.poll(timeout, _MAX_EVENTS)
 
     def close(self) -> None:
-        """Give the epoll descriptor back."""
+        """Close the epoll descriptor."""
         self._epoll.close()

@@ -22,8 +22,8 @@ class Poller:
         """Watch `fd`. Raises `FileExistsError`, `OSError` (EBADF)."""
         poll = self._open()
         if fd in self._watched:
-            raise FileExistsError(f"file descriptor {fd} is watched already")
-        os.fstat(fd)  # poll(2) itself would only say so at the next wait
+            raise FileExistsError(f"file descriptor {fd} is already watched")
+        os.fstat(fd)  # poll(2) itself would report it only at the next wait
         poll.register(fd, mask)
         self._watched.add(fd)
 
@@ -41,7 +41,7 @@ class Poller:
             self._poll.unregister(fd)
 
     def wait(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """Return what is ready; `timeout` in seconds, None blocks."""
+        """Return the ready descriptors; `timeout` in seconds, None blocks."""
         poll = self._open()
         ready = poll.poll(None if timeout is None else math.ceil(max(timeout, 0) * 1000))
         for index, (fd, mask) in enumerate(ready):

@@ -1,6 +1,6 @@
-"""The bookkeeping of a selector: who registered which descriptor, for which events, with which data.
+"""The bookkeeping of a selector: which descriptors are registered, for which events, with which data.
 
-asyncio's contract with its selector (`selectors.BaseSelector`) without the polling: the hub and gevent add that.
+This is asyncio's contract with its selector (`selectors.BaseSelector`) without the polling, which subclasses add.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _VALID = frozenset({selectors.EVENT_READ, selectors.EVENT_WRITE, selectors.EVENT
 
 
 class Registrations(selectors.BaseSelector):
-    """A selector that says what changed to `_added`, `_changed` and `_removed`, and leaves `select` to its subclass."""
+    """A selector that reports changes to `_added`, `_changed` and `_removed`, and leaves `select` to its subclass."""
 
     def __init__(self) -> None:
-        self._keys: dict[int, selectors.SelectorKey] = {}  # fd -> what was registered
+        self._keys: dict[int, selectors.SelectorKey] = {}  # fd -> its registration
 
     @abstractmethod
     def _added(self, fd: int, events: int) -> None:
-        """Poll for `events`. What it raises undoes the registration."""
+        """Poll for `events`. An exception undoes the registration."""
 
     @abstractmethod
     def _changed(self, fd: int, events: int) -> None:
@@ -32,7 +32,7 @@ class Registrations(selectors.BaseSelector):
 
     @abstractmethod
     def _removed(self, fd: int) -> None:
-        """Poll no more; the descriptor may be closed. Must not raise."""
+        """Stop polling; the descriptor may be closed. Must not raise."""
 
     def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
         """Register a descriptor. Raises `ValueError` (events, descriptor), `KeyError` (twice), `OSError`."""

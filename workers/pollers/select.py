@@ -1,6 +1,6 @@
 """select(2) as a poller; see `contract` for the clauses. Its lists are kept as sets.
 
-select(2) looks at descriptors below FD_SETSIZE (1,024) only, and at all of them in every call.
+select(2) takes only descriptors below FD_SETSIZE (1,024), and checks all of them in every call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FD_SETSIZE = 1024  # glibc's; a larger fd would write past the end of the set, s
 
 
 class Poller:
-    """`select.select`; also the shape that shows what the other two make easy."""
+    """`select.select`."""
 
     def __init__(self) -> None:
         self._masks: dict[int, int] | None = {}  # fd -> mask
@@ -26,7 +26,7 @@ class Poller:
         """Watch `fd`. Raises `FileExistsError`, `OSError` (EBADF; EMFILE for a descriptor of 1,024 or more)."""
         masks = self._open()
         if fd in masks:
-            raise FileExistsError(f"file descriptor {fd} is watched already")
+            raise FileExistsError(f"file descriptor {fd} is already watched")
         if fd >= FD_SETSIZE:
             raise OSError(errno.EMFILE, f"select(2) cannot watch descriptor {fd}: its limit is {FD_SETSIZE}")
         os.fstat(fd)
@@ -46,7 +46,7 @@ class Poller:
             self._writers.discard(fd)
 
     def wait(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """Return what is ready; `timeout` in seconds, None blocks."""
+        """Return the ready descriptors; `timeout` in seconds, None blocks."""
         masks = self._open()
         limit = None if timeout is None else max(timeout, 0)
         try:
@@ -79,7 +79,7 @@ class Poller:
         (self._writers.add if mask & WRITE else self._writers.discard)(fd)
 
     def _drop_closed(self, masks: dict[int, int]) -> list[tuple[int, int]]:
-        """Forget and report the descriptors that made select(2) fail with EBADF: it does not say which."""
+        """Forget and report the closed descriptors: select(2) fails with EBADF without naming them."""
         closed = [fd for fd in masks if not _is_open(fd)]
         for fd in closed:
             self.remove(fd)

@@ -1,7 +1,7 @@
-"""The private names of asyncio that the workers use. No other module names one; `tests/test_architecture.py` looks.
+"""The private names of asyncio that the workers use. No other module uses one; `tests/test_architecture.py` checks.
 
-Each is aliased, so that it costs what the name itself costs: functions under a name of ours, attributes by their
-descriptors. Checked with CPython 3.11, 3.12 and 3.13.
+Each is an alias, so it costs no more than the name itself: functions under a new name, attributes by their descriptors.
+Checked with CPython 3.11, 3.12 and 3.13.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import IO, Any
 running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
 """Return the loop that runs in this thread, or None."""
 set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
-"""Say which loop runs in this thread."""
+"""Set the loop that runs in this thread."""
 enter_task: Callable[[Any, Any], None] = asyncio.tasks._enter_task
 """`enter_task(loop, task)` makes a task the loop's current one. asyncio documents it in "Extending"."""
 leave_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task
-"""`leave_task(loop, task)` ends that."""
+"""`leave_task(loop, task)` undoes that."""
 
 # -- the queue of a loop ---------------------------------------------------------------------------------------------
 
@@ -34,73 +34,73 @@ CreateTask = Callable[[asyncio.AbstractEventLoop, Coroutine[Any, Any, Any]], "as
 def begin_task(
     create_task: CreateTask, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]
 ) -> asyncio.Task[Any]:
-    """Make a task by `create_task` and, where no task is running, give it its first turn now. It may be done then."""
+    """Make a task with `create_task` and, if no task is running, run its first step now. It may be done afterwards."""
     task = create_task(loop, coroutine)
     if asyncio.current_task(loop) is None:
         ready: Any = loop._ready  # type: ignore[attr-defined]
-        # The last entry is the task's first step, unless a task factory has begun the task already or queued more.
+        # The last entry is the task's first step, unless a task factory has already started the task or queued more.
         if ready and getattr(ready[-1]._callback, "__self__", None) is task:
             ready.pop()._run()
     return task
 
 
 def queue_of(loop: asyncio.AbstractEventLoop) -> collections.deque[asyncio.Handle] | None:
-    """Return the handles that this turn of the loop is still to run; None where the loop does not show them."""
+    """Return the handles that this turn of the loop has not run yet; None if the loop does not expose them."""
     found = getattr(loop, "_ready", None)
     return found if isinstance(found, collections.deque) else None
 
 
-# -- what a task waits for -------------------------------------------------------------------------------------------
+# -- awaitables of a task -------------------------------------------------------------------------------------------
 
 
 class Waitable:
-    """The attributes by which a task knows what it may wait for."""
+    """Base of objects that a task may wait for: the attributes that the task checks."""
 
     __slots__ = ("_asyncio_future_blocking", "_loop")
     _loop: asyncio.AbstractEventLoop
-    """The task's own."""
+    """The loop of the task."""
     blocking: Any
-    """To be set to True before the task is given the object: it waits for it then, and sets it to False."""
+    """Set it to True before the object is yielded to a task: the task then waits for it, and sets it to False."""
 
 
 Waitable.blocking = Waitable.__dict__["_asyncio_future_blocking"]
 
 
 def can_wait_for(found: object) -> bool:
-    """Return True if a task that is given `found` now would wait for it."""
+    """Return True if a task to which `found` is yielded now would wait for it."""
     return getattr(found, "_asyncio_future_blocking", None) is True
 
 
 def do_not_wait_for(found: Any) -> None:
-    """Take back that `found` is to be waited for, as a task does when it throws an error into its coroutine."""
+    """Clear the mark of `found`, as a task does when it throws an error into its coroutine."""
     if getattr(found, "_asyncio_future_blocking", None):
         found._asyncio_future_blocking = False
 
 
 class OpenTask(asyncio.Task[None]):
-    """A task that shows who waits for its end, and whether its next step will raise `CancelledError`."""
+    """A task that exposes its callbacks, and if its next step will raise `CancelledError`."""
 
     __slots__ = ()
     callbacks: Any = asyncio.Task.__dict__.get("_callbacks", asyncio.Future.__dict__["_callbacks"])
-    """Called at its end; None or empty if nothing waits for it."""
+    """Called when it is done; None or empty if nothing waits for it."""
     must_cancel: Any = asyncio.Task.__dict__["_must_cancel"]
-    """`cancel` was called where the task waited for nothing."""
+    """True if `cancel` was called while the task waited for nothing."""
 
 
 def mark_coroutine_function(function: Any) -> None:
-    """Let `function`, which returns awaitables, pass for a coroutine function: asgiref asks and warns otherwise."""
+    """Mark `function`, which returns awaitables, as a coroutine function: asgiref checks that, and warns otherwise."""
     function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
 
 
-# -- transports and loops that asyncio's own functions are to accept -------------------------------------------------
+# -- transports and loops that asyncio's own functions accept --------------------------------------------------------
 
 
 class AcceptedTransport(asyncio.transports._FlowControlMixin, ABC):
     """A transport that `start_tls` and `loop.sendfile` accept.
 
-    Nothing of asyncio's mixin is used: `loop.sendfile` insists on it where it has to copy.
+    Nothing of asyncio's mixin is used, but `loop.sendfile` requires it when it has to copy.
     """
 
     _start_tls_compatible = True
@@ -108,11 +108,11 @@ class AcceptedTransport(asyncio.transports._FlowControlMixin, ABC):
 
     @abstractmethod
     def is_paused(self) -> bool:
-        """Whether the protocol was told to write no more."""
+        """Return True if the protocol was told to pause writing."""
 
     @abstractmethod
     def break_off(self, error: Exception | None) -> None:
-        """End the connection at once, with `error` for the protocol if there is one."""
+        """End the connection immediately, with `error` for the protocol if there is one."""
 
     @abstractmethod
     async def send_file(self, file: IO[bytes], offset: int, count: int | None) -> int:
@@ -136,7 +136,7 @@ def serve_by(protocol: Any, callback: Callable[..., object]) -> None:
 
 
 def adopt_reader(protocol: Any, transport: asyncio.BaseTransport) -> None:
-    """Give a protocol of streams its transport without `connection_made`; it holds the reader weakly from now on."""
+    """Give a stream protocol its transport without `connection_made`; it refers to the reader weakly from now on."""
     protocol._strong_reader = None
     protocol._transport = transport
 

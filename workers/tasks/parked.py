@@ -1,9 +1,8 @@
-"""What a parked task waits for: the one implementation of the future protocol here, see `tasks`.
+"""`Parked`: an object that a task waits for. The only implementation of the future protocol here, see `tasks`.
 
-`Parked` is a base class, because the task calls the methods of the object that it is given: a part to delegate to
-would cost a call in every wait. Subclasses say where the task is kept and what wakes it: `Gate` here,
-`hub.futures.Readiness` for sockets, and two that are the coroutine of the task as well, `hub.stepping.Stepper` and
-`request_tasks.Host`.
+`Parked` is a base class because the task calls methods of the object itself: delegation would cost a call in every
+wait. Subclasses decide where the task is stored and what wakes it: `Gate` here, `streams.readiness.Readiness` for
+sockets, and two that are also the coroutine of the task, `streams.stepping.Stepper` and `request_tasks.Host`.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from typing import Any
 from hybrid.workers.tasks.cpython import Waitable, can_wait_for
 
 Wakeup = Callable[[Any], object]
-"""The task's own: called with what it waits for, or with a `Failed`, it steps the task."""
+"""The task's own callback: called with the awaited object, or with a `Failed`, it steps the task."""
 
 
 class Parked(Waitable):
-    """What one task at a time waits for, again and again. Belongs to the loop's thread."""
+    """An object for repeated waits, by one task at a time. Belongs to the loop's thread."""
 
     __slots__ = ()
 
     result: type = tuple
-    """What the task calls when it is woken; the value is dropped. A type of C called without arguments is the cheapest
-    thing that returns. To raise instead, the task is woken with a `Failed`."""
+    """Called by the task when it is woken; the value is dropped. Calling a C type without arguments is the cheapest
+    possible call. To raise instead, the task is woken with a `Failed`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -42,7 +41,7 @@ class Parked(Waitable):
 
 
 class Failed:
-    """What a task is woken with to have an error raised in it."""
+    """Passed to a task's wakeup to raise an error in the task."""
 
     __slots__ = ("_error",)
 
@@ -56,7 +55,7 @@ class Failed:
         try:
             raise error
         finally:
-            del error  # its traceback holds this frame: together they would wait for the garbage collector
+            del error  # its traceback holds this frame: a cycle, left to the garbage collector
 
 
 def cancellation(message: Any = None) -> asyncio.CancelledError:
@@ -65,25 +64,26 @@ def cancellation(message: Any = None) -> asyncio.CancelledError:
 
 
 def cancel_awaited(waits_for: Any, error: asyncio.CancelledError) -> bool:
-    """Cancel what a coroutine waits for, as its task would do itself; tell whether that wakes it with the error."""
+    """Cancel the object that a coroutine waits for, as its task would; return True if that wakes it with the error."""
     return can_wait_for(waits_for) and bool(waits_for.cancel(*error.args))
 
 
 class Gate(Parked):
-    """`await gate` waits until it is opened. One coroutine at a time: see `taken`.
+    """`await gate` waits until the gate is opened. One coroutine at a time: see `taken`.
 
-    A future wakes its task through the loop's queue. Opening a gate in a callback of the loop steps the task at once,
-    which halves the time from a message's arrival to its answer. Benchmark: `python -m benchmarks websocket`.
+    A future wakes its task through the loop's queue. Opening a gate in a callback of the loop steps the task
+    immediately, which halves the time from a message's arrival to its answer. Benchmark: `python -m benchmarks
+    websocket`.
     """
 
     __slots__ = ("_context", "_wakeup", "taken")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._wakeup: Wakeup | None = None  # the task's own; set while it waits here
+        self._wakeup: Wakeup | None = None  # of the task; set while it waits here
         self._context: contextvars.Context | None = None
         self.taken = False
-        """Whether a coroutine waits."""
+        """True while a coroutine waits."""
 
     def __await__(self) -> Generator[Any, Any, None]:
         self.taken = True
@@ -91,7 +91,7 @@ class Gate(Parked):
         return iter((self,))  # type: ignore[return-value]  # not the base's: a frame more
 
     def open(self) -> None:
-        """Step the task that waits, now. Only from a callback of the loop in whose time no task runs."""
+        """Step the waiting task now. Only from a callback of the loop, while no task runs."""
         wakeup = self._wakeup
         if wakeup is not None:
             self._wakeup = None
@@ -101,7 +101,7 @@ class Gate(Parked):
             self.taken = False
 
     def open_soon(self) -> None:
-        """Step the task that waits in the loop's next turn. From anywhere in the loop's thread."""
+        """Step the waiting task in the loop's next turn. From anywhere in the loop's thread."""
         self.taken = False
         wakeup, self._wakeup = self._wakeup, None
         if wakeup is not None:
@@ -110,11 +110,11 @@ class Gate(Parked):
     # -- the task's side ---------------------------------------------------------------------------------------------
 
     def add_done_callback(self, wakeup: Wakeup, *, context: contextvars.Context) -> None:
-        """Called by the task once it has been given this object to wait for."""
+        """Called by the task once this object was yielded to it."""
         if self.taken:
             self._wakeup = wakeup
             self._context = context
-        else:  # opened before the task came to see it
+        else:  # opened before the task saw it
             self._loop.call_soon(wakeup, self, context=context)
 
     def cancel(self, msg: Any = None) -> bool:

@@ -1,18 +1,18 @@
-"""Tasks for requests, made before they are needed and used again by requests that never wait.
+"""Tasks for requests, made in advance and reused as long as requests do not wait.
 
-An ASGI application expects a current task of its own and a context of its own for each request. Making both and
-stepping the task through the loop's queue costs more than a small application does. So the coroutine of a request is
-stepped at once, in the name of a spare task that is parked at a *gate*. If it ends without waiting, which is what
-small requests do, the task stays parked and serves the next one. If it waits, the gate opens and the task carries on
-with the coroutine: from there on it is a task like any other, and another spare one is made.
+An ASGI application expects its own current task and its own context for each request. Making both, and stepping the
+task through the loop's queue, costs more than a small application does. So the coroutine of a request is stepped
+immediately, with a spare task, parked at a *gate*, as its current task. If it ends without waiting, as small requests
+do, the task stays parked and serves the next request. If it waits, the gate opens and the task continues the coroutine:
+from then on it is a task like any other, and another spare task is made.
 
-An application that sets a task factory wants to see all tasks made, so with one each request has a task of its own from
-the factory.
+An application that sets a task factory expects to see all tasks. So with a task factory each request gets a new task
+from it.
 
-What a request leaves behind must not be found by the next one. So a context that it has changed is not used again,
-nor a task with other references when the request is over, strongly or weakly (as the keys of a dict do), that
-was given an attribute or a name, or that was cancelled. What cannot be seen is a note of `id(task)`: the
-next request may have the same. With ordinary tasks it may as well, for the memory of one that has ended is used again.
+A request must not find state of the one before it. So a context that a request has changed is not reused, nor is a task
+that has new references after the request, strong or weak (such as keys of a dict), that was given an attribute or a
+name, or that was cancelled. A stored `id(task)` cannot be detected: the next request may have the same id. That is also
+true of ordinary tasks, because the memory of a finished task is reused.
 
 Benchmark: `python -m benchmarks asgi`.
 """
@@ -32,11 +32,11 @@ from hybrid.workers.tasks.parked import Failed, Parked, Wakeup, cancel_awaited, 
 _weak_references = weakref.getweakrefcount
 _NOTHING: Any = object()
 NAME = "request"
-"""Of a task that has no name yet."""
+"""The name of a task until the application names it."""
 
 
 class RequestTasks:
-    """Runs coroutines of one loop. Belongs to its thread; `run` is called from a callback, not from a task."""
+    """Runs coroutines on one loop. Belongs to its thread; `run` is called from a callback, not from a task."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -48,14 +48,14 @@ class RequestTasks:
     def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Step `coroutine` now; return its task if it waits, None if it has ended.
 
-        It must raise nothing but `CancelledError`, which is dropped. With a task factory that is not eager, the first
-        step is that of the task, in the loop's next turn.
+        It must raise nothing but `CancelledError`, which is dropped. With a task factory that is not eager, the task
+        takes its first step in the loop's next turn.
         """
         if self._task_factory() is not None:
             return self._run_by_factory(coroutine)
         host = self._spare
-        if host is None or (host.wakeup is None and _is_cancelled(host.task)):
-            self._spare = host = Host(self, self._loop, self._pristine.copy())
+        if host is None or host.wakeup is None:
+            host = self._usable(host)
         task: OpenTask = host.task
         host.coroutine = coroutine
         loop = self._loop
@@ -72,10 +72,8 @@ class RequestTasks:
                 or _weak_references(task) != weak_references
                 or host.marked
                 or task.get_name() is not NAME
-                or host.cancelled is not None
                 or (self._differs(host.context) if self._has_values else host.context != self._pristine)
-                or task.callbacks  # its end is waited for
-                or (host.wakeup is None and _is_cancelled(task))
+                or task.callbacks  # something waits for its end
             ):
                 host.retire()
             return None
@@ -90,8 +88,14 @@ class RequestTasks:
         host.carry_on(waits_for)
         return task
 
+    def _usable(self, host: Host | None) -> Host:
+        """Return a host that is not cancelled: `host`, whose new task has not reached the gate yet, or another one."""
+        if host is None or _is_cancelled(host.task):
+            self._spare = host = Host(self, self._loop, self._pristine.copy())
+        return host
+
     def _run_by_factory(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-        # The context surrounds the call, because a factory may be older than the argument `context`.
+        # Run in the context, because a factory may not accept the argument `context`.
         task = self._pristine.run(self._loop.create_task, coroutine)
         return None if task.done() else task
 
@@ -101,12 +105,12 @@ class RequestTasks:
             self._spare.retire()
 
     def drop(self, host: Host) -> None:
-        """`host` serves no further request."""
+        """Stop using `host` for further requests."""
         if self._spare is host:
             self._spare = None
 
     def _differs(self, context: contextvars.Context) -> bool:
-        """Compare by identity: equal contexts may hold other objects, for it is their values that say what is equal."""
+        """Compare by identity: contexts with equal values may still hold different objects."""
         pristine = self._pristine
         return len(context) != len(pristine) or any(
             context.get(name, _NOTHING) is not pristine[name] for name in pristine
@@ -114,9 +118,9 @@ class RequestTasks:
 
 
 class RequestTask(OpenTask):
-    """The task of a request. It tells its host when it is given an attribute, which nothing else shows.
+    """The task of a request. It tells its host when it is given an attribute, which cannot be detected otherwise.
 
-    A task of asyncio takes attributes, but has no `__dict__` to look at.
+    An asyncio task takes attributes, but has no `__dict__` to inspect.
     """
 
     __slots__ = ()
@@ -129,7 +133,7 @@ class RequestTask(OpenTask):
 
 
 class Host(Parked, Coroutine[Any, Any, None]):
-    """The coroutine of a spare task, and the gate at which it is parked; later a mere shell around a request's."""
+    """The coroutine of a spare task, and the gate at which it is parked; later a wrapper of a request's coroutine."""
 
     __slots__ = (
         "__name__",
@@ -151,27 +155,25 @@ class Host(Parked, Coroutine[Any, Any, None]):
         self._loop = loop
         self.context = context
         self.coroutine: Coroutine[Any, Any, None] | None = None
-        self.cancelled: asyncio.CancelledError | None = None  # asked for while the task was at the gate
-        self._waits_for: Any = _NOTHING  # what the first step of the request waits for; the task has not seen it yet
+        self.cancelled: asyncio.CancelledError | None = None  # requested while the task was at the gate
+        self._waits_for: Any = _NOTHING  # awaited by the first step of the request; not yet yielded to the task
         self.marked = False
-        """Whether the task was given an attribute."""
+        """True once the task was given an attribute, or was cancelled in a request."""
         self.wakeup: Wakeup | None = None
-        """The task's own; set while it is at the gate, which a new task reaches in the loop's next turn."""
+        """The task's callback; set while the task is at the gate, which a new task reaches in the loop's next turn."""
         self._over = False
         self.__name__ = self.__qualname__ = NAME
         self.blocking = False
-        self._failed: Failed | None = (
-            None  # what the task is woken with if nothing ran in its name when it was cancelled
-        )
+        self._failed: Failed | None = None  # wakes the task if it was cancelled while it had no request
         self.task: Any = RequestTask(self, loop=loop, context=context, name=NAME)
-        """The task while it is spare, then None: task and host would hold each other until a collection."""
+        """The task while it is spare, then None: task and host would form a cycle."""
 
     def carry_on(self, waits_for: Any) -> None:
-        """The request waits: give it to the task. Called in the loop, outside of tasks."""
+        """The request waits: pass it to the task. Called in the loop, outside of tasks."""
         assert self.coroutine is not None
         self.__name__ = getattr(self.coroutine, "__name__", NAME)
         self.__qualname__ = getattr(self.coroutine, "__qualname__", NAME)
-        # not by way of a variable, see `throw`
+        # not in a local variable, see `throw`
         if self.cancelled is not None and cancel_awaited(waits_for, self.cancelled):
             self.cancelled = None
         self._waits_for = waits_for
@@ -185,7 +187,7 @@ class Host(Parked, Coroutine[Any, Any, None]):
         self.task = None
         self.coroutine = None
         self.cancelled = None
-        self._loop.call_soon(self._open)  # this may be the turn of another task
+        self._loop.call_soon(self._open)  # another task may be running now
 
     def _open(self) -> None:
         wakeup, self.wakeup = self.wakeup, None
@@ -195,7 +197,7 @@ class Host(Parked, Coroutine[Any, Any, None]):
     # -- the coroutine of the task -----------------------------------------------------------------------------------
 
     def send(self, value: Any) -> Any:
-        """Give the task what it is to wait for. Raises `StopIteration` at the end."""
+        """Return the next object for the task to wait for. Raises `StopIteration` at the end."""
         if self._over:
             raise StopIteration
         waits_for = self._waits_for
@@ -216,7 +218,7 @@ class Host(Parked, Coroutine[Any, Any, None]):
         return self.coroutine.send(value)
 
     def throw(self, *error: Any) -> Any:
-        """Raise an error in the request, as the task asks."""
+        """Raise an error in the request; called by the task."""
         if self.coroutine is None or self._over:
             self._tasks.drop(self)
             self.task = None
@@ -225,19 +227,19 @@ class Host(Parked, Coroutine[Any, Any, None]):
             finally:
                 del error  # its traceback holds this frame
         waits_for, self._waits_for = self._waits_for, _NOTHING
-        if waits_for is not _NOTHING:  # a new task, cancelled before it has seen what its request waits for
+        if waits_for is not _NOTHING:  # a new task, cancelled before its request's first awaitable was yielded to it
             if isinstance(error[0], asyncio.CancelledError) and cancel_awaited(waits_for, error[0]):
                 return waits_for
             do_not_wait_for(waits_for)
         try:
             return self.coroutine.throw(*error)
         finally:
-            # This frame called those in the error's traceback, and from Python 3.12 on they hold it. A variable that
-            # holds the error closes a cycle, which only the garbage collector would find.
+            # This frame called the frames in the error's traceback, and from Python 3.12 on they refer to it. A
+            # variable that refers to the error would close a cycle, left to the garbage collector.
             del error
 
     def close(self) -> None:
-        """End the request's coroutine; called when the task is thrown away."""
+        """Close the request's coroutine; called when the task is discarded."""
         if self.coroutine is not None:
             self.coroutine.close()
 
@@ -256,20 +258,21 @@ class Host(Parked, Coroutine[Any, Any, None]):
         """Called by `Task.cancel` while the task is at the gate."""
         if self.wakeup is None:
             return False
-        if self.coroutine is None:  # nothing runs in its name: all tasks are being cancelled
+        if self.coroutine is None:  # it has no request: all tasks are being cancelled
             self._tasks.drop(self)
             self._failed = self._failed or Failed(cancellation(msg))
             self._loop.call_soon(self._open)
         elif self.cancelled is None:
             self.cancelled = cancellation(msg)
+            self.marked = True
         return True
 
-    # -- what anyio and debuggers ask a coroutine: the answers are the request's. No __getattr__: it would make every
-    # other attribute slow.
+    # -- attributes of a coroutine that anyio and debuggers read, from the request's. Not by `__getattr__`, which would
+    # make every other attribute slow.
 
     @property
     def cr_await(self) -> Any:
-        """What the request waits for."""
+        """The object that the request waits for."""
         return getattr(self.coroutine, "cr_await", None)
 
     @property
@@ -284,20 +287,20 @@ class Host(Parked, Coroutine[Any, Any, None]):
 
     @property
     def cr_origin(self) -> Any:
-        """Where it was made."""
+        """Where the coroutine was created."""
         return getattr(self.coroutine, "cr_origin", None)
 
     @property
     def cr_running(self) -> bool:
-        """Whether it is running."""
+        """True while it is running."""
         return bool(getattr(self.coroutine, "cr_running", False))
 
     @property
     def cr_suspended(self) -> bool:
-        """Whether it waits."""
+        """True while it waits."""
         return bool(getattr(self.coroutine, "cr_suspended", True))
 
 
 def _is_cancelled(task: Any) -> bool:
-    """Whether the first step of a new task will find that it was cancelled; `uncancel` alone does not undo that."""
+    """Return True if a new task was cancelled before its first step; `uncancel` alone does not undo that."""
     return bool(task.cancelling() or task.must_cancel)

@@ -1,4 +1,4 @@
-"""What a forked child does with the turn of the loop that it was forked in."""
+"""A forked child does not finish the turn of the loop in which it was forked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hybrid.workers.common import forks
 async def _nothing() -> None: ...
 
 
-def test_what_the_turn_was_to_do_is_kept_but_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remaining_callbacks_of_the_turn_are_kept_but_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that is dropped while it is pending says so in the log, from each child that an application forks."""
     left, done = [], []
     monkeypatch.setattr(forks, "leave", lambda: left.append(True))

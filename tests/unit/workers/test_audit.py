@@ -1,4 +1,8 @@
-"""What the audit of an import finds: each kind of thing that does not survive a fork, and nothing else."""
+"""The audit of an import finds each kind of thing that does not survive a fork, and nothing else.
+
+An audit looks at all objects except those that the check for leftovers has frozen before each test. So it neither sees
+objects of other tests nor takes the time for them.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +25,6 @@ import greenlet
 import pytest
 
 from hybrid.workers.boot import audit, native_threads
-
-
-@pytest.fixture(autouse=True)
-def _others_are_out_of_sight() -> Iterator[None]:
-    """Nor do they cost time: an audit goes over all objects, and a process that ran a thousand tests has millions."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture
@@ -115,7 +111,7 @@ def test_greenlets_that_have_begun_are_found_and_others_not(before: audit.Census
 
 
 def test_objects_that_do_not_tell_their_class_are_passed_over(before: audit.Census) -> None:
-    """A weak proxy of what is gone raises when it is asked for it, as does a web framework's one of no request."""
+    """A weak proxy of a dead object raises on access, as does a web framework's proxy outside of a request."""
 
     class Gone:
         pass
@@ -209,9 +205,9 @@ def test_files_and_pipes_are_fine(before: audit.Census) -> None:
         assert audit.findings(before) == []
 
 
-def test_what_nobody_holds_is_closed_and_not_found(before: audit.Census) -> None:
+def test_unreferenced_objects_are_collected_and_not_found(before: audit.Census) -> None:
     class Client:
-        """Closes what it has when it is collected, which a cycle puts off."""
+        """Closes its descriptor when it is collected, which a cycle delays."""
 
         def __init__(self) -> None:
             self.sock = socket.create_server(("127.0.0.1", 0))
@@ -246,7 +242,7 @@ def test_a_running_timer_is_found(before: audit.Census) -> None:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-# --- gevent, in a process of its own
+# --- gevent, in a separate process
 
 PATCHED = (
     "from gevent import monkey; monkey.patch_all()\nfrom hybrid.workers.boot import audit; before = audit.census()\n"
@@ -303,7 +299,7 @@ NATIVE = (
 )
 
 
-def test_threads_whose_library_is_not_known_are_counted() -> None:
+def test_threads_of_unknown_libraries_are_counted() -> None:
     native = NATIVE.format(kind="pause = ctypes.cast(ctypes.CDLL(None).pause, ctypes.c_void_p)", function="pause")
     assert "2 live threads of C code (" in run(f"{LOOK}{native}print(audit.findings(before))")[-1]
 
@@ -322,7 +318,7 @@ def test_numpys_threads_survive_a_fork() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the account")
 def test_numpys_threads_are_known_after_a_change_of_account() -> None:
-    """The kernel hides then what a thread does."""
+    """Then the kernel hides the state of threads."""
     code = (
         "import numpy\nos.setgid(65534)\nos.setuid(65534)\n"
         "print(audit.findings(before) if os.access(numpy.__file__, os.R_OK) else 'unreadable')"

@@ -1,4 +1,4 @@
-"""The evidence of a crash, in a process of its own."""
+"""Crash evidence, in a separate process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(code: str, where: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=where)
 
 
-def test_all_signals_at_once_do_no_harm(tmp_path: Path) -> None:
+def test_many_simultaneous_signals_are_harmless(tmp_path: Path) -> None:
     """Each handler runs on top of the one before; with the stack that faulthandler makes, eight are too many."""
     finished = run(BURST, tmp_path)
     assert (finished.returncode, finished.stderr) == (0, "")

@@ -15,7 +15,7 @@ from support.records import logged
 from hybrid.workers.apps import datagram
 from hybrid.workers.apps.datagram import Datagrams, DatagramTransport
 from hybrid.workers.common.connections import Connections
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 
 
 class Server:

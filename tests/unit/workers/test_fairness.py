@@ -1,4 +1,4 @@
-"""Who gives way to others, and when."""
+"""When a greenlet or task yields to the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.hub import run_on
 
 from hybrid.workers.common import fairness
 from hybrid.workers.common.fairness import LOOK, Turn, give_way, turn_of
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 
 
 def test_one_operation_of_many_looks_at_the_clock() -> None:
@@ -23,7 +23,7 @@ def test_a_turn_is_long_when_it_has_lasted() -> None:
     assert not turn.is_long()
     turn._began -= 2 * fairness.LONGEST
     assert turn.is_long()
-    assert turn.is_long()  # for everybody, until it is over
+    assert turn.is_long()  # for every caller, until the turn is over
     [over] = later
     over()
     assert not turn.is_long()

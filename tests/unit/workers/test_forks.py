@@ -1,4 +1,4 @@
-"""What a forked child has in the place of a worker's methods. A worker below such a child has its own again."""
+"""Methods of a worker are replaced in a forked child. A worker that descends from such a child has them again."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def told(lines: list[str], level: str) -> list[str]:
     return [line.removeprefix(f"{level} ") for line in lines if line.startswith(level)]
 
 
-def test_the_first_line_is_logged_at_once(clock: Clock, lines: list[str]) -> None:
+def test_the_first_line_is_logged_immediately(clock: Clock, lines: list[str]) -> None:
     Incidents(clock).log("lost %s", "192.0.2.7")
     assert told(lines, "INFO") == ["lost 192.0.2.7"]
 
@@ -53,7 +53,7 @@ def test_the_line_after_a_minute_says_how_many_were_left_out(clock: Clock, lines
     clock.now += INTERVAL
     for number in range(4, 6):
         incidents.log("lost %d", number)
-    last = "lost 4 (3 more connections ended early since the last such line; level debug has them)"
+    last = "lost 4 (3 more connections ended early since the last such line; logged at level debug)"
     assert told(lines, "INFO") == ["lost 0", last]
 
 

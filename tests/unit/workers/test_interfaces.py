@@ -17,7 +17,7 @@ from hybrid.workers.apps.protocol import ProtocolFactory
 from hybrid.workers.apps.stream import AsyncStream, SyncStream
 from hybrid.workers.common.connections import Connections, printable, report
 from hybrid.workers.common.incidents import Incidents
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.runtime import Accepted
 
 Body = Callable[["Server"], Awaitable[None]]
@@ -184,7 +184,7 @@ async def test_an_async_handler_is_ended_early_by_a_cancel(server: Server) -> No
 
 
 @on_loops
-async def test_a_connection_whose_writer_is_kept_stays_open_after_the_handler(server: Server) -> None:
+async def test_a_connection_with_a_referenced_writer_stays_open_after_the_handler(server: Server) -> None:
     kept: list[Any] = []
 
     async def handle(reader: Any, writer: Any) -> None:
@@ -349,7 +349,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
-def test_waiting_for_connections_ends_with_the_last_one() -> None:
+def test_wait_empty_returns_immediately_without_a_connection_and_else_at_its_end() -> None:
     async def main() -> None:
         connections = Connections()
         assert await connections.wait_empty(0)
@@ -383,7 +383,7 @@ def test_the_end_of_a_connection_is_reported_once() -> None:
     assert connections.end_all() == 1  # there is nothing to end yet
 
 
-def test_a_handlers_error_is_one_log_line_unless_the_client_has_left() -> None:
+def test_the_error_of_a_handler_is_one_line_unless_the_worker_ended_it() -> None:
     import greenlet
 
     incidents = Incidents()

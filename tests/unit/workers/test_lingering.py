@@ -17,7 +17,7 @@ from support.loops import LOOPS
 
 from hybrid.workers.common import lingering
 from hybrid.workers.common.lingering import MOST_BYTES, SECONDS, Farewell
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 
 PLACES = [loop for loop in LOOPS if loop != "gevent"]
 
@@ -177,7 +177,7 @@ async def test_a_drain_waits_for_it(ours: socket.socket, peer: socket.socket) ->
 
 
 @on_loops
-async def test_all_can_be_ended_at_once(ours: socket.socket, peer: socket.socket) -> None:
+async def test_all_lingering_connections_can_be_ended_together(ours: socket.socket, peer: socket.socket) -> None:
     peer.send(b"unread")
     begin(ours)
     assert count() == 1

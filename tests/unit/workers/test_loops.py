@@ -1,4 +1,4 @@
-"""The registry of loops, running a script on one, and gevent (in a process of its own: it patches for good)."""
+"""The registry of loops, running a script on a loop, and gevent (in a separate process, which it patches)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_unknown_loop_is_refused_with_a_suggestion() -> None:
         registry.resolve("zzz")
 
 
-def test_a_missing_package_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = registry.LoopSpec("odd", "odd_loop", "", ("no_such_package", "greenlet"))
     monkeypatch.setattr(registry, "LOOPS", {"odd": spec, "kqueue": registry.LoopSpec("kqueue", "x", "", (), "kqueue")})
     assert registry.why_unusable("odd") == "no_such_package is not installed: pip install no_such_package"
@@ -78,7 +78,7 @@ def test_a_driver_that_cannot_be_imported_is_a_boot_error(monkeypatch: pytest.Mo
         entry.check(Application(factory=print, loop="odd"), frozenset())
 
 
-def test_a_check_says_what_the_target_is() -> None:
+def test_a_check_describes_the_target() -> None:
     def handle(sock: object, address: object) -> None: ...
 
     said = entry.check(Application(factory=handle, loop="epoll"), frozenset({ListenerKind.STREAM}))
@@ -183,7 +183,7 @@ def test_each_thread_has_its_own_loop() -> None:
     run_on("epoll", elsewhere)
 
 
-def test_select_lowers_the_limit_of_descriptors_to_what_it_can_watch() -> None:
+def test_select_lowers_the_descriptor_limit_to_its_own() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     registry.load("select").prepare()
@@ -318,7 +318,7 @@ print(hybrid.run(amain, loop="gevent"))
 
 
 @pytest.mark.skipif("gevent" not in LOOPS, reason="another loop is asked for")
-def test_on_gevent_the_functions_mean_what_gevent_means(tmp_path: Path) -> None:
+def test_on_gevent_the_functions_are_gevents(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(_GEVENT)
     ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""Loading an application once for many workers, each test in a process of its own: gevent changes the whole of it."""
+"""Loading an application once for many workers; each test in a separate process, because gevent patches it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print(code, sorted(name for name in set(sys.modules) - before if name.startswith
 
 
 def run(code: str, cwd: Path, target: str = "app:handle", loop: str = "epoll") -> str:
-    """Run a program; return what it has printed."""
+    """Run a program; return its output."""
     finished = subprocess.run(
         [sys.executable, "-P", "-c", BEGIN.format(target=target, loop=loop) + code],
         capture_output=True,
@@ -59,7 +59,7 @@ def test_a_worker_imports_nothing_of_ours_any_more(target: str, loop: str, tmp_p
     assert run(DIFFERENCE, tmp_path, target, loop) == "0 []"
 
 
-def test_what_is_loaded_is_found_by_its_application_only(tmp_path: Path) -> None:
+def test_a_loaded_application_is_found_by_itself_only(tmp_path: Path) -> None:
     code = """
 assert preload.loaded_for(application) is None and not preload.is_warm()
 preload.warm(application, audit_import=True)
@@ -80,7 +80,7 @@ except CannotWarm as error:
     assert run(code, tmp_path).startswith("3 cannot import 'app': there is no module 'app' on the path")
 
 
-def test_an_import_that_leaves_a_thread_is_not_forkable_if_somebody_asks(tmp_path: Path) -> None:
+def test_an_import_that_leaves_a_thread_is_not_forkable_with_an_audit(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "import threading\n"
         "threading.Thread(target=threading.Event().wait, name='ticker', daemon=True).start()\n"
@@ -110,7 +110,7 @@ except NotForkable as error:
     print(error.findings)
 """
     (tmp_path / "app.py").write_text("def handle(sock, address): pass")
-    assert "cannot be looked at: [Errno 24] Too many open files" in run(code, tmp_path)
+    assert "cannot be inspected: [Errno 24] Too many open files" in run(code, tmp_path)
 
 
 def test_gevent_has_no_hub_before_the_fork_and_listens_to_children_after_it(tmp_path: Path) -> None:

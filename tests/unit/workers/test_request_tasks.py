@@ -34,7 +34,7 @@ class Server:
         self.tasks = RequestTasks(asyncio.get_running_loop())
 
     async def run(self, *requests: Request) -> list[asyncio.Task[None] | None]:
-        """Run requests one behind the other in one turn of the loop; return what `run` returns for each."""
+        """Run requests one after another in one turn of the loop; return the result of `run` for each."""
         started: list[asyncio.Task[None] | None] = []
 
         def start() -> None:
@@ -81,7 +81,7 @@ def on_loops(scenario: Scenario) -> Callable[[str], None]:
 
 
 @on_loops
-async def test_a_request_that_never_waits_ends_at_once(server: Server) -> None:
+async def test_a_request_that_never_waits_ends_immediately(server: Server) -> None:
     seen: list[str] = []
 
     async def request() -> None:
@@ -102,7 +102,7 @@ async def spare_tasks() -> set[asyncio.Task[Any]]:
 
 @on_loops
 async def test_a_request_that_leaves_no_trace_gives_its_task_back(server: Server) -> None:
-    """What looks at its task, and lets go of it, is served by the same one again."""
+    """A request may look at its task: if it keeps no reference, the task is reused."""
     log: list[str] = []
 
     async def looks() -> None:
@@ -166,7 +166,7 @@ TRACES = (_name, _attribute, _flag_of_asyncio, _key, _weak_key, _weak_reference,
 def test_nothing_that_is_tied_to_a_task_reaches_the_next_request(
     loop: str, leave: Callable[[asyncio.Task[Any], dict[str, Any]], None]
 ) -> None:
-    """Attributes, the name, what is kept under the task as a key, strongly or weakly, a cancellation."""
+    """Attributes, the name, values stored with the task as a key, strongly or weakly, a cancellation."""
 
     async def main(_: object) -> None:
         server = Server()
@@ -206,7 +206,7 @@ def test_nothing_that_is_tied_to_a_task_reaches_the_next_request(
 
 @on_loops
 async def test_a_task_that_was_kept_ends_as_others_do(server: Server) -> None:
-    """Who waits for the task of a request that is over is not kept waiting."""
+    """Waiting for the task of a finished request ends."""
     kept: list[asyncio.Task[Any]] = []
 
     async def request() -> None:
@@ -274,7 +274,7 @@ def setting(value: object, waits: bool) -> Request:
 
 
 @on_loops
-async def test_no_request_sees_what_another_has_set(server: Server) -> None:
+async def test_no_request_sees_variables_of_another(server: Server) -> None:
     async def looking() -> None:
         assert VALUE.get(None) is None
 
@@ -332,7 +332,7 @@ async def test_values_need_not_be_comparable(server: Server) -> None:
 
 
 @on_loops
-async def test_what_runs_after_a_wait_runs_in_the_requests_context(server: Server) -> None:
+async def test_code_after_a_wait_runs_in_the_requests_context(server: Server) -> None:
     seen: list[object] = []
 
     async def request() -> None:
@@ -383,7 +383,7 @@ async def parked(server: Server) -> None:
 
 
 async def fresh(server: Server) -> None:
-    """Let there be no spare task: the next request gets a new one, whose first step is still to come."""
+    """Drop the spare task: the next request gets a new one, which has not taken its first step."""
 
 
 STATES = (parked, fresh)
@@ -437,7 +437,7 @@ async def test_cancelling_oneself_without_a_wait_changes_nothing_for_the_next_re
 
 
 @on_loops
-async def test_a_cancellation_from_outside_cancels_what_is_waited_for(server: Server) -> None:
+async def test_a_cancellation_from_outside_cancels_the_awaited_object(server: Server) -> None:
     inner: list[asyncio.Future[None]] = []
 
     async def request() -> None:
@@ -581,7 +581,7 @@ async def test_the_scopes_of_anyio_work(server: Server) -> None:
     assert sorted(map(str, log)) == sorted(["True", "True", "of the thread", "True"] * 2)
 
 
-# --- what can be seen of a task
+# --- attributes of a task
 
 
 @on_loops
@@ -625,7 +625,7 @@ async def test_an_idle_server_has_one_spare_task(server: Server) -> None:
 
 
 @on_loops
-async def test_who_waits_for_the_task_of_a_request_is_told_of_its_end(server: Server) -> None:
+async def test_waiters_for_the_task_of_a_request_are_woken_at_its_end(server: Server) -> None:
     ended: list[asyncio.Task[None]] = []
 
     async def request() -> None:
@@ -685,7 +685,7 @@ async def test_a_cancellation_that_reaches_the_server_is_dropped(server: Server)
     await server.finish(nothing)
 
 
-# --- what is left behind
+# --- leftovers of a request
 
 
 async def _waits() -> None:

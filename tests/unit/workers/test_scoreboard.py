@@ -1,4 +1,4 @@
-"""The heartbeat: what stands in the record while a loop waits, turns and takes too long, and what is counted."""
+"""The heartbeat: the record while a loop waits, runs and takes too long, and its counts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hybrid.workers.hub.selector import HubSelector
 
 
 class Time:
-    """A clock that passes when it is told to."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -37,7 +37,7 @@ class Time:
 
 
 class Loop:
-    """A loop that is observed: each poll takes ten seconds, and what it says of the record meanwhile is kept."""
+    """An observed loop: each poll takes ten seconds, and the record at that time is kept."""
 
     def __init__(self, heartbeat: Heartbeat, record: Record, time: Time) -> None:
         self._record = record
@@ -71,7 +71,7 @@ def loop(heartbeat: Heartbeat, record: Record, time: Time) -> Loop:
     return Loop(heartbeat, record, time)
 
 
-def test_a_place_is_taken_by_who_boots(heartbeat: Heartbeat, record: Record) -> None:
+def test_a_booting_worker_takes_the_record(heartbeat: Heartbeat, record: Record) -> None:
     heartbeat.takes_place(4)
     assert list(record.numbers[:4]) == [Activity.BOOTING, 4, os.getpid(), Pulse.PINGS]
     heartbeat.tells(Activity.READY)
@@ -92,7 +92,7 @@ def test_a_loop_that_never_waits_begins_new_turns(loop: Loop, record: Record) ->
     assert record.times[BUSY_SINCE] == 1010
 
 
-def test_who_waits_within_a_turn_is_not_busy_and_then_is(
+def test_a_loop_that_waits_within_a_turn_is_not_busy_until_it_wakes(
     heartbeat: Heartbeat, record: Record, time: Time, loop: Loop
 ) -> None:
     def turn(timeout: float | None) -> None:
@@ -105,7 +105,7 @@ def test_who_waits_within_a_turn_is_not_busy_and_then_is(
     assert record.times[BUSY_SINCE] == 1011
 
 
-def test_an_exit_out_of_the_wait_begins_a_turn_and_one_out_of_a_turn_changes_nothing(
+def test_an_exit_during_the_wait_begins_a_turn_and_one_during_a_turn_changes_nothing(
     heartbeat: Heartbeat, record: Record, time: Time, loop: Loop
 ) -> None:
     def interrupted(timeout: float | None) -> None:
@@ -130,7 +130,7 @@ def test_an_exit_out_of_the_wait_begins_a_turn_and_one_out_of_a_turn_changes_not
 def test_long_turns_are_counted_by_their_length(
     lag: float, bucket: int | None, is_told: bool, heartbeat: Heartbeat, time: Time, record: Record
 ) -> None:
-    """Whether the loop's poll is observed, or the loop itself tells."""
+    """True if the loop's poll is observed, False if the loop itself reports."""
 
     def turn(timeout: float | None) -> None:
         heartbeat.rests()
@@ -168,7 +168,7 @@ def test_memory_that_is_used_is_resident() -> None:
     del block
 
 
-def test_connections_are_told_to_who_does_not_watch_once(heartbeat: Heartbeat, record: Record) -> None:
+def test_a_supervisor_that_does_not_watch_is_told_of_connections_once(heartbeat: Heartbeat, record: Record) -> None:
     told: list[str] = []
     heartbeat.on_awake = lambda: told.append("awake")
     for _ in range(3):
@@ -222,7 +222,7 @@ def test_nothing_is_told_outside_of_a_worker(record: Record) -> None:
     assert not any(record.numbers)
 
 
-def test_the_hub_is_busy_while_it_serves_what_has_come(record: Record, time: Time, heartbeat: Heartbeat) -> None:
+def test_the_hub_is_busy_while_it_serves_events(record: Record, time: Time, heartbeat: Heartbeat) -> None:
     class Poller:
         """One descriptor that is always readable."""
 

@@ -1,4 +1,4 @@
-"""What the hub's selector disarms when a descriptor is ready both ways and not everybody waits for it."""
+"""Directions that the hub's selector disarms when a descriptor is readable and writable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hybrid.workers.pollers.contract import READ, WRITE
 
 
 class BothReady:
-    """A poller whose only descriptor is ready for whatever is watched of it."""
+    """A poller with one descriptor, which is always ready for all watched directions."""
 
     def __init__(self) -> None:
         self.mask = 0
@@ -44,7 +44,7 @@ def selector(poller: BothReady) -> HubSelector:
 def test_a_writer_that_begins_to_read_in_its_callback_stays_armed_for_reading(
     selector: HubSelector, poller: BothReady
 ) -> None:
-    """A greenlet that has sent all goes on to receive: nobody read when the poller reported, somebody does now."""
+    """A greenlet that has sent everything begins to receive: it waits for input only after the poller's report."""
     watch = selector.open(7)
     heard: list[str] = []
 
@@ -59,7 +59,7 @@ def test_a_writer_that_begins_to_read_in_its_callback_stays_armed_for_reading(
     assert heard == ["read"]
 
 
-def test_a_direction_nobody_waits_for_is_disarmed_while_the_other_is_waited_for(
+def test_a_direction_without_a_waiter_is_disarmed_while_the_other_is_awaited(
     selector: HubSelector, poller: BothReady
 ) -> None:
     watch = selector.open(7)
@@ -73,7 +73,7 @@ def test_a_direction_nobody_waits_for_is_disarmed_while_the_other_is_waited_for(
     assert poller.mask == watch.armed == WRITE
 
 
-def test_a_descriptor_nobody_waits_for_is_forgotten(selector: HubSelector, poller: BothReady) -> None:
+def test_a_descriptor_without_a_waiter_is_forgotten(selector: HubSelector, poller: BothReady) -> None:
     watch = selector.open(7)
     selector.arm(watch, READ | WRITE)
     selector.select(0)
@@ -106,10 +106,10 @@ class TwoReady(BothReady):
 
 
 def test_requests_at_hand_are_served_before_another_connection_is_accepted() -> None:
-    """One that computes for long would keep whoever is accepted before it waiting, and a sibling may be free."""
+    """A job that computes for long would delay a connection accepted before it, while a sibling may be free."""
     selector = HubSelector(TwoReady())
     heard: list[str] = []
-    selector.carry = lambda jobs: [job.run() for job in jobs]
+    selector.run_jobs = lambda jobs: [job.run() for job in jobs]
     connection = selector.open(7)
     selector.arm(connection, READ)
     connection.on_readable = lambda: selector.run_job(Saying("request", heard))
@@ -128,7 +128,7 @@ class Saying:
     def run(self) -> None:
         self.heard.append(self.word)
 
-    def parked(self, carrier: object) -> None:
+    def parked(self, pool_worker: object) -> None:
         raise AssertionError("it does not wait")
 
 
@@ -165,7 +165,7 @@ def test_a_callback_that_fails_at_the_end_of_the_turn_does_not_keep_others_from_
 
 
 def test_a_callback_that_ends_the_turn_leaves_the_others_to_the_next_one(selector: HubSelector) -> None:
-    """A connection of theirs would be polled by nobody, or count for ever."""
+    """Their connections would never be polled, or count forever."""
     soon: list[Callable[[], object]] = []
     selector.call_soon = soon.append
     heard: list[str] = []
@@ -189,7 +189,7 @@ def test_a_turn_that_a_job_has_ended_is_over(selector: HubSelector) -> None:
     def leave(jobs: object) -> None:
         raise SystemExit
 
-    selector.carry = leave
+    selector.run_jobs = leave
     selector.listen(7, lambda: selector.run_job(Saying("never", [])))
     with pytest.raises(SystemExit):
         selector.select(0)

@@ -16,7 +16,7 @@ from hybrid.workers.contract.exits import Exit
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty directory of modules, the first on the path; what is imported from it is forgotten."""
+    """An empty directory of modules, first on the path; modules imported from it are forgotten."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     yield tmp_path
@@ -49,7 +49,7 @@ def test_a_reference_needs_both_parts(reference: str) -> None:
     assert "is not of the form module:attribute" in refusal(reference)
 
 
-def test_a_missing_module_is_named_with_what_to_do(folder: Path) -> None:
+def test_a_missing_module_is_named_with_advice(folder: Path) -> None:
     reason = refusal("no_such_module:handle")
     assert reason.startswith(
         f"cannot import 'no_such_module': there is no module 'no_such_module' on the path ({str(folder)!r}"
@@ -199,14 +199,14 @@ def test_a_factory_that_fails_shows_its_error_and_where(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("made", "what"), [("None", "None"), ("{}", "a dict"), ("7", "an int")])
-def test_a_factory_has_to_return_something_to_call(folder: Path, made: str, what: str) -> None:
+def test_a_factory_must_return_a_callable(folder: Path, made: str, what: str) -> None:
     reason = failure(f"def create_app(): return {made}", folder)
-    assert reason == f"the application factory sample_app:create_app returned {what}, which is not something to call"
+    assert reason == f"the application factory sample_app:create_app returned {what}, which is not callable"
 
 
-def test_what_cannot_be_called_is_no_factory(folder: Path) -> None:
+def test_a_factory_must_be_callable(folder: Path) -> None:
     assert failure("create_app = {}", folder) == (
-        "sample_app:create_app is no application factory but a dict: leave --factory out"
+        "sample_app:create_app is not an application factory but a dict: leave --factory out"
     )
 
 
@@ -218,4 +218,4 @@ def test_a_module_of_the_standard_library_is_named_as_such() -> None:
 def test_a_file_that_the_standard_library_hides_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "json.py").write_text("def app(environ, start_response): ...")
-    assert refusal("json:app").endswith("; it hides json.py: give that another name")
+    assert refusal("json:app").endswith("; it hides json.py: rename that file")

@@ -1,4 +1,4 @@
-"""One worker as a process of its own, on every loop: from taking its seat to its exit code."""
+"""One worker in a separate process, on every loop: from taking its seat to its exit code."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_at_its_capacity_it_leaves_connections_in_the_queue(start: Start) -> Non
         ("epoll", "answer", {}, Exit.TARGET, "a datagram handler needs a datagram address"),
     ],
 )
-def test_what_cannot_start_says_why(
+def test_a_worker_that_cannot_start_reports_the_reason(
     loop: str, target: str, application: dict[str, Any], code: Exit, reason: str, start: Start
 ) -> None:
     worker = start(loop, target, **application)

@@ -15,7 +15,7 @@ class Request:
     """The part of an exchange that a runner needs: waits until it is woken, and records how that ended."""
 
     ending = False
-    carrier: Any = None
+    pool_worker: Any = None
 
     def __init__(self, green: Green, runner: Any, tell: Callable[[str], object]) -> None:
         self._green = green
@@ -32,8 +32,8 @@ class Request:
             self._tell("ended")
         self._runner.ended(self)
 
-    def parked(self, carrier: Any) -> None:
-        self._runner.parked(self, carrier)
+    def parked(self, pool_worker: Any) -> None:
+        self._runner.parked(self, pool_worker)
 
     def wakes(self) -> None:
         self._parking.wake()
@@ -55,7 +55,7 @@ def test_a_kill_does_not_hit_the_greenlets_next_request(green: Green) -> None:
 
     soon(stop)
     green.turns()
-    assert second.carrier is first.carrier
+    assert second.pool_worker is first.pool_worker
     soon(second.wakes)
     green.turns()
     assert told == ["a killed", "b ended"]
@@ -78,7 +78,7 @@ def test_a_request_that_ended_before_its_kill_is_not_killed_nor_is_the_next(gree
     green.turns()
     soon(all_in_one_turn)
     green.turns()
-    assert second.carrier is first.carrier
+    assert second.pool_worker is first.pool_worker
     soon(second.wakes)
     green.turns()
     assert told == ["a ended", "b ended"]

@@ -14,8 +14,8 @@ from hybrid.workers.apps.web import Web, server_of
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.http.exchange import Peer
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.hub.connection import drained
 from hybrid.workers.runtime import Runtime
+from hybrid.workers.streams.drained import drained
 from hybrid.workers.tasks.request_tasks import RequestTasks
 
 

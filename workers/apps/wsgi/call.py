@@ -49,7 +49,6 @@ class WsgiCall:
     """One request to a WSGI application. The listener of its exchange."""
 
     __slots__ = (
-        "carrier",
         "ending",
         "exchange",
         "fields",
@@ -57,11 +56,12 @@ class WsgiCall:
         "given",
         "interface",
         "out",
+        "pool_worker",
         "status",
         "waiting",
     )
 
-    carrier: Any
+    pool_worker: Any
     """The greenlet of a waiting application; set by the runner."""
     fields: Head
     """Of the response; set with its status."""
@@ -118,9 +118,9 @@ class WsgiCall:
         if interface.runner.running:
             interface.runner.ended(self)
 
-    def parked(self, carrier: Any) -> None:
+    def parked(self, pool_worker: Any) -> None:
         """Called by the greenlet pool."""
-        self.interface.runner.parked(self, carrier)
+        self.interface.runner.parked(self, pool_worker)
 
     def _environ(self, exchange: Exchange) -> dict[str, Any]:
         request = exchange.request

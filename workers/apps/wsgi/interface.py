@@ -92,7 +92,7 @@ class Wsgi(Web):
     def interrupt(self) -> None:
         """Notify requests that have taken over their connection; WSGI cannot notify others."""
         self._interrupt_preambles()
-        for connection in self.context.connections():
+        for connection in self.served():
             connection.interrupt_upgraded()
 
     def end(self) -> None:

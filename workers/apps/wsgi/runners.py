@@ -57,8 +57,8 @@ class Runner(Protocol):
         """Promise 1."""
         ...
 
-    def parked(self, call: WsgiCall, carrier: Any) -> None:
-        """The application waits for the first time, in the greenlet `carrier`. Called in the loop."""
+    def parked(self, call: WsgiCall, pool_worker: Any) -> None:
+        """The application waits for the first time, in the greenlet `pool_worker`. Called in the loop."""
         ...
 
     def call(self, call: WsgiCall, function: Callable[..., object], *args: Any) -> None:
@@ -143,9 +143,9 @@ class GreenletRunner(_Base):
         """Promise 1: now, until it first waits."""
         self._runtime.run_job(call)
 
-    def parked(self, call: WsgiCall, carrier: Any) -> None:
+    def parked(self, call: WsgiCall, pool_worker: Any) -> None:
         """Record the greenlet in which the application waits."""
-        call.carrier = carrier
+        call.pool_worker = pool_worker
         self.running.add(call)
 
     @staticmethod
@@ -206,8 +206,8 @@ class GreenletRunner(_Base):
     def _kill(self, call: WsgiCall) -> None:
         if call not in self.running:
             return  # its greenlet is about to serve another request: so throw at once, and here
-        call.carrier.throw(greenlet.GreenletExit)
-        if call.carrier.dead:  # killed before its first step
+        call.pool_worker.throw(greenlet.GreenletExit)
+        if call.pool_worker.dead:  # killed before its first step
             self._forget(call)
 
     def close(self) -> None:
@@ -284,7 +284,7 @@ class ThreadRunner(_Base):
                 call.out += len(args[0])
                 _set(call.waiting)
 
-    def parked(self, call: WsgiCall, carrier: Any) -> None:
+    def parked(self, call: WsgiCall, pool_worker: Any) -> None:
         """Do nothing: running requests count from their start."""
 
     def ended(self, call: WsgiCall) -> None:
@@ -308,7 +308,7 @@ class ThreadRunner(_Base):
     @staticmethod
     def _is_ahead(call: WsgiCall) -> bool:
         exchange = call.exchange
-        is_full = exchange.connection.paused or call.given - call.out > _AHEAD
+        is_full = exchange.is_held() or call.given - call.out > _AHEAD
         return is_full and not (exchange.gone or exchange.stage is _WHOLE)
 
     def read(self, call: WsgiCall) -> bytes:
@@ -346,7 +346,8 @@ class ThreadRunner(_Base):
 
     def stop(self, call: WsgiCall) -> None:
         """Promise 6: a thread cannot be killed, but its calls to the connection fail from now on."""
-        call.ending = call.exchange.gone = True
+        call.ending = True
+        call.exchange.abandon()
         _set(call.waiting)
 
     def close(self) -> None:

@@ -190,9 +190,8 @@ class SocketCall(WsgiCall):
         """Record status and length for the access log: `data` begins with the head of the response."""
         status = data[9:12]
         exchange = self.exchange
-        exchange.take_over(int(status) if data.startswith(b"HTTP/1.1 ") and status.isdigit() else 101)
-        exchange.sent = -(data.find(b"\r\n\r\n") + 4) if b"\r\n\r\n" in data else 0
-        exchange.complete = False  # the client may still send: unread input must not cause a reset
+        number = int(status) if data.startswith(b"HTTP/1.1 ") and status.isdigit() else 101
+        exchange.take_over(number, data.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in data else 0)
 
     def closed(self) -> None:
         """Close the connection once everything is sent: the application has closed its socket or returned."""

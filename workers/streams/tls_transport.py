@@ -1,10 +1,9 @@
-"""`TlsTransport`: TLS on the lean transport of the hub.
+"""`TlsTransport`: TLS on the lean transport.
 
-A small request costs about 5 us more than without TLS, over asyncio's transport about 20 (medians of 7 paired runs).
-The connection below carries records, the protocol above sees plain bytes. OpenSSL works in memory (`ssl.MemoryBIO`):
-one read(2) brings many records, where OpenSSL on a descriptor takes two for each of them. What it wants to send by
-itself (handshakes, answers to key updates, alerts) goes out after each turn of reading. Benchmark: `python -m
-benchmarks https`.
+TLS adds about 5 us to a small request; with asyncio's transport it adds about 20 (medians of 7 paired runs). The stream
+socket carries records, and the protocol gets plain bytes. OpenSSL works in memory (`ssl.MemoryBIO`): one read(2)
+returns many records, whereas OpenSSL on a descriptor needs two calls per record. OpenSSL's own output (handshakes,
+responses to key updates, alerts) is sent after each read. Benchmark: `python -m benchmarks https`.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from hybrid.workers.hub.connection import LINGER
-from hybrid.workers.hub.protocols import ProtocolTransport
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.runtime import Accepted
+from hybrid.workers.streams.protocol_transport import ProtocolTransport
+from hybrid.workers.streams.stream_socket import LINGER
 
-SHUTDOWN = 2.0  # seconds that a peer gets to answer the end of the stream with its own
+SHUTDOWN = 2.0  # seconds for a peer to answer the end of the stream with its own
 _RECORD = 16_384  # bytes of plain text, at most, in a record (RFC 8446, section 5.1)
-_PIECE = 65_536  # bytes that are encrypted and sent at once: they stay in the processor's cache, one MiB does not
+_BLOCK = 65_536  # bytes that are encrypted and sent at once: they fit into the processor's cache, 1 MiB does not
 _log = logging.getLogger("hybrid")
 
 
@@ -37,9 +36,10 @@ def open_transport(
     tls: ssl.SSLContext | None = None,
     tls_timeout: float = 60.0,
 ) -> Callable[[], object]:
-    """Give an accepted connection to `protocol`; return what ends it early. `closed()` is called once.
+    """Give an accepted connection to `protocol`; return a function that ends it early. `closed()` is called once.
 
-    Without `tls` that is now, over a plain transport; else after the handshake, which may take `tls_timeout` seconds.
+    Without `tls`, calls the protocol now, over a plain transport; otherwise after the handshake, which may take
+    `tls_timeout` seconds.
     """
     if tls is None:
         plain = ProtocolTransport(loop, watches, accepted.socket(), accepted.address, protocol, closed)
@@ -52,10 +52,10 @@ def open_transport(
 
 
 class TlsTransport(ProtocolTransport):
-    """`asyncio.Transport` of the server's end of a TLS connection. Belongs to the loop's thread.
+    """`asyncio.Transport` of the server side of a TLS connection. Belongs to the loop's thread.
 
-    `_data_received`, which gets what was read, tells the state: `_shake`, then `_take`, then `_drop`. Like asyncio's
-    it has no `write_eof`, and the peer's end of stream ends it.
+    `_data_received`, which gets the input, is the state: `_shake`, then `_take`, then `_drop`. As in asyncio there is
+    no `write_eof`, and the peer's end of stream ends the connection.
     """
 
     shutdown = SHUTDOWN
@@ -72,23 +72,23 @@ class TlsTransport(ProtocolTransport):
         soon: Callable[[Callable[[], object]], object],
     ) -> None:
         super().__init__(loop, watches, sock, peername, protocol, closed)
-        self._soon = soon  # calls a function where the protocol's methods are called, later
+        self._soon = soon  # calls a function later, in the greenlet that calls the protocol's methods
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._decrypt = self._tls.read
         self._encrypt = self._tls.write
         self._receive = protocol.data_received
         self._data_received = self._shake
-        self._ending = False  # nothing more is written or handed over
-        self._made = False  # the protocol knows of the connection
-        self._timer: asyncio.TimerHandle | None = None  # of the handshake, then of the end
+        self._ending = False  # no more writes or input
+        self._made = False  # `connection_made` was called
+        self._timer: asyncio.TimerHandle | None = None  # of the handshake, then of the close
         connection = self._connection
         connection.on_paused = connection.on_resumed = None
 
     # -- the handshake ---------------------------------------------------------------------------------------------
 
     def shake(self, timeout: float) -> None:
-        """Begin the handshake, which may take `timeout` seconds."""
+        """Start the handshake, which may take `timeout` seconds."""
         if not self._connection.closing:
             self._timer = self._loop.call_later(timeout, self._too_slow)
             self._readable()
@@ -105,7 +105,7 @@ class TlsTransport(ProtocolTransport):
             self._send_own()
         except ssl.SSLError as error:
             self._report(error)
-            self._send_own()  # the alert: it tells the peer's user what is wrong
+            self._send_own()  # the alert, which tells the peer's user the reason
             self._end()
         else:
             self._shaken()
@@ -128,7 +128,7 @@ class TlsTransport(ProtocolTransport):
     # -- the hot path; benchmark: python -m benchmarks https -------------------------------------------------------
 
     def _take(self, data: bytes) -> None:
-        """Hand over what the complete records hold, in one piece."""
+        """Pass on the plain text of all complete records in one call."""
         incoming = self._incoming
         incoming.write(data)
         end: Exception | None = None
@@ -154,85 +154,85 @@ class TlsTransport(ProtocolTransport):
         if self._ending or self._connection.closing:
             return
         try:
-            if type(data) is bytes and len(data) <= _PIECE:
+            if type(data) is bytes and len(data) <= _BLOCK:
                 if data:
                     self._encrypt(data)
             else:
-                self._send_pieces(memoryview(data).cast("B"))
-        except ssl.SSLError as error:  # also a wish to read first: only renegotiation has that, which is refused
+                self._send_blocks(memoryview(data).cast("B"))
+        except ssl.SSLError as error:  # also SSLWantReadError, which only renegotiation raises, and that is refused
             self._stopped(error)
         else:
             self._connection.write(self._outgoing.read())
 
     def write(self, data: Any) -> None:
-        """Encrypt `data` and send it, or keep what does not fit; never blocks."""
+        """Encrypt `data` and send it, or keep the part that does not fit; never blocks."""
         if self._held:
             self.flush()
         self._send(data)
 
     def write_end(self, data: Any) -> None:
-        """Send the last bytes, encrypted: the closing alert follows them, so they are not the last of the stream."""
+        """Send the last bytes, encrypted. The closing alert follows, so they are not the last bytes on the wire."""
         self.write(data)
 
     def flush(self) -> None:
-        """Send what was held."""
+        """Send the held response."""
         held, self._held = self._held, b""
         if held:
             self._send(held)
 
-    # -- less often ------------------------------------------------------------------------------------------------
+    # -- rare paths ------------------------------------------------------------------------------------------------
 
     def _take_more(self, first: bytes) -> tuple[bytes, Exception | None]:
-        """Return the plain text of all complete records, of which `first` is known, and what comes behind it."""
-        pieces = [first]
+        """Return the plain text of all complete records, beginning with `first`, and the end or error, if any."""
+        parts = [first]
         end: Exception | None = None
         try:
-            while piece := self._decrypt(_RECORD):
-                pieces.append(piece)
+            while part := self._decrypt(_RECORD):
+                parts.append(part)
             end = EOFError()
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
             end = error
-        return b"".join(pieces), end
+        return b"".join(parts), end
 
-    def _send_pieces(self, data: memoryview) -> None:
+    def _send_blocks(self, data: memoryview) -> None:
         connection, outgoing = self._connection, self._outgoing
-        for start in range(0, len(data), _PIECE):
-            self._encrypt(data[start : start + _PIECE])
+        for start in range(0, len(data), _BLOCK):
+            self._encrypt(data[start : start + _BLOCK])
             connection.write(outgoing.read())
             if connection.closing:
                 return
 
     def _send_own(self) -> None:
-        """Send what OpenSSL wants to say."""
+        """Send OpenSSL's own output."""
         if self._outgoing.pending:
             self._connection.write(self._outgoing.read())
 
     def pause_reading(self) -> None:
-        """Leave what arrives in the kernel, which slows the peer down."""
+        """Stop reading: input stays in the kernel, and TCP slows the peer down."""
         if not self._ending:
             super().pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again, from the next turn of the loop on."""
+        """Resume reading in the next turn of the loop."""
         if not self._reading and not self._ending:
             super().resume_reading()
-            if self._incoming.pending:  # it came with the end of the handshake, and the protocol did not want it
+            if self._incoming.pending:  # it came with the end of the handshake, while the protocol had paused reading
                 self._soon(self._take_late)
 
     def _take_late(self) -> None:
         if self._reading and not self.is_closing():
             try:
                 self._take(b"")
-            except Exception as error:  # noqa: BLE001 - logged; as where the poller calls
+            except Exception as error:  # noqa: BLE001 - logged, as in `_readable`
                 _log.exception("a protocol failed; its connection is closed")
                 self._connection.failed(OSError(errno.EPROTO, str(error)))
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _stopped(self, reason: Exception) -> None:
-        """The peer ended its stream (`EOFError`), or something that is not TLS came: OpenSSL has an alert for it."""
+        """The peer ended its stream (`EOFError`), or sent something other than TLS, for which OpenSSL has an alert."""
         self._eof = True
         if isinstance(reason, EOFError):
             self._protocol.eof_received()
@@ -244,21 +244,21 @@ class TlsTransport(ProtocolTransport):
             self._end()
 
     def _ended(self) -> None:
-        """The peer closed the TCP connection, perhaps without the end of its stream: HTTP knows what is missing."""
+        """The peer closed the TCP connection, perhaps without a TLS end of stream: HTTP detects truncation itself."""
         self._reading = False
         if self._data_received == self._take and not self._eof:
             self._stopped(EOFError())
         self._connection.close()
 
     def close(self) -> None:
-        """Send what is unsent and the end of the stream; then wait for that of the peer, for `shutdown` seconds."""
+        """Send unsent bytes and the end of the stream; then wait for the peer's, at most `shutdown` seconds."""
         self.flush()
         if self.is_closing():
             return
         self._ending = True
         try:
             self._tls.unwrap()
-        except ssl.SSLError:  # nearly always: it wants to wait for the peer's
+        except ssl.SSLError:  # the usual case: the peer's is still missing
             self._send_own()
             self._end()
         else:
@@ -266,7 +266,7 @@ class TlsTransport(ProtocolTransport):
             self._connection.close()
 
     def _end(self) -> None:
-        """Close as soon as the peer does: unread bytes at close(2) make a reset that overtakes what was sent."""
+        """Close once the peer has closed: unread input at close(2) causes a reset, which may destroy sent bytes."""
         self._ending = True
         self._data_received = self._drop
         self._stop_timer()
@@ -281,7 +281,7 @@ class TlsTransport(ProtocolTransport):
         self._look_later(self.get_write_buffer_size(), self._loop.time())
 
     def _drop(self, data: bytes) -> None:
-        """Read on for the end of the stream only."""
+        """Read only to find the end of the stream."""
         if not self._made:
             return
         self._incoming.write(data)
@@ -298,7 +298,7 @@ class TlsTransport(ProtocolTransport):
         self._timer = self._loop.call_later(self.shutdown, self._look, unsent, since)
 
     def _look(self, before: int, since: float) -> None:
-        """`before` bytes were unsent at the last look, the first time at `since`: give up, or look again."""
+        """Close, give up, or check again. At the last check `before` bytes were unsent, and first so at `since`."""
         now, unsent = self._loop.time(), self.get_write_buffer_size()
         if not before:
             self._connection.close()
@@ -329,15 +329,15 @@ class TlsTransport(ProtocolTransport):
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def is_closing(self) -> bool:
-        """Whether the connection is closed or about to be."""
+        """Return True if the connection is closed or closing."""
         return self._ending or self._connection.closing
 
     def is_reading(self) -> bool:
-        """Whether the protocol gets what arrives."""
+        """Return True if the protocol receives input."""
         return self._reading and not self.is_closing()
 
     def can_write_eof(self) -> bool:
-        """Always false: the end of the stream is that of the connection."""
+        """Return False: the end of the stream ends the connection."""
         return False
 
     def write_eof(self) -> None:
@@ -345,7 +345,7 @@ class TlsTransport(ProtocolTransport):
         raise NotImplementedError("TLS connections are not half closed")
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`ssl_object`, `sslcontext`, `peercert`, `cipher`, `compression`, and what plain transports know."""
+        """Return `ssl_object`, `sslcontext`, `peercert`, `cipher`, `compression`, or a name of plain transports."""
         match name:
             case "ssl_object":
                 return self._tls

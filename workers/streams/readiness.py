@@ -1,6 +1,6 @@
-"""`Readiness`: the awaitable that a reader's task waits on, one per connection and used again for every wait.
+"""`Readiness`: the awaitable that a reader's task waits on, one per connection and reused for every wait.
 
-The poller's callback *is* `context.run(wakeup, self)`, so the task runs the moment its socket is readable. See
+The poller's callback *is* `context.run(wakeup, self)`, so the task runs as soon as its socket is readable. See
 `hybrid.workers.tasks`. Benchmark: `python -m benchmarks echo`.
 """
 
@@ -30,14 +30,14 @@ class Readiness(Parked):
 
     def __await__(self) -> Generator[Any, Any, None]:
         if self.watch.fd < 0:
-            return iter(())  # type: ignore[return-value]  # closed by this side: nothing to wait for, the next recv tells
+            return iter(())  # type: ignore[return-value]  # closed by this side: do not wait, the next recv raises
         self.blocking = True
         return iter((self,))  # type: ignore[return-value]  # not the base's: a frame more
 
     __iter__ = __await__
 
     def add_done_callback(self, wakeup: Wakeup, *, context: contextvars.Context) -> None:
-        """Called by the task once it has yielded this object. Arms the watch."""
+        """Arm the watch. Called by the task once it has yielded this object."""
         self.watch.on_readable = partial(context.run, wakeup, self)
         try:
             self.arm()
@@ -45,16 +45,16 @@ class Readiness(Parked):
             self._wake_with(error)
 
     def arm(self) -> None:
-        """See that the poller watches. Raises `OSError`."""
+        """Make sure that the poller watches. Raises `OSError`."""
         if not self.watch.armed & READ:
             self._watches.arm(self.watch, READ)
 
     def waiting(self) -> bool:
-        """Whether a task waits."""
+        """Return True if a task waits."""
         return self.watch.on_readable is not None
 
     def cancel(self, msg: Any = None) -> bool:
-        """Called by `Task.cancel`: wake the task with CancelledError; False if none waits."""
+        """Wake the task with CancelledError; return False if none waits. Called by `Task.cancel`."""
         if self.watch.on_readable is None:
             return False
         self._wake_with(cancellation(msg))

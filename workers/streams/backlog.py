@@ -1,8 +1,8 @@
-"""`Backlog`: the bytes that a connection has still to send, as pieces in their order.
+"""`Backlog`: the unsent bytes of a connection, as a queue of parts.
 
-Large `bytes` are kept as views. They cannot change, and to copy the rest of a large answer for a slow client costs
-more than to send it (40 MiB: 1 ms per MiB, measured). Other objects are copied, because their owner may change them.
-Small pieces are joined, so that a thousand of them are not a thousand objects.
+Large `bytes` are kept as views: they cannot change, and copying the rest of a large response for a slow client costs
+more than sending it (40 MiB: 1 ms per MiB, measured). Other objects are copied, because their owner may change them.
+Small parts are joined, so that a thousand writes do not become a thousand objects.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections import deque
 from itertools import islice
 from typing import Any
 
-_LEAST_VIEW = 16_384  # bytes that are worth an object of their own
-_JOINED = 65_536  # bytes up to which small pieces are joined
-_MOST_PIECES = 64  # in one system call
+_LEAST_VIEW = 16_384  # bytes from which on a part is its own object
+_JOINED = 65_536  # bytes up to which small parts are joined
+_MOST_PARTS = 64  # in one system call
 
 
 class Backlog:
-    """Bytes that wait for room in a socket. `len` is their number."""
+    """Bytes that wait for room in a socket. `len` returns their number."""
 
     __slots__ = ("_parts", "_size")
 
@@ -30,7 +30,7 @@ class Backlog:
         return self._size
 
     def add(self, data: Any, start: int = 0) -> None:
-        """Keep the bytes of a bytes-like object from `start` on. Raises `TypeError` for any other object."""
+        """Append the bytes of a bytes-like object from `start` on. Raises `TypeError` for any other object."""
         rest = memoryview(data).cast("B")[start:]
         if not rest:
             return
@@ -46,7 +46,7 @@ class Backlog:
     def send(self, sock: socket.socket) -> int:
         """Send as much as the kernel takes; return the number of bytes. Raises `BlockingIOError`, `OSError`."""
         parts = self._parts
-        sent = sock.send(parts[0]) if len(parts) == 1 else sock.sendmsg(list(islice(parts, _MOST_PIECES)))
+        sent = sock.send(parts[0]) if len(parts) == 1 else sock.sendmsg(list(islice(parts, _MOST_PARTS)))
         self._size -= sent
         left = sent
         while left:

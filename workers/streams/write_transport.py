@@ -1,34 +1,34 @@
-"""`StreamTransport`: the writing half of `asyncio.Transport` over a lean connection, for the transports of the hub."""
+"""`WriteTransport`: the writing half of `asyncio.Transport` over a `StreamSocket`."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from hybrid.workers.hub.connection import Connection
+from hybrid.workers.streams.stream_socket import StreamSocket
 
 
 def served(*_: object) -> None:
-    """Mark an `asyncio.StreamReaderProtocol` as a server's: `start_tls` takes one with a callback for that."""
+    """Callback that marks an `asyncio.StreamReaderProtocol` as a server's, as `start_tls` expects."""
 
 
-class StreamTransport(asyncio.WriteTransport):
-    """The writing half of `asyncio.Transport`; reading belongs to the `StreamReader`."""
+class WriteTransport(asyncio.WriteTransport):
+    """The writing half of `asyncio.Transport`; subclasses add the reading half."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: StreamSocket) -> None:
         super().__init__()
         self._connection = connection
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`peername`, `sockname` or `socket`; else `default`."""
+        """Return `peername`, `sockname` or `socket`; else `default`."""
         return self._connection.get_extra_info(name, default)
 
     def write(self, data: Any) -> None:
-        """Send `data` or keep what does not fit; never blocks."""
+        """Send `data` or keep the part that does not fit; never blocks."""
         self._connection.write(data)
 
     def can_write_eof(self) -> bool:
-        """TCP and UNIX streams can be half closed."""
+        """Return True: TCP and UNIX streams can be half closed."""
         return True
 
     def write_eof(self) -> None:
@@ -40,11 +40,11 @@ class StreamTransport(asyncio.WriteTransport):
         self._connection.close()
 
     def abort(self) -> None:
-        """Close now; what is unsent is lost."""
+        """Close now; unsent bytes are lost."""
         self._connection.abort()
 
     def is_closing(self) -> bool:
-        """Whether the connection is closed or about to be."""
+        """Return True if the connection is closed or closing."""
         return self._connection.closing
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -52,9 +52,9 @@ class StreamTransport(asyncio.WriteTransport):
         self._connection.set_limits(high, low)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """The water marks (low, high) in bytes."""
+        """Return the water marks (low, high) in bytes."""
         return self._connection.limits()
 
     def get_write_buffer_size(self) -> int:
-        """How many bytes wait to be sent."""
+        """Return the number of unsent bytes."""
         return len(self._connection.unsent or b"")

@@ -1,6 +1,6 @@
 """`StreamWriter`: the writer of `handle(reader, writer)` on the hub, a subclass of asyncio's.
 
-It sends at once, and keeps what does not fit. Until `start_tls` it is the connection's writing half and nothing more.
+It sends immediately, and keeps bytes that do not fit. Until `start_tls` it is just the connection's writing half.
 """
 
 from __future__ import annotations
@@ -11,29 +11,30 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from hybrid.workers.hub.connection import Connection, drained
+from hybrid.workers.streams.drained import drained
+from hybrid.workers.streams.stream_socket import StreamSocket
 
 if TYPE_CHECKING:
-    from hybrid.workers.hub.streams import StreamReader
+    from hybrid.workers.streams.reader import StreamReader
 
 
 class StreamWriter(asyncio.StreamWriter):
-    """The writing side. When the last reference goes, an open connection is closed."""
+    """The writing side. Deleting the last reference closes an open connection."""
 
     __slots__ = ("_connection", "_reader", "drain", "write")
     _tls: Any = None  # asyncio's transport, after `start_tls`
 
-    def __init__(self, connection: Connection, reader: StreamReader) -> None:
+    def __init__(self, connection: StreamSocket, reader: StreamReader) -> None:
         self._connection = connection
         self._reader = reader
         connection.drained = drained(connection.loop)
         connection.is_due = connection.drained.turn.is_due
         self.write: Callable[[Any], None] = connection.write  # type: ignore[assignment]
-        """Send `data` (any bytes-like object) or keep what does not fit until it does; never blocks."""
+        """Send `data` (any bytes-like object), or keep the part that does not fit until it does; never blocks."""
         self.drain: Callable[[], Awaitable[None]] = connection.drain  # type: ignore[assignment]
         """Wait until the write buffer is below its low-water mark, if it rose above the high one (64 KiB).
 
-        Raises `ConnectionResetError` and its kin when the connection is lost.
+        Raises `ConnectionResetError` or another `OSError` when the connection is lost.
         """
 
     def writelines(self, data: Iterable[Any]) -> None:
@@ -41,15 +42,15 @@ class StreamWriter(asyncio.StreamWriter):
         self.write(b"".join(data))
 
     def write_eof(self) -> None:
-        """Close the writing half once everything is sent; reading goes on."""
+        """Close the writing half once everything is sent; reading continues."""
         self._connection.write_eof()
 
     def close(self) -> None:
-        """Close the connection once everything is sent; a peer that does not read has 60 s for that."""
+        """Close the connection once everything is sent; gives up on a peer that does not read for 60 s."""
         self._connection.close()
 
     def is_closing(self) -> bool:
-        """Whether the connection is closed or about to be."""
+        """Return True if the connection is closed or closing."""
         return self._connection.closing
 
     async def wait_closed(self) -> None:
@@ -57,13 +58,13 @@ class StreamWriter(asyncio.StreamWriter):
         await self._connection.wait_closed()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`peername`, `sockname` or `socket`; else `default`."""
+        """Return `peername`, `sockname` or `socket`; else `default`."""
         return self._connection.get_extra_info(name, default)
 
     async def start_tls(self, sslcontext: ssl.SSLContext, **options: Any) -> None:
-        """Speak TLS from now on. Bytes of the handshake that the reader holds already are not lost.
+        """Switch to TLS. Bytes of the handshake that the reader already holds are not lost.
 
-        From here on the streams are asyncio's, over asyncio's TLS transport. Raises `ssl.SSLError`, `OSError`.
+        From then on the streams are asyncio's, over asyncio's TLS transport. Raises `ssl.SSLError`, `OSError`.
         """
         await self.drain()
         transport, reader = self._transport, self._reader
@@ -72,7 +73,7 @@ class StreamWriter(asyncio.StreamWriter):
             transport.give_back(reader._take(len(reader._buffer)))
         await super().start_tls(sslcontext, **options)
 
-    # -- the names that asyncio's methods use ------------------------------------------------------------------------
+    # -- names that asyncio's methods use ----------------------------------------------------------------------------
 
     @property
     def _transport(self) -> Any:
@@ -103,7 +104,7 @@ class StreamWriter(asyncio.StreamWriter):
 
 
 class TlsStreamWriter(StreamWriter):
-    """What a writer becomes by `start_tls`: each method is asyncio's, over the transport that asyncio has made."""
+    """The class of a writer after `start_tls`: all methods are asyncio's, over asyncio's transport."""
 
     __slots__ = ()
     write = asyncio.StreamWriter.write

@@ -1,7 +1,7 @@
-"""`ProtocolTransport`: the hub's lean transport for a protocol of ours, in the words of `asyncio.Transport`.
+"""`ProtocolTransport`: the lean transport for the server's protocols, with the interface of `asyncio.Transport`.
 
-The poller's callback reads and calls `data_received`; `write` is the connection's own and sends at once. Between them
-stands nothing: no handle, no queue, no buffer. Benchmarks: `python -m benchmarks wsgi asgi`.
+The poller's callback reads and calls `data_received`; `write` sends immediately. There is no handle, queue or buffer in
+between. Benchmarks: `python -m benchmarks wsgi asgi`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from time import monotonic
 from typing import Any
 
 from hybrid.workers.common import lingering
-from hybrid.workers.hub.connection import Connection, nothing
-from hybrid.workers.hub.pieces import PIECE, kept, next_piece
-from hybrid.workers.hub.transport import StreamTransport
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ
+from hybrid.workers.streams.read_size import DEFAULT, after_full_read, after_short_read
+from hybrid.workers.streams.stream_socket import StreamSocket, nothing
+from hybrid.workers.streams.write_transport import WriteTransport
 
-_TURN = 0.005  # seconds after which they get it, however little was read
-_MOST_HELD = 16_384  # bytes of an answer that waits for the end of the turn
+_TURN = 0.005  # seconds after which other connections are served, even if more input is available
+_MOST_HELD = 16_384  # bytes of a response that waits for the end of the turn
 _read, _write = os.read, os.write
 _log = logging.getLogger("hybrid")
 
 
-class ProtocolTransport(StreamTransport, asyncio.Transport):
-    """Both halves of `asyncio.Transport` over a lean connection. Belongs to the loop's thread."""
+class ProtocolTransport(WriteTransport, asyncio.Transport):
+    """Both halves of `asyncio.Transport` over a `StreamSocket`. Belongs to the loop's thread."""
 
     def __init__(
         self,
@@ -43,51 +43,51 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
     ) -> None:
         self._protocol = protocol
         self._tell_closed = closed
-        connection = Connection(loop, watches, sock, self._lost, peername)
+        connection = StreamSocket(loop, watches, sock, self._lost, peername)
         super().__init__(connection)
         connection.on_paused = protocol.pause_writing
         connection.on_resumed = protocol.resume_writing
         self._after_turn = watches.after_turn
         self._outbox = watches.outbox
-        self._held = b""  # a whole answer that goes out at the end of this turn
+        self._held = b""  # a complete response, sent at the end of this turn
         self._fd = sock.fileno()
         self._loop = loop
         self._watches = watches
         self._watch = connection.watch
         self._data_received = protocol.data_received
         self._resume = self._readable  # bound once
-        self._piece = PIECE
+        self._read_size = DEFAULT
         self._reading = True
         self._eof = False  # the peer has ended its stream
 
     def start(self) -> None:
-        """Tell the protocol of the connection, and read: a connection often brings its first bytes with it."""
+        """Call `connection_made`, and read: the first bytes have often arrived with the connection."""
         self._protocol.connection_made(self)
         self.begin()
 
     def begin(self) -> None:
-        """Read what is there, unless the protocol has said otherwise already."""
+        """Read available input, unless the protocol has already paused reading or closed."""
         if self._reading and not self._connection.closing:
             self._readable()
 
     # -- the hot path; benchmarks: python -m benchmarks wsgi asgi --------------------------------------------------
 
     def _readable(self) -> None:
-        piece = self._piece
+        size = self._read_size
         try:
-            data = _read(self._fd, piece)
+            data = _read(self._fd, size)
         except BlockingIOError:
             pass
         except OSError as error:
             self._connection.failed(error)
             return
         else:
-            if not 0 < len(data) < piece:
-                if not self._read_on(data, piece):
+            if not 0 < len(data) < size:
+                if not self._read_on(data, size):
                     return
-            else:  # nearly always: the kernel's buffer is empty, so wait without asking for EAGAIN
-                if piece != PIECE:
-                    self._piece = kept(piece, len(data))
+            else:  # the usual case: the kernel's buffer is empty, so wait without asking for EAGAIN
+                if size != DEFAULT:
+                    self._read_size = after_short_read(size, len(data))
                 try:
                     self._data_received(data)
                 except Exception as error:  # noqa: BLE001 - logged; asyncio's transports do the same
@@ -97,12 +97,12 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
                     return
         watch = self._watch
         watch.on_readable = self._resume
-        # the poller hears of a connection when its first request has not closed it
+        # a connection is registered with the poller only if its first request has not closed it
         if not watch.armed & READ and not self._after_turn(self._arm_late):
             self._arm()
 
-    def _read_on(self, data: bytes, piece: int) -> bool:
-        """Hand over what was read, and read what there is behind it; tell whether to wait for more."""
+    def _read_on(self, data: bytes, size: int) -> bool:
+        """Pass on `data`, and read further input; return True to wait for more."""
         now = monotonic()
         ends = now + _TURN
         while data:
@@ -114,15 +114,15 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
                 return False
             if self._watch.fd < 0:
                 return False
-            if len(data) < piece:
-                self._piece = kept(piece, len(data))
+            if len(data) < size:
+                self._read_size = after_short_read(size, len(data))
                 return self._reading
             now = monotonic()
-            self._piece = piece = next_piece(piece, now - began, _TURN / 2, self._protocol)
+            self._read_size = size = after_full_read(size, now - began, _TURN / 2, self._protocol)
             if not self._reading or now >= ends:
                 return self._reading
             try:
-                data = _read(self._fd, piece)
+                data = _read(self._fd, size)
             except BlockingIOError:
                 return True
             except OSError as error:
@@ -136,7 +136,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         self._connection.failed(OSError(errno.EPROTO, str(error)))
 
     def write_last(self, data: bytes) -> None:
-        """Send the end of an answer: nothing that belongs to it follows, so it may wait for the end of the turn."""
+        """Send the end of a response. It completes the response, so it may wait for the end of the turn."""
         if self._outbox.open and not self._held and len(data) < _MOST_HELD and self._connection.clear:
             self._held = data
             self._outbox.hold(self)
@@ -144,10 +144,10 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
             self.write(data)
 
     def flush(self) -> None:
-        """Send what was held. Called by the outbox, and before anything that must not overtake it."""
+        """Send the held response. Called by the outbox, and before any other write."""
         held, self._held = self._held, b""
         connection = self._connection
-        if held and connection.clear:  # what `Connection.write` does, without the call
+        if held and connection.clear:  # `StreamSocket.write` inlined
             try:
                 held = held[_write(self._fd, held) :]
             except BlockingIOError:
@@ -159,18 +159,18 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
             connection.write(held)
 
     def write(self, data: Any) -> None:
-        """Send `data` or keep what does not fit; never blocks."""
+        """Send `data` or keep the part that does not fit; never blocks."""
         if self._held:
             self.flush()
         self._connection.write(data)
 
     def write_end(self, data: Any) -> None:
-        """Send the last bytes of a connection whose peer has said that it sends no more; `close` follows at once."""
+        """Send the last bytes to a peer that has ended its stream; `close` follows immediately."""
         if self._held:
             self.flush()
         self._connection.write_end(data)
 
-    # -- less often ------------------------------------------------------------------------------------------------
+    # -- rare paths ------------------------------------------------------------------------------------------------
 
     def _arm_late(self) -> None:
         if self._watch.on_readable is not None and not self._watch.armed & READ:
@@ -183,7 +183,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
             self._connection.failed(error)
 
     def _ended(self) -> None:
-        """The peer sends no more."""
+        """The peer has ended its stream."""
         self._reading = False
         self._eof = True
         self._connection.forks = lingering.NEVER
@@ -202,10 +202,10 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
             self._let_go()
 
     def _let_go(self) -> None:
-        """Say that it is over, and hold the protocol no more.
+        """Call `closed`, and drop the reference to the protocol.
 
-        Without the circles between them, transport, connection and protocol are freed now. Else the garbage collector
-        finds them: 20 objects and some 4 % of a connection's instructions (measured), and their memory until then.
+        Without the cycles between them, transport, connection and protocol are freed now, not by the garbage collector
+        later: 20 objects, their memory, and about 4 % of a connection's instructions (measured).
         """
         self._tell_closed()
         self._data_received = self._resume = self._tell_closed = nothing
@@ -213,7 +213,7 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         self._connection.let_go()
 
     def close(self) -> None:
-        """Close once everything is sent; read no more."""
+        """Stop reading, and close once everything is sent."""
         self.flush()
         self.pause_reading()
         self._connection.close()
@@ -224,27 +224,27 @@ class ProtocolTransport(StreamTransport, asyncio.Transport):
         super().write_eof()
 
     def get_write_buffer_size(self) -> int:
-        """How many bytes the kernel did not take."""
+        """Return the number of bytes that the kernel has not taken."""
         self.flush()
         return super().get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`peername`, `sockname` or `socket`; else `default`."""
-        if name == "socket":  # for code of ours, which does not give it away
+        """Return `peername`, `sockname` or `socket`; else `default`."""
+        if name == "socket":  # not a LentSocket: the server's protocols do not share it
             return TransportSocket(self._connection.sock)
         return super().get_extra_info(name, default)
 
     def is_reading(self) -> bool:
-        """Whether the protocol gets what arrives."""
+        """Return True if the protocol receives input."""
         return self._reading and not self._connection.closing
 
     def pause_reading(self) -> None:
-        """Leave what arrives in the kernel, which slows the peer down."""
+        """Stop reading: input stays in the kernel, and TCP slows the peer down."""
         self._reading = False
         self._watch.on_readable = None
 
     def resume_reading(self) -> None:
-        """Read again, from the next turn of the loop on."""
+        """Resume reading in the next turn of the loop."""
         if self._reading or self._eof or self._connection.closing:
             return
         self._reading = True

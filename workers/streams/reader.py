@@ -1,14 +1,14 @@
 """`StreamReader`: the reader of `handle(reader, writer)` on the hub, a subclass of asyncio's.
 
-asyncio's reader is pushed to: bytes arrive in its buffer whether the handler reads or not, and a transport, a protocol
-and a flow-control object stand between socket and handler. This one pulls: `read` takes bytes from the socket when the
-handler asks, so an unread connection fills the kernel's buffer and TCP slows the peer down by itself.
+asyncio pushes input into its reader's buffer even if the handler does not read, through a transport, a protocol and a
+flow-control object. This reader pulls: `read` receives from the socket when the handler calls it. An unread connection
+fills the kernel's buffer, and TCP itself slows the peer down.
 
-A reader that is made by its constructor, or whose transport has begun to push (see `handler_transport`), is *fed*, and
-then works as asyncio's does, with asyncio's code where it need not be quick. The names that both use (`_buffer`,
-`_eof`, `_exception`, `_waiter`, `_paused`, `_transport`) are asyncio's for that reason. CPython's own tests of streams
-run on this class and `writer` (tests/integration/test_cpython_streams.py). The manual lists the differences.
-Benchmark: `python -m benchmarks echo`.
+A reader made by its constructor, or whose transport has begun to push (see `handler_transport`), is *fed*: it works
+like asyncio's, with asyncio's code where speed does not matter. For that reason the shared names (`_buffer`, `_eof`,
+`_exception`, `_waiter`, `_paused`, `_transport`) are asyncio's. CPython's own tests of streams run on this class and
+`writer` (tests/integration/test_cpython_streams.py). The manual lists the differences. Benchmark: `python -m benchmarks
+echo`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from typing import Any
 
 from hybrid.workers.common import lingering
 from hybrid.workers.common.fairness import give_way
-from hybrid.workers.hub.connection import Connection, failing
-from hybrid.workers.hub.futures import Readiness
-from hybrid.workers.hub.handler_transport import HandlerTransport
-from hybrid.workers.hub.runtime import HubRuntime
+from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.watch import Watch
-from hybrid.workers.hub.writer import StreamWriter
 from hybrid.workers.runtime import Accepted
+from hybrid.workers.streams.drained import failing
+from hybrid.workers.streams.handler_transport import HandlerTransport
+from hybrid.workers.streams.readiness import Readiness
+from hybrid.workers.streams.stream_socket import StreamSocket
+from hybrid.workers.streams.writer import StreamWriter
 
 LIMIT = 64 * 1024  # bytes; asyncio's default for the longest line
 _EAGER = 32  # full reads in a row that may skip the poller, as in `sockets`
-_MOST = 256 * 1024  # bytes one read takes from the socket at most
-_CHUNK = 64 * 1024  # bytes asked for where the caller named no size
-_scratch = bytearray(_CHUNK)  # one for the process: filled and emptied without a switch in between
+_MOST = 256 * 1024  # bytes that one read takes from the socket at most
+_CHUNK = 64 * 1024  # bytes per recv(2) if the caller gave no size
+_scratch = bytearray(_CHUNK)  # one per process: filled and emptied without a switch in between
 _scratch_view = memoryview(_scratch)
 
 
@@ -39,7 +40,7 @@ _BUSY = "read() called while another coroutine is already waiting for incoming d
 
 
 def _find_first(buffer: bytes, separators: tuple[bytes, ...], start: int) -> tuple[int, int]:
-    """Return place and length of the separator that ends first, of the shortest if several do; (-1, 0) for none."""
+    """Return position and length of the separator that ends first, the shortest of several; (-1, 0) for none."""
     ends = [(at + len(item), len(item)) for item in separators if (at := buffer.find(item, start)) >= 0]
     if not ends:
         return -1, 0
@@ -48,7 +49,7 @@ def _find_first(buffer: bytes, separators: tuple[bytes, ...], start: int) -> tup
 
 
 class StreamReader(asyncio.StreamReader):
-    """The reading side. Every coroutine raises `ConnectionResetError` and its kin when the peer is gone."""
+    """The reading side. All coroutines raise `ConnectionResetError` or another `OSError` when the peer is gone."""
 
     __slots__ = (
         "_buffer",
@@ -63,17 +64,17 @@ class StreamReader(asyncio.StreamReader):
         "_recv",
         "_watch",
     )
-    _buffer: Any  # b"" until readline and its kin have taken too much, then a bytearray
-    _connection: Connection | None
-    """What is pulled from; None: the reader is fed."""
+    _buffer: Any  # b"" until readline or a similar method has received too much, then a bytearray
+    _connection: StreamSocket | None
+    """The connection to pull from; None if the reader is fed."""
     _eager: int
-    """Reads that may be tried before waiting."""
+    """Reads to try before waiting."""
     _eof: bool
     _exception: Exception | None
     _limit: int
     _loop: asyncio.AbstractEventLoop
     _plain: bool
-    """It pulls; nothing buffered, no end, no error: the one flag the hot path looks at."""
+    """It pulls; nothing buffered, no end, no error: the only flag that the hot path checks."""
     _readiness: Readiness
     _recv: Callable[[int], bytes]
     _watch: Watch
@@ -87,7 +88,7 @@ class StreamReader(asyncio.StreamReader):
         super().__init__(limit, loop)
 
     @classmethod
-    def of(cls, connection: Connection, limit: int = LIMIT) -> StreamReader:
+    def of(cls, connection: StreamSocket, limit: int = LIMIT) -> StreamReader:
         """Return a reader that pulls from `connection`."""
         self = cls.__new__(cls)
         self._connection = connection
@@ -97,7 +98,7 @@ class StreamReader(asyncio.StreamReader):
         self._recv = connection.sock.recv
         self._limit = limit
         self._buffer = b""
-        self._eager = 1  # a new connection often brings its first bytes
+        self._eager = 1  # the first bytes have often arrived with the connection
         self._eof = False
         self._exception = None
         self._plain = True
@@ -141,7 +142,7 @@ class StreamReader(asyncio.StreamReader):
     # -- everything else ------------------------------------------------------------------------------------------
 
     def _wait(self) -> Readiness:
-        """Return what to await until the socket is readable."""
+        """Return an awaitable that waits until the socket is readable."""
         if self._watch.on_readable is not None:
             raise RuntimeError(_BUSY)
         return self._readiness
@@ -161,9 +162,9 @@ class StreamReader(asyncio.StreamReader):
         return b"".join(parts)
 
     async def readline(self) -> bytes:
-        r"""Return a line with its b"\n"; at the end what is left.
+        r"""Return a line with its b"\n"; at the end of the stream the remaining bytes.
 
-        Raises `ValueError` for a line longer than the limit (64 KiB), after dropping what came of it, as asyncio does.
+        Raises `ValueError` for a line longer than the limit (64 KiB), after dropping the received part, like asyncio.
         """
         try:
             return await self.readuntil(b"\n")
@@ -223,7 +224,7 @@ class StreamReader(asyncio.StreamReader):
         return self._take(n)
 
     async def _fill(self, caller: str) -> bool:
-        """Wait until there may be more in the buffer; False at the end."""
+        """Wait until there may be more in the buffer; return False at the end of the stream."""
         if self._exception is not None:
             raise self._exception
         if self._eof:
@@ -240,9 +241,9 @@ class StreamReader(asyncio.StreamReader):
         return True
 
     def _pull(self) -> None:
-        """Read from the socket into the buffer; note its end or its error."""
+        """Read from the socket into the buffer; store its end or its error."""
         if self._connection is None or self._eof or self._exception is not None:
-            return  # fed meanwhile
+            return  # it was fed meanwhile
         try:
             count = self._connection.sock.recv_into(_scratch)
         except BlockingIOError:
@@ -268,7 +269,7 @@ class StreamReader(asyncio.StreamReader):
         self._eof = True
         self._plain = False
         assert self._connection is not None
-        self._connection.forks = lingering.NEVER  # nothing more comes that could cause a reset
+        self._connection.forks = lingering.NEVER  # no more input can cause a reset
 
     def _take(self, count: int) -> bytes:
         buffer = self._buffer
@@ -286,7 +287,7 @@ class StreamReader(asyncio.StreamReader):
         return taken
 
     def _ended_by(self, error: OSError) -> bool:
-        """Take note of a failed read: True if this side closed the connection meanwhile, which reads as the end."""
+        """Store the error of a read; return True if this side has closed the connection, which reads as the end."""
         connection = self._connection
         assert connection is not None
         self._plain = False
@@ -298,16 +299,16 @@ class StreamReader(asyncio.StreamReader):
         return False
 
     def at_eof(self) -> bool:
-        """Whether the end has come and everything before it was read.
+        """Return True at the end of the stream, once everything before it was read.
 
-        A reader that pulls looks into the socket now, unless a coroutine is waiting for it.
+        A reader that pulls tries the socket now, unless a coroutine is waiting for it.
         """
         if not self._buffer and self._connection is not None and self._watch.on_readable is None:
             self._pull()
         return self._eof and not self._buffer
 
     def exception(self) -> Exception | None:
-        """The error that ended the reading, if any."""
+        """Return the error that ended reading, if any."""
         if self._exception is None and self._connection is not None:
             return self._connection.error
         return self._exception
@@ -326,7 +327,7 @@ class StreamReader(asyncio.StreamReader):
         self._was_fed()
 
     def set_exception(self, exc: Exception) -> None:
-        """Have every read, and the writer's `drain`, raise `exc`."""
+        """Make every read, and the writer's `drain`, raise `exc`."""
         super().set_exception(exc)
         if self._connection is not None:
             self._connection.drained = failing(self._loop, exc)
@@ -365,7 +366,7 @@ class StreamReader(asyncio.StreamReader):
 async def open_streams(
     runtime: HubRuntime, accepted: Accepted, closed: Callable[[], None]
 ) -> tuple[StreamReader, StreamWriter]:
-    """Return reader and writer over an accepted connection; `closed()` is called when it is closed. Does not block."""
-    connection = Connection(runtime.loop, runtime.watches, accepted.socket(), closed, accepted.address)
+    """Return reader and writer of an accepted connection; `closed()` is called when it is closed. Does not block."""
+    connection = StreamSocket(runtime.loop, runtime.watches, accepted.socket(), closed, accepted.address)
     reader = StreamReader.of(connection)
     return reader, StreamWriter(connection, reader)

@@ -1,4 +1,4 @@
-"""`HubRuntime`: greenlets, coroutines and sockets together, on our hub, on asyncio's loop and on uvloop."""
+"""`HubRuntime`: greenlets, coroutines and sockets together, on the hub, on asyncio's loop and on uvloop."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hybrid.workers.common import forks, lingering
 from hybrid.workers.common.fairness import turn_of
 from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.hub import greenlets
+from hybrid.workers.hub.connecting import is_numeric
 from hybrid.workers.hub.greenlets import Greenlet
 from hybrid.workers.hub.parking import Parking
 from hybrid.workers.hub.pool import Job, Pool
@@ -28,26 +29,26 @@ OpenStreams = Callable[["HubRuntime", Accepted, Callable[[], None]], Awaitable[t
 CreateTask = Callable[[asyncio.AbstractEventLoop, Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 """Makes the task of a connection: stepped by the poller on the hub, the loop's own elsewhere."""
 Observe = Callable[[Heartbeat], object]
-"""Has a heartbeat told of the loop's turns, where they can be observed."""
+"""Reports the loop's turns to a heartbeat, if they can be observed."""
 
 
 class HubWatches(Watches, Protocol):
-    """Watches of a loop that greenlets have as their home."""
+    """Watches of a loop whose greenlet is the home of other greenlets."""
 
     @property
     def listen(self) -> Listen:
         """See `hybrid.workers.runtime.Transports`."""
         ...
 
-    def run_by(self, carry: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
-        """Have jobs run by `carry`; return what takes one, to be run within this turn of the loop where it can."""
+    def run_by(self, run_jobs: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
+        """Return a function that takes a job and runs it with `run_jobs`, within this turn of the loop if possible."""
         ...
 
 
 class HubRuntime:
-    """The runtime of a loop that greenlets have as their home. Made in the greenlet that runs the loop.
+    """The runtime of a loop with greenlets. Made in the greenlet that runs the loop, which is their home.
 
-    See `hybrid.workers.runtime.Runtime` for what the methods promise.
+    See `hybrid.workers.runtime.Runtime` for the contract of the methods.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class HubRuntime:
         open_transport: OpenTransport,
         observe: Observe,
     ) -> None:
-        from hybrid.workers.hub.sockets import Socket  # which imports this file
+        from hybrid.workers.hub.sockets import Socket  # it imports this file
 
         self.name = name
         self.loop = loop
@@ -69,25 +70,25 @@ class HubRuntime:
         self.watches = watches
         self.home = greenlet.getcurrent()
         self.thread = get_ident()
-        """Where the loop runs."""
+        """The thread that runs the loop."""
         self.go_home: Callable[[], Any] = self.home.switch
-        """Parks the calling greenlet. To be looked up at each call: see `hide_loop`."""
+        """Parks the calling greenlet. Look it up at each call: `hide_loop` replaces it."""
         self._open_streams = open_streams
         self._create_task = create_task
         self._open_transport = open_transport
         self._observe = observe
         self._pool = Pool(self.home, loop)
-        self.run_job: Callable[[Job], None] = watches.run_by(self._pool.carry)
+        self.run_job: Callable[[Job], None] = watches.run_by(self._pool.run)
         """Runs a job in a greenlet that does not see the running loop; see `pool`. Needs `hide_loop`."""
         self.listen: Listen = watches.listen
         """See `hybrid.workers.runtime.Transports`."""
 
     def hide_loop(self) -> None:
-        """From now on greenlets that do not see the running loop may park too; costs the others a little."""
+        """Allow greenlets that do not see the running loop to park from now on; makes parking a little slower."""
         self.go_home = self._go_home_from_hiding
 
     def call_home(self, function: Callable[..., object], *args: Any) -> None:
-        """Call a function soon in the greenlet to which those of jobs go home: there it may throw into them."""
+        """Call a function soon in the home greenlet of the pool workers, where it may throw into them."""
         self.loop.call_soon(function, *args)
 
     def _go_home_from_hiding(self) -> Any:
@@ -100,11 +101,11 @@ class HubRuntime:
             set_running_loop(None)
 
     def parking(self) -> Parking:
-        """Return what the calling greenlet can wait with."""
+        """Return a parking for one wait of the calling greenlet."""
         return Parking(self.loop, self.home)
 
     def refuse_to_park(self) -> NoReturn:
-        """Raise the `RuntimeError` for a blocking call in the loop's own greenlet."""
+        """Raise `RuntimeError` for a blocking call in the loop's own greenlet."""
         Parking(self.loop, self.home)
         raise AssertionError("unreachable: called outside of the loop's greenlet")
 
@@ -126,13 +127,13 @@ class HubRuntime:
             parking.wait()
 
     def give_way(self) -> None:
-        """Let the loop go on if its turn has lasted long enough. Parks; in a thread, or in the loop itself, never."""
+        """Let the loop continue if its turn has lasted long enough. Parks only in greenlets of the loop's thread."""
         me = greenlet.getcurrent()
         if me is not self.home and self.is_ours(me) and self.turn.is_long():
             self.sleep()
 
     def is_ours(self, found: greenlet.greenlet) -> bool:
-        """Return True if a greenlet, which runs, belongs to the thread of the loop."""
+        """Return True if a running greenlet belongs to the thread of the loop."""
         while found is not self.home and found.parent is not None:
             found = found.parent
         return found is self.home
@@ -151,7 +152,7 @@ class HubRuntime:
             del items  # they keep their errors, and an error this frame
 
     def await_(self, awaitable: Awaitable[T]) -> T:
-        """Run `awaitable` as a task and park until it is done; a kill of the greenlet cancels the task."""
+        """Run `awaitable` as a task and park until it is done; killing the greenlet cancels the task."""
         parking = Parking(self.loop, self.home)
         future = asyncio.ensure_future(awaitable, loop=self.loop)
         future.add_done_callback(parking.wake)
@@ -163,7 +164,7 @@ class HubRuntime:
                 raise
             return future.result()
         finally:
-            # The future keeps its error, and the error this frame. Without that cycle nothing waits for the collector.
+            # The future keeps its error, and the error this frame: break that cycle.
             del future, awaitable
 
     async def green(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -183,8 +184,6 @@ class HubRuntime:
 
     def connect(self, address: Any, timeout: float | None = None) -> socket.socket:
         """Connect to `(host, port)` or a UNIX path, trying each address of a name; `timeout` bounds each try."""
-        from hybrid.workers.hub.sockets import is_numeric
-
         if isinstance(address, (str, bytes)):
             return self._connected(
                 self._new_socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, runtime=self), address, timeout
@@ -207,7 +206,7 @@ class HubRuntime:
             errors.clear()  # their tracebacks hold this frame
 
     def resolve(self, host: Any, port: Any, **hints: int) -> list[Any]:
-        """Return what `getaddrinfo` finds, asked in a thread. Parks. Raises `OSError`."""
+        """Return the result of `getaddrinfo`, called in a thread. Parks. Raises `OSError`."""
         if greenlet.getcurrent() is self.home:
             self.refuse_to_park()
         return self.await_(self.loop.getaddrinfo(host, port, **hints))
@@ -225,7 +224,7 @@ class HubRuntime:
     def start_handler(
         self, handler: Callable[..., Any], accepted: Accepted, ended: Callable[[BaseException | None], None]
     ) -> greenlet.greenlet:
-        """Run a sync handler in a greenlet, now: a connection often brings its first bytes with it."""
+        """Run a sync handler in a greenlet, now: the first bytes have often arrived with the connection."""
         listener = accepted.listener
         sock = self._new_socket(listener.family, listener.type, listener.proto, fileno=accepted.fd, runtime=self)
         sock.forks = lingering.forks
@@ -238,25 +237,25 @@ class HubRuntime:
         return await self._open_streams(self, accepted, closed)
 
     def opener(self, steps_tasks: bool = True) -> OpenTransport:
-        """Return what gives a connection to a protocol: there is one kind of transport, which may step tasks."""
+        """Return the opener of transports. There is only one kind, and it may step tasks."""
         return self._open_transport
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Return a task for a connection's coroutine; on the hub it begins at once, and is stepped by the poller."""
+        """Return a task for a connection's coroutine; on the hub it starts immediately, and the poller steps it."""
         return self._create_task(self.loop, coroutine)
 
     def observe(self, heartbeat: Heartbeat) -> None:
-        """Tell the heartbeat of the loop's turns from now on."""
+        """Report the loop's turns to `heartbeat` from now on."""
         self._observe(heartbeat)
 
     def abandon(self) -> None:
-        """Let go of the loop in a process that a handler forked."""
+        """Abandon the loop in a process that a handler forked."""
         self._pool.abandon()
         self.watches.abandon()
         forks.abandon_turn(self.loop)
 
     def close(self) -> None:
-        """End what is kept for later requests."""
+        """End idle pool workers."""
         self._pool.close()
 
     def kill(self, started: greenlet.greenlet) -> None:
@@ -270,7 +269,7 @@ def _throw_exit(started: greenlet.greenlet) -> None:
 
 
 def current_hub() -> HubRuntime:
-    """Return the runtime of the calling code, which must be one of ours. Raises `RuntimeError`."""
+    """Return the runtime of the calling code. Raises `RuntimeError` if it is not a `HubRuntime`."""
     found = runtimes.current()
     if not isinstance(found, HubRuntime):
         raise RuntimeError(f"this is a socket of hybrid's hub; on {found.name}, use that loop's own sockets")

@@ -1,13 +1,13 @@
-"""`Stepper`: the coroutine of a connection's task, which lets the poller step the handler while the task stays parked.
+"""`Stepper`: the coroutine of a connection's task. It lets the poller step the handler while the task stays parked.
 
-A handler's task is an ordinary `asyncio.Task`, but waking one through the future protocol for every message costs
-more than the rest of the loop together (0.9 us of 1.9, measured). So the task runs this object instead of the
-handler's coroutine directly. When the handler waits for its socket, the task is given one long-lived awaitable, the
-*gate* (this object too). When the socket is readable, the poller's callback sends the handler its next turn right
-away, in the task's context and as the loop's current task. When the handler waits for anything else, returns, raises,
-or is cancelled, the gate opens and the task goes on as any task would.
+A handler's task is an ordinary `asyncio.Task`, but waking a task through the future protocol for every message costs
+almost as much as the rest of the loop together (0.9 us of 1.9, measured). So the task runs this object instead of the
+handler's coroutine. While the handler waits for its socket, the task waits for one long-lived awaitable, the *gate*,
+which is also this object. When the socket is readable, the poller's callback steps the handler immediately, in the
+task's context and as the loop's current task. When the handler waits for anything else, returns, raises, or is
+cancelled, the gate opens and the task continues like any task.
 
-    the task is ...    the handler waits for ...    who steps the handler
+    the task is ...    the handler waits for ...    stepped by
     parked at the gate its socket                   the poller, by `_advance`
     parked at a future that future                  asyncio, by `send` and `throw`
 
@@ -23,8 +23,8 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
-from hybrid.workers.hub.futures import Readiness
 from hybrid.workers.pollers.contract import READ
+from hybrid.workers.streams.readiness import Readiness
 from hybrid.workers.tasks import cpython
 from hybrid.workers.tasks.cpython import enter_task, leave_task
 from hybrid.workers.tasks.parked import Failed, Parked, Wakeup, cancel_awaited, cancellation
@@ -33,9 +33,9 @@ from hybrid.workers.tasks.parked import Failed, Parked, Wakeup, cancel_awaited, 
 def create_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], name: str | None = None
 ) -> asyncio.Task[Any]:
-    """Return a task that runs `coroutine`, stepped by the poller whenever it waits for a socket of the hub."""
+    """Return a task that runs `coroutine`; the poller steps it whenever it waits for a socket of the hub."""
     stepper = Stepper(loop, coroutine)
-    # A task factory may be older than the argument `context`, so the stepper learns its context from the task.
+    # A task factory may not accept the argument `context`, so the stepper takes its context from the task.
     task = loop.create_task(stepper) if name is None else loop.create_task(stepper, name=name)
     if not task.done():  # an eager one may be, and would form a cycle
         stepper.task = task
@@ -43,14 +43,14 @@ def create_task(
 
 
 begin_task = partial(cpython.begin_task, create_task)
-"""As `create_task`, and where no task is running, give the task its first turn now: it may be done when this returns.
+"""As `create_task`, but if no task is running, run the first step now: the task may be done when this returns.
 
-A connection that has just been accepted is read before the loop turns to others, who may take long.
+So a newly accepted connection is read before the loop serves others, which may take long.
 """
 
 
 class Stepper(Parked, Coroutine[Any, Any, Any]):
-    """Two roles that share their state: the coroutine of the task, and the gate that the task waits at."""
+    """Two roles with shared state: the coroutine of the task, and the gate at which the task waits."""
 
     __slots__ = (
         "_context",
@@ -69,22 +69,22 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
     def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._loop = loop
         self._coroutine = coroutine
-        self._context: contextvars.Context | None = None  # the task's; it brings it along when it comes to the gate
+        self._context: contextvars.Context | None = None  # the task's; passed to the gate by the task
         self._send = coroutine.send
         self._resume: Callable[[], object] = tuple  # calls `_advance` in that context
-        self._parked: Readiness | None = None  # what the handler waits for while the task is at the gate
-        self._wakeup: Wakeup | None = None  # the task's own; set while it is at the gate
-        self._opened = False  # the gate has opened, and the task has not yet asked what for:
-        self._next: Any = None  # ... a future the handler waits for now, or
+        self._parked: Readiness | None = None  # awaited by the handler while the task is at the gate
+        self._wakeup: Wakeup | None = None  # of the task; set while it is at the gate
+        self._opened = False  # the gate has opened, and the task has not read the reason yet:
+        self._next: Any = None  # ... a future that the handler waits for now, or
         self._ended: BaseException | None = None  # ... how it ended: StopIteration with its result, or its error
-        self._failure: BaseException | None = None  # to be raised in the handler: CancelledError, or why it cannot wait
+        self._failure: BaseException | None = None  # to be raised in the handler: CancelledError, or an error of arming
         self.blocking = False
         self.task: asyncio.Task[Any] | None = None
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
 
     def _advance(self) -> None:
-        """The socket is readable: give the handler its turn. Called by the poller, in the task's context."""
+        """Step the handler: its socket is readable. Called by the poller, in the task's context."""
         self._parked = None
         loop, task = self._loop, self.task
         enter_task(loop, task)
@@ -108,7 +108,7 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
     # -- the gate, as the task's future --------------------------------------------------------------------------
 
     def add_done_callback(self, wakeup: Wakeup, *, context: contextvars.Context) -> None:
-        """Called by the task when it begins to wait at the gate: from here on the poller steps the handler."""
+        """Called by the task when it begins to wait at the gate: from now on the poller steps the handler."""
         self._wakeup = wakeup
         if context is not self._context:
             self._context = context
@@ -118,7 +118,7 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
             self._arm(self._parked)
 
     def cancel(self, msg: Any = None) -> bool:
-        """Called by `Task.cancel` while the task is at the gate; False if it is not, or was cancelled already."""
+        """Called by `Task.cancel`. Return False if the task is not at the gate or was already cancelled."""
         if self._wakeup is None or self._failure is not None:
             return False
         self._fail(cancellation(msg))
@@ -131,7 +131,7 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
             self._fail(error)
 
     def _fail(self, failure: BaseException) -> None:
-        """Have `failure` raised in the handler: soon if it is parked, when its turn is over if it runs."""
+        """Raise `failure` in the handler: soon if it is parked; after the current step if it is running."""
         self._failure = failure
         if self._parked is not None:
             self._parked.watch.on_readable = None
@@ -139,7 +139,7 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
             self._loop.call_soon(self._open, context=self._context)
 
     def _hand_over(self, waits_for: Any) -> None:
-        """The handler waits for something that is not its socket, or was cancelled in its own turn."""
+        """The handler waits for something other than its socket, or was cancelled during its own step."""
         self._forget_what_was_taken_back()
         if type(waits_for) is Readiness and self._failure is None:
             self._parked = waits_for
@@ -148,14 +148,14 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
             return
         failure = self._failure
         if isinstance(failure, asyncio.CancelledError) and type(waits_for) is not Readiness:
-            # the failure is gone where that wakes the task with it
+            # drop the failure if this wakes the task with it
             self._failure = None if cancel_awaited(waits_for, failure) else failure
         del failure  # see `_end`
         self._next = waits_for
         self._open()
 
     def _forget_what_was_taken_back(self) -> None:
-        """Since Python 3.13 the last `uncancel` takes back a cancel that the handler has not seen yet."""
+        """Since Python 3.13 the last `uncancel` undoes a cancel that the handler has not seen yet."""
         if sys.version_info >= (3, 13) and self._failure is not None and self.task and not self.task.cancelling():
             self._failure = None
 
@@ -163,16 +163,16 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
         """The handler returned or raised."""
         self._forget_what_was_taken_back()
         if self._failure is not None and isinstance(error, StopIteration):
-            error = self._failure  # cancelled right before it returned: the task counts as cancelled
+            error = self._failure  # cancelled just before it returned: the task counts as cancelled
         self._failure = None
         self._ended = error
-        # Frames of this file get into the traceback of the handler's error, and the task holds that. A local variable
-        # that holds the error or the task closes a circle, which only the garbage collector would find.
+        # Frames of this file are in the traceback of the handler's error, which the task holds. A local variable that
+        # refers to the error or the task would close a cycle, left to the garbage collector.
         del error
         self._open()
 
     def _open(self) -> None:
-        """Let the task go on. Runs in the task's context."""
+        """Wake the task. Runs in the task's context."""
         wakeup, self._wakeup = self._wakeup, None
         told: Stepper | Failed = self
         if self._failure is None:
@@ -189,7 +189,7 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
     # -- the task's coroutine ------------------------------------------------------------------------------------
 
     def send(self, value: Any) -> Any:
-        """Called by the task: give the handler its turn, or tell what happened at the gate."""
+        """Called by the task: step the handler, or return the outcome of the wait at the gate."""
         if not self._opened:
             return self._seen_by_task(self._step(self._send, value))
         self._opened = False
@@ -204,14 +204,14 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
         return waits_for
 
     def throw(self, *error: Any) -> Any:
-        """Called by the task: raise in the handler."""
+        """Called by the task: raise an error in the handler."""
         try:
             return self._seen_by_task(self._step(self._coroutine.throw, *error))
         finally:
             del error  # see `_end`
 
     def close(self) -> None:
-        """End the handler; called when the task is thrown away."""
+        """Close the handler; called when the task is discarded."""
         self._release()
         self._coroutine.close()
 
@@ -232,17 +232,17 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
         return self
 
     def _release(self) -> None:
-        """Drop the references that form a cycle: the handler is over."""
+        """Drop the references that form a cycle: the handler has ended."""
         self._resume = tuple
         self.task = None
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._coroutine.__await__()
 
-    # -- what debuggers and `Task.get_stack` look at ---------------------------------------------------------------
+    # -- attributes that debuggers and `Task.get_stack` read -------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        """`cr_code`, `cr_frame`, `cr_running`, `cr_await`, `__name__`, `__qualname__` are the handler's."""
+        """Return `cr_code`, `cr_frame`, `cr_running`, `cr_await`, `__name__`, `__qualname__` of the handler."""
         if name.startswith("cr_") or name in ("__name__", "__qualname__"):
             return getattr(self._coroutine, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""A connection of the lean streams: the socket, what is not sent yet, and how it ends.
+"""`StreamSocket`: one connection of the lean streams and transports. It sends, keeps unsent bytes, and closes.
 
-States: open -> closing (the buffer still drains) -> closed. An error or `abort` goes to closed at once.
+States: open -> closing (the backlog still drains) -> closed. An error or `abort` leads to closed immediately.
 """
 
 from __future__ import annotations
@@ -8,70 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import weakref
-from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
 from hybrid.workers.common import lingering
-from hybrid.workers.common.fairness import Turn, give_way, turn_of
-from hybrid.workers.hub.backlog import Backlog
+from hybrid.workers.common.fairness import give_way
 from hybrid.workers.hub.watch import Watches
 from hybrid.workers.pollers.contract import READ, WRITE
+from hybrid.workers.streams.backlog import Backlog
+from hybrid.workers.streams.drained import Drained
+from hybrid.workers.streams.lent_socket import LentSocket
 
 HIGH_WATER = 64 * 1024  # bytes; asyncio's default: above it `drain` waits
-LINGER = 60.0  # seconds a closed connection may take to send what is left without any progress
-
-
-class Drained(asyncio.Future[None]):
-    """A future that is done, and passes for a coroutine, so that `asyncio.create_task(writer.drain())` works too.
-
-    Awaiting it costs half of what an empty coroutine does. One serves all connections of a loop.
-    """
-
-    turn: Turn
-    """The turn of the loop, for those that would be done without ever waiting."""
-
-    def send(self, value: object) -> None:
-        """End, as the coroutine of a task; raise the exception that the future was given."""
-        try:
-            self.result()
-        finally:
-            del self  # it may keep an error, whose traceback holds this frame
-        raise StopIteration
-
-    def throw(self, *error: Any) -> None:
-        """Raise what is thrown, as a coroutine that has no handler for it."""
-        try:
-            raise error[0]
-        finally:
-            del error  # its traceback holds this frame
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-# id of a loop -> its own, as long as a connection holds it: it holds the loop, so no other can have that id meanwhile
-_drained: weakref.WeakValueDictionary[int, Drained] = weakref.WeakValueDictionary()
-
-
-def drained(loop: asyncio.AbstractEventLoop) -> Drained:
-    """Return the done future of `loop`."""
-    found = _drained.get(id(loop))
-    if found is None:
-        found = _drained[id(loop)] = Drained(loop=loop)
-        found.turn = turn_of(loop)
-        found.set_result(None)
-    return found
-
-
-def failing(loop: asyncio.AbstractEventLoop, error: BaseException) -> Drained:
-    """Return a future of `loop` that raises `error` wherever it is awaited."""
-    found = Drained(loop=loop)
-    found.turn = turn_of(loop)
-    found.set_exception(error)
-    found.exception()  # mark it as seen, so that it is not reported if nothing awaits it
-    return found
+LINGER = 60.0  # seconds without progress after which a closing connection gives up sending
 
 
 def _refuse(data: object, flags: int = 0) -> NoReturn:
@@ -79,29 +28,11 @@ def _refuse(data: object, flags: int = 0) -> NoReturn:
 
 
 def nothing(*_: object) -> None:
-    """No-op callback, used after the close."""
+    """No-op callback used after the close."""
 
 
-class _LentSocket(TransportSocket):
-    """The socket as handlers get it. With its number it can be given away: its input is not ours to drop then."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, sock: socket.socket, connection: Connection) -> None:
-        super().__init__(sock)
-        self._connection = connection
-
-    def fileno(self) -> int:
-        self._connection.forks = lingering.NEVER
-        return super().fileno()
-
-    def dup(self) -> socket.socket:
-        self._connection.forks = lingering.NEVER
-        return super().dup()
-
-
-class Connection:
-    """One connected stream socket on the hub. No method but the two coroutines waits."""
+class StreamSocket:
+    """One connected stream socket on a loop's watches. Only its coroutines wait."""
 
     __slots__ = (
         "_eof_wanted",
@@ -146,35 +77,35 @@ class Connection:
         self.watch = watches.open(sock.fileno())
         self.sock = sock
         self.unsent: Backlog | None = None  # the kernel had no room for these bytes
-        self.paused = False  # unsent rose above the high-water mark and is not yet below the low one
+        self.paused = False  # unsent rose above the high-water mark and has not fallen below the low one
         self.closing = False
         self.closed = False
-        self.error: Exception | None = None  # what broke the connection, for drain and wait_closed
-        self.clear = True  # open, nothing unsent, no end wanted: the one flag the hot path looks at
+        self.error: Exception | None = None  # the error that broke the connection, for drain and wait_closed
+        self.clear = True  # open, nothing unsent, no end of stream wanted: the only flag that the hot path checks
         self.on_paused: Callable[[], object] | None = None  # for a protocol: `unsent` rose above the high-water mark
         self.on_resumed: Callable[[], object] | None = None  # ... and fell below the low one
         self.on_closed = on_closed
-        self.forks = lingering.forks  # at the accept; `lingering.NEVER` once the peer has ended its stream
+        self.forks = lingering.forks  # as of the accept; `lingering.NEVER` once the peer has ended its stream
         self.drained: Drained | None = None
-        """What `drain` returns if there is nothing to wait for; set where a `StreamWriter` is made."""
+        """Returned by `drain` if there is nothing to wait for; set by `StreamWriter`."""
         self.is_due: Callable[[], bool]
-        """Counts an operation that does not wait, see `fairness`; set with `drained`."""
+        """Counts an operation that does not wait, see `fairness`; set together with `drained`."""
         self.transport: Any = None
-        """The `asyncio.Transport` that a handler has asked for, while the connection is open."""
+        """The `asyncio.Transport` that a handler has requested, while the connection is open."""
         self._send = sock.send
         self._peername = peername
-        self._sockname: Any = None  # set at the close, for streams
-        self._waiters: list[asyncio.Future[None]] | None = None  # of drain and wait_closed; each looks again when woken
+        self._sockname: Any = None  # stored at the close, for streams
+        self._waiters: list[asyncio.Future[None]] | None = None  # of drain and wait_closed; they check again when woken
         self._linger: asyncio.TimerHandle | None = None
         self._eof_wanted = False
-        self._is_quiet = False  # the peer has said that it sends no more, and the last bytes wait for the close
+        self._is_quiet = False  # the peer has ended its stream, and the last bytes wait for the close
         self._high = HIGH_WATER
         self._low = HIGH_WATER // 4
 
     # -- the hot path; benchmark: python -m benchmarks echo ------------------------------------------------------
 
     def write(self, data: Any) -> None:
-        """Send `data`, or keep what does not fit. After an error or a close it is dropped, as asyncio does."""
+        """Send `data`, or keep the part that does not fit. After an error or a close it is dropped, as in asyncio."""
         if not self.clear:
             self._write_slowly(data)
             return
@@ -190,12 +121,12 @@ class Connection:
             self._keep(data, sent)
 
     def write_end(self, data: Any) -> None:
-        """Send the last bytes to a peer that has said that it sends no more; `close` follows at once.
+        """Send the last bytes to a peer that has ended its stream; `close` follows immediately.
 
-        They leave with the end of the stream, in one segment: the peer wakes once instead of twice, which makes a new
-        connection for each request 20 % cheaper (measured). The close does not wait for their acknowledgement.
+        They are sent with the end of the stream in one segment: the peer wakes once instead of twice, which makes one
+        connection per request 20 % cheaper (measured). The close does not wait for their acknowledgement.
         """
-        if not self.clear or self.forks != lingering.forks:  # a child may hold the socket: our close ends nothing then
+        if not self.clear or self.forks != lingering.forks:  # a child may hold it: our close does not end the stream
             self.write(data)
             return
         try:
@@ -212,8 +143,8 @@ class Connection:
             self._keep(data, sent)
 
     def drain(self) -> Awaitable[None]:
-        """Return what to await until the buffer is below its low-water mark, if it rose above the high one."""
-        # `drained` and `is_due` are set: this is the drain of a StreamWriter
+        """Return an awaitable that waits until the backlog, if above the high-water mark, is below the low one."""
+        # only a StreamWriter calls this, so `drained` and `is_due` are set
         return self.drained if self.clear and not self.is_due() else self._drain_slowly()  # type: ignore[return-value]
 
     # -- everything else ------------------------------------------------------------------------------------------
@@ -252,7 +183,7 @@ class Connection:
                 self.failed(error)
 
     def _flush(self) -> None:
-        """The socket has room again."""
+        """Send unsent bytes: the socket has room again."""
         if self.closed or not self.unsent:
             return
         try:
@@ -268,7 +199,7 @@ class Connection:
             if self.on_resumed is not None:
                 self.on_resumed()
                 if self.closed:
-                    return  # type: ignore[unreachable]  # the callback may close it
+                    return  # type: ignore[unreachable]  # the callback may have closed it
         if self.unsent:
             if self.closing and sent:
                 self._start_linger()
@@ -286,7 +217,7 @@ class Connection:
             self._wake()
 
     def write_eof(self) -> None:
-        """Shut the writing half down once everything is sent."""
+        """Shut down the writing half once everything is sent."""
         if self.closing or self._eof_wanted:
             return
         self._eof_wanted = True
@@ -308,13 +239,13 @@ class Connection:
         self.clear = False
         if self.unsent:
             self._start_linger()
-            if self.forks == lingering.forks:  # else a child may be reading
+            if self.forks == lingering.forks:  # otherwise a child may be reading
                 self._drop_input()
         else:
             self._part()
 
     def _drop_input(self) -> None:
-        """Read and drop input while the rest is sent: the peer may not read before it has sent everything."""
+        """Read and drop input while the rest is sent: the peer may not read until it has sent everything."""
         if self.closed:
             return
         _, ended = lingering.drop_input(self.sock)
@@ -329,7 +260,7 @@ class Connection:
                 self.failed(error)
 
     def _part(self) -> None:
-        """Everything is with the kernel: close, without a reset that would take it away again."""
+        """Close: the kernel has taken everything. Avoid a reset, which would discard it."""
         sock = self.sock
         family = lingering.INPUT_ONLY if self._is_quiet else lingering.family_of(sock)
         if not self.closed and lingering.is_due(self.watch.fd, family, self.forks):
@@ -343,13 +274,13 @@ class Connection:
         self._linger = self.loop.call_later(LINGER, self.abort)
 
     def abort(self) -> None:
-        """Close now; what is unsent is lost."""
+        """Close now; unsent bytes are lost."""
         self.closing = True
         self.clear = False
         self._finish()
 
     def failed(self, error: Exception) -> None:
-        """The socket reported `error`: nothing more can be sent or received."""
+        """Abort: the socket reported `error`, so nothing more can be sent or received."""
         if self.error is None:
             self.error = error
         self.abort()
@@ -362,7 +293,7 @@ class Connection:
             self._linger.cancel()
             self._linger = None
         self.watches.release(self.watch)
-        if self.drained is not None:  # a handler may ask later
+        if self.drained is not None:  # a handler may ask for it later
             self._sockname = self._ask(self.sock.getsockname)
         self.sock.close()
         self.transport = None
@@ -370,7 +301,7 @@ class Connection:
         self.on_closed()
 
     def let_go(self) -> None:
-        """Drop the callbacks, which hold their owners: the connection is closed, and they have been told."""
+        """Drop the callbacks, which hold their owners. The connection is closed, and they have been called."""
         self.on_paused = self.on_resumed = None
         self.on_closed = nothing
 
@@ -378,12 +309,12 @@ class Connection:
 
     async def _drain_slowly(self) -> None:
         if self.drained is not None:
-            await self.drained  # raises the exception that the reader was given
+            await self.drained  # raises the exception that was set on the reader
             if self.clear:
                 await give_way(self.drained.turn)
                 return
         if self.error is None and self.closing:
-            await asyncio.sleep(0)  # as asyncio does: let a loop of writes notice the end
+            await asyncio.sleep(0)  # as asyncio does, so that a loop of writes notices the end
         while self.paused and not self.closed:
             await self._woken()
         if self.error is not None:
@@ -400,7 +331,7 @@ class Connection:
 
     @contextlib.contextmanager
     def reserved(self) -> Iterator[None]:
-        """Refuse writes within a `with` block, because a file is being sent. Nothing must be unsent."""
+        """Refuse writes within a `with` block, because a file is being sent. Call it when nothing is unsent."""
         send, self._send = self._send, _refuse
         try:
             yield
@@ -408,7 +339,7 @@ class Connection:
             self._send = send
 
     async def wait_sent(self) -> None:
-        """Wait until nothing is unsent, or the connection is closed."""
+        """Wait until nothing is unsent or the connection is closed."""
         while self.unsent and not self.closed:
             await self._woken()
 
@@ -430,12 +361,12 @@ class Connection:
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return `peername`, `sockname` or `socket`; `default` for anything else.
 
-        The socket is asyncio's `TransportSocket`, which cannot be made to block: that would stop the whole loop.
+        The socket is asyncio's `TransportSocket`, which cannot be made blocking: that would stop the whole loop.
         """
-        if name == "peername":  # as accept(2) told it: the kernel forgets it when the peer resets
+        if name == "peername":  # from accept(2): the kernel forgets it when the peer resets
             return self._peername if self._peername is not None else self._ask(self.sock.getpeername, default)
         if name == "socket":
-            return _LentSocket(self.sock, self)
+            return LentSocket(self.sock, self)
         if name == "sockname":
             return self._sockname if self._sockname is not None else self._ask(self.sock.getsockname, default)
         return default
@@ -448,7 +379,7 @@ class Connection:
             return default
 
     def is_closing(self) -> bool:
-        """Whether the connection is closed or about to be."""
+        """Return True if the connection is closed or closing."""
         return self.closing
 
     def set_limits(self, high: int | None, low: int | None) -> None:
@@ -464,5 +395,5 @@ class Connection:
             self.paused = True
 
     def limits(self) -> tuple[int, int]:
-        """The water marks (low, high) in bytes."""
+        """Return the water marks (low, high) in bytes."""
         return self._low, self._high

@@ -1,9 +1,10 @@
-"""`HandlerTransport`: `writer.transport`, a whole `asyncio.Transport` over the connection of a handler's streams.
+"""`HandlerTransport`: `writer.transport`, a complete `asyncio.Transport` over the connection of a handler's streams.
 
 At first the reader *pulls* from the socket, and this transport only writes and closes. `pause_reading`, `set_protocol`
 and their users (`start_tls`, `loop.sendfile` without sendfile(2)) need a transport that *pushes* input into a protocol,
-as asyncio's do. The first such call makes this one push, for good: to an `asyncio.StreamReaderProtocol` that feeds the
-handler's reader, or to the protocol that is set. From there on all behaves as asyncio's streams do, at their cost.
+as asyncio's does. The first such call switches this transport to pushing permanently: to an
+`asyncio.StreamReaderProtocol` that feeds the handler's reader, or to the protocol that is set. From then on everything
+behaves like asyncio's streams, at the same cost.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ from __future__ import annotations
 import asyncio
 from typing import IO, Any
 
-from hybrid.workers.hub.connection import Connection
-from hybrid.workers.hub.transport import StreamTransport, served
 from hybrid.workers.pollers.contract import READ
+from hybrid.workers.streams.stream_socket import StreamSocket
+from hybrid.workers.streams.write_transport import WriteTransport, served
 from hybrid.workers.tasks.cpython import AcceptedTransport, adopt_reader
 
-_PIECE = 256 * 1024  # bytes read at once, as by asyncio
+_READ_SIZE = 256 * 1024  # bytes read at once, as in asyncio
 
 
-class HandlerTransport(StreamTransport, AcceptedTransport):
+class HandlerTransport(WriteTransport, AcceptedTransport):
     """Both halves of `asyncio.Transport`. Belongs to the loop's thread."""
 
-    def __init__(self, connection: Connection, reader: Any) -> None:
+    def __init__(self, connection: StreamSocket, reader: Any) -> None:
         self._connection = connection
         self._reader = reader
         self._protocol: Any = None
         self._streams_protocol: Any = None
         self._pushes = False
         self._reading = True
-        self._eof = False  # the protocol was told of the end
-        self._unread = b""  # given back by the reader
-        self._resume = self._readable  # bound once, to be recognised
+        self._eof = False  # the protocol was told of the end of the stream
+        self._unread = b""  # bytes given back by the reader
+        self._resume = self._readable  # bound once, to compare by identity
 
     def __repr__(self) -> str:
         connection = self._connection
@@ -39,13 +40,13 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
         return f"<{type(self).__name__} fd={connection.watch.fd} {state} bufsize={self.get_write_buffer_size()}>"
 
     def is_paused(self) -> bool:
-        """Whether the protocol was told to write no more."""
+        """Return True if the protocol was told to pause writing."""
         return self._connection.paused
 
     # -- the protocol ----------------------------------------------------------------------------------------------
 
     def streams_protocol(self) -> Any:
-        """Return asyncio's protocol for the reader, which is the protocol of this transport unless another is set."""
+        """Return asyncio's protocol for the reader: the protocol of this transport unless another one is set."""
         if self._streams_protocol is None:
             protocol: Any = asyncio.StreamReaderProtocol(self._reader, served, loop=self._connection.loop)
             adopt_reader(protocol, self)
@@ -56,12 +57,12 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
         return self._streams_protocol
 
     def get_protocol(self) -> Any:
-        """Return the protocol; None after the end."""
+        """Return the protocol; None once the connection is lost."""
         self.streams_protocol()
         return self._protocol
 
     def set_protocol(self, protocol: Any) -> None:
-        """Hand input to `protocol` from now on; `connection_made` is the caller's to call, as with asyncio."""
+        """Pass input to `protocol` from now on. The caller must call `connection_made`, as with asyncio."""
         self._push()
         self._install(protocol)
 
@@ -80,7 +81,7 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
 
     def _tell_lost(self) -> None:
         connection, protocol = self._connection, self._protocol
-        self._reader = None  # they hold each other
+        self._reader = None  # it and this transport form a cycle
         connection.let_go()
         if protocol is not None:
             protocol.connection_lost(connection.error)
@@ -89,11 +90,11 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def is_reading(self) -> bool:
-        """Whether input is read."""
+        """Return True if input is being read."""
         return self._reading and not self._connection.closing
 
     def pause_reading(self) -> None:
-        """Leave input in the kernel, which slows the peer down."""
+        """Stop reading: input stays in the kernel, and TCP slows the peer down."""
         if self.is_reading():
             self._push()
             self._reading = False
@@ -101,7 +102,7 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
                 self._connection.watch.on_readable = None
 
     def resume_reading(self) -> None:
-        """Read again, from the next turn of the loop on."""
+        """Resume reading in the next turn of the loop."""
         if not self._reading and not self._connection.closing:
             self._reading = True
             if self._unread:
@@ -109,7 +110,7 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
             self._listen()
 
     def give_back(self, data: bytes) -> None:
-        """Read `data` once more, before the bytes in the socket. To be called while reading is paused."""
+        """Read `data` again, before the bytes in the socket. Call it while reading is paused."""
         self._unread = data
 
     def _push(self) -> None:
@@ -121,13 +122,13 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
             self._listen()
 
     def _listen(self) -> None:
-        """Wait for the socket."""
+        """Wait until the socket is readable."""
         connection = self._connection
         watch = connection.watch
         if not self._reading or self._eof or connection.closing:
             return
         if watch.on_readable is not None and watch.on_readable is not self._resume:
-            connection.loop.call_soon(self._listen)  # a reader that pulled has been woken, and has not let go yet
+            connection.loop.call_soon(self._listen)  # a pulling reader has been woken, but still has its callback here
             return
         watch.on_readable = self._resume
         if not watch.armed & READ:
@@ -143,7 +144,7 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
         data, self._unread = self._unread, b""
         if not data:
             try:
-                data = connection.sock.recv(_PIECE)
+                data = connection.sock.recv(_READ_SIZE)
             except BlockingIOError:
                 self._listen()
                 return
@@ -179,7 +180,7 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
             protocol.data_received(data)
 
     def break_off(self, error: Exception | None) -> None:
-        """End the connection at once, with `error` for the protocol if there is one."""
+        """End the connection immediately, with `error` for the protocol if there is one."""
         if error is None:
             self.abort()
         else:
@@ -198,5 +199,5 @@ class HandlerTransport(StreamTransport, AcceptedTransport):
             raise connection.error or ConnectionError("Connection closed by peer")
         with connection.sock.dup() as duplicate, connection.reserved():
             duplicate.setblocking(False)
-            # the loop watches a duplicate, because the descriptor itself is watched by the connection
+            # the loop watches a duplicate, because the connection already watches the descriptor
             return await connection.loop.sock_sendfile(duplicate, file, offset, count, fallback=False)

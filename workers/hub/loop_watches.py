@@ -14,7 +14,7 @@ from hybrid.workers.runtime import Listen, polled_by
 
 
 class LoopWatches:
-    """`Watches` (see `hub.watch`) for a loop that is not ours. Arming is lazy here too: see `_readable`."""
+    """`Watches` (see `hub.watch`) for asyncio's loop and uvloop. Disarming is lazy here too: see `_readable`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, abandon_loop: Callable[[], None]) -> None:
         self._loop = loop
@@ -22,15 +22,15 @@ class LoopWatches:
         self._abandoned = False
         self.listen: Listen = polled_by(loop)
         self.outbox = Outbox()
-        """Never open: the loop does not tell when a turn ends."""
+        """Never open: the loop does not report the end of a turn."""
 
     def after_turn(self, callback: Callable[[], object]) -> bool:
-        """Call nothing: the loop does not tell when a turn ends."""
+        """Do nothing: the loop does not report the end of a turn."""
         return False
 
-    def run_by(self, carry: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
-        """Have jobs run by `carry`, each at once."""
-        return lambda job: carry((job,))
+    def run_by(self, run_jobs: Callable[[Iterable[Job]], None]) -> Callable[[Job], None]:
+        """Return a function that runs one job immediately with `run_jobs`."""
+        return lambda job: run_jobs((job,))
 
     def open(self, fd: int) -> Watch:
         """Return a watch for `fd` with nothing armed."""
@@ -47,21 +47,21 @@ class LoopWatches:
         watch.armed |= mask
 
     def release(self, watch: Watch) -> None:
-        """Forget `watch` and wake whoever waits on it."""
+        """Forget `watch` and wake its waiters."""
         self._disarm(watch, READ | WRITE)
         watch.fd = -1
         if not self._loop.is_closed() and (watch.on_readable is not None or watch.on_writable is not None):
             self._loop.call_soon(watch.wake_waiters)
 
     def abandon(self) -> None:
-        """Touch the loop no more: this is a process that a handler forked."""
+        """Stop using the loop in a process that a handler forked."""
         self._abandoned = True
         self._abandon_loop()
 
     def _readable(self, watch: Watch) -> None:
         callback, watch.on_readable = watch.on_readable, None
         if callback is None:
-            self._disarm(watch, READ)  # ready and nobody waits: polling for it would spin
+            self._disarm(watch, READ)  # ready, but without a waiter: polling for it would spin
         else:
             callback()
 
