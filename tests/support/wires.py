@@ -1,7 +1,7 @@
-"""The two wires behind one client: what a test says of requests and answers, it says of both.
+"""The two wires behind one client interface: a test of requests and responses applies to both.
 
-`Http1Client` speaks HTTP/1 over a transport without a socket, `MessageClient` hands messages over in memory. Both have
-the verbs of clients, and read what came back as `Answer`s.
+`Http1Client` speaks HTTP/1 over a transport without a socket, `MessageClient` passes messages in memory. Both have
+verbs for the client, and parse the output into `Answer`s.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BODILESS = {204, 304}
 
 @dataclasses.dataclass
 class Answer:
-    """One answer, as far as it has come."""
+    """A response, as far as it has arrived."""
 
     status: int
     reason: str = ""

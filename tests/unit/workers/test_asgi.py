@@ -1,4 +1,4 @@
-"""ASGI requests one at a time: what `receive` gives and `send` takes, turn by turn, without sockets.
+"""ASGI requests: the results of `receive` and `send`, turn by turn, without sockets.
 
 Each over HTTP/1 and over messages in memory: the application's side knows no framing.
 """

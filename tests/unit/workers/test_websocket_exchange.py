@@ -1,6 +1,6 @@
-"""A WebSocket from handshake to end, without a socket: what the application and the client see.
+"""A WebSocket from handshake to end, without a socket, as seen by application and client.
 
-Over HTTP/1 and over messages in memory, which carry the frames behind the handshake.
+Over HTTP/1 and over messages in memory, which carry the frames after the handshake.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def play(wire: str) -> Play:
-    """Give what plays a scene over the wire of the test."""
+    """Return a function that plays a scene over the wire of the test."""
     return functools.partial(play_over, wire)
 
 
@@ -153,7 +153,7 @@ def play_over(
     before: bool = False,
     **options: Any,
 ) -> Scene:
-    """Send a handshake to an application, do what the script says, then let the client vanish; return what was seen.
+    """Send a handshake to an application, run the script, then let the client vanish; return the recorded events.
 
     `before`: another request comes first.
     """

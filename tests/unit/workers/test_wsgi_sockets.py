@@ -1,6 +1,6 @@
-"""Requests for WebSockets over WSGI: where they run, what is refused, and which ends of an application are errors.
+"""WebSocket requests over WSGI: where they run, refusals, and the errors that are logged.
 
-Over messages too: the application writes the head of its answer by itself, whatever the wire is.
+Over messages too: the application writes the head of its response itself, whatever the wire is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 
 def ask(server: Server) -> tuple[int, bytes]:
-    """Ask for a WebSocket; return the status of the answer, and all that comes."""
+    """Ask for a WebSocket; return the status of the response, and all output."""
     with server.connected() as sock:
         server.ask_for_websocket(sock)
         return server.read_to_the_end(sock)
