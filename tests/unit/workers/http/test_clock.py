@@ -14,7 +14,7 @@ SHORT = 0.05  # seconds between a look that was late and the next one
 
 
 class FakeLoop:
-    """A loop whose time passes when it is told so."""
+    """A loop with a simulated clock."""
 
     def __init__(self) -> None:
         self.at = 1000.0
@@ -93,7 +93,7 @@ def test_time_in_which_the_loop_stood_does_not_count(loop: FakeLoop) -> None:
 
 
 def test_a_deadline_set_after_a_stall_and_before_the_look_is_no_earlier(loop: FakeLoop) -> None:
-    """The clock does not know yet, and what it says is old."""
+    """The clock is not aware of it yet, and its time is old."""
     clock, item = watching(loop, float("inf"))
     loop.turn(1002.0)
     loop.at += 60.0
@@ -105,7 +105,7 @@ def test_a_deadline_set_after_a_stall_and_before_the_look_is_no_earlier(loop: Fa
     assert item.ended_at is not None
 
 
-def test_a_look_that_comes_late_leaves_time_to_read_what_has_come(loop: FakeLoop) -> None:
+def test_a_late_check_leaves_time_to_read_received_data(loop: FakeLoop) -> None:
     _, item = watching(loop, 2.5)
     loop.turn(1002.0)
     loop.stall(60.0)
