@@ -655,6 +655,13 @@ class FakeExchange:
     def keep_head(self) -> None:
         """Nothing to keep: this wire sends no bytes of a head."""
 
+    def end_stream(self) -> bool:
+        if self.stage is not SENDING or self._left is not None or self._is_bodiless:
+            return False
+        self._trailers_due = self._promised = False
+        self._end()
+        return True
+
     def abandon(self) -> None:
         self.gone = True
 

@@ -124,7 +124,10 @@ class Web(Adapter):
         if self._preambles is not None:
             self._preambles.drain(self._settings.limits.keep_alive_timeout)
         for connection in self.served():
-            connection.drain()
+            try:
+                connection.drain()
+            except Exception:  # noqa: BLE001 - logged; one connection must not keep the others from draining
+                _log.exception("draining a connection failed")
 
     def close_idle(self, *, at_once: bool) -> None:
         """Close connections that wait for a request, after a moment for requests that are on their way."""

@@ -4,8 +4,8 @@ A request reads `now` and stores a deadline: two attribute accesses. One timer p
 runs often enough for the shortest limit, and not at all while there are no connections.
 
 The limits apply to clients. While the loop stands still, in a request that blocks it or because the process is
-stopped, no client is read: its data waits in the kernel. So that time does not count, and a late check ends no
-connection: the loop first reads the data that has arrived.
+stopped, no client is read: its data waits in the kernel. So a stall does not count, but for the time of one check, and
+before a connection is ended the loop reads once more: it ends at the second of two checks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Protocol
 
 NEVER = math.inf
 _LONGEST = 1.0  # seconds between two checks: Date has that resolution (RFC 9110, section 6.6.1)
-_SHORTEST = 0.05  # seconds; also the maximum delay of a check that ends connections
+_SHORTEST = 0.05  # seconds
+_MOST_CHECKS = 2  # before the one that ends connections, however late all of them are
 _log = logging.getLogger("hybrid")
 
 
@@ -37,7 +38,9 @@ class Expiring(Protocol):
 class Clock:
     """The time of one loop while it turns. While something is watched, `now` is at most one `step` old.
 
-    With nothing to watch it stands still. The loop's own time is ahead by all the time that the loop stood still.
+    With nothing to watch it stands still. A check that is late by more than a step shows a stall: the clock leaves out
+    the rest. So a deadline that was set in the stalled turn, from an old `now`, is early by two steps at most, which is
+    half of the shortest limit.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Clock:
         """Seconds between two checks of the deadlines."""
         self._stood = 0.0  # seconds for which the loop has stood still, derived from late checks
         self._due = 0.0  # when the next check is due, in the loop's time
-        self._is_second = False  # the next check follows a late one
+        self._checks = 0  # that have found something to end, in a row
         self.now = loop.time()
         self.watched: set[Expiring] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -83,17 +86,18 @@ class Clock:
 
     def _tick(self) -> None:
         self._timer = None
-        late = max(0.0, self._loop.time() - self._due)
-        self._stood += late
+        late = self._loop.time() - self._due
+        self._stood += max(0.0, late - self.step)
         self._look()
-        self._is_second = (
-            late > _SHORTEST and not self._is_second
-        )  # the limits also apply on a loop that is always late
-        if self._is_second:  # uvloop runs timers before it reads
+        now = self.now
+        expired = [item for item in self.watched if item.deadline <= now]
+        is_late = late > _SHORTEST and self._checks < _MOST_CHECKS  # limits hold on a loop that is always late, too
+        if expired and (not self._checks or is_late):
+            self._checks += 1
             self._look_after(_SHORTEST)
             return
-        now = self.now
-        for item in [item for item in self.watched if item.deadline <= now]:
+        self._checks = 0
+        for item in expired:
             try:
                 item.expired()
             except Exception:  # noqa: BLE001 - logged; one connection must not stop the clock of the others

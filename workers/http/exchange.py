@@ -355,6 +355,13 @@ class Exchange(Protocol):
         """Send 500 for a failed application. Abort a response that has begun, so that it does not look complete."""
         ...
 
+    def end_stream(self) -> bool:
+        """End a response whose body has no end of its own: it has no length, and no file is being sent.
+
+        The response is complete then, without trailers. Returns False, and does nothing, for other responses.
+        """
+        ...
+
     def abandon(self) -> None:
         """Accept nothing more from the application: to it, the client is gone from now on."""
         ...

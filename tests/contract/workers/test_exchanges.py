@@ -554,6 +554,52 @@ async def test_an_answer_without_a_body_ends_without_its_trailers(scene: Scene) 
     assert (exchange.stage, scene.answer.is_whole) == (WHOLE, True)
 
 
+# --- a response that has no end of its own
+
+
+@on_wires
+async def test_a_body_without_a_length_can_be_ended_from_the_servers_side(scene: Scene) -> None:
+    exchange = await scene.asked()
+    exchange.start(OK, NONE, b"data", True)
+    assert exchange.end_stream()
+    assert (exchange.stage, scene.answer.body, scene.answer.is_whole) == (WHOLE, b"data", True)
+
+
+@on_wires
+async def test_a_stream_ends_without_the_trailers_that_were_announced(scene: Scene) -> None:
+    exchange = await scene.asked()
+    exchange.announce_trailers()
+    exchange.start(OK, NONE, b"data", True)
+    assert exchange.end_stream()
+    assert (exchange.stage, scene.answer.trailers, scene.answer.is_whole) == (WHOLE, [], True)
+
+
+@on_wires
+async def test_a_stream_whose_trailers_are_due_ends_without_them(scene: Scene) -> None:
+    exchange = await scene.asked()
+    exchange.announce_trailers()
+    exchange.start(OK, NONE, b"data", False)
+    assert exchange.end_stream()
+    assert (exchange.stage, scene.answer.trailers, scene.answer.is_whole) == (WHOLE, [], True)
+
+
+@on_wires
+async def test_a_body_with_a_length_ends_by_itself(scene: Scene) -> None:
+    exchange = await scene.asked()
+    exchange.start(OK, from_bytes([(b"content-length", b"8")]), b"data", True)
+    assert not exchange.end_stream()
+    exchange.write(b"data", False)
+    assert (scene.answer.body, scene.answer.is_whole) == (b"datadata", True)
+
+
+@on_wires
+async def test_a_response_that_has_not_begun_or_is_over_is_not_ended_again(scene: Scene) -> None:
+    exchange = await scene.asked()
+    assert not exchange.end_stream()
+    exchange.start(OK, NONE, b"data", False)
+    assert not exchange.end_stream()
+
+
 # --- failing, leaving
 
 

@@ -18,6 +18,7 @@ from support.records import logged
 from support.wires import WIRES, Answer, Client
 
 from hybrid.workers.apps.asgi.call import EXTENSIONS, own_extensions
+from hybrid.workers.http.exchange import ResponseError
 from hybrid.workers.http.settings import HttpSettings
 
 PLACES = [loop for loop in ("epoll", "asyncio", "uvloop") if loop in LOOPS]
@@ -264,6 +265,35 @@ async def test_messages_after_the_end_are_ignored_with_one_warning(wire: str) ->
         answer = await Server(wire, app).ask()
     assert (answer.body, answer.is_whole) == (b"end", True)
     assert len([line for line in lines if "ignoring" in line]) == 1
+
+
+@on_loops
+async def test_trailers_that_were_not_announced_are_an_error_of_the_application(wire: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        with pytest.raises(ResponseError, match="not announced"):
+            await send({"type": "http.response.trailers", "headers": []})
+        await send(LAST)
+
+    assert (await Server(wire, app).ask()).body == b"end"
+
+
+@on_loops
+async def test_a_late_start_of_a_response_that_has_failed_is_ignored_with_a_warning(wire: str) -> None:
+    late: list[asyncio.Task[None]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def answer_late() -> None:
+            await asyncio.sleep(0)
+            await send(START)
+
+        late.append(asyncio.create_task(answer_late()))
+
+    with logged() as lines:
+        answer = await Server(wire, app).ask()
+        await asyncio.gather(*late)
+    assert answer.status == 500
+    assert len([line for line in lines if "ignoring http.response.start" in line]) == 1
 
 
 # --- who asks

@@ -168,7 +168,6 @@ class AsgiCall:
     )
 
     _fields: Head  # of the response; set with its status
-    _trailers: bytes  # trailers collected so far; set once they are announced
 
     def __init__(self, interface: Asgi, exchange: Exchange) -> None:
         exchange.listener = self
@@ -178,6 +177,7 @@ class AsgiCall:
         self._status: Status | None = None  # of the response, once the application has sent it
         self._received = _NOTHING
         self._is_interrupted = False
+        self._trailers: bytes | None = None  # collected so far; None: they were not announced
         self._warned = False
 
     async def serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
@@ -235,10 +235,10 @@ class AsgiCall:
         kind = message["type"]
         exchange = self._exchange
         status = self._status
+        stage = exchange.stage
+        if stage is _WHOLE or exchange.gone:
+            return self._send_rarely(kind, message)
         if kind == "http.response.body" and status is not None:
-            stage = exchange.stage
-            if stage is _WHOLE or exchange.gone:
-                return self._send_rarely(kind, message)
             more = "more_body" in message and message["more_body"]
             body = message["body"] if "body" in message else b""  # noqa: SIM401 - a third faster
             if type(body) is not bytes:
@@ -248,7 +248,7 @@ class AsgiCall:
             else:
                 exchange.write(body, more)
             return self._after_piece() if more else self._is_sent
-        if kind == "http.response.start" and status is None and not exchange.gone:
+        if kind == "http.response.start" and status is None:
             number = message["status"]
             if number < 200:
                 raise not_final(number)
@@ -336,6 +336,8 @@ class AsgiCall:
             self._exchange.announce_trailers()
 
     def _send_trailers(self, message: Message) -> None:
+        if self._trailers is None:
+            raise ResponseError("http.response.trailers were not announced in http.response.start")
         self._trailers += from_bytes(message.get("headers", ())).block
         if not message.get("more_trailers", False):
             self._exchange.send_trailers(Head(self._trailers, UNKNOWN, 0))
@@ -396,16 +398,15 @@ class AsgiCall:
         Starlette's streams.
         """
         exchange = self._exchange
-        if exchange.stage is Stage.SENDING and exchange.request.method != "HEAD" and _is_event_stream(self._fields):
-            exchange.write(b"", more=False)
+        if exchange.stage is Stage.SENDING and _is_event_stream(self._fields) and exchange.end_stream():
             exchange.abandon()
             self.interrupt()
 
 
 def _is_event_stream(fields: Head) -> bool:
-    """Return True for an event stream: by its Content-Type (RFC 9110, section 8.3.1), in any case, without a length."""
+    """Return True for an event stream: by its Content-Type (RFC 9110, section 8.3.1), in any case."""
     block = fields.block.lower()
-    return fields.length == UNKNOWN and b"text/event-stream" in block and _EVENTS.search(block) is not None
+    return b"text/event-stream" in block and _EVENTS.search(block) is not None
 
 
 def _size_left(fd: int) -> int | None:

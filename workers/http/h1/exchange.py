@@ -311,6 +311,15 @@ class Http1Exchange:
         self.connection.abort()
         self.wake_waiters()
 
+    def end_stream(self) -> bool:
+        """See `Exchange`. The last chunk ends the trailers as well, if the client expects some."""
+        if self.stage is not SENDING or self._framing is LENGTH or self._framing is NOTHING:
+            return False
+        if self._framing is not UNTIL_CLOSE:
+            self.connection.write(b"0\r\n\r\n")
+        self._finish()
+        return True
+
     def abandon(self) -> None:
         """See `Exchange`."""
         self.gone = True
@@ -326,11 +335,6 @@ class Http1Exchange:
             self.wake_waiters()
         else:  # the application was told because the worker stops, or the response is complete already
             self.fail()
-
-    @property
-    def is_answered(self) -> bool:
-        """True if bytes of the final response were sent."""
-        return self.stage is not WAITING
 
     # -- the request body ----------------------------------------------------------------------------------------
 
@@ -462,4 +466,11 @@ class Http1Exchange:
 
 
 # `stage`: no response is complete in a forked process, so that errors after a response are reported as well
-forks.replace(Http1Exchange, stage=SENDING, start=forks.finish, write=forks.finish)
+forks.replace(
+    Http1Exchange,
+    stage=SENDING,
+    start=forks.finish,
+    write=forks.finish,
+    upgrade=forks.finish,
+    take_over=forks.finish,
+)

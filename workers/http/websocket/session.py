@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from hybrid.workers.common import forks
 from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.exchange import NO_BODY_CAME, Exchange, ResponseError, Upgraded
 from hybrid.workers.http.head import UNKNOWN, Head, from_bytes, status_of
@@ -348,3 +349,7 @@ class Session:
         else:
             self.wire.fail(INTERNAL_ERROR, "keepalive ping timeout")
             self._process_output()
+
+
+# the method of an open session is that of its connection, which a forked process must not use
+forks.replace(Session, send=forks.finish)

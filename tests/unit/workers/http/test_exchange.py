@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.echo import Wire, on_loop
-from support.http import asgi_adapter
+from support.http import asgi_adapter, until
 from support.malformed import get
 from support.wires import WIRES, stop_worker
 
-from hybrid.workers.http.settings import Limits
+from hybrid.workers.http.settings import HttpSettings, Limits
 
 
 def test_cancelled_waiters_are_dropped() -> None:
@@ -62,6 +63,54 @@ def test_an_event_stream_is_detected_by_its_content_type(wire: str, name: bytes,
         await client.asks()
         await stop_worker(client)
         assert client.answers[-1].is_whole is expected, "an event stream is ended, whole"
+        await client.leaves()
+        await asyncio.sleep(0)
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_an_event_stream_with_trailers_is_ended_by_a_drain(wire: str, is_ended: bool) -> None:
+    """Its application may be about to send them, or may still send events."""
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": not is_ended})
+        await receive()
+        await receive()
+
+    async def main() -> None:
+        client = WIRES[wire](asgi_adapter(application).context)
+        await client.asks("GET", b"/", (b"te", b"trailers"))
+        await stop_worker(client)
+        assert (client.answers[-1].is_whole, client.answers[-1].trailers) == (True, [])
+        await client.leaves()
+        await asyncio.sleep(0)
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_file_of_events_is_sent_to_its_end_by_a_worker_that_drains(wire: str, tmp_path: Path) -> None:
+    content = b"data: 1\n\n" * 100_000
+    (tmp_path / "events").write_bytes(content)
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.pathsend", "path": str(tmp_path / "events")})
+
+    async def main() -> None:
+        adapter = asgi_adapter(application, HttpSettings(pathsend=True))
+        client = WIRES[wire](adapter.context)
+        client.stops_taking()
+        await client.asks()
+        await stop_worker(client)
+        await client.takes()
+        await until(lambda: client.answers and client.answers[-1].is_whole, "the whole file is sent")
+        assert client.answers[-1].body == content
         await client.leaves()
         await asyncio.sleep(0)
 
