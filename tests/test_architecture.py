@@ -389,7 +389,7 @@ APPLICATION_SIDE = ("hybrid.workers.apps.asgi", "hybrid.workers.apps.wsgi", "hyb
 # modules beside the wire -> what they still import of it; none is to be added
 OF_THE_WIRE = {
     "hybrid.workers.apps.web": {"hybrid.workers.http.h1.connection"},  # opens the connections
-    "hybrid.workers.http.site": {"hybrid.workers.http.h1.rules"},
+    "hybrid.workers.http.context": {"hybrid.workers.http.h1.rules"},
 }
 # what asks more of a connection than a `Peer` has
 ASKS_MORE = {

@@ -18,7 +18,7 @@ FEWER_LOOPS = {
     "test_2_an_answer_may_be_written_out_of_data_received": {*ALL_LOOPS} - {"poll"},  # the hub has one transport
     "test_3_too_much_unsent_pauses_and_little_resumes": {*ALL_LOOPS} - {"poll"},
     "test_9_a_reset_is_told_as_the_error": {*ALL_LOOPS} - {"poll"},
-    "test_pieces_go_out_as_they_come": IN_PROCESS,
+    "test_pieces_are_sent_as_they_come": IN_PROCESS,
     "test_a_request_that_waits_keeps_its_task": IN_PROCESS,
     "test_a_turn_that_does_not_end_is_seen_and_a_loop_that_waits_is_not_busy": {*ALL_LOOPS} - {"uvloop"},  # no turns
     "test_reloads_under_load_lose_no_request": {"epoll", "gevent", "uvloop"},  # one of each sort, as in the matrix

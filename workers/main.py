@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hybrid.workers import identity
 from hybrid.workers.apps.detect import Kind, check_http, check_listeners, kind_of
-from hybrid.workers.apps.effects import without_effect
+from hybrid.workers.apps.unused_options import unused_options
 from hybrid.workers.boot import crash, heap, stall, target
 from hybrid.workers.boot.application import Application
 from hybrid.workers.boot.dispositions import FOR_THE_SUPERVISOR, do_nothing
@@ -150,7 +150,7 @@ def _tell(spec: WorkerSpec, error: BootError) -> None:
 
 
 def _warn(application: Application, kind: Kind) -> None:
-    for option in without_effect(kind, application):
+    for option in unused_options(kind, application):
         _log.warning("%s has no effect for %s", option, kind.with_article)
 
 

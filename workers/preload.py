@@ -64,7 +64,7 @@ def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:
     if loaded.kind in HTTP_KINDS:
         yield f"hybrid.workers.apps.{loaded.kind.value}.interface"
         if application.http.access_log is not None:
-            yield "hybrid.workers.http.access.journal"
+            yield "hybrid.workers.http.access.events"
             yield "hybrid.workers.http.access.log"
         if application.http.forwarded_allow_ips:
             yield "hybrid.workers.http.forwarded"

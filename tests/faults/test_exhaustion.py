@@ -1,4 +1,4 @@
-"""What runs out: descriptors of a worker, readers of the log."""
+"""Exhausted resources: descriptors of a worker, readers of the log."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_worker_without_descriptors_rests_says_so_once_and_resumes(target: str
         assert len(records) <= 4, records  # it may run out again while the queue empties; not once for each try
 
 
-# --- an unread log
+# --- a log without a reader
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def directory() -> Iterator[Path]:
 
 
 def is_served(path: Path) -> int:
-    """Return the pid of the worker that answers at a UNIX socket; 0 if there is none."""
+    """Return the pid of the worker that responds at a UNIX socket; 0 if there is none."""
     try:
         return int(ask(str(path), b"") or 0)
     except OSError:
@@ -67,7 +67,7 @@ def is_served(path: Path) -> int:
 
 
 def assert_supervised(process: HybridProcess, path: Path) -> None:
-    """Check that a killed worker is replaced, again and again, and that a stop is obeyed."""
+    """Check that a killed worker is replaced, repeatedly, and that a stop is obeyed."""
     for _ in range(3):
         worker = eventually(lambda: is_served(path), "it serves")
         os.kill(worker, signal.SIGKILL)
@@ -84,7 +84,7 @@ def test_a_supervisor_that_cannot_write_its_log_supervises(redirection: str, dir
         assert_supervised(process, path)
 
 
-def test_a_supervisor_with_a_full_log_pipe_keeps_supervising(directory: Path) -> None:
+def test_a_supervisor_whose_log_has_no_reader_supervises(directory: Path) -> None:
     """Its stderr is a pipe that is full from the beginning."""
     path = directory / "a.sock"
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

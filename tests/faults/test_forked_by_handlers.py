@@ -1,4 +1,4 @@
-"""A process that a handler forks shares the worker's descriptors, and must not act for the worker."""
+"""A process forked by a handler shares the worker's descriptors, and must not act for the worker."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_child_that_returns_to_the_loop_is_ended(loop: str, tmp_path: Path) ->
 
 
 def test_a_child_that_ends_before_its_parent_continues_is_reaped(loop: str, tmp_path: Path) -> None:
-    """For gevent listens to SIGCHLD after its first fork only, which is too late for such a child."""
+    """Gevent handles SIGCHLD only after its first fork, which is too late for such a child."""
     arguments = ("--workers", "1", "--loop", loop)
     slow = {"SLOW_PARENT": "1"}
     with (
@@ -60,7 +60,7 @@ def test_a_child_that_ends_before_its_parent_continues_is_reaped(loop: str, tmp_
         assert sock.recv(6) == b"forked"
 
 
-# --- web applications: several clients ask in one turn of the loop, and one of their requests forks
+# --- web applications: several clients send requests in one turn of the loop, and one of these requests forks
 
 WSGI = {
     **{loop: ("--loop", loop) for loop in LOOPS},
@@ -68,16 +68,16 @@ WSGI = {
     **{f"{loop}-greenlets": ("--loop", loop, "--threads", "0") for loop in LOOPS if loop in ("asyncio", "uvloop")},
 }
 GREEN = [place for place in WSGI if place in ("select", "poll", "epoll", "asyncio-greenlets")]
-ACCESS_LOGS = ("common", "%(s)s %({content-type}o)s")  # the second one keeps heads of answers
+ACCESS_LOGS = ("common", "%(s)s %({content-type}o)s")  # the second one keeps heads of responses
 CLIENTS = 6
 FORKING = 2  # the client with the forking request: others come before and after it in the turn
 
 
 def in_one_turn(process: HybridProcess, way: str) -> list[bytes]:
-    """Have `CLIENTS` clients ask while the worker sleeps, one of them for a fork; return all that each one is sent.
+    """Let `CLIENTS` clients send requests while the worker sleeps, one of them for a fork; return the output for each.
 
-    Each asks again after its answer, so that a second one would show. Another client connects in that very turn: its
-    connection is not the forked process's either.
+    Each sends another request after its response, so that a duplicate would show. One more client connects in that very
+    turn: its connection does not belong to the forked process either.
     """
     (worker,) = process.worker_pids()
     with ExitStack() as stack:
@@ -108,7 +108,7 @@ def request(client: socket.socket, target: str, fields: str = "") -> None:
 
 
 def assert_answered_once(answers: list[bytes], forked: str) -> None:
-    """Check that each client has got its two answers, and nothing else; the one that forked got `forked`."""
+    """Check that each client got exactly its two responses; the one that forked got `forked`."""
     for number, received in enumerate(answers):
         first = forked if number == FORKING else f"for /first/{number}"
         assert received.count(b"HTTP/1.1 ") == 2, received
@@ -166,7 +166,7 @@ def test_a_child_of_an_asgi_request_that_waits_is_ended(loop: str, tmp_path: Pat
         process.wait_for_log("returned to the event loop: ending it")
 
 
-def test_a_child_that_is_forked_behind_an_asgi_answer_ends_with_its_request(loop: str, tmp_path: Path) -> None:
+def test_a_child_forked_after_an_asgi_response_ends_with_its_request(loop: str, tmp_path: Path) -> None:
     arguments = ("--interface", "asgi", "--workers", "1", "--loop", loop)
     with serving("forking:web_async", *arguments, cwd=tmp_path) as process, connected(process.address) as client:
         request(client, "/behind")

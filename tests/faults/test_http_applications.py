@@ -1,4 +1,4 @@
-"""Applications that want to end more than their request: on every loop, the worker answers 500 and serves on."""
+"""Applications that try to exit: on every loop, the worker answers 500 and continues to serve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.wsgi import read_answer, send_request
 
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", LOOPS)
-def test_an_application_that_exits_ends_its_request_alone(loop: str, interface: str, tmp_path: Path) -> None:
+def test_an_application_that_exits_ends_only_its_request(loop: str, interface: str, tmp_path: Path) -> None:
     arguments = ("--loop", loop, "--workers", "1")
     with serving(f"pressed:{interface}", *arguments, cwd=tmp_path) as process, connected(process.address) as sock:
         workers = process.worker_pids()

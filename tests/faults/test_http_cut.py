@@ -1,4 +1,4 @@
-"""Clients of a web application that vanish: a reset ends their own request alone, and the application is told."""
+"""Clients of a web application that vanish: a reset ends only their own request, and the application is told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.service import descriptors, eventually, serving
 from support.wsgi import read_answer, send_request
 
 TIMES = 10
-BLOCKS = 320  # 20 MiB: more than the kernel keeps
+BLOCKS = 320  # 20 MiB: more than the kernel buffers
 TOLD = {"wsgi": {"/read": "OSError", "/endless": "closed"}, "asgi": {"/read": "http.disconnect", "/endless": "OSError"}}
 
 
@@ -35,7 +35,7 @@ def process(request: pytest.FixtureRequest, interface: str, tmp_path: Path) -> I
 
 @contextmanager
 def nothing_left(process: HybridProcess) -> Iterator[None]:
-    """Check that the worker serves after the block, and holds no descriptor more."""
+    """Check that the worker serves after the block, without a leaked descriptor."""
     (worker,) = process.worker_pids()
     assert_serves(process)
     held = descriptors(worker)
@@ -46,19 +46,19 @@ def nothing_left(process: HybridProcess) -> Iterator[None]:
 
 
 def assert_serves(process: HybridProcess) -> None:
-    """Ask as a good client does."""
+    """Send a request as a well-behaved client."""
     with connected(process.address) as sock:
         send_request(sock, "/hello", "connection: close")
         assert read_answer(sock).status == 200
 
 
 def notes(folder: Path) -> list[str]:
-    """What the application has noted."""
+    """The application's notes."""
     path = folder / "notes.seen"
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_a_reset_within_the_head_concerns_nobody(process: HybridProcess) -> None:
+def test_a_reset_within_the_head_affects_no_other_client(process: HybridProcess) -> None:
     with nothing_left(process):
         for head in (b"", b"G", b"GET / HTTP/1.1\r\nHo", b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /"):
             for _ in range(TIMES):
@@ -66,10 +66,10 @@ def test_a_reset_within_the_head_concerns_nobody(process: HybridProcess) -> None
                     pass
 
 
-def test_a_reset_within_the_body_is_told_to_the_application(
+def test_a_reset_within_the_body_is_reported_to_the_application(
     process: HybridProcess, interface: str, tmp_path: Path
 ) -> None:
-    """It waits for more of the body at that moment, for another client has been served since it began."""
+    """It waits for more of the body at that moment: another client has been served since it began."""
     with nothing_left(process):
         for _ in range(TIMES):
             with cut_off(process.address, b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345"):
@@ -78,7 +78,7 @@ def test_a_reset_within_the_body_is_told_to_the_application(
         assert eventually(lambda: notes(tmp_path)[TIMES - 1 :] and notes(tmp_path), "all are told") == told
 
 
-def test_a_reset_within_an_endless_answer_is_told_to_the_application(
+def test_a_reset_within_an_endless_response_is_reported_to_the_application(
     process: HybridProcess, interface: str, tmp_path: Path
 ) -> None:
     with nothing_left(process):
@@ -89,7 +89,7 @@ def test_a_reset_within_an_endless_answer_is_told_to_the_application(
         assert eventually(lambda: notes(tmp_path)[TIMES - 1 :] and notes(tmp_path), "all are told") == told
 
 
-def test_a_reset_behind_requests_of_a_pipeline_ends_them_all(process: HybridProcess) -> None:
+def test_a_reset_after_pipelined_requests_ends_them_all(process: HybridProcess) -> None:
     with nothing_left(process):
         for _ in range(TIMES):
             pipeline = b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n" * 50
@@ -97,7 +97,7 @@ def test_a_reset_behind_requests_of_a_pipeline_ends_them_all(process: HybridProc
                 read_exactly(sock, 1_000_000)
 
 
-def test_the_answer_is_whole_for_a_client_that_ends_its_side(process: HybridProcess) -> None:
+def test_the_response_is_complete_for_a_half_closed_client(process: HybridProcess) -> None:
     with nothing_left(process), connected(process.address) as sock:
         send_request(sock, f"/pieces?{BLOCKS}")
         sock.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""What any client can do to its connection does not fill the log: one line at level INFO, however many connections."""
+"""Misbehaving clients do not fill the log: one line at level INFO, however many connections."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HELLOS = (b"", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x00\x05junk!", b"\x16\x
 
 
 def end(sock: socket.socket, how: str) -> None:
-    """Leave in the usual way, with a reset, or by ending one half (over TLS: by telling so) before the rest."""
+    """Leave normally, with a reset, or by closing one half (over TLS: with an alert) before the rest."""
     if how == "reset":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     elif how == "half":
@@ -54,9 +54,7 @@ def client(process: HybridProcess, context: ssl.SSLContext | None) -> Iterator[s
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", LOOPS)
-def test_clients_that_misbehave_are_not_worth_a_line_each(
-    loop: str, interface: str, secure: bool, tmp_path: Path
-) -> None:
+def test_misbehaving_clients_are_not_logged_one_by_one(loop: str, interface: str, secure: bool, tmp_path: Path) -> None:
     made = certificates()
     tls = ("--certfile", str(made.both)) if secure else ()
     options = ("--workers", "1", "--loop", loop, "--interface", interface, *tls)

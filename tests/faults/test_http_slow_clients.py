@@ -1,4 +1,4 @@
-"""Slow clients of a web application: 500 whose heads never end, and two that read nothing; others are served."""
+"""Slow clients of a web application: 500 with endless heads, and two that read nothing; others are served."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from support.wsgi import read_answer, send_request
 
 CRAWLERS = 500
 SECONDS = 1.0  # both time limits
-STEP = SECONDS / 4  # a worker looks at its deadlines that often
+STEP = SECONDS / 4  # interval at which a worker checks its deadlines
 LIMITS = ("--workers", "1", "--header-timeout", f"{SECONDS}", "--send-timeout", f"{SECONDS}")
-ANSWER = 100 * 2**20  # bytes of what nobody reads
-BOUND = ANSWER * 9 // 4  # bytes of memory: the answer in one piece, a copy of what is left of it, and little else
+ANSWER = 100 * 2**20  # bytes of a response that is never read
+BOUND = ANSWER * 9 // 4  # bytes of memory: the response in one piece, a copy of its unsent part, and little else
 
 
 def hello(process: HybridProcess) -> int:
-    """Ask as a good client does; return the status."""
+    """Send a request as a well-behaved client; return the status."""
     with connected(process.address) as sock:
         send_request(sock, "/hello", "connection: close")
         return read_answer(sock).status
@@ -31,13 +31,13 @@ def hello(process: HybridProcess) -> int:
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_slow_clients_are_closed_at_their_deadline_and_cost_little(loop: str, interface: str, tmp_path: Path) -> None:
-    """One of the answers comes in pieces, which wait for their client; the other in one, which the worker keeps."""
+    """One response comes in pieces, which wait for their client; the other in one piece, which the worker keeps."""
     with serving(f"pressed:{interface}", "--loop", loop, *LIMITS, cwd=tmp_path) as process:
         (worker,) = process.worker_pids()
         assert hello(process) == 200
         held, before, peak = descriptors(worker), resident(worker), 0
         with Crawlers(process.address, CRAWLERS) as crawlers, ExitStack() as stack:
-            # it has read the first byte of each by now, or there would be no request to which 408 is the answer
+            # the worker has read the first byte of each by now; without a request there would be no 408
             assert hello(process) == 200
             first, second = (stack.enter_context(Deaf(process.address, path)) for path in ("/pieces", "/whole"))
             while crawlers or not (first.is_cut and second.is_cut):

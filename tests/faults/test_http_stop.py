@@ -1,4 +1,4 @@
-"""A stop under keep-alive load: every request that was sent is answered, and the connections end with a word."""
+"""A stop under keep-alive load: every request is answered, and the connections end with `Connection: close`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ CONNECTIONS = 64
 GRACE = 60.0  # seconds; longer than a test waits for an end
 TRIES = 10
 PATIENCE = 5.0  # seconds for one try
-ASKED_BEFORE = 100  # requests that may be answered between the word of a stop and its beginning
+ASKED_BEFORE = 100  # requests that may be answered between the order to stop and its beginning
 ARGUMENTS = ("--workers", "2", "--graceful-timeout", f"{GRACE}", *UNSTEERED)
 
 
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_stop_under_load_leaves_no_request_unanswered(loop: str, interface: str, tmp_path: Path) -> None:
-    """Each connection is told with its last answer that it is closed; the workers are done before the deadline."""
+    """Each connection's last response announces the close; the workers are done before the deadline."""
     with serving(f"pressed:{interface}", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process:
         with steady(process.address, CONNECTIONS) as load:
             load.wait_answers(20 * CONNECTIONS)
@@ -50,8 +50,8 @@ def test_a_stop_under_load_leaves_no_request_unanswered(loop: str, interface: st
 
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", LOOPS)
-def test_who_connects_during_a_stop_is_served_or_not_let_in(loop: str, interface: str, tmp_path: Path) -> None:
-    """A connection that the service accepted is answered, however close to the end; others are refused."""
+def test_new_connections_during_a_stop_are_served_or_refused(loop: str, interface: str, tmp_path: Path) -> None:
+    """An accepted connection is answered, however close to the end; others are refused."""
     with serving(f"pressed:{interface}", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as process:
         answered, broken = asyncio.run(connect_until_refused(process))
         assert broken == []
@@ -71,7 +71,7 @@ def test_idle_connections_are_answered_once_more_during_a_stop(loop: str, interf
             assert read_answer(sock).status == 200
         process.signal(signal.SIGTERM)
         process.wait_for_log(r"draining \d+ connections", count=2)
-        for sock in idle:  # also those that have not asked for anything yet
+        for sock in idle:  # also those without a request so far
             assert ask_to_the_last(sock) <= ASKED_BEFORE
             assert sock.recv(1) == b""
         assert process.wait() == Exit.OK
@@ -80,14 +80,14 @@ def test_idle_connections_are_answered_once_more_during_a_stop(loop: str, interf
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", LOOPS)
-def test_wrk_sees_nothing_of_a_worker_that_retires(loop: str, interface: str, tmp_path: Path) -> None:
-    """It connects anew to the other one, and counts no error at all."""
+def test_wrk_does_not_notice_a_retiring_worker(loop: str, interface: str, tmp_path: Path) -> None:
+    """It reconnects to the other one, and counts no error at all."""
     arguments = ("--loop", loop, *ARGUMENTS)
     with serving(f"pressed:{interface}", *arguments, cwd=tmp_path, growth=1) as process, wrk(process) as running:
         process.signal(signal.SIGTTOU)
         assert int(process.wait_for_log(r"draining (\d+) connections")[1]) > 0
         eventually(lambda: len(process.worker_pids()) == 1, "the worker has retired")
-        running.send_signal(signal.SIGINT)  # wrk prints its counts
+        running.send_signal(signal.SIGINT)  # wrk prints its counters
         said, _ = running.communicate(timeout=DEADLINE)
         assert int(re.findall(r"(\d+) requests in", said)[0]) >= CONNECTIONS
         assert "Socket errors" not in said
@@ -95,7 +95,7 @@ def test_wrk_sees_nothing_of_a_worker_that_retires(loop: str, interface: str, tm
 
 
 async def connect_until_refused(process: HybridProcess) -> tuple[int, list[str]]:
-    """Ask on ever new connections, stop the service meanwhile; return how many were answered, and what went wrong."""
+    """Send requests on new connections, stop the service meanwhile; return the number of responses and of failures."""
     answered = 0
     broken: list[str] = []
 
@@ -124,7 +124,7 @@ async def connect_until_refused(process: HybridProcess) -> tuple[int, list[str]]
 
 
 def ask_to_the_last(sock: socket.socket) -> int:
-    """Ask until an answer says that it is the last, and return how many there were."""
+    """Send requests until a response announces the close, and return their number."""
     for number in itertools.count(1):
         send_request(sock, "/hello")
         answer = read_answer(sock)
@@ -136,14 +136,14 @@ def ask_to_the_last(sock: socket.socket) -> int:
 
 @contextmanager
 def wrk(process: HybridProcess) -> Iterator[subprocess.Popen[str]]:
-    """Run wrk until it is told to stop; give it once each worker has a connection of it."""
+    """Run wrk until it is told to stop; yield it once each worker has one of its connections."""
     workers = process.worker_pids()
     host, port = process.address
     with connected_to_all(process):
         pass  # wrk opens all of its own at once: the worker that became ready last accepts by now
     eventually(lambda: not any(connections(worker, port) for worker in workers), "these connections have ended")
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{DEADLINE:.0f}s", f"http://{host}:{port}/hello"]
-    for _ in range(TRIES):  # all of them may come to one worker while it serves the queue of the other one
+    for _ in range(TRIES):  # one worker may get all of them while it serves the queue of the other one
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
             try:
                 if shares_out(running, port, workers):
@@ -155,10 +155,10 @@ def wrk(process: HybridProcess) -> Iterator[subprocess.Popen[str]]:
 
 
 def shares_out(running: subprocess.Popen[str], port: int, workers: list[int]) -> bool:
-    """Wait until all connections are accepted; return whether each worker has one. False if wrk ends before."""
+    """Wait until all connections are accepted; return True if each worker has one, False if wrk ends before."""
     until = time.monotonic() + PATIENCE
     while running.poll() is None and time.monotonic() < until:
-        if sum(connections(worker, port) for worker in workers) >= CONNECTIONS:  # wrk's first look at us is over, too
+        if sum(connections(worker, port) for worker in workers) >= CONNECTIONS:  # wrk has also finished its first probe
             return all(connections(worker, port) for worker in workers)
         select.select([], [], [], 0.005)
     return False

@@ -22,7 +22,7 @@ ASKED_BEFORE = 100  # requests that may be served between the announcement of a 
 
 @contextmanager
 def patient(interface: str, loop: str, cwd: Path, delay: str) -> Iterator[HybridProcess]:
-    """Serve with one worker that waits for idle clients longer than any test."""
+    """Serve with one worker that keeps idle clients longer than any test."""
     limits = ("--keep-alive-timeout", "1h", "--header-timeout", "1h", "--graceful-timeout", "1h")
     arguments = ("--loop", loop, "--workers", "1", "--idle-close-delay", delay, *limits)
     with serving(f"pressed:{interface}", *arguments, cwd=cwd) as process:

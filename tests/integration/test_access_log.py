@@ -1,4 +1,4 @@
-"""`--access-log` on every loop: a line for each answer, however it ended, and each field of it."""
+"""`--access-log` on every loop: a line for each response, however it ended, and each of its fields."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def running(place: tuple[str, str], cwd: Path, *arguments: str) -> Iterator[Hybr
 
 @pytest.fixture(scope="module")
 def service(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """One service for all tests that are content with JSON and end nothing. Each waits for all of its lines."""
+    """One service for all tests that use JSON and stop nothing. Each test waits for all of its lines."""
     with running(place, tmp_path_factory.mktemp("log"), "--access-log", "json", "--max-body-size", "100") as process:
         yield process
 
 
 @pytest.fixture
 def mark(service: HybridProcess) -> int:
-    """How many lines the service had written before the test."""
+    """The number of lines written before the test."""
     return service.stdout.count("\n")
 
 
@@ -90,7 +90,7 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-def test_a_line_of_json_says_what_was_asked_and_answered(service: HybridProcess, mark: int) -> None:
+def test_a_json_line_has_the_request_and_its_response(service: HybridProcess, mark: int) -> None:
     with connected(service.address) as sock:
         port = sock.getsockname()[1]
         send_request(sock, "/a%20b?c=d", "user-agent: me", "referer: http://r/", "authorization: Basic YW5uOng=")
@@ -151,7 +151,7 @@ def test_every_form(place: tuple[str, str], tmp_path: Path, form: str, line: str
         assert re.fullmatch(line, lines(process, 1)[0]), process.stdout
 
 
-def test_an_answer_that_is_not_whole_says_why(service: HybridProcess, mark: int) -> None:
+def test_an_incomplete_response_has_its_reason(service: HybridProcess, mark: int) -> None:
     with connected(service.address) as sock:
         send_request(sock, "/half")
         assert b"part" in read_all(sock)
@@ -170,7 +170,7 @@ def test_an_answer_that_is_not_whole_says_why(service: HybridProcess, mark: int)
     assert pick(last(service, 3, mark), "target", "status", "bytes", "end") == ["/upload", None, 0, "gone"]
 
 
-def test_what_the_server_refuses_has_a_line(service: HybridProcess, mark: int) -> None:
+def test_a_refused_request_has_a_line(service: HybridProcess, mark: int) -> None:
     answer = ask(service, b"GET /x HTTP/1.1\r\nuser-agent: me\r\n\r\n")
     refused = last(service, 1, mark)
     assert pick(refused, "method", "target", "version", "status", "user_agent", "end") == [
@@ -187,14 +187,14 @@ def test_what_the_server_refuses_has_a_line(service: HybridProcess, mark: int) -
     assert pick(last(service, 5, mark), "method", "target", "status", "end") == ["POST", "/upload", 400, "refused"]
 
 
-def test_requests_in_a_row_have_lines_in_their_order(service: HybridProcess, mark: int) -> None:
+def test_consecutive_requests_have_lines_in_their_order(service: HybridProcess, mark: int) -> None:
     ask(service, b"".join(b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n" % number for number in range(5)) + b"\0\r\n\r\n")
     found = [pick(json.loads(line), "target", "status", "end") for line in lines(service, 6, mark)]
     assert found == [*([f"/{number}", 200, "whole"] for number in range(5)), [None, 400, "refused"]]
 
 
-def test_what_a_limit_of_time_ends_has_a_line(place: tuple[str, str], tmp_path: Path) -> None:
-    """A head that comes too late is refused; an answer that outlives the grace of a stop is cut."""
+def test_a_response_ended_by_a_timeout_has_a_line(place: tuple[str, str], tmp_path: Path) -> None:
+    """A head that arrives too late is refused; a response that outlives the grace period is cut."""
     limits = ("--header-timeout", "0.3", "--graceful-timeout", "1")
     with running(place, tmp_path, "--access-log", "%(U)s %(s)s %(X)s", *limits) as process:
         ask(process, b"GET /late HTTP/1.1\r\nhost")
@@ -243,7 +243,7 @@ def open_session(process: HybridProcess, path: bytes) -> Iterator[socket.socket]
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_the_client_and_the_scheme_are_those_that_a_proxy_tells(loop: str, tmp_path: Path) -> None:
+def test_client_and_scheme_are_the_values_from_the_proxy(loop: str, tmp_path: Path) -> None:
     form = "%(h)s %({REMOTE_PORT}e)s %({wsgi.url_scheme}e)s %({host}i)s %(X)s"
     fields = ("x-forwarded-for: 192.0.2.7:99", "x-forwarded-proto: https", "x-forwarded-host: shop.test")
     options = ("--access-log", form, "--forwarded-allow-ips", "127.0.0.1", "--forwarded-host")
@@ -265,7 +265,7 @@ def test_over_tls_the_scheme_is_https(tmp_path: Path) -> None:
         assert last(process, 1)["scheme"] == "https"
 
 
-def test_without_the_option_nothing_is_written(tmp_path: Path) -> None:
+def test_nothing_is_written_without_the_option(tmp_path: Path) -> None:
     with running(("epoll", "wsgi"), tmp_path) as process:
         with connected(process.address) as sock:
             send_request(sock, "/")

@@ -1,4 +1,4 @@
-"""An ASGI application behind a referee, on every loop: scopes, bodies, extensions, and what must not be sent."""
+"""An ASGI application with assertions, on every loop: scopes, bodies, extensions, and invalid messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def loop(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def usual(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """One service for all tests that have no wishes, and ask neither the log nor what the pages have seen."""
+    """One service for all tests with default options that check neither the log nor the pages' counters."""
     with judged(loop, tmp_path_factory.mktemp("usual")) as process:
         yield process
 
@@ -38,7 +38,7 @@ def shown(process: HybridProcess, target: str, *fields: str) -> dict[str, Any]:
 # --- scopes
 
 
-def test_the_scope_says_what_was_asked(usual: HybridProcess) -> None:
+def test_the_scope_describes_the_request(usual: HybridProcess) -> None:
     with connected(usual.address) as sock:
         fields = ("X-Twice: 1", "x-tWICE: \xe4 2 ", "Accept:")
         scope = json.loads(get_on(sock, "/sh%6fw?a=%20b?&c", *fields).body)
@@ -53,20 +53,20 @@ def test_the_scope_says_what_was_asked(usual: HybridProcess) -> None:
     assert (scope["http_version"], scope["path"], scope["raw_path"]) == ("1.0", "/show", "/show")
 
 
-def test_the_root_path_stands_before_the_path(loop: str, tmp_path: Path) -> None:
+def test_the_root_path_precedes_the_path(loop: str, tmp_path: Path) -> None:
     with judged(loop, tmp_path, "--root-path", "/mounted") as process:
         scope = shown(process, "/show")
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/mounted", "/mounted/show", "/mounted/show")
 
 
-def test_a_unix_socket_has_a_path_for_a_server(loop: str, tmp_path: Path) -> None:
+def test_a_unix_socket_has_its_path_as_server(loop: str, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     with judged(loop, tmp_path, "--bind", f"unix:{path}"):
         answer = ask(path, b"GET /show HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["server"] == [path, None]
 
 
-def test_tls_is_told(loop: str, tmp_path: Path) -> None:
+def test_the_tls_extension_is_filled(loop: str, tmp_path: Path) -> None:
     cert = certificates()
     arguments = ("--certfile", str(cert.certificate), "--keyfile", str(cert.key))
     digest = hashlib.sha256(BLOCK * 30).hexdigest().encode()
@@ -85,8 +85,8 @@ def test_tls_is_told(loop: str, tmp_path: Path) -> None:
         assert get_on(sock, "/nap?0.01").body == b"rested"
 
 
-def test_requests_share_nothing_but_what_the_lifespan_put_into_the_state(loop: str, tmp_path: Path) -> None:
-    """The referee puts something into each scope, and a value into each context."""
+def test_requests_share_only_the_state_of_the_lifespan(loop: str, tmp_path: Path) -> None:
+    """The application puts something into each scope, and a value into each context."""
     with judged(loop, tmp_path) as process, connected(process.address) as sock, connected(process.address) as other:
         for target in ("/hello", "/show", "/nap?0", "/nap?0.001", "/hello") * 2:
             send_request(other, "/nap?0.01")
@@ -107,7 +107,7 @@ def test_requests_of_a_pipeline_are_answered_in_order(usual: HybridProcess) -> N
 
 
 def read_answer_of_many(sock: Any) -> bytes:
-    """Read one answer that has a length and not a byte more."""
+    """Read one response that has a length, and not a byte more."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         head += sock.recv(1)
@@ -144,7 +144,7 @@ def test_bodies_of_every_kind_go_both_ways(usual: HybridProcess) -> None:
         assert get_on(sock, "/missing").status == 404
 
 
-def test_pieces_are_given_back_while_the_request_still_comes(usual: HybridProcess) -> None:
+def test_pieces_are_echoed_while_the_request_still_arrives(usual: HybridProcess) -> None:
     with connected(usual.address) as sock:
         sock.sendall(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 30\r\n\r\n")
         for piece, data in enumerate((b"one-1-----", b"two-2-----", b"three-----")):
@@ -155,7 +155,7 @@ def test_pieces_are_given_back_while_the_request_still_comes(usual: HybridProces
             assert received.startswith(b"HTTP/1.1 200 OK") == (piece == 0)
 
 
-def test_answers_without_a_body_have_none(usual: HybridProcess) -> None:
+def test_responses_without_a_body_have_none(usual: HybridProcess) -> None:
     with connected(usual.address) as sock:
         for target in ("/hello", "/kinds", "/download?3", "/trailers", "/status?200"):
             answer = get_on(sock, target, "te: trailers", method="HEAD")
@@ -168,7 +168,7 @@ def test_answers_without_a_body_have_none(usual: HybridProcess) -> None:
         assert ask(usual.address, b"GET /kinds HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\none two three four")
 
 
-def test_a_body_that_does_not_fit_its_length_is_not_taken_for_whole(loop: str, tmp_path: Path) -> None:
+def test_a_body_that_does_not_match_its_length_does_not_look_complete(loop: str, tmp_path: Path) -> None:
     with judged(loop, tmp_path) as process:
         for target in ("/length?3:abcd", "/length?3:ab", "/length?x:ab"):
             assert get(process, target).status == 500
@@ -191,7 +191,7 @@ def read_head(sock: Any) -> bytes:
     return head
 
 
-def test_trailers_go_to_those_who_ask_for_them(loop: str, tmp_path: Path) -> None:
+def test_trailers_are_sent_to_clients_that_accept_them(loop: str, tmp_path: Path) -> None:
     with judged(loop, tmp_path) as process:
 
         def answer(target: str, fields: bytes, version: bytes = b"1.1") -> bytes:
@@ -209,10 +209,10 @@ def test_trailers_go_to_those_who_ask_for_them(loop: str, tmp_path: Path) -> Non
             assert b"x-sum: 1" not in answer(target, b"")
             assert b"x-sum: 1" not in answer(target, b"te: trailers\r\n", b"1.0")
         assert not answer("/trailers?never", b"te: trailers\r\n").endswith(b"0\r\n\r\n"), "it is not whole"
-        process.wait_for_log("an incomplete answer to GET /trailers")
+        process.wait_for_log("an incomplete response to GET /trailers")
 
 
-def test_early_hints_come_before_the_answer(usual: HybridProcess) -> None:
+def test_early_hints_precede_the_response(usual: HybridProcess) -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload; as=style\r\nlink: </b>; rel=next\r\n\r\n"
     with connected(usual.address) as sock:
         send_request(sock, "/hints")
@@ -222,7 +222,7 @@ def test_early_hints_come_before_the_answer(usual: HybridProcess) -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), "HTTP/1.0 does not know them"
 
 
-def test_files_are_sent_by_their_path(usual: HybridProcess, tmp_path: Path) -> None:
+def test_files_are_sent_by_path(usual: HybridProcess, tmp_path: Path) -> None:
     path = tmp_path / "a file.bin"
     path.write_bytes(BLOCK * 40 + b"end")
     (tmp_path / "empty").write_bytes(b"")
@@ -268,21 +268,21 @@ def test_errors_are_logged_and_leave_the_connection_in_a_known_state(loop: str, 
 
 
 WRONG = {
-    "body-first": "AnswerError",
-    "two-starts": "AnswerError",
-    "unknown": "AnswerError",
-    "websocket": "AnswerError",
+    "body-first": "ResponseError",
+    "two-starts": "ResponseError",
+    "unknown": "ResponseError",
+    "websocket": "ResponseError",
     "status": "HeadError",
     "text-status": "TypeError",
     "no-status": "KeyError",
     "text-body": "TypeError",
     "splitting": "HeadError",
     "text-header": "TypeError",
-    "directory": "AnswerError",
+    "directory": "ResponseError",
 }
 
 
-def test_what_the_specification_does_not_allow_is_refused_with_an_error(loop: str, tmp_path: Path) -> None:
+def test_invalid_messages_are_refused_with_an_error(loop: str, tmp_path: Path) -> None:
     with judged(loop, tmp_path) as process:
         with connected(process.address) as sock:
             for name, error in WRONG.items():
@@ -296,13 +296,13 @@ def test_what_the_specification_does_not_allow_is_refused_with_an_error(loop: st
                 send_request(sock, f"/wrong?{name}")
                 with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
                     read_answer(sock)
-        process.wait_for_log("the application returned with no answer to GET /wrong.nothing")
-        process.wait_for_log("the application returned with an incomplete answer to GET /wrong.half")
-        process.wait_for_log("ignoring http.response.body behind the end of the answer")
+        process.wait_for_log("the application returned with no response to GET /wrong.nothing")
+        process.wait_for_log("the application returned with an incomplete response to GET /wrong.half")
+        process.wait_for_log("ignoring http.response.body after the end of the response")
     assert len([line for line in seen(tmp_path) if "behind-the-end" in line]) == 0, "ignored"
 
 
-def test_what_asyncio_offers_works_within_a_request(usual: HybridProcess) -> None:
+def test_asyncio_features_work_within_a_request(usual: HybridProcess) -> None:
     with connected(usual.address) as sock:
         for _ in range(3):
             found = json.loads(get_on(sock, "/tasks").body)

@@ -1,6 +1,6 @@
-"""Starlette, FastAPI and Django on ASGI as their documentation shows them, on every loop, two workers.
+"""Starlette, FastAPI and Django on ASGI as in their documentation, on every loop, with two workers.
 
-One service of Starlette's and one of FastAPI's per loop serve the tests that leave them as they are.
+One service for Starlette and one for FastAPI per loop serve the tests that do not change them.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def numbers(count: int) -> str:
 # --- Starlette
 
 
-def test_starlette_routes_and_answers(starlette: Place) -> None:
+def test_starlette_routes_and_responds(starlette: Place) -> None:
     process = starlette.process
     with client_of(process) as client:
         host, port = process.address
@@ -144,7 +144,7 @@ def test_starlette_reads_and_streams(starlette: Place) -> None:
         eventually(lambda: "no more ticks" in notes(folder), "the stream has heard that its client left")
 
 
-def test_starlette_ends_its_work_behind_answers_and_its_lifespan_at_a_stop(loop: str, tmp_path: Path) -> None:
+def test_starlette_ends_background_work_after_responses_and_its_lifespan_at_a_stop(loop: str, tmp_path: Path) -> None:
     pytest.importorskip("python_multipart")
     with running("asgi_starlette:app", loop, tmp_path) as process, client_of(process) as client:
         answer = client.post("/signup", data={"name": "Änne"}, files={"file": ("a.bin", DATA)})
@@ -189,7 +189,7 @@ def test_fastapi_validates(fastapi: Place) -> None:
         process.wait_for_log("LookupError: a broken page")
 
 
-def test_fastapi_gives_dependencies_for_the_time_of_a_request(fastapi: Place) -> None:
+def test_fastapi_provides_dependencies_for_the_duration_of_a_request(fastapi: Place) -> None:
     before = len(notes(fastapi.folder))
     with client_of(fastapi.process) as client:
         assert client.get("/connected").json() == {"found": "connected"}
@@ -214,7 +214,7 @@ def test_fastapi_takes_files(fastapi: Place) -> None:
 
 
 def test_fastapi_serves_many_at_once(fastapi: Place) -> None:
-    """Coroutines and endpoints in threads; each answer belongs to its question."""
+    """Coroutines and endpoints in threads; each response belongs to its request."""
     many = 60
 
     async def scenario(process: HybridProcess) -> None:
@@ -234,7 +234,7 @@ def test_fastapi_serves_many_at_once(fastapi: Place) -> None:
 
 
 def test_fastapi_chats(loop: str, tmp_path: Path) -> None:
-    """The room is in the memory of a worker, so there is one."""
+    """The chat room is in a worker's memory, so there is only one worker."""
 
     async def scenario(process: HybridProcess) -> None:
         async with AsyncExitStack() as stack:
@@ -288,13 +288,13 @@ call_command("startapp", "polls")
 call_command("migrate")
 call_command("createsuperuser", interactive=False, username="anne", email="anne@example.test")
 """
-# as Django's documentation advises for tests: the default hasher computes for a third of a second at each login
+# as Django's documentation advises for tests: the default hasher computes for a third of a second per login
 QUICK = 'PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]'
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `startproject` and `startapp` make, with its database and a superuser."""
+    """The output of `startproject` and `startapp`, with a database and a superuser."""
     pytest.importorskip("django")
     folder = tmp_path_factory.mktemp("django")
     chosen = {"DJANGO_SUPERUSER_PASSWORD": "geheim-für-alle", "DJANGO_SETTINGS_MODULE": "mysite.settings"}

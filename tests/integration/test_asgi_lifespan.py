@@ -1,4 +1,4 @@
-"""The lifespan of an ASGI application under `hybrid run`, on every loop: its modes, and how it ends a start."""
+"""The lifespan of an ASGI application under `hybrid run`, on every loop: its modes, and failed starts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_each_worker_starts_and_stops_its_application(loop: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
-def test_a_failed_start_up_ends_the_start_with_the_applications_words(loop: str, tmp_path: Path, mode: str) -> None:
+def test_a_failed_start_up_fails_the_start_with_the_applications_message(loop: str, tmp_path: Path, mode: str) -> None:
     arguments = ("--loop", loop, "--workers", "2", "--lifespan", mode)
     with serving("lifespans:failing", *arguments, cwd=tmp_path, ready=False) as process:
         assert process.wait() == Exit.TARGET
@@ -41,7 +41,7 @@ def test_a_failed_start_up_ends_the_start_with_the_applications_words(loop: str,
     assert "serving with" not in process.stderr
 
 
-def test_a_start_up_that_raises_ends_the_start_where_a_lifespan_is_demanded(loop: str, tmp_path: Path) -> None:
+def test_a_start_up_that_raises_fails_the_start_if_a_lifespan_is_required(loop: str, tmp_path: Path) -> None:
     arguments = ("--loop", loop, "--workers", "1", "--lifespan", "on")
     with serving("lifespans:broken", *arguments, cwd=tmp_path, ready=False) as process:
         assert process.wait() == Exit.TARGET
@@ -51,14 +51,14 @@ def test_a_start_up_that_raises_ends_the_start_where_a_lifespan_is_demanded(loop
 
 @pytest.mark.parametrize("target", ["broken", "answer"])
 def test_an_application_without_a_lifespan_is_served(loop: str, tmp_path: Path, target: str) -> None:
-    """One that raises although it knows the lifespan is told of in the log."""
+    """One that raises although it knows the lifespan is logged."""
     with serving(f"lifespans:{target}", "--loop", loop, "--workers", "1", cwd=tmp_path) as process:
         assert get(process, "/").body == b"None"
         assert ("going on without a lifespan" in process.stderr) == (target == "broken")
 
 
 def test_a_shutdown_that_never_ends_is_cancelled_within_the_grace_period(loop: str, tmp_path: Path) -> None:
-    """A worker that took longer would be killed, and the exit code be another."""
+    """A worker that took longer would be killed, with another exit code."""
     arguments = ("--loop", loop, "--workers", "1", "--graceful-timeout", "4")
     with serving("lifespans:never_stops", *arguments, cwd=tmp_path) as process:
         assert process.stop() == Exit.OK
@@ -78,7 +78,7 @@ def test_a_shutdown_that_never_ends_is_cancelled_within_the_grace_period(loop: s
 def test_a_stop_during_the_start_up_does_not_wait_for_it(
     loop: str, tmp_path: Path, target: str, number: signal.Signals
 ) -> None:
-    """The grace period is for work that was accepted, and there is none: the start-up is cancelled, and then ended."""
+    """The grace period is for accepted work, and there is none: the start-up is cancelled, and then ended."""
     arguments = ("--loop", loop, "--workers", "1", "--graceful-timeout", "1h")
     with serving(f"lifespans:{target}", *arguments, cwd=tmp_path, ready=False) as process:
         eventually(lambda: notes(tmp_path) == ["starting"], "the application starts")

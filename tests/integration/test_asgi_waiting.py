@@ -1,4 +1,4 @@
-"""An ASGI application that waits, on every loop: for clients that leave, read or send slowly, and for the stop."""
+"""An ASGI application that waits, on every loop: for disconnects, for slow reading or sending, and for the stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hybrid.workers.contract.exits import Exit
 
 SIZE = int(os.environ.get("HYBRID_TEST_BODY_MIB", "64")) * 2**20  # bytes of the large bodies
 GROWTH = 16 * 2**20  # bytes that a worker's memory may grow by, whatever the size
-KERNEL = 32 * 2**20  # bytes; more than the kernel's buffers of a connection take
+KERNEL = 32 * 2**20  # bytes; more than the kernel buffers for a connection
 
 
 @pytest.fixture(scope="module", params=LOOPS)
@@ -37,7 +37,7 @@ def loop(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def usual(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """One service for all tests that have no wishes, end nothing, and do not ask what the pages have seen."""
+    """One service for all tests with default options that end nothing and do not check the pages' counters."""
     with judged(loop, tmp_path_factory.mktemp("usual")) as process:
         yield process
 
@@ -54,8 +54,8 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 @pytest.mark.parametrize("abruptly", [False, True])
-def test_an_application_hears_that_its_client_has_left(loop: str, tmp_path: Path, abruptly: bool) -> None:
-    """Everywhere it waits for that; what it sends then raises OSError, which is no news for the log."""
+def test_an_application_is_told_of_a_disconnect(loop: str, tmp_path: Path, abruptly: bool) -> None:
+    """Wherever it waits for one; sending then raises OSError, which is not logged."""
 
     def leave(sock: socket.socket) -> None:
         if abruptly:
@@ -83,14 +83,14 @@ def test_an_application_hears_that_its_client_has_left(loop: str, tmp_path: Path
         assert "ERROR" not in process.stderr, process.stderr
 
 
-def test_a_client_that_ends_its_half_gets_its_answer(usual: HybridProcess) -> None:
+def test_a_half_closed_client_gets_its_response(usual: HybridProcess) -> None:
     answer = ask(usual.address, b"GET /nap?0.05 HTTP/1.1\r\nhost: a\r\n\r\n")
     assert answer.endswith(b"\r\n\r\nrested")
     answer = ask(usual.address, b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n" * 3)
     assert answer.count(b"HTTP/1.1 200 OK") == 3
 
 
-def test_a_body_that_breaks_off_is_a_disconnect(loop: str, tmp_path: Path) -> None:
+def test_an_incomplete_body_is_a_disconnect(loop: str, tmp_path: Path) -> None:
     with judged(loop, tmp_path) as process:
         with connected(process.address) as sock:
             sock.sendall(b"POST /sleep-on?0.2&goes HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf")
@@ -98,10 +98,10 @@ def test_a_body_that_breaks_off_is_a_disconnect(loop: str, tmp_path: Path) -> No
         wait_seen(tmp_path, "/sleep-on woke up to http.disconnect")
 
 
-# --- work behind the answer
+# --- work after the response
 
 
-def test_work_goes_on_behind_the_answer(loop: str, tmp_path: Path) -> None:
+def test_work_continues_after_the_response(loop: str, tmp_path: Path) -> None:
     """The connection serves the next request meanwhile."""
     with judged(loop, tmp_path) as process:
         with connected(process.address) as sock:
@@ -111,7 +111,7 @@ def test_work_goes_on_behind_the_answer(loop: str, tmp_path: Path) -> None:
         wait_seen(tmp_path, "/background behind the answer: http.disconnect", "/background finished")
 
 
-def test_a_stop_waits_for_work_behind_the_answer(loop: str, tmp_path: Path) -> None:
+def test_a_stop_waits_for_work_after_the_response(loop: str, tmp_path: Path) -> None:
     with judged(loop, tmp_path) as process:
         assert get(process, "/background?0.5").body == b"begun"
         assert process.stop() == Exit.OK
@@ -121,7 +121,7 @@ def test_a_stop_waits_for_work_behind_the_answer(loop: str, tmp_path: Path) -> N
 # --- the stop
 
 
-def test_an_answer_during_the_stop_ends_the_connection(loop: str, tmp_path: Path) -> None:
+def test_a_response_during_the_stop_ends_the_connection(loop: str, tmp_path: Path) -> None:
     with judged(loop, tmp_path) as process, connected(process.address) as sock:
         assert get_on(sock, "/hello").header("connection") is None
         send_request(sock, "/nap?0.5")
@@ -132,7 +132,7 @@ def test_an_answer_during_the_stop_ends_the_connection(loop: str, tmp_path: Path
         assert process.wait() == Exit.OK
 
 
-def test_what_never_ends_is_told_and_then_cancelled(loop: str, tmp_path: Path) -> None:
+def test_endless_work_is_told_and_then_cancelled(loop: str, tmp_path: Path) -> None:
     """The worker ends by itself, within the grace period; if it were killed, the exit code would be another."""
     with (
         judged(loop, tmp_path, "--graceful-timeout", "2") as process,
@@ -169,7 +169,7 @@ async def _closed_with(client: ClientConnection) -> int:
 
 
 def test_a_stop_ends_fifty_websockets_and_ten_event_streams_cleanly(loop: str, tmp_path: Path) -> None:
-    """The streams end as bodies do, the WebSockets with 1012; nobody waits for the grace period of 30 seconds."""
+    """The streams end with a complete body, the WebSockets with 1012, long before the grace period of 30 seconds."""
 
     async def scenario(process: HybridProcess) -> None:
         host, port = process.address
@@ -187,7 +187,7 @@ def test_a_stop_ends_fifty_websockets_and_ten_event_streams_cleanly(loop: str, t
             for rest in await asyncio.gather(*(stream.read() for stream in streams)):
                 assert rest.endswith(b"data: tick\n\n\r\n0\r\n\r\n")
             assert (await old.read()).endswith(b"data: tick\n\n")
-            assert await asyncio.to_thread(process.wait) == Exit.OK  # which waits for 20 seconds
+            assert await asyncio.to_thread(process.wait) == Exit.OK  # it waits for 20 seconds
 
     with judged(loop, tmp_path) as process:
         run(scenario(process))
@@ -257,7 +257,7 @@ def test_a_client_waits_for_an_application_that_does_not_read(loop: str, tmp_pat
 
 
 def test_many_requests_at_once_keep_apart(usual: HybridProcess) -> None:
-    """The referee looks at the context, the state and the task of each."""
+    """The application checks the context, the state and the task of each."""
     targets = ("/hello", "/nap?0.01", "/tasks", "/nap?0", "/show", "/background?0.01", "/upload", "/echo")
 
     async def client(process: HybridProcess, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Clients that leave in the middle of an answer: no error in the log, `gone` in the access log, on every loop."""
+"""Clients that leave during a response: no error in the log, `gone` in the access log, on every loop."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def own(path: str) -> str:
 
 
 def outcomes(process: HybridProcess, target: str, count: int = 1) -> list[tuple[int | None, str]]:
-    """Wait until the access log has `count` lines of a target; return status and outcome of each."""
+    """Wait until the access log has `count` lines for a target; return status and outcome of each."""
 
     def found() -> list[dict[str, Any]]:
         whole = process.stdout.rpartition("\n")[0]
@@ -64,7 +64,7 @@ def outcomes(process: HybridProcess, target: str, count: int = 1) -> list[tuple[
 
 
 def errors(process: HybridProcess, path: str) -> list[str]:
-    """Return the records of errors of a path. The application's own path is without its name."""
+    """Return the error records for a path. The application's own path is without its name."""
     asked = path.partition("?")[0]
     return [line for line in process.lines if "ERROR" in line and asked in line]
 
@@ -83,13 +83,13 @@ def test_a_hundred_clients_leave_a_stream_without_an_error(asgi: HybridProcess, 
 
 
 @pytest.mark.parametrize("path", POLLS)
-def test_a_long_poll_that_returns_when_its_client_leaves_is_no_error(asgi: HybridProcess, path: str) -> None:
+def test_a_long_poll_that_returns_when_its_client_leaves_is_not_an_error(asgi: HybridProcess, path: str) -> None:
     target = own(path)
     with connected(asgi.address) as sock:
         send_request(sock, target)
         sock.shutdown(socket.SHUT_WR)
         rest = read_all(sock)
-    if path == "/starlette/poll":  # it answers, and a client that has only closed its half gets that
+    if path == "/starlette/poll":  # it responds, and a half-closed client gets the response
         assert rest.endswith(b"you have left")
         assert outcomes(asgi, target) == [(200, "whole")]
     else:
@@ -98,7 +98,7 @@ def test_a_long_poll_that_returns_when_its_client_leaves_is_no_error(asgi: Hybri
     assert errors(asgi, target) == [], asgi.stderr
 
 
-def test_a_client_that_has_only_closed_its_half_still_gets_an_answer(asgi: HybridProcess) -> None:
+def test_a_half_closed_client_still_gets_a_response(asgi: HybridProcess) -> None:
     target = own("/plain/answer")
     with connected(asgi.address) as sock:
         send_request(sock, target)
@@ -108,7 +108,7 @@ def test_a_client_that_has_only_closed_its_half_still_gets_an_answer(asgi: Hybri
 
 
 @pytest.mark.parametrize(("path", "record"), [("/crash", "LookupError"), ("/file", "FileNotFoundError")])
-def test_an_application_that_crashes_after_its_client_has_left_has_its_record(
+def test_an_application_that_crashes_after_its_client_has_left_is_logged(
     asgi: HybridProcess, path: str, record: str
 ) -> None:
     with connected(asgi.address) as sock:
@@ -117,12 +117,12 @@ def test_an_application_that_crashes_after_its_client_has_left_has_its_record(
     asgi.wait_for_log(record)
 
 
-def test_an_application_that_does_not_listen_and_returns_nothing_has_its_record(asgi: HybridProcess) -> None:
+def test_an_application_that_ignores_the_disconnect_and_returns_nothing_is_logged(asgi: HybridProcess) -> None:
     with connected(asgi.address) as sock:
         send_request(sock, "/plain/careless")
         sock.shutdown(socket.SHUT_WR)
         assert read_all(sock).startswith(b"HTTP/1.1 500 ")
-    asgi.wait_for_log("the application returned with no answer to GET /plain/careless")
+    asgi.wait_for_log("the application returned with no response to GET /plain/careless")
 
 
 def test_wsgi_generators_are_closed_without_an_error_when_clients_leave(wsgi: HybridProcess) -> None:
@@ -136,7 +136,7 @@ def test_wsgi_generators_are_closed_without_an_error_when_clients_leave(wsgi: Hy
     assert errors(wsgi, target) == []
 
 
-def test_a_generator_of_wsgi_that_fails_when_it_is_closed_has_its_record(wsgi: HybridProcess) -> None:
+def test_a_wsgi_generator_that_fails_when_it_is_closed_is_logged(wsgi: HybridProcess) -> None:
     with connected(wsgi.address) as sock:
         send_request(sock, "/crash")
         read_exactly(sock, 1000)

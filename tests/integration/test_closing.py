@@ -1,6 +1,6 @@
-"""A connection that ends while its client is still sending: the client gets all that was sent to it, and the end.
+"""A connection that ends while its client is still sending: the client gets everything sent to it, and the end.
 
-One server per loop and kind of handler (tests/applications/closing.py) serves all tests but those of a stop.
+One server per loop and kind of handler (tests/applications/closing.py) serves all tests except those of a stop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INTERFACES = {"blocking": "stream", "coroutines": "stream", "protocol": "protoco
 KINDS = [("blocking", "close"), ("blocking", "return"), ("coroutines", "close"), ("protocol", "close")]
 FAMILIES = ("tcp", "unix")
 Place = tuple[HybridProcess, str]  # a server, and how its handler ends a connection
-_at_rest: dict[HybridProcess, int] = {}  # how many sockets its worker had before the first client
+_at_rest: dict[HybridProcess, int] = {}  # number of sockets of its worker before the first client
 
 
 @pytest.fixture(scope="module", params=LOOPS)
@@ -34,7 +34,7 @@ def loop(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def servers(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], HybridProcess]]:
-    """Give the server of a kind of handler; it starts when it is asked for first."""
+    """Return the server of a kind of handler; started on first use."""
     running: dict[str, HybridProcess] = {}
     with ExitStack() as stack:
 
@@ -51,7 +51,7 @@ def servers(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cal
 
 @pytest.fixture(scope="module")
 def server(servers: Callable[[str], HybridProcess], request: pytest.FixtureRequest) -> HybridProcess:
-    """Give the server of the kind of handler that a test names as its parameter."""
+    """Return the server of the kind of handler named by the test's parameter."""
     return servers(request.param)
 
 
@@ -78,7 +78,7 @@ def started(loop: str, kind: str, cwd: Path) -> AbstractContextManager[HybridPro
 
 
 def sockets(server: HybridProcess) -> int:
-    """How many sockets the worker of a server has."""
+    """The number of sockets of a server's worker."""
     [worker] = server.worker_pids()
     return sum(name.startswith("socket:") for name in open_files(worker))
 
@@ -97,16 +97,16 @@ def client(server: HybridProcess, family: str) -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [2, SIZE])
-def test_unread_input_takes_nothing_of_the_answer(place: Place, family: str, size: int) -> None:
+def test_unread_input_does_not_truncate_the_response(place: Place, family: str, size: int) -> None:
     server, how = place
     with client(server, family) as sock:
-        with suppress(BrokenPipeError):  # on a UNIX socket, of a handler that was quick
+        with suppress(BrokenPipeError):  # on a UNIX socket, from a fast handler
             sock.sendall(b"%d %s\n" % (size, how.encode()) + MORE[family])
         assert len(read_all(sock)) == size
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_input_that_comes_after_the_close_takes_nothing_either(place: Place, family: str) -> None:
+def test_input_after_the_close_does_not_truncate_it_either(place: Place, family: str) -> None:
     server, how = place
     with client(server, family) as sock:
         sock.sendall(b"%d %s\n" % (SIZE, how.encode()))
@@ -132,7 +132,7 @@ def test_a_client_that_never_ends_its_stream_is_not_waited_for(place: Place) -> 
 
 
 @pytest.mark.parametrize("kind", INTERFACES)
-def test_a_stop_waits_for_a_client_that_is_slow_to_take_its_answer(loop: str, kind: str, tmp_path: Path) -> None:
+def test_a_stop_waits_for_a_client_that_reads_its_response_slowly(loop: str, kind: str, tmp_path: Path) -> None:
     skip_where_libuv_closes(loop, kind)
     with started(loop, kind, tmp_path) as server, client(server, "tcp") as sock, ThreadPoolExecutor(1) as pool:
         sock.sendall(b"%d close\n" % SIZE + MORE["tcp"])
@@ -145,7 +145,7 @@ def test_a_stop_waits_for_a_client_that_is_slow_to_take_its_answer(loop: str, ki
 
 
 @of_kinds(*INTERFACES)
-def test_a_reset_that_the_application_asks_for_is_one(server: HybridProcess) -> None:
+def test_a_reset_requested_by_the_application_is_sent(server: HybridProcess) -> None:
     with client(server, "tcp") as sock:
         sock.sendall(b"2 reset\n" + MORE["tcp"])
         with pytest.raises(ConnectionResetError):
@@ -164,7 +164,7 @@ def test_an_abort_does_not_linger(loop: str, server: HybridProcess) -> None:
 
 @of_kinds("blocking")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_input_of_a_duplicate_is_left_to_it(server: HybridProcess, family: str) -> None:
+def test_the_input_of_a_duplicated_socket_is_not_read(server: HybridProcess, family: str) -> None:
     with client(server, family) as sock:
         sock.sendall(b"2 dup\nrest")
         assert read_all(sock) == b"xxrest"
@@ -172,10 +172,10 @@ def test_the_input_of_a_duplicate_is_left_to_it(server: HybridProcess, family: s
 
 @of_kinds("coroutines")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_client_may_send_all_it_has_before_it_reads(loop: str, server: HybridProcess, family: str) -> None:
+def test_a_client_may_send_everything_before_it_reads(loop: str, server: HybridProcess, family: str) -> None:
     if loop not in HUB_LOOPS:
         pytest.skip("asyncio's transports read no more once they are closed")
-    size = 20_000_000  # more than the kernel's buffers hold, in both directions
+    size = 20_000_000  # more than the kernel buffers in both directions
     with client(server, family) as sock:
         sock.sendall(b"%d close\n" % size)
         sock.sendall(b"x" * size)

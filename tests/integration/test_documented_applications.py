@@ -1,4 +1,4 @@
-"""The applications in the documents run as they stand there, on all loops: code blocks that begin with `# NAME.py`."""
+"""The applications in the documents run as printed, on all loops: code blocks that begin with `# NAME.py`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Check = Callable[[HybridProcess], None]
 
 
 def answers(path: str, text: str) -> Check:
-    """What asks for a path and expects a text."""
+    """Request a path and expect a text."""
 
     def check(process: HybridProcess) -> None:
         host, port = process.address
@@ -40,7 +40,7 @@ def answers(path: str, text: str) -> Check:
 
 
 def echoes_over_a_websocket(path: str) -> Check:
-    """What opens a WebSocket and expects its own words."""
+    """Open a WebSocket and expect an echo."""
 
     def check(process: HybridProcess) -> None:
         host, port = process.address
@@ -72,7 +72,7 @@ CASES: dict[str, tuple[str, Check]] = {
     "with_whitenoise.py": ("app", answers("/static/hello.txt", "hello from a file\n")),
     "with_logging.py": ("app", answers("/", "logged\n")),
 }  # file name -> attribute, check
-APART = {"names.py"}  # has a test of its own
+APART = {"names.py"}  # has its own test
 
 
 @contextmanager
@@ -89,13 +89,13 @@ def test_every_application_of_the_documents_is_run() -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("name", CASES)
-def test_it_does_what_it_says(name: str, loop: str, tmp_path: Path) -> None:
+def test_an_application_behaves_as_documented(name: str, loop: str, tmp_path: Path) -> None:
     with running(name, tmp_path, "--loop", loop) as process:
         CASES[name][1](process)
 
 
 def test_a_hook_chooses_the_certificate_by_name(tmp_path: Path) -> None:
-    """As in the section about TLS: one file for each name it knows, the usual certificate for all others."""
+    """As in the section about TLS: one file for each known name, the default certificate for all others."""
     made = certificates()
     for name in ("names.py", "hello_wsgi.py"):
         (tmp_path / name).write_text(SOURCES[name], encoding="utf-8")
@@ -107,7 +107,7 @@ def test_a_hook_chooses_the_certificate_by_name(tmp_path: Path) -> None:
 
 
 def certificate_for(name: str, address: tuple[str, int]) -> bytes:
-    """Return what a client is shown that asks for `name`."""
+    """Return the certificate shown to a client that asks for `name`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

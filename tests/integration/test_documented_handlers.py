@@ -1,4 +1,4 @@
-"""Handlers as the documentation of gevent and of asyncio shows them, unmodified, on every loop with two workers."""
+"""Handlers from the documentation of gevent and asyncio, unmodified, on every loop with two workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def loop(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def crowd(loop: str) -> tuple[int, int]:
-    """How many connections at once, and how many messages each; select has 1,024 descriptors per worker."""
+    """The number of connections at once, and of messages each; select has 1,024 descriptors per worker."""
     return (1000, 20) if loop in THOROUGH else (200, 20)
 
 

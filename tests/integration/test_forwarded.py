@@ -1,6 +1,6 @@
-"""`--forwarded-allow-ips`: what applications are told of requests through a proxy, and what they never see.
+"""`--forwarded-allow-ips`: the values that applications get for requests through a proxy, and those they never get.
 
-Tests share four services. They differ in the proxies they trust and in the fields they believe.
+Tests share four services. They differ in the trusted proxies and in the trusted fields.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def running(place: tuple[str, str], cwd: Path, trusted: str, *arguments: str) ->
 
 @pytest.fixture(scope="module")
 def usual(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """A service that trusts a network and its UNIX socket, and believes the default fields."""
+    """A service that trusts a network and its UNIX socket, with the default fields."""
     home = tmp_path_factory.mktemp("usual")
     addresses = ("--bind", "127.0.0.1:0", "--bind", f"unix:{home / 'socket'}")
     with running(place, home, "127.0.0.0/8,unix", *addresses) as process:
@@ -52,7 +52,7 @@ def usual(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def hosted(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """A service that believes one address, the host as well; it has a UNIX socket too."""
+    """A service that trusts one address, and its host; it also has a UNIX socket."""
     home = tmp_path_factory.mktemp("hosted")
     addresses = ("--bind", "127.0.0.1:0", "--bind", f"unix:{home / 'socket'}")
     with running(place, home, "127.0.0.1", "--forwarded-host", *addresses) as process:
@@ -69,7 +69,7 @@ def standard(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def elsewhere(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """A service that believes its UNIX socket and a distant proxy."""
+    """A service that trusts its UNIX socket and a remote proxy."""
     home = tmp_path_factory.mktemp("elsewhere")
     addresses = ("--bind", "127.0.0.1:0", "--bind", f"unix:{home / 'socket'}")
     with running(place, home, "192.0.2.1,unix", "--forwarded-host", *addresses) as process:
@@ -90,13 +90,13 @@ def pick(found: dict[str, Any]) -> list[Any]:
     return [found[name] for name in ("client", "scheme", "host")]
 
 
-def test_a_trusted_proxy_tells_client_and_scheme_but_not_the_host(usual: HybridProcess) -> None:
+def test_a_trusted_proxy_sets_client_and_scheme_but_not_the_host(usual: HybridProcess) -> None:
     assert pick(facts(usual.address, *TOLD)) == [["192.0.2.7", 99], "https", "test"]
     found = facts(usual.address)
     assert (found["client"][0], found["scheme"], found["host"]) == ("127.0.0.1", "http", "test")
 
 
-def test_a_proxy_tells_the_host_where_that_is_asked_for(hosted: HybridProcess) -> None:
+def test_a_proxy_sets_the_host_if_configured(hosted: HybridProcess) -> None:
     assert pick(facts(hosted.address, *TOLD)) == [["192.0.2.7", 99], "https", "shop.test"]
 
 
@@ -119,7 +119,7 @@ def test_ports_prefixes_and_other_headers_of_a_proxy_change_nothing(usual: Hybri
         assert json.loads(read_answer(sock).body) == plain
 
 
-def test_anybody_else_tells_nothing(elsewhere: HybridProcess) -> None:
+def test_an_untrusted_peer_sets_nothing(elsewhere: HybridProcess) -> None:
     for fields in (TOLD, (STANDARD,), (UNREADABLE,)):
         found = facts(elsewhere.address, *fields)
         assert (found["client"][0], found["scheme"], found["host"]) == ("127.0.0.1", "http", "test")
@@ -134,7 +134,7 @@ def test_each_request_of_a_connection_has_its_own_client(usual: HybridProcess) -
         assert json.loads(read_answer(sock).body)["client"][0] == "127.0.0.1"
 
 
-def test_a_forwarded_that_cannot_be_parsed_does_not_reach_the_application(standard: HybridProcess) -> None:
+def test_a_malformed_forwarded_does_not_reach_the_application(standard: HybridProcess) -> None:
     with connected(standard.address) as sock:
         send_request(sock, "/first", "forwarded: for=192.0.2.7")
         assert read_answer(sock).header("x-page") == "/first"
@@ -151,11 +151,11 @@ def test_a_forwarded_that_cannot_be_parsed_does_not_reach_the_application(standa
     assert logged() == ["192.0.2.7 /first 200 whole", "127.0.0.1 /unparsed 400 refused"]
 
 
-def test_a_proxy_on_a_unix_socket_tells_client_and_scheme_but_not_the_host(usual: HybridProcess) -> None:
+def test_a_proxy_on_a_unix_socket_sets_client_and_scheme_but_not_the_host(usual: HybridProcess) -> None:
     assert pick(facts(unix_path(usual), *TOLD)) == [["192.0.2.7", 99], "https", "test"]
 
 
-def test_it_tells_the_host_where_that_is_asked_for(elsewhere: HybridProcess) -> None:
+def test_a_proxy_on_a_unix_socket_sets_the_host_if_configured(elsewhere: HybridProcess) -> None:
     assert pick(facts(unix_path(elsewhere), *TOLD)) == [["192.0.2.7", 99], "https", "shop.test"]
     assert pick(facts(unix_path(elsewhere))) == [None, "http", "test"]
 
@@ -172,7 +172,7 @@ def test_a_websocket_through_a_proxy(usual: HybridProcess) -> None:
 
 
 @pytest.mark.parametrize("place", ASGI, indirect=True, ids="-".join)
-def test_a_websocket_with_a_forwarded_that_cannot_be_parsed_is_refused(standard: HybridProcess) -> None:
+def test_a_websocket_with_a_malformed_forwarded_is_refused(standard: HybridProcess) -> None:
     with connected(standard.address) as sock:
         sock.sendall(HANDSHAKE + UNREADABLE.encode() + b"\r\n\r\n")
         assert read_all(sock).startswith(b"HTTP/1.1 400 ")

@@ -1,4 +1,4 @@
-"""The fuzz target runs: a short round of it, without atheris. Longer ones are run by hand, see CONTRIBUTING.md."""
+"""A short round of the fuzz target, without atheris. Longer rounds are started by hand, see CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TARGET = Path(__file__).resolve().parents[1] / "fuzz/http_connection.py"
 
 
 def test_a_short_round_finds_nothing(tmp_path: Path) -> None:
-    """Each input is sent cut and whole; what must hold is checked for both."""
+    """Each input is sent cut and whole; the invariants are checked for both."""
     command = [sys.executable, "-P", str(TARGET), "--unguided", "--seconds", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The limits of HTTP as options of `hybrid run`: what is within one is served, what is beyond it is not, 0 is none."""
+"""The limits of HTTP as options of `hybrid run`: requests within a limit are served, others are not; 0 disables it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support.wsgi import read_answer, send_request
 
 INTERFACES = ("wsgi", "asgi")
 SECONDS = 0.5  # time limits
-STEP = SECONDS / 4  # a worker looks at its deadlines that often
+STEP = SECONDS / 4  # interval at which a worker checks its deadlines
 HEAD = b"GET /hello HTTP/1.1\r\nHost: a\r\n"
 
 
@@ -58,7 +58,7 @@ def _with_chunks(size: int) -> bytes:
 
 
 class Size(NamedTuple):
-    """A limit of a size: the option, a value, requests of a size, and the status of those beyond it."""
+    """A size limit: the option, a value, requests of that size, and the status of larger ones."""
 
     option: str
     value: int
@@ -81,12 +81,12 @@ OFF = [word for option in (*sorted({size.option for size in SIZES.values()}), *O
 
 
 def statuses(process: HybridProcess, request: bytes) -> list[int]:
-    """Send a request, say that no more follows, return the statuses of the answers."""
+    """Send a request, close the sending side, return the statuses of the responses."""
     return [answer.status for answer in read_answers(ask(process.address, request))]
 
 
 @pytest.mark.parametrize("interface", INTERFACES)
-def test_a_size_may_be_that_of_its_limit_and_no_larger(interface: str, tmp_path: Path) -> None:
+def test_a_size_may_equal_its_limit_and_not_exceed_it(interface: str, tmp_path: Path) -> None:
     options = {size.option: size.value for size in SIZES.values()}
     arguments = [str(word) for item in options.items() for word in item]
     with running(interface, "epoll", tmp_path, *arguments) as process:
@@ -97,8 +97,8 @@ def test_a_size_may_be_that_of_its_limit_and_no_larger(interface: str, tmp_path:
 
 
 @pytest.mark.parametrize("interface", INTERFACES)
-def test_nothing_is_refused_where_the_limits_are_switched_off(interface: str, tmp_path: Path) -> None:
-    """What the times do then is in the tests of the connection's deadlines."""
+def test_nothing_is_refused_if_the_limits_are_disabled(interface: str, tmp_path: Path) -> None:
+    """The tests of the connection's deadlines cover the timeouts."""
     with running(interface, "epoll", tmp_path, *OFF) as process:
         for name, size in SIZES.items():
             assert statuses(process, size.request(1000 if size.status == 431 else 1_000_000)) == [200], name
@@ -111,8 +111,8 @@ def test_nothing_is_refused_where_the_limits_are_switched_off(interface: str, tm
 
 @pytest.mark.parametrize("interface", INTERFACES)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_clients_are_waited_for_only_so_long(loop: str, interface: str, tmp_path: Path) -> None:
-    """Silence and a connection that idles end without a word, a head that stops in the middle with 408."""
+def test_clients_are_waited_for_up_to_the_timeout(loop: str, interface: str, tmp_path: Path) -> None:
+    """Silence and an idle connection end silently, an incomplete head with 408."""
     limits = ("--header-timeout", f"{SECONDS}", "--keep-alive-timeout", f"{SECONDS}")
     with running(interface, loop, tmp_path, *limits) as process, contextlib.ExitStack() as stack:
         silent, slow, idle, later = (stack.enter_context(connected(process.address)) for _ in range(4))
@@ -127,8 +127,8 @@ def test_clients_are_waited_for_only_so_long(loop: str, interface: str, tmp_path
             assert time.monotonic() - began >= SECONDS - STEP
 
 
-def test_a_body_has_to_come_at_some_rate(tmp_path: Path) -> None:
-    """Of both interfaces at once, on each loop that is tested as a whole: the first look comes after some seconds."""
+def test_a_body_must_arrive_at_a_minimum_rate(tmp_path: Path) -> None:
+    """With both interfaces at once, on each loop with the full matrix: the first check comes after some seconds."""
     rate = 1000
     with contextlib.ExitStack() as stack:
         slow, good, processes = [], [], []
@@ -136,7 +136,7 @@ def test_a_body_has_to_come_at_some_rate(tmp_path: Path) -> None:
             folder = tmp_path / f"{loop}-{interface}"
             folder.mkdir()
             processes.append(stack.enter_context(running(interface, loop, folder, "--min-body-rate", f"{rate}")))
-        for process in processes:  # all are there: the good clients must not wait for a start
+        for process in processes:  # all have connected: the well-behaved clients must not wait for a start
             for socks in (slow, good):
                 sock = stack.enter_context(connected(process.address))
                 sock.sendall(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
@@ -147,7 +147,7 @@ def test_a_body_has_to_come_at_some_rate(tmp_path: Path) -> None:
                 assert read_answer(sock).status == 408
                 waiting.discard(sock)
             for sock in waiting:
-                with contextlib.suppress(OSError):  # it may be refused by now: then its answer is read next
+                with contextlib.suppress(OSError):  # it may be refused by now: then the response is read next
                     sock.sendall(b"a")
             for sock in good:
                 sock.sendall(b"a" * rate * 10)  # enough for seconds in which this process does not run
@@ -167,8 +167,8 @@ def few(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield process
 
 
-def test_a_connection_ends_with_the_last_of_its_requests(few: HybridProcess) -> None:
-    """Which is announced, whether they come one by one or all at once."""
+def test_a_connection_ends_with_the_last_allowed_request(few: HybridProcess) -> None:
+    """The response announces it, whether the requests come one by one or all at once."""
     with connected(few.address) as sock:
         for expected in (None, None, "close"):
             send_request(sock, "/hello")
@@ -180,7 +180,7 @@ def test_a_connection_ends_with_the_last_of_its_requests(few: HybridProcess) -> 
     assert [answer.field(b"connection") for answer in answers] == [None, None, b"close"]
 
 
-def test_more_connections_wait_until_one_ends(few: HybridProcess) -> None:
+def test_connections_beyond_the_limit_wait_until_one_ends(few: HybridProcess) -> None:
     """They are neither refused nor answered with 503."""
     with contextlib.ExitStack() as stack:
         served = [stack.enter_context(connected(few.address)) for _ in range(2)]
@@ -201,9 +201,9 @@ def test_more_connections_wait_until_one_ends(few: HybridProcess) -> None:
 
 @pytest.mark.parametrize("interface", INTERFACES)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_pipeline_is_read_only_so_far_and_answered_in_order(loop: str, interface: str, tmp_path: Path) -> None:
-    """While the first answer waits for its client, a few requests behind it are taken, and the rest stay outside."""
-    blocks, count = 320, 1000  # 20 MiB for each side: more than the kernel keeps
+def test_a_pipeline_is_read_up_to_the_limit_and_answered_in_order(loop: str, interface: str, tmp_path: Path) -> None:
+    """While the first response waits for its client, a few requests after it are read, and the rest stay outside."""
+    blocks, count = 320, 1000  # 20 MiB for each side: more than the kernel buffers
     wire = b"".join(
         b"GET /hello?%d HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (number, b"a" * 20_000) for number in range(count)
     )
@@ -223,7 +223,7 @@ def test_a_pipeline_is_read_only_so_far_and_answered_in_order(loop: str, interfa
 
 
 def _send_until_full(sock: socket.socket, data: bytes) -> int:
-    """Send until nobody takes more for a while; return how many bytes were taken."""
+    """Send until nothing is accepted for a while; return the number of bytes accepted."""
     sent = 0
     while sent < len(data) and select.select([], [sock], [], 0.3)[1]:
         sent += sock.send(data[sent : sent + 65_536], socket.MSG_DONTWAIT)

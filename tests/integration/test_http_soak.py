@@ -1,6 +1,6 @@
-"""Many requests on few connections that are never closed: the worker's memory does not grow with them.
+"""Many requests on few connections that are never closed: the worker's memory does not grow.
 
-HYBRID_TEST_SOAK is the number of requests on each loop; a hundred thousand are meant, the default is for a quick look.
+HYBRID_TEST_SOAK is the number of requests on each loop; a hundred thousand are intended, the default is a quick check.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def test_memory_stays_flat_over_many_requests(loop: str, interface: str, tmp_pat
 
 
 def ask(address: tuple[str, int], requests: int) -> None:
-    """Ask so often, and check that all were answered on the connections of the beginning."""
+    """Send this many requests, and check that all were answered on the original connections."""
     load = Steady(address, CONNECTIONS, most=requests)
     try:
         load.run()

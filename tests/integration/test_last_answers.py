@@ -1,4 +1,4 @@
-"""The last answer of a connection, to a client that has asked for its close: it leaves together with the end.
+"""The last response on a connection, when the client asked for the close: it is sent together with the end.
 
 One server per loop and interface serves the tests of this module (tests/applications/last_answers.py).
 """
@@ -46,27 +46,27 @@ def client(server: HybridProcess, family: str) -> Iterator[socket.socket]:
 
 
 def sizes(answer: bytes) -> int:
-    """The size of the answer's body, with or without chunks."""
+    """The size of the response body, with or without chunks."""
     return answer.partition(b"\r\n\r\n")[2].count(b"x")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [0, 5, 3_000_000])
-def test_the_answer_is_whole_and_followed_by_the_end(server: HybridProcess, family: str, size: int) -> None:
+def test_the_response_is_complete_and_followed_by_the_end(server: HybridProcess, family: str, size: int) -> None:
     with client(server, family) as sock:
         sock.sendall(REQUEST % b"/plain/%d" % size)
         assert sizes(read_all(sock)) == size
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_client_that_sends_on_against_its_word_loses_nothing(server: HybridProcess, family: str) -> None:
+def test_a_client_that_sends_more_than_it_announced_loses_nothing(server: HybridProcess, family: str) -> None:
     with client(server, family) as sock:
         sock.sendall(REQUEST % b"/plain/5" + b"x" * 100_000)
         assert sizes(read_all(sock)) == 5
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_answer_leaves_although_a_child_holds_the_connection(server: HybridProcess, family: str) -> None:
+def test_a_response_is_sent_although_a_child_holds_the_connection(server: HybridProcess, family: str) -> None:
     with client(server, family) as sock:
         sock.sendall(REQUEST % b"/fork/5")
         answer = b""

@@ -28,7 +28,7 @@ def _answers(
 
 
 def _calls(service: HybridProcess) -> int:
-    """How many requests the application has got."""
+    """The number of requests that the application has received."""
     request = get(b"Connection: close", line=b"GET /calls HTTP/1.1")
     return int(_answers(service, request, ends=False)[0].body)
 
@@ -36,7 +36,7 @@ def _calls(service: HybridProcess) -> int:
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_malformed_requests_are_refused(loop: str, interface: str, tmp_path: Path) -> None:
-    """Each gets its status and a close from the server's side, and the application has seen none of them."""
+    """Each gets its status and a close by the server, and the application has seen none of them."""
     wrong = []
     with serving(f"counting:{interface}", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as service:
         for row in MALFORMED:
@@ -51,7 +51,7 @@ def test_malformed_requests_are_refused(loop: str, interface: str, tmp_path: Pat
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_odd_requests_are_served(loop: str, interface: str, tmp_path: Path) -> None:
-    """Each reaches the application as it should, also of a client that ends its side behind it."""
+    """Each reaches the application unchanged, also if its client closes its sending side after it."""
     wrong = []
     with serving(f"counting:{interface}", "--loop", loop, *ARGUMENTS, cwd=tmp_path) as service:
         for row in ODD:

@@ -34,7 +34,7 @@ one_loop = pytest.mark.parametrize("loop", LOOPS_HERE[:1])
 
 CLIENT = "127.0.0.9"  # not the address of nginx, which is trusted
 
-# what Debian's /etc/nginx/proxy_params and most tutorials have
+# the content of Debian's /etc/nginx/proxy_params and of most tutorials
 STOCK = """
 server {{
     listen 80;
@@ -67,9 +67,9 @@ def behind_nginx(
     *options: str,
     kept: str = "4s",
 ) -> Iterator[tuple[HybridProcess, tuple[str, int]]]:
-    """Serve the application behind nginx; give the service and nginx's address. `site` is a form for other sites.
+    """Serve the application behind nginx; yield the service and nginx's address. `site` is a template for other sites.
 
-    `kept`: how long nginx keeps an idle connection to the service, if the site is that of the document.
+    `kept`: how long nginx keeps an idle connection to the service, if the site is the documented one.
     """
     loop, interface = place
     path = f"unix:{cwd / 'socket'}"
@@ -87,7 +87,7 @@ def behind_nginx(
 def behind(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[HybridProcess, tuple[str, int]]]:
-    """One service behind the documented nginx for all tests that need nothing special."""
+    """One service behind the documented nginx for all tests with default options."""
     loop, interface, upstream = request.param
     with behind_nginx((loop, interface), tmp_path_factory.mktemp("behind"), upstream) as found:
         yield found
@@ -95,7 +95,7 @@ def behind(
 
 @pytest.fixture(scope="module", params=PLACES, ids="-".join)
 def behind_stock(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """Give the address of one stock nginx for all tests of it."""
+    """Yield the address of one stock nginx for all tests of it."""
     with behind_nginx(request.param, tmp_path_factory.mktemp("stock"), "tcp", STOCK) as (_, address):
         yield address
 
@@ -118,11 +118,11 @@ def test_the_application_is_told_of_the_client(behind: tuple[HybridProcess, tupl
     process, address = behind
     found = asked(address, "/facts")
     assert (found["client"], found["scheme"], found["host"]) == ([CLIENT, 0], "http", "test")
-    lines = [f"{CLIENT} /facts 200 whole"]  # no other test asks this service for the facts
+    lines = [f"{CLIENT} /facts 200 whole"]  # no other test requests these facts from this service
     eventually(lambda: [line for line in process.stdout.splitlines() if "/facts" in line] == lines, "the line of it")
 
 
-def test_behind_a_stock_nginx_a_clients_own_headers_are_not_believed(behind_stock: tuple[str, int]) -> None:
+def test_behind_a_stock_nginx_a_clients_own_headers_are_not_trusted(behind_stock: tuple[str, int]) -> None:
     plain = asked(behind_stock, "/facts")
     assert plain["client"] == [CLIENT, 0]
     assert asked(behind_stock, "/facts", *FORGED) == plain
@@ -140,7 +140,7 @@ def test_links_of_an_application_cannot_be_forged(behind: tuple[HybridProcess, t
 
 
 @one_loop
-def test_a_host_that_the_documented_nginx_removes_cannot_be_forged_even_if_hosts_are_believed(
+def test_a_host_that_the_documented_nginx_removes_cannot_be_forged_even_if_hosts_are_trusted(
     loop: str, tmp_path: Path
 ) -> None:
     with behind_nginx((loop, "wsgi"), tmp_path, "tcp", None, "--forwarded-host") as (_, address):
@@ -150,7 +150,7 @@ def test_a_host_that_the_documented_nginx_removes_cannot_be_forged_even_if_hosts
 @every_upstream
 @every_place
 def test_connections_to_the_service_are_kept(place: tuple[str, str], upstream: str, tmp_path: Path) -> None:
-    """The worker takes one connection at a time: a request on a second one would wait for an hour."""
+    """The worker accepts one connection at a time: a request on a second one would wait for an hour."""
     options = ("--max-connections", "1", "--keep-alive-timeout", "1h")
     with behind_nginx(place, tmp_path, upstream, None, *options, kept="1h") as (_, address):
         for _ in range(3):

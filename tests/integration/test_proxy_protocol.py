@@ -1,4 +1,4 @@
-"""`--proxy-protocol` on every loop, with and without TLS: headers in pieces, too late, broken, and at a stop."""
+"""`--proxy-protocol` on every loop, with and without TLS: headers in pieces, late, malformed, and at a stop."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def place(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def running(place: tuple[str, str], cwd: Path, *arguments: str) -> Iterator[HybridProcess]:
-    """Serve, and see that the worker has no descriptor more at the end."""
+    """Serve, and check that the worker has no leaked descriptor at the end."""
     loop, interface = place
     options = ("--workers", "1", "--loop", loop, "--interface", interface, "--proxy-protocol")
     with serving(f"witness:{interface}", *options, *arguments, cwd=cwd) as process:
         if "--certfile" not in arguments and "--bind" not in arguments:
-            facts(process.address, V1)  # what is opened for the first request stays
+            facts(process.address, V1)  # files opened for the first request stay open
             worker = process.worker_pids()[0]
             held = descriptors(worker)
         yield process
@@ -58,7 +58,7 @@ def running(place: tuple[str, str], cwd: Path, *arguments: str) -> Iterator[Hybr
 
 @pytest.fixture(scope="module")
 def usual(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """One service for all tests that have no wishes and end nothing."""
+    """One service for all tests with default options that end nothing."""
     with running(place, tmp_path_factory.mktemp("usual"), "--log-level", "debug") as process:
         yield process
 
@@ -73,11 +73,11 @@ def facts(address: Any, *pieces: bytes, request: bytes = REQUEST) -> dict[str, A
 
 
 def _pause() -> None:
-    """Let a piece arrive by itself, most probably: what is seen must not depend on it."""
+    """Let a piece arrive by itself, most probably: the result must not depend on it."""
     select.select([], [], [], 0.005)
 
 
-def test_the_header_says_who_the_client_is(usual: HybridProcess) -> None:
+def test_the_header_names_the_client(usual: HybridProcess) -> None:
     host, port = usual.address
     told = {"scheme": "http", "host": "a"}
     assert facts(usual.address, V1) == {
@@ -121,12 +121,12 @@ def test_over_tls_the_header_comes_first(place: tuple[str, str], tmp_path: Path)
             assert found["scheme"] == "https"
             assert found["client"][0] in ("192.0.2.7", "2001:db8::7")
         with connected(process.address) as plain:
-            plain.sendall(V1 + b"\x16")  # and the rest of the handshake never comes
+            plain.sendall(V1 + b"\x16")  # and the rest of the handshake never arrives
 
 
-def test_what_is_no_header_is_closed_and_logged(usual: HybridProcess) -> None:
+def test_a_connection_without_a_valid_header_is_closed_and_logged(usual: HybridProcess) -> None:
     cases = {
-        REQUEST: "no PROXY header: it begins like neither version",
+        REQUEST: "no PROXY header: the first bytes match neither version",
         b"PROXY TCP4 nobody\r\n": "version 1: the line is malformed",
         SIGNATURE + b"\x31\x11\0\0": "version 2: version and command are 0x31",
         b"\x16\x03\x01\x02\0": "no PROXY header",
@@ -143,7 +143,7 @@ def test_what_is_no_header_is_closed_and_logged(usual: HybridProcess) -> None:
         sock.shutdown(socket.SHUT_WR)
         assert _closed(sock)
     usual.wait_for_log("it ended within its PROXY header", since=since)
-    with connected(usual.address) as sock:  # only looks whether somebody listens
+    with connected(usual.address) as sock:  # a port probe
         sock.shutdown(socket.SHUT_WR)
         assert _closed(sock)
 
@@ -180,7 +180,7 @@ def test_a_slow_header_is_closed_at_its_deadline_and_costs_nothing(place: tuple[
             assert all(_closed(sock) for sock in slow)
         assert time.monotonic() - began > 0.3
         assert _cpu(worker) - spent < 0.3, "it does not turn in circles around half a header"
-        process.wait_for_log("its PROXY header did not come in time", count=20)
+        process.wait_for_log("its PROXY header did not arrive in time", count=20)
 
 
 def _cpu(pid: int) -> float:
@@ -197,7 +197,7 @@ def half_a_header(process: HybridProcess) -> Iterator[socket.socket]:
 
 
 def _taken(process: HybridProcess, sock: socket.socket) -> None:
-    """Wait until the worker has taken the bytes: then the kernel has nothing of them."""
+    """Wait until the worker has read the bytes, so that the kernel holds none of them."""
     port = sock.getsockname()[1]
 
     def is_empty() -> bool:
@@ -219,16 +219,18 @@ def test_a_stop_waits_for_the_rest_of_a_header(place: tuple[str, str], tmp_path:
         assert process.wait() == Exit.OK
 
 
-def test_a_stop_waits_no_longer_than_for_an_idle_connection(place: tuple[str, str], tmp_path: Path) -> None:
+def test_a_stop_waits_for_a_header_no_longer_than_for_an_idle_connection(
+    place: tuple[str, str], tmp_path: Path
+) -> None:
     with running(place, tmp_path, "--keep-alive-timeout", "0.2") as process, half_a_header(process) as sock:
         process.signal(signal.SIGTERM)
         assert _closed(sock)
-        process.wait_for_log("its PROXY header did not come in time")
+        process.wait_for_log("its PROXY header did not arrive in time")
         assert process.wait() == Exit.OK
 
 
 @pytest.mark.parametrize("end", ["0.2", "1"])
-def test_a_header_that_does_not_come_does_not_keep_the_worker(place: tuple[str, str], end: str, tmp_path: Path) -> None:
+def test_a_missing_header_does_not_keep_the_worker(place: tuple[str, str], end: str, tmp_path: Path) -> None:
     options = ("--keep-alive-timeout", "0", "--header-timeout", "0", "--graceful-timeout", end)
     with running(place, tmp_path, *options) as process, half_a_header(process) as sock:
         assert process.stop() == Exit.OK
@@ -237,8 +239,8 @@ def test_a_header_that_does_not_come_does_not_keep_the_worker(place: tuple[str, 
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_headers_are_taken_from_those_who_may_send_them(loop: str, tmp_path: Path) -> None:
-    """The one who is believed is a network of loopback addresses; the headers of HTTP are the client's own."""
+def test_headers_are_accepted_only_from_trusted_peers(loop: str, tmp_path: Path) -> None:
+    """The trusted peer is a network of loopback addresses; the HTTP headers are the client's own."""
     with running((loop, "asgi"), tmp_path, "--forwarded-allow-ips", "127.0.0.1,192.0.2.0/24") as process:
         request = b"GET /facts HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 198.51.100.1\r\n\r\n"
         assert facts(process.address, V1, request=request)["client"] == ["198.51.100.1", 0], "it is a proxy itself"
@@ -248,7 +250,7 @@ def test_headers_are_taken_from_those_who_may_send_them(loop: str, tmp_path: Pat
             with contextlib.suppress(OSError):
                 sock.sendall(V1 + REQUEST)
             assert _closed(sock)
-        process.wait_for_log("connection of 127.0.0.2:.*is not one of --forwarded-allow-ips")
+        process.wait_for_log("connection of 127.0.0.2:.*is not in --forwarded-allow-ips")
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -260,7 +262,7 @@ def test_on_a_unix_socket(loop: str, tmp_path: Path) -> None:
         assert facts(path, LOCAL)["client"] is None
 
 
-def test_the_log_says_who_the_header_names(tmp_path: Path) -> None:
+def test_the_log_names_the_client_from_the_header(tmp_path: Path) -> None:
     with running(("epoll", "asgi"), tmp_path, "--access-log", "%(h)s %({REMOTE_PORT}e)s") as process:
         facts(process.address, V2_V6)
         eventually(lambda: "2001:db8::7 4096\n" in process.stdout, "the client in the access log")

@@ -1,4 +1,4 @@
-"""Static files over ASGI: middleware sees their content unless the server is asked to send them itself."""
+"""Static files over ASGI: middleware sees their content unless the server is configured to send them itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS under `hybrid run`, on every loop, with OpenSSL's client, Python's, and such that behave badly."""
+"""TLS under `hybrid run`, on every loop, with OpenSSL's client, Python's, and misbehaving ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def place(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 def is_lean(place: tuple[str, str]) -> bool:
-    """Whether the transport is ours: asyncio's and uvloop's drop the alert of a handshake that fails."""
+    """Return True if the transport is ours: asyncio's and uvloop's drop the alert of a failed handshake."""
     return place[0] in HUB_LOOPS or place == ("gevent", "wsgi")
 
 
@@ -66,14 +66,14 @@ def running(place: tuple[str, str], cwd: Path, *arguments: str, workers: int = 1
 
 @pytest.fixture(scope="module")
 def usual(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """One service for all tests that have no wishes and end nothing."""
+    """One service for all tests with default options that end nothing."""
     with running(place, tmp_path_factory.mktemp("usual")) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def particular(place: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """One service that chooses certificates by name, and is soon tired of a client that takes nothing."""
+    """One service that chooses certificates by name, with short timeouts for clients that read nothing."""
     home = tmp_path_factory.mktemp("particular")
     (home / "names.py").write_text(HOOK.format(certificate=str(certificates().other)))
     with running(place, home, "--sni-hook", "names:choose", "--send-timeout", "0.5") as process:
@@ -93,7 +93,7 @@ def hello(process: HybridProcess, certificate: Path | None = None, version: ssl.
     with secured(process, certificate, version) as sock:
         send_request(sock, "/hello", "connection: close")
         answer = read_answer(sock)
-        assert read_all(sock) == b""  # the end of the stream; a connection cut would raise
+        assert read_all(sock) == b""  # the end of the stream; a cut connection would raise
         return answer
 
 
@@ -128,7 +128,7 @@ def test_tls_1_1_is_refused(usual: HybridProcess, place: tuple[str, str]) -> Non
 
 
 def test_keys_are_updated(usual: HybridProcess) -> None:
-    """RFC 8446, section 4.6.3: the server answers with an update of its own, whether or not it has data to send."""
+    """RFC 8446, section 4.6.3: the server answers with an update of its own, even if it has no data to send."""
     with s_client(usual.address, certificates().ca, "-tls1_3") as client:
         client.wait_says(b"Verify return code")
         for _ in range(3):
@@ -147,7 +147,7 @@ def test_renegotiation_is_refused(usual: HybridProcess) -> None:
     assert says_hello(usual)
 
 
-# --- who is let in, and as whom
+# --- certificates
 
 
 def test_a_client_certificate_can_be_required(place: tuple[str, str], tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_client_certificate_can_be_required(place: tuple[str, str], tmp_path: 
         assert hello(process, made.client).status == 200
 
 
-def test_the_name_that_is_asked_for_chooses_the_certificate(particular: HybridProcess, place: tuple[str, str]) -> None:
+def test_the_requested_name_chooses_the_certificate(particular: HybridProcess, place: tuple[str, str]) -> None:
     made: Certificates = certificates()
     for name, shown in (("other.test", "other.test"), ("localhost", "localhost")):
         said = ask(particular.address, made.ca, "-servername", name, "-verify_hostname", shown)
@@ -181,7 +181,7 @@ def test_the_name_that_is_asked_for_chooses_the_certificate(particular: HybridPr
 # --- limits and ends
 
 
-def test_a_handshake_that_does_not_come_is_cut(place: tuple[str, str], tmp_path: Path) -> None:
+def test_a_missing_handshake_is_cut(place: tuple[str, str], tmp_path: Path) -> None:
     with (
         running(place, tmp_path, "--tls-handshake-timeout", "0.5") as process,
         connected(process.address) as silent,
@@ -210,7 +210,7 @@ def test_large_bodies_pass_unchanged_in_flat_memory(usual: HybridProcess) -> Non
 
 def test_a_client_that_does_not_read_is_cut(particular: HybridProcess) -> None:
     with secured(particular) as sock:
-        assert says_hello(particular)  # what a first request imports and keeps does not count
+        assert says_hello(particular)  # the imports and caches of a first request do not count
         before = resident(particular.worker_pids()[0])
         send_request(sock, "/download?1600")
         eventually(lambda: says_hello(particular) and is_cut(sock), "the client is cut")
@@ -218,14 +218,14 @@ def test_a_client_that_does_not_read_is_cut(particular: HybridProcess) -> None:
 
 
 def is_cut(sock: socket.socket) -> bool:
-    """Whether the server has reset the connection; reads nothing."""
+    """Return True if the server has reset the connection; reads nothing."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
-def test_a_graceful_stop_answers_requests_under_way_and_ends_idle_connections(
+def test_a_graceful_stop_answers_requests_in_progress_and_ends_idle_connections(
     place: tuple[str, str], tmp_path: Path
 ) -> None:
-    """Each client sees the end of the stream, and one that is within its handshake does not keep the worker."""
+    """Each client sees the end of the stream, and an unfinished handshake does not keep the worker."""
     options = ("--graceful-timeout", "60", "--keep-alive-timeout", "0.5")
     with (
         running(place, tmp_path, *options) as process,
@@ -243,6 +243,6 @@ def test_a_graceful_stop_answers_requests_under_way_and_ends_idle_connections(
         assert read_all(older) == b""
         answer = read_answer(under_way)
         assert (answer.status, answer.header("connection")) == (200, "close")
-        under_way.close()  # or it would be listened to for a while
+        under_way.close()  # otherwise the server would linger for a while
         assert process.wait() == Exit.OK  # long before the grace period ends
         assert "did not end" not in process.stderr

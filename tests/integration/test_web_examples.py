@@ -1,4 +1,4 @@
-"""The examples of web applications do what their headers promise, on all loops."""
+"""The example web applications behave as their headers promise, on all loops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parametrize("loop", LOOPS)
 
 @contextmanager
 def example(target: str, loop: str, tmp_path: Path) -> Iterator[HybridProcess]:
-    # by a link: the root on the path would hide an installed package behind its folder `hybrid`
+    # through a link: the root on the path would hide an installed package behind its folder `hybrid`
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     env = {"PYTHONPATH": str(tmp_path)}
     with serving(f"examples.{target}", "--workers", "1", "--loop", loop, cwd=tmp_path, env=env) as process:
@@ -64,7 +64,7 @@ def test_plain_asgi_knows_its_start_and_hints_early(loop: str, tmp_path: Path) -
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_the_clock_of_plain_asgi_ends_whole_when_the_worker_stops(loop: str, tmp_path: Path) -> None:
+def test_the_clock_of_plain_asgi_ends_completely_when_the_worker_stops(loop: str, tmp_path: Path) -> None:
     with example("asgi_plain:app", loop, tmp_path) as process, client_of(process) as client:
         with client.stream("GET", "/clock") as answer:
             events = answer.iter_lines()
@@ -74,7 +74,7 @@ def test_the_clock_of_plain_asgi_ends_whole_when_the_worker_stops(loop: str, tmp
         assert process.wait() == 0
 
 
-def test_the_websocket_echo_sends_back_text_and_bytes(loop: str, tmp_path: Path) -> None:
+def test_the_websocket_echo_returns_text_and_bytes(loop: str, tmp_path: Path) -> None:
     with example("websocket_echo:app", loop, tmp_path) as process:
         with websocket(process, "/") as client:
             for message in ("hello", b"\x00\xff"):

@@ -1,4 +1,4 @@
-"""WebSockets of an ASGI application on every loop, with a real client and with one that breaks the rules."""
+"""WebSockets of an ASGI application on every loop, with a real client and with a misbehaving one."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def service(loop: str, cwd: Path, *arguments: str) -> Iterator[HybridProcess]:
 
 @pytest.fixture(scope="module")
 def usual(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """One service for all tests that have no wishes and end nothing."""
+    """One service for all tests with default options that end nothing."""
     with service(loop, tmp_path_factory.mktemp("usual")) as process:
         yield process
 
 
 @contextlib.asynccontextmanager
 async def talking(process: HybridProcess, path: str, **options: Any) -> AsyncIterator[ClientConnection]:
-    """Give a connection to a path; compression is off unless told otherwise."""
+    """Connect to a path; compression is off unless stated otherwise."""
     host, port = process.address
     scheme = "wss" if "ssl" in options else "ws"
     options = {"compression": None, "ping_interval": None, "max_size": None, **options}
@@ -66,7 +66,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 @contextlib.contextmanager
 def raw(process: HybridProcess, path: str, fields: bytes = b"") -> Iterator[socket.socket]:
-    """Give a socket on which the handshake is done."""
+    """Yield a socket after its handshake."""
     with connected(process.address) as sock:
         sock.sendall(HANDSHAKE.replace(b"/chat?room=1", path.encode()) + fields + b"\r\n")
         head = b""
@@ -93,7 +93,7 @@ async def end_of(client: ClientConnection) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])
-def test_messages_of_every_kind_come_back(usual: HybridProcess, compression: str | None) -> None:
+def test_messages_of_every_kind_are_echoed(usual: HybridProcess, compression: str | None) -> None:
     messages: list[str | bytes] = ["hello", "", b"", "tschüß" * 100, b"\0\xff" * 70, b"x" * 70_000, "y" * 3 * MIB]
 
     async def scenario(process: HybridProcess) -> None:
@@ -128,7 +128,7 @@ def test_messages_go_over_tls(loop: str, tmp_path: Path) -> None:
     assert notes(tmp_path) == ["1000"]
 
 
-def test_a_subprotocol_and_header_fields_are_agreed_on(usual: HybridProcess) -> None:
+def test_a_subprotocol_and_header_fields_are_negotiated(usual: HybridProcess) -> None:
     async def scenario(process: HybridProcess) -> None:
         async with talking(process, "/last_offer", subprotocols=["one", "two"]) as client:
             assert client.subprotocol == "two"
@@ -139,7 +139,7 @@ def test_a_subprotocol_and_header_fields_are_agreed_on(usual: HybridProcess) -> 
 
 
 def test_two_hundred_chat(usual: HybridProcess) -> None:
-    """Each says one thing, and everybody hears everything."""
+    """Each client sends one message, and all clients receive all of them."""
 
     async def listen(client: ClientConnection) -> set[Any]:
         return {await client.recv() for _ in range(CHATTERS)}
@@ -156,7 +156,7 @@ def test_two_hundred_chat(usual: HybridProcess) -> None:
     run(scenario(usual))
 
 
-# -- the ends
+# -- -- closing
 
 
 def test_close_codes_go_both_ways(loop: str, tmp_path: Path) -> None:
@@ -194,8 +194,8 @@ def test_a_client_that_is_cut_off_is_1006(loop: str, tmp_path: Path) -> None:
         (1009, frame(BINARY, b"x" * 2000) + b"more" * 100_000),
     ],
 )
-def test_whoever_breaks_the_rules_is_told_the_code(loop: str, tmp_path: Path, code: int, data: bytes) -> None:
-    """Also a client that goes on sending gets the close frame: no reset overtakes it."""
+def test_a_protocol_violation_gets_its_close_code(loop: str, tmp_path: Path, code: int, data: bytes) -> None:
+    """A client that keeps sending also gets the close frame: no reset overtakes it."""
     with service(loop, tmp_path, "--websocket-max-size", "1000") as process:
         with raw(process, "/echo") as client:
             client.sendall(data)
@@ -235,7 +235,7 @@ def test_a_client_that_answers_pings_stays(loop: str, tmp_path: Path) -> None:
 # -- refusals
 
 
-def test_an_application_can_refuse_and_say_why(usual: HybridProcess) -> None:
+def test_an_application_can_refuse_with_a_reason(usual: HybridProcess) -> None:
     async def scenario(process: HybridProcess) -> None:
         with pytest.raises(InvalidStatus) as refused:
             async with talking(process, "/refuse"):
@@ -305,7 +305,7 @@ def test_an_application_that_receives_nothing_stops_its_client(loop: str, tmp_pa
 # -- a stop
 
 
-def test_at_a_stop_everybody_is_told_1012_and_the_worker_ends_in_time(loop: str, tmp_path: Path) -> None:
+def test_at_a_stop_all_clients_get_1012_and_the_worker_ends_in_time(loop: str, tmp_path: Path) -> None:
     async def scenario(process: HybridProcess) -> None:
         async with contextlib.AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(talking(process, "/echo")) for _ in range(50)]
@@ -318,8 +318,8 @@ def test_at_a_stop_everybody_is_told_1012_and_the_worker_ends_in_time(loop: str,
     assert notes(tmp_path) == ["1012"] * 50
 
 
-def test_at_a_stop_nobody_is_waited_for_longer_than_the_grace_period(loop: str, tmp_path: Path) -> None:
-    """A client that answers no close frame, an application that listens to nothing, a handshake without an answer."""
+def test_a_stop_waits_no_longer_than_the_grace_period(loop: str, tmp_path: Path) -> None:
+    """For a client that answers no close frame, an application that never receives, an unanswered handshake."""
     with (
         service(loop, tmp_path, "--graceful-timeout", "2") as process,
         raw(process, "/echo") as silent,

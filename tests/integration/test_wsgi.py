@@ -22,7 +22,7 @@ from support.wsgi import Answer, read_answer, send_request
 
 from hybrid.workers.contract.exits import Exit
 
-# arguments of a run: each loop with what it does by itself, and with the other way where there is one
+# arguments of a run: each loop with its default, and with the alternative if it has one
 PLACES = {
     **{loop: ("--loop", loop) for loop in LOOPS},
     **{f"{loop}-threads": ("--loop", loop, "--threads", "4") for loop in LOOPS if loop != "gevent"},
@@ -47,7 +47,7 @@ def running(place: str, cwd: Path, *arguments: str, target: str = "wsgi_plain:ap
 
 @pytest.fixture(scope="module")
 def usual(place: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """One service for all tests that have no wishes and end nothing."""
+    """One service for all tests with default options that end nothing."""
     with running(place, tmp_path_factory.mktemp("usual")) as process:
         yield process
 
@@ -59,7 +59,7 @@ def get(process: HybridProcess, target: str, *fields: str, method: str = "GET", 
 
 
 def test_every_kind_of_request_is_answered(usual: HybridProcess, tmp_path: Path) -> None:
-    """Below `/validated` the standard library looks at each call, and complains in the log."""
+    """Below `/validated` the standard library checks each call, and complains in the log."""
     (tmp_path / "file").write_bytes(BLOCK * 20)
     digest = hashlib.sha256(BLOCK * 10).hexdigest().encode()
     seen = len(usual.lines)
@@ -85,7 +85,7 @@ def test_an_error_is_answered_with_500_and_logged_with_its_traceback(usual: Hybr
     usual.wait_for_log("LookupError: a broken page", since=seen)
 
 
-def test_requests_that_wait_do_not_hold_up_others(usual: HybridProcess) -> None:
+def test_waiting_requests_do_not_block_others(usual: HybridProcess) -> None:
     with connected(usual.address) as waiting:
         send_request(waiting, "/nap?1")
         for _ in range(10):
@@ -113,7 +113,7 @@ def test_a_stuck_request_does_not_keep_the_worker(place: str, tmp_path: Path) ->
     assert "killing" not in process.stderr.lower(), process.stderr
 
 
-def test_an_endless_answer_does_not_keep_the_worker(place: str, tmp_path: Path) -> None:
+def test_an_endless_response_does_not_keep_the_worker(place: str, tmp_path: Path) -> None:
     with running(place, tmp_path, "--graceful-timeout", "2") as process, connected(process.address) as sock:
         send_request(sock, "/events")
         assert b"tick" in sock.recv(65_536) + sock.recv(65_536)
@@ -121,7 +121,7 @@ def test_an_endless_answer_does_not_keep_the_worker(place: str, tmp_path: Path) 
     assert "killing" not in process.stderr.lower(), process.stderr
 
 
-def test_requests_under_way_are_answered_before_the_worker_ends(place: str, tmp_path: Path) -> None:
+def test_requests_in_progress_are_answered_before_the_worker_ends(place: str, tmp_path: Path) -> None:
     with running(place, tmp_path) as process, connected(process.address) as sock:
         send_request(sock, "/nap?0.5")
         _wait_taken(process)
@@ -193,6 +193,6 @@ def test_a_large_download_takes_no_memory(usual: HybridProcess, tmp_path: Path, 
 
 
 def _wait_taken(process: HybridProcess) -> None:
-    """Wait until a request that was sent before has begun: what is sent later on another connection is answered."""
+    """Wait until an earlier request has begun: a later one on another connection is answered."""
     for _ in range(3):
         get(process, "/hello")

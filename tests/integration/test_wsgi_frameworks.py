@@ -1,4 +1,4 @@
-"""Flask and Django as their documentation shows them, on every loop, two workers; asked by httpx, aiohttp and curl."""
+"""Flask and Django as in their documentation, on every loop, with two workers; clients are httpx, aiohttp and curl."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def running(target: str, place: str, cwd: Path) -> Iterator[HybridProcess]:
 
 @pytest.fixture(scope="module")
 def flask(place: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """The application of Flask for all tests; what it remembers is in its clients' cookies."""
+    """The Flask application for all tests; its state is in its clients' cookies."""
     with running("wsgi_flask:app", place, tmp_path_factory.mktemp("flask")) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def django(place: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
-    """The application of Django for all tests; only one of them votes."""
+    """The Django application for all tests; only one of them votes."""
     with running("wsgi_django:application", place, tmp_path_factory.mktemp("django")) as process:
         yield process
 
@@ -113,7 +113,7 @@ def test_flask_answers_errors(flask: HybridProcess) -> None:
 
 
 def test_flask_serves_many_clients_of_aiohttp(flask: HybridProcess) -> None:
-    """A context of Flask's is seen by its own request only; a chunked upload arrives whole."""
+    """Only its own request sees a Flask context; a chunked upload arrives completely."""
 
     async def ask(process: HybridProcess) -> None:
         async def pieces() -> Iterator[bytes]:  # type: ignore[misc]
@@ -139,7 +139,7 @@ def test_flask_serves_many_clients_of_aiohttp(flask: HybridProcess) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_flask_takes_an_upload_of_curl(flask: HybridProcess, tmp_path: Path) -> None:
-    """Which asks for 100 Continue first."""
+    """Curl asks for 100 Continue first."""
     (tmp_path / "data.bin").write_bytes(DATA)
     command = ["curl", "-sS", "--noproxy", "*", "-H", "Expect: 100-continue", "--expect100-timeout", "20"]
     fields = ["-F", f"the_file=@{tmp_path}/data.bin", "-F", "note=curl", f"{base(flask)}/upload"]

@@ -1,4 +1,4 @@
-"""WebSockets over WSGI on every loop, with the clients of their users: flask-sock, Flask-SocketIO, the bare socket."""
+"""WebSockets over WSGI on every loop, with their usual clients: flask-sock, Flask-SocketIO, the bare socket."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def url(process: HybridProcess, path: str, scheme: str = "ws") -> str:
 
 
 def outcome(process: HybridProcess, target: str) -> tuple[int | None, int, str]:
-    """Wait for the line of the newest answer to a target; return status, bytes and outcome."""
+    """Wait for the line of the newest response to a target; return status, bytes and outcome."""
 
     def found() -> list[dict[str, Any]]:
         whole = process.stdout.rpartition("\n")[0]
@@ -82,13 +82,13 @@ def outcome(process: HybridProcess, target: str) -> tuple[int | None, int, str]:
 
 
 def websocket_lines(process: HybridProcess) -> int:
-    """How many WebSockets have a line in the access log."""
+    """The number of WebSockets with a line in the access log."""
     return process.stdout.count('"status":101')
 
 
 @contextlib.contextmanager
 def asking(process: HybridProcess, path: str, behind: bytes = b"") -> Iterator[socket.socket]:
-    """Send a handshake and, in the same packet, what is `behind` it."""
+    """Send a handshake and, in the same packet, the bytes `behind` it."""
     with connected(process.address) as sock:
         sock.sendall(HANDSHAKE.replace(b"/chat?room=1", path.encode()) + b"\r\n" + behind)
         yield sock
@@ -102,7 +102,7 @@ def read_head(sock: socket.socket) -> bytes:
 
 
 def errors(process: HybridProcess) -> list[str]:
-    """The errors in the log, but for those that a test has asked for."""
+    """The errors in the log, without those that a test has caused on purpose."""
     return [line for line in process.lines if "ERROR" in line and "Exception on /crash" not in line]
 
 
@@ -132,7 +132,7 @@ def test_flask_sock_talks_with_simple_websocket(flask: HybridProcess) -> None:
 
 
 def test_others_are_served_while_websockets_are_open(flask: HybridProcess) -> None:
-    """Also where requests run in greenlets or a small pool, and the library blocks on events and sockets."""
+    """Also if requests run in greenlets or in a small pool, and the library blocks on events and sockets."""
     clients = [websocket.create_connection(url(flask, "/echo"), timeout=DEADLINE) for _ in range(10)]
     with connected(flask.address) as sock:
         for _ in range(3):
@@ -145,14 +145,14 @@ def test_others_are_served_while_websockets_are_open(flask: HybridProcess) -> No
         client.close()
 
 
-def test_a_client_of_flask_sock_that_just_leaves_is_no_error(flask: HybridProcess) -> None:
+def test_a_client_of_flask_sock_that_just_leaves_is_not_an_error(flask: HybridProcess) -> None:
     with asking(flask, "/echo?left") as sock:
         read_head(sock)
     assert outcome(flask, "/echo?left")[0] == 101
     assert errors(flask) == []
 
 
-def test_a_frame_that_comes_with_the_handshake_is_not_lost(flask: HybridProcess) -> None:
+def test_a_frame_sent_with_the_handshake_is_not_lost(flask: HybridProcess) -> None:
     with asking(flask, "/echo", frame(TEXT, b"early")) as sock:
         assert read_head(sock).startswith(b"HTTP/1.1 101 ")
         assert read_exactly(sock, 7) == b"\x81\x05early"
@@ -160,7 +160,7 @@ def test_a_frame_that_comes_with_the_handshake_is_not_lost(flask: HybridProcess)
         assert read_all(sock) == b"\x88\x02\x03\xe8"
 
 
-def test_a_crash_behind_the_handshake_is_logged_and_nothing_is_sent(flask: HybridProcess) -> None:
+def test_a_crash_after_the_handshake_is_logged_and_nothing_is_sent(flask: HybridProcess) -> None:
     with asking(flask, "/crash", frame(TEXT, b"go")) as sock:
         read_head(sock)
         assert b"Internal Server Error" not in read_all(sock)
@@ -168,7 +168,7 @@ def test_a_crash_behind_the_handshake_is_logged_and_nothing_is_sent(flask: Hybri
 
 
 def test_pings_of_the_library_keep_a_silent_client(place: str, tmp_path: Path) -> None:
-    """The library closes what has not answered a ping by the next one: a busy machine must manage that."""
+    """The library closes a connection that has not answered a ping by the next one: a busy machine must keep up."""
     options = ("--keep-alive-timeout", "0.2")
     with running("flask", place, tmp_path, *options, PING_INTERVAL="0.4") as process, asking(process, "/echo") as sock:
         read_head(sock)
@@ -203,7 +203,7 @@ def test_flask_socketio_talks_with_its_client(chat: HybridProcess, transports: l
 # -- the bare socket
 
 
-def test_the_socket_is_there_for_websockets_only(bare: HybridProcess) -> None:
+def test_the_socket_exists_only_for_websockets(bare: HybridProcess) -> None:
     with connected(bare.address) as sock:
         send_request(sock, "/")
         assert read_answer(sock).body == b"without a socket"
@@ -241,7 +241,7 @@ def test_a_client_that_resets_ends_the_application(bare: HybridProcess) -> None:
     assert errors(bare) == []
 
 
-def test_a_client_that_takes_nothing_is_cut(place: str, tmp_path: Path) -> None:
+def test_a_client_that_reads_nothing_is_cut(place: str, tmp_path: Path) -> None:
     with running("bare", place, tmp_path, "--send-timeout", "0.2") as process, asking(process, "/flood") as sock:
         read_exactly(sock, 1)
         process.wait_for_log("the flood ended")

@@ -29,7 +29,7 @@ class Court:
 
     def connect(self, **options: Any) -> Client:
         """Return a client on a connection of its own."""
-        return WIRES[self._wire](self.adapter.site, **options)
+        return WIRES[self._wire](self.adapter.context, **options)
 
     async def get(self, target: str, *fields: tuple[bytes, bytes], **options: Any) -> Answer:
         """Ask once, on a connection of its own."""
@@ -50,9 +50,9 @@ class Court:
         await self.adapter.start_up()
         yield self
         assert await self.adapter.wait_idle(5), "a request goes on"
-        for connection in self.adapter.site.connections():
+        for connection in self.adapter.context.connections():
             connection.close()
-        await until(lambda: not self.adapter.site.clock.watched, "all connections end")
+        await until(lambda: not self.adapter.context.clock.watched, "all connections end")
         await self.adapter.shut_down(5)
         assert not self._notes.exists(), self._notes.read_text()
         assert self._notes.with_suffix(".stopped").exists(), "the lifespan has ended"

@@ -1,6 +1,6 @@
-"""HTTP connections whose application is an exchange of ours: it notes what it gets and answers with that.
+"""HTTP connections with a test application: it records its input and echoes it in the response.
 
-And the client's side of it: bytes cut anywhere, answers read strictly.
+And the client's side: bytes cut anywhere, responses parsed strictly.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from hybrid.workers.http import head as heads
+from hybrid.workers.http.context import HttpContext
 from hybrid.workers.http.exchange import Exchange, Stage
 from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings, Limits
-from hybrid.workers.http.site import Site
 from support.http import FakeTransport
 
 DEADLINE = 20.0  # seconds
@@ -22,23 +22,23 @@ T = TypeVar("T")
 
 
 class Notes:
-    """What the application was asked."""
+    """The application's input."""
 
     def __init__(self) -> None:
         self.started: list[EchoCall] = []
         self.requests: list[tuple[str, bytes, list[tuple[bytes, bytes]], bytes]] = []
-        """Method, target, fields and body of the requests that came in whole."""
+        """Method, target, fields and body of the complete requests."""
 
     @property
     def seen(self) -> tuple[bytes, ...]:
-        """Method, target and body of each of them, as the answers repeat them."""
+        """Their methods, targets and bodies, as echoed in the responses."""
         return tuple(b"%b %b %b" % (method.encode(), target, body) for method, target, _, body in self.requests)
 
 
 class EchoCall:
-    """Answers a request that is complete with its method, target and body; in the turn behind the last byte.
+    """Responds to a complete request with its method, target and body, in the turn after the last byte.
 
-    A target with `/close` in it gets `Connection: close`. The listener of its exchange.
+    A target that contains `/close` gets `Connection: close`. The listener of its exchange.
     """
 
     def __init__(self, notes: Notes, exchange: Exchange) -> None:
@@ -50,7 +50,7 @@ class EchoCall:
 
     def body_arrived(self) -> None:
         """More is there."""
-        self.exchange.connection.site.call_soon(self.goes_on)
+        self.exchange.connection.context.call_soon(self.goes_on)
 
     def resumed(self) -> None:
         """Nothing waits."""
@@ -62,7 +62,7 @@ class EchoCall:
         return True
 
     def goes_on(self) -> None:
-        """Answer, if the request is complete."""
+        """Respond, if the request is complete."""
         exchange, request = self.exchange, self.exchange.request
         if exchange.stage is Stage.WHOLE or exchange.gone:
             return
@@ -79,14 +79,14 @@ class EchoCall:
 
 
 class Answer(NamedTuple):
-    """One answer as a client reads it."""
+    """A response as parsed by a client."""
 
     status: int
     fields: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
     def field(self, name: bytes) -> bytes | None:
-        """The value of a field that may be there once."""
+        """The value of a field that may occur once."""
         values = [value for key, value in self.fields if key.lower() == name]
         assert len(values) <= 1, f"{name!r} is there {len(values)} times"
         return values[0] if values else None
@@ -98,14 +98,14 @@ class Wire:
     def __init__(self, limits: Limits | None = None) -> None:
         self.notes = Notes()
         settings = HttpSettings(limits=limits or Limits(), server_header=False, date_header=False)
-        self.site = Site(
+        self.context = HttpContext(
             asyncio.get_running_loop(), settings, lambda exchange: EchoCall(self.notes, exchange).goes_on()
         )
-        self.connection = HttpConnection(self.site)
+        self.connection = HttpConnection(self.context)
         self.transport = FakeTransport(self.connection)
 
     async def deliver(self, pieces: Iterable[bytes]) -> None:
-        """Send pieces one by one, as the server reads them, until it closes; let it answer."""
+        """Send pieces one by one, as the server reads them, until it closes; let it respond."""
         for piece in pieces:
             while self.transport.is_paused and not self.transport.closing:
                 await asyncio.sleep(0)
@@ -116,7 +116,7 @@ class Wire:
         await self.settle()
 
     async def settle(self) -> None:
-        """Let the loop turn until nothing more comes of it."""
+        """Let the loop turn until nothing more happens."""
         quiet = 0
         while quiet < 4:
             before = len(self.transport.received)
@@ -128,18 +128,18 @@ class Wire:
         self.connection.data_received(data)
 
     async def end(self) -> None:
-        """End the client's side; let the server answer."""
+        """Close the client's sending side; let the server respond."""
         if not self.transport.closing and not self.connection.eof_received():
             self.transport.close()
         await self.settle()
 
     @property
     def is_closing(self) -> bool:
-        """Whether the server has ended its side, or all of it."""
+        """True if the server has closed its sending side, or the connection."""
         return self.transport.closing or self.transport.ended
 
     def answers(self, *heads_only: int) -> list[Answer]:
-        """Read what came back; the answers of these numbers are answers to HEAD."""
+        """Parse the output; the responses with these numbers are responses to HEAD."""
         return read_answers(bytes(self.transport.received), frozenset(heads_only))
 
 
@@ -159,7 +159,7 @@ def on_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def read_answers(data: bytes, heads_only: frozenset[int] = frozenset()) -> list[Answer]:
-    """Take a stream of answers apart; `AssertionError` where it is no HTTP/1.1. Informational ones are left out."""
+    """Parse a stream of responses; `AssertionError` for invalid HTTP/1.1. Informational ones are omitted."""
     answers: list[Answer] = []
     while data:
         head, end, data = data.partition(b"\r\n\r\n")

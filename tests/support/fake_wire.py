@@ -17,9 +17,9 @@ from typing import Any
 
 from hybrid.workers.http import head as heads
 from hybrid.workers.http.clock import NEVER
-from hybrid.workers.http.exchange import NO_BODY_CAME, AnswerError, ClientGoneError, Fields, Request, Stage
+from hybrid.workers.http.context import HttpContext
+from hybrid.workers.http.exchange import NO_BODY_CAME, ClientGoneError, Fields, Request, ResponseError, Stage
 from hybrid.workers.http.head import BODILESS, UNKNOWN, Head, Status
-from hybrid.workers.http.site import Site
 from hybrid.workers.http.websocket.frames import Closed
 from support.http import in_callback
 
@@ -82,13 +82,13 @@ Message = Informational | Start | Piece | Trailers | End | Refused
 class FakeWire:
     """A connection: the `Peer` of its requests, and the `Upgraded` connection of one that takes it over."""
 
-    def __init__(self, site: Site, high_water: int = _WATER) -> None:
-        self.site = site
-        self.clock = site.clock
+    def __init__(self, context: HttpContext, high_water: int = _WATER) -> None:
+        self.context = context
+        self.clock = context.clock
         self.client: tuple[str, int] | None = ("127.0.0.1", 4711)
         self.server: tuple[str, int | None] | None = ("127.0.0.1", 80)
         self.scheme = "http"
-        self.believes = False
+        self.trusts_proxy = False
         self.facts: Any = None
         self.deadline = NEVER
         self.paused = False
@@ -116,7 +116,7 @@ class FakeWire:
         self._rest = b""
         self._is_lost = False
         self._refusal: int | None = None  # the status of an answer of the wire's own, behind all others
-        site.opened(self)  # type: ignore[arg-type]
+        context.opened(self)  # type: ignore[arg-type]
 
     # -- what clients do -------------------------------------------------------------------------------------------
 
@@ -195,8 +195,8 @@ class FakeWire:
     def _arrived(self, exchange: FakeExchange) -> None:
         if self.closing:
             return
-        if self.believes:
-            self.site.believe(self, exchange.request)  # type: ignore[arg-type]
+        if self.trusts_proxy:
+            self.context.apply_forwarded(self, exchange.request)  # type: ignore[arg-type]
         if not exchange.complete:
             self._receiving = exchange
         if exchange.buffered >= _WATER:
@@ -207,11 +207,11 @@ class FakeWire:
     def _advance(self) -> None:
         while self.current is None and self._queue and not (self._is_lost or self.paused):
             self.current = exchange = self._queue.popleft()
-            site = self.site
-            if exchange.upgrades and site.answer_websocket is not None:
-                site.answer_websocket(exchange)
+            context = self.context
+            if exchange.upgrades and context.answer_websocket is not None:
+                context.answer_websocket(exchange)
             else:
-                site.answer(exchange)
+                context.answer(exchange)
         if self._refusal is not None and self.current is None and not (self._queue or self.closing):
             self.send(Refused(self._refusal))
             self.close()
@@ -260,7 +260,7 @@ class FakeWire:
             self._queue.clear()
             self.close()
         elif has_more:
-            self.site.call_soon(self._advance)
+            self.context.call_soon(self._advance)
 
     def _stream_ended(self) -> None:
         current, receiving = self.current, self._receiving
@@ -314,7 +314,7 @@ class FakeWire:
         self.changed()
         if self.unsent > self._high_water and not self.paused:
             self.paused = True
-            self.deadline = self.clock.now + self.site.send_timeout
+            self.deadline = self.clock.now + self.context.send_timeout
 
     def _resume(self) -> None:
         self.paused = False
@@ -387,11 +387,11 @@ class FakeWire:
     def _lose(self) -> None:
         if not self._is_lost:
             self._is_lost = True
-            self.site.call_soon(self._lost)
+            self.context.call_soon(self._lost)
             self.changed()
 
     def _lost(self) -> None:
-        self.site.closed(self)  # type: ignore[arg-type]
+        self.context.closed(self)  # type: ignore[arg-type]
         self._queue.clear()
         self._receiving = None
         current, self.current = self.current, None
@@ -493,19 +493,21 @@ class FakeExchange:
         is_bodiless = self._has_no_body(status)
         told = fields.length
         if not is_bodiless and told != UNKNOWN and (size > told or (size < told and not more)):
-            raise AnswerError(f"the body has {size} bytes, and its Content-Length says {told}")
+            raise ResponseError(f"the body has {size} bytes, and its Content-Length says {told}")
         known = size if told == UNKNOWN and not more and not self._promised else told
         self._begin(status, fields, known, size)
         self._give(body, more)
 
     def write(self, body: Any, more: bool) -> None:
         if self.stage is not SENDING:
-            raise AnswerError("a body before the head of the answer" if self.stage is WAITING else "the answer is over")
+            raise ResponseError(
+                "the body precedes the head of the response" if self.stage is WAITING else "the response is complete"
+            )
         self._give(body, more)
 
     def _refuse_second_head(self) -> None:
         if self.stage is not WAITING:
-            raise AnswerError("the head of the answer is sent already")
+            raise ResponseError("the head of the response was already sent")
 
     def _has_no_body(self, status: Status) -> bool:
         return self.request.method == "HEAD" or status.number in BODILESS
@@ -528,12 +530,12 @@ class FakeExchange:
     def _give(self, body: Any, more: bool) -> None:
         size = len(body)
         if self._trailers_due:
-            raise AnswerError("the body has ended already: its trailers are due")
+            raise ResponseError("the body has already ended: trailers are expected")
         if not self._is_bodiless:
             if self._left is not None:
                 if size > self._left:
                     over = size - self._left
-                    raise AnswerError(f"the body is longer than its Content-Length by {over} bytes")
+                    raise ResponseError(f"the body is longer than its Content-Length by {over} bytes")
                 self._left -= size
             if size:
                 self.connection.send(Piece(bytes(body)))
@@ -567,13 +569,13 @@ class FakeExchange:
     async def send_file(self, status: Status, fields: Head, fd: int, offset: int, count: int) -> None:
         self._refuse_second_head()
         if count < fields.length and not self._has_no_body(status):
-            raise AnswerError(f"the file has {count} bytes, and its Content-Length says {fields.length}")
+            raise ResponseError(f"the file has {count} bytes, and its Content-Length says {fields.length}")
         self._begin(status, fields, count if fields.length == UNKNOWN else fields.length, count)
         left = 0 if self._is_bodiless else (count if self._left is None else self._left)
         while left:
             block = os.pread(fd, min(_BLOCK, left), offset)
             if not block:
-                raise OSError(errno.EIO, "the file became shorter while it was sent")
+                raise OSError(errno.EIO, "the file was truncated while it was sent")
             offset += len(block)
             left -= len(block)
             self._give(block, more=True)
@@ -583,16 +585,16 @@ class FakeExchange:
                 raise ClientGoneError("the client is gone")
         self._give(b"", more=False)
 
-    def inform(self, status: Status, fields: Head) -> None:
+    def send_informational(self, status: Status, fields: Head) -> None:
         if self.request.version == "1.1" and self.stage is WAITING and not self.gone:
             self.connection.send(Informational(status.number, _lower(fields)))
 
-    def promise_trailers(self) -> None:
+    def announce_trailers(self) -> None:
         self._promised = self.request.version == "1.1"
 
     def send_trailers(self, fields: Head) -> None:
         if self.stage is not SENDING or not self._trailers_due:
-            raise AnswerError("trailers were not promised, or the body has not ended yet")
+            raise ResponseError("trailers were not announced, or the body has not ended yet")
         self.connection.send(Trailers(_lower(fields)))
         self._finish()
 
@@ -618,7 +620,7 @@ class FakeExchange:
         return self.connection.paused or self.connection.closing
 
     def news(self) -> asyncio.Future[None]:
-        waiter: asyncio.Future[None] = self.connection.site.loop.create_future()
+        waiter: asyncio.Future[None] = self.connection.context.loop.create_future()
         self._waiters.append(waiter)
         return waiter
 
@@ -652,6 +654,13 @@ class FakeExchange:
 
     def keep_head(self) -> None:
         """Nothing to keep: this wire sends no bytes of a head."""
+
+    def end_stream(self) -> bool:
+        if self.stage is not SENDING or self._left is not None or self._is_bodiless:
+            return False
+        self._trailers_due = self._promised = False
+        self._end()
+        return True
 
     def abandon(self) -> None:
         self.gone = True

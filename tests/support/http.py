@@ -1,4 +1,4 @@
-"""HTTP connections without sockets: a transport that remembers what it was asked, with verbs for what clients do."""
+"""HTTP connections without sockets: a transport that records calls, with verbs for its client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.process import DEADLINE
 
 
 class FakeTransport(asyncio.Transport):
-    """What a connection sees of its client. Buffers only while the client `stops_taking`."""
+    """A connection's transport. Buffers only while the client `stops_taking`."""
 
     def __init__(self, protocol: Any, high_water: int = 65_536, *, half_closes: bool = True) -> None:
         super().__init__()
@@ -27,17 +27,17 @@ class FakeTransport(asyncio.Transport):
         self._paused_protocol = False
         self._lost = False
         self.received = bytearray()
-        """What the client has got."""
+        """The bytes that the client has received."""
         self.is_paused = False
-        """Whether reading is paused."""
+        """True if reading is paused."""
         self.closing = False
         self.aborted = False
         self.ended = False
-        """Whether the server has ended its half."""
+        """True if the server has closed its sending side."""
         self.writes = 0
         protocol.connection_made(self)
 
-    # -- what clients do -------------------------------------------------------------------------------------------
+    # -- the client ------------------------------------------------------------------------------------------------
 
     async def sends(self, data: bytes) -> None:
         """Let bytes arrive; a test error while reading is paused."""
@@ -45,11 +45,11 @@ class FakeTransport(asyncio.Transport):
         await in_callback(self._protocol.data_received, data)
 
     def stops_taking(self) -> None:
-        """The client reads no more: what is written from now on stays in the buffer."""
+        """The client stops reading: everything written from now on stays in the buffer."""
         self._takes = False
 
     async def takes(self) -> None:
-        """The client reads everything that waits for it, and what comes from now on."""
+        """The client reads everything buffered, and everything written from now on."""
         self._takes = True
         self.received += self._unsent
         self._unsent.clear()
@@ -60,7 +60,7 @@ class FakeTransport(asyncio.Transport):
             self._lose()
 
     async def ends(self) -> None:
-        """The client ends its stream."""
+        """The client closes its sending side."""
 
         def end() -> None:
             if not self._protocol.eof_received():
@@ -73,10 +73,10 @@ class FakeTransport(asyncio.Transport):
         self.abort()
         await asyncio.sleep(0)
 
-    # -- what servers do -------------------------------------------------------------------------------------------
+    # -- the server ------------------------------------------------------------------------------------------------
 
     def write(self, data: Any) -> None:
-        """Give it to the client, or keep it."""
+        """Send to the client, or buffer."""
         assert not self.closing, "written to a closed transport"
         self.writes += 1
         if self._takes:
@@ -88,15 +88,15 @@ class FakeTransport(asyncio.Transport):
             self._protocol.pause_writing()
 
     def can_write_eof(self) -> bool:
-        """As told at the beginning."""
+        """The limits given to the constructor."""
         return self._half_closes
 
     def write_eof(self) -> None:
-        """End the server's half."""
+        """Close the server's sending side."""
         self.ended = True
 
     def close(self) -> None:
-        """Close once all is taken."""
+        """Close once everything is read."""
         self.closing = True
         if not self._unsent:
             self._lose()
@@ -108,19 +108,19 @@ class FakeTransport(asyncio.Transport):
         self._lose()
 
     def is_closing(self) -> bool:
-        """Whether it is closed, or will be."""
+        """True if it is closed, or will be."""
         return self.closing
 
     def get_write_buffer_size(self) -> int:
-        """What the client has not taken."""
+        """Bytes that the client has not read."""
         return len(self._unsent)
 
     def pause_reading(self) -> None:
-        """Read no more."""
+        """Pause reading."""
         self.is_paused = True
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """Resume reading."""
         self.is_paused = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -134,7 +134,7 @@ class FakeTransport(asyncio.Transport):
 
 
 class FakeRuntime:
-    """The little that a web adapter asks of a runtime as long as nobody connects."""
+    """The part of a runtime that a web adapter needs without connections."""
 
     name = "asyncio"
 
@@ -142,7 +142,7 @@ class FakeRuntime:
         self.loop = asyncio.get_running_loop()
 
     def opener(self, steps_tasks: bool) -> Callable[..., Any]:
-        """Return what would open a transport for a client."""
+        """Return a function that would open a transport for a client."""
 
         def open_transport(*_: object) -> None:
             raise AssertionError("nobody connects")
@@ -157,7 +157,7 @@ def asgi_adapter(application: Any, settings: HttpSettings | None = None) -> Asgi
 
 def connect(adapter: Asgi, **options: Any) -> tuple[HttpConnection, FakeTransport]:
     """Return a connection of a client at 127.0.0.1, and its transport."""
-    connection = HttpConnection(adapter.site)
+    connection = HttpConnection(adapter.context)
     connection.client = ("127.0.0.1", 4711)
     connection.server = ("127.0.0.1", 80)
     return connection, FakeTransport(connection, **options)
@@ -170,7 +170,7 @@ async def let_expire(connection: HttpConnection) -> None:
 
 
 async def in_callback(function: Callable[..., object], *args: Any) -> None:
-    """Call a function as transports call protocols: from the loop, while no task runs. Raises what it raises."""
+    """Call a function as transports call protocols: from the loop, while no task runs. Raises its exceptions."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 
@@ -187,7 +187,7 @@ async def in_callback(function: Callable[..., object], *args: Any) -> None:
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
-    """Let the loop turn until something is true."""
+    """Let the loop turn until a condition holds."""
     async with asyncio.timeout(DEADLINE):
         while not condition():
             await asyncio.sleep(0)

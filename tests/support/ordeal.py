@@ -1,4 +1,4 @@
-"""What must hold for a connection whatever it is sent: no error, no limbo, no answer but ours, no doubtful request."""
+"""Invariants of a connection with arbitrary input: no error, no limbo, only our responses, no doubtful request."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from support.grammar import Fields, read_requests
 from support.malformed import LIMITS
 from support.records import logged
 
-FIELDS = frozenset({b"content-type", b"content-length", b"connection"})  # of all answers here
+FIELDS = frozenset({b"content-type", b"content-length", b"connection"})  # of all responses here
 REFUSALS = frozenset({400, 413, 414, 417, 431, 501, 505})
 
 
 async def undergo(parts: Sequence[bytes], limits: Limits = LIMITS) -> tuple[tuple[bytes, ...], list[int]]:
-    """Send the parts and the end; check what must hold; return what the application got and the statuses."""
+    """Send the parts and the end; check the invariants; return the application's input and the statuses."""
     with logged() as log:
         wire = Wire(limits)
         await wire.deliver(parts)
@@ -25,7 +25,7 @@ async def undergo(parts: Sequence[bytes], limits: Limits = LIMITS) -> tuple[tupl
             raise AssertionError("the client has ended its side, and the server does not end")
         for _ in range(3):
             await asyncio.sleep(0)
-        assert wire.connection not in wire.site.clock.watched, "the connection is not over"
+        assert wire.connection not in wire.context.clock.watched, "the connection is not over"
     assert not [line for line in log if "ERROR" in line], log
     _check_requests(wire, b"".join(parts))
     answers = wire.answers(*(n for n, request in enumerate(wire.notes.requests) if request[0] == "HEAD"))
@@ -34,7 +34,7 @@ async def undergo(parts: Sequence[bytes], limits: Limits = LIMITS) -> tuple[tupl
 
 
 def _check_requests(wire: Wire, data: bytes) -> None:
-    """The application must have got what the grammar finds, and nothing behind it."""
+    """The application must have received the requests that the grammar finds, and nothing after them."""
     right = read_requests(data)
     for method, target, fields, body in wire.notes.requests:
         expected = next(right, None)
@@ -49,12 +49,12 @@ def _check_requests(wire: Wire, data: bytes) -> None:
 
 
 def _told(fields: Fields) -> Fields:
-    """The fields that an application must get as they are: not Host, which the target may replace, nor the dropped."""
+    """The fields that reach the application unchanged: not Host, which the target may replace, nor dropped ones."""
     return [(name, value) for name, value in fields if name not in (b"host", b"proxy") and b"_" not in name]
 
 
 def _check_answers(wire: Wire, answers: list[Answer]) -> None:
-    """One for each request, in their order; a refusal at most, and that is the last."""
+    """One for each request, in their order; at most one refusal, at the end."""
     count = len(wire.notes.requests)
     for number, answer in enumerate(answers):
         names = [name for name, _ in answer.fields]

@@ -48,8 +48,8 @@ KINDS = (
     Kind(
         "a connection that ends with unread input, or whose client is always fast",
         (
-            "integration/test_closing.py::test_unread_input_takes_nothing_of_the_answer[tcp+close+1000000]",
-            "integration/test_last_answers.py::test_the_answer_is_whole_and_followed_by_the_end[asgi+tcp+3000000]",
+            "integration/test_closing.py::test_unread_input_does_not_truncate_the_response[tcp+close+1000000]",
+            "integration/test_last_answers.py::test_the_response_is_complete_and_followed_by_the_end[asgi+tcp+3000000]",
             "integration/test_fairness.py::test_a_fast_client_leaves_the_worker_to_others_too[asgi]",
         ),
         (
@@ -121,8 +121,8 @@ KINDS = (
         "WSGI, in greenlets and in threads",
         (
             "integration/test_wsgi.py::test_every_kind_of_request_is_answered",
-            "integration/test_wsgi.py::test_requests_that_wait_do_not_hold_up_others",
-            "unit/workers/test_wsgi.py::test_pieces_go_out_as_they_come",
+            "integration/test_wsgi.py::test_waiting_requests_do_not_block_others",
+            "unit/workers/test_wsgi.py::test_pieces_are_sent_as_they_come",
         ),
         (
             "integration/test_wsgi.py",
@@ -136,10 +136,10 @@ KINDS = (
     Kind(
         "ASGI",
         (
-            "integration/test_asgi.py::test_the_scope_says_what_was_asked",
+            "integration/test_asgi.py::test_the_scope_describes_the_request",
             "integration/test_asgi.py::test_bodies_of_every_kind_go_both_ways",
-            "integration/test_asgi.py::test_what_asyncio_offers_works_within_a_request",
-            "integration/test_asgi_waiting.py::test_an_application_hears_that_its_client_has_left[False]",
+            "integration/test_asgi.py::test_asyncio_features_work_within_a_request",
+            "integration/test_asgi_waiting.py::test_an_application_is_told_of_a_disconnect[False]",
             "unit/workers/test_request_tasks.py::test_a_request_that_waits_keeps_its_task",
         ),
         (
@@ -179,8 +179,8 @@ KINDS = (
     Kind(
         "deadlines and limits of HTTP",
         (
-            "integration/test_http_limits.py::test_more_connections_wait_until_one_ends[asgi]",
-            "integration/test_http_limits.py::test_a_connection_ends_with_the_last_of_its_requests[wsgi]",
+            "integration/test_http_limits.py::test_connections_beyond_the_limit_wait_until_one_ends[asgi]",
+            "integration/test_http_limits.py::test_a_connection_ends_with_the_last_allowed_request[wsgi]",
             "integration/test_clients_that_leave.py::test_a_hundred_clients_leave_a_stream_without_an_error[/starlette/sse]",
         ),
         (
@@ -194,7 +194,7 @@ KINDS = (
     Kind(
         "WebSocket",
         (
-            "integration/test_websocket.py::test_messages_of_every_kind_come_back",
+            "integration/test_websocket.py::test_messages_of_every_kind_are_echoed",
             "integration/test_websocket.py::test_close_codes_go_both_ways",
             "integration/test_wsgi_websockets.py::test_flask_sock_talks_with_websocket_client",
         ),
@@ -209,7 +209,7 @@ KINDS = (
     ),
     Kind(
         "what a proxy says, and the access log",
-        ("integration/test_proxy_protocol.py::test_the_header_says_who_the_client_is",),
+        ("integration/test_proxy_protocol.py::test_the_header_names_the_client",),
         (
             "integration/test_proxy_protocol.py",
             "integration/test_access_log.py",
@@ -312,7 +312,7 @@ KINDS = (
         "what runs out, and what wants to end more than its request",
         (
             "faults/test_exhaustion.py::test_a_worker_without_descriptors_rests_says_so_once_and_resumes[blocking:handle]",
-            "faults/test_http_applications.py::test_an_application_that_exits_ends_its_request_alone[wsgi]",
+            "faults/test_http_applications.py::test_an_application_that_exits_ends_only_its_request[wsgi]",
         ),
         ("faults/test_exhaustion.py", "faults/test_http_applications.py", "integration/test_http_soak.py"),
         "memory is the interface's matter, and measured for minutes",

@@ -1,7 +1,7 @@
-"""The two wires behind one client: what a test says of requests and answers, it says of both.
+"""The two wires behind one client interface: a test of requests and responses applies to both.
 
-`Http1Client` speaks HTTP/1 over a transport without a socket, `MessageClient` hands messages over in memory. Both have
-the verbs of clients, and read what came back as `Answer`s.
+`Http1Client` speaks HTTP/1 over a transport without a socket, `MessageClient` passes messages in memory. Both have
+verbs for the client, and parse the output into `Answer`s.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from hybrid.workers.http.context import HttpContext
 from hybrid.workers.http.exchange import Fields
 from hybrid.workers.http.h1.connection import HttpConnection
-from hybrid.workers.http.site import Site
 from support.fake_wire import End, FakeWire, Informational, Piece, Refused, Start, Trailers
 from support.http import FakeTransport, in_callback, let_expire
 from support.websocket import HANDSHAKE
@@ -22,7 +22,7 @@ _BODILESS = {204, 304}
 
 @dataclasses.dataclass
 class Answer:
-    """One answer, as far as it has come."""
+    """A response, as far as it has arrived."""
 
     status: int
     reason: str = ""
@@ -40,8 +40,8 @@ class Answer:
 class MessageClient:
     """A client of `FakeWire`."""
 
-    def __init__(self, site: Site, **options: Any) -> None:
-        self.connection = FakeWire(site, **options)
+    def __init__(self, context: HttpContext, **options: Any) -> None:
+        self.connection = FakeWire(context, **options)
         self._left_to_send: int | None = None
 
     async def asks(
@@ -192,8 +192,8 @@ class _Transport(FakeTransport):
 class Http1Client:
     """A client that speaks HTTP/1 with an `HttpConnection`."""
 
-    def __init__(self, site: Site, **options: Any) -> None:
-        self.connection = HttpConnection(site)
+    def __init__(self, context: HttpContext, **options: Any) -> None:
+        self.connection = HttpConnection(context)
         self.connection.client = ("127.0.0.1", 4711)
         self.connection.server = ("127.0.0.1", 80)
         self.transport = _Transport(self.connection, **options)

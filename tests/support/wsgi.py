@@ -157,12 +157,12 @@ class MessageServer(Server):
         client.does(client.leaves)
 
     def _open(self) -> BlockingClient:
-        client = BlockingClient(self.adapter.site, self._loop)
-        wire, proxies = client.connection, self.adapter.site.proxies
+        client = BlockingClient(self.adapter.context, self._loop)
+        wire, proxies = client.connection, self.adapter.context.proxies
         wire.server = self.address[:2] if isinstance(self.address, tuple) else (self.address, None)
         if not isinstance(self.address, tuple):
             wire.client = None
-        wire.believes = proxies is not None and proxies.trusts(wire.client[0] if wire.client else None)
+        wire.trusts_proxy = proxies is not None and proxies.trusts(wire.client[0] if wire.client else None)
         return client
 
     def send_request(
@@ -217,8 +217,8 @@ class MessageServer(Server):
 class BlockingClient(MessageClient):
     """A client whose verbs are called from another thread than the loop's. As a socket, it takes what it reads."""
 
-    def __init__(self, site: Any, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(site)
+    def __init__(self, context: Any, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(context)
         self._loop = loop
         self._news = threading.Condition()
         self._read = 0  # answers
@@ -319,7 +319,7 @@ def serving_wsgi(
                 event_loop.remove_reader(listener.fileno())
                 adapter.end()
                 connections.end_all()
-                for connection in adapter.site.connections() if wire == "messages" else ():
+                for connection in adapter.context.connections() if wire == "messages" else ():
                     connection.abort()
                 await connections.wait_empty(DEADLINE)
                 ended = await adapter.wait_idle(DEADLINE)

@@ -182,10 +182,10 @@ def test_the_table_of_states_is_the_machines() -> None:
 
 
 def test_the_table_of_phases_is_the_readers() -> None:
-    from hybrid.workers.http.h1.phases import TRANSITIONS, Event, Phase
+    from hybrid.workers.http.h1.phases import TRANSITIONS, Event, ReaderPhase
 
     told = {
-        (Phase(phase), event): Phase(after)
+        (ReaderPhase(phase), event): ReaderPhase(after)
         for phase, *cells in _table(ROOT / "docs/architecture.md", "phase")
         for event, after in zip((*Event,), cells, strict=True)
     }

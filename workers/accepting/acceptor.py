@@ -1,7 +1,7 @@
-"""When a connection is taken from a listener, and when not: one at a time, within the capacity, and never in a spin.
+"""Accepts connections: one at a time, within the capacity, and without spinning on errors.
 
-Taking one, serving it until it waits, and only then looking for the next keeps connections where a free sibling can
-have them: a batch accepted by a worker that then computes for 100 ms waits with it.
+Accepting one connection, serving it until it waits, and only then accepting the next leaves connections to idle
+siblings: a batch accepted by a worker that then computes for 100 ms would wait with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hybrid.workers.common.addresses import serves_both, unmapped
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.runtime import Accepted, Listen, polled_by
 
-RETRY = 0.5  # seconds between tries while the process or the system is out of descriptors or memory
+RETRY = 0.5  # seconds between retries while the process or the system is out of descriptors or memory
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 BROKEN = frozenset(
     {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
@@ -26,7 +26,7 @@ _log = logging.getLogger("hybrid")
 
 
 class Acceptor:
-    """Accepts from one listener and hands each connection to `connected`."""
+    """Accepts from one listener and passes each connection to `connected`."""
 
     def __init__(
         self,
@@ -38,9 +38,9 @@ class Acceptor:
         listen: Listen | None = None,
         broken: Callable[[str], object] | None = None,
     ) -> None:
-        """`capacity`: connections of the worker at a time, 0: no limit. `listen`: see `Transports`.
+        """`capacity`: the worker's maximum number of connections, 0: no limit. `listen`: see `Transports`.
 
-        `broken` is called once, with the reason, if the listener fails for good. The default logs it.
+        `broken` is called once, with the reason, if the listener fails permanently. The default logs it.
         """
         self._loop = loop
         self._listener = listener
@@ -50,31 +50,31 @@ class Acceptor:
         self._wanted = False
         self._listen = listen or polled_by(loop)
         self._broken = broken or _log_broken
-        self._end: Callable[[], object] | None = None  # ends the polling; None: there is none
-        self._exhausted = False  # out of descriptors or memory, and logged
+        self._end: Callable[[], object] | None = None  # stops the polling; None if stopped
+        self._exhausted = False  # out of descriptors or memory; already logged
         self._retry: asyncio.TimerHandle | None = None
         self._nodelay = listener.family in (socket.AF_INET, socket.AF_INET6) and not _has_nodelay(listener)
         self._accept: Callable[[], tuple[int, Any]] = listener._accept  # type: ignore[attr-defined]
-        # ^ the C method under `accept`: it returns a descriptor, and the runtime makes the one object it needs of it
+        # ^ the C method behind `accept`: it returns a descriptor, from which the runtime makes the one object it needs
         self._serves_both = serves_both(listener)
         self._counts = connections.heartbeat.accepts
 
     def start(self) -> None:
-        """Begin to accept, or go on after a pause. Raises `OSError` where the loop cannot poll the listener."""
+        """Start accepting, or resume after a pause. Raises `OSError` if the loop cannot poll the listener."""
         if not self._wanted:
             self._wanted = True
             self._connections.on_discard.append(self._room)
         self._poll()
 
     def pause(self) -> None:
-        """Accept no more until `start`; queued connections are left to other workers that poll the listener."""
+        """Stop accepting until `start`; queued connections are left to other workers that poll the listener."""
         if self._wanted:
             self._wanted = False
             self._connections.on_discard.remove(self._room)
-        self._rest()
+        self._stop_polling()
 
     def stop(self) -> None:
-        """Accept what the kernel has completed already, then no more: a queued connection is never left unanswered."""
+        """Accept the connections already completed by the kernel, then stop: none of them may stay unanswered."""
         self.pause()
         for _ in range(socket.SOMAXCONN):
             if not self._accept_one():
@@ -84,7 +84,7 @@ class Acceptor:
         if self._wanted and self._end is None and not self._full():
             self._end = self._listen(self._listener.fileno(), self._accept_one)
 
-    def _rest(self) -> None:
+    def _stop_polling(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -96,14 +96,14 @@ class Acceptor:
         return bool(self._capacity) and len(self._connections) >= self._capacity
 
     def _room(self) -> None:
-        """A connection ended: there may be room, or a descriptor, for another."""
+        """Resume after a connection has ended: there may be room, or a free descriptor."""
         if self._wanted and self._end is None and (self._retry is None or not self._exhausted):
             self._poll()
 
     def _accept_one(self) -> bool:
-        """Take one connection, if there is one; tell whether another try makes sense."""
-        if self._wanted and self._full():  # by another listener's connection
-            self._rest()
+        """Accept one connection, if any; return True if another attempt makes sense."""
+        if self._wanted and self._full():  # filled by another listener's connection
+            self._stop_polling()
             return False
         try:
             fd, address = self._accept()
@@ -121,13 +121,13 @@ class Acceptor:
             address = unmapped(address)
         self._connected(Accepted(fd, address, self._listener))
         if self._wanted and self._full():
-            self._rest()
+            self._stop_polling()
         return True
 
     def _refused(self, error: OSError) -> bool:
-        """Deal with a failed accept(2); an error of the waiting connection itself only means: try the next."""
+        """Handle a failed accept(2). If the error belongs to the waiting connection itself, try the next one."""
         if error.errno in BROKEN:
-            was_wanted = self._wanted  # else the supervisor refuses connections by now
+            was_wanted = self._wanted  # else the supervisor has shut the listener down
             self.pause()
             if was_wanted:
                 self._broken(error.strerror or str(error))
@@ -143,7 +143,7 @@ class Acceptor:
                 len(self._connections),
             )
         if self._wanted:
-            self._rest()
+            self._stop_polling()
             self._retry = self._loop.call_later(RETRY, self._again)
         return False
 
@@ -153,23 +153,23 @@ class Acceptor:
 
 
 def _log_broken(why: str) -> None:
-    _log.error("cannot accept any more: the listening socket is broken: %s", why)
+    _log.error("cannot accept connections: the listening socket is broken: %s", why)
 
 
 def _has_nodelay(listener: socket.socket) -> bool:
-    """Whether connections come with TCP_NODELAY: on Linux they have it from their listener (`sk_clone_lock`)."""
+    """Return True if connections inherit TCP_NODELAY from their listener, as on Linux (`sk_clone_lock`)."""
     try:
         return bool(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-    except OSError:  # closed, or of another kind
+    except OSError:  # closed, or not a TCP socket
         return False
 
 
 def _set_nodelay(fd: int) -> None:
-    """Send small answers at once: Nagle's wait for the peer's delayed ACK costs 40 ms (measured)."""
+    """Send small responses at once: Nagle's algorithm and the peer's delayed ACK cost 40 ms (measured)."""
     sock = socket.socket(fileno=fd)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
-        pass  # the peer is gone already; the first read will tell
+        pass  # the peer is gone already; the first read will report it
     finally:
         sock.detach()

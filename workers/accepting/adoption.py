@@ -1,7 +1,8 @@
-"""Adopting the accept queues of other slots: what waits at a worker that is stalled or dead is served by its siblings.
+"""Adopts the accept queues of other slots: siblings serve the connections of a stalled or dead worker.
 
-The supervisor names the slots, all of them each time, and tells of listeners that were made after this worker's fork.
-Only streams are adopted: a datagram's sender keeps its worker. Sockets that belong to no slot are polled by all anyway.
+The supervisor sends the complete set of slots each time, and passes on listeners made after this worker's fork. Only
+streams are adopted: a datagram's sender stays with its worker. Sockets that belong to no slot are polled by all workers
+anyway.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ class Adoption:
         self._spec = spec
         self._open_acceptor = open_acceptor
         self._known: dict[int, dict[str, Listener]] = {}  # foreign slot -> address -> its stream listener
-        self._acceptors: dict[int, list[Acceptor]] = {}  # foreign slot that was adopted once -> all of its acceptors
-        self._wanted: frozenset[int] = frozenset()  # slots that are adopted
+        self._acceptors: dict[int, list[Acceptor]] = {}  # foreign slot that was ever adopted -> all of its acceptors
+        self._wanted: frozenset[int] = frozenset()  # slots adopted now
         self._is_over = False
-        self._learned: list[Any] = []  # sockets of listeners that were made after the fork
+        self._learned: list[Any] = []  # sockets of listeners made after the fork
         for listener in spec.listeners:
             if listener.slot is not None:
                 self._know(listener.slot, listener)
 
     def _know(self, slot: int, listener: Listener) -> bool:
-        """Remember a listener; tell whether it is a new one that may have to be adopted one day."""
+        """Remember a listener; return True if it is new and may be adopted."""
         known = self._known.setdefault(slot, {})
         if slot == self._spec.slot or listener.kind is not ListenerKind.STREAM or listener.address in known:
             return False
@@ -44,7 +45,7 @@ class Adoption:
         return True
 
     def adopt(self, slots: Collection[int]) -> None:
-        """From now on accept at the listeners of these slots, and of no other foreign ones. Unknown ones may follow."""
+        """Accept at the listeners of exactly these foreign slots from now on. Listeners of unknown slots may follow."""
         if self._is_over:
             return
         before, self._wanted = self._wanted, frozenset(slots)
@@ -55,13 +56,15 @@ class Adoption:
             self._start(slot)
 
     def learn(self, order: Learn, descriptors: Sequence[int]) -> None:
-        """Take over the listeners of a slot that was added; close those that are not needed.
+        """Take over the listeners of a new slot; close those that are not needed.
 
-        Raises `ValueError` for an order that cannot be, and closes all of them.
+        Raises `ValueError` for an invalid order, and closes all of them.
         """
         try:
             kinds = [ListenerKind(kind) for kind in order.kinds]
-            if not len(kinds) == len(order.addresses) == len(descriptors):  # fewer come where this process has no room
+            if (
+                not len(kinds) == len(order.addresses) == len(descriptors)
+            ):  # fewer arrive if this process is out of descriptors
                 raise ValueError(f"{len(descriptors)} descriptors for {len(order.addresses)} listeners")
             socks = _sockets(descriptors)
         except ValueError:
@@ -77,9 +80,9 @@ class Adoption:
             self._start(order.slot)
 
     def end(self) -> list[Acceptor]:
-        """The worker stops: adopt no more; return the acceptors that were at work, for them to be stopped.
+        """Stop adopting; return the active acceptors, for the caller to stop.
 
-        Connections that wait there now may have no other worker: at the end of the service all siblings stop too.
+        The connections that wait there may have no other worker: when the service ends, all siblings stop too.
         """
         ended = [acceptor for slot in self._wanted for acceptor in self._acceptors.get(slot, ())]
         self.adopt(())
@@ -87,25 +90,25 @@ class Adoption:
         return ended
 
     def acceptors_at(self, slots: Collection[int]) -> list[Acceptor]:
-        """Return acceptors of the queues of these slots, without starting them: for the caller to empty once."""
+        """Return acceptors for the queues of these slots without starting them: the caller empties the queues once."""
         for slot in slots:
             self._open(slot)
         return [acceptor for slot in slots for acceptor in self._acceptors.get(slot, ())]
 
     def forget(self) -> None:
-        """Close what was learned: this process is to be a zygote, and is taught all of it anew."""
+        """Close learned sockets: this process becomes a zygote, which gets all listeners anew."""
         for sock in self._learned:
             sock.close()
         self._learned.clear()
 
     def _start(self, slot: int) -> None:
-        """Accept at the listeners of a slot that are known by now."""
+        """Accept at the known listeners of a slot."""
         for acceptor in self._open(slot):
             try:
                 acceptor.start()
             except (OSError, ValueError) as error:  # ENOSPC, ENOMEM; select(2) and a large descriptor
                 acceptor.pause()
-                _log.error("cannot accept what waits at slot %d: %s", slot, error)
+                _log.error("cannot accept connections queued at slot %d: %s", slot, error)
 
     def _open(self, slot: int) -> list[Acceptor]:
         acceptors = self._acceptors.setdefault(slot, [])
@@ -115,9 +118,9 @@ class Adoption:
 
 
 def _sockets(descriptors: Sequence[int]) -> list[Any]:
-    """Return descriptors as sockets: not as `socket.socket`, which gevent may have replaced by one that has watchers.
+    """Return descriptors as sockets: not as `socket.socket`, which gevent may have patched to create watchers.
 
-    Raises `ValueError` if one of them is none; they stay the caller's then.
+    Raises `ValueError` if one is not a socket; the caller then still owns all of them.
     """
     socks: list[Any] = []
     try:

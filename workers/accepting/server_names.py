@@ -1,4 +1,4 @@
-"""Which certificate a client gets, chosen by a function of the application from the name that the client asks for."""
+"""Chooses the certificate for a client: the application's hook maps the requested server name to a context."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from collections.abc import Callable
 
 ALPN = ["http/1.1"]
 Hook = Callable[[str], ssl.SSLContext | None]
-_UNKNOWN = ""  # not the authorities of any server
+_UNKNOWN = ""  # not equal to any authorities
 _log = logging.getLogger("hybrid")
 
 
 class ServerNames:
-    """Lets a function choose the certificate by the name the client asks for (RFC 6066, section 3).
+    """Lets a hook choose the certificate by server name (RFC 6066, section 3).
 
-    The function is called inside of the handshake with the name in ASCII, and must not block. None: the default
-    certificate; that is also for clients that send no name, for whom it is not called. When it raises, or returns
-    something else, that is logged and the handshake is refused with an alert: the default certificate would only
-    look like an attack to the client.
+    The hook is called during the handshake with the name in ASCII, and must not block. It returns None for the default
+    certificate, which clients without a server name get as well, without a call. If the hook raises, or returns
+    anything else, the error is logged and the handshake is refused with an alert: to the client, the default
+    certificate would only look like an attack.
 
-    Of the context it returns, the certificate, its key and the ciphers count. All else is the default's on every
-    host, the rules for client certificates too: OpenSSL keeps them at the connection, and it resumes the session of
-    one host at another. A context that trusts authorities of its own is therefore refused where clients are asked.
+    From the returned context, only the certificate, its key and the ciphers apply. Everything else comes from the
+    default context on every host, including the rules for client certificates: OpenSSL keeps them with the connection,
+    and it resumes the session of one host at another. Therefore a context with authorities of its own is refused if
+    clients are asked for certificates.
     """
 
     def __init__(self, hook: Hook, verify_mode: ssl.VerifyMode, authorities: str | None) -> None:
         self._hook = hook
         self._verify_mode = verify_mode
-        self._authorities = authorities  # PEM in ASCII; None: clients are not asked for a certificate
+        self._authorities = authorities  # PEM in ASCII; None: clients are not asked for certificates
 
     def __call__(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> int | None:
         """Return None, or the alert to refuse the handshake with; see `ssl.SSLContext.sni_callback`."""
@@ -46,19 +47,21 @@ class ServerNames:
         return None
 
     def _adopt(self, context: ssl.SSLContext) -> None:
-        """Give a context of the application what OpenSSL looks up in it and not in the connection."""
+        """Configure an application's context with the settings that OpenSSL reads from it, not from the connection."""
         if not isinstance(context, ssl.SSLContext):
             raise TypeError(f"the SNI hook returned an object of type {type(context).__name__}, not ssl.SSLContext")
         if _adopted.get(context, _UNKNOWN) == self._authorities:
             return
         if self._authorities is not None:
             if context.cert_store_stats()["x509"]:
-                raise ValueError("the context of the SNI hook trusts authorities of its own; leave them to ca_certs")
+                raise ValueError(
+                    "the SNI hook returned a context with CA certificates of its own; use ca_certs instead"
+                )
             context.load_verify_locations(cadata=self._authorities)
-            context.verify_mode = self._verify_mode  # `getpeercert` looks at it
+            context.verify_mode = self._verify_mode  # used by `getpeercert`
         context.set_alpn_protocols(ALPN)
         _adopted[context] = self._authorities
 
 
 _adopted: weakref.WeakKeyDictionary[ssl.SSLContext, str | None] = weakref.WeakKeyDictionary()
-# ^ context of an application -> the authorities given to it
+# ^ context of an application -> the authorities added to it

@@ -1,7 +1,7 @@
-"""TLS in a worker: the context of a server from the contents of its files, and what an application may know of a peer.
+"""TLS in a worker: builds the server's context from file contents, and extracts facts about a peer.
 
-Importing this imports `ssl`: on gevent that is for after the patching, and never for the supervisor. Nothing here
-opens a file on a disk: by now the worker may be a user who could not read the key.
+Importing this module imports `ssl`: on gevent after the patching, and never in the supervisor. Nothing here opens a
+file on disk: the worker's user may not be allowed to read the key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hybrid.workers.http.settings import Tls
 
 _VERIFY = {"optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _DIFFERENT_KEY = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
-# ^ the last one is what a key of another type gives, RSA beside an elliptic curve for instance (OpenSSL 3.0)
+# ^ the last one is raised for a key of another type, such as RSA with an elliptic-curve certificate (OpenSSL 3.0)
 _VERSIONS: dict[str | None, int] = {"TLSv1.2": ssl.TLSVersion.TLSv1_2.value, "TLSv1.3": ssl.TLSVersion.TLSv1_3.value}
 _SPECIAL = frozenset('"+,;<>\\')
 _SHORT = {
@@ -35,7 +35,7 @@ _SHORT = {
     "streetAddress": "STREET",
     "domainComponent": "DC",
     "userId": "UID",
-}  # OpenSSL's name -> that of RFC 4514, section 3
+}  # OpenSSL's name -> the name in RFC 4514, section 3
 
 
 class TlsError(BootError):
@@ -48,7 +48,7 @@ class TlsError(BootError):
 
 
 class ServerContext(ssl.SSLContext):
-    """A context that remembers its own certificate, which `ssl` does not give back."""
+    """A context that remembers its own certificate, which `ssl` does not return."""
 
     certificate: str | None = None
     """PEM, without the chain."""
@@ -57,9 +57,9 @@ class ServerContext(ssl.SSLContext):
 def server_context(tls: Tls) -> ssl.SSLContext:
     """Return the context for all connections of this process: TLS 1.2 and 1.3, HTTP/1.1 only, no renegotiation.
 
-    A session ticket is good only in the worker that gave it: the keys are random for each context, and `ssl` cannot
-    share them; a resumption that fails elsewhere is a full handshake. One ticket for each handshake, not two.
-    Imports the module of the SNI hook, see `ServerNames`. Raises `TlsError`; never asks for a password on a terminal.
+    A session ticket is valid only in the worker that issued it: the keys are random for each context, and `ssl` cannot
+    share them. A resumption that fails elsewhere becomes a full handshake. One ticket per handshake, not two. Imports
+    the module of the SNI hook, see `ServerNames`. Raises `TlsError`; never asks for a password on a terminal.
     """
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -76,9 +76,10 @@ def server_context(tls: Tls) -> ssl.SSLContext:
 
 
 def _ask_for_names(context: ssl.SSLContext, names: ServerNames) -> None:
-    """Set `sni_callback`, by the descriptor of the type written in C.
+    """Set `sni_callback` through the descriptor of the C type.
 
-    That of gevent's contexts (26.9) passes on the `SSLSocket` of a connection, and fails for one over a `MemoryBIO`.
+    The one of gevent's contexts (26.9) passes on the `SSLSocket` of a connection, and fails for a connection over a
+    `MemoryBIO`.
     """
     first = next(vars(kind)["sni_callback"] for kind in reversed(type(context).__mro__) if "sni_callback" in vars(kind))
     first.__set__(context, names)
@@ -90,7 +91,7 @@ def _set_ciphers(context: ssl.SSLContext, ciphers: str) -> None:
     except (ssl.SSLError, ValueError):  # ValueError: a NUL in it
         raise TlsError(
             "ciphers",
-            f"{ciphers!r} selects no cipher of TLS 1.2 (those of 1.3 cannot be chosen); see: openssl ciphers -v",
+            f"{ciphers!r} selects no TLS 1.2 cipher (TLS 1.3 ciphers cannot be configured); see: openssl ciphers -v",
         ) from None
     for cipher in context.get_ciphers():
         if not cipher["strength_bits"] or cipher["auth"] == "auth-null":
@@ -102,13 +103,13 @@ def _set_ciphers(context: ssl.SSLContext, ciphers: str) -> None:
 
 
 def _load_pair(context: ServerContext, tls: Tls) -> None:
-    """Load the certificate and its key, by way of memory: `load_cert_chain` takes the names of files only."""
-    # only to find damage in it: what `load_cert_chain` raises does not tell which of the two files it is about
+    """Load the certificate and its key through memory: `load_cert_chain` takes only file names."""
+    # only to detect damage: the error of `load_cert_chain` does not tell which of the two files is at fault
     _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls.certificate, "certfile", "the certificate or its chain")
     asked = False
 
     def password() -> str:
-        # without this function OpenSSL asks on the terminal; it is called for an encrypted key only
+        # without this function OpenSSL prompts on the terminal; it is called only for an encrypted key
         nonlocal asked
         asked = True
         if tls.password is None:
@@ -136,14 +137,14 @@ def _why_not_loaded(error: ssl.SSLError, *, asked: bool) -> TlsError:
         return TlsError("password", "the private key cannot be decrypted: the password is wrong")
     if error.reason:  # e.g. EE_KEY_TOO_SMALL: below the security level of this OpenSSL
         return TlsError("certfile", f"OpenSSL refuses the certificate: {error.reason.replace('_', ' ').lower()}")
-    return TlsError("keyfile", "the private key is damaged, or of a kind that OpenSSL does not know")
+    return TlsError("keyfile", "the private key is damaged or of a type unknown to OpenSSL")
 
 
 @contextlib.contextmanager
 def _in_memory(content: bytes) -> Iterator[str]:
-    """Give a file name under which `content` can be read while the block runs, by this user only (memfd_create(2)).
+    """Yield a file name from which `content` can be read during the block, only by this user (memfd_create(2)).
 
-    A process that has changed its user may still open what is behind its own descriptors: proc(5), /proc/pid/fd.
+    A process that has changed its user may still open files behind its own descriptors: proc(5), /proc/pid/fd.
     """
     fd = os.memfd_create("tls")
     try:
@@ -170,15 +171,15 @@ def _ask_clients(context: ssl.SSLContext, tls: Tls) -> str | None:
     if tls.client_certificate == "none":
         return None
     if tls.client_certificate not in _VERIFY:
-        raise TlsError("client_certificate", f"{tls.client_certificate!r} is none of none, optional, required")
+        raise TlsError("client_certificate", f"{tls.client_certificate!r} is not one of none, optional, required")
     if tls.client_ca is None:
-        raise TlsError("ca_certs", "client certificates need authorities to be checked against")
+        raise TlsError("ca_certs", "checking client certificates requires CA certificates")
     context.verify_mode = _VERIFY[tls.client_certificate]
     return _trust(context, tls.client_ca, "ca_certs", "the list of authorities for client certificates")
 
 
 def _text(pem: bytes) -> str:
-    """PEM is ASCII (RFC 7468, section 2); what people write between the blocks is not always."""
+    """Decode PEM, which is ASCII (RFC 7468, section 2), although the text between the blocks may not be."""
     return pem.decode("ascii", "ignore")
 
 
@@ -194,18 +195,17 @@ def _hook(reference: str) -> Hook:
         raise TlsError("sni_hook", error.reason, Exit.TARGET) from None
     if not callable(hook) or inspect.iscoroutinefunction(hook):
         kind = "a coroutine function" if callable(hook) else f"an object of type {type(hook).__name__}"
-        raise TlsError("sni_hook", f"{reference!r} is {kind} and not a function to call in a handshake", Exit.TARGET)
+        raise TlsError("sni_hook", f"{reference!r} is {kind} not a function", Exit.TARGET)
     found: Hook = hook
     return found
 
 
 def peer_certificate_facts(connection: ssl.SSLObject | ssl.SSLSocket) -> dict[str, Any]:
-    """Return the ASGI extension `tls` (version 0.2) of a connection whose handshake is done.
+    """Return the ASGI extension `tls` (version 0.2) of a connection after its handshake.
 
-    `client_cert_error` is always None: a certificate that does not verify ends the handshake. Before Python 3.13
-    `client_cert_chain` has the client's own certificate only. `server_cert` is None where the SNI hook chose a
-    context. Does not block; takes 1 us without a client certificate and 27 us with one, so call it once for each
-    connection.
+    `client_cert_error` is always None: an invalid certificate ends the handshake. Before Python 3.13
+    `client_cert_chain` contains only the client's own certificate. `server_cert` is None if the SNI hook chose a
+    context. Does not block; takes 1 us without a client certificate and 27 us with one, so call it once per connection.
     """
     chain, name = _client_certificates(connection)
     return {
@@ -219,7 +219,7 @@ def peer_certificate_facts(connection: ssl.SSLObject | ssl.SSLSocket) -> dict[st
 
 
 def _client_certificates(connection: ssl.SSLObject | ssl.SSLSocket) -> tuple[list[str], str | None]:
-    """Return the certificates that the client sent, its own first, and the name of the subject of that one."""
+    """Return the certificates sent by the client, its own first, and the subject name of that one."""
     own = connection.getpeercert(binary_form=True)
     if own is None:
         return [], None
@@ -230,14 +230,14 @@ def _client_certificates(connection: ssl.SSLObject | ssl.SSLSocket) -> tuple[lis
 
 
 def _distinguished_name(subject: tuple[tuple[tuple[str, str], ...], ...]) -> str:
-    """Write a name as text: RFC 4514, section 2; the last part of it comes first."""
+    """Format a distinguished name as text: RFC 4514, section 2; its last part comes first."""
     return ",".join(
         "+".join(f"{_SHORT.get(kind, kind)}={_escaped(value)}" for kind, value in part) for part in reversed(subject)
     )
 
 
 def _escaped(value: str) -> str:
-    """Escape as RFC 4514, section 2.4, asks; control characters too, so that the name stays one line."""
+    """Escape a value: RFC 4514, section 2.4; control characters too, so that the name stays on one line."""
     text = "".join(
         f"\\{char}" if char in _SPECIAL else f"\\{ord(char):02X}" if char < " " or char == "\x7f" else char
         for char in value
@@ -248,7 +248,7 @@ def _escaped(value: str) -> str:
 
 
 def _suite_number(connection: ssl.SSLObject | ssl.SSLSocket) -> int | None:
-    """Return the cipher suite's number in the IANA registry, which is the lower half of OpenSSL's."""
+    """Return the IANA number of the cipher suite, the lower half of OpenSSL's number."""
     cipher = connection.cipher()
     if cipher is None:
         return None

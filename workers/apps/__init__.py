@@ -1,13 +1,13 @@
-"""The kinds of application: how each is recognised, and how it is given a connection or a datagram.
+"""The kinds of application: how each is recognised, and how it gets a connection or a datagram.
 
-detect     which kind a target is, by its signature; refuses to guess
-effects    which options a kind has no use for
-adapter    what every interface is to the worker
-stream     `handle(sock, address)` and `async handle(reader, writer)`
-protocol   a factory of `asyncio.Protocol`
-datagram   `handle(data, address, transport)`, sync or async
-web        what WSGI and ASGI applications share: connections, TLS, the drain
-greetings  connections whose PROXY header has not come yet
-wsgi/      WSGI applications
-asgi/      ASGI applications
+detect          the kind of a target, by its signature; refuses to guess
+unused_options  options that a kind ignores
+adapter         the interface between the worker and every kind
+stream          `handle(sock, address)` and `async handle(reader, writer)`
+protocol        a factory of `asyncio.Protocol`
+datagram        `handle(data, address, transport)`, sync or async
+web             the part shared by WSGI and ASGI: connections, TLS, the drain
+preambles       connections whose PROXY header has not arrived yet
+wsgi/           WSGI applications
+asgi/           ASGI applications
 """

@@ -1,4 +1,4 @@
-"""What every interface is to the worker: takes accepted connections, and has its say at the start and at the end."""
+"""The interface between the worker and a kind of application: accepted connections, start-up, the steps of a stop."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from hybrid.workers.runtime import Accepted
 
 
 class Adapter:
-    """One per worker, for all its listeners. An interface overrides what it needs."""
+    """One per worker, for all its listeners. A kind overrides the methods that it needs."""
 
     guessed = False
-    """Whether the kind of the target was guessed."""
+    """True if the kind of the target was guessed."""
 
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""
         raise NotImplementedError
 
     async def start_up(self) -> None:
-        """Get ready; raises `BootError`."""
+        """Prepare to serve. Raises `BootError`."""
 
     def drain(self) -> None:
-        """The worker stops: no connection follows but those that are queued. Called once, from the loop."""
+        """The worker stops: only connections queued so far will follow. Called once, from the loop."""
 
     def close_idle(self, *, at_once: bool) -> None:
-        """The whole service stops: close connections on which nothing happens, after a while or at once.
+        """Close idle connections because the whole service stops, after a delay or at once.
 
-        Called after `drain`, perhaps again. A handler's connections are never idle: only the handler knows.
+        Called after `drain`, possibly again. A handler's connections are never idle: only the handler would know.
         """
 
     def interrupt(self) -> None:
-        """The grace period is nearly over: tell the application that its clients are gone."""
+        """Tell the application that its clients are gone: the grace period is nearly over."""
 
     def end(self) -> None:
-        """The grace period is over: end what runs and has no connection."""
+        """End work that has no connection: the grace period is over."""
 
     async def wait_idle(self, timeout: float) -> bool:
-        """Wait until nothing runs that has no connection, at most `timeout` seconds; tell whether that is so."""
+        """Wait at most `timeout` seconds for work that has no connection; return True if none is left."""
         return True
 
     async def shut_down(self, timeout: float) -> None:
-        """Let the application close what it has opened, within `timeout` seconds."""
+        """Let the application close its resources, within `timeout` seconds."""
 
 
 def serve_in_task(
@@ -55,7 +55,7 @@ def serve_in_task(
 ) -> asyncio.Task[None] | None:
     """Return a task that serves `connection`; None if the application's task factory raises.
 
-    The error is logged then, the descriptor and the connection are closed, and the loop goes on.
+    In that case the error is logged, the descriptor and the connection are closed, and the loop continues.
     """
     try:
         return create_task(coroutine)

@@ -1,7 +1,7 @@
 """Datagram handlers: `handle(data, address, transport)`, a coroutine function in a task or a sync one in a greenlet.
 
-One greenlet or task per datagram, at most `MOST_AT_ONCE` of them: beyond that the socket is left alone, its buffer
-fills, and the kernel drops, as UDP may. Replies go out by `transport.sendto(data, address)`.
+One greenlet or task per datagram, at most `MOST_AT_ONCE` of them: beyond that the socket is not read, its buffer fills,
+and the kernel drops datagrams, as UDP may. Replies go out through `transport.sendto(data, address)`.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from hybrid.workers.common.connections import Connection, Connections
 from hybrid.workers.runtime import Runtime
 
 MOST_AT_ONCE = 1000  # handlers running per worker
-_BATCH = 32  # datagrams taken per wake-up, so that others get their turn
+_BATCH = 32  # datagrams read per wake-up, so that others get their turn
 _LARGEST = 65536  # bytes; the largest UDP datagram is 65,507
-_PAUSE = 0.01  # seconds between tries where polling cannot tell that there is room
+_PAUSE = 0.01  # seconds between retries where polling cannot report room
 _MOST_UNSENT = 1000  # datagrams waiting for room in the socket; the next one is dropped and counted
 _log = logging.getLogger("hybrid")
 
 
 class DatagramTransport(asyncio.DatagramTransport):
-    """What a datagram handler answers through. It belongs to the worker: closing it is refused."""
+    """The transport passed to a datagram handler. The worker owns it: a handler cannot close it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         super().__init__()
         self._loop = loop
         self._sock = sock
         self._serves_both = serves_both(sock)
-        self._unsent: collections.deque[tuple[Any, Any]] = collections.deque()  # (data, address) without room
+        self._unsent: collections.deque[tuple[Any, Any]] = collections.deque()  # (data, address) waiting for room
         self.dropped = 0
         """Datagrams that were not sent because the socket had no room for too long."""
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send `data` to `addr`, or keep it until the socket has room; never blocks.
 
-        Raises `TypeError` for data that is not bytes-like and `ValueError` without an address. What the network
-        refuses is logged at level DEBUG: UDP promises no delivery.
+        Raises `TypeError` for data that is not bytes-like and `ValueError` without an address. Network errors are
+        logged at level DEBUG: UDP does not guarantee delivery.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if addr is None:
-            raise ValueError("a datagram transport of a server needs the address to send to")
+            raise ValueError("a server's datagram transport requires an address to send to")
         if self._serves_both:
             addr = mapped(addr)
         if self._unsent or not self._try(data, addr):
@@ -75,7 +75,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         if not self._unsent:
             self._loop.remove_writer(self._sock.fileno())
         elif len(self._unsent) == waiting:
-            # writable and yet no room: the queue of a UNIX peer is full, which poll(2) does not look at; do not spin
+            # writable but without room: the queue of a UNIX peer is full, which poll(2) does not check; do not spin
             self._loop.remove_writer(self._sock.fileno())
             self._loop.call_later(_PAUSE, self._flush_when_writable)
 
@@ -83,7 +83,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._loop.add_writer(self._sock.fileno(), self._flush)
 
     def unsent(self) -> int:
-        """How many datagrams wait for room."""
+        """Return the number of datagrams waiting for room."""
         return len(self._unsent)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -97,18 +97,18 @@ class DatagramTransport(asyncio.DatagramTransport):
         return False
 
     def close(self) -> None:
-        """Refused with `RuntimeError`."""
+        """Raise `RuntimeError`: the worker owns the socket."""
         raise RuntimeError("the datagram socket belongs to the worker: a handler cannot close it")
 
     abort = close
 
 
 def _log_broken(why: str) -> None:
-    _log.error("cannot receive any more: the socket is broken: %s", why)
+    _log.error("cannot receive datagrams: the socket is broken: %s", why)
 
 
 class Datagrams:
-    """Reads one datagram socket and runs the handler for what arrives."""
+    """Reads one datagram socket and runs the handler for each datagram."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Datagrams:
         sock: socket.socket,
         broken: Callable[[str], object] = _log_broken,
     ) -> None:
-        """`broken` is told once that the socket was closed in this process."""
+        """`broken` is called once if the socket was closed in this process."""
         self._broken = broken
         self._handler = handler
         self._is_async = is_async
@@ -133,12 +133,12 @@ class Datagrams:
         connections.on_discard.append(self._resume)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         self._wanted = True
         self._resume()
 
     def stop(self) -> None:
-        """Handle what has arrived, then read no more."""
+        """Handle the datagrams received so far, then stop reading."""
         self._wanted = False
         self._pause()
         self._read(limit=MOST_AT_ONCE)
@@ -169,7 +169,7 @@ class Datagrams:
                     if was_wanted:
                         self._broken(error.strerror or str(error))
                     return
-                # an ICMP error for an earlier answer: the socket goes on
+                # an ICMP error for an earlier reply: the socket still works
                 _log.debug("reading a datagram: %s", error)
                 continue
             self._handle(data, unmapped(address) if self._serves_both else address)
@@ -181,7 +181,7 @@ class Datagrams:
             task = serve_in_task(self._runtime.loop.create_task, self._serve(connection, data, address), connection)
             if task is not None:
                 connection.end = task.cancel
-                task.add_done_callback(lambda _: connection.closed())  # also if cancelled before its first turn
+                task.add_done_callback(lambda _: connection.closed())  # also if cancelled before its first step
         else:
             started = self._runtime.spawn(self._run, connection, data, address)
             connection.end = lambda: self._runtime.kill(started)

@@ -1,13 +1,14 @@
-"""Which kind of application a target is: decided by its signature, or refused with what to write instead.
+"""Detects the kind of an application from its signature, or refuses with a hint.
 
 The rules of `auto`, in this order; case and leading underscores of parameter names do not count:
 
 1. A class with `data_received` or `buffer_updated` is a protocol.
-2. What takes three arguments, the first called `scope`, is ASGI 3; a class only if its instances can be awaited.
-3. What is not async, takes two arguments and calls the first `environ` or the second `start_response` is WSGI; so is
-   (env, start...). A class may be WSGI too: PEP 3333, "The Application/Framework Side".
-4. What takes exactly two arguments is a handler of streams, exactly three a handler of datagrams.
-5. What does not tell its parameters but has a `wsgi_app` is WSGI, and ASGI with an `asgi_app` (Flask, Quart).
+2. A callable of three arguments, the first called `scope`, is ASGI 3; a class only if its instances can be awaited.
+3. A callable that is not async, takes two arguments and calls the first `environ` or the second `start_response` is
+   WSGI; so is (env, start...). A class may be WSGI too: PEP 3333, "The Application/Framework Side".
+4. A callable of exactly two arguments is a stream handler, of exactly three a datagram handler.
+5. A callable without a useful signature is WSGI if it has a `wsgi_app`, and ASGI if it has an `asgi_app` (Flask,
+   Quart).
 
 Instances are judged by their `__call__`. No framework is imported for this, and nothing is called.
 """
@@ -28,7 +29,7 @@ from hybrid.workers.http.settings import HttpSettings
 
 
 class Kind(enum.Enum):
-    """How a target is called."""
+    """The calling convention of a target."""
 
     SYNC_STREAM = "sync stream"
     ASYNC_STREAM = "async stream"
@@ -40,12 +41,12 @@ class Kind(enum.Enum):
 
     @property
     def noun(self) -> str:
-        """What messages call a target of this kind."""
+        """The name for a target of this kind in messages."""
         return f"{self.value.upper()} application" if self in HTTP_KINDS else f"{self.value} handler"
 
     @property
     def with_article(self) -> str:
-        """The noun behind `a` or `an`."""
+        """The noun with `a` or `an`."""
         return f"{'an' if self.noun[0] in 'aA' else 'a'} {self.noun}"
 
 
@@ -71,45 +72,45 @@ _OWN_SERVERS = {
         "ASGI, so no other server can serve it. Start it with its listen() under asyncio.run, or port its routes to "
         "Starlette or FastAPI"
     ),
-}  # package of the class of an application -> what to do
+}  # package of an application's class -> the error text
 _ASGI_2 = (
-    "{} takes (scope) alone, as applications of ASGI 2 do, and only ASGI 3 is served: "
+    "{} takes only (scope), like ASGI 2 applications, but only ASGI 3 is supported: "
     "write it as async def app(scope, receive, send), or wrap it with asgiref.compatibility.double_to_single_callable"
 )
 
 
 @record(frozen=True, slots=True)
 class _Signature:
-    """What can be seen of a callable without calling it."""
+    """The parameters of a callable, found without calling it."""
 
-    names: tuple[str, ...]  # positional parameters that have no default
-    most: float  # how many positional arguments it takes
+    names: tuple[str, ...]  # positional parameters without a default
+    most: float  # maximum number of positional arguments
     known: bool = True
 
     def takes(self, count: int) -> bool:
-        """Whether a call with `count` positional arguments fits; unknown signatures get the benefit of the doubt."""
+        """Return True if a call with `count` positional arguments fits, or if the signature is unknown."""
         return not self.known or len(self.names) <= count <= self.most
 
     @property
     def is_exactly(self) -> int | None:
-        """The one number of positional arguments it takes; None if it takes several numbers or does not tell."""
+        """The exact number of positional arguments; None if it varies or is unknown."""
         return len(self.names) if self.known and len(self.names) == self.most else None
 
     @property
     def tells_little(self) -> bool:
-        """Whether it says nothing of its parameters, like `*args`."""
+        """True if the signature reveals nothing about its parameters, like `*args`."""
         return not self.known or (not self.names and self.most == float("inf"))
 
     @property
     def is_of_a_factory(self) -> bool:
-        """Whether it can be called without arguments and says so."""
+        """True if the signature is known and requires no arguments."""
         return self.known and not self.names
 
 
 def kind_of(target: Any, interface: str, listeners: frozenset[ListenerKind]) -> Kind:
-    """Return the kind of `target`, asked for as `interface`, to be served on `listeners`.
+    """Return the kind of `target`, requested as `interface`, to be served on `listeners`.
 
-    Raises `BootError` (TARGET) where it cannot be told, does not fit, or the addresses are of the other sort.
+    Raises `BootError` (TARGET) if the kind is ambiguous, does not fit, or cannot serve these addresses.
     """
     if not callable(target):
         raise BootError(Exit.TARGET, f"the target is a {type(target).__name__}, not something to call: {target!r:.80}")
@@ -120,7 +121,7 @@ def kind_of(target: Any, interface: str, listeners: frozenset[ListenerKind]) -> 
 
 
 def _refuse_own_server(target: Any) -> None:
-    """Say of an application that only its framework's own server can serve that it is one; not of a handler in it."""
+    """Refuse an application that only its framework's own server can serve, but not a handler inside one."""
     for owner in type(target).__mro__:
         package = owner.__module__.partition(".")[0]
         if package in _OWN_SERVERS and owner.__name__ == "Application":
@@ -128,9 +129,9 @@ def _refuse_own_server(target: Any) -> None:
 
 
 def check_http(kind: Kind, http: HttpSettings) -> None:
-    """Refuse what only HTTP does for a target of another kind, where leaving it undone would be a danger.
+    """Refuse HTTP options for a target of another kind where ignoring them would be dangerous.
 
-    Raises `BootError` (TARGET): the target would be served without encryption, or be given proxies' headers as data.
+    Raises `BootError` (TARGET): the target would be served without encryption, or receive proxies' headers as data.
     """
     if kind in HTTP_KINDS:
         return
@@ -138,7 +139,8 @@ def check_http(kind: Kind, http: HttpSettings) -> None:
         if is_asked:
             raise BootError(
                 Exit.TARGET,
-                f"{option} is for WSGI and ASGI applications and the target is {kind.with_article}: leave {option} out",
+                f"{option} is for WSGI and ASGI applications, but the target is {kind.with_article}: "
+                f"leave {option} out",
             )
 
 
@@ -183,7 +185,7 @@ def _are_of_wsgi(first: str, second: str) -> bool:
 
 def _cannot_tell(target: Any, signature: _Signature) -> str:
     what = f"the class {target.__qualname__}" if inspect.isclass(target) else _name(target)
-    shape = f"it takes ({', '.join(signature.names)})" if signature.known else "it does not tell its parameters"
+    shape = f"it takes ({', '.join(signature.names)})" if signature.known else "its signature is unknown"
     text = f"cannot tell what kind of application {what} is: {shape}; {_HELP}"
     return f"{text}; {_FACTORY}" if signature.is_of_a_factory else text
 
@@ -211,9 +213,9 @@ def _named(target: Any, interface: str) -> Kind:
 
 
 def _check_arguments(target: Any, interface: str, is_web: bool) -> None:
-    """Refuse a target that cannot be called as its interface does.
+    """Refuse a target that cannot be called in the way its interface requires.
 
-    A web application has no parameter with a default, factories do: `create_app(config=None)`.
+    A web application has no parameters with defaults, but factories do: `create_app(config=None)`.
     """
     signature = _signature(target)
     is_factory = is_web and signature.is_of_a_factory and not signature.tells_little
@@ -247,9 +249,9 @@ def check_listeners(kind: Kind, listeners: frozenset[ListenerKind]) -> None:
 
 
 def is_coroutine_function(target: Any) -> bool:
-    """Whether calling `target` gives a coroutine: also for partials, methods and objects with `async def __call__`.
+    """Return True if `target` returns a coroutine: also for partials, methods and objects with async `__call__`.
 
-    Calling a class gives an instance, whatever `__call__` its instances have.
+    Calling a class returns an instance, whatever the `__call__` of its instances is.
     """
     while isinstance(target, functools.partial):
         target = target.func
@@ -261,7 +263,7 @@ def is_coroutine_function(target: Any) -> bool:
 def _signature(target: Callable[..., Any]) -> _Signature:
     try:
         parameters = inspect.signature(target).parameters.values()
-    except (ValueError, TypeError):  # some callables of C tell nothing
+    except (ValueError, TypeError):  # some callables written in C have no signature
         return _Signature((), float("inf"), known=False)
     positional = [item for item in parameters if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)]
     variadic = any(item.kind is item.VAR_POSITIONAL for item in parameters)

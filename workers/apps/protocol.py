@@ -25,7 +25,7 @@ class ProtocolFactory(Adapter):
         connection = self._connections.add(accepted.address)
         task = serve_in_task(self._loop.create_task, self._serve(connection, accepted), connection, accepted.fd)
         if task is not None and not task.done():
-            # soon: a task that is cancelled before its first step would leave the descriptor open
+            # in the next turn: a task cancelled before its first step would leave the descriptor open
             connection.end = lambda: self._loop.call_soon(task.cancel)
 
     async def _serve(self, connection: Connection, accepted: Accepted) -> None:

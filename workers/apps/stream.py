@@ -1,6 +1,6 @@
-"""Stream handlers, sync and async: each class takes accepted connections and gives them to the application's handler.
+"""Stream handlers, sync and async: each class passes accepted connections to the application's handler.
 
-`handle(sock, address)` is as for `gevent.server.StreamServer`, `async handle(reader, writer)` as for
+`handle(sock, address)` is called as by `gevent.server.StreamServer`, `async handle(reader, writer)` as by
 `asyncio.start_server`.
 """
 
@@ -47,11 +47,11 @@ class SyncStream(Adapter):
         connection.end = lambda: runtime.kill(started)
 
     def _hint(self) -> None:
-        """Say once what two parameters of any name may also be: a socket and an address are not called."""
+        """Log a hint, once, that the target may be a WSGI application: it may have called an argument as a function."""
         self.guessed = False
         _log.warning(
-            "the target was taken for a handler of streams, handle(sock, address); "
-            "if this is a WSGI application: --interface wsgi"
+            "the target was detected as a stream handler, handle(sock, address); "
+            "if it is a WSGI application, add --interface wsgi"
         )
 
 
@@ -59,7 +59,7 @@ class AsyncStream(Adapter):
     """Runs a coroutine handler in a task per connection.
 
     As with `asyncio.start_server`, a handler that returns leaves the connection open for code that still holds its
-    writer; one that raises has it closed.
+    writer; if it raises, the connection is closed.
     """
 
     def __init__(self, handler: Callable[..., Any], runtime: Transports, connections: Connections) -> None:
@@ -74,7 +74,7 @@ class AsyncStream(Adapter):
         connection = self._connections.add(accepted.address)
         task = serve_in_task(self._runtime.create_task, self._serve(connection, accepted), connection, accepted.fd)
         if task is not None and not task.done():
-            # soon: a task that is cancelled before its first step would leave the descriptor open
+            # in the next turn: a task cancelled before its first step would leave the descriptor open
             connection.end = lambda: self._loop.call_soon(task.cancel)
 
     async def _serve(self, connection: Connection, accepted: Accepted) -> None:
@@ -91,11 +91,11 @@ class AsyncStream(Adapter):
                 writer.transport.abort()
             else:
                 writer.close()
-            forget_frames(error)  # the task keeps it ...
-            connection.end = None  # ... and its traceback this frame, which must not keep the task
+            forget_frames(error)  # the task references the error ...
+            connection.end = None  # ... and its traceback this frame, which must not reference the task
             raise
         except BaseException as error:  # noqa: BLE001 - a handler's exit is not the worker's
             connection.failed(error)
             writer.close()
         else:
-            connection.end = writer.transport.abort  # not the writer: its last reference going closes the connection
+            connection.end = writer.transport.abort  # not the writer: dropping its last reference closes the connection

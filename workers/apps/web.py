@@ -1,4 +1,4 @@
-"""WSGI and ASGI applications as the worker sees them: connections go in, the start and the end are told."""
+"""The part shared by WSGI and ASGI applications: accepting connections, start-up and the steps of a stop."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from hybrid.workers import identity
 from hybrid.workers.accepting import tls
 from hybrid.workers.apps.adapter import Adapter
-from hybrid.workers.apps.greetings import Greetings
+from hybrid.workers.apps.preambles import PendingPreambles
 from hybrid.workers.common.addresses import unmapped
 from hybrid.workers.common.connections import Connection, Connections
+from hybrid.workers.http.context import HttpContext, address_of
 from hybrid.workers.http.exchange import Exchange, Peer, Served
 from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.proxy_protocol import Preamble
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.http.site import Site, address_of
 from hybrid.workers.runtime import Accepted, Runtime
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _log = logging.getLogger("hybrid")
 
 
 class Web(Adapter):
-    """What the two interfaces share: connections, TLS, the drain."""
+    """The base of the two interfaces: connections, TLS, the drain."""
 
-    site: Site
+    context: HttpContext
     steps_tasks = True
     """See `Transports.opener`."""
 
@@ -39,49 +39,51 @@ class Web(Adapter):
         self._connections = connections
         self._settings = settings
         self._tls = None if settings.tls is None else tls.server_context(settings.tls)
-        self._names: dict[int, Any] = {}  # descriptor of a listener -> the address its connections have, if known
+        self._names: dict[int, Any] = {}  # descriptor of a listener -> the address of its connections, if known
         self._access_log: AccessLog | None = None
         limits = settings.limits
-        self._greetings: Greetings | None = None
+        self._preambles: PendingPreambles | None = None
         if settings.proxy_protocol:
-            self._greetings = Greetings(runtime.loop, limits.header_timeout, self._trusts, self._greeted)
+            self._preambles = PendingPreambles(runtime.loop, limits.header_timeout, self._trusts, self._preamble_came)
 
-    def _new_site(
+    def _new_context(
         self, answer: Callable[[Exchange], None], answer_websocket: Callable[[Exchange], None] | None
-    ) -> Site:
-        """Return the site of an interface that calls its application by these two."""
+    ) -> HttpContext:
+        """Return the context of an interface that calls its application through these two."""
         told = (self._connections.heartbeat, self._connections.incidents)
-        site = Site(self._runtime.loop, self._settings, answer, answer_websocket, *told)
+        context = HttpContext(self._runtime.loop, self._settings, answer, answer_websocket, *told)
         if self._settings.access_log is not None:
-            self._open_access_log(site, self._settings.access_log)
-        return site
+            self._open_access_log(context, self._settings.access_log)
+        return context
 
-    def _open_access_log(self, site: Site, form: str) -> None:
-        from hybrid.workers.http.access.journal import Journal
+    def _open_access_log(self, context: HttpContext, form: str) -> None:
+        from hybrid.workers.http.access.events import AccessEvents
         from hybrid.workers.http.access.log import AccessLog
 
         me, connections = identity.current(), self._connections
         labels = {"service": me.service, "slot": me.slot, "generation": me.generation}
         self._access_log = AccessLog(form, labels)
-        site.journal = Journal(self._access_log.write, lambda: connections.ending, self._access_log.wants_heads)
+        context.access_events = AccessEvents(
+            self._access_log.write, lambda: connections.ending, self._access_log.wants_heads
+        )
 
     def connected(self, accepted: Accepted) -> None:
         """Serve a connection. Called from the loop."""
         entry = self._connections.add(accepted.address)
-        if self._greetings is not None:
-            self._greetings.receive(accepted, entry)
+        if self._preambles is not None:
+            self._preambles.receive(accepted, entry)
         else:
             self._open(accepted, entry, self._server(accepted))
 
     def _open(self, accepted: Accepted, entry: Connection, server: tuple[str, int | None] | None) -> None:
         """Speak HTTP from now on."""
-        protocol = HttpConnection(self.site)
+        protocol = HttpConnection(self.context)
         protocol.client = address_of(accepted.address)
         protocol.server = server
         protocol.scheme = "http" if self._tls is None else "https"
-        proxies = self.site.proxies
+        proxies = self.context.proxies
         if proxies is not None:
-            protocol.believes = proxies.trusts(protocol.client[0] if protocol.client else None)
+            protocol.trusts_proxy = proxies.trusts(protocol.client[0] if protocol.client else None)
         timeout = self._settings.limits.tls_handshake_timeout or 86_400.0
         try:
             entry.end = self._open_transport(protocol, accepted, entry.closed, self._tls, timeout)
@@ -90,16 +92,16 @@ class Web(Adapter):
             raise
 
     def _trusts(self, accepted: Accepted) -> bool:
-        """Whether a peer's word about who its client is counts, as far as anybody was named."""
-        proxies, peer = self.site.proxies, address_of(accepted.address)
+        """Return True if a peer is a trusted proxy, or if no proxies are configured."""
+        proxies, peer = self.context.proxies, address_of(accepted.address)
         return proxies is None or proxies.trusts(peer[0] if peer else None)
 
-    def _greeted(self, accepted: Accepted, entry: Connection, preamble: Preamble) -> None:
-        """The PROXY header has come."""
+    def _preamble_came(self, accepted: Accepted, entry: Connection, preamble: Preamble) -> None:
+        """Open the connection: its PROXY header is complete."""
         self._open(accepted, entry, preamble.server or self._server(accepted))
 
     def _server(self, accepted: Accepted) -> tuple[str, int | None] | None:
-        """The address the connection came to; None where only the connection itself knows."""
+        """Return the address that the connection came to; None if only the connection itself knows."""
         listener = accepted.listener
         try:
             return self._names[listener.fileno()]  # type: ignore[no-any-return]
@@ -113,27 +115,30 @@ class Web(Adapter):
             return known
 
     def served(self) -> Sequence[Served]:
-        """Return the connections that are open."""
-        return self.site.connections()
+        """Return the open connections."""
+        return self.context.connections()
 
     def drain(self) -> None:
-        """Answer what is asked, with `Connection: close`; end what has no end of its own."""
-        self.site.draining = True
-        if self._greetings is not None:
-            self._greetings.drain(self._settings.limits.keep_alive_timeout)
+        """Send `Connection: close` with further responses; end responses that never end by themselves."""
+        self.context.draining = True
+        if self._preambles is not None:
+            self._preambles.drain(self._settings.limits.keep_alive_timeout)
         for connection in self.served():
-            connection.drain()
+            try:
+                connection.drain()
+            except Exception:  # noqa: BLE001 - logged; one connection must not keep the others from draining
+                _log.exception("draining a connection failed")
 
     def close_idle(self, *, at_once: bool) -> None:
-        """Close connections that wait for a request, after a moment in which one that is on its way arrives."""
+        """Close connections that wait for a request, after a moment for requests that are on their way."""
         delay = self._settings.limits.idle_close_delay
-        self.site.idle_close_delay = delay
+        self.context.idle_close_delay = delay
         if at_once:
-            self._interrupt_greetings()
+            self._interrupt_preambles()
             self._close_idle_now()
         elif delay:
-            if self._greetings is not None:
-                self._greetings.drain(delay)
+            if self._preambles is not None:
+                self._preambles.drain(delay)
             self._runtime.loop.call_later(delay, self._close_idle_now)
 
     def _close_idle_now(self) -> None:
@@ -142,22 +147,22 @@ class Web(Adapter):
 
     def interrupt(self) -> None:
         """Tell the applications that their clients are gone."""
-        self._interrupt_greetings()
+        self._interrupt_preambles()
         for connection in self.served():
             connection.interrupt()
 
-    def _interrupt_greetings(self) -> None:
-        if self._greetings is not None:
-            self._greetings.interrupt()
+    def _interrupt_preambles(self) -> None:
+        if self._preambles is not None:
+            self._preambles.interrupt()
 
     async def shut_down(self, timeout: float) -> None:
-        """Close the access log. To be called last."""
+        """Close the access log. Call last."""
         if self._access_log is not None:
             self._access_log.close()
 
 
 def server_of(connection: Peer) -> tuple[str, int | None]:
-    """Return host and port that the client has connected to; for a UNIX socket its path and None."""
+    """Return the host and port that the client connected to; for a UNIX socket its path and None."""
     if connection.server is not None:
         return connection.server
     name = connection.get_extra_info("sockname")

@@ -1,11 +1,11 @@
-"""A worker's time in coarse steps: the Date header, and the deadlines of its connections, without a timer for each.
+"""Coarse time for a worker: the Date header and the connections' deadlines, without a timer per connection.
 
-A request reads `now` and stores a deadline: two attribute accesses. One timer per worker looks at all connections,
-often enough for the shortest limit, and not at all while there is no connection.
+A request reads `now` and stores a deadline: two attribute accesses. One timer per worker checks all connections. It
+runs often enough for the shortest limit, and not at all while there are no connections.
 
-The limits are on clients. While the loop stands still, in a request that blocks it or because the process is stopped,
-no client is heard: what it sends waits in the kernel. So that time does not count, and a look that comes late ends
-nobody: the loop takes what has come first.
+The limits apply to clients. While the loop stands still, in a request that blocks it or because the process is
+stopped, no client is read: its data waits in the kernel. So a stall does not count, but for the time of one check, and
+before a connection is ended the loop reads once more: it ends at the second of two checks.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ import time
 from typing import Protocol
 
 NEVER = math.inf
-_LONGEST = 1.0  # seconds between two looks: Date has that resolution (RFC 9110, section 6.6.1)
-_SHORTEST = 0.05  # seconds; also how late a look may be that ends connections
+_LONGEST = 1.0  # seconds between two checks: Date has that resolution (RFC 9110, section 6.6.1)
+_SHORTEST = 0.05  # seconds
+_MOST_CHECKS = 2  # before the one that ends connections, however late all of them are
 _log = logging.getLogger("hybrid")
 
 
 class Expiring(Protocol):
-    """What has a deadline."""
+    """An object with a deadline."""
 
     deadline: float
-    """In the time of the clock; NEVER: none."""
+    """In the clock's time, seconds; NEVER: none."""
 
     def expired(self) -> None:
-        """The deadline has passed: end it, or set a new one. Must not block."""
+        """Called when the deadline has passed: end the object, or set a new deadline. Must not block."""
         ...
 
 
 class Clock:
-    """The time of one loop, as far as it turned. While something is watched, `now` is never more than a `step` old.
+    """The time of one loop while it turns. While something is watched, `now` is at most one `step` old.
 
-    With nothing to watch it stands. The loop's own time is ahead by all the time in which the loop has stood still.
+    With nothing to watch it stands still. A check that is late by more than a step shows a stall: the clock leaves out
+    the rest. So a deadline that was set in the stalled turn, from an old `now`, is early by two steps at most, which is
+    half of the shortest limit.
     """
 
     def __init__(
@@ -45,10 +48,10 @@ class Clock:
     ) -> None:
         self._loop = loop
         self.step = min(_LONGEST, max(_SHORTEST, shortest / 4))
-        """Seconds between two looks at the deadlines."""
-        self._stood = 0.0  # seconds for which the loop has stood still, as late looks tell
-        self._due = 0.0  # when the next look is to be, in the loop's time
-        self._is_second = False  # the next look follows one that was late
+        """Seconds between two checks of the deadlines."""
+        self._stood = 0.0  # seconds for which the loop has stood still, derived from late checks
+        self._due = 0.0  # when the next check is due, in the loop's time
+        self._checks = 0  # that have found something to end, in a row
         self.now = loop.time()
         self.watched: set[Expiring] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -56,13 +59,13 @@ class Clock:
         self._with_date = date
         self._second = 0
         self.fields = b""
-        """The `server` and `date` fields of an answer, as far as wanted; changes once a second."""
+        """The response fields `server` and `date`, as configured; updated once a second."""
         self.server_field = self._server
         self.date_field = b""
         self._look()
 
     def watch(self, item: Expiring) -> None:
-        """Keep an eye on the deadline of `item`, which is to be set after that: `now` may have stood until here."""
+        """Watch the deadline of `item`. Set the deadline after this call: `now` may have stood still until here."""
         self.watched.add(item)
         if self._timer is None:
             self._look()
@@ -83,15 +86,18 @@ class Clock:
 
     def _tick(self) -> None:
         self._timer = None
-        late = max(0.0, self._loop.time() - self._due)
-        self._stood += late
+        late = self._loop.time() - self._due
+        self._stood += max(0.0, late - self.step)
         self._look()
-        self._is_second = late > _SHORTEST and not self._is_second  # a loop that is always late has limits, too
-        if self._is_second:  # uvloop's timers come before what can be read
+        now = self.now
+        expired = [item for item in self.watched if item.deadline <= now]
+        is_late = late > _SHORTEST and self._checks < _MOST_CHECKS  # limits hold on a loop that is always late, too
+        if expired and (not self._checks or is_late):
+            self._checks += 1
             self._look_after(_SHORTEST)
             return
-        now = self.now
-        for item in [item for item in self.watched if item.deadline <= now]:
+        self._checks = 0
+        for item in expired:
             try:
                 item.expired()
             except Exception:  # noqa: BLE001 - logged; one connection must not stop the clock of the others

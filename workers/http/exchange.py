@@ -1,9 +1,9 @@
-"""One request and its answer: what a wire and an application are to each other, whatever the two are.
+"""The protocol between a wire and an application: one request and its response.
 
-A wire reads requests and sends answers: HTTP/1 in `hybrid.workers.http.h1`, messages in memory in a test. It makes an
-`Exchange` for each request and calls `Site.answer` or `Site.answer_websocket` when it is that request's turn. The
-application's side is a `Listener`: it keeps the exchange, answers through it, and knows no framing. The wire tells it
-of what happens. All of it happens in the loop's thread, except where a member says otherwise.
+A wire reads requests and sends responses: HTTP/1 in `hybrid.workers.http.h1`, messages in memory in a test. It makes an
+`Exchange` for each request and calls `HttpContext.answer` or `HttpContext.answer_websocket` when that request is next.
+The application's side is a `Listener`: it keeps the exchange, responds through it, and knows no framing. The wire
+notifies it of events. Everything happens in the loop's thread, except where a member says otherwise.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from hybrid.workers.http.context import HttpContext
     from hybrid.workers.http.forwarded import Forwarded
     from hybrid.workers.http.head import Head, Status
-    from hybrid.workers.http.site import Site
     from hybrid.workers.http.websocket.frames import Closed
 
 Fields = list[tuple[bytes, bytes]]
 NO_BODY_CAME: deque[bytes] = deque(maxlen=0)
-"""The body of requests that have none: one for all."""
-PERCENT = ord("%")  # as a number: to look for one in bytes costs a tenth of what looking for bytes does
+"""Shared by all requests without a body."""
+PERCENT = ord("%")  # as a number: searching bytes for an int costs a tenth of searching for bytes
 
 
-class AnswerError(RuntimeError):
-    """The application answers in a way that HTTP does not allow: too much body, a second head, a body before a head."""
+class ResponseError(RuntimeError):
+    """The application's response violates HTTP: too much body, a second head, a body before the head."""
 
 
 class ClientGoneError(ConnectionResetError):
-    """Raised in the application when it writes to, or reads from, a client that is gone (ASGI 2.4: an OSError)."""
+    """Raised in the application when it reads from or writes to a disconnected client (ASGI 2.4: an OSError)."""
 
 
-class Refused(Exception):  # noqa: N818 - what happened to a request, not an error of ours
-    """A request that no application gets: the status of the answer and what to tell the client."""
+class Refused(Exception):  # noqa: N818 - the fate of a request, not an error of ours
+    """A request that is never passed to the application: the response status, and a reason for the client."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(status, reason)
@@ -45,140 +45,142 @@ class Refused(Exception):  # noqa: N818 - what happened to a request, not an err
         """True if the request is known to be a HEAD."""
 
 
-_DEPARTURES = frozenset({"ClientDisconnect", "WebSocketDisconnect", "ClientDisconnectedError"})  # Starlette's, Quart's
+_CLIENT_DISCONNECTS = frozenset(
+    {"ClientDisconnect", "WebSocketDisconnect", "ClientDisconnectedError"}
+)  # Starlette's, Quart's
 
 
-def is_departure(error: BaseException, told: bool) -> bool:
-    """Return True if `error` only reports that the client is gone, which is no fault of the application.
+def is_client_disconnect(error: BaseException, told: bool) -> bool:
+    """Return True if `error` only reports that the client is gone, which is not the application's fault.
 
-    It is a `ClientGoneError`, was raised from one or in the place of one (`from None`), or is a group of such errors.
-    Once the application has been `told` that its client is gone, the errors by which frameworks pass that on count as
-    well. An error that merely came up after the client had left does not: it has a reason of its own.
+    It is a `ClientGoneError`, was raised from one or replaced one (`from None`), or is a group of such errors. Once the
+    application has been `told` that its client is gone, the exceptions that frameworks raise for this count as well. An
+    unrelated error that merely occurs after the client has left does not count.
     """
-    if isinstance(error, BaseExceptionGroup):  # of a task group in which something was sent
-        return all(is_departure(each, told) for each in error.exceptions)
+    if isinstance(error, BaseExceptionGroup):  # raised by a task group that was sending
+        return all(is_client_disconnect(each, told) for each in error.exceptions)
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ClientGoneError):
             return True
-        # `raise ... from None` puts an error in the place of the one that is being handled
+        # `raise ... from None` replaces the error being handled
         seen = seen.__context__ if seen.__suppress_context__ and seen.__cause__ is None else seen.__cause__
-    return told and (isinstance(error, asyncio.CancelledError) or type(error).__name__ in _DEPARTURES)
+    return told and (isinstance(error, asyncio.CancelledError) or type(error).__name__ in _CLIENT_DISCONNECTS)
 
 
 class Stage(enum.Enum):
-    """How far an answer is."""
+    """Progress of a response."""
 
-    WAITING = "nothing of it is sent"
-    SENDING = "its head is sent"
-    WHOLE = "it is complete, or was cut: nothing more is sent"
+    WAITING = "nothing is sent yet"
+    SENDING = "the head is sent"
+    WHOLE = "complete, or aborted: nothing more is sent"
 
 
 class Request:
-    """The head of a request: facts. Requests of one connection that repeat each other share it."""
+    """The head of a request, read-only. Consecutive identical requests of one connection share it."""
 
-    __slots__ = ("headers", "method", "said", "sent_target", "target", "version")
+    __slots__ = ("forwarded", "headers", "method", "sent_target", "target", "version")
 
-    said: Forwarded
-    """What the proxy says about the request; set only where `Peer.believes`."""
+    forwarded: Forwarded
+    """The values that the proxy sent for this request; set only if `Peer.trusts_proxy`."""
 
     def __init__(self, method: str, target: bytes, sent_target: bytes, version: str, headers: Fields) -> None:
         self.method = method
         self.target = target
-        """The path with its query, as the client wrote them."""
+        """The path with its query, as the client sent them."""
         self.sent_target = sent_target
-        """The whole target: of a URL it has scheme and authority too."""
+        """The whole target as sent; includes scheme and authority if the target is a URL."""
         self.version = version
         """`1.0` or `1.1`."""
         self.headers = headers
-        """Names in lower case. Not to be changed."""
+        """Names in lower case. Do not modify."""
 
 
 class Likeness(enum.Enum):
-    """How much of the newest request repeats the one before."""
+    """How much of the newest request repeats the previous one."""
 
-    NONE = "it was parsed"
-    FIELDS = "its header fields"
-    ALL = "its header fields, method and target"
+    NONE = "nothing: it was parsed"
+    FIELDS = "the header fields"
+    ALL = "the header fields, method and target"
 
 
 class Template:
-    """What an interface made of a request that repeated the fields of the one before, to be copied for the next.
+    """An environ or scope built for a repeated request, to be copied for the next one.
 
-    Never changed once it is made: where applications run in threads, the next request may be in another one.
+    Immutable once made: where applications run in threads, the next request may run in another thread.
     """
 
     __slots__ = ("headers", "made", "target")
 
     def __init__(self, headers: Fields, target: bytes, made: dict[str, Any]) -> None:
         self.headers = headers
-        """The very list: it is told by identity."""
+        """The list object itself: compared by identity."""
         self.target = target
-        """That of the request, told by identity too."""
+        """The request's target, compared by identity too."""
         self.made = made
 
 
 class Repetition(Protocol):
-    """The head of a request that may come again: where an interface keeps what it made of it, for the next one.
+    """A request head that may be repeated: an interface keeps its template here for the next request.
 
-    Also used where the application runs, which may be a thread, and needs no lock: only one request of a connection is
-    under way at a time, its interface uses this before it answers, and the next one starts when that answer is out.
+    Used where the application runs, which may be a thread, and needs no lock: only one request of a connection is in
+    progress at a time, its interface uses this before it responds, and the next request starts after that response.
     """
 
     likeness: Likeness
-    """How much of this request repeats the one before."""
+    """How much of this request repeats the previous one."""
     template: Template | None
-    """Of the last request that repeated the fields of the one before; made by an interface."""
+    """From the last request that repeated the previous header fields; set by the interface."""
 
 
 class Peer(Protocol):
-    """What all requests of a connection have in common."""
+    """The facts shared by all requests of a connection."""
 
     client: tuple[str, int] | None
-    """Host and port; None of a UNIX socket."""
+    """Host and port; None for a UNIX socket."""
     server: tuple[str, int | None] | None
-    """Where the client has connected to, if that is known."""
+    """The address that the client connected to, if known."""
     scheme: str
-    believes: bool
-    """True if the peer is a proxy whose forwarding headers count."""
+    trusts_proxy: bool
+    """True if the peer is a proxy whose forwarding headers are trusted."""
     facts: Any
-    """What an interface keeps for all requests of the connection; None until it does. Also used by threads."""
+    """An interface's cache for all requests of the connection; None until it is set. Also used by threads."""
 
     def get_extra_info(self, name: str) -> Any:
-        """As `asyncio.BaseTransport.get_extra_info`."""
+        """See `asyncio.BaseTransport.get_extra_info`."""
         ...
 
 
 class Served(Protocol):
-    """A connection as the worker sees it, which tells it of the stop."""
+    """The worker's view of a connection: the steps of a stop."""
 
     def drain(self) -> None:
-        """Answer what is asked, and then close; what has no end of its own ends now."""
+        """Close after the next response; end responses that never end by themselves."""
         ...
 
     def close_idle(self) -> None:
-        """Close unless a request has begun, or an answer is on its way."""
+        """Close unless a request has begun, or a response is being sent."""
         ...
 
     def interrupt(self) -> None:
-        """Tell the application that the client is gone; close if there is none."""
+        """Tell the application that the client is gone; close if no application runs."""
         ...
 
     def interrupt_upgraded(self) -> None:
-        """The same, but only if the connection was taken over."""
+        """Call `interrupt` if the connection was taken over."""
         ...
 
 
 class Upgraded(Peer, Protocol):
-    """The connection of an exchange that takes it over."""
+    """The connection of an exchange that has taken it over."""
 
     deadline: float
-    """By the worker's clock; `expired` is called then. The wire uses it while the client takes nothing."""
+    """On the worker's clock; `expired` is called at that time. The wire uses it while the client reads nothing."""
     paused: bool
-    """True if the client takes too little."""
+    """True if the client reads too slowly."""
     half_closed: bool
-    """True if the client has ended its stream."""
-    site: Site
+    """True if the client has closed its sending side."""
+    context: HttpContext
 
     def is_closing(self) -> bool:
         """Return True if nothing more can be sent."""
@@ -189,15 +191,15 @@ class Upgraded(Peer, Protocol):
         ...
 
     def take_rest(self) -> bytes:
-        """Return what arrived behind the request before it was begun."""
+        """Return the bytes received after the request and before it was started."""
         ...
 
     def pause_reading(self) -> None:
-        """Read nothing more for now."""
+        """Stop reading for now."""
         ...
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         ...
 
     def close(self) -> None:
@@ -205,195 +207,199 @@ class Upgraded(Peer, Protocol):
         ...
 
     def linger(self) -> None:
-        """The same, for a client that may still be sending: it is to get what was sent."""
+        """Close once everything is sent, without a reset for a client that may still be sending."""
         ...
 
     def abort(self) -> None:
-        """Close now: this side breaks off."""
+        """Close now, discarding unsent data."""
         ...
 
 
 class Listener(Protocol):
-    """The application's side of an exchange: what a wire tells it. None of it may raise."""
+    """The application's side of an exchange: callbacks for the wire. None of them may raise."""
 
     def body_arrived(self) -> None:
-        """More of the body is there, or `Exchange.complete` has become true."""
+        """Called when more of the body has arrived, or `Exchange.complete` has become true."""
         ...
 
     def resumed(self) -> None:
-        """The client has taken enough: wake those that wait to send."""
+        """Called when the client has read enough: wake the tasks that wait to send."""
         ...
 
     def disconnected(self) -> None:
-        """`Exchange.gone` has become true: wake all that wait."""
+        """Called when `Exchange.gone` has become true: wake all waiters."""
         ...
 
     def peer_done(self) -> bool:
-        """The client sends no more: it may be gone, or wait for the answer with its writing half closed.
+        """Called when the client has closed its sending side: it may be gone, or wait for the response.
 
-        Return True to keep an upgraded connection open; others are kept open for their answer.
+        Return True to keep an upgraded connection open; others stay open for their response.
         """
         ...
 
     def draining(self) -> None:
-        """The worker stops. What has no end of its own ends now."""
+        """Called when the worker begins to stop. End responses that never end by themselves."""
         ...
 
     def interrupt(self) -> None:
-        """The worker stops soon: what is still under way is told that the client is gone."""
+        """Called shortly before the worker stops: tell the application that the client is gone."""
         ...
 
 
 class UpgradedListener(Listener, Protocol):
-    """One that takes the connection over: no request follows its own."""
+    """A listener that takes the connection over: no request follows its own."""
 
     @property
     def owed(self) -> int:
-        """Bytes of the current frame that have not come yet; 0 where the application parses frames itself."""
+        """Bytes still missing from the current frame; 0 if the application parses frames itself."""
         ...
 
     @property
     def ended_by(self) -> Closed | None:
-        """How the session ended, if one of the sides has said so."""
+        """How the session ended; None if neither side has closed it."""
         ...
 
     def data_received(self, data: bytes) -> None:
-        """Bytes that came behind the request."""
+        """Called with bytes received after the request."""
         ...
 
     def expired(self) -> None:
-        """The deadline that the listener has set has passed."""
+        """Called when the deadline set by the listener has passed."""
         ...
 
 
 class Exchange(Protocol):
-    """The wire's side of one request: what the application reads, and what it answers through."""
+    """The wire's side of one request: read its body, and respond."""
 
     connection: Any
-    """The `Peer`; of an upgraded exchange the `Upgraded` connection."""
+    """The `Peer`; for an upgraded exchange, the `Upgraded` connection."""
     request: Request
     repeated: Repetition | None
-    """Set if the request repeats the one before, at least in part."""
+    """Set if the request repeats the previous one, at least in part."""
     listener: Any
-    """The application's side; None before it was called. It sets itself."""
+    """The application's side; it sets itself. None before the application is called."""
     body: deque[bytes]
-    """The part of the request's body that has arrived and was not taken. A thread may take from its left side.
+    """Body data received and not yet taken. A thread may pop from the left.
 
-    `NO_BODY_CAME` itself where the request has no body: that is told by identity.
+    `NO_BODY_CAME` itself if the request has no body: compared by identity.
     """
     buffered: int
-    """Bytes in it."""
+    """Bytes in `body`."""
     complete: bool
-    """True if all of the request's body has arrived."""
+    """True if the whole request body has arrived."""
     gone: bool
-    """True if the client is gone, or refused: nothing more comes, nothing can be sent."""
+    """True if the client is gone or was refused: nothing more is received or sent."""
     stage: Stage
     sent: int
-    """Bytes of the answer's body that are sent."""
+    """Bytes of the response body sent so far."""
     status: int
-    """Of the answer; 0: none is sent."""
+    """Status of the response; 0: none sent yet."""
     keep_alive: bool
-    """True if the client would send further requests."""
+    """True if the client would send further requests on this connection."""
     began: float
-    """When the request came, by `time.perf_counter`; the journal sets it, where there is one."""
+    """When the request arrived, by `time.perf_counter`; set by `AccessEvents`, if there is an access log."""
     sent_head: bytes | None
-    """The head of the answer, if `keep_head` was called."""
+    """The head of the response, if `keep_head` was called."""
 
-    # -- the body of the request
+    # -- the request body ------
 
     def take_body(self) -> bytes:
-        """Return what has arrived; b"" if nothing has. The client may send as much again."""
+        """Return the body data received so far, b"" if there is none. Frees room for the client to send more."""
         ...
 
     def took(self, count: int) -> None:
-        """A thread has taken `count` bytes out of `body` by itself."""
+        """Account for `count` bytes that a thread has popped from `body`."""
         ...
 
     def ask_for_body(self) -> None:
-        """The application waits for the body: let a client that waits for 100 Continue begin."""
+        """Tell the wire that the application waits for the body: send 100 Continue if the client expects it."""
         ...
 
-    # -- the answer
+    # -- the response
 
     def start(self, status: Status, fields: Head, body: Any, more: bool) -> None:
-        """Send the head and the first piece of the body. Without `more` it is the last.
+        """Send the head and the first piece of the body. The response ends here unless `more`.
 
-        Raises `AnswerError` if the head is sent already, or if the length differs from the Content-Length of
+        Raises `ResponseError` if the head was sent already, or if the length differs from the Content-Length in
         `fields`; nothing is sent then.
         """
         ...
 
     def write(self, body: Any, more: bool) -> None:
-        """Send another piece. Without `more` it is the last. Raises `AnswerError`."""
+        """Send another piece of the body. The response ends here unless `more`. Raises `ResponseError`."""
         ...
 
     async def send_file(self, status: Status, fields: Head, fd: int, offset: int, count: int) -> None:
         """Send the head, and `count` bytes of a file as the whole body. Waits for the client.
 
-        Raises `AnswerError` as `start` does, `OSError` for a file that cannot be read, and `ClientGoneError`.
+        Raises `ResponseError` as `start` does, `OSError` if the file cannot be read, and `ClientGoneError`.
         """
         ...
 
-    def inform(self, status: Status, fields: Head) -> None:
-        """Send an informational answer, such as 103 Early Hints, to clients that know them."""
+    def send_informational(self, status: Status, fields: Head) -> None:
+        """Send an informational response, such as 103 Early Hints, if the client's HTTP version has them."""
         ...
 
-    def promise_trailers(self) -> None:
-        """Trailers follow: the last piece of the body does not end the answer. Called before `start`.
+    def announce_trailers(self) -> None:
+        """Announce trailers: the last piece of the body does not end the response. Call before `start`.
 
-        Forgotten where trailers have no place: HTTP/1.0, HEAD, and bodies with a Content-Length.
+        Ignored if trailers are impossible: HTTP/1.0, HEAD, and bodies with a Content-Length.
         """
         ...
 
     def send_trailers(self, fields: Head) -> None:
-        """End the answer with trailer fields (RFC 9110, section 6.5). Raises `AnswerError` unless they are due."""
+        """End the response with trailer fields (RFC 9110, section 6.5). Raises `ResponseError` unless they are due."""
         ...
 
     def fail(self) -> None:
-        """Answer 500 for an application that failed; cut an answer that has begun: it must not be taken for whole."""
+        """Send 500 for a failed application. Abort a response that has begun, so that it does not look complete."""
+        ...
+
+    def end_stream(self) -> bool:
+        """End a response whose body has no end of its own: it has no length, and no file is being sent.
+
+        The response is complete then, without trailers. Returns False, and does nothing, for other responses.
+        """
         ...
 
     def abandon(self) -> None:
-        """Take nothing more from the application: for it the client is gone from now on."""
+        """Accept nothing more from the application: to it, the client is gone from now on."""
         ...
 
     def leave(self) -> None:
-        """The application was told that its client is gone, and has given up: end the answer without one of ours."""
+        """End the exchange of an application that knows its client is gone: no error response is needed."""
         ...
 
     def keep_head(self) -> None:
-        """Keep the head of the answer in `sent_head`. Called before the application is."""
+        """Keep the head of the response in `sent_head`. Call before the application runs."""
         ...
 
     # -- waiting
 
     def is_held(self) -> bool:
-        """Return True if the client takes too little, or nothing any more: wait before sending more.
-
-        Threads may ask.
-        """
+        """Return True if the client reads too slowly or is gone: wait before sending more. Callable from any thread."""
         ...
 
     def news(self) -> asyncio.Future[None]:
-        """Return what a coroutine waits for until a listener would be told of something. Several may wait."""
+        """Return a future that is resolved at the next event for the listener. Several may wait."""
         ...
 
     def forget(self, waiter: asyncio.Future[None]) -> None:
-        """`waiter`, which `news` returned, is no longer of interest."""
+        """Drop `waiter`, a future returned by `news`."""
         ...
 
     def wake_waiters(self) -> None:
-        """There is news."""
+        """Resolve the waiters' futures."""
         ...
 
-    # -- a connection that is taken over
+    # -- taking over the connection ----
 
     def upgrade(self, status: Status, fields: Head) -> Callable[[Any], None]:
-        """Accept the upgrade that the request asks for; return the method that sends bytes from now on."""
+        """Accept the requested upgrade; return the method that sends bytes from now on."""
         ...
 
     def take_over(self, status: int, head_size: int) -> None:
-        """The listener writes to the connection by itself from now on, an answer of this status first.
+        """Let the listener write to the connection directly. Its bytes begin with a response of this status.
 
         `head_size`: bytes of its head, which do not count as sent.
         """
@@ -401,7 +407,7 @@ class Exchange(Protocol):
 
     @property
     def ended_by(self) -> Closed | None:
-        """How the session of an upgraded connection ended, if one of the sides has said so."""
+        """How the session of an upgraded connection ended; None if neither side has closed it."""
         ...
 
     def finish(self) -> None:

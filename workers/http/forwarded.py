@@ -1,6 +1,6 @@
-"""What trusted proxies say about a request: its client, its scheme, its host. Pure: bytes in, facts out.
+"""A request's client, scheme and host according to trusted proxies. Pure: bytes in, facts out.
 
-Headers of a peer that is not trusted are never looked at. Nothing here raises for what a peer sent.
+Headers from an untrusted peer are never read. Nothing here raises because of input from a peer.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _SCHEMES = {b"http": "http", b"ws": "http", b"https": "https", b"wss": "https"}
 _NODE = re.compile(rb"(?:([0-9.]{7,15})|\[([0-9A-Fa-f:.]{2,45})\])(?::(?:([0-9]{1,5})|_[A-Za-z0-9._-]+))?")
 _BARE_V6 = re.compile(rb"[0-9A-Fa-f:.]{2,45}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
-# RFC 7239 section 4, one pair and what ends it. Values without quotes may hold `:`, `[` and `]`, which the RFC wants
-# quoted and many proxies do not quote. `*+` never gives back: white space must not cost a quadratic time.
+# RFC 7239 section 4: one pair and its terminator. Unquoted values may contain `:`, `[` and `]`, which the RFC wants
+# quoted and many proxies do not quote. `*+` never backtracks: white space must not cost quadratic time.
 _PAIR = re.compile(
     rb"[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]++)="
     rb"(?:([]!#$%&'*+.^_`|~0-9A-Za-z:[-]++)|\"((?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+)\"))?+"
@@ -38,58 +38,58 @@ _PAIR = re.compile(
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
-@dataclasses.dataclass(slots=True)  # not frozen: one is made for each request, in a third of the time
+@dataclasses.dataclass(slots=True)  # not frozen: one is made per request, in a third of the time
 class Forwarded:
-    """What holds for a request after its proxies were heard."""
+    """The effective values of a request after its proxies are taken into account."""
 
     client: Endpoint | None
-    """Host and port (0: not said); None: a UNIX socket."""
+    """Host and port (0: unknown); None: the peer of a UNIX socket."""
     scheme: str
-    """`http` or `https`, or whatever the connection's own was called; a proxy's `ws` and `wss` are these two."""
+    """`http` or `https`, or the connection's own scheme; a proxy's `ws` and `wss` are mapped to these two."""
     host: bytes | None
-    """What the client asked for: a name or address, perhaps with a port; None: neither the request nor a proxy said."""
-    doubt: str | None = None
-    """Why the header cannot be believed although a trusted proxy sent it: a reason to refuse the request."""
+    """The requested host, a name or address with an optional port; None: neither request nor proxy named one."""
+    error: str | None = None
+    """Set if a trusted proxy's header cannot be parsed: the reason to refuse the request."""
 
 
 class Proxies:
-    """The peers whose forwarding headers are believed, and the family of headers that they write.
+    """The trusted proxies, and the family of forwarding headers that they write.
 
-    One family, because a proxy writes one and hands the other on as the client sent it: nginx, HAProxy, Traefik, Caddy,
-    Envoy and the load balancers of the large clouds write `X-Forwarded-*` and leave `Forwarded` (RFC 7239) alone. The
-    other family is ignored, whatever it says.
+    One family, because a proxy writes one and passes the other on as the client sent it: nginx, HAProxy, Traefik,
+    Caddy, Envoy and the load balancers of the large clouds write `X-Forwarded-*` and leave `Forwarded` (RFC 7239)
+    alone. The other family is always ignored.
 
-    Client. Every proxy adds at the right the address that it was called from, so the list is walked from the right: the
-    peer of this connection is trusted, hence its entry is true; if that entry names a trusted proxy, the next one is
-    true too; the first address that is not trusted is the client. With `*` that is the leftmost. An entry that is no
-    address (`unknown`, an obfuscated `_id`, garbage) ends the walk, because no trusted proxy vouches for entries left
-    of it; the client is then the last address passed, or stays as it was. With `*` such entries are passed over.
+    Client. Every proxy appends the address of its own peer, so the list is walked from the right: the peer of this
+    connection is trusted, so its entry is true; if that entry names a trusted proxy, the next one is true too; the
+    first untrusted address is the client. With `*` that is the leftmost entry. An entry that is not an address
+    (`unknown`, an obfuscated `_id`, garbage) ends the walk, because no trusted proxy vouches for the entries left of
+    it; the client is then the last address seen, or is left unchanged. With `*` such entries are skipped.
 
-    Scheme and host. Their lists are read hop by hop too, from the right, for as many hops as the walk made (one, if no
-    address is given). A shorter list is read to its left end: inner proxies mostly leave the values of the outer one
-    alone. The value nearest to the client counts. A scheme is http, https, ws or wss; a host looks like a name or
-    an address with an optional port; other values count as not sent. The host is believed only with `believes_host`:
-    nginx hands `X-Forwarded-Host` on as the client sent it unless it is told otherwise.
+    Scheme and host. Their lists are read hop by hop too, from the right, for as many hops as the walk made (one, if
+    there is no address). A shorter list is read to its left end: inner proxies mostly leave the values of the outer one
+    alone. The value nearest to the client wins. A scheme is http, https, ws or wss; a host looks like a name or an
+    address with an optional port; other values are ignored. The host is trusted only with `trusts_host`: by default
+    nginx passes `X-Forwarded-Host` on as the client sent it.
 
-    `doubt` tells of a `Forwarded` line that cannot be parsed where the walk met it: text in front of a proxy's own
-    words (an open quote) may have swallowed them.
+    `error` is set if the walk met a `Forwarded` line that cannot be parsed: text in front of a proxy's own elements (an
+    open quote) may have swallowed them.
     """
 
-    def __init__(self, allowed: tuple[str, ...], family: str = "x-forwarded", *, believes_host: bool = False) -> None:
+    def __init__(self, allowed: tuple[str, ...], family: str = "x-forwarded", *, trusts_host: bool = False) -> None:
         """Take addresses, networks, `unix` (peers on UNIX sockets) and `*` (all peers); `x-forwarded` or `forwarded`.
 
-        Addresses that embed an IPv4 one (`::ffff:10.0.0.1`, RFC 4291 section 2.5.5.2) are that IPv4 address, here and
-        in what is compared. Raises `ValueError` for anything else, and for a network with host bits set.
+        IPv4-mapped addresses (`::ffff:10.0.0.1`, RFC 4291 section 2.5.5.2) are treated as IPv4, both here and in the
+        addresses compared. Raises `ValueError` for anything else, and for a network with host bits set.
         """
         self._fields = _FIELDS[family]
-        self._believes_host = believes_host
+        self._trusts_host = trusts_host
         self._everybody = "*" in allowed
         self._unix = "unix" in allowed
         self._networks = tuple(_network(text) for text in allowed if text not in {"*", "unix"})
-        self._known: dict[str, bool] = {}  # address as text -> whether it is trusted; at most _CACHE_SIZE
+        self._known: dict[str, bool] = {}  # address as text -> True if trusted; at most _CACHE_SIZE
 
     def trusts(self, client_host: str | None) -> bool:
-        """Tell whether a peer's headers are believed; None and an empty text are a UNIX socket's peer."""
+        """Return True if a peer is trusted; None and an empty string stand for the peer of a UNIX socket."""
         if self._everybody:
             return True
         if not client_host:
@@ -111,9 +111,9 @@ class Proxies:
     def resolve(
         self, client: Endpoint | None, scheme: str, host: bytes | None, headers: Iterable[tuple[bytes, bytes]]
     ) -> Forwarded:
-        """Return client, scheme and host of a request, from the connection's own facts and the header fields.
+        """Return the client, scheme and host of a request, from the connection's facts and the header fields.
 
-        Header names are in lower case. Several lines of a field are one list. What is malformed counts as not sent.
+        Header names are in lower case. Several lines of one field form one list. Malformed values are ignored.
         """
         if not self.trusts(client[0] if client else None):
             return Forwarded(client, scheme, host)
@@ -125,11 +125,11 @@ class Proxies:
         if not fields:
             return Forwarded(client, scheme, host)
         lines = fields.get(b"forwarded")
-        said = self._from_x_forwarded(fields) if lines is None else self._from_forwarded(lines)
-        said.client = said.client or client
-        said.scheme = said.scheme or scheme
-        said.host = (said.host if self._believes_host else None) or host
-        return said
+        forwarded = self._from_x_forwarded(fields) if lines is None else self._from_forwarded(lines)
+        forwarded.client = forwarded.client or client
+        forwarded.scheme = forwarded.scheme or scheme
+        forwarded.host = (forwarded.host if self._trusts_host else None) or host
+        return forwarded
 
     def _from_x_forwarded(self, fields: dict[bytes, list[bytes]]) -> Forwarded:
         client, hops = None, 0
@@ -162,14 +162,14 @@ class Proxies:
         return Forwarded(client, scheme, host)
 
     def _goes_on(self, node: Endpoint | None) -> bool:
-        """Return True if a trusted proxy has written the entry left of this one."""
+        """Return True if a trusted proxy wrote the entry to the left of this one."""
         return self._everybody or (node is not None and self.trusts(node[0]))
 
 
 def endpoint(text: bytes) -> Endpoint | None:
-    """Return the host and port of `1.2.3.4`, `1.2.3.4:80`, `::1` or `[::1]:80`; port 0 where none or a hidden one is.
+    """Return the host and port of `1.2.3.4`, `1.2.3.4:80`, `::1` or `[::1]:80`; port 0 if absent or obfuscated.
 
-    None for anything else, names, zones (`%eth0`) and RFC 7239's `unknown` and `_hidden` among it.
+    Return None for anything else, including names, zones (`%eth0`) and RFC 7239's `unknown` and `_hidden`.
     """
     return _endpoint(text) if len(text) <= _LONGEST_NODE else None  # the cache keeps its keys
 
@@ -196,7 +196,7 @@ def _network(text: str) -> Network:
     try:
         network = ipaddress.ip_network(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no address, no network, not `unix` and not `*`: {error}") from None
+        raise ValueError(f"{text!r} is not an address, a network, `unix` or `*`: {error}") from None
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
         mapped = network.network_address.ipv4_mapped
         if mapped is not None:
@@ -205,17 +205,17 @@ def _network(text: str) -> Network:
 
 
 def _entries(lines: Sequence[bytes]) -> list[bytes]:
-    """Return the members of a list field, empty ones left out (RFC 9110 section 5.6.1)."""
+    """Return the members of a list field without empty ones (RFC 9110 section 5.6.1)."""
     return [entry for part in b",".join(lines).split(b",") if (entry := part.strip(b" \t"))]
 
 
 def _passed(lines: Sequence[bytes], hops: int) -> list[bytes]:
-    """Return the last `hops` members of a list field, the nearest to the client last."""
+    """Return the last `hops` members of a list field in reverse: the member nearest to the client comes last."""
     return _entries(lines)[: -hops - 1 : -1]
 
 
 def _elements(line: bytes) -> list[Element] | None:
-    """Return the elements of one `Forwarded` line, names in lower case; None if it breaks RFC 7239 section 4."""
+    """Return the elements of one `Forwarded` line, names in lower case; None if it violates RFC 7239 section 4."""
     elements: list[Element] = []
     element: Element = {}
     place = 0

@@ -1,6 +1,6 @@
-"""The head of an answer: the application's header fields, validated and encoded; what they say about framing.
+"""The head of a response: validates and encodes the application's header fields, and extracts their framing.
 
-The server owns the framing: `Transfer-Encoding` and other hop-by-hop fields of an application are left out, its
+The server owns the framing: an application's `Transfer-Encoding` and other hop-by-hop fields are dropped, its
 `Content-Length` and `Connection: close` are honoured (RFC 9112, sections 6 and 9.3).
 """
 
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-UNKNOWN = -1  # the length of a body that the application did not tell
+UNKNOWN = -1  # the application gave no Content-Length
 CLOSE, OWN_DATE, OWN_SERVER = 1, 2, 4  # flags of a head
 _ORDINARY, _LENGTH, _CONNECTION, _DATE, _SERVER, _HOP = range(6)
 _KINDS = {
@@ -27,11 +27,11 @@ _KINDS = {
 }
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _MOST_NAMES = 1024
-_known: dict[str | bytes, int] = {}  # names of fields as applications write them -> kind; filled by `_learn`
+_known: dict[str | bytes, int] = {}  # header names as applications write them -> kind; filled by `_learn`
 
 
 class Status:
-    """A status as it is sent. Those of the registry exist once."""
+    """A status, ready to be sent. Registered ones are shared instances."""
 
     __slots__ = ("line", "number", "reason")
 
@@ -39,12 +39,12 @@ class Status:
         self.number = number
         self.reason = reason
         self.line = b"HTTP/1.1 %d %b\r\n" % (number, reason)
-        """The first line of an answer of HTTP/1."""
+        """The status line of an HTTP/1 response."""
 
 
 _STATUSES = {int(status): Status(int(status), status.phrase.encode("ascii")) for status in http.HTTPStatus}
 BODILESS = frozenset({204, 304})
-"""Statuses of final answers that have no body, whatever the application gives (RFC 9110, section 6.4.1)."""
+"""Final statuses without a body, even if the application gives one (RFC 9110, section 6.4.1)."""
 
 
 class HeadError(ValueError):
@@ -57,21 +57,21 @@ class Head(NamedTuple):
     block: bytes
     """The lines in the form of HTTP/1, each with its CRLF, without Content-Length and Connection."""
     length: int
-    """What Content-Length says, or UNKNOWN."""
+    """The value of Content-Length, or UNKNOWN."""
     flags: int
-    """CLOSE, OWN_DATE, OWN_SERVER."""
+    """Any of CLOSE, OWN_DATE, OWN_SERVER."""
 
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """Return the lines taken apart, for a wire that has another form of them."""
+        """Return the fields as pairs, for a wire with another format."""
         pairs = [line.partition(b": ") for line in self.block.split(b"\r\n") if line]
         return [(name, value) for name, _, value in pairs]
 
 
-_new: Callable[..., Head] = tuple.__new__  # a third of what `Head(...)` costs
+_new: Callable[..., Head] = tuple.__new__  # costs a third of `Head(...)`
 
 
 def status_of(number: int, reason: bytes | None = None) -> Status:
-    """Return the status of that number; with `reason` in place of the registered phrase. Raises `HeadError`."""
+    """Return the status with this number; `reason` replaces the registered phrase. Raises `HeadError`."""
     if reason is None:
         known = _STATUSES.get(number)
         if known is not None:
@@ -85,22 +85,22 @@ def status_of(number: int, reason: bytes | None = None) -> Status:
 
 
 # -- the hot path; benchmarks: python -m benchmarks wsgi asgi ------------------------------------------------------
-# Applications send the same fields again and again, so a field that has been checked is kept as the line that goes out.
+# Applications send the same fields again and again, so each validated field is cached as its encoded line.
 
 _lines_of: dict[Any, Any] = {}
 # ^ (name, value) of an ordinary field -> its line, of a Content-Length -> its number; of bytes or str, never equal
 _find = _lines_of.get
 _MOST_LINES = 1024
-_LONGEST_KEPT = 256  # bytes of a line that is kept
+_LONGEST_KEPT = 256  # bytes of a line that is cached
 
 
 def from_bytes(fields: Iterable[tuple[bytes, bytes]]) -> Head:
-    """Encode fields as ASGI gives them. Raises `HeadError`, `TypeError`."""
+    """Encode the header fields of an ASGI application. Raises `HeadError`, `TypeError`."""
     return _encode(fields, _spell_bytes)
 
 
 def from_text(fields: Iterable[tuple[str, str]]) -> Head:
-    """Encode fields as WSGI gives them (latin-1, PEP 3333). Raises `HeadError`, `TypeError`."""
+    """Encode the header fields of a WSGI application (latin-1, PEP 3333). Raises `HeadError`, `TypeError`."""
     return _encode(fields, _spell_text)
 
 
@@ -111,7 +111,7 @@ def _encode(fields: Iterable[Any], spell: Callable[[Any, Any], bytes]) -> Head:
     for pair in fields:
         try:
             known = _find(pair)
-        except TypeError:  # a list, which cannot be looked up
+        except TypeError:  # a list, which is not hashable
             pair = tuple(pair)
             known = None
         if type(known) is bytes:
@@ -129,7 +129,7 @@ def _encode(fields: Iterable[Any], spell: Callable[[Any, Any], bytes]) -> Head:
 
 
 def _add(pair: Any, length: int, spell: Callable[[Any, Any], bytes]) -> tuple[bytes, int, int]:
-    """Look at a field that is not kept; return its line, the length and the flags that are known with it."""
+    """Process a field that is not cached; return its line, the length and its flags."""
     name, value = pair
     kind = _known.get(name)
     if kind is None:
@@ -159,7 +159,7 @@ def _spell_text(name: str, value: str) -> bytes:
 
 
 def _keep(pair: Any, line: bytes) -> bytes:
-    """Check a line and remember it. What changes with every answer, such as cookies, is thrown out with the rest."""
+    """Validate a line and cache it. Values that change with every response, such as cookies, flush the cache."""
     _checked(line)
     if len(line) <= _LONGEST_KEPT:
         _remember(pair, line)
@@ -173,7 +173,7 @@ def _remember(pair: Any, found: bytes | int) -> None:
 
 
 def _checked(line: bytes) -> bytes:
-    """See that a value splits no answer: no CR, LF or NUL but the line's end (RFC 9110, section 5.5)."""
+    """Validate that a line cannot split the response: no CR, LF or NUL except its end (RFC 9110, section 5.5)."""
     if line.count(b"\n") != 1 or line.count(b"\r") != 1 or b"\0" in line:
         raise HeadError(f"a header field contains CR, LF or NUL: {line[:-2]!r:.120}")
     return line
@@ -184,7 +184,7 @@ def _is_clean(text: bytes) -> bool:
 
 
 def _learn(name: object) -> int:
-    """Validate the name of a field and remember what kind it is. Names are few, unless an application invents them."""
+    """Validate a header name and cache its kind. There are few names, unless an application invents them."""
     if isinstance(name, bytes):
         text = name.decode("latin-1")
     elif isinstance(name, str):
@@ -192,7 +192,7 @@ def _learn(name: object) -> int:
     else:
         raise TypeError(f"the name of a header field is a {type(name).__name__}: {name!r:.80}")
     if not _TOKEN.fullmatch(text):
-        raise HeadError(f"{name!r:.80} is no name of a header field (RFC 9110, section 5.1)")
+        raise HeadError(f"{name!r:.80} is not a valid header field name (RFC 9110, section 5.1)")
     kind = _KINDS.get(text.lower(), _ORDINARY)
     if len(_known) < _MOST_NAMES:
         _known[name] = kind

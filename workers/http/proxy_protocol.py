@@ -1,6 +1,6 @@
-"""The PROXY protocol, versions 1 and 2: what a load balancer says about a connection before its first byte. Sans-IO.
+"""The PROXY protocol, versions 1 and 2: a load balancer names the client before the connection's first byte. Sans-IO.
 
-The source of all facts is HAProxy's `doc/proxy-protocol.txt` (2020/03/05), whose sections are named below.
+Source: HAProxy's `doc/proxy-protocol.txt` (2020/03/05); section numbers below refer to it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from hybrid.workers.contract.records import record
 Endpoint = tuple[str, int]
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-"""How version 2 begins (section 2.2)."""
+"""The first bytes of version 2 (section 2.2)."""
 MAX_V1 = 107
-"""Bytes of the longest line of version 1, its end included (section 2.1)."""
+"""Bytes of the longest version 1 line, including its end (section 2.1)."""
 MAX_V2 = 4096
-"""Bytes of the longest header of version 2 taken here; the protocol allows 65551."""
+"""Bytes of the longest version 2 header accepted here; the protocol allows 65551."""
 
 _V1 = b"PROXY "
 _FIXED = 16  # bytes of version 2 before the addresses
@@ -29,13 +29,13 @@ _STREAM, _DGRAM = 1, 2
 _ADDRESS_BYTES = {_UNSPEC: 0, _INET: 12, _INET6: 36, _UNIX: 216}
 _TLV_HEAD = 3  # bytes: one of type, two of length
 _TLV_CRC32C = 0x03
-# section 2.1: ports are decimal and without leading zeros, fields have exactly one space between them
+# section 2.1: ports are decimal without leading zeros, fields are separated by exactly one space
 _LINE = re.compile(rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})")
 _UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?")
 
 
 class ProxyProtocolError(Exception):
-    """The connection does not begin with a PROXY header; `reason` says what is wrong. It can only be closed."""
+    """The connection does not begin with a valid PROXY header; `reason` says why. It can only be closed."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -44,24 +44,24 @@ class ProxyProtocolError(Exception):
 
 @record(frozen=True, slots=True)
 class Preamble:
-    """What a PROXY header says, and what came after it."""
+    """The contents of a PROXY header, and the bytes received after it."""
 
     client: Endpoint | None
-    """Host and port of who connected to the proxy; None: not said, so the connection's own peer stands."""
+    """Host and port of the client; None: not given, so the connection's own peer is the client."""
     server: Endpoint | None
     """Host and port the client connected to; None exactly when `client` is."""
     rest: bytes
     """The first bytes after the header."""
     local: bool
-    """The proxy speaks for itself, as in a health check."""
+    """True if the proxy connected on its own behalf, as for a health check."""
 
 
 class ProxyHeader:
-    """Takes the first bytes of one connection, in whatever pieces, until its PROXY header is complete.
+    """Parses the first bytes of one connection, in pieces of any size, until its PROXY header is complete.
 
-    Addresses are taken of TCP over IPv4 and IPv6. `UNKNOWN`, UNSPEC, UNIX sockets and datagrams are valid headers that
-    name no client, which is how the protocol treats what a receiver does not support (section 2.2). It keeps at most
-    `MAX_V2` bytes beside the piece just fed. A header that never ends is the business of the caller's deadline.
+    Addresses of TCP over IPv4 and IPv6 are used. `UNKNOWN`, UNSPEC, UNIX sockets and datagrams are valid headers that
+    name no client: the protocol treats everything that a receiver does not support this way (section 2.2). Keeps at
+    most `MAX_V2` bytes in addition to the piece just fed. The caller needs a deadline for headers that never end.
     """
 
     __slots__ = ("_received",)
@@ -70,7 +70,7 @@ class ProxyHeader:
         self._received = b""
 
     def feed(self, data: bytes) -> Preamble | None:
-        """Return the preamble once it is complete, None before that. After it, nothing more is to be fed.
+        """Return the preamble once it is complete, None before. Feed nothing more after that.
 
         Raises `ProxyProtocolError` as soon as the bytes cannot become a header.
         """
@@ -81,16 +81,16 @@ class ProxyHeader:
             return _version_1(received)
         if SIGNATURE.startswith(received) or _V1.startswith(received):
             return None
-        raise ProxyProtocolError("no PROXY header: it begins like neither version")
+        raise ProxyProtocolError("no PROXY header: the first bytes match neither version")
 
 
 def _version_1(received: bytes) -> Preamble | None:
     end = received.find(b"\r\n", 0, MAX_V1)
     if end < 0 and len(received) >= MAX_V1:
         raise ProxyProtocolError(f"version 1: no CR LF in the first {MAX_V1} bytes")
-    line = received[:end] if end >= 0 else received.removesuffix(b"\r")  # half an end may be all that has come
+    line = received[:end] if end >= 0 else received.removesuffix(b"\r")  # only the CR may have arrived
     if b"\r" in line or b"\n" in line:
-        raise ProxyProtocolError("version 1: a CR or LF of its own in the line")
+        raise ProxyProtocolError("version 1: a stray CR or LF in the line")
     if end < 0:
         return None
     rest = received[end + 2 :]
@@ -126,12 +126,12 @@ def _version_2(received: bytes) -> Preamble | None:
         return None
     size = _FIXED + int.from_bytes(known[2:])
     if size > MAX_V2:
-        raise ProxyProtocolError(f"version 2: a header of {size} bytes; {MAX_V2} are taken")
+        raise ProxyProtocolError(f"version 2: a header of {size} bytes; at most {MAX_V2} are accepted")
     if len(received) < size:
         return None
     header, rest = received[:size], received[size:]
     if known[0] & 15 == _LOCAL:
-        return Preamble(None, None, rest, local=True)  # the rest of the block is discarded unseen (section 2.2)
+        return Preamble(None, None, rest, local=True)  # the rest of the block is discarded unread (section 2.2)
     client, server = _addresses(header)
     return Preamble(client, server, rest, local=False)
 
@@ -155,7 +155,7 @@ def _addresses(header: bytes) -> tuple[Endpoint, Endpoint] | tuple[None, None]:
 def _check_extensions(header: bytes, place: int) -> None:
     """Walk the type-length-value vectors after the addresses: they must fill the header exactly.
 
-    Their contents are of no interest here, a checksum excepted, which must be right if there is one (section 2.2.3).
+    Their contents are ignored, except for a checksum, which must be correct (section 2.2.3).
     """
     while place < len(header):
         start = place + _TLV_HEAD

@@ -1,4 +1,4 @@
-"""What can be set about HTTP, as plain data that travels from the command line to the workers."""
+"""HTTP settings as plain data, passed from the command line to the workers."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from hybrid.workers.contract.records import record
 
 @record(frozen=True, slots=True)
 class Limits:
-    """What one client may ask of a worker. Sizes are bytes, times are seconds; 0 switches a limit off."""
+    """The limits for one client. Sizes are bytes, times are seconds; 0 switches a limit off."""
 
     max_request_line: int = 8190
     """Longest request target."""
     max_header_bytes: int = 32_768
     """Request line and header fields together."""
     max_headers: int = 100
-    """Number of header fields, trailers included."""
+    """Number of header fields, including trailers."""
     max_body_size: int = 0
     """Longest request body."""
     header_timeout: float = 10.0
     """From the first byte of a request, or from the accept, to the end of its header fields."""
     min_body_rate: int = 240
-    """Bytes per second that a body must bring while the application waits for it, after `BODY_GRACE` seconds."""
+    """Minimum bytes per second of a body while the application waits for it, after `BODY_GRACE` seconds."""
     keep_alive_timeout: float = 5.0
     """How long an idle connection stays open."""
     idle_close_delay: float = 0.5
     """How long an idle connection stays open once the whole service stops."""
     send_timeout: float = 30.0
-    """How long a client may take nothing of what waits for it."""
+    """How long a client may read nothing while data waits for it."""
     max_requests_per_connection: int = 10_000
-    """Requests until the connection is closed."""
+    """Requests after which the connection is closed."""
     max_pipelined: int = 16
-    """Requests that may wait behind the one that is answered before reading pauses."""
+    """Requests that may queue behind the current one before reading pauses."""
     websocket_max_size: int = 16 * 1024 * 1024
     """Longest WebSocket message, after decompression."""
     websocket_ping_interval: float = 20.0
     """Silence after which a ping is sent."""
     websocket_ping_timeout: float = 20.0
-    """How long a pong may take; then the connection is closed with 1011."""
+    """How long a pong may take; after that the connection is closed with 1011."""
     tls_handshake_timeout: float = 10.0
     """How long a TLS handshake may take."""
 
 
 @record(frozen=True, slots=True)
 class Tls:
-    """Certificate and rules of TLS. The files are read before privileges are dropped, so here are their contents."""
+    """Certificate and rules of TLS. The files are read before privileges are dropped, so these are their contents."""
 
     certificate: bytes
     """PEM: the certificate and its chain."""
     key: bytes = dataclasses.field(repr=False)
     """PEM: the private key."""
     password: str | None = dataclasses.field(default=None, repr=False)
-    """Of the private key."""
+    """Password of the private key."""
     client_ca: bytes | None = None
-    """PEM: the authorities whose client certificates are accepted; None: no client certificate is asked for."""
+    """PEM: the authorities that sign accepted client certificates; None: clients are not asked for one."""
     client_certificate: str = "none"
     """`none`, `optional` or `required`."""
     ciphers: str | None = None
@@ -71,25 +71,25 @@ class HttpSettings:
     server_header: bool = True
     date_header: bool = True
     root_path: str = ""
-    """Where the application is mounted: `SCRIPT_NAME`, `root_path`."""
+    """Mount point of the application: `SCRIPT_NAME`, `root_path`."""
     underscore_headers: bool = False
-    """Whether header fields with an underscore in their name reach the application."""
+    """True if header fields with an underscore in their name are passed to the application."""
     forwarded_allow_ips: tuple[str, ...] = ()
-    """Proxies (addresses, networks, `unix`, or `*`) whose forwarding headers are believed."""
+    """Trusted proxies: addresses, networks, `unix`, or `*`."""
     forwarded_headers: str = "x-forwarded"
-    """The family of headers that these write: `x-forwarded` or `forwarded` (RFC 7239)."""
+    """The family of headers that these proxies write: `x-forwarded` or `forwarded` (RFC 7239)."""
     forwarded_host: bool = False
-    """Whether a proxy's word about the host replaces the request's `Host`."""
+    """True if a proxy's host replaces the request's `Host`."""
     proxy_protocol: bool = False
-    """Whether every connection begins with a PROXY header, version 1 or 2."""
+    """True if every connection begins with a PROXY header, version 1 or 2."""
     access_log: str | None = None
     """`common`, `combined`, `json` or a format; None: no access log."""
     threads: int | None = None
-    """Threads for WSGI requests; 0: none, requests run in greenlets; None: what suits the loop."""
+    """Threads for WSGI requests; 0: none, requests run in greenlets; None: the default of the loop."""
     lifespan: str = "auto"
     """`auto`, `on` or `off`."""
     pathsend: bool = False
-    """Whether ASGI applications may leave the sending of files to the server (`http.response.pathsend`)."""
+    """True if ASGI applications may let the server send files (`http.response.pathsend`)."""
     websocket_compression: bool = True
-    """Whether per-message deflate is offered."""
+    """True if per-message deflate is offered."""
     tls: Tls | None = None

@@ -21,18 +21,18 @@ from support.http import in_callback, until
 from support.records import logged
 from support.wires import WIRES, Answer, Client, end_worker, stop_worker
 
+from hybrid.workers.http.context import HttpContext
 from hybrid.workers.http.exchange import (
     NO_BODY_CAME,
-    AnswerError,
     ClientGoneError,
     Exchange,
+    ResponseError,
     Served,
     Stage,
     Upgraded,
 )
 from hybrid.workers.http.head import from_bytes, status_of
 from hybrid.workers.http.settings import HttpSettings
-from hybrid.workers.http.site import Site
 
 WAITING, SENDING, WHOLE = Stage
 OK = status_of(200)
@@ -89,8 +89,8 @@ class Scene:
         self.listeners: list[Listener] = []
         self.keeps_open = True
         loop = asyncio.get_running_loop()
-        self.site = Site(loop, HttpSettings(), self._called, self._called)
-        self.client: Client = WIRES[wire](self.site, **options)
+        self.context = HttpContext(loop, HttpSettings(), self._called, self._called)
+        self.client: Client = WIRES[wire](self.context, **options)
 
     def _called(self, exchange: Exchange) -> None:
         assert exchange.listener is None, "it sets itself"
@@ -136,7 +136,7 @@ def on_wires(scenario: Scenario) -> Callable[[str], None]:
             await scenario(scene)
             if not scene.client.is_closed:
                 await scene.client.leaves()
-            await until(lambda: not scene.site.clock.watched, "the connection ends")
+            await until(lambda: not scene.context.clock.watched, "the connection ends")
 
         on_loop(main)
 
@@ -161,7 +161,7 @@ async def test_the_peer_says_where_it_is(scene: Scene) -> None:
     peer = (await scene.asked()).connection
     assert (peer.client, peer.server, peer.scheme) == (("127.0.0.1", 4711), ("127.0.0.1", 80), "http")
     assert peer.get_extra_info("sockname") == ("127.0.0.1", 80)
-    assert not peer.believes
+    assert not peer.trusts_proxy
 
 
 @on_wires
@@ -353,7 +353,7 @@ async def test_a_large_first_piece_is_sent_whole(scene: Scene) -> None:
 async def test_a_second_head_is_an_error(scene: Scene) -> None:
     exchange = await scene.asked()
     exchange.start(OK, NONE, b"one", True)
-    with pytest.raises(AnswerError):
+    with pytest.raises(ResponseError):
         exchange.start(OK, NONE, b"two", True)
     assert scene.answer.body == b"one"
 
@@ -361,7 +361,7 @@ async def test_a_second_head_is_an_error(scene: Scene) -> None:
 @on_wires
 async def test_a_piece_before_the_head_is_an_error(scene: Scene) -> None:
     exchange = await scene.asked()
-    with pytest.raises(AnswerError):
+    with pytest.raises(ResponseError):
         exchange.write(b"piece", True)
     assert scene.client.answers == []
 
@@ -370,7 +370,7 @@ async def test_a_piece_before_the_head_is_an_error(scene: Scene) -> None:
 async def test_a_piece_behind_the_end_is_an_error(scene: Scene) -> None:
     exchange = await scene.asked()
     exchange.start(OK, NONE, b"whole", False)
-    with pytest.raises(AnswerError):
+    with pytest.raises(ResponseError):
         exchange.write(b"more", True)
     assert scene.answer.body == b"whole"
 
@@ -381,7 +381,7 @@ def test_a_whole_answer_of_another_length_is_an_error_before_anything_is_sent(wi
     async def main() -> None:
         scene = Scene(wire)
         exchange = await scene.asked()
-        with pytest.raises(AnswerError, match="Content-Length"):
+        with pytest.raises(ResponseError, match="Content-Length"):
             exchange.start(OK, _length(5), body, False)
         assert scene.client.answers == []
         exchange.fail()
@@ -398,7 +398,7 @@ def _length(count: int) -> Any:
 async def test_a_piece_that_is_more_than_was_promised_is_an_error(scene: Scene) -> None:
     exchange = await scene.asked()
     exchange.start(OK, _length(5), b"four", True)
-    with pytest.raises(AnswerError, match="longer than its Content-Length by 2 bytes"):
+    with pytest.raises(ResponseError, match="longer than its Content-Length by 2 bytes"):
         exchange.write(b"...", False)
     assert (scene.answer.body, scene.answer.is_whole) == (b"four", False)
 
@@ -478,7 +478,7 @@ async def test_a_connection_closes_behind_an_answer_that_says_so(scene: Scene) -
 async def test_informational_answers_come_before_the_answer(scene: Scene) -> None:
     exchange = await scene.asked()
     for _ in range(2):
-        exchange.inform(status_of(103), from_bytes([(b"link", b"</a>")]))
+        exchange.send_informational(status_of(103), from_bytes([(b"link", b"</a>")]))
     scene.answers(b"styled")
     assert scene.answer.informed == [(103, [(b"link", b"</a>")])] * 2
 
@@ -487,7 +487,7 @@ async def test_informational_answers_come_before_the_answer(scene: Scene) -> Non
 async def test_behind_the_head_nothing_informational_is_sent(scene: Scene) -> None:
     exchange = await scene.asked()
     scene.answers(b"one", more=True)
-    exchange.inform(status_of(103), NONE)
+    exchange.send_informational(status_of(103), NONE)
     exchange.write(b"two", False)
     assert (scene.answer.body, scene.answer.informed) == (b"onetwo", [])
 
@@ -495,7 +495,7 @@ async def test_behind_the_head_nothing_informational_is_sent(scene: Scene) -> No
 @on_wires
 async def test_an_old_client_gets_nothing_informational(scene: Scene) -> None:
     exchange = await scene.asked(version="1.0")
-    exchange.inform(status_of(103), NONE)
+    exchange.send_informational(status_of(103), NONE)
     scene.answers(b"old")
     assert (scene.answer.body, scene.answer.informed) == (b"old", [])
 
@@ -503,7 +503,7 @@ async def test_an_old_client_gets_nothing_informational(scene: Scene) -> None:
 @on_wires
 async def test_promised_trailers_end_the_answer(scene: Scene) -> None:
     exchange = await scene.asked()
-    exchange.promise_trailers()
+    exchange.announce_trailers()
     exchange.start(OK, NONE, b"body", False)
     assert (exchange.stage, scene.answer.body, scene.answer.is_whole) == (SENDING, b"body", False)
     exchange.send_trailers(from_bytes([(b"X-Sum", b"1")]))
@@ -513,7 +513,7 @@ async def test_promised_trailers_end_the_answer(scene: Scene) -> None:
 @on_wires
 async def test_trailers_may_be_empty(scene: Scene) -> None:
     exchange = await scene.asked()
-    exchange.promise_trailers()
+    exchange.announce_trailers()
     exchange.start(OK, NONE, b"body", False)
     exchange.send_trailers(NONE)
     assert (scene.answer.trailers, scene.answer.is_whole) == ([], True)
@@ -522,9 +522,9 @@ async def test_trailers_may_be_empty(scene: Scene) -> None:
 @on_wires
 async def test_while_trailers_are_due_a_piece_is_an_error(scene: Scene) -> None:
     exchange = await scene.asked()
-    exchange.promise_trailers()
+    exchange.announce_trailers()
     exchange.start(OK, NONE, b"body", False)
-    with pytest.raises(AnswerError):
+    with pytest.raises(ResponseError):
         exchange.write(b"more", True)
     assert scene.answer.body == b"body"
 
@@ -533,25 +533,71 @@ async def test_while_trailers_are_due_a_piece_is_an_error(scene: Scene) -> None:
 async def test_trailers_that_were_not_promised_are_an_error(scene: Scene) -> None:
     exchange = await scene.asked()
     exchange.start(OK, NONE, b"body", True)
-    with pytest.raises(AnswerError):
+    with pytest.raises(ResponseError):
         exchange.send_trailers(NONE)
 
 
 @on_wires
 async def test_trailers_before_the_end_of_the_body_are_an_error(scene: Scene) -> None:
     exchange = await scene.asked()
-    exchange.promise_trailers()
+    exchange.announce_trailers()
     exchange.start(OK, NONE, b"body", True)
-    with pytest.raises(AnswerError):
+    with pytest.raises(ResponseError):
         exchange.send_trailers(NONE)
 
 
 @on_wires
 async def test_an_answer_without_a_body_ends_without_its_trailers(scene: Scene) -> None:
     exchange = await scene.asked("HEAD")
-    exchange.promise_trailers()
+    exchange.announce_trailers()
     exchange.start(OK, NONE, b"body", False)
     assert (exchange.stage, scene.answer.is_whole) == (WHOLE, True)
+
+
+# --- a response that has no end of its own
+
+
+@on_wires
+async def test_a_body_without_a_length_can_be_ended_from_the_servers_side(scene: Scene) -> None:
+    exchange = await scene.asked()
+    exchange.start(OK, NONE, b"data", True)
+    assert exchange.end_stream()
+    assert (exchange.stage, scene.answer.body, scene.answer.is_whole) == (WHOLE, b"data", True)
+
+
+@on_wires
+async def test_a_stream_ends_without_the_trailers_that_were_announced(scene: Scene) -> None:
+    exchange = await scene.asked()
+    exchange.announce_trailers()
+    exchange.start(OK, NONE, b"data", True)
+    assert exchange.end_stream()
+    assert (exchange.stage, scene.answer.trailers, scene.answer.is_whole) == (WHOLE, [], True)
+
+
+@on_wires
+async def test_a_stream_whose_trailers_are_due_ends_without_them(scene: Scene) -> None:
+    exchange = await scene.asked()
+    exchange.announce_trailers()
+    exchange.start(OK, NONE, b"data", False)
+    assert exchange.end_stream()
+    assert (exchange.stage, scene.answer.trailers, scene.answer.is_whole) == (WHOLE, [], True)
+
+
+@on_wires
+async def test_a_body_with_a_length_ends_by_itself(scene: Scene) -> None:
+    exchange = await scene.asked()
+    exchange.start(OK, from_bytes([(b"content-length", b"8")]), b"data", True)
+    assert not exchange.end_stream()
+    exchange.write(b"data", False)
+    assert (scene.answer.body, scene.answer.is_whole) == (b"datadata", True)
+
+
+@on_wires
+async def test_a_response_that_has_not_begun_or_is_over_is_not_ended_again(scene: Scene) -> None:
+    exchange = await scene.asked()
+    assert not exchange.end_stream()
+    exchange.start(OK, NONE, b"data", False)
+    assert not exchange.end_stream()
 
 
 # --- failing, leaving
@@ -588,7 +634,7 @@ async def test_an_application_that_fails_behind_its_answer_changes_nothing(scene
 @on_wires
 async def test_an_application_that_fails_with_its_trailers_promised_gives_a_whole_500(scene: Scene) -> None:
     exchange = await scene.asked()
-    exchange.promise_trailers()
+    exchange.announce_trailers()
     exchange.fail()
     assert (scene.answer.status, scene.answer.is_whole) == (500, True)
 
@@ -684,7 +730,7 @@ def _answer_in_pieces(exchange: Exchange) -> None:
 
 
 def _answer_with_trailers(exchange: Exchange) -> None:
-    exchange.promise_trailers()
+    exchange.announce_trailers()
     exchange.start(OK, NONE, b"", False)
     exchange.send_trailers(NONE)
 
@@ -841,7 +887,7 @@ def test_a_wire_has_every_member_that_the_contract_names(wire: str, protocol: ty
     async def main() -> None:
         scene = Scene(wire)
         side: Any = await scene.asked() if protocol is Exchange else scene.client.connection
-        # `began` is set where there is a journal
+        # `began` is set where there is an access log
         named = {name for each in protocol.__mro__ for name in (*vars(each), *vars(each).get("__annotations__", ()))}
         assert {name for name in named if not name.startswith("_") and not hasattr(side, name)} <= {"began"}
 
@@ -894,7 +940,7 @@ async def test_a_shorter_length_ends_a_file_early(scene: Scene) -> None:
 @on_wires
 async def test_a_longer_length_than_the_files_is_an_error(scene: Scene) -> None:
     exchange = await scene.asked()
-    with a_file(b"short") as fd, pytest.raises(AnswerError, match="Content-Length"):
+    with a_file(b"short") as fd, pytest.raises(ResponseError, match="Content-Length"):
         await exchange.send_file(OK, _length(6), fd, 0, 5)
     assert (scene.client.answers, exchange.stage) == ([], WAITING)
 
@@ -903,7 +949,7 @@ async def test_a_longer_length_than_the_files_is_an_error(scene: Scene) -> None:
 async def test_a_file_behind_a_head_is_an_error(scene: Scene) -> None:
     exchange = await scene.asked()
     scene.answers(b"", more=True)
-    with a_file(b"late") as fd, pytest.raises(AnswerError):
+    with a_file(b"late") as fd, pytest.raises(ResponseError):
         await exchange.send_file(OK, NONE, fd, 0, 4)
 
 
@@ -917,9 +963,9 @@ async def test_an_answer_to_head_has_the_length_of_the_file_and_nothing_of_it(sc
 
 
 @on_wires
-async def test_a_file_that_becomes_shorter_is_an_oserror(scene: Scene) -> None:
+async def test_a_truncated_file_is_an_oserror(scene: Scene) -> None:
     exchange = await scene.asked()
-    with a_file(b"short") as fd, pytest.raises(OSError, match="shorter"):
+    with a_file(b"short") as fd, pytest.raises(OSError, match="truncated"):
         await exchange.send_file(OK, NONE, fd, 0, 10)
     exchange.fail()
     assert not scene.answer.is_whole
@@ -1030,7 +1076,7 @@ async def test_a_client_that_takes_too_little_pauses_an_upgraded_connection(scen
 @on_wires
 async def test_the_deadline_of_an_upgraded_connection_is_the_listeners(scene: Scene) -> None:
     taken = await upgraded(scene)
-    taken.connection.deadline = scene.site.clock.now + 5
+    taken.connection.deadline = scene.context.clock.now + 5
     await scene.client.lets_time_pass()
     assert scene.told == ["expired"]
 

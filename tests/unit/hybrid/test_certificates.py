@@ -109,7 +109,7 @@ def test_an_unusable_key_is_named(keyfile: str, password: str | None, field: str
         ({"certfile": BOTH, "client_certificate": "maybe"}, "client_certificate", "'maybe' is none of none, optional"),
         ({"certfile": BOTH, "client_certificate": "optional"}, "client_certificate", "optional needs ca_certs"),
         ({"certfile": BOTH, "client_certificate": "none", "ca_certs": "ca.pem"}, "ca_certs", "has no effect while"),
-        ({"certfile": BOTH, "ciphers": "nonsense"}, "ciphers", "'nonsense' selects no cipher of TLS 1.2"),
+        ({"certfile": BOTH, "ciphers": "nonsense"}, "ciphers", "'nonsense' selects no TLS 1.2 cipher"),
         ({"certfile": BOTH, "sni_hook": "app.py"}, "sni_hook", "'app.py' is not of the form module:attribute"),
     ],
 )

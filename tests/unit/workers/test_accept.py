@@ -1,4 +1,4 @@
-"""Accepting: one at a time, within the capacity, never in a spin, and what is queued at the stop is served."""
+"""Accepting: one at a time, within the capacity, without spinning; queued connections are served at a stop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hybrid.workers.runtime import Accepted
 
 
 class FakeLoop:
-    """Remembers readers and timers; the test turns it."""
+    """Records readers and timers; the test runs them."""
 
     def __init__(self) -> None:
         self.readers: dict[int, Callable[[], object]] = {}
@@ -40,14 +40,14 @@ class FakeLoop:
         self.timers.clear()
 
     def rings(self) -> None:
-        """Let the timers ring."""
+        """Run the timers."""
         timers, self.timers = self.timers, []
         for _, callback in timers:
             callback()
 
 
 class FakeListener:
-    """A listener whose queue is a list of errors and of connections (None)."""
+    """A listener whose queue is a list of errors and connections (None)."""
 
     family = socket.AF_UNIX
 
@@ -69,7 +69,7 @@ class FakeListener:
 
 
 class Served:
-    """An acceptor over fakes and what it has accepted."""
+    """An acceptor over fakes, and its accepted connections."""
 
     def __init__(self, *queue: int | None, capacity: int = 0) -> None:
         self.loop = FakeLoop()
@@ -88,7 +88,7 @@ class Served:
         self.entries.append(self.connections.add(accepted.address))
 
     def turn(self, count: int = 1) -> None:
-        """Let the loop find the listener readable."""
+        """Report the listener as readable."""
         for _ in range(count):
             for callback in list(self.loop.readers.values()):
                 callback()
@@ -104,7 +104,7 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def test_each_turn_takes_one_connection() -> None:
+def test_each_turn_accepts_one_connection() -> None:
     served = Served(None, None, None)
     assert not served.polls
     served.acceptor.start()
@@ -114,7 +114,7 @@ def test_each_turn_takes_one_connection() -> None:
     assert served.accepted[0] == (1000, "peer", served.listener)
 
 
-def test_at_its_capacity_it_stops_polling_and_resumes_when_there_is_room() -> None:
+def test_polling_stops_at_capacity_and_resumes_with_room() -> None:
     served = Served(None, None, None, capacity=2)
     served.acceptor.start()
     served.turn(5)
@@ -140,7 +140,7 @@ def test_several_listeners_share_the_capacity() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-def test_out_of_descriptors_it_says_so_once_stops_polling_and_resumes(
+def test_running_out_of_descriptors_is_logged_once_and_stops_polling_for_a_while(
     number: int, log: pytest.LogCaptureFixture
 ) -> None:
     served = Served(None, number, number, None, None)
@@ -148,7 +148,7 @@ def test_out_of_descriptors_it_says_so_once_stops_polling_and_resumes(
     served.turn(2)
     assert not served.polls
     assert [seconds for seconds, _ in served.loop.timers] == [RETRY]
-    served.entries[0].closed()  # room, but the system may still be out of descriptors: it waits for the timer
+    served.entries[0].closed()  # room, but the system may still be out of descriptors: wait for the timer
     assert not served.polls
     served.loop.rings()
     served.turn()
@@ -165,7 +165,7 @@ def test_out_of_descriptors_it_says_so_once_stops_polling_and_resumes(
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EHOSTUNREACH])
-def test_an_error_of_the_connection_means_the_next_one(number: int) -> None:
+def test_after_a_connections_error_the_next_one_is_accepted(number: int) -> None:
     served = Served(number, None)
     served.acceptor.start()
     served.turn(2)
@@ -174,7 +174,7 @@ def test_an_error_of_the_connection_means_the_next_one(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSOCK])
-def test_a_listener_that_is_broken_is_said_once_and_not_polled(number: int, log: pytest.LogCaptureFixture) -> None:
+def test_a_broken_listener_is_reported_once_and_not_polled(number: int, log: pytest.LogCaptureFixture) -> None:
     served = Served(*[number] * 10)
     served.acceptor.start()
     served.turn(5)
@@ -184,7 +184,7 @@ def test_a_listener_that_is_broken_is_said_once_and_not_polled(number: int, log:
     assert not served.polls
 
 
-def test_stopping_takes_what_is_queued_and_no_more() -> None:
+def test_stopping_accepts_exactly_the_queued_connections() -> None:
     served = Served(None, errno.ECONNABORTED, None)
     served.acceptor.start()
     served.acceptor.stop()
@@ -195,7 +195,7 @@ def test_stopping_takes_what_is_queued_and_no_more() -> None:
     assert len(served.accepted) == 2
 
 
-def test_stopping_takes_what_is_queued_beyond_the_capacity_too() -> None:
+def test_stopping_accepts_queued_connections_beyond_the_capacity() -> None:
     served = Served(None, None, None, capacity=1)
     served.acceptor.start()
     served.turn()
@@ -203,7 +203,7 @@ def test_stopping_takes_what_is_queued_beyond_the_capacity_too() -> None:
     assert len(served.accepted) == 3
 
 
-def test_stopping_while_out_of_descriptors_ends_the_retries() -> None:
+def test_stopping_without_free_descriptors_ends_the_retries() -> None:
     served = Served(errno.EMFILE, errno.EMFILE)
     served.acceptor.start()
     served.turn()
@@ -211,7 +211,7 @@ def test_stopping_while_out_of_descriptors_ends_the_retries() -> None:
     assert (served.loop.timers, served.polls) == ([], False)
 
 
-def test_small_answers_are_sent_at_once_on_tcp() -> None:
+def test_small_responses_are_sent_at_once_on_tcp() -> None:
     connections = Connections()
     seen: list[int] = []
 
@@ -269,7 +269,7 @@ def test_a_real_limit_of_descriptors_is_survived(log: pytest.LogCaptureFixture) 
     assert os.waitpid(pid, 0)[1] == 0
 
 
-def test_a_pause_leaves_what_is_queued_to_others_and_ends_with_the_next_start() -> None:
+def test_a_pause_leaves_queued_connections_to_others_until_the_next_start() -> None:
     served = Served(None, None, None)
     served.acceptor.start()
     served.turn()
@@ -285,7 +285,7 @@ def test_a_pause_leaves_what_is_queued_to_others_and_ends_with_the_next_start() 
     assert len(served.accepted) == 3
 
 
-def test_a_pause_while_out_of_descriptors_ends_the_retries() -> None:
+def test_a_pause_without_free_descriptors_ends_the_retries() -> None:
     served = Served(errno.EMFILE, None)
     served.acceptor.start()
     served.turn()
@@ -296,7 +296,7 @@ def test_a_pause_while_out_of_descriptors_ends_the_retries() -> None:
     assert len(served.accepted) == 1
 
 
-def test_what_is_paused_costs_nothing_when_connections_end() -> None:
+def test_a_paused_acceptor_costs_nothing_when_connections_end() -> None:
     served = Served()
     for _ in range(3):
         served.acceptor.start()
@@ -307,7 +307,7 @@ def test_what_is_paused_costs_nothing_when_connections_end() -> None:
         assert served.connections.on_discard == []
 
 
-def test_it_tells_of_a_connection_before_it_is_served() -> None:
+def test_a_connection_is_counted_before_it_is_served() -> None:
     served = Served(None)
     told: list[int] = []
     heartbeat = Heartbeat(Scoreboard(1).record(0))

@@ -1,4 +1,4 @@
-"""The access log: its forms, what cannot be forged, and a descriptor that never holds a worker up."""
+"""The access log: its forms, protection against forged lines, and output that never blocks."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_common_and_the_combined_form(zone: Callable[[str], None]) -> None:
 
 
 @pytest.mark.parametrize(("name", "stamp"), [("EST5", "07:00:00 -0500"), ("IST-5:30", "17:30:00 +0530")])
-def test_the_time_is_local_and_names_its_zone(name: str, stamp: str, zone: Callable[[str], None]) -> None:
+def test_the_time_is_local_with_its_zone(name: str, stamp: str, zone: Callable[[str], None]) -> None:
     zone(name)
     assert said("%(t)s", time=NOON + len(name)) == f"[23/Nov/2026:{stamp.replace(':00 ', f':0{len(name)} ')}]"
 
@@ -116,14 +116,14 @@ def test_the_time_is_local_and_names_its_zone(name: str, stamp: str, zone: Calla
         ("100%% %(s)s%%", "100% 200%"),
     ],
 )
-def test_an_atom_says_its_fact(atom: str, text: str) -> None:
+def test_an_atom_is_replaced_by_its_value(atom: str, text: str) -> None:
     assert said(atom) == text
 
 
 @pytest.mark.parametrize(
     ("form", "wanted"), [("json", False), ("%({o}i)s %(b)s", False), ("%%({x}o)s %(b)s", False), ("%({x}o)s", True)]
 )
-def test_the_head_of_the_answer_is_wanted_where_a_field_of_it_is_named(form: str, wanted: bool) -> None:
+def test_the_response_head_is_needed_if_one_of_its_fields_is_named(form: str, wanted: bool) -> None:
     assert names_answer_fields(form) is wanted
 
 
@@ -159,11 +159,11 @@ def test_path_and_query_of_every_form_of_target(target: bytes, path: str, query:
         ([(b"authorization", b"Basic a")], "-"),
     ],
 )
-def test_the_user_is_that_of_basic_authentication(headers: list[tuple[bytes, bytes]], user: str) -> None:
+def test_the_user_is_taken_from_basic_authentication(headers: list[tuple[bytes, bytes]], user: str) -> None:
     assert said("%(u)s", request_headers=headers) == user
 
 
-def test_json_says_all_facts_and_the_labels() -> None:
+def test_json_has_all_values_and_the_labels() -> None:
     line = formatter("json", {"service": 'we"b', "slot": 0})(record())
     assert json.loads(line) == {
         "time": "2026-11-23T12:00:00.250Z",
@@ -186,7 +186,7 @@ def test_json_says_all_facts_and_the_labels() -> None:
     }
 
 
-def test_json_has_null_for_what_was_not_sent() -> None:
+def test_json_has_null_for_missing_values() -> None:
     fields = json.loads(said("json", client=None, request_headers=[]))
     assert {name for name, value in fields.items() if value is None} == {
         "client",
@@ -198,7 +198,7 @@ def test_json_has_null_for_what_was_not_sent() -> None:
     }
 
 
-def test_a_request_of_which_nothing_is_known_has_dashes_and_nulls() -> None:
+def test_an_unknown_request_has_dashes_and_nulls() -> None:
     unknown: dict[str, Any] = {"method": "", "target": b"", "version": "", "status": 0, "request_headers": []}
     assert said('"%(r)s" %(m)s %(U)s %(q)s %(H)s %(s)s', **unknown) == '"-" - - - - -'
     fields = json.loads(said("json", **unknown))
@@ -206,7 +206,7 @@ def test_a_request_of_which_nothing_is_known_has_dashes_and_nulls() -> None:
 
 
 @pytest.mark.parametrize("end", End)
-def test_the_end_of_an_answer_is_a_word(end: End) -> None:
+def test_the_end_of_a_response_is_a_word(end: End) -> None:
     assert said("%(X)s", end=end) == end.value
     assert json.loads(said("json", end=end))["end"] == end.value
 
@@ -230,20 +230,20 @@ def test_the_end_of_an_answer_is_a_word(end: End) -> None:
         ("%({PATH}e)s", r"unknown variable 'PATH'; known are HTTP_\* and REMOTE_ADDR"),
     ],
 )
-def test_a_format_that_means_nothing_is_refused_at_the_start(form: str, reason: str) -> None:
+def test_an_invalid_format_is_refused_at_the_start(form: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         check_format(form)
 
 
 @pytest.mark.parametrize("form", ["common", "combined", "json", EVERYTHING])
-def test_good_formats_pass_the_check(form: str) -> None:
+def test_valid_formats_pass_the_check(form: str) -> None:
     check_format(form)
 
 
-# -- what clients choose
+# -- -- values chosen by clients
 
 
-def test_quotes_backslashes_controls_and_what_is_not_ascii_are_escaped() -> None:
+def test_quotes_backslashes_controls_and_non_ascii_characters_are_escaped() -> None:
     headers = [(b"user-agent", b'" 200 1\r\n127.0.0.1 \\ \x00\x1b[2J\x7f\xc3\xa9')]
     expected = r"\" 200 1\x0d\x0a127.0.0.1 \\ \x00\x1b[2J\x7f\xc3\xa9"
     assert said('"%(a)s"', request_headers=headers) == f'"{expected}"'
@@ -251,17 +251,17 @@ def test_quotes_backslashes_controls_and_what_is_not_ascii_are_escaped() -> None
     assert said("%({x}o)s", head=b'HTTP/1.1 200 OK\r\nX: a"\n\r\n\r\n') == r"a\"\x0a"
 
 
-def test_a_line_that_is_too_long_has_its_longest_values_cut() -> None:
+def test_the_longest_values_of_a_line_that_is_too_long_are_truncated() -> None:
     line = said("combined", target=b"/" + b"a" * 8000, request_headers=[(b"user-agent", b"curl/8")])
     assert len(line) <= LINE_LIMIT
     assert re.search(r'"GET /a{1000,}\.\.\." 200 13 "-" "curl/8"$', line)
 
 
-def test_a_line_of_too_many_values_is_cut_at_its_end() -> None:
+def test_a_line_with_too_many_values_is_truncated_at_its_end() -> None:
     assert len(said("%(r)s" * 200, target=LONG)) == LINE_LIMIT
 
 
-def test_a_line_of_json_that_is_too_long_stays_json() -> None:
+def test_a_json_line_that_is_too_long_stays_json() -> None:
     line = said("json", target=b"\x00" * 8000, request_headers=[(b"user-agent", b"\xff" * 8000), (b"host", b"a")])
     assert len(line) <= LINE_LIMIT
     fields = json.loads(line)
@@ -284,7 +284,7 @@ records = st.builds(
 
 
 @given(records, st.sampled_from(["common", "combined", "json", EVERYTHING]))
-def test_no_record_makes_more_than_one_line_of_printable_ascii(answered: AccessRecord, form: str) -> None:
+def test_every_record_makes_one_line_of_printable_ascii(answered: AccessRecord, form: str) -> None:
     line = formatter(form, {"slot": 1})(answered)
     assert line.isascii()
     assert line.isprintable()
@@ -294,13 +294,13 @@ def test_no_record_makes_more_than_one_line_of_printable_ascii(answered: AccessR
 
 
 @given(records)
-def test_the_fields_of_a_combined_line_are_always_where_they_belong(answered: AccessRecord) -> None:
+def test_the_fields_of_a_combined_line_are_always_in_their_place(answered: AccessRecord) -> None:
     text = r"(?:[^\"\\]|\\.)*"
     pattern = rf'\S+ - \S+ \[[^\]]+\] "{text}" 200 13 "{text}" "{text}"'
     assert re.fullmatch(pattern, formatter("combined")(answered))
 
 
-# -- the descriptor
+# -- -- output ----
 
 
 @dataclasses.dataclass
@@ -361,7 +361,7 @@ def test_a_record_is_one_line(pipe: Pipe, opened: Open) -> None:
     assert pipe.read() == [b"/a/b\n", b"/second\n"]
 
 
-def test_a_line_of_json_names_the_worker(pipe: Pipe, opened: Open) -> None:
+def test_a_json_line_names_the_worker(pipe: Pipe, opened: Open) -> None:
     opened(pipe.writer, "json", {"service": "web", "slot": 3}).write(record())
     fields = json.loads(pipe.read()[0])
     assert (fields["service"], fields["slot"], fields["pid"]) == ("web", 3, os.getpid())
@@ -372,7 +372,7 @@ def test_an_unknown_form_is_refused_and_opens_nothing(pipe: Pipe) -> None:
         AccessLog("%(x)s", {}, pipe.writer)
 
 
-def test_a_full_pipe_drops_whole_lines_counts_them_and_tells_when_there_is_room(
+def test_a_full_pipe_drops_whole_lines_and_reports_their_number_later(
     pipe: Pipe, opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = opened(pipe.writer)
@@ -383,11 +383,13 @@ def test_a_full_pipe_drops_whole_lines_counts_them_and_tells_when_there_is_room(
     log.write(record(target=b"/again"))
     assert pipe.read() == [b"/again\n"]
     assert [entry.getMessage() for entry in caplog.records] == [
-        f"{log.lost} lines of the access log lost: nobody read them"
+        f"{log.lost} lines of the access log lost: they were not read"
     ]
 
 
-def test_losses_are_told_at_most_every_ten_seconds(pipe: Pipe, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+def test_losses_are_reported_at_most_every_ten_seconds(
+    pipe: Pipe, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
     log = opened(pipe.writer)
     for later in (0, 1, 2, 11):
         fill(log)
@@ -399,19 +401,19 @@ def test_losses_are_told_at_most_every_ten_seconds(pipe: Pipe, opened: Open, cap
     assert sum(told) == log.lost
 
 
-def test_what_was_lost_is_told_at_the_end(pipe: Pipe, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+def test_losses_are_reported_at_the_end(pipe: Pipe, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
     log = opened(pipe.writer)
     fill(log)
     log.close()
     assert f"{log.lost} lines" in caplog.text
 
 
-def test_the_descriptor_of_others_stays_blocking(pipe: Pipe, opened: Open) -> None:
+def test_the_inherited_descriptor_stays_blocking(pipe: Pipe, opened: Open) -> None:
     opened(pipe.writer).write(record())
     assert os.get_blocking(pipe.writer)
 
 
-def test_a_reader_that_is_gone_switches_the_log_off_with_one_error(
+def test_a_lost_reader_switches_the_log_off_with_one_error(
     pipe: Pipe, opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = opened(pipe.writer)
@@ -422,16 +424,16 @@ def test_a_reader_that_is_gone_switches_the_log_off_with_one_error(
     ]
 
 
-def test_a_reader_that_was_never_there_is_the_same(pipe: Pipe, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_reader_switches_the_log_off_too(pipe: Pipe, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
     os.close(pipe.reader)
     fill(opened(pipe.writer))
     assert caplog.messages == ["access log switched off, its output is gone: Broken pipe"]
 
 
-def test_an_output_that_cannot_be_opened_anew_is_asked_for_room_first(
+def test_an_output_that_cannot_be_reopened_is_polled_first(
     tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A named pipe without a reader is such a one; the log writes to the descriptor that it was given."""
+    """For example, a named pipe without a reader: the log writes to the given descriptor."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -458,7 +460,7 @@ def test_a_closed_log_writes_nothing_and_leaves_the_descriptor_open(pipe: Pipe, 
     assert pipe.read() == [b"still open"]
 
 
-def test_no_descriptor_is_left_behind(pipe: Pipe, opened: Open) -> None:
+def test_no_descriptor_is_leaked(pipe: Pipe, opened: Open) -> None:
     before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
     opened(pipe.writer).close()
     assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
@@ -472,7 +474,7 @@ def test_a_closed_output_is_refused() -> None:
         AccessLog("common", {}, writer)
 
 
-def test_a_socket_that_nobody_reads_drops_lines_and_holds_nobody_up(opened: Open) -> None:
+def test_a_socket_without_a_reader_drops_lines_and_never_blocks(opened: Open) -> None:
     near, far = socket.socketpair()
     with near, far:
         log = opened(near.fileno())
@@ -485,9 +487,9 @@ def test_a_socket_that_nobody_reads_drops_lines_and_holds_nobody_up(opened: Open
 
 @contextmanager
 def files_end_at(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size: the one way to have a write cut short at a byte of choice.
+    """Limit the size of this process's files: the only way to have a write cut short at a chosen byte.
 
-    For as long as a single write takes: the output of the tests may be a file too.
+    Only for a single write: the output of the tests may be a file too.
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # Python ignores SIGXFSZ, so write(2) says EFBIG
@@ -497,7 +499,7 @@ def files_end_at(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_line_of_which_a_part_was_taken_is_finished_before_the_next(tmp_path: Path, opened: Open) -> None:
+def test_a_partially_written_line_is_finished_before_the_next(tmp_path: Path, opened: Open) -> None:
     path = tmp_path / "access.log"
     with path.open("wb") as file:
         log = opened(file.fileno())
@@ -512,7 +514,7 @@ def test_a_line_of_which_a_part_was_taken_is_finished_before_the_next(tmp_path: 
     assert log.lost == 0
 
 
-def test_a_line_is_finished_at_the_end(tmp_path: Path, opened: Open) -> None:
+def test_a_partial_line_is_finished_at_the_end(tmp_path: Path, opened: Open) -> None:
     path = tmp_path / "access.log"
     with path.open("wb") as file:
         log = opened(file.fileno())
@@ -524,9 +526,7 @@ def test_a_line_is_finished_at_the_end(tmp_path: Path, opened: Open) -> None:
     assert log.lost == 1
 
 
-def test_a_file_system_that_is_full_drops_lines_and_the_log_goes_on(
-    opened: Open, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_full_file_system_drops_lines_and_the_log_continues(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
     fd = os.open("/dev/full", os.O_WRONLY)
     try:
         log = opened(fd)

@@ -1,4 +1,4 @@
-"""Adoption: which listeners are accepted from after which orders, over acceptors that only remember."""
+"""Adoption: the listeners that are accepted from after each order, with recording acceptors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STREAM, DATAGRAM = ListenerKind.STREAM, ListenerKind.DATAGRAM
 
 
 class FakeAcceptor:
-    """Remembers whether it accepts."""
+    """Records whether it accepts."""
 
     def __init__(self, listener: Listener, fails: bool) -> None:
         self.listener = listener
@@ -37,7 +37,7 @@ class FakeAcceptor:
 
 
 class Siblings:
-    """The adoption of a worker of slot 1 among slots 0 to 2, each of which has two streams and a datagram socket."""
+    """The adoption of a worker in slot 1 of slots 0 to 2, each with two streams and a datagram socket."""
 
     def __init__(self) -> None:
         self.sock = socket.create_server(("127.0.0.1", 0))
@@ -64,7 +64,7 @@ class Siblings:
         return sorted(item.listener.address for item in self.acceptors if item.accepts)
 
     def learns(self, slot: int, *addresses: str, kinds: tuple[str, ...] | None = None) -> list[int]:
-        """Tell of a slot that was added, and return the descriptors that were handed over."""
+        """Announce a new slot; return the descriptors passed."""
         given = [os.dup(self.sock.fileno()) for _ in addresses]
         self.adoption.learn(Learn(slot, addresses, kinds or ("stream",) * len(addresses)), given)
         return given
@@ -85,11 +85,11 @@ def siblings() -> Iterator[Siblings]:
 
 
 def are_open(descriptors: list[int]) -> list[bool]:
-    """Which of the descriptors are open."""
+    """The descriptors that are still open."""
     return [os.access(f"/proc/self/fd/{fd}", os.F_OK) for fd in descriptors]
 
 
-def test_an_order_names_all_slots_that_are_adopted(siblings: Siblings) -> None:
+def test_an_order_names_all_adopted_slots(siblings: Siblings) -> None:
     assert siblings.adopted == []
     siblings.adoption.adopt((0,))
     assert siblings.adopted == ["a0", "b0"]
@@ -102,12 +102,12 @@ def test_an_order_names_all_slots_that_are_adopted(siblings: Siblings) -> None:
     assert len(siblings.acceptors) == 4, "each is made once"
 
 
-def test_its_own_slot_and_unknown_ones_mean_nothing(siblings: Siblings) -> None:
+def test_the_own_slot_and_unknown_slots_are_ignored(siblings: Siblings) -> None:
     siblings.adoption.adopt((1, 9))
     assert siblings.adopted == []
 
 
-def test_a_slot_is_learned_before_or_after_it_is_adopted(siblings: Siblings) -> None:
+def test_a_slot_is_learned_before_or_after_its_adoption(siblings: Siblings) -> None:
     siblings.learns(5, "a5", "b5")
     assert siblings.adopted == []
     siblings.adoption.adopt((5, 6))
@@ -116,7 +116,7 @@ def test_a_slot_is_learned_before_or_after_it_is_adopted(siblings: Siblings) -> 
     assert siblings.adopted == ["a5", "a6", "b5"]
 
 
-def test_what_is_not_needed_is_closed(siblings: Siblings) -> None:
+def test_unneeded_descriptors_are_closed(siblings: Siblings) -> None:
     siblings.adoption.adopt((5,))
     assert are_open(siblings.learns(5, "a5", "udp5", kinds=("stream", "datagram"))) == [True, False]
     assert are_open(siblings.learns(5, "a5", "b5")) == [False, True]
@@ -125,7 +125,7 @@ def test_what_is_not_needed_is_closed(siblings: Siblings) -> None:
 
 
 @pytest.mark.parametrize(("addresses", "kinds"), [(("a",), ("strange",)), (("a", "b"), ("stream",))])
-def test_an_order_that_cannot_be_is_refused_and_closed(
+def test_an_invalid_order_is_refused_and_its_descriptors_closed(
     addresses: tuple[str, ...], kinds: tuple[str, ...], siblings: Siblings
 ) -> None:
     given = [os.dup(siblings.sock.fileno()) for _ in addresses]
@@ -134,32 +134,32 @@ def test_an_order_that_cannot_be_is_refused_and_closed(
     assert not any(are_open(given))
 
 
-def test_descriptors_that_did_not_come_are_missed(siblings: Siblings) -> None:
+def test_missing_descriptors_are_detected(siblings: Siblings) -> None:
     given = [os.dup(siblings.sock.fileno())]
     with pytest.raises(ValueError, match="1 descriptors for 2 listeners"):
         siblings.adoption.learn(Learn(5, ("a", "b"), ("stream", "stream")), given)
     assert not any(are_open(given))
 
 
-def test_what_is_no_socket_is_refused_and_closed(siblings: Siblings) -> None:
+def test_a_descriptor_that_is_not_a_socket_is_refused_and_closed(siblings: Siblings) -> None:
     given = [os.dup(siblings.sock.fileno()), os.open(os.devnull, os.O_RDONLY)]
     with pytest.raises(ValueError, match="non-socket"):
         siblings.adoption.learn(Learn(5, ("a", "b"), ("stream", "stream")), given)
     assert not any(are_open(given))
 
 
-def test_a_listener_that_cannot_be_polled_is_said_and_the_others_are(
+def test_a_listener_that_cannot_be_polled_is_logged_and_the_others_are_adopted(
     siblings: Siblings, caplog: pytest.LogCaptureFixture
 ) -> None:
     siblings.fails.add("a0")
     siblings.adoption.adopt((0, 2))
     assert siblings.adopted == ["a2", "b0", "b2"]
     assert [record.message for record in caplog.records] == [
-        "cannot accept what waits at slot 0: [Errno 28] No space left on device"
+        "cannot accept connections queued at slot 0: [Errno 28] No space left on device"
     ]
 
 
-def test_at_the_end_nothing_is_adopted_any_more(siblings: Siblings) -> None:
+def test_nothing_is_adopted_after_the_end(siblings: Siblings) -> None:
     siblings.adoption.adopt((0,))
     siblings.adoption.end()
     assert siblings.adopted == []

@@ -1,4 +1,4 @@
-"""ASGI requests one at a time: what `receive` gives and `send` takes, turn by turn, without sockets.
+"""ASGI requests: the results of `receive` and `send`, turn by turn, without sockets.
 
 Each over HTTP/1 and over messages in memory: the application's side knows no framing.
 """
@@ -18,6 +18,7 @@ from support.records import logged
 from support.wires import WIRES, Answer, Client
 
 from hybrid.workers.apps.asgi.call import EXTENSIONS, own_extensions
+from hybrid.workers.http.exchange import ResponseError
 from hybrid.workers.http.settings import HttpSettings
 
 PLACES = [loop for loop in ("epoll", "asyncio", "uvloop") if loop in LOOPS]
@@ -26,18 +27,18 @@ LAST = {"type": "http.response.body", "body": b"end"}
 DISCONNECT = {"type": "http.disconnect"}
 
 
-class Site:
-    """A server of one application, with all that it was called with and has left behind."""
+class Server:
+    """A server for one application, which records calls and leftovers."""
 
     def __init__(self, wire: str, application: Callable[..., Awaitable[None]], **settings: Any) -> None:
         self.adapter = asgi_adapter(application, HttpSettings(**settings))
         self._wire = wire
 
     def connect(self) -> Client:
-        return WIRES[self._wire](self.adapter.site)
+        return WIRES[self._wire](self.adapter.context)
 
     async def ask(self, method: str = "GET", target: bytes = b"/", **options: Any) -> Answer:
-        """Return what has been answered once the application has ended."""
+        """Return the output once the application has returned."""
         client = self.connect()
         await client.asks(method, target, **options)
         await until(lambda: not self.adapter._working, "the application ends")
@@ -77,12 +78,12 @@ async def test_a_request_without_a_body_is_one_message(wire: str) -> None:
         await send(LAST)
         got.extend([await receive(), await receive()])
 
-    assert (await Site(wire, app).ask()).body == b"end"
+    assert (await Server(wire, app).ask()).body == b"end"
     assert got == [{"type": "http.request", "body": b"", "more_body": False}, DISCONNECT, DISCONNECT]
 
 
 @on_loops
-async def test_what_nobody_has_read_is_gone_with_the_answer(wire: str) -> None:
+async def test_an_unread_body_is_dropped_after_the_response(wire: str) -> None:
     got: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -90,13 +91,13 @@ async def test_what_nobody_has_read_is_gone_with_the_answer(wire: str) -> None:
         await send(LAST)
         got.append(await receive())
 
-    await Site(wire, app).ask("POST", body=b"body")
-    await Site(wire, app).ask()
+    await Server(wire, app).ask("POST", body=b"body")
+    await Server(wire, app).ask()
     assert got == [DISCONNECT] * 2
 
 
 @on_loops
-async def test_a_body_comes_in_the_pieces_in_which_it_arrives(wire: str) -> None:
+async def test_a_body_is_received_in_the_pieces_in_which_it_arrives(wire: str) -> None:
     got: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -105,8 +106,8 @@ async def test_a_body_comes_in_the_pieces_in_which_it_arrives(wire: str) -> None
         await send(START)
         await send(LAST)
 
-    site = Site(wire, app)
-    client = site.connect()
+    server = Server(wire, app)
+    client = server.connect()
     await client.asks("POST", length=9)
     for piece in (b"one", b"two", b"end"):
         await client.sends(piece)
@@ -118,8 +119,8 @@ async def test_a_body_comes_in_the_pieces_in_which_it_arrives(wire: str) -> None
 @pytest.mark.parametrize("ending", ["answer", "trailers", "failure", "departure"])
 @pytest.mark.parametrize("loop", PLACES)
 @pytest.mark.parametrize("wire", WIRES)
-def test_all_who_wait_for_the_client_hear_of_the_end(wire: str, loop: str, ending: str) -> None:
-    """However it ends: a task that watches for the client's leaving must not be left behind."""
+def test_all_waiting_tasks_are_told_of_the_end(wire: str, loop: str, ending: str) -> None:
+    """However it ends: a task that watches for a disconnect must not be left behind."""
     got: list[Any] = []
     tasks: list[asyncio.Task[None]] = []
 
@@ -141,8 +142,8 @@ def test_all_who_wait_for_the_client_hear_of_the_end(wire: str, loop: str, endin
             await send({"type": "http.response.trailers", "headers": []})
 
     async def main(_: object) -> None:
-        site = Site(wire, app)
-        client = site.connect()
+        server = Server(wire, app)
+        client = server.connect()
         await client.asks("GET", b"/", (b"te", b"trailers"))
         if ending == "departure":
             await until(lambda: tasks, "it waits")
@@ -159,7 +160,7 @@ def test_all_who_wait_for_the_client_hear_of_the_end(wire: str, loop: str, endin
 
 @on_loops
 async def test_send_can_be_awaited_anywhere(wire: str) -> None:
-    """In a task, a group, with a timeout: as if it were a coroutine."""
+    """In a task, in a group, with a timeout: like a coroutine."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert asyncio.iscoroutinefunction(send), "some ask, and warn otherwise"
@@ -171,7 +172,7 @@ async def test_send_can_be_awaited_anywhere(wire: str) -> None:
             group.create_task(send(piece))
         await asyncio.ensure_future(send(LAST))
 
-    answer = await Site(wire, app).ask(version="1.0")
+    answer = await Server(wire, app).ask(version="1.0")
     assert answer.body == b"piece " * 4 + b"end"
 
 
@@ -190,25 +191,25 @@ async def test_send_waits_for_a_slow_client_and_raises_when_it_leaves(wire: str)
             raise
 
     with logged() as lines:
-        site = Site(wire, app)
-        client = site.connect()
+        server = Server(wire, app)
+        client = server.connect()
         client.stops_taking()
         await client.asks()
         await turns()
         assert log == ["0"], "the second piece is too much"
         await client.takes()
         await until(lambda: log[-1] == "99", "it goes on")
-        again = site.connect()
+        again = server.connect()
         again.stops_taking()
         await again.asks()
         await again.leaves()
-        await until(lambda: not site.adapter._working, "it ends")
+        await until(lambda: not server.adapter._working, "it ends")
         assert log[-2:] == ["0", "ClientGoneError"]
     assert not [line for line in lines if "ClientGone" in line], "no news for the log"
 
 
 @on_loops
-async def test_each_send_after_the_departure_raises_oserror(wire: str) -> None:
+async def test_each_send_after_a_disconnect_raises_oserror(wire: str) -> None:
     raised: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -220,17 +221,17 @@ async def test_each_send_after_the_departure_raises_oserror(wire: str) -> None:
             except OSError:
                 raised.append(message["type"])
 
-    site = Site(wire, app)
-    client = site.connect()
+    server = Server(wire, app)
+    client = server.connect()
     await client.asks()
     await turns()
     await client.leaves()
-    await until(lambda: not site.adapter._working, "it ends")
+    await until(lambda: not server.adapter._working, "it ends")
     assert len(raised) == 4, raised
 
 
 @on_loops
-async def test_an_answer_that_breaks_http_is_a_500_and_an_error(wire: str) -> None:
+async def test_an_invalid_response_is_a_500_and_an_error(wire: str) -> None:
     bad: list[list[dict[str, Any]]] = [
         [{**START, "headers": [(b"content-length", b"5")]}, LAST],
         [{**START, "headers": [(b"content-length", b"1")]}, LAST],
@@ -249,21 +250,50 @@ async def test_an_answer_that_breaks_http_is_a_500_and_an_error(wire: str) -> No
 
     with logged() as lines:
         for number in range(len(bad)):
-            answer = await Site(wire, app).ask(target=b"/?%d" % number)
+            answer = await Server(wire, app).ask(target=b"/?%d" % number)
             assert (answer.status, answer.reason) == (500, "Internal Server Error"), bad[number]
             assert any(f"GET /?{number}" in line for line in lines)
 
 
 @on_loops
-async def test_what_is_sent_behind_the_end_is_ignored_with_one_warning(wire: str) -> None:
+async def test_messages_after_the_end_are_ignored_with_one_warning(wire: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in (START, LAST, LAST, START, LAST):
             await send(message)
 
     with logged() as lines:
-        answer = await Site(wire, app).ask()
+        answer = await Server(wire, app).ask()
     assert (answer.body, answer.is_whole) == (b"end", True)
     assert len([line for line in lines if "ignoring" in line]) == 1
+
+
+@on_loops
+async def test_trailers_that_were_not_announced_are_an_error_of_the_application(wire: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        with pytest.raises(ResponseError, match="not announced"):
+            await send({"type": "http.response.trailers", "headers": []})
+        await send(LAST)
+
+    assert (await Server(wire, app).ask()).body == b"end"
+
+
+@on_loops
+async def test_a_late_start_of_a_response_that_has_failed_is_ignored_with_a_warning(wire: str) -> None:
+    late: list[asyncio.Task[None]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def answer_late() -> None:
+            await asyncio.sleep(0)
+            await send(START)
+
+        late.append(asyncio.create_task(answer_late()))
+
+    with logged() as lines:
+        answer = await Server(wire, app).ask()
+        await asyncio.gather(*late)
+    assert answer.status == 500
+    assert len([line for line in lines if "ignoring http.response.start" in line]) == 1
 
 
 # --- who asks
@@ -278,8 +308,8 @@ async def test_a_trusted_proxy_is_believed(wire: str) -> None:
         await send(START)
         await send(LAST)
 
-    client = Site(wire, app, forwarded_allow_ips=("127.0.0.1",)).connect()
-    client.connection.believes = True
+    client = Server(wire, app, forwarded_allow_ips=("127.0.0.1",)).connect()
+    client.connection.trusts_proxy = True
     await client.asks("GET", b"/", (b"x-forwarded-for", b"1.2.3.4"), (b"x-forwarded-proto", b"https"))
     assert (scopes[0]["client"][0], scopes[0]["scheme"]) == ("1.2.3.4", "https")
 
@@ -293,7 +323,7 @@ async def test_a_unix_socket_has_a_path_for_a_server(wire: str) -> None:
         await send(START)
         await send(LAST)
 
-    client = Site(wire, app).connect()
+    client = Server(wire, app).connect()
     client.connection.client, client.connection.server = None, ("/run/socket", None)
     await client.asks()
     assert (scopes[0]["client"], scopes[0]["server"]) == (None, ("/run/socket", None))
@@ -303,7 +333,7 @@ async def test_a_unix_socket_has_a_path_for_a_server(wire: str) -> None:
 
 
 @on_loops
-async def test_a_scope_is_no_other_requests(wire: str) -> None:
+async def test_requests_do_not_share_their_scope(wire: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         parts = (scope, scope["asgi"], scope["extensions"], *scope["extensions"].values(), scope["state"])
         assert len(parts) == 4 + len(EXTENSIONS)
@@ -314,16 +344,16 @@ async def test_a_scope_is_no_other_requests(wire: str) -> None:
         await send(START)
         await send({**LAST, "body": b"%d" % len(scope["state"]["shared"])})
 
-    site = Site(wire, app)
-    site.adapter.state = {"shared": []}
-    client = site.connect()
+    server = Server(wire, app)
+    server.adapter.state = {"shared": []}
+    client = server.connect()
     for number in (1, 2, 3):
         await client.asks()
         assert client.answers[-1].body == b"%d" % number
-    assert (await site.ask()).body == b"4"
+    assert (await server.ask()).body == b"4"
 
 
-def test_the_extension_tls_is_no_other_requests_either() -> None:
+def test_requests_do_not_share_the_extension_tls() -> None:
     known = {"tls": {"client_cert_chain": ["certificate"], "client_cert_name": "CN=a"}}
     mine = own_extensions(known)
     mine["tls"]["client_cert_chain"].append("mine")
@@ -332,8 +362,8 @@ def test_the_extension_tls_is_no_other_requests_either() -> None:
 
 
 @on_loops
-async def test_what_is_tied_to_a_task_stays_with_its_request(wire: str) -> None:
-    """As it would if each request had been given a task by `create_task`."""
+async def test_task_local_objects_stay_with_their_request(wire: str) -> None:
+    """As if each request ran in a task made by `create_task`."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         task: Any = asyncio.current_task()
@@ -342,14 +372,14 @@ async def test_what_is_tied_to_a_task_stays_with_its_request(wire: str) -> None:
         await send(START)
         await send({**LAST, "body": repr(user).encode()})
 
-    client = Site(wire, app).connect()
+    client = Server(wire, app).connect()
     for number in (1, 2, 3):
         await client.asks(target=b"/?%d" % number)
         assert client.answers[-1].body == b"None"
 
 
 @on_loops
-async def test_the_end_cancels_what_runs(wire: str) -> None:
+async def test_the_end_cancels_running_requests(wire: str) -> None:
     log: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -359,11 +389,11 @@ async def test_the_end_cancels_what_runs(wire: str) -> None:
             log.append("cancelled")
             raise
 
-    site = Site(wire, app)
-    clients = [site.connect() for _ in range(3)]
+    server = Server(wire, app)
+    clients = [server.connect() for _ in range(3)]
     for client in clients:
         await client.asks()
-    await in_callback(site.adapter.end)
-    assert await site.adapter.wait_idle(5)
+    await in_callback(server.adapter.end)
+    assert await server.adapter.wait_idle(5)
     assert log == ["cancelled"] * 3
     assert [client.answers[-1].status for client in clients] == [500] * 3

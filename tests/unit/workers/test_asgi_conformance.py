@@ -52,7 +52,7 @@ def on_wires(scenario: Scenario) -> Callable[..., None]:
 
 # --- every page
 
-# page -> what is asked of it, and the status of the answer; None: it has a test of its own below, for it never ends
+# page -> the request for it, and the status of the response; None: an endless page with a test of its own below
 PAGES: dict[str, tuple[str, int] | None] = {
     "hello": ("/", 200),
     "missing": ("/no-such", 404),
@@ -85,7 +85,7 @@ PAGES: dict[str, tuple[str, int] | None] = {
 
 @pytest.mark.parametrize("page", [page for page, asked in PAGES.items() if asked is not None])
 @pytest.mark.parametrize("wire", WIRES)
-def test_a_page_is_answered_whole_on_a_connection_that_goes_on(courts: Courts, wire: str, page: str) -> None:
+def test_a_page_gets_a_complete_response_on_a_persistent_connection(courts: Courts, wire: str, page: str) -> None:
     asked = PAGES[page]
     assert asked is not None
 
@@ -110,7 +110,7 @@ def test_every_page_is_asked_for(courts: Courts) -> None:
 
 
 @on_wires
-async def test_the_scope_says_what_was_asked(court: Court, tmp_path: Path) -> None:
+async def test_the_scope_describes_the_request(court: Court, tmp_path: Path) -> None:
     fields = ((b"x-twice", b"1"), (b"x-twice", b"\xe4 2"), (b"accept", b""))
     scope = json.loads((await court.get("/sh%6fw?a=%20b?&c", *fields)).body)
     assert (scope["client"], scope["server"]) == (["127.0.0.1", 4711], ["127.0.0.1", 80])
@@ -134,7 +134,7 @@ def test_the_root_path_stands_before_the_path(courts: Courts, wire: str) -> None
 
 
 @on_wires
-async def test_requests_share_nothing_but_what_the_lifespan_put_into_the_state(court: Court, tmp_path: Path) -> None:
+async def test_requests_share_only_the_state_of_the_lifespan(court: Court, tmp_path: Path) -> None:
     """The referee puts something into each scope, and a value into each context."""
     client, other = court.connect(), court.connect()
     for target in ("/hello", "/show", "/nap?0", "/nap?0.001", "/hello") * 2:
@@ -189,7 +189,7 @@ async def test_a_body_of_unknown_length_has_an_end(court: Court, tmp_path: Path)
 
 
 @on_wires
-async def test_a_client_that_waits_for_that_is_told_to_send_its_body(court: Court, tmp_path: Path) -> None:
+async def test_a_client_that_expects_it_gets_100_continue(court: Court, tmp_path: Path) -> None:
     client = court.connect()
     await client.asks("POST", b"/upload", length=1, expects=True)
     await until(lambda: client.answers, "it is told")
@@ -199,7 +199,7 @@ async def test_a_client_that_waits_for_that_is_told_to_send_its_body(court: Cour
 
 
 @on_wires
-async def test_pieces_are_given_back_while_the_request_still_comes(court: Court, tmp_path: Path) -> None:
+async def test_pieces_are_echoed_while_the_request_still_arrives(court: Court, tmp_path: Path) -> None:
     client = court.connect()
     await client.asks("POST", b"/echo", length=9)
     for so_far, piece in ((b"one", b"one"), (b"onetwo", b"two"), (b"onetwoend", b"end")):
@@ -209,7 +209,7 @@ async def test_pieces_are_given_back_while_the_request_still_comes(court: Court,
 
 
 @on_wires
-async def test_answers_without_a_body_have_none(court: Court, tmp_path: Path) -> None:
+async def test_responses_without_a_body_have_none(court: Court, tmp_path: Path) -> None:
     client = court.connect()
     for target in ("/hello", "/kinds", "/download?3", "/trailers", "/status?200"):
         answer = await get_on(client, target, (b"te", b"trailers"), method="HEAD")
@@ -224,7 +224,7 @@ async def test_answers_without_a_body_have_none(court: Court, tmp_path: Path) ->
 
 
 @on_wires
-async def test_a_body_that_does_not_fit_its_length_is_not_taken_for_whole(court: Court, tmp_path: Path) -> None:
+async def test_a_body_that_does_not_match_its_length_does_not_look_complete(court: Court, tmp_path: Path) -> None:
     with logged() as lines:
         for target in ("/length?3:abcd", "/length?3:ab", "/length?x:ab"):
             assert (await court.get(target)).status == 500
@@ -238,7 +238,7 @@ async def test_a_body_that_does_not_fit_its_length_is_not_taken_for_whole(court:
 
 
 @on_wires
-async def test_trailers_go_to_those_who_ask_for_them(court: Court, tmp_path: Path) -> None:
+async def test_trailers_are_sent_to_clients_that_accept_them(court: Court, tmp_path: Path) -> None:
     for target, body in (("/trailers", b"a body"), ("/trailers?pieces", b"a body in pieces")):
         answer = await court.get(target, TRAILERS)
         assert (answer.body, answer.trailers, answer.is_whole) == (body, [(b"x-sum", b"1"), (b"x-more", b"2")], True)
@@ -246,11 +246,11 @@ async def test_trailers_go_to_those_who_ask_for_them(court: Court, tmp_path: Pat
         assert (answer.body, answer.trailers, answer.is_whole) == (body, [], True)
     with logged() as lines:
         assert not (await court.get("/trailers?never", TRAILERS)).is_whole
-    assert any("an incomplete answer to GET /trailers" in line for line in lines)
+    assert any("an incomplete response to GET /trailers" in line for line in lines)
 
 
 @on_wires
-async def test_early_hints_come_before_the_answer(court: Court, tmp_path: Path) -> None:
+async def test_early_hints_precede_the_response(court: Court, tmp_path: Path) -> None:
     links = [(b"link", b"</style.css>; rel=preload; as=style"), (b"link", b"</b>; rel=next")]
     answer = await court.get("/hints")
     assert (answer.informed, answer.body) == ([(103, links)] * 2, b"styled")
@@ -300,22 +300,22 @@ def test_an_error_is_logged_and_leaves_the_connection_in_a_known_state(courts: C
 
 
 WRONG = {
-    "body-first": "AnswerError",
-    "two-starts": "AnswerError",
-    "unknown": "AnswerError",
-    "websocket": "AnswerError",
+    "body-first": "ResponseError",
+    "two-starts": "ResponseError",
+    "unknown": "ResponseError",
+    "websocket": "ResponseError",
     "status": "HeadError",
     "text-status": "TypeError",
     "no-status": "KeyError",
     "text-body": "TypeError",
     "splitting": "HeadError",
     "text-header": "TypeError",
-    "directory": "AnswerError",
+    "directory": "ResponseError",
 }
 
 
 @on_wires
-async def test_what_the_specification_does_not_allow_is_refused_with_an_error(court: Court, tmp_path: Path) -> None:
+async def test_invalid_messages_are_refused_with_an_error(court: Court, tmp_path: Path) -> None:
     client = court.connect()
     with logged() as lines:
         for name, error in WRONG.items():
@@ -326,14 +326,14 @@ async def test_what_the_specification_does_not_allow_is_refused_with_an_error(co
             assert (await get_on(client, f"/wrong?{name}")).status == 500
         for name in ("trailers", "path-behind-body", "half"):
             assert not (await court.get(f"/wrong?{name}")).is_whole
-    assert "ERROR the application returned with no answer to GET /wrong?nothing" in lines
-    assert "ERROR the application returned with an incomplete answer to GET /wrong?half" in lines
-    assert [line for line in lines if "ignoring http.response.body behind the end" in line]
+    assert "ERROR the application returned with no response to GET /wrong?nothing" in lines
+    assert "ERROR the application returned with an incomplete response to GET /wrong?half" in lines
+    assert [line for line in lines if "ignoring http.response.body after the end" in line]
     assert [line for line in court.seen() if "behind-the-end" in line] == [], "ignored"
 
 
 @on_wires
-async def test_what_asyncio_offers_works_within_a_request(court: Court, tmp_path: Path) -> None:
+async def test_asyncio_features_work_within_a_request(court: Court, tmp_path: Path) -> None:
     client = court.connect()
     for _ in range(3):
         found = json.loads((await get_on(client, "/tasks")).body)
@@ -345,8 +345,8 @@ async def test_what_asyncio_offers_works_within_a_request(court: Court, tmp_path
 
 
 @on_wires
-async def test_an_application_hears_that_its_client_has_left(court: Court, tmp_path: Path) -> None:
-    """Everywhere it waits for that; what it sends then raises OSError, which is no news for the log."""
+async def test_an_application_is_told_of_a_disconnect(court: Court, tmp_path: Path) -> None:
+    """Wherever it waits for one; sending then raises OSError, which is not logged."""
     with logged() as lines:
         waiting, sleeping = court.connect(), court.connect()
         await waiting.asks("POST", b"/wait-gone?goes", body=b"body")
@@ -369,7 +369,7 @@ async def test_an_application_hears_that_its_client_has_left(court: Court, tmp_p
 
 
 @on_wires
-async def test_a_client_that_ends_its_stream_gets_its_answer(court: Court, tmp_path: Path) -> None:
+async def test_a_half_closed_client_gets_its_response(court: Court, tmp_path: Path) -> None:
     client = court.connect()
     await client.asks(target=b"/nap?0.01")
     await client.ends_stream()
@@ -395,11 +395,11 @@ async def test_a_body_that_breaks_off_is_a_disconnect(court: Court, tmp_path: Pa
     await court.wait_seen("/sleep-on woke up to http.disconnect")
 
 
-# --- work behind the answer, the stop
+# --- work after the response, the stop
 
 
 @on_wires
-async def test_work_goes_on_behind_the_answer(court: Court, tmp_path: Path) -> None:
+async def test_work_continues_after_the_response(court: Court, tmp_path: Path) -> None:
     """The connection serves the next request meanwhile."""
     client = court.connect()
     assert (await get_on(client, "/background?0.05")).body == b"begun"
@@ -409,7 +409,7 @@ async def test_work_goes_on_behind_the_answer(court: Court, tmp_path: Path) -> N
 
 
 @on_wires
-async def test_an_answer_during_the_stop_ends_the_connection(court: Court, tmp_path: Path) -> None:
+async def test_a_response_during_the_stop_ends_the_connection(court: Court, tmp_path: Path) -> None:
     client = court.connect()
     assert (await get_on(client, "/hello")).is_whole
     assert not client.is_closed
@@ -421,7 +421,7 @@ async def test_an_answer_during_the_stop_ends_the_connection(court: Court, tmp_p
 
 
 @on_wires
-async def test_what_waits_for_its_client_is_told_near_the_end_of_the_grace_period(court: Court, tmp_path: Path) -> None:
+async def test_a_waiting_application_is_told_near_the_end_of_the_grace_period(court: Court, tmp_path: Path) -> None:
     waiting = court.connect()
     await waiting.asks(target=b"/wait-gone?goes")
     await court.wait_seen("/wait-gone waits")
@@ -434,7 +434,7 @@ async def test_what_waits_for_its_client_is_told_near_the_end_of_the_grace_perio
 
 
 @on_wires
-async def test_what_never_ends_is_cancelled(court: Court, tmp_path: Path) -> None:
+async def test_endless_work_is_cancelled(court: Court, tmp_path: Path) -> None:
     clients = [court.connect() for _ in range(2)]
     await clients[0].asks(target=b"/stubborn")
     await clients[1].asks(target=b"/background?1000")
@@ -467,7 +467,7 @@ async def test_a_stop_ends_websockets_and_event_streams_cleanly(court: Court, tm
 
 
 def frames(client: Client) -> list[Received]:
-    """What a client has got behind the handshake."""
+    """The client's input after the handshake."""
     answer = client.answers[-1]
     assert answer.status == 101
     return received(answer.body)
@@ -484,7 +484,7 @@ async def chatting(court: Court) -> Client:
 
 
 @on_wires
-async def test_a_websocket_gives_back_what_comes_until_its_client_closes_it(court: Court, tmp_path: Path) -> None:
+async def test_a_websocket_echoes_messages_until_its_client_closes_it(court: Court, tmp_path: Path) -> None:
     client = await chatting(court)
     await client.sends(close_frame(4001, "enough"))
     await court.wait_seen("/chat 4001 enough")

@@ -1,4 +1,4 @@
-"""Datagram handlers: a bounded number at a time, answers that wait for room, errors that end nothing."""
+"""Datagram handlers: a limited number at a time, replies that wait for room, and errors that stop nothing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def on_loops(body: Callable[[Server], Awaitable[None]]) -> Any:
 
 
 @on_loops
-async def test_handlers_of_both_kinds_answer(server: Server) -> None:
+async def test_handlers_of_both_kinds_reply(server: Server) -> None:
     async def handle_async(data: bytes, address: Any, transport: Any) -> None:
         await asyncio.sleep(0)
         transport.sendto(data.upper(), address)
@@ -100,7 +100,7 @@ async def test_a_handler_that_raises_is_logged_and_the_next_datagram_is_served(s
 
 
 @on_loops
-async def test_no_more_than_the_limit_run_at_a_time(server: Server) -> None:
+async def test_at_most_the_limit_run_at_a_time(server: Server) -> None:
     release = asyncio.Event()
     running = most = 0
 
@@ -129,7 +129,7 @@ async def test_no_more_than_the_limit_run_at_a_time(server: Server) -> None:
 
 
 @on_loops
-async def test_stopping_handles_what_has_arrived_and_reads_no_more(server: Server) -> None:
+async def test_stopping_handles_received_datagrams_and_reads_no_more(server: Server) -> None:
     seen: list[bytes] = []
 
     async def handle(data: bytes, address: Any, transport: Any) -> None:
@@ -173,11 +173,11 @@ async def test_handlers_of_both_kinds_are_ended_early(server: Server) -> None:
 
 
 @on_loops
-async def test_what_cannot_be_sent_is_refused_or_ignored(server: Server) -> None:
+async def test_unsendable_data_is_refused_or_ignored(server: Server) -> None:
     transport = DatagramTransport(server.runtime.loop, server.sock)
     with pytest.raises(TypeError, match="not 'str'"):
         transport.sendto("text", ("127.0.0.1", 9))
-    with pytest.raises(ValueError, match="needs the address"):
+    with pytest.raises(ValueError, match="requires an address"):
         transport.sendto(b"x")
     transport.sendto(bytes(70_000), server.client.getsockname())  # EMSGSIZE
     transport.sendto(bytearray(b"fits"), server.client.getsockname())
@@ -193,9 +193,7 @@ async def test_what_cannot_be_sent_is_refused_or_ignored(server: Server) -> None
 
 
 @pytest.mark.parametrize("loop", OURS)
-def test_answers_wait_for_room_in_order_without_a_spin_and_the_most_recent_are_dropped(
-    loop: str, tmp_path: Any
-) -> None:
+def test_replies_wait_for_room_in_order_and_the_newest_are_dropped_without_a_spin(loop: str, tmp_path: Any) -> None:
     async def main(runtime: HubRuntime) -> None:
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
@@ -225,7 +223,7 @@ def test_answers_wait_for_room_in_order_without_a_spin_and_the_most_recent_are_d
             assert (transport.unsent(), transport.dropped) == (1000, 501)
             before = tries
             await turns(300)
-            assert tries - before < 30  # the peer's queue is full, which poll does not know of
+            assert tries - before < 30  # the peer's queue is full, which poll does not detect
             received: list[int] = []
             while len(received) < sent - 501:
                 received.append(int(await runtime.loop.sock_recv(client, 100)))
@@ -237,7 +235,7 @@ def test_answers_wait_for_room_in_order_without_a_spin_and_the_most_recent_are_d
 
 
 @on_loops
-async def test_an_error_of_the_network_ends_nothing(server: Server) -> None:
+async def test_a_network_error_stops_nothing(server: Server) -> None:
     seen: list[bytes] = []
 
     async def handle(data: bytes, address: Any, transport: Any) -> None:
@@ -247,7 +245,7 @@ async def test_an_error_of_the_network_ends_nothing(server: Server) -> None:
         nobody.bind(("127.0.0.1", 0))
         gone = nobody.getsockname()
     server.sock.connect(gone)
-    server.sock.send(b"refused")  # the ICMP error comes back to the next call
+    server.sock.send(b"refused")  # the ICMP error is reported by the next call
     served = server.serve(handle, True)
     await turns(10)
     served.stop()

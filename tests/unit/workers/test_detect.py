@@ -1,4 +1,4 @@
-"""Which kind a target is: a table of signatures, and what is said where it cannot be told."""
+"""Detection of an application's kind: a table of signatures, and the errors for ambiguous ones."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_datagram_handlers_are_recognised(target: Any, kind: Kind) -> None:
         (None, "the target is a NoneType, not something to call"),
     ],
 )
-def test_nothing_is_guessed(target: Any, message: str) -> None:
+def test_ambiguous_targets_are_refused(target: Any, message: str) -> None:
     with pytest.raises(BootError, match=message) as raised:
         kind_of(target, "auto", STREAM)
     assert raised.value.code is Exit.TARGET
@@ -133,7 +133,7 @@ def test_nothing_is_guessed(target: Any, message: str) -> None:
         (three, "auto", frozenset(), Kind.SYNC_DATAGRAM),
     ],
 )
-def test_what_is_named_is_taken_if_it_fits(target: Any, interface: str, listeners: Any, kind: Kind) -> None:
+def test_a_named_interface_is_used_if_it_fits(target: Any, interface: str, listeners: Any, kind: Kind) -> None:
     assert kind_of(target, interface, listeners) is kind
 
 
@@ -145,13 +145,13 @@ def test_what_is_named_is_taken_if_it_fits(target: Any, interface: str, listener
         (two, "protocol", r"cannot be called with 0 arguments, as --interface protocol does"),
     ],
 )
-def test_what_is_named_and_does_not_fit_is_refused(target: Any, interface: str, message: str) -> None:
+def test_a_named_interface_that_does_not_fit_is_refused(target: Any, interface: str, message: str) -> None:
     with pytest.raises(BootError, match=message) as raised:
         kind_of(target, interface, STREAM)
     assert raised.value.code is Exit.TARGET
 
 
-def test_an_unknown_interface_is_a_mistake_of_usage() -> None:
+def test_an_unknown_interface_is_a_usage_error() -> None:
     with pytest.raises(BootError, match=f"unknown interface 'wsgj': use one of {', '.join(INTERFACES)}") as raised:
         kind_of(two, "wsgj", STREAM)
     assert raised.value.code is Exit.USAGE
@@ -171,7 +171,7 @@ def test_addresses_of_the_other_sort_are_refused(target: Any, listeners: Any, me
         kind_of(target, "auto", listeners)
 
 
-def test_coroutine_functions_are_told_apart() -> None:
+def test_coroutine_functions_are_recognised() -> None:
     assert is_coroutine_function(functools.partial(async_two, 1))
     assert is_coroutine_function(AsyncCallable2())
     assert not is_coroutine_function(two)
@@ -180,20 +180,20 @@ def test_coroutine_functions_are_told_apart() -> None:
 
 
 class Untold:
-    """A callable that does not tell its parameters."""
+    """A callable without a useful signature."""
 
     __signature__ = "nonsense"
 
     def __call__(self, *args: Any) -> None: ...
 
 
-def test_what_does_not_tell_its_parameters_must_be_named() -> None:
-    with pytest.raises(BootError, match="does not tell its parameters"):
+def test_a_target_with_an_unknown_signature_must_be_named() -> None:
+    with pytest.raises(BootError, match="its signature is unknown"):
         kind_of(Untold(), "auto", STREAM)
     assert kind_of(Untold(), "stream", STREAM) is Kind.SYNC_STREAM
 
 
-# --- what only HTTP does
+# --- options of HTTP
 
 
 @pytest.mark.parametrize(
@@ -201,18 +201,18 @@ def test_what_does_not_tell_its_parameters_must_be_named() -> None:
     [(HttpSettings(tls=Tls(b"", b"")), "--certfile"), (HttpSettings(proxy_protocol=True), "--proxy-protocol")],
 )
 @pytest.mark.parametrize("kind", sorted(set(Kind) - HTTP_KINDS, key=lambda kind: kind.value))
-def test_what_only_http_does_is_not_left_undone_in_silence(http: HttpSettings, option: str, kind: Kind) -> None:
-    said = f"{option} is for WSGI and ASGI applications and the target is an? {kind.noun}: leave {option} out"
+def test_http_options_are_refused_for_other_kinds(http: HttpSettings, option: str, kind: Kind) -> None:
+    said = f"{option} is for WSGI and ASGI applications, but the target is an? {kind.noun}: leave {option} out"
     with pytest.raises(BootError, match=said):
         check_http(kind, http)
 
 
-def test_what_http_does_is_taken_for_a_web_application() -> None:
+def test_http_options_are_accepted_for_web_applications() -> None:
     check_http(Kind.WSGI, HttpSettings(tls=Tls(b"", b""), proxy_protocol=True))
     check_http(Kind.SYNC_STREAM, HttpSettings())
 
 
-def test_an_application_with_a_server_of_its_own_is_told_to_use_that() -> None:
+def test_an_application_with_its_own_server_is_refused_with_a_hint() -> None:
     from aiohttp import web
 
     for interface in ("auto", "asgi", "wsgi"):

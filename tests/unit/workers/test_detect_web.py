@@ -1,4 +1,4 @@
-"""Which web applications are recognised: PEP 3333 and ASGI by signature, and real frameworks."""
+"""Detection of web applications: PEP 3333 and ASGI by signature, and real frameworks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ClassOfThePep:
 
 
 class Endpoint:
-    """A class whose instances are awaited, as Starlette's endpoints."""
+    """A class with awaitable instances, like Starlette's endpoints."""
 
     def __init__(self, scope: Any, receive: Any, send: Any) -> None: ...
     def __await__(self) -> Any: ...
@@ -86,7 +86,7 @@ class Asgi2Instance:
 
 
 class Mute:
-    """An application whose call tells nothing."""
+    """An application with an uninformative signature."""
 
     def __call__(self, *args: Any) -> Any: ...
 
@@ -142,7 +142,7 @@ def test_asgi_applications_are_recognised(target: Any) -> None:
 
 
 @pytest.mark.parametrize(("target", "kind"), [(two, Kind.ASYNC_STREAM), (env_address, Kind.SYNC_STREAM)])
-def test_half_a_likeness_is_not_enough(target: Any, kind: Kind) -> None:
+def test_a_partial_match_is_not_enough(target: Any, kind: Kind) -> None:
     assert kind_of(target, "auto", STREAM) is kind
 
 
@@ -189,16 +189,16 @@ def _starlette_behind_middleware() -> Any:
         (_starlette_behind_middleware, Kind.ASGI),
     ],
 )
-def test_applications_of_frameworks_are_recognised(make: Callable[[], Any], kind: Kind) -> None:
+def test_framework_applications_are_recognised(make: Callable[[], Any], kind: Kind) -> None:
     assert kind_of(make(), "auto", STREAM) is kind
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (asgi_2, r"asgi_2 takes \(scope\) alone, as applications of ASGI 2 do, and only ASGI 3 is served: write"),
+        (asgi_2, r"asgi_2 takes only \(scope\), like ASGI 2 applications, but only ASGI 3 is supported: write"),
         (Asgi2, "Asgi2 takes .*double_to_single_callable"),
-        (Asgi2Instance(), "as applications of ASGI 2 do"),
+        (Asgi2Instance(), "like ASGI 2 applications"),
         (async_wsgi, "async_wsgi is async, and WSGI applications are called without await"),
         (create_app, r"create_app is: it takes \(\); .*; if it is an application factory add --factory$"),
         (create_app_with_options, "if it is an application factory add --factory$"),
@@ -208,7 +208,7 @@ def test_applications_of_frameworks_are_recognised(make: Callable[[], Any], kind
         (Mute(), "cannot tell what kind of application"),
     ],
 )
-def test_what_only_looks_like_a_web_application_is_refused_with_what_to_do(target: Any, message: str) -> None:
+def test_lookalikes_of_web_applications_are_refused_with_a_hint(target: Any, message: str) -> None:
     with pytest.raises(BootError, match=message) as raised:
         kind_of(target, "auto", STREAM)
     assert raised.value.code is Exit.TARGET
@@ -227,11 +227,11 @@ def test_what_only_looks_like_a_web_application_is_refused_with_what_to_do(targe
         (wsgi, "stream", Kind.SYNC_STREAM),
     ],
 )
-def test_what_is_named_is_taken_if_it_fits(target: Any, interface: str, kind: Kind) -> None:
+def test_a_named_interface_is_used_if_it_fits(target: Any, interface: str, kind: Kind) -> None:
     assert kind_of(target, interface, STREAM) is kind
 
 
-def test_a_handler_of_datagrams_may_have_the_names_of_asgi_if_it_is_said() -> None:
+def test_a_datagram_handler_with_asgi_parameter_names_must_be_named() -> None:
     assert kind_of(asgi, "datagram", DATAGRAM) is Kind.ASYNC_DATAGRAM
 
 
@@ -241,13 +241,13 @@ def test_a_handler_of_datagrams_may_have_the_names_of_asgi_if_it_is_said() -> No
         (asgi, "wsgi", r"asgi\(scope, receive, send\) cannot be called with 2 arguments, as --interface wsgi does$"),
         (wsgi, "asgi", r"cannot be called with 3 arguments, as --interface asgi does$"),
         (two, "wsgi", "two is async, and WSGI applications are called without await"),
-        (asgi_2, "asgi", "as applications of ASGI 2 do"),
+        (asgi_2, "asgi", "like ASGI 2 applications"),
         (create_app, "wsgi", "as --interface wsgi does; if it is an application factory add --factory"),
         (create_app_with_options, "wsgi", "as --interface wsgi does; if it is an application factory add --factory"),
         (Asgi, "asgi", "as --interface asgi does; if it is an application factory add --factory"),
     ],
 )
-def test_what_is_named_and_does_not_fit_is_refused(target: Any, interface: str, message: str) -> None:
+def test_a_named_interface_that_does_not_fit_is_refused(target: Any, interface: str, message: str) -> None:
     with pytest.raises(BootError, match=message) as raised:
         kind_of(target, interface, STREAM)
     assert raised.value.code is Exit.TARGET

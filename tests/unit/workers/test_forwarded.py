@@ -1,4 +1,4 @@
-"""Forwarding headers: whose are believed, and what they then say."""
+"""Forwarding headers: trusted peers, and the values taken from their headers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def resolved(
     client: Endpoint | None = PROXY,
     family: str = "x-forwarded",
     *,
-    believes_host: bool = True,
+    trusts_host: bool = True,
 ) -> Forwarded:
-    return Proxies(allowed, family, believes_host=believes_host).resolve(client, "http", b"inner", headers)
+    return Proxies(allowed, family, trusts_host=trusts_host).resolve(client, "http", b"inner", headers)
 
 
 def of_forwarded(*lines: bytes, allowed: tuple[str, ...] = TRUSTED) -> Forwarded:
@@ -34,7 +34,7 @@ def client_of(*lines: bytes, allowed: tuple[str, ...] = TRUSTED) -> Endpoint | N
     return resolved([(b"x-forwarded-for", line) for line in lines], allowed).client
 
 
-# -- who is trusted
+# -- -- trusted peers
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_a_peer_is_trusted_by_address_network_or_kind(
 
 
 @pytest.mark.parametrize("text", ["localhost", "10.0.0.1/8", "", "10.0.0.0/33", "UNIX"])
-def test_what_names_no_peer_is_refused_when_the_worker_starts(text: str) -> None:
-    with pytest.raises(ValueError, match="is no address, no network"):
+def test_an_invalid_peer_is_refused_when_the_worker_starts(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an address, a network"):
         Proxies(("127.0.0.1", text))
 
 
-def test_more_peers_than_the_cache_holds_are_judged_rightly() -> None:
+def test_more_peers_than_the_cache_holds_are_judged_correctly() -> None:
     proxies = Proxies(("10.0.0.0/17",))
     for number in range(5000):
         assert proxies.trusts(f"10.0.{number % 256}.{number // 256}") == (number % 256 < 128)
@@ -119,7 +119,7 @@ def test_several_lines_are_one_list() -> None:
 
 
 @pytest.mark.parametrize("line", [b"192.0.2.7, 198.51.100.9", b"junk, 192.0.2.7, unknown, 10.0.0.2"])
-def test_when_everybody_is_trusted_the_client_is_the_leftmost_address(line: bytes) -> None:
+def test_with_all_peers_trusted_the_client_is_the_leftmost_address(line: bytes) -> None:
     assert client_of(line, allowed=("*",)) == ("192.0.2.7", 0)
 
 
@@ -140,7 +140,7 @@ def test_when_everybody_is_trusted_the_client_is_the_leftmost_address(line: byte
         (b"htt\x00ps", "http"),
     ],
 )
-def test_without_addresses_the_scheme_is_the_one_that_the_peer_wrote(value: bytes, scheme: str) -> None:
+def test_without_addresses_the_peers_own_scheme_is_used(value: bytes, scheme: str) -> None:
     assert resolved([(b"x-forwarded-proto", value)]).scheme == scheme
 
 
@@ -157,7 +157,7 @@ def test_without_addresses_the_scheme_is_the_one_that_the_peer_wrote(value: byte
         (b"192.0.2.7, unknown", b"https, http", "http"),
     ],
 )
-def test_schemes_are_read_for_as_many_hops_as_addresses_are(addresses: bytes, schemes: bytes, scheme: str) -> None:
+def test_as_many_schemes_as_addresses_are_read(addresses: bytes, schemes: bytes, scheme: str) -> None:
     assert resolved([(b"x-forwarded-for", addresses), (b"x-forwarded-proto", schemes)]).scheme == scheme
 
 
@@ -167,7 +167,7 @@ def test_several_scheme_lines_are_one_list() -> None:
     assert resolved([*lines, (b"x-forwarded-for", b"192.0.2.7")]).scheme == "http"
 
 
-def test_hosts_are_read_for_as_many_hops_as_addresses_are() -> None:
+def test_as_many_hosts_as_addresses_are_read() -> None:
     hosts = (b"x-forwarded-host", b"evil, outer, inner.test")
     assert resolved([hosts, (b"x-forwarded-for", b"192.0.2.7, 10.0.0.2")]).host == b"outer"
     assert resolved([hosts, (b"x-forwarded-for", b"192.0.2.7")]).host == b"inner.test"
@@ -177,21 +177,21 @@ def test_hosts_are_read_for_as_many_hops_as_addresses_are() -> None:
     ("family", "header"),
     [("x-forwarded", (b"x-forwarded-host", b"outer")), ("forwarded", (b"forwarded", b"for=192.0.2.7;host=outer"))],
 )
-def test_a_host_is_believed_only_if_that_is_asked_for(family: str, header: tuple[bytes, bytes]) -> None:
-    assert resolved([header], family=family, believes_host=True).host == b"outer"
-    assert resolved([header], family=family, believes_host=False).host == b"inner"
+def test_a_host_is_trusted_only_if_configured(family: str, header: tuple[bytes, bytes]) -> None:
+    assert resolved([header], family=family, trusts_host=True).host == b"outer"
+    assert resolved([header], family=family, trusts_host=False).host == b"inner"
 
 
 @pytest.mark.parametrize("name", [b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-server", b"script-name"])
 @pytest.mark.parametrize("family", ["x-forwarded", "forwarded"])
-def test_other_headers_say_nothing(name: bytes, family: str) -> None:
+def test_other_headers_are_ignored(name: bytes, family: str) -> None:
     assert resolved([(name, b"443")], family=family) == Forwarded(PROXY, "http", b"inner")
 
 
 @pytest.mark.parametrize(
     "host", [b"example.com", b"example.com:8443", b"[2001:db8::1]:80", b"a_b.internal", b"192.0.2.1"]
 )
-def test_a_host_is_taken_over(host: bytes) -> None:
+def test_a_valid_host_is_used(host: bytes) -> None:
     assert resolved([(b"x-forwarded-host", b"first.example, " + host)]).host == host
 
 
@@ -199,7 +199,7 @@ def test_a_host_is_taken_over(host: bytes) -> None:
     "host",
     [b"", b"a b", b"a\r\nx: y", b"a/b", b"user@a", b"a:99999", b"a:", b"[::1", b"a\x00", b"\xff", b"a" * 300, b"a:1:2"],
 )
-def test_what_is_no_host_is_ignored(host: bytes) -> None:
+def test_an_invalid_host_is_ignored(host: bytes) -> None:
     assert resolved([(b"x-forwarded-host", host)]).host == b"inner"
 
 
@@ -227,10 +227,10 @@ def test_what_is_no_host_is_ignored(host: bytes) -> None:
 )
 def test_the_client_of_a_forwarded_header(line: bytes, client: Endpoint) -> None:
     found = of_forwarded(line)
-    assert (found.client, found.doubt) == (client, None)
+    assert (found.client, found.error) == (client, None)
 
 
-def test_scheme_and_host_are_those_the_client_used_as_far_as_trusted_proxies_say() -> None:
+def test_scheme_and_host_are_the_clients_as_far_as_trusted_proxies_report_them() -> None:
     said = (
         b"for=6.6.6.6;proto=http;host=evil",
         b"for=192.0.2.1;proto=https;host=outer:444",
@@ -239,7 +239,7 @@ def test_scheme_and_host_are_those_the_client_used_as_far_as_trusted_proxies_say
     assert of_forwarded(b", ".join(said)) == Forwarded(("192.0.2.1", 0), "https", b"outer:444")
 
 
-def test_an_element_without_scheme_leaves_the_word_to_the_next_trusted_one() -> None:
+def test_an_element_without_scheme_defers_to_the_next_trusted_one() -> None:
     found = of_forwarded(b"proto=http, for=192.0.2.1, for=10.0.0.2;proto=https;host=outer")
     assert found == Forwarded(("192.0.2.1", 0), "https", b"outer")
 
@@ -249,7 +249,7 @@ def test_several_forwarded_lines_are_one_list() -> None:
     assert found.client == ("192.0.2.1", 0)
 
 
-def test_when_everybody_is_trusted_the_leftmost_element_counts() -> None:
+def test_with_all_peers_trusted_the_leftmost_element_counts() -> None:
     said = b"for=unknown, for=192.0.2.1;proto=https, for=_x, for=198.51.100.1;proto=http"
     assert of_forwarded(said, allowed=("*",)) == Forwarded(("192.0.2.1", 0), "https", b"inner")
 
@@ -268,11 +268,11 @@ def test_when_everybody_is_trusted_the_leftmost_element_counts() -> None:
         b"\n",
     ],
 )
-def test_a_forwarded_line_that_breaks_the_grammar_is_ignored_and_doubted(line: bytes) -> None:
+def test_a_malformed_forwarded_line_is_ignored_and_reported(line: bytes) -> None:
     assert of_forwarded(line) == Forwarded(PROXY, "http", b"inner", "Forwarded cannot be parsed")
 
 
-def test_a_broken_line_left_of_the_client_is_never_looked_at() -> None:
+def test_a_malformed_line_left_of_the_client_is_never_read() -> None:
     assert of_forwarded(b'for="open', b"for=192.0.2.1") == Forwarded(("192.0.2.1", 0), "http", b"inner")
 
 
@@ -280,7 +280,7 @@ def test_a_broken_line_left_of_the_client_is_never_looked_at() -> None:
 
 
 @pytest.mark.parametrize("forwarded", [b"for=192.0.2.9;proto=https;host=evil", b'for="open', b"\n"])
-def test_the_other_family_is_ignored_whatever_it_says(forwarded: bytes) -> None:
+def test_the_other_family_is_always_ignored(forwarded: bytes) -> None:
     headers = [
         (b"x-forwarded-for", b"192.0.2.1"),
         (b"x-forwarded-proto", b"http"),
@@ -291,14 +291,14 @@ def test_the_other_family_is_ignored_whatever_it_says(forwarded: bytes) -> None:
     assert resolved(headers[3:]) == Forwarded(PROXY, "http", b"inner")
 
 
-def test_x_forwarded_is_ignored_where_the_proxy_writes_forwarded() -> None:
+def test_x_forwarded_is_ignored_if_the_proxy_writes_forwarded() -> None:
     headers = [(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-proto", b"http"), (b"x-forwarded-host", b"evil")]
     assert resolved(headers, family="forwarded") == Forwarded(PROXY, "http", b"inner")
     found = resolved([*headers, (b"forwarded", b"for=192.0.2.1;proto=https;host=outer")], family="forwarded")
     assert found == Forwarded(("192.0.2.1", 0), "https", b"outer")
 
 
-# -- whatever is sent
+# -- -- arbitrary input
 
 garbage = st.binary(max_size=60) | st.text(alphabet='for=host;,"\\_ \t1.2:[]%*', max_size=60).map(str.encode)
 fields = st.lists(
@@ -316,7 +316,7 @@ fields = st.lists(
     st.sampled_from([PROXY, None, ("evil", 1)]),
     st.sampled_from(["x-forwarded", "forwarded"]),
 )
-def test_no_bytes_raise_and_what_is_believed_is_well_formed(
+def test_no_bytes_raise_and_the_result_is_well_formed(
     headers: Headers, allowed: tuple[str, ...], client: Endpoint | None, family: str
 ) -> None:
     found = resolved(headers, allowed, client, family)
@@ -327,20 +327,20 @@ def test_no_bytes_raise_and_what_is_believed_is_well_formed(
 
 
 @given(fields)
-def test_a_peer_that_is_not_trusted_changes_nothing(headers: Headers) -> None:
+def test_an_untrusted_peer_changes_nothing(headers: Headers) -> None:
     assert resolved(headers, client=("192.0.2.1", 7)) == Forwarded(("192.0.2.1", 7), "http", b"inner")
     assert resolved(headers, client=None) == Forwarded(None, "http", b"inner")
 
 
 @given(garbage)
-def test_what_a_client_puts_in_front_does_not_hide_its_address(said: bytes) -> None:
+def test_a_prefix_from_the_client_does_not_hide_its_address(said: bytes) -> None:
     line = said + b", 192.0.2.66"
     assert client_of(line) == ("192.0.2.66", 0)
     assert of_forwarded(said, b"for=192.0.2.66").client == ("192.0.2.66", 0)
 
 
 @pytest.mark.parametrize("filler", [b" ", b"\t", b'"', b"\\", b",", b";", b"a", b"a=", b'a="', b":", b"1"])
-def test_a_long_line_costs_time_in_proportion_to_its_length(filler: bytes) -> None:
+def test_the_time_for_a_long_line_is_proportional_to_its_length(filler: bytes) -> None:
     line = filler * (64_000 // len(filler)) + b"\x00"
     start = time.process_time()
     of_forwarded(line, allowed=("*",))

@@ -1,4 +1,4 @@
-"""How each kind of application is given its connections, on every loop that runs in this process."""
+"""Each kind of application gets its connections, on every loop that runs in this process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Body = Callable[["Server"], Awaitable[None]]
 
 
 class Server:
-    """One accepted TCP connection at an interface, and the client's end of it."""
+    """One accepted TCP connection at an interface, and the client's end."""
 
     def __init__(
         self, runtime: HubRuntime, client: socket.socket, accept: Callable[[], Accepted], log: list[str]
@@ -72,7 +72,7 @@ def _called_as_wsgi(environ: Any, answer: Any) -> None:
 
 
 @on_loops
-async def test_a_guess_that_may_be_wrong_is_told_once(server: Server) -> None:
+async def test_a_doubtful_guess_is_hinted_at_once(server: Server) -> None:
     interface = SyncStream(_called_as_wsgi, server.runtime, server.connections)
     interface.guessed = True
     interface.connected(server._accept())
@@ -82,7 +82,7 @@ async def test_a_guess_that_may_be_wrong_is_told_once(server: Server) -> None:
 
 
 @on_loops
-async def test_what_was_said_is_not_doubted(server: Server) -> None:
+async def test_an_explicit_interface_is_not_hinted_at(server: Server) -> None:
     server.serve(SyncStream, _called_as_wsgi)
     await server.ended()
     assert not [line for line in server.log if "--interface" in line]
@@ -218,7 +218,7 @@ def test_on_the_hub_an_unreferenced_connection_is_closed_after_the_handler(loop:
 
 
 @on_loops
-async def test_a_connection_that_is_broken_already_is_one_line(server: Server) -> None:
+async def test_an_already_broken_connection_is_one_log_line(server: Server) -> None:
     async def handle(reader: Any, writer: Any) -> None:
         raise AssertionError("never called")
 
@@ -322,7 +322,7 @@ async def test_a_factory_that_raises_is_logged_and_the_connection_closed(server:
 
 
 @on_loops
-async def test_a_protocol_that_is_cancelled_before_it_began_leaves_nothing(server: Server) -> None:
+async def test_a_protocol_cancelled_before_it_began_leaves_nothing(server: Server) -> None:
     server.serve(ProtocolFactory, Echo)
     server.connections.end_all()
     await server.ended()
@@ -331,7 +331,7 @@ async def test_a_protocol_that_is_cancelled_before_it_began_leaves_nothing(serve
 
 
 @on_loops
-async def test_an_async_handler_that_is_cancelled_before_it_began_leaves_nothing(server: Server) -> None:
+async def test_an_async_handler_cancelled_before_it_began_leaves_nothing(server: Server) -> None:
     async def handle(reader: Any, writer: Any) -> None:
         await reader.read(10)
 
@@ -361,7 +361,7 @@ def test_wait_empty_returns_immediately_without_a_connection_and_else_at_its_end
     run(main)
 
 
-def test_waiting_for_connections_has_a_limit() -> None:
+def test_waiting_for_connections_has_a_timeout() -> None:
     async def main() -> None:
         connections = Connections()
         connections.add("x")
@@ -371,7 +371,7 @@ def test_waiting_for_connections_has_a_limit() -> None:
     run(main)
 
 
-def test_the_end_of_a_connection_is_told_once() -> None:
+def test_the_end_of_a_connection_is_reported_once() -> None:
     connections = Connections()
     told: list[str] = []
     connections.on_discard.append(lambda: told.append("end"))
@@ -380,7 +380,7 @@ def test_the_end_of_a_connection_is_told_once() -> None:
     entry.closed()
     assert told == ["end"]
     connections.add("y")
-    assert connections.end_all() == 1  # it has nothing to end yet
+    assert connections.end_all() == 1  # there is nothing to end yet
 
 
 def test_the_error_of_a_handler_is_one_line_unless_the_worker_ended_it() -> None:
@@ -408,5 +408,5 @@ def test_the_error_of_a_handler_is_one_line_unless_the_worker_ended_it() -> None
         ("/run/x", "UNIX socket /run/x"),
     ],
 )
-def test_addresses_are_printed_as_people_write_them(address: object, text: str) -> None:
+def test_addresses_are_printed_in_readable_form(address: object, text: str) -> None:
     assert printable(address) == text

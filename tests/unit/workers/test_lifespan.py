@@ -1,4 +1,4 @@
-"""The lifespan of an ASGI application: what each mode makes of applications that know it, refuse it or break."""
+"""The lifespan of an ASGI application: each mode with applications that support it, reject it or fail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPLETE = {"type": "lifespan.startup.complete"}
 
 
 async def knowing(scope: Any, receive: Any, send: Any) -> None:
-    """An application that does all the specification says, and counts in its state."""
+    """An application that follows the whole specification, and counts in its state."""
     assert scope == {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
     assert await receive() == {"type": "lifespan.startup"}
     scope["state"]["log"] = ["started"]
@@ -30,7 +30,7 @@ async def knowing(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def unknowing(scope: Any, receive: Any, send: Any) -> None:
-    """As those raise that know HTTP only."""
+    """Raise like an application that supports only HTTP."""
     assert scope["type"] == "http"
 
 
@@ -79,7 +79,7 @@ def test_an_application_starts_and_stops_with_its_state(mode: str) -> None:
     assert lines == []
 
 
-def test_off_calls_nobody() -> None:
+def test_off_never_calls_the_application() -> None:
     async def never(*args: Any) -> None:
         raise AssertionError("called")
 
@@ -87,13 +87,13 @@ def test_off_calls_nobody() -> None:
 
 
 @pytest.mark.parametrize("application", [unknowing, returning])
-def test_auto_goes_on_without_a_word_where_there_is_no_lifespan(application: Application) -> None:
+def test_auto_continues_silently_without_a_lifespan(application: Application) -> None:
     with logged() as lines:
         assert run(application) is None
     assert lines == []
 
 
-def test_auto_goes_on_with_a_warning_where_the_start_up_breaks() -> None:
+def test_auto_continues_with_a_warning_if_the_start_up_fails() -> None:
     with logged() as lines:
         assert run(raising) is None
     assert lines == ["WARNING the application's start-up failed; going on without a lifespan"]
@@ -108,7 +108,7 @@ def test_auto_goes_on_with_a_warning_where_the_start_up_breaks() -> None:
         (exiting, "SystemExit: 7"),
     ],
 )
-def test_on_ends_the_start(application: Application, why: str) -> None:
+def test_on_fails_the_start(application: Application, why: str) -> None:
     with logged() as lines, pytest.raises(BootError, match="the application's start-up failed") as raised:
         run(application, "on")
     assert why in raised.value.reason
@@ -116,7 +116,7 @@ def test_on_ends_the_start(application: Application, why: str) -> None:
     assert lines == ["ERROR the application's start-up failed"], "with the traceback"
 
 
-def test_an_exit_ends_the_start_in_auto_too() -> None:
+def test_an_exit_fails_the_start_in_auto_too() -> None:
     with logged(), pytest.raises(BootError, match="SystemExit: 7"):
         run(exiting)
 
@@ -127,11 +127,11 @@ def test_an_exit_ends_the_start_in_auto_too() -> None:
     [
         ("no database", "no database"),
         ("Traceback (most recent call last):\n  File ...\nLookupError: no database\n", "LookupError: no database"),
-        ("", "it did not say why"),
-        (None, "it did not say why"),
+        ("", "no reason given"),
+        (None, "no reason given"),
     ],
 )
-def test_a_failed_start_up_ends_the_start_with_the_applications_words(
+def test_a_failed_start_up_fails_the_start_with_the_applications_message(
     mode: str, message: str | None, reason: str
 ) -> None:
     with logged() as lines, pytest.raises(BootError) as raised:
@@ -171,7 +171,7 @@ def test_an_error_during_the_lifespan_is_logged() -> None:
     assert lines == ["ERROR the application's lifespan failed"]
 
 
-def test_a_failed_shutdown_is_logged_in_the_applications_words() -> None:
+def test_a_failed_shutdown_is_logged_with_the_applications_message() -> None:
     async def fails(receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.shutdown.failed", "message": "could not save"})
@@ -197,8 +197,8 @@ def test_a_shutdown_that_takes_too_long_is_cancelled() -> None:
     assert lines == ["ERROR the application's shutdown took longer than the grace period"]
 
 
-def test_what_goes_on_behind_the_shutdown_is_let() -> None:
-    """`lifespan.shutdown.complete` is the end; the loop ends what goes on."""
+def test_an_application_may_continue_after_the_shutdown() -> None:
+    """`lifespan.shutdown.complete` is the end; the loop cancels the rest."""
 
     async def goes_on(receive: Any, send: Any) -> None:
         await receive()
@@ -209,7 +209,7 @@ def test_what_goes_on_behind_the_shutdown_is_let() -> None:
     assert lines == []
 
 
-def test_messages_that_do_not_belong_there_raise() -> None:
+def test_unexpected_messages_raise() -> None:
     raised = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

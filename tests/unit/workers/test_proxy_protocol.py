@@ -1,4 +1,4 @@
-"""The PROXY protocol: both versions, cut anywhere, and what is refused."""
+"""The PROXY protocol: both versions, cut anywhere, and invalid headers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tlv(kind: int, value: bytes) -> bytes:
 
 
 def fed(pieces: Iterable[bytes]) -> Preamble | None:
-    """Feed pieces until the header is complete; what is left over of them belongs to the rest."""
+    """Feed pieces until the header is complete; unfed pieces are appended to the rest."""
     header, found, later = ProxyHeader(), None, b""
     for piece in pieces:
         if found is None:
@@ -68,12 +68,12 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("header", "expected"), GOOD.values(), ids=GOOD)
-def test_a_header_says_who_the_client_is_and_what_follows_is_kept(header: bytes, expected: Preamble) -> None:
+def test_a_header_names_the_client_and_the_bytes_after_it_are_kept(header: bytes, expected: Preamble) -> None:
     assert fed([header + AFTER]) == expected
 
 
 @pytest.mark.parametrize(("header", "expected"), GOOD.values(), ids=GOOD)
-def test_a_header_may_come_in_single_bytes(header: bytes, expected: Preamble) -> None:
+def test_a_header_may_arrive_in_single_bytes(header: bytes, expected: Preamble) -> None:
     reader = ProxyHeader()
     *others, last = (header[place : place + 1] for place in range(len(header)))
     assert [reader.feed(piece) for piece in others] == [None] * len(others)
@@ -81,7 +81,7 @@ def test_a_header_may_come_in_single_bytes(header: bytes, expected: Preamble) ->
 
 
 @given(st.sampled_from(sorted(GOOD)), st.lists(st.integers(0, 300), max_size=6))
-def test_where_a_header_is_cut_changes_nothing(name: str, cuts: list[int]) -> None:
+def test_cuts_in_a_header_make_no_difference(name: str, cuts: list[int]) -> None:
     header, expected = GOOD[name]
     assert fed(cut(header + AFTER, cuts)) == expected
 
@@ -92,11 +92,11 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 BAD = {
-    "a request": (AFTER, "like neither"),
-    "a request that begins alike": (b"PROPFIND / HTTP/1.1\r\n", "like neither"),
-    "a TLS handshake": (b"\x16\x03\x01\x02\x00", "like neither"),
-    "lower case": (b"proxy TCP4", "like neither"),
-    "almost the signature": (SIGNATURE[:-1] + b"\r", "like neither"),
+    "a request": (AFTER, "match neither"),
+    "a request that begins alike": (b"PROPFIND / HTTP/1.1\r\n", "match neither"),
+    "a TLS handshake": (b"\x16\x03\x01\x02\x00", "match neither"),
+    "lower case": (b"proxy TCP4", "match neither"),
+    "almost the signature": (SIGNATURE[:-1] + b"\r", "match neither"),
     "v1 TCP5": (b"PROXY TCP5 1.2.3.4 1.2.3.4 1 2\r\n", "malformed"),
     "v1 unknown in lower case": (b"PROXY unknown\r\n", "malformed"),
     "v1 two spaces": (b"PROXY TCP4 1.2.3.4  1.2.3.4 1 2\r\n", "malformed"),
@@ -109,9 +109,9 @@ BAD = {
     "v1 an IPv4 address for TCP6": (b"PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n", "not one of TCP6"),
     "v1 an octal address": (b"PROXY TCP4 01.2.3.4 1.2.3.4 1 2\r\n", "not one of TCP4"),
     "v1 a zone": (b"PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n", "malformed"),
-    "v1 LF alone": (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n", "of its own"),
-    "v1 CR alone": (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\rG", "of its own"),
-    "v1 LF inside": (b"PROXY UNKNOWN a\nb\r\n", "of its own"),
+    "v1 LF alone": (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n", "a stray CR or LF"),
+    "v1 CR alone": (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\rG", "a stray CR or LF"),
+    "v1 LF inside": (b"PROXY UNKNOWN a\nb\r\n", "a stray CR or LF"),
     "v1 too long": (b"PROXY UNKNOWN ".ljust(106, b"f") + b"\r\n", "first 107 bytes"),
     "v1 endless": (b"PROXY TCP4 ".ljust(107, b"1"), "first 107 bytes"),
     "v2 another version": (v2(command=0x31), "version and command are 0x31"),
@@ -121,7 +121,7 @@ BAD = {
     "v2 IPv4 too short": (v2(block=V4[:-1]), "11 bytes are too few"),
     "v2 IPv6 too short": (v2(0x21, V4), "12 bytes are too few"),
     "v2 UNIX too short": (v2(0x31, V6), "36 bytes are too few"),
-    "v2 too long": (v2(extensions=tlv(4, bytes(MAX_V2))), "bytes; 4096 are taken"),
+    "v2 too long": (v2(extensions=tlv(4, bytes(MAX_V2))), "bytes; at most 4096 are accepted"),
     "v2 half an extension": (v2(extensions=b"\x01\x00"), "longer than the header"),
     "v2 an extension too long": (v2(extensions=b"\x01\x00\x05h2"), "longer than the header"),
     "v2 a wrong checksum": (checksummed.replace(b"pad", b"pat"), "checksum is wrong"),
@@ -137,20 +137,20 @@ def test_anything_else_is_refused_with_the_reason(data: bytes, reason: str) -> N
 
 
 @pytest.mark.parametrize("data", [data for data, _ in BAD.values()], ids=BAD)
-def test_what_is_refused_whole_is_refused_in_single_bytes(data: bytes) -> None:
+def test_an_invalid_header_is_refused_in_single_bytes_too(data: bytes) -> None:
     with pytest.raises(ProxyProtocolError):
         fed(data[place : place + 1] for place in range(len(data)))
 
 
 @pytest.mark.parametrize("data", [b"G", b"PU", b"\r\n\r\nX", SIGNATURE + b"\x11", SIGNATURE + b"\x21\x51"])
-def test_a_connection_is_refused_at_the_first_byte_that_cannot_be(data: bytes) -> None:
+def test_a_connection_is_refused_at_the_first_impossible_byte(data: bytes) -> None:
     reader = ProxyHeader()
     assert [reader.feed(data[place : place + 1]) for place in range(len(data) - 1)] == [None] * (len(data) - 1)
     with pytest.raises(ProxyProtocolError):
         reader.feed(data[-1:])
 
 
-def test_a_header_that_is_too_long_is_refused_before_it_has_come() -> None:
+def test_a_header_that_is_too_long_is_refused_before_it_has_arrived() -> None:
     with pytest.raises(ProxyProtocolError, match="a header of 65551 bytes"):
         ProxyHeader().feed(SIGNATURE + b"\x21\x11\xff\xff")
 
@@ -159,7 +159,7 @@ starts = st.sampled_from([b"", b"PROXY ", b"PROXY TCP4 ", SIGNATURE, SIGNATURE +
 
 
 @given(starts, st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=4))
-def test_any_bytes_give_the_same_end_however_they_are_cut(start: bytes, data: bytes, cuts: list[int]) -> None:
+def test_any_bytes_give_the_same_result_however_they_are_cut(start: bytes, data: bytes, cuts: list[int]) -> None:
     def outcome(pieces: list[bytes]) -> Preamble | str | None:
         try:
             return fed(pieces)
@@ -170,7 +170,7 @@ def test_any_bytes_give_the_same_end_however_they_are_cut(start: bytes, data: by
 
 
 def test_the_checksum_is_castagnolis() -> None:
-    """The check value of the CRC catalogue, and those of RFC 3720 appendix B.4."""
+    """The check value of the CRC catalogue, and the values of RFC 3720 appendix B.4."""
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(bytes(32)) == 0x8A9136AA
     assert crc32c(b"\xff" * 32) == 0x62A8AB43

@@ -1,4 +1,4 @@
-"""What applications get of requests that repeat the fields of the one before: always fresh, and nobody else's."""
+"""Applications and requests with repeated fields: every scope and environ is fresh, and belongs to one request."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VARIANTS = (
 
 
 def _asgi(seen: Seen, runtime: Runtime, settings: HttpSettings) -> Asgi:
-    """An application that leaves nothing of its scope as it was, and waits now and then."""
+    """An application that modifies everything in its scope, and waits now and then."""
 
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         seen.append(copy.deepcopy(scope))
@@ -63,7 +63,7 @@ def _asgi(seen: Seen, runtime: Runtime, settings: HttpSettings) -> Asgi:
 
 
 def _wsgi(seen: Seen, runtime: Runtime, settings: HttpSettings) -> Wsgi:
-    """The same for WSGI; it answers in all the ways there are."""
+    """The same for WSGI; it responds in every possible way."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         seen.append({key: value for key, value in environ.items() if key not in ("wsgi.input", "wsgi.early_hints")})
@@ -89,7 +89,7 @@ def _wsgi(seen: Seen, runtime: Runtime, settings: HttpSettings) -> Wsgi:
 
 
 async def _serve(make: Make, runtime: Runtime, variant: HttpSettings, parts: Sequence[bytes]) -> Outcome:
-    """Send the parts on one connection; return what the application got, the answers, and whether it was closed."""
+    """Send the parts on one connection; return the application's input, the responses, and True if it was closed."""
     seen: Seen = []
     adapter = make(seen, runtime, variant)
     connection, transport = _open(adapter)
@@ -115,7 +115,7 @@ async def _serve(make: Make, runtime: Runtime, variant: HttpSettings, parts: Seq
 
 def _open(adapter: Any) -> tuple[HttpConnection, FakeTransport]:
     connection, transport = connect(adapter)
-    connection.believes = adapter.site.proxies is not None
+    connection.trusts_proxy = adapter.context.proxies is not None
     return connection, transport
 
 
@@ -136,21 +136,21 @@ def _check(make: Make, variant: HttpSettings, requests: list[bytes]) -> None:
 
 @given(series(), st.sampled_from(VARIANTS))
 @LIMIT
-def test_scopes_are_those_of_the_requests_alone(requests: list[bytes], variant: HttpSettings) -> None:
-    """Whatever the application does to the scopes before, and behind a trusted proxy."""
+def test_scopes_are_the_same_as_for_separate_requests(requests: list[bytes], variant: HttpSettings) -> None:
+    """Whatever the application does to earlier scopes, and behind a trusted proxy."""
     _check(_asgi, variant, requests)
 
 
 @given(series(), st.sampled_from(VARIANTS))
 @LIMIT
-def test_environs_are_those_of_the_requests_alone(requests: list[bytes], variant: HttpSettings) -> None:
-    """Whatever the application does to the environs before, and behind a trusted proxy."""
+def test_environs_are_the_same_as_for_separate_requests(requests: list[bytes], variant: HttpSettings) -> None:
+    """Whatever the application does to earlier environs, and behind a trusted proxy."""
     _check(_wsgi, variant, requests)
 
 
 @pytest.mark.parametrize("make", [_asgi, _wsgi])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_many_repeats_are_alike(make: Make, variant: HttpSettings) -> None:
+def test_many_repeats_are_equal(make: Make, variant: HttpSettings) -> None:
     """The same target, another one, another method, other fields and back."""
     other = FIRST.replace(b"X: b", b"X: c")
     kinds = [FIRST, FIRST.replace(b"/a", b"/%62c"), FIRST.replace(b"GET", b"HEAD"), other, FIRST]
@@ -166,7 +166,7 @@ def test_connections_do_not_mix(make: Make) -> None:
         adapter = make(seen, runtime, VARIANTS[0])
         opened = []
         for number in range(3):
-            connection = HttpConnection(adapter.site)
+            connection = HttpConnection(adapter.context)
             connection.client = (f"10.0.0.{number}", number)
             opened.append((connection, FakeTransport(connection)))
         for _ in range(5):
@@ -190,7 +190,7 @@ def test_connections_do_not_mix(make: Make) -> None:
     assert found == [(0, 0), (1, 1), (2, 2)] * 5
 
 
-def test_a_repeat_has_no_body_and_then_a_client_that_goes() -> None:
+def test_a_repeat_has_no_body_and_then_a_disconnect() -> None:
     messages = []
 
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -240,7 +240,7 @@ def test_trailers_are_sent_for_repeats_too() -> None:
 
 
 @pytest.mark.parametrize(("loop", "threads"), PLACES)
-def test_pipelined_requests_get_what_is_theirs_wherever_they_run(loop: str, threads: int) -> None:
+def test_pipelined_requests_get_their_own_results_wherever_they_run(loop: str, threads: int) -> None:
     """Several clients at once; requests alone and in packets; the fields change now and then."""
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -252,7 +252,7 @@ def test_pipelined_requests_get_what_is_theirs_wherever_they_run(loop: str, thre
         return [told.encode()]
 
     def requests(client: int) -> Iterator[tuple[list[bytes], list[str]]]:
-        """Give packets of requests, and what they ask."""
+        """Yield packets of requests, and their expected results."""
         number = 0
         for size in (1, 1, 1, 1, 4, 1, 1, 3, 1, 1, 1, 1):
             numbers = range(number, number + size)

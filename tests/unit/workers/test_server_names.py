@@ -1,4 +1,4 @@
-"""Certificates by the name of the host: what the application's function is asked, and what its answers do."""
+"""Certificates by server name: the arguments of the application's hook, and the effect of its results."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def names_on(end: ssl.SSLObject) -> set[str]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_host_has_the_certificate_that_the_function_chose(version: ssl.TLSVersion) -> None:
+def test_a_host_has_the_certificate_that_the_hook_chose(version: ssl.TLSVersion) -> None:
     client = certificates().client_context(version=version)
     client.set_alpn_protocols(["h2", "http/1.1"])
     ends = shake(server(), client, "other.test")
@@ -71,7 +71,7 @@ def test_none_is_the_default_certificate() -> None:
     assert "localhost" in names_on(shake(server(), certificates().client_context(), "localhost").client)
 
 
-def test_a_client_that_names_no_host_gets_the_default_without_a_question() -> None:
+def test_a_client_without_a_server_name_gets_the_default_without_a_call() -> None:
     client = certificates().client_context()
     client.check_hostname = False
     shake(server(), client, None)
@@ -79,7 +79,7 @@ def test_a_client_that_names_no_host_gets_the_default_without_a_question() -> No
 
 
 @pytest.mark.parametrize(("hook", "said"), [("fail", "no such host"), ("confuse", "of type str")])
-def test_a_function_that_fails_is_logged_and_the_handshake_refused(
+def test_a_failing_hook_is_logged_and_the_handshake_refused(
     hook: str, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = server(hook)
@@ -91,7 +91,7 @@ def test_a_function_that_fails_is_logged_and_the_handshake_refused(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_clients_need_their_certificate_on_every_host(version: ssl.TLSVersion) -> None:
+def test_client_certificates_are_required_on_every_host(version: ssl.TLSVersion) -> None:
     context = with_clients()
     with pytest.raises(RefusedError):
         shake(context, certificates().client_context(version=version), "other.test")
@@ -120,17 +120,17 @@ def hooked(hook: Hook, mode: ssl.VerifyMode, authorities: str | None) -> ssl.SSL
     return context
 
 
-def test_a_host_with_authorities_of_its_own_is_refused_where_clients_are_asked(
+def test_a_host_with_its_own_authorities_is_refused_if_clients_are_asked(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """OpenSSL would resume there what another host, with other authorities, has let in."""
+    """OpenSSL would resume sessions there that another host, with other authorities, has admitted."""
     context = hooked(lambda _: own_authorities(), ssl.CERT_REQUIRED, certificates().ca.read_text())
     with pytest.raises(RefusedError):
         shake(context, certificates().client_context(certificates().stranger), "other.test")
-    assert "authorities of its own" in caplog.text
+    assert "CA certificates of its own" in caplog.text
 
 
-def test_authorities_of_a_host_do_not_matter_where_clients_are_not_asked() -> None:
+def test_a_hosts_authorities_do_not_matter_if_clients_are_not_asked() -> None:
     context = hooked(lambda _: own_authorities(), ssl.CERT_NONE, None)
     assert names_on(shake(context, certificates().client_context(), "other.test").client) == {"other.test"}
 
@@ -143,13 +143,13 @@ def test_authorities_of_a_host_do_not_matter_where_clients_are_not_asked() -> No
         ("choose_later", "'sample_hooks:choose_later' is a coroutine function"),
     ],
 )
-def test_a_function_that_cannot_be_called_is_refused_at_the_start(hook: str, said: str) -> None:
+def test_an_invalid_hook_is_refused_at_the_start(hook: str, said: str) -> None:
     with pytest.raises(TlsError) as raised:
         server(hook)
     assert (raised.value.field, raised.value.code) == ("sni_hook", Exit.TARGET)
     assert said in raised.value.reason
 
 
-def test_a_module_that_is_missing_is_named() -> None:
+def test_a_missing_module_is_named() -> None:
     with pytest.raises(TlsError, match="there is no module 'no_such_module'"):
         server_context(certificates().tls(sni_hook="no_such_module:choose"))

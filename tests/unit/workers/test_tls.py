@@ -1,4 +1,4 @@
-"""The context of a TLS server: what it speaks, whom it lets in, and what cannot be used."""
+"""The context of a TLS server: protocols, client certificates, and unusable settings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def for_clients(mode: str, **changes: object) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_client_of_today_gets_http_1_1(version: ssl.TLSVersion) -> None:
+def test_a_modern_client_gets_http_1_1(version: ssl.TLSVersion) -> None:
     client = certificates().client_context(version=version)
     client.set_alpn_protocols(["h2", "http/1.1"])
     ends = shake(server_context(certificates().tls()), client)
@@ -44,7 +44,7 @@ def test_tls_1_1_is_refused_with_an_alert() -> None:
     assert answer_to_client_hello(server_context(certificates().tls()), 0x0302).endswith(ALERT_PROTOCOL_VERSION)
 
 
-def test_a_client_that_speaks_only_http_2_is_promised_nothing() -> None:
+def test_a_client_that_supports_only_http_2_negotiates_nothing() -> None:
     client = certificates().client_context()
     client.set_alpn_protocols(["h2"])
     assert shake(server_context(certificates().tls()), client).client.selected_alpn_protocol() is None
@@ -68,13 +68,13 @@ def test_key_and_certificate_may_be_in_one_file() -> None:
     shake(server_context(certificates().tls(certificate=both, key=both)), certificates().client_context())
 
 
-def test_remarks_between_the_blocks_may_be_in_any_language() -> None:
+def test_comments_between_the_blocks_may_be_in_any_language() -> None:
     remark = "# für localhost\n".encode()
     tls = certificates().tls(certificate=remark + certificates().certificate.read_bytes())
     shake(server_context(tls), certificates().client_context())
 
 
-def test_an_encrypted_key_is_opened_with_its_password() -> None:
+def test_an_encrypted_key_is_decrypted_with_its_password() -> None:
     tls = certificates().tls(key=certificates().encrypted_key, password=PASSWORD)
     shake(server_context(tls), certificates().client_context())
 
@@ -83,7 +83,7 @@ def test_an_encrypted_key_is_opened_with_its_password() -> None:
     ("password", "said"),
     [(None, "is needed"), ("wrong", "is wrong"), ("", "is wrong"), ("x" * 1025, "longer than the 1024 bytes")],
 )
-def test_an_encrypted_key_without_its_password_is_an_error_and_no_question(password: str | None, said: str) -> None:
+def test_an_encrypted_key_without_a_password_is_an_error_without_a_prompt(password: str | None, said: str) -> None:
     field, reason = refusal(key=certificates().encrypted_key, password=password)
     assert field == "password"
     assert said in reason
@@ -101,16 +101,16 @@ def test_a_key_of_another_certificate_is_refused(name: str) -> None:
         ({"certificate": b""}, "certfile", "the certificate or its chain cannot be read"),
         ({"key": b""}, "keyfile", "the private key is damaged"),
         ({"client_certificate": "optional", "client_ca": b"no"}, "ca_certs", "the list of authorities"),
-        ({"client_certificate": "optional"}, "ca_certs", "need authorities"),
-        ({"client_certificate": "perhaps"}, "client_certificate", "none of none, optional, required"),
-        ({"ciphers": "nonsense"}, "ciphers", "'nonsense' selects no cipher of TLS 1.2"),
-        ({"ciphers": "TLS_AES_128_GCM_SHA256"}, "ciphers", "those of 1.3 cannot be chosen"),
-        ({"ciphers": "A\0B"}, "ciphers", "selects no cipher"),
+        ({"client_certificate": "optional"}, "ca_certs", "requires CA certificates"),
+        ({"client_certificate": "perhaps"}, "client_certificate", "not one of none, optional, required"),
+        ({"ciphers": "nonsense"}, "ciphers", "'nonsense' selects no TLS 1.2 cipher"),
+        ({"ciphers": "TLS_AES_128_GCM_SHA256"}, "ciphers", "TLS 1.3 ciphers cannot be configured"),
+        ({"ciphers": "A\0B"}, "ciphers", "selects no TLS 1.2 cipher"),
         ({"ciphers": "NULL"}, "ciphers", "append :!aNULL:!eNULL"),
         ({"ciphers": "aNULL"}, "ciphers", "append :!aNULL:!eNULL"),
     ],
 )
-def test_what_cannot_be_used_is_named(changes: dict[str, object], field: str, said: str) -> None:
+def test_an_unusable_setting_is_named(changes: dict[str, object], field: str, said: str) -> None:
     found, reason = refusal(**changes)
     assert found == field
     assert said in reason
@@ -136,7 +136,7 @@ def test_the_list_of_ciphers_is_for_tls_1_2() -> None:
     ("mode", "shown", "is_let_in"),
     [
         ("none", None, True),
-        ("none", "stranger", True),  # nobody asks for it
+        ("none", "stranger", True),  # not requested
         ("optional", None, True),
         ("optional", "client", True),
         ("optional", "stranger", False),
@@ -145,7 +145,9 @@ def test_the_list_of_ciphers_is_for_tls_1_2() -> None:
         ("required", "stranger", False),
     ],
 )
-def test_who_is_let_in(version: ssl.TLSVersion, mode: str, shown: str | None, is_let_in: bool) -> None:
+def test_client_certificates_are_checked_as_configured(
+    version: ssl.TLSVersion, mode: str, shown: str | None, is_let_in: bool
+) -> None:
     client = certificates().client_context(getattr(certificates(), shown) if shown else None, version)
     if is_let_in:
         shake(for_clients(mode), client)
@@ -157,7 +159,7 @@ def test_who_is_let_in(version: ssl.TLSVersion, mode: str, shown: str | None, is
 
 
 @pytest.mark.parametrize("key", ["key", "other"])
-def test_nothing_of_the_files_stays_open(key: str) -> None:
+def test_no_file_stays_open(key: str) -> None:
     try:
         server_context(certificates().tls(key=getattr(certificates(), key)))
     except TlsError:
@@ -166,7 +168,7 @@ def test_nothing_of_the_files_stays_open(key: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_worker_that_is_nobody_by_now_can_load_the_key() -> None:
+def test_a_worker_without_privileges_can_load_the_key() -> None:
     code = """if True:
         import os, pickle, sys
         from hybrid.workers.accepting.tls import server_context
@@ -205,7 +207,7 @@ def test_the_facts_of_a_connection_without_a_client_certificate(version: ssl.TLS
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_facts_of_a_connection_with_a_client_certificate(version: ssl.TLSVersion) -> None:
-    """The name is written last part first and escaped: RFC 4514."""
+    """The name is escaped and has its last part first: RFC 4514."""
     server, client = for_clients("required"), certificates().client_context(certificates().client, version)
     first = shake(server, client)
     resumed = shake(server, client, session=first.client.session)
@@ -218,6 +220,6 @@ def test_the_facts_of_a_connection_with_a_client_certificate(version: ssl.TLSVer
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="ssl shows the chain of a peer since Python 3.13")
-def test_the_whole_chain_of_the_client_is_shown() -> None:
+def test_the_clients_whole_chain_is_included() -> None:
     ends = shake(for_clients("required"), certificates().client_context(certificates().long_chain))
     assert len(peer_certificate_facts(ends.server)["client_cert_chain"]) == 2

@@ -1,6 +1,6 @@
-"""A WebSocket from handshake to end, without a socket: what the application and the client see.
+"""A WebSocket from handshake to end, without a socket, as seen by application and client.
 
-Over HTTP/1 and over messages in memory, which carry the frames behind the handshake.
+Over HTTP/1 and over messages in memory, which carry the frames after the handshake.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ SECRET = "of the application"
 
 @dataclasses.dataclass
 class Scene:
-    """One connection to an application that does what the test says, and what came of it."""
+    """One connection to an application given by the test, and the recorded events."""
 
     events: Events = dataclasses.field(default_factory=list)
-    """What the application received."""
+    """The messages that the application received."""
     errors: list[BaseException] = dataclasses.field(default_factory=list)
-    """What its `send` raised."""
+    """The errors raised by its `send`."""
     scope: dict[str, Any] = dataclasses.field(default_factory=dict)
     returned: bool = False
     tasks: list[asyncio.Task[None]] = dataclasses.field(default_factory=list)
@@ -67,7 +67,7 @@ class Scene:
 
     @property
     def frames(self) -> list[Received]:
-        """What the client got after the handshake."""
+        """The client's input after the handshake."""
         assert self.answer.status == 101
         return received(self.answer.body)
 
@@ -82,7 +82,7 @@ class Scene:
         return bytes(self.client.transport.received).partition(b"\r\n\r\n")[0]
 
     async def event(self, kind: str) -> dict[str, Any]:
-        """Wait until the application has received one of a kind; return the last."""
+        """Wait until the application has received a message of this type; return the last one."""
         await until(lambda: any(event["type"] == kind for event in self.events), kind)
         return next(event for event in reversed(self.events) if event["type"] == kind)
 
@@ -106,7 +106,7 @@ def echo(scene: Scene) -> Callable[..., Awaitable[None]]:
 
 
 def scripted(*messages: dict[str, Any], listen: bool = True) -> Callable[[Scene], Callable[..., Awaitable[None]]]:
-    """Return an application that sends messages after `websocket.connect`, then listens until the disconnect."""
+    """Return an application that sends messages after `websocket.connect`, then receives until the disconnect."""
 
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -114,7 +114,7 @@ def scripted(*messages: dict[str, Any], listen: bool = True) -> Callable[[Scene]
             for message in messages:
                 try:
                     await send(message)
-                except Exception as error:  # noqa: BLE001 - looked at by the test
+                except Exception as error:  # noqa: BLE001 - checked by the test
                     scene.errors.append(error)
             while listen and scene.events[-1]["type"] != "websocket.disconnect":
                 scene.events.append(await receive())
@@ -137,7 +137,7 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def play(wire: str) -> Play:
-    """Give what plays a scene over the wire of the test."""
+    """Return a function that plays a scene over the wire of the test."""
     return functools.partial(play_over, wire)
 
 
@@ -153,7 +153,7 @@ def play_over(
     before: bool = False,
     **options: Any,
 ) -> Scene:
-    """Send a handshake to an application, do what the script says, then let the client vanish; return what was seen.
+    """Send a handshake to an application, run the script, then let the client vanish; return the recorded events.
 
     `before`: another request comes first.
     """
@@ -170,7 +170,7 @@ def play_over(
                 scene.returned = True
 
         scene.adapter = asgi_adapter(application, settings)
-        scene.client = WIRES[wire](scene.adapter.site)
+        scene.client = WIRES[wire](scene.adapter.context)
         if before:
             await scene.client.asks()
         await scene.client.asks_for_websocket(*fields, **options)
@@ -212,7 +212,7 @@ def test_an_accepted_handshake_is_answered_with_server_and_date(play: Play) -> N
 
 
 @over_http1
-def test_server_and_date_are_left_out_where_that_is_set(play: Play) -> None:
+def test_server_and_date_are_omitted_if_configured(play: Play) -> None:
     async def script(scene: Scene) -> None:
         assert b"date" not in scene.head
         assert b"server" not in scene.head
@@ -220,7 +220,7 @@ def test_server_and_date_are_left_out_where_that_is_set(play: Play) -> None:
     play(echo, script, HttpSettings(server_header=False, date_header=False))
 
 
-def test_the_scope_is_that_of_the_specification(play: Play) -> None:
+def test_the_scope_follows_the_specification(play: Play) -> None:
     handshake = HANDSHAKE.replace(b"/chat?", b"/ch%C3%A4t?")
     offers = [(b"sec-websocket-protocol", b"a, b"), (b"sec-websocket-protocol", b"c")]
     scope = play(echo, nothing, HttpSettings(root_path="/mounted"), *offers, handshake=handshake).scope
@@ -237,7 +237,7 @@ def test_the_scope_is_that_of_the_specification(play: Play) -> None:
     assert "method" not in scope
 
 
-def test_the_subprotocol_and_header_fields_of_the_application_are_in_the_answer(play: Play) -> None:
+def test_the_applications_subprotocol_and_fields_are_in_the_response(play: Play) -> None:
     async def script(scene: Scene) -> None:
         assert (b"sec-websocket-protocol", b"b") in scene.answer.fields
         assert (b"x-mine", b"yes") in scene.answer.fields
@@ -264,7 +264,7 @@ def test_the_server_that_the_application_names_is_the_only_one(play: Play) -> No
         {"headers": [(b"sec-websocket-accept", b"a")]},
     ],
 )
-def test_an_impossible_accept_raises_in_the_application(play: Play, accept: dict[str, Any]) -> None:
+def test_an_invalid_accept_raises_in_the_application(play: Play, accept: dict[str, Any]) -> None:
     scene = play(scripted({"type": "websocket.accept", **accept}, ACCEPTED), nothing)
     assert len(scene.errors) == 1
     assert scene.status == 101
@@ -300,15 +300,15 @@ def test_a_refused_handshake_says_that_the_connection_closes(play: Play) -> None
     play(echo, script, handshake=HANDSHAKE.replace(b"Version: 13", b"Version: 12"))
 
 
-def test_frames_sent_along_with_the_handshake_are_not_lost(play: Play) -> None:
+def test_frames_sent_with_the_handshake_are_not_lost(play: Play) -> None:
     async def script(scene: Scene) -> None:
         assert await scene.received_frames(2) == [Received(TEXT, b"early"), Received(TEXT, b"bird")]
 
     play(echo, script, rest=frame(TEXT, b"early") + frame(TEXT, b"bird"))
 
 
-def test_frames_before_the_answer_are_bounded(play: Play) -> None:
-    """An application that takes its time has no say in how much a client sends before it knows that it may."""
+def test_frames_before_the_response_are_bounded(play: Play) -> None:
+    """A slow application does not let a client send any amount before the handshake response."""
     gate = asyncio.Event()
 
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
@@ -339,7 +339,7 @@ def test_a_close_instead_of_an_accept_is_403(play: Play) -> None:
     assert scene.client.is_closed
 
 
-def test_a_denial_response_goes_out_as_the_application_says(play: Play) -> None:
+def test_a_denial_response_is_sent_unchanged(play: Play) -> None:
     messages = (
         {"type": "websocket.http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Basic")]},
         {"type": "websocket.http.response.body", "body": b"who ", "more_body": True},
@@ -353,16 +353,16 @@ def test_a_denial_response_goes_out_as_the_application_says(play: Play) -> None:
 
 
 @pytest.mark.parametrize("status", [100, 101, 103, 199])
-def test_a_denial_cannot_be_an_informational_answer(play: Play, status: int) -> None:
+def test_a_denial_must_have_a_final_status(play: Play, status: int) -> None:
     """101 would tell the client that it was accepted."""
     scene = play(scripted({"type": "websocket.http.response.start", "status": status}, listen=False), nothing)
     (error,) = scene.errors
     assert isinstance(error, HeadError)
-    assert str(error) == f"status {status} cannot begin an answer: it is informational"
+    assert str(error) == f"status {status} cannot start a response: it is informational"
     assert scene.status == 500
 
 
-def test_an_application_that_fails_before_it_answers_gives_500(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_application_that_fails_before_its_response_gives_500(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             raise ValueError(SECRET)
@@ -375,13 +375,13 @@ def test_an_application_that_fails_before_it_answers_gives_500(play: Play, caplo
     assert SECRET in caplog.text
 
 
-def test_an_application_that_returns_without_an_answer_gives_500(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_application_that_returns_without_a_response_gives_500(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     scene = play(scripted(listen=False), nothing)
     assert scene.status == 500
-    assert "returned with no answer to the WebSocket /chat?room=1" in caplog.text
+    assert "returned with no response to the WebSocket /chat?room=1" in caplog.text
 
 
-def test_a_client_that_goes_before_the_answer_is_told_as_1006(play: Play) -> None:
+def test_a_disconnect_before_the_response_is_reported_as_1006(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             scene.events.extend((await receive(), await receive()))
@@ -400,7 +400,7 @@ def test_a_client_that_goes_before_the_answer_is_told_as_1006(play: Play) -> Non
 # -- messages
 
 
-def test_text_and_bytes_come_back_as_they_went(play: Play) -> None:
+def test_text_and_bytes_are_echoed_unchanged(play: Play) -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(frame(TEXT, "tschüß".encode()) + frame(BINARY, b"\xff\0"))
         assert await scene.received_frames(2) == [Received(TEXT, "tschüß".encode()), Received(BINARY, b"\xff\0")]
@@ -412,11 +412,11 @@ def test_text_and_bytes_come_back_as_they_went(play: Play) -> None:
     ]
 
 
-def test_a_waiting_application_answers_before_the_read_is_over(play: Play) -> None:
-    """It is stepped at once, and its answer is one write."""
+def test_a_waiting_application_responds_before_the_read_returns(play: Play) -> None:
+    """It is stepped at once, and its response is one write."""
 
     async def script(scene: Scene) -> None:
-        await until(lambda: scene.connection.current.listener._user._gate.taken, "it waits")  # type: ignore[union-attr]
+        await until(lambda: scene.connection.current.listener._owner._gate.taken, "it waits")  # type: ignore[union-attr]
         written: list[int] = []
 
         def read() -> None:
@@ -450,7 +450,7 @@ def test_two_tasks_may_receive_at_the_same_time(play: Play) -> None:
     assert sorted(event.get("text", "end") for event in scene.events) == ["a", "b", "end"]
 
 
-def test_a_message_is_not_lost_to_a_receive_that_was_given_up(play: Play) -> None:
+def test_a_cancelled_receive_loses_no_message(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -481,9 +481,7 @@ def test_a_message_is_not_lost_to_a_receive_that_was_given_up(play: Play) -> Non
         ({"type": "websocket.close", "code": 1005}, "cannot be sent"),
     ],
 )
-def test_a_message_that_makes_no_sense_raises_and_harms_nothing(
-    play: Play, message: dict[str, Any], error: str
-) -> None:
+def test_an_invalid_message_raises_and_does_no_harm(play: Play, message: dict[str, Any], error: str) -> None:
     async def script(scene: Scene) -> None:
         assert await scene.received_frames(1) == [Received(TEXT, b"still here")]
 
@@ -496,7 +494,7 @@ def test_a_message_that_makes_no_sense_raises_and_harms_nothing(
 # -- back-pressure
 
 
-def test_a_client_that_takes_nothing_makes_the_application_wait(play: Play) -> None:
+def test_a_client_that_reads_nothing_makes_the_application_wait(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -522,7 +520,7 @@ def test_a_client_that_takes_nothing_makes_the_application_wait(play: Play) -> N
     play(make, script)
 
 
-def test_a_sender_that_waits_hears_of_the_end(play: Play) -> None:
+def test_a_waiting_sender_is_told_of_the_end(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -547,7 +545,7 @@ def test_a_sender_that_waits_hears_of_the_end(play: Play) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1000])
-def test_an_application_that_does_not_receive_stops_the_reading(play: Play, size: int) -> None:
+def test_an_application_that_does_not_receive_pauses_reading(play: Play, size: int) -> None:
     go = asyncio.Event()
 
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
@@ -577,7 +575,7 @@ def test_an_application_that_does_not_receive_stops_the_reading(play: Play, size
     play(make, script)
 
 
-def test_a_client_that_asks_for_pongs_and_does_not_take_them_is_not_read(play: Play) -> None:
+def test_a_client_that_requests_pongs_without_reading_them_is_not_read(play: Play) -> None:
     async def script(scene: Scene) -> None:
         scene.client.stops_taking()
         while not scene.client.is_held_up:
@@ -592,7 +590,7 @@ def test_a_client_that_asks_for_pongs_and_does_not_take_them_is_not_read(play: P
 # -- the end
 
 
-def test_the_clients_close_is_answered_and_told_behind_its_messages(play: Play) -> None:
+def test_the_clients_close_is_answered_and_reported_after_its_messages(play: Play) -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(frame(TEXT, b"last words") + close_frame(4321, "enough"))
         await scene.event("websocket.disconnect")
@@ -620,8 +618,8 @@ def test_the_clients_close_is_answered_and_told_behind_its_messages(play: Play) 
         (close_frame(1005), 1002),
     ],
 )
-def test_a_client_that_breaks_the_rules_is_told_why_and_listened_to_no_more(play: Play, data: bytes, code: int) -> None:
-    """The server ends its half and goes on reading a little: a reset would destroy the close frame."""
+def test_a_protocol_violation_gets_a_reason_and_ends_the_session(play: Play, data: bytes, code: int) -> None:
+    """The server closes its sending side and reads a little longer: a reset would destroy the close frame."""
 
     async def script(scene: Scene) -> None:
         await scene.client.sends(data)
@@ -638,7 +636,7 @@ def test_a_client_that_breaks_the_rules_is_told_why_and_listened_to_no_more(play
 
 
 @pytest.mark.parametrize("verb", ["ends_stream", "leaves"])
-def test_a_client_that_goes_without_a_word_is_1006(play: Play, verb: str) -> None:
+def test_a_disconnect_without_a_close_frame_is_1006(play: Play, verb: str) -> None:
     async def script(scene: Scene) -> None:
         await getattr(scene.client, verb)()
         await scene.event("websocket.disconnect")
@@ -647,7 +645,7 @@ def test_a_client_that_goes_without_a_word_is_1006(play: Play, verb: str) -> Non
     assert scene.events[-1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
 
 
-def test_sending_after_the_end_raises_an_os_error_and_the_end_is_told_again(play: Play) -> None:
+def test_sending_after_the_end_raises_an_os_error_and_the_end_is_reported_again(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -656,7 +654,7 @@ def test_sending_after_the_end_raises_an_os_error_and_the_end_is_told_again(play
             for kind in ("websocket.send", "websocket.close", "websocket.accept"):
                 with pytest.raises(OSError, match="closed"):
                     await send({"type": kind, "text": ""})
-            await send({"type": "websocket.send", "text": ""})  # not logged: it is the client that went
+            await send({"type": "websocket.send", "text": ""})  # not logged: the client has left
 
         return application
 
@@ -722,7 +720,7 @@ def test_an_application_that_fails_closes_with_1011(play: Play, caplog: pytest.L
 # -- keep-alive
 
 
-def test_silence_is_answered_with_a_ping_and_a_pong_is_enough(play: Play) -> None:
+def test_silence_causes_a_ping_and_a_pong_is_enough(play: Play) -> None:
     async def script(scene: Scene) -> None:
         for count in (1, 2):
             await scene.client.lets_time_pass()
@@ -748,7 +746,7 @@ def test_a_client_that_answers_no_ping_is_closed_with_1011(play: Play) -> None:
     assert play(echo, script).events[-1]["code"] == 1011
 
 
-def test_a_client_that_talks_is_not_pinged(play: Play) -> None:
+def test_an_active_client_is_not_pinged(play: Play) -> None:
     async def script(scene: Scene) -> None:
         scene.connection.clock.now += 15
         await scene.client.sends(frame(TEXT, b"here"))
@@ -760,7 +758,7 @@ def test_a_client_that_talks_is_not_pinged(play: Play) -> None:
     play(echo, script)
 
 
-def test_zero_switches_the_pings_off(play: Play) -> None:
+def test_zero_disables_pings(play: Play) -> None:
     async def script(scene: Scene) -> None:
         assert scene.connection.deadline == float("inf")
 
@@ -782,7 +780,7 @@ def test_a_stop_closes_with_1012_at_once_and_tells_the_application(play: Play) -
     assert play(echo, script).events[-1]["code"] == 1012
 
 
-def test_a_stop_answers_a_handshake_that_waits_with_503(play: Play) -> None:
+def test_a_stop_answers_a_pending_handshake_with_503(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             scene.events.extend((await receive(), await receive()))
@@ -801,15 +799,15 @@ def test_a_handshake_during_a_stop_is_answered_with_503(wire: str) -> None:
     async def scenario() -> None:
         adapter = asgi_adapter(None)
         adapter.drain()
-        client = WIRES[wire](adapter.site)
+        client = WIRES[wire](adapter.context)
         await client.asks_for_websocket()
         assert client.answers[-1].status == 503
-        await until(lambda: not adapter.site.clock.watched, "the connection ends")
+        await until(lambda: not adapter.context.clock.watched, "the connection ends")
 
     asyncio.run(scenario())
 
 
-def test_near_the_end_of_the_grace_period_nobody_is_waited_for(play: Play) -> None:
+def test_near_the_end_of_the_grace_period_clients_are_not_waited_for(play: Play) -> None:
     async def script(scene: Scene) -> None:
         scene.adapter.drain()
         scene.adapter.interrupt()
@@ -818,9 +816,7 @@ def test_near_the_end_of_the_grace_period_nobody_is_waited_for(play: Play) -> No
     play(echo, script)
 
 
-def test_an_application_that_sends_during_a_stop_is_told_and_nothing_is_logged(
-    play: Play, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_sending_during_a_stop_raises_and_is_not_logged(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -840,11 +836,11 @@ def test_an_application_that_sends_during_a_stop_is_told_and_nothing_is_logged(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-# -- beside HTTP
+# -- together with HTTP
 
 
-def test_an_upgrade_behind_a_slow_request_waits_for_its_answer(play: Play) -> None:
-    """Frames that arrive meanwhile are not taken for requests, nor for the body of the earlier one."""
+def test_an_upgrade_after_a_slow_request_waits_for_its_response(play: Play) -> None:
+    """Frames that arrive meanwhile are not parsed as requests, nor as the body of the earlier one."""
     go = asyncio.Event()
 
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:

@@ -1,4 +1,4 @@
-"""Frames in, messages out: the short way for plain frames does exactly what `websockets` does, for any bytes."""
+"""The fast path for ordinary frames behaves exactly like `websockets`, for any bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEFLATE = (b"sec-websocket-extensions", b"permessage-deflate")
 
 
 def fields(**changes: bytes | None) -> list[tuple[bytes, bytes]]:
-    """Return the header fields of a good handshake, with changes; None takes one out."""
+    """Return the header fields of a valid handshake, with changes; None removes one."""
     good: dict[str, bytes | None] = {
         "connection": b"Upgrade",
         "upgrade": b"websocket",
@@ -51,16 +51,16 @@ def compressed(data: bytes) -> bytes:
     return (squeezer.compress(data) + squeezer.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
-# -- the reference: websockets alone, and the joining of fragments in its plainest form
+# -- -- the reference: `websockets` alone, with its fragments joined ------------------
 
 
 def judged_by_websockets(data: bytes, max_size: int) -> tuple[list[str | bytes], bytes, tuple[int, bool] | None]:
-    """Return messages, what is sent, and the code and kind of the end."""
+    """Return the messages, the output, and the code and kind of the end."""
     protocol = ServerProtocol(state=State.OPEN, max_size=max_size)
     messages: list[str | bytes] = []
     parts: list[Frame] = []
-    begins = 0  # where the next frame does
-    for at, byte in enumerate(data):  # one at a time: an end stops what comes behind it
+    begins = 0  # the next frame does
+    for at, byte in enumerate(data):  # one at a time: the end stops everything after it
         if at == begins and byte & 0x0F == CLOSE and parts:
             parts = []
             protocol.current_size = None  # type: ignore[attr-defined]  # RFC 6455, section 5.4: it may come there
@@ -93,7 +93,7 @@ def judged_by_websockets(data: bytes, max_size: int) -> tuple[list[str | bytes],
 
 
 def fault_of(text: bytes, *, is_whole: bool) -> UnicodeDecodeError | None:
-    """Return why bytes are not UTF-8, or the beginning of it; None if they are."""
+    """Return why bytes are not a prefix of UTF-8; None if they are."""
     try:
         text.decode()
     except UnicodeDecodeError as error:
@@ -102,7 +102,7 @@ def fault_of(text: bytes, *, is_whole: bool) -> UnicodeDecodeError | None:
 
 
 def judged_here(pieces: list[bytes], max_size: int) -> tuple[list[str | bytes], bytes, tuple[int, bool] | None]:
-    """The same, of the wire of ours."""
+    """The same for our implementation."""
     wire = WebSocket(max_size, compression=False)
     messages: list[str | bytes] = []
     output = b""
@@ -134,7 +134,7 @@ streams = st.lists(st.one_of(usual, usual, unusual, closes), max_size=12).map(b"
 @example(data=frame(TEXT, b"a") + frame(TEXT, b"\xff") + frame(TEXT, b"b"), cuts=[])
 @example(data=frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"), cuts=[])
 @example(data=frame(BINARY, b"x" * 301), cuts=[3])
-def test_any_bytes_cut_anywhere_give_what_websockets_makes_of_them(data: bytes, cuts: list[int]) -> None:
+def test_any_bytes_cut_anywhere_give_the_same_as_websockets(data: bytes, cuts: list[int]) -> None:
     places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     pieces = [data[begin:end] for begin, end in itertools.pairwise(places)]
     assert judged_here(pieces, MAX_SIZE) == judged_by_websockets(data, MAX_SIZE)
@@ -147,7 +147,7 @@ def test_one_byte_at_a_time_gives_the_same(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])
-def test_what_is_sent_is_what_websockets_would_send(size: int) -> None:
+def test_output_is_the_same_as_that_of_websockets(size: int) -> None:
     reference = ServerProtocol(state=State.OPEN)
     reference.send_text(b"x" * size)
     reference.send_binary(b"x" * size)
@@ -158,22 +158,22 @@ def test_what_is_sent_is_what_websockets_would_send(size: int) -> None:
 # -- compression
 
 
-def test_compressed_messages_come_whole_and_plain_ones_beside_them() -> None:
+def test_compressed_messages_arrive_complete_among_plain_ones() -> None:
     wire = WebSocket(MAX_SIZE, compression=True)
     assert b"permessage-deflate" in wire.handshake(b"/", [*fields(), DEFLATE])
     data = frame(TEXT, compressed(b"hello"), rsv=4) + frame(TEXT, b"plain") + frame(BINARY, compressed(b"\0"), rsv=4)
     assert wire.feed(data) == ["hello", "plain", b"\0"]
 
 
-def test_compression_is_used_only_where_it_is_allowed_and_offered() -> None:
+def test_compression_is_used_only_if_allowed_and_offered() -> None:
     assert b"deflate" not in WebSocket(0, compression=False).handshake(b"/", [*fields(), DEFLATE])
     wire = WebSocket(0, compression=True)
     assert b"deflate" not in wire.handshake(b"/", fields())
     assert received(wire.text("hello"))[0].payload == b"hello"
 
 
-def test_a_bomb_is_not_blown_up() -> None:
-    """A message that is small on the wire and huge behind it fails at the limit."""
+def test_a_decompression_bomb_fails_at_the_limit() -> None:
+    """A message that is small on the wire and huge after decompression."""
     wire = WebSocket(100_000, compression=True)
     wire.handshake(b"/", [*fields(), DEFLATE])
     assert wire.feed(frame(BINARY, compressed(b"\0" * 50_000_000), rsv=4)) == []
@@ -199,13 +199,13 @@ def test_a_close_frame_without_a_code_is_1005() -> None:
     assert wire.closed == Closed(1005, "", failed=False)
 
 
-def test_nothing_is_taken_after_the_end() -> None:
+def test_nothing_is_received_after_the_end() -> None:
     wire = WebSocket(0, compression=False)
     wire.feed(close_frame(1000))
     assert wire.feed(frame(TEXT, b"too late")) == []
 
 
-def test_a_failure_while_our_own_close_frame_waits_for_an_answer_has_no_close_frame() -> None:
+def test_a_failure_while_our_close_frame_is_unanswered_sends_no_second_one() -> None:
     wire = WebSocket(0, compression=False)
     wire.close(1000, "")
     wire.feed(frame(TEXT, b"\xff"))
@@ -215,12 +215,12 @@ def test_a_failure_while_our_own_close_frame_waits_for_an_answer_has_no_close_fr
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1005, ""), (1006, ""), (999, ""), (5000, ""), (1000, "x" * 124)])
-def test_close_codes_and_reasons_that_cannot_be_sent_are_refused(code: int, reason: str) -> None:
+def test_invalid_close_codes_and_reasons_are_refused(code: int, reason: str) -> None:
     with pytest.raises(CloseError, match="cannot be sent"):
         WebSocket(0, compression=False).close(code, reason)
 
 
-def test_empty_fragments_without_end_take_no_memory() -> None:
+def test_endless_empty_fragments_take_no_memory() -> None:
     wire = WebSocket(0, compression=False)
     wire.feed(frame(TEXT, b"", fin=False))
     for _ in range(10):
@@ -228,8 +228,8 @@ def test_empty_fragments_without_end_take_no_memory() -> None:
     assert wire.feed(frame(CONT, b"end")) == ["end"]
 
 
-def test_empty_fragments_without_end_fail_the_connection() -> None:
-    """Each costs as much time as a whole message."""
+def test_endless_empty_fragments_fail_the_connection() -> None:
+    """Each costs as much time as a complete message."""
     wire = WebSocket(0, compression=False)
     wire.feed(frame(TEXT, b"", fin=False))
     wire.feed(frame(CONT, b"", fin=False) * MOST_EMPTY)
@@ -239,7 +239,7 @@ def test_empty_fragments_without_end_fail_the_connection() -> None:
     assert (wire.closed.code, wire.closed.failed) == (1008, True)
 
 
-def test_empty_fragments_between_others_are_counted_anew() -> None:
+def test_only_consecutive_empty_fragments_are_counted() -> None:
     wire = WebSocket(0, compression=False)
     wire.feed(frame(TEXT, b"", fin=False))
     for _ in range(3):
@@ -255,7 +255,7 @@ def test_each_of_several_pings_is_answered() -> None:
     assert wire.take_output() == b"\x8a\x01a"
 
 
-def test_a_ping_between_fragments_is_answered_and_the_message_goes_on() -> None:
+def test_a_ping_between_fragments_is_answered_and_the_message_continues() -> None:
     wire = WebSocket(0, compression=False)
     data = frame(TEXT, b"a", fin=False) + frame(PING, b"1") + frame(CONT, b"b", fin=False) + frame(PING, b"2")
     assert wire.feed(data + frame(CONT, b"c")) == ["abc"]
@@ -300,7 +300,7 @@ def test_a_close_frame_between_fragments_answers_ours() -> None:
     ids=["one byte", "1005", "999", "2999", "no UTF-8", "fragment", "long", "not masked", "reserved bit"],
 )
 @pytest.mark.parametrize("before", [b"", frame(TEXT, b"half", fin=False)], ids=["alone", "between fragments"])
-def test_a_close_frame_that_breaks_the_rules_fails_the_connection(before: bytes, data: bytes, code: int) -> None:
+def test_an_invalid_close_frame_fails_the_connection(before: bytes, data: bytes, code: int) -> None:
     wire = WebSocket(0, compression=False)
     wire.feed(before + data)
     assert [code_of(item) for item in received(wire.take_output())] == [code]
@@ -315,10 +315,10 @@ def test_a_close_frame_that_breaks_the_rules_fails_the_connection(before: bytes,
         ["κόσμε".encode() + b"\xf4", b"\x90"],  # beyond the last character
         [b"\xed", b"\xa0"],  # a surrogate
         [b"\xc0"],  # an overlong form
-        [b"\xce", b"a"],  # a character that is broken off
+        [b"\xce", b"a"],  # an incomplete character
     ],
 )
-def test_text_fails_at_the_fragment_that_shows_that_it_is_not_utf_8(fragments: list[bytes]) -> None:
+def test_text_fails_at_the_first_fragment_that_is_not_utf_8(fragments: list[bytes]) -> None:
     wire = WebSocket(0, compression=False)
     for number, fragment in enumerate(fragments):
         assert wire.closed is None
@@ -327,21 +327,21 @@ def test_text_fails_at_the_fragment_that_shows_that_it_is_not_utf_8(fragments: l
     assert (wire.closed.code, wire.closed.failed) == (1007, True)
 
 
-def test_a_character_may_be_cut_by_fragments() -> None:
+def test_a_character_may_be_split_between_fragments() -> None:
     wire = WebSocket(0, compression=False)
     first, *rest = [bytes((byte,)) for byte in "κ😀".encode()]
     assert wire.feed(frame(TEXT, first, fin=False) + b"".join(frame(CONT, byte, fin=False) for byte in rest)) == []
     assert wire.feed(frame(CONT, b"!")) == ["κ😀!"]
 
 
-def test_a_character_that_is_not_whole_at_the_end_fails() -> None:
+def test_an_incomplete_character_at_the_end_fails() -> None:
     wire = WebSocket(0, compression=False)
     wire.feed(frame(TEXT, b"\xce", fin=False) + frame(CONT, b""))
     assert wire.closed is not None
     assert wire.closed.code == 1007
 
 
-def test_a_close_behind_a_ping_is_answered_too() -> None:
+def test_a_close_after_a_ping_is_answered_too() -> None:
     wire = WebSocket(0, compression=False)
     wire.feed(frame(PING, b"a") + frame(CLOSE, b"\x03\xe8"))
     assert wire.take_output() == b"\x8a\x01a\x88\x02\x03\xe8"
@@ -350,7 +350,7 @@ def test_a_close_behind_a_ping_is_answered_too() -> None:
 # -- the handshake
 
 
-def test_a_good_handshake_gets_its_key_answered() -> None:
+def test_a_valid_handshake_gets_its_accept_key() -> None:
     block = WebSocket(0, compression=False).handshake(b"/", fields())
     assert block == b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: " + ACCEPT + b"\r\n"
 
@@ -368,7 +368,7 @@ def test_a_good_handshake_gets_its_key_answered() -> None:
         (400, {"sec_websocket_protocol": b"a b"}),
     ],
 )
-def test_bad_handshakes_are_refused(status: int, changes: dict[str, bytes | None]) -> None:
+def test_invalid_handshakes_are_refused(status: int, changes: dict[str, bytes | None]) -> None:
     with pytest.raises(HandshakeError) as refused:
         WebSocket(0, compression=True).handshake(b"/", fields(**changes))
     assert refused.value.status == status
@@ -376,7 +376,7 @@ def test_bad_handshakes_are_refused(status: int, changes: dict[str, bytes | None
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
 @pytest.mark.parametrize("mask", [b"\1\2\3\4", None])
-def test_the_size_of_a_frame_is_told_by_its_head(size: int, mask: bytes | None) -> None:
+def test_the_size_of_a_frame_is_read_from_its_head(size: int, mask: bytes | None) -> None:
     data = b"before" + frame(BINARY, b"x" * size, mask=mask)
     assert frame_size(data, 6) == len(data) - 6
     assert frame_size(data[:7], 6) is None

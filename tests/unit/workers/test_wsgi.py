@@ -1,4 +1,4 @@
-"""What a WSGI application may do with its answer, and what becomes of it when it does something else."""
+"""WSGI responses: everything that an application may do, and the consequences of errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def serve(request: pytest.FixtureRequest, wire: str) -> Serve:
 
 
 class Pieces:
-    """An iterable without a length, which can be iterated again and again."""
+    """An iterable without a length that can be iterated again and again."""
 
     def __init__(self, *pieces: Any) -> None:
         self._pieces = pieces
@@ -54,7 +54,7 @@ class Pieces:
 
 
 def answering(result: Any, status: str = "200 OK", fields: list[tuple[str, str]] | None = None) -> Callable[..., Any]:
-    """Return an application that answers with `result`."""
+    """Return an application that responds with `result`."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         start_response(status, PLAIN if fields is None else fields)
@@ -67,31 +67,31 @@ def failures(server: Server) -> list[str]:
     return [line for line in server.log if line.startswith("ERROR")]
 
 
-# --- the answer
+# --- responses
 
 
 @pytest.mark.parametrize("result", [[b"abc"], (b"abc",), [b"a", b"", b"bc"], Pieces(b"a", b"bc"), Pieces(b"", b"abc")])
-def test_any_iterable_is_an_answer(serve: Serve, result: Any) -> None:
+def test_any_iterable_is_a_response(serve: Serve, result: Any) -> None:
     with serve(answering(result)) as server:
         answer = server.get()
     assert (answer.status, answer.reason, answer.body) == (200, "OK", b"abc")
     assert answer.header("content-type") == "text/plain"
 
 
-def test_one_piece_of_known_number_gets_a_content_length(serve: Serve) -> None:
+def test_a_single_piece_gets_a_content_length(serve: Serve) -> None:
     with serve(answering((b"abc",))) as server:
         assert server.get().header("content-length") == "3"
 
 
 @pytest.mark.parametrize("result", [[], Pieces(), [b""], Pieces(b"", b"")])
-def test_an_empty_answer_has_length_nought(serve: Serve, result: Any) -> None:
+def test_an_empty_response_has_length_zero(serve: Serve, result: Any) -> None:
     with serve(answering(result)) as server:
         answer = server.get()
     assert (answer.header("content-length"), answer.body) == ("0", b"")
 
 
 @over_http1
-def test_pieces_go_out_as_they_come(serve: Serve) -> None:
+def test_pieces_are_sent_as_they_come(serve: Serve) -> None:
     went_on = threading.Event()
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -144,7 +144,7 @@ def test_write_sends_before_the_iterable(serve: Serve) -> None:
         assert server.get().body == b"abc"
 
 
-def test_write_alone_is_an_answer(serve: Serve) -> None:
+def test_write_alone_is_a_response(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [*PLAIN, ("Content-Length", "5")])(b"alone")
         return []
@@ -154,14 +154,14 @@ def test_write_alone_is_an_answer(serve: Serve) -> None:
     assert (answer.header("content-length"), answer.body) == ("5", b"alone")
 
 
-def test_an_answer_to_head_has_the_head_alone(serve: Serve) -> None:
+def test_the_response_to_head_is_only_the_head(serve: Serve) -> None:
     with serve(answering([b"abc"])) as server, server.connected() as sock:
         answer = server.get_on(sock, method="HEAD")
         assert (answer.header("content-length"), answer.body) == ("3", b"")
         assert server.get_on(sock).body == b"abc", "and the connection goes on"
 
 
-def test_an_endless_answer_to_head_ends_with_the_head(serve: Serve) -> None:
+def test_an_endless_response_to_head_ends_with_the_head(serve: Serve) -> None:
     closed = []
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -186,7 +186,7 @@ def test_statuses_without_a_body_get_none(serve: Serve, status: str) -> None:
 
 
 @pytest.mark.parametrize(("status", "reason"), [("200", ""), ("299 Any words", "Any words"), ("418 Ä", "Ä")])
-def test_any_reason_is_sent_as_it_is(serve: Serve, status: str, reason: str) -> None:
+def test_any_reason_is_sent_unchanged(serve: Serve, status: str, reason: str) -> None:
     with serve(answering([b"x"], status)) as server:
         answer = server.get()
     assert (answer.status, answer.reason) == (int(status[:3]), reason)
@@ -201,7 +201,7 @@ def test_a_subclass_of_bytes_is_bytes(serve: Serve) -> None:
 
 
 @over_http1
-def test_early_hints_go_before_the_answer(serve: Serve) -> None:
+def test_early_hints_precede_the_response(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["wsgi.early_hints"]([("Link", "</a.css>; rel=preload")])
         write = start_response("200 OK", PLAIN)
@@ -220,7 +220,7 @@ def test_early_hints_go_before_the_answer(serve: Serve) -> None:
 # --- exc_info
 
 
-def test_an_error_before_the_head_is_out_may_replace_it(serve: Serve) -> None:
+def test_an_error_before_the_head_is_sent_may_replace_it(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", PLAIN)
         try:
@@ -235,7 +235,7 @@ def test_an_error_before_the_head_is_out_may_replace_it(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"out", b""])
-def test_an_error_after_the_head_is_out_is_raised_again(serve: Serve, sent: bytes) -> None:
+def test_an_error_after_the_head_is_sent_is_raised_again(serve: Serve, sent: bytes) -> None:
     raised = []
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -309,7 +309,7 @@ BEFORE_THE_HEAD = {
 
 
 @pytest.mark.parametrize("what", BEFORE_THE_HEAD)
-def test_before_the_head_an_error_is_answered_with_500(serve: Serve, what: str) -> None:
+def test_an_error_before_the_head_is_a_500(serve: Serve, what: str) -> None:
     """The log has one record, and the next request on the connection works."""
     failing = BEFORE_THE_HEAD[what]
 
@@ -335,8 +335,8 @@ AFTER_THE_HEAD = {
 
 
 @pytest.mark.parametrize("what", AFTER_THE_HEAD)
-def test_after_the_head_an_error_cuts_the_connection(serve: Serve, what: str) -> None:
-    """Nobody can take the answer for whole; the log has one record."""
+def test_an_error_after_the_head_cuts_the_connection(serve: Serve, what: str) -> None:
+    """The response does not look complete; the log has one record."""
     with serve(AFTER_THE_HEAD[what]) as server:
         with server.connected() as sock, pytest.raises((HTTPException, ConnectionResetError)):
             server.get_on(sock)
@@ -344,7 +344,7 @@ def test_after_the_head_an_error_cuts_the_connection(serve: Serve, what: str) ->
         assert "/" in failures(server)[0]
 
 
-def test_an_application_that_ignores_the_error_of_its_length_gets_500_all_the_same(serve: Serve) -> None:
+def test_an_application_that_ignores_a_length_error_still_gets_500(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         write = start_response("200 OK", [("Content-Length", "1")])
         for _ in range(100):
@@ -380,7 +380,7 @@ def test_an_error_is_logged_with_its_traceback(serve: Serve, caplog: pytest.LogC
 # --- close
 
 
-def test_an_iterable_is_closed_once_when_all_is_well(serve: Serve) -> None:
+def test_an_iterable_is_closed_once_on_success(serve: Serve) -> None:
     body = Body(b"a", b"b")
     with serve(answering(body)) as server:
         assert server.get().body == b"ab"
@@ -405,8 +405,8 @@ def test_an_iterable_is_closed_once_for_head(serve: Serve) -> None:
     assert body.closed == 1
 
 
-def test_an_iterable_is_closed_once_when_the_client_goes(serve: Serve) -> None:
-    """And the log has nothing to say of it."""
+def test_an_iterable_is_closed_once_when_the_client_disconnects(serve: Serve) -> None:
+    """The log stays empty."""
     body = Body(*[b"x" * 100_000] * 1000)
     with serve(answering(body)) as server:
         with server.connected() as sock:
@@ -428,7 +428,7 @@ def test_an_iterable_is_closed_once_when_the_grace_period_ends(serve: Serve) -> 
     assert body.closed == 1
 
 
-def test_an_error_of_close_is_logged_and_the_answer_stands(serve: Serve) -> None:
+def test_an_error_in_close_is_logged_and_the_response_stands(serve: Serve) -> None:
     class Failing(Body):
         def close(self) -> None:
             super().close()
@@ -437,7 +437,7 @@ def test_an_error_of_close_is_logged_and_the_answer_stands(serve: Serve) -> None
     body = Failing(b"whole")
     with serve(answering(body)) as server, server.connected() as sock:
         assert server.get_on(sock).body == b"whole"
-        eventually(lambda: failures(server), "a record")  # in a thread, the answer may come first
+        eventually(lambda: failures(server), "a record")  # in a thread, the response may come first
     assert len(failures(server)) == 1
 
 
@@ -445,7 +445,7 @@ def test_an_error_of_close_is_logged_and_the_answer_stands(serve: Serve) -> None
 
 
 def test_an_application_waits_for_a_client_that_does_not_read(serve: Serve) -> None:
-    """It is never far ahead of what the kernel has taken."""
+    """It is never far ahead of the kernel's buffers."""
     given = []
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -465,7 +465,7 @@ def test_an_application_waits_for_a_client_that_does_not_read(serve: Serve) -> N
         assert len(given) < 1000
 
 
-def test_a_client_that_takes_nothing_is_cut(serve: Serve) -> None:
+def test_a_client_that_reads_nothing_is_cut(serve: Serve) -> None:
     body = Body(*[b"x" * 100_000] * 1000)
     with serve(answering(body), limits=Limits(send_timeout=0.2)) as server, server.connected() as sock:
         server.send_request(sock, "/")
@@ -486,8 +486,8 @@ def test_context_variables_are_fresh_for_each_request(serve: Serve) -> None:
         assert [server.get_on(sock).body for _ in range(8)] == [b"nothing"] * 8
 
 
-def test_requests_of_several_clients_run_side_by_side(serve: Serve) -> None:
-    """Each waits for a body that comes only when all have begun."""
+def test_requests_of_several_clients_run_concurrently(serve: Serve) -> None:
+    """Each waits for a body that arrives only when all have begun."""
     begun = []
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -520,7 +520,7 @@ def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
 
 
 def test_no_event_loop_seems_to_run(serve: Serve) -> None:
-    """Before and after a wait: else Django's models and `asyncio.run` would refuse to work."""
+    """Before and after a wait: otherwise Django's models and `asyncio.run` would refuse to work."""
 
     async def answer() -> bytes:
         await asyncio.sleep(0)
@@ -575,8 +575,8 @@ def test_a_greenlet_of_a_request_sees_no_event_loop_either() -> None:
 # --- hybrid's own functions
 
 
-def test_hybrid_sleep_lets_others_run_or_says_why_not() -> None:
-    """In a greenlet it parks; in a thread of the pool there is no loop to go back to."""
+def test_hybrid_sleep_lets_others_run_or_explains_why_not() -> None:
+    """In a greenlet it parks; a thread of the pool has no loop to return to."""
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         hybrid.sleep(0.001)
@@ -588,7 +588,7 @@ def test_hybrid_sleep_lets_others_run_or_says_why_not() -> None:
         assert server.get().body == b"slept"
 
 
-def test_hybrid_functions_in_a_thread_say_what_to_use() -> None:
+def test_hybrid_functions_in_a_thread_name_the_alternative() -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", PLAIN)
         try:
@@ -624,7 +624,7 @@ def test_wsgiref_finds_nothing_wrong(serve: Serve, method: str) -> None:
 
 
 @over_http1
-def test_the_answer_is_whole_for_a_client_that_has_closed_its_half(serve: Serve) -> None:
+def test_the_response_is_complete_for_a_half_closed_client(serve: Serve) -> None:
     with serve(answering([b"abc"])) as server, connected(server.address) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         sock.shutdown(1)
@@ -637,7 +637,7 @@ def test_pieces_may_be_bytes_like(serve: Serve, kind: Callable[[bytes], Any]) ->
         assert server.get().body == b"hello world"
 
 
-def test_a_piece_that_the_application_changes_afterwards_is_sent_as_it_was(serve: Serve) -> None:
+def test_a_piece_modified_afterwards_is_sent_as_it_was(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> Iterator[Any]:
         start_response("200 OK", PLAIN)
         piece = bytearray(b"first.")

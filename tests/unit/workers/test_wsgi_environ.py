@@ -18,7 +18,7 @@ LOOP = "epoll"  # the environ is the same on all
 
 
 def tell(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Answer with what the environ says."""
+    """Respond with the contents of the environ."""
     assert type(environ) is dict
     assert all(type(value) is str for key, value in environ.items() if "." not in key)
     start_response("200 OK", [("Content-Type", "application/json")])
@@ -41,7 +41,7 @@ def told(answer: Any) -> dict[str, Any]:
     return json.loads(answer.body)  # type: ignore[no-any-return]
 
 
-def test_it_has_what_the_specification_asks_for(server: Server) -> None:
+def test_the_environ_has_everything_that_the_specification_requires(server: Server) -> None:
     environ = told(server.get("/a%20b/%C3%BC?x=%201"))
     assert environ["REQUEST_METHOD"] == "GET"
     assert environ["SCRIPT_NAME"] == ""
@@ -60,7 +60,7 @@ def test_it_has_what_the_specification_asks_for(server: Server) -> None:
     assert "CONTENT_TYPE" not in environ
 
 
-def test_fields_are_keys(server: Server) -> None:
+def test_fields_become_keys(server: Server) -> None:
     fields = ("X-One: 1", "Content-Type: text/x", "X-Two: a", "x-two: b", "Cookie: a=b", "Cookie: c=d", "X-Latin: \xe9")
     environ = told(server.get("/", *fields, method="PUT", body=b"abc"))
     assert environ["HTTP_X_ONE"] == "1"
@@ -73,14 +73,14 @@ def test_fields_are_keys(server: Server) -> None:
 
 
 @over_http1
-def test_nobody_can_set_what_is_the_servers(server: Server) -> None:
+def test_header_fields_cannot_overwrite_the_servers_keys(server: Server) -> None:
     environ = told(server.get("/", "Proxy: evil", "Remote_Addr: 1.2.3.4", "X-Forwarded-For: 1.2.3.4"))
     assert "HTTP_PROXY" not in environ
     assert "HTTP_REMOTE_ADDR" not in environ
     assert environ["REMOTE_ADDR"] == "127.0.0.1"
 
 
-def test_one_request_cannot_change_the_environ_of_the_next(wire: str) -> None:
+def test_a_request_cannot_change_the_environ_of_the_next(wire: str) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         seen = environ.get("mine", "nothing")
         environ["mine"] = environ["SCRIPT_NAME"] = "/changed"
@@ -92,19 +92,19 @@ def test_one_request_cannot_change_the_environ_of_the_next(wire: str) -> None:
 
 
 @over_http1
-def test_http_10_is_told(server: Server) -> None:
+def test_http_10_is_reported(server: Server) -> None:
     with connected(server.address) as sock:
         sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
         assert told(read_answer(sock))["SERVER_PROTOCOL"] == "HTTP/1.0"
 
 
-def test_an_asterisk_is_no_path(server: Server) -> None:
+def test_an_asterisk_is_not_a_path(server: Server) -> None:
     environ = told(server.get("*", method="OPTIONS"))
     assert (environ["PATH_INFO"], environ["REQUEST_URI"]) == ("", "*")
 
 
 @over_http1
-def test_an_absolute_target_gives_path_and_host(server: Server) -> None:
+def test_an_absolute_target_is_split_into_path_and_host(server: Server) -> None:
     environ = told(server.get("http://other:81/path?q"))
     assert (environ["HTTP_HOST"], environ["PATH_INFO"], environ["QUERY_STRING"]) == ("other:81", "/path", "q")
     assert environ["RAW_URI"] == environ["REQUEST_URI"] == "http://other:81/path?q"
@@ -116,7 +116,7 @@ def test_the_root_path_is_the_script_name(wire: str) -> None:
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/shop", "/item")
 
 
-def test_a_trusted_proxy_is_believed(wire: str) -> None:
+def test_a_trusted_proxys_values_are_used(wire: str) -> None:
     fields = ("X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https", "X-Forwarded-Host: shop.test")
     with serving_wsgi(tell, LOOP, wire=wire, forwarded_allow_ips=("127.0.0.1",)) as server:
         environ = told(server.get("/", *fields))
@@ -124,7 +124,7 @@ def test_a_trusted_proxy_is_believed(wire: str) -> None:
     assert environ["HTTP_HOST"] == "test"
 
 
-def test_the_port_of_a_unix_socket_is_the_one_of_the_scheme_that_a_proxy_reports(wire: str, tmp_path: Path) -> None:
+def test_a_unix_socket_has_the_default_port_of_the_proxys_scheme(wire: str, tmp_path: Path) -> None:
     with serving_wsgi(tell, LOOP, wire=wire, unix=str(tmp_path / "socket"), forwarded_allow_ips=("unix",)) as server:
         ports = [told(server.get("/", f"X-Forwarded-Proto: {scheme}"))["SERVER_PORT"] for scheme in ("https", "http")]
     assert ports == ["443", "80"]
@@ -154,7 +154,7 @@ def test_the_objects_are_what_applications_expect(wire: str, capsys: pytest.Capt
     assert capsys.readouterr().err == "a word\n"
 
 
-def test_names_that_nobody_else_uses_do_not_keep_others_from_being_remembered(server: Server) -> None:
+def test_names_used_once_do_not_keep_others_from_being_cached(server: Server) -> None:
     for number in range(0, wsgi._MOST_KEYS, 64):
         server.get("/", *(f"X-Invented-{number + each}: 1" for each in range(64)))
     environ = told(server.get("/", "X-Late: 1", "Content-Type: text/x", method="PUT", body=b"abc"))

@@ -1,4 +1,4 @@
-"""`wsgi.file_wrapper`: real files go out by sendfile(2), everything else is read; the client cannot tell."""
+"""`wsgi.file_wrapper`: real files are sent by sendfile(2), anything else is read; the client sees no difference."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sending(open_file: Callable[[], Any], *fields: tuple[str, str]) -> Callable[
     return application
 
 
-def test_a_file_arrives_whole_and_is_closed(serve: Serve, path: Path) -> None:
+def test_a_file_is_sent_completely_and_closed(serve: Serve, path: Path) -> None:
     opened: list[Any] = []
 
     def open_file() -> Any:
@@ -70,8 +70,8 @@ def test_a_file_arrives_whole_and_is_closed(serve: Serve, path: Path) -> None:
     assert [file.closed for file in opened] == [True, True]
 
 
-def test_sending_starts_where_the_file_stands(serve: Serve, path: Path) -> None:
-    """Also when the file object has read ahead of that."""
+def test_sending_starts_at_the_files_position(serve: Serve, path: Path) -> None:
+    """Also if the file object has read ahead."""
 
     def open_file() -> Any:
         file = path.open("rb")
@@ -82,7 +82,7 @@ def test_sending_starts_where_the_file_stands(serve: Serve, path: Path) -> None:
         assert server.get().body == DATA[1000:]
 
 
-def test_a_file_without_a_buffer_is_sent_too(serve: Serve, path: Path) -> None:
+def test_an_unbuffered_file_is_sent_too(serve: Serve, path: Path) -> None:
     def open_file() -> Any:
         file = path.open("rb", buffering=0)
         file.seek(5)
@@ -92,15 +92,15 @@ def test_a_file_without_a_buffer_is_sent_too(serve: Serve, path: Path) -> None:
         assert server.get().body == DATA[5:]
 
 
-def test_what_is_no_file_is_read(serve: Serve) -> None:
+def test_an_object_that_is_not_a_file_is_read(serve: Serve) -> None:
     opened = [Bytes(DATA)]
     with serve(sending(lambda: opened[0])) as server:
         assert server.get().body == DATA
     assert opened[0].closed
 
 
-def test_what_unpacks_a_file_is_read(serve: Serve, tmp_path: Path) -> None:
-    """It has the descriptor of the packed file, whose bytes nobody wants."""
+def test_a_decompressing_file_is_read(serve: Serve, tmp_path: Path) -> None:
+    """Its descriptor is that of the compressed file."""
     packed = tmp_path / "packed.gz"
     packed.write_bytes(gzip.compress(b"unpacked" * 1000))
     with serve(sending(lambda: gzip.open(packed))) as server:
@@ -125,7 +125,7 @@ def test_head_sends_no_file(serve: Serve, path: Path) -> None:
         assert len(server.get_on(sock).body) == len(DATA)
 
 
-def test_an_empty_file_is_an_empty_answer(serve: Serve, tmp_path: Path) -> None:
+def test_an_empty_file_is_an_empty_response(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     with serve(sending(lambda: (tmp_path / "empty").open("rb"))) as server, server.connected() as sock:
         for _ in range(2):
@@ -146,7 +146,7 @@ def test_a_longer_content_length_gives_500(serve: Serve, path: Path) -> None:
         assert len([line for line in server.log if line.startswith("ERROR")]) == 1
 
 
-def test_a_client_that_goes_does_not_leave_the_file_open(serve: Serve, path: Path) -> None:
+def test_a_client_that_disconnects_does_not_leave_the_file_open(serve: Serve, path: Path) -> None:
     opened: list[Any] = []
 
     class Wrapped(FileWrapper):
@@ -185,7 +185,7 @@ def test_a_large_file_waits_for_its_client(serve: Serve, tmp_path: Path) -> None
 
 
 @over_http1
-def test_http_10_gets_the_file_as_well(serve: Serve, path: Path) -> None:
+def test_http_10_gets_the_file_too(serve: Serve, path: Path) -> None:
     with serve(sending(lambda: path.open("rb"))) as server:
         assert server.ask(b"GET / HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")[2] == DATA
 
@@ -196,7 +196,7 @@ def test_a_file_through_wsgirefs_validator(serve: Serve, path: Path) -> None:
         assert server.log == []
 
 
-# --- which files the kernel may send
+# --- files that the kernel may send
 
 
 def test_a_named_temporary_file_is_a_file() -> None:
@@ -206,18 +206,18 @@ def test_a_named_temporary_file_is_a_file() -> None:
         assert extent_of(file) == (file.fileno(), 1, 2)
 
 
-def test_a_file_that_says_it_is_empty_is_read() -> None:
-    """As those of /proc do, whatever they hold (proc(5))."""
+def test_a_file_of_size_0_is_read() -> None:
+    """Files of /proc have this size whatever their content (proc(5))."""
     with Path("/proc/self/status").open("rb") as file:
         assert extent_of(file) is None
 
 
-def test_what_a_file_of_proc_holds_is_sent(serve: Serve) -> None:
+def test_the_content_of_a_file_in_proc_is_sent(serve: Serve) -> None:
     with serve(sending(lambda: Path("/proc/version").open("rb"))) as server:
         assert server.get().body == Path("/proc/version").read_bytes()
 
 
-def test_a_position_behind_the_end_leaves_nothing(path: Path) -> None:
+def test_a_position_beyond_the_end_leaves_nothing(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(len(DATA) + 10)
         extent = extent_of(file)
@@ -225,7 +225,7 @@ def test_a_position_behind_the_end_leaves_nothing(path: Path) -> None:
     assert extent.size == 0
 
 
-def test_what_is_not_the_files_own_bytes_is_not_sent(path: Path) -> None:
+def test_bytes_that_are_not_the_files_own_are_not_sent(path: Path) -> None:
     class Shouting(io.FileIO):
         def read(self, size: int | None = -1) -> bytes:
             return super().read(size).upper()

@@ -1,4 +1,4 @@
-"""`wsgi.input`: a file that ends where the body ends, however the body comes."""
+"""`wsgi.input`: a file that ends where the body ends, in whatever pieces the body arrives."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def serve(request: pytest.FixtureRequest, wire: str) -> Serve:
 
 
 class Given:
-    """Stands for an exchange, its connection, its site, its interface and its runner: gives pieces, then the end."""
+    """Replaces an exchange, its connection, its context, its interface and its runner: gives pieces, then the end."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = [piece for piece in pieces if piece]
-        self.connection = self.site = self.interface = self.runner = self
+        self.connection = self.context = self.interface = self.runner = self
 
     def read(self, exchange: object) -> bytes:
         return self._pieces.pop(0) if self._pieces else b""
@@ -84,7 +84,7 @@ def test_readlines_stops_at_its_hint() -> None:
     assert body.read() == b"c\n"
 
 
-def test_read1_gives_what_is_there() -> None:
+def test_read1_returns_available_bytes() -> None:
     body = body_of(b"abc", b"def")
     assert [body.read1(2), body.read1(), body.read1(0), body.read1(), body.read1()] == [b"ab", b"c", b"", b"def", b""]
 
@@ -94,20 +94,20 @@ def test_it_can_be_wrapped_as_text() -> None:
     assert text.readlines() == ["grün\n", "blau"]
 
 
-def test_it_says_what_it_is() -> None:
+def test_it_reports_its_capabilities() -> None:
     body = body_of()
     body.close()
     assert (body.readable(), body.seekable(), body.writable(), body.closed) == (True, False, False, False)
 
 
-def test_no_body_reads_as_nothing() -> None:
+def test_no_body_reads_as_empty() -> None:
     empty: Any = EMPTY
     empty.close()
     assert [empty.read(), empty.read(5), empty.readline(), empty.readlines(), list(empty)] == [b"", b"", b"", [], []]
     assert (empty.read1(), empty.readinto(bytearray(3)), empty.closed) == (b"", 0, False)
 
 
-def test_errors_may_go_nowhere() -> None:
+def test_errors_may_be_discarded() -> None:
     errors = Nowhere()
     errors.writelines(["a", "b"])
     errors.flush()
@@ -137,7 +137,7 @@ def test_a_chunked_body_has_an_end(serve: Serve) -> None:
 
 
 @over_http1
-def test_nobody_can_read_into_the_next_request(serve: Serve) -> None:
+def test_reads_never_continue_into_the_next_request(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         body = environ["wsgi.input"].read(1000)
         start_response("200 OK", [])
@@ -151,14 +151,14 @@ def test_nobody_can_read_into_the_next_request(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("size", [100_000, 3_000_000])
-def test_a_large_body_arrives_whole(serve: Serve, size: int) -> None:
+def test_a_large_body_arrives_completely(serve: Serve, size: int) -> None:
     data = bytes(range(256)) * (size // 256)
     with serve(echo) as server:
         assert server.get(method="POST", body=data).body == data
 
 
 @over_http1
-def test_100_continue_comes_when_the_body_is_read(serve: Serve) -> None:
+def test_100_continue_is_sent_when_the_body_is_read(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         if environ["PATH_INFO"] == "/yes":
             return echo(environ, start_response)
@@ -177,7 +177,7 @@ def test_100_continue_comes_when_the_body_is_read(serve: Serve) -> None:
     assert b"connection: close" in refused
 
 
-def test_a_client_that_goes_within_the_body_is_told_to_the_application(serve: Serve) -> None:
+def test_a_disconnect_within_the_body_is_reported_to_the_application(serve: Serve) -> None:
     told = threading.Event()
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -205,8 +205,8 @@ def test_a_body_that_becomes_too_large_is_refused(serve: Serve) -> None:
     assert received.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_body_that_is_not_read_does_not_disturb(serve: Serve) -> None:
-    """The next request is answered; a client that sends much of it still gets its answer."""
+def test_an_unread_body_does_no_harm(serve: Serve) -> None:
+    """The next request is answered; a client that sends a large body still gets its response."""
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
@@ -220,8 +220,8 @@ def test_a_body_that_is_not_read_does_not_disturb(serve: Serve) -> None:
 
 
 @over_http1
-def test_reading_stops_while_the_application_does_not_read(serve: Serve) -> None:
-    """A client that sends on is slowed down, whatever the application waits for."""
+def test_reading_pauses_while_the_application_does_not_read(serve: Serve) -> None:
+    """A client that keeps sending is slowed down, whatever the application waits for."""
     go_on = threading.Event()
     loop_turns = threading.Event()
 

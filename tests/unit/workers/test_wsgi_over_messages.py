@@ -46,7 +46,7 @@ def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [body]
 
 
-def test_early_hints_go_before_the_answer(serve: Serve) -> None:
+def test_early_hints_precede_the_response(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["wsgi.early_hints"]([("Link", "</a.css>; rel=preload")])
         write = start_response("200 OK", PLAIN)
@@ -89,7 +89,7 @@ def test_pieces_go_out_as_they_come(serve: Serve) -> None:
         assert server.read_answer(client).body == b"firstsecond"
 
 
-def test_the_answer_is_whole_for_a_client_that_has_ended_its_stream(serve: Serve) -> None:
+def test_the_response_is_complete_for_a_half_closed_client(serve: Serve) -> None:
     with serve(echo) as server, server.connected() as client:
         server.send_request(client, "/", method="POST", body=b"abc")
         client.does(client.ends_stream)
@@ -113,7 +113,7 @@ def echo_as_it_comes(environ: dict[str, Any], start_response: Any) -> Iterator[b
     return iter([body])
 
 
-def test_a_client_that_waits_for_it_is_told_when_its_body_is_read(serve: Serve) -> None:
+def test_a_client_that_expects_it_gets_100_continue_when_its_body_is_read(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         if environ["PATH_INFO"] == "/yes":
             return echo(environ, start_response)
@@ -185,7 +185,7 @@ def test_a_large_file_waits_for_its_client(serve: Serve, tmp_path: Path) -> None
         assert server.read_answer(slow).body == bytes(1_000_000)
 
 
-def test_an_old_client_gets_its_answer_as_well(serve: Serve) -> None:
+def test_an_http_1_0_client_gets_its_response_too(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         environ["wsgi.early_hints"]([("Link", "</a.css>")])
         start_response("200 OK", PLAIN)
@@ -222,7 +222,7 @@ def test_every_path_of_the_plain_application_is_answered(serve: Serve, plain: An
         assert server.get_on(client, f"{below}/error").status == 500
 
 
-def test_an_endless_answer_ends_with_its_client(serve: Serve, plain: Any) -> None:
+def test_an_endless_response_ends_with_its_client(serve: Serve, plain: Any) -> None:
     with serve(plain.application) as server:
         with server.connected() as client:
             client.does(client.takes)

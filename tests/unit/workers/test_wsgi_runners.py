@@ -1,4 +1,4 @@
-"""`GreenletRunner`: an early end is for the request that it was meant for, whoever has its greenlet by then."""
+"""`GreenletRunner`: an early end affects only its request, even if another one runs in the greenlet by then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hybrid.workers.apps.wsgi.runners import GreenletRunner
 
 
 class Request:
-    """What a runner needs to know of an exchange: waits until it is woken, and notes how that ended."""
+    """The part of an exchange that a runner needs: waits until it is woken, and records how that ended."""
 
     ending = False
     pool_worker: Any = None
@@ -40,7 +40,7 @@ class Request:
 
 
 @on_greens
-def test_a_kill_does_not_hit_who_has_the_greenlet_next(green: Green) -> None:
+def test_a_kill_does_not_hit_the_greenlets_next_request(green: Green) -> None:
     told: list[str] = []
     runner: Any = GreenletRunner(green.runtime)
     first, second = (Request(green, runner, lambda how, name=name: told.append(f"{name} {how}")) for name in "ab")  # type: ignore[misc]
@@ -63,7 +63,7 @@ def test_a_kill_does_not_hit_who_has_the_greenlet_next(green: Green) -> None:
 
 
 @on_greens
-def test_a_request_that_has_ended_before_its_kill_is_not_killed_nor_is_the_next(green: Green) -> None:
+def test_a_request_that_ended_before_its_kill_is_not_killed_nor_is_the_next(green: Green) -> None:
     told: list[str] = []
     runner: Any = GreenletRunner(green.runtime)
     first, second = (Request(green, runner, lambda how, name=name: told.append(f"{name} {how}")) for name in "ab")  # type: ignore[misc]

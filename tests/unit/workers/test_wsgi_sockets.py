@@ -1,6 +1,6 @@
-"""Requests for WebSockets over WSGI: where they run, what is refused, and which ends of an application are errors.
+"""WebSocket requests over WSGI: where they run, refusals, and the errors that are logged.
 
-Over messages too: the application writes the head of its answer by itself, whatever the wire is.
+Over messages too: the application writes the head of its response itself, whatever the wire is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 
 def ask(server: Server) -> tuple[int, bytes]:
-    """Ask for a WebSocket; return the status of the answer, and all that comes."""
+    """Ask for a WebSocket; return the status of the response, and all output."""
     with server.connected() as sock:
         server.ask_for_websocket(sock)
         return server.read_to_the_end(sock)
@@ -36,7 +36,7 @@ def failures(server: Server) -> list[str]:
 
 
 def taking(end: Callable[[], Any]) -> Callable[..., Any]:
-    """Return an application that takes the connection over, sends a word, and then ends as `end` does."""
+    """Return an application that takes the connection over, sends a message, and then ends with `end`."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         environ["werkzeug.socket"].sendall(SWITCH + b"word")
@@ -58,22 +58,24 @@ def raising(error: type[Exception]) -> Callable[[], Any]:
     [list, lambda: None, lambda: [b"more"], raising(StopIteration), raising(ConnectionError)],
     ids=["an empty list", "nothing", "a body", "as for gunicorn", "as for Werkzeug"],
 )
-def test_behind_the_socket_nothing_of_wsgi_counts(wire: str, loop: str, threads: int, end: Callable[[], Any]) -> None:
+def test_the_wsgi_response_is_ignored_once_the_socket_is_used(
+    wire: str, loop: str, threads: int, end: Callable[[], Any]
+) -> None:
     with serving_wsgi(taking(end), loop, threads, wire=wire) as server:
         assert ask(server) == (101, SWITCH + b"word")
     assert failures(server) == []
 
 
 @pytest.mark.parametrize("error", [LookupError, ConnectionRefusedError])
-def test_an_error_of_the_application_behind_the_socket_is_logged(wire: str, error: type[Exception]) -> None:
+def test_an_error_after_the_socket_was_used_is_logged(wire: str, error: type[Exception]) -> None:
     with serving_wsgi(taking(raising(error)), LOOP, wire=wire) as server:
         assert ask(server) == (101, SWITCH + b"word")
         eventually(lambda: failures(server), "a record")
     assert len(failures(server)) == 1
 
 
-def test_an_application_may_start_its_answer_behind_the_socket(wire: str) -> None:
-    """As Flask does it for flask-sock."""
+def test_an_application_may_start_a_response_after_the_socket_was_used(wire: str) -> None:
+    """As Flask does for flask-sock."""
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["werkzeug.socket"].sendall(SWITCH)
@@ -85,7 +87,7 @@ def test_an_application_may_start_its_answer_behind_the_socket(wire: str) -> Non
     assert failures(server) == []
 
 
-def test_an_error_before_the_socket_is_used_is_500(wire: str) -> None:
+def test_an_error_before_the_socket_is_used_is_a_500(wire: str) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         raise LookupError
 
@@ -100,7 +102,7 @@ def test_a_handshake_with_a_body_is_refused(wire: str) -> None:
 
 
 class Waiting:
-    """An application whose WebSockets stay until they are released; it notes the thread of each."""
+    """An application whose WebSockets stay open until released; it records the thread of each."""
 
     def __init__(self) -> None:
         self.threads: list[str] = []
@@ -113,7 +115,7 @@ class Waiting:
         return []
 
 
-def test_each_websocket_has_a_thread_which_ends_with_it(wire: str) -> None:
+def test_each_websocket_has_its_own_thread(wire: str) -> None:
     application = Waiting()
     with serving_wsgi(application, LOOP, wire=wire) as server:
         with server.connected() as first, server.connected() as second:
@@ -138,8 +140,8 @@ def test_too_many_websockets_are_refused(wire: str) -> None:
         assert server.read_to_the_end(first) == (0, b"")
 
 
-def test_with_one_thread_a_websocket_runs_in_that(wire: str) -> None:
-    """The application may count on it: `wsgi.multithread` is false."""
+def test_with_one_thread_a_websocket_runs_in_it(wire: str) -> None:
+    """The application may rely on it: `wsgi.multithread` is false."""
     application = Waiting()
     application.released.set()
     with serving_wsgi(application, LOOP, threads=1, wire=wire) as server:
@@ -147,7 +149,7 @@ def test_with_one_thread_a_websocket_runs_in_that(wire: str) -> None:
     assert len(set(application.threads)) == 1
 
 
-def test_a_thread_that_goes_on_sending_does_not_keep_the_connection_open(wire: str) -> None:
+def test_a_thread_that_keeps_sending_does_not_keep_the_connection_open(wire: str) -> None:
     """It gets an error as soon as the application has returned."""
     ended = threading.Event()
 

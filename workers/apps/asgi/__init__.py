@@ -1,6 +1,6 @@
 """ASGI applications.
 
-interface  an application as the worker sees it
+interface  an application in a worker
 call       one HTTP request: the scope, `receive`, `send`
 websocket  one WebSocket
 lifespan   start-up and shutdown events

@@ -1,7 +1,7 @@
-"""ASGI 3 applications over HTTP: the scope, `receive`, `send`, and what happens when an application fails.
+"""ASGI 3 applications over HTTP: the scope, `receive`, `send`, and the handling of failures.
 
-Specification: https://asgi.readthedocs.io/en/latest/specs/www.html. Lifespan is in `lifespan`, WebSocket in
-`asgi_websocket`.
+Specification: https://asgi.readthedocs.io/en/latest/specs/www.html. `lifespan` has the lifespan protocol, `websocket`
+WebSockets.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from hybrid.workers.common.fairness import give_way
 from hybrid.workers.common.frames import forget_frames
 from hybrid.workers.http.exchange import (
     PERCENT,
-    AnswerError,
     ClientGoneError,
     Exchange,
     Likeness,
+    ResponseError,
     Stage,
     Template,
-    is_departure,
+    is_client_disconnect,
 )
 from hybrid.workers.http.head import UNKNOWN, Head, HeadError, Status, from_bytes, status_of
 from hybrid.workers.tasks.cpython import mark_coroutine_function
@@ -44,7 +44,7 @@ _log = logging.getLogger("hybrid")
 
 
 def own_extensions(known: dict[str, Any]) -> dict[str, Any]:
-    """Return the extensions of one HTTP request, which shares no part of them; `known` says which are not for all."""
+    """Return the extensions of one HTTP request, a deep copy; `known` names those that not all connections have."""
     extensions: dict[str, Any] = {"http.response.trailers": {}, "http.response.early_hint": {}}
     if PATHSEND in known:
         extensions[PATHSEND] = {}
@@ -54,23 +54,23 @@ def own_extensions(known: dict[str, Any]) -> dict[str, Any]:
 
 
 def own_tls(known: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of the extension `tls` with a list of its own."""
+    """Return a copy of the extension `tls` with its own list."""
     return {**known, "client_cert_chain": known["client_cert_chain"].copy()}
 
 
 PATHSEND = "http.response.pathsend"
-"""An extension that is offered on request: middleware that changes bodies does not see a file that is sent so."""
+"""An optional extension: middleware that modifies bodies does not see a file sent this way."""
 EXTENSIONS = tuple(own_extensions({}))
-"""Those of all HTTP requests."""
-_BLOCK = 65_536  # bytes for one read of a file whose size is not known
+"""The extensions of all HTTP requests."""
+_BLOCK = 65_536  # bytes per read of a file of unknown size
 SPEC_VERSION = "2.5"
-"""Of the specification of HTTP and WebSocket messages that is followed here."""
+"""Implemented version of the specification of HTTP and WebSocket messages."""
 MESSAGES = frozenset({"http.response.start", "http.response.body", PATHSEND, *EXTENSIONS})
 Message = MutableMapping[str, Any]
 
 
 def locate(scope: dict[str, Any], target: bytes, root_path: str) -> None:
-    """Put the path of a request, as its client wrote it, below the root path into its scope, with its query."""
+    """Set the path and query of a request in its scope, as sent by the client, below the root path."""
     raw_path, _, query = target.partition(b"?")
     if PERCENT in raw_path:
         path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
@@ -85,47 +85,47 @@ def locate(scope: dict[str, Any], target: bytes, root_path: str) -> None:
 
 
 def not_final(status: int) -> HeadError:
-    """Return the error for an answer that would begin with 1xx: none of those ends one (RFC 9110, section 15.2)."""
-    return HeadError(f"status {status!r} cannot begin an answer: it is informational")
+    """Return the error for a response with a 1xx status: it would not be final (RFC 9110, section 15.2)."""
+    return HeadError(f"status {status!r} cannot start a response: it is informational")
 
 
-def believe(scope: dict[str, Any], said: Forwarded) -> None:
-    """Put into the scope of a request what a trusted proxy says about it; its Host stands in the headers already."""
+def apply_forwarded(scope: dict[str, Any], forwarded: Forwarded) -> None:
+    """Set the values from a trusted proxy in a request's scope; the headers already have its Host."""
     is_websocket = scope["type"] == "websocket"
-    if said.scheme == "https":
+    if forwarded.scheme == "https":
         scope["scheme"] = "wss" if is_websocket else "https"
     else:
         scope["scheme"] = "ws" if is_websocket else "http"
-    scope["client"] = said.client
+    scope["client"] = forwarded.client
 
 
 def _as_bytes(body: Any) -> bytes:
-    """Return a copy of what may change while it waits to be sent. Raises `TypeError` for what is no bytes."""
+    """Return a copy, safe from changes while it waits to be sent. Raises `TypeError` for anything but bytes."""
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
-    raise TypeError(f"the body of an answer must be bytes, not {type(body).__name__}: {body!r:.80}")
+    raise TypeError(f"the response body must be bytes, not {type(body).__name__}: {body!r:.80}")
 
 
-class Heard(enum.Enum):
-    """What the application has received."""
+class Received(enum.Enum):
+    """The messages that the application has received."""
 
     NOTHING = "nothing, or a part of the body"
     BODY = "the whole body"
-    LEAVE = "that the client is gone, while it could still answer"
+    DISCONNECT = "http.disconnect, while it could still respond"
 
 
-_NOTHING, _BODY, _LEAVE = Heard
+_NOTHING, _BODY, _DISCONNECT = Received
 
 
 def answer(interface: Asgi, exchange: Exchange) -> None:
-    """Call the application. See `Site.answer`. Benchmark: python -m benchmarks asgi."""
+    """Call the application. See `HttpContext.answer`. Benchmark: python -m benchmarks asgi."""
     call = AsgiCall(interface, exchange)
     request = exchange.request
     connection = exchange.connection
     repeated = exchange.repeated
     template = None if repeated is None else repeated.template
     if template is not None and template.headers is request.headers and template.target is request.target:
-        scope = template.made.copy()  # a third faster than to put one together
+        scope = template.made.copy()  # a third faster than building one
         scope["method"] = request.method
     else:
         facts = connection.facts
@@ -138,13 +138,13 @@ def answer(interface: Asgi, exchange: Exchange) -> None:
             scope["http_version"] = request.version
         if repeated is not None and repeated.likeness is _ALL:
             repeated.template = Template(request.headers, request.target, scope.copy())
-    scope["asgi"] = scope["asgi"].copy()  # what an application changes there stays with its request
+    scope["asgi"] = scope["asgi"].copy()  # so that an application's changes stay with its request
     scope["extensions"] = own_extensions(scope["extensions"])
     scope["headers"] = request.headers.copy()
     if interface.state is not None:
         scope["state"] = interface.state.copy()
-    if connection.believes:
-        believe(scope, request.said)
+    if connection.trusts_proxy:
+        apply_forwarded(scope, request.forwarded)
     task = interface.tasks.run(call.serve(interface.application, scope))
     if task is not None:
         interface.works(task)
@@ -158,30 +158,30 @@ class AsgiCall:
     __slots__ = (
         "_exchange",
         "_fields",
-        "_heard",
         "_interface",
         "_is_interrupted",
         "_is_sent",
+        "_received",
         "_status",
         "_trailers",
         "_warned",
     )
 
-    _fields: Head  # of the answer; set with its status
-    _trailers: bytes  # those that were given; set where they are promised
+    _fields: Head  # of the response; set with its status
 
     def __init__(self, interface: Asgi, exchange: Exchange) -> None:
         exchange.listener = self
         self._interface = interface
         self._exchange = exchange
         self._is_sent = interface.sent
-        self._status: Status | None = None  # of the answer, once the application has told it
-        self._heard = _NOTHING
+        self._status: Status | None = None  # of the response, once the application has sent it
+        self._received = _NOTHING
         self._is_interrupted = False
+        self._trailers: bytes | None = None  # collected so far; None: they were not announced
         self._warned = False
 
     async def serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
-        """Call the application, and see to what it leaves behind."""
+        """Call the application, and finish its response."""
         try:
             await application(scope, self.receive, self.send)
         except BaseException as error:
@@ -193,22 +193,22 @@ class AsgiCall:
                 self._settle(None)
 
     def _settle(self, error: BaseException | None) -> bool:
-        """The application has returned, or raised: see to the answer. Return whether the error ends the task.
+        """Finish the response after the application has returned or raised; return True if the error ends the task.
 
-        Called first of all, whatever the application did: an application's exit is not the worker's.
+        Called first, whatever the application did: SystemExit in an application does not end the worker.
         """
         exchange = self._exchange
-        is_told = self._heard is _LEAVE
+        is_told = self._received is _DISCONNECT
         if error is None:
             if is_told:
                 exchange.leave()
             elif exchange.stage is not _WHOLE and not exchange.gone:
-                what = "no answer" if self._status is None else "an incomplete answer"
+                what = "no response" if self._status is None else "an incomplete response"
                 _log.error("the application returned with %s to %s %s", what, exchange.request.method, self.shown)
                 exchange.fail()
             return False
         ends = isinstance(error, asyncio.CancelledError) and self._interface.ending
-        if not ends and is_departure(error, exchange.gone or is_told):
+        if not ends and is_client_disconnect(error, exchange.gone or is_told):
             exchange.leave()
             return False
         if not ends:
@@ -221,24 +221,24 @@ class AsgiCall:
     async def receive(self) -> Message:
         """The application's `receive`."""
         exchange = self._exchange
-        if exchange.complete and self._heard is _NOTHING and not (exchange.gone or exchange.stage is _WHOLE):
-            self._heard = _BODY
+        if exchange.complete and self._received is _NOTHING and not (exchange.gone or exchange.stage is _WHOLE):
+            self._received = _BODY
             body = exchange.take_body() if exchange.buffered else b""
             return {"type": "http.request", "body": body, "more_body": False}
         return await self._receive_slowly()
 
     def send(self, message: Message) -> Awaitable[None]:
-        """The application's `send`: sends at once, and returns what to await before more is sent.
+        """The application's `send`: sends at once, and returns an awaitable for back-pressure.
 
-        No coroutine of its own: awaiting a future that is done costs half as much.
+        Not a coroutine function: awaiting a finished future costs half as much.
         """
         kind = message["type"]
         exchange = self._exchange
         status = self._status
+        stage = exchange.stage
+        if stage is _WHOLE or exchange.gone:
+            return self._send_rarely(kind, message)
         if kind == "http.response.body" and status is not None:
-            stage = exchange.stage
-            if stage is _WHOLE or exchange.gone:
-                return self._send_rarely(kind, message)
             more = "more_body" in message and message["more_body"]
             body = message["body"] if "body" in message else b""  # noqa: SIM401 - a third faster
             if type(body) is not bytes:
@@ -248,7 +248,7 @@ class AsgiCall:
             else:
                 exchange.write(body, more)
             return self._after_piece() if more else self._is_sent
-        if kind == "http.response.start" and status is None and not exchange.gone:
+        if kind == "http.response.start" and status is None:
             number = message["status"]
             if number < 200:
                 raise not_final(number)
@@ -256,14 +256,14 @@ class AsgiCall:
             self._fields = from_bytes(message.get("headers", ()))
             self._status = status
             if message.get("trailers"):
-                self._promise_trailers()
+                self._announce_trailers()
             return self._is_sent
         return self._send_rarely(kind, message)
 
     mark_coroutine_function(send)
 
     def _after_piece(self) -> Awaitable[None]:
-        """Return what to await before the next piece is sent."""
+        """Return an awaitable that delays the next piece if necessary."""
         if self._exchange.is_held():
             return self._wait_for_room()
         turn = self._is_sent.turn
@@ -278,13 +278,13 @@ class AsgiCall:
             if exchange.buffered and not is_over:
                 body = exchange.take_body()
                 if exchange.complete:
-                    self._heard = _BODY
+                    self._received = _BODY
                 return {"type": "http.request", "body": body, "more_body": not exchange.complete}
             if is_over or self._is_interrupted:
-                self._heard = _LEAVE
+                self._received = _DISCONNECT
                 return {"type": "http.disconnect"}
-            if exchange.complete and self._heard is _NOTHING:
-                self._heard = _BODY
+            if exchange.complete and self._received is _NOTHING:
+                self._received = _BODY
                 return {"type": "http.request", "body": b"", "more_body": False}
             if not exchange.complete:
                 exchange.ask_for_body()
@@ -302,40 +302,42 @@ class AsgiCall:
         if exchange.gone:
             raise ClientGoneError("the client is gone")
         if kind not in MESSAGES:
-            raise AnswerError(f"an application cannot send {kind!r} to an HTTP request")
+            raise ResponseError(f"an application cannot send {kind!r} to an HTTP request")
         if exchange.stage is _WHOLE:
             self._ignore(kind)
         elif kind == "http.response.early_hint":
             links = [(b"link", _as_bytes(link)) for link in message["links"]]
-            exchange.inform(status_of(103), from_bytes(links))
+            exchange.send_informational(status_of(103), from_bytes(links))
         elif kind == "http.response.start":
-            raise AnswerError("http.response.start was sent already")
+            raise ResponseError("http.response.start was already sent")
         elif self._status is None:
-            raise AnswerError(f"{kind} before http.response.start")
+            raise ResponseError(f"{kind} before http.response.start")
         elif kind == "http.response.trailers":
             self._send_trailers(message)
         elif PATHSEND not in exchange.connection.facts["extensions"]:
-            raise AnswerError(f"{PATHSEND} was not offered: hybrid run --pathsend does that")
+            raise ResponseError(f"{PATHSEND} was not offered: enable it with hybrid run --pathsend")
         else:
             await self._send_path(self._status, message["path"])
 
     def _ignore(self, kind: str) -> None:
-        """Ignore messages behind the end, as the specification says, and log that once."""
+        """Ignore a message after the end of the response, as the specification requires, and log that once."""
         if not self._warned:
             self._warned = True
             method = self._exchange.request.method
-            _log.warning("ignoring %s behind the end of the answer to %s %s", kind, method, self.shown)
+            _log.warning("ignoring %s after the end of the response to %s %s", kind, method, self.shown)
 
-    def _promise_trailers(self) -> None:
-        """Without `TE: trailers` a client may not know them (RFC 9110, section 6.5.1): they are ignored then."""
+    def _announce_trailers(self) -> None:
+        """Announce trailers if the client accepts them (`TE: trailers`, RFC 9110, section 6.5.1), else ignore them."""
         self._trailers = b""
         self._warned = True
         headers = self._exchange.request.headers
         tokens = [token.strip() for name, value in headers if name == b"te" for token in value.lower().split(b",")]
         if b"trailers" in tokens:
-            self._exchange.promise_trailers()
+            self._exchange.announce_trailers()
 
     def _send_trailers(self, message: Message) -> None:
+        if self._trailers is None:
+            raise ResponseError("http.response.trailers were not announced in http.response.start")
         self._trailers += from_bytes(message.get("headers", ())).block
         if not message.get("more_trailers", False):
             self._exchange.send_trailers(Head(self._trailers, UNKNOWN, 0))
@@ -343,12 +345,12 @@ class AsgiCall:
     async def _send_path(self, status: Status, path: str) -> None:
         exchange = self._exchange
         if exchange.stage is not _WAITING:
-            raise AnswerError("http.response.pathsend cannot follow http.response.body")
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold the loop
+            raise ResponseError("http.response.pathsend cannot follow http.response.body")
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe must not block the loop
         try:
             size = _size_left(fd)
             if size is None:
-                raise AnswerError(f"http.response.pathsend: {path!r} is not a regular file")
+                raise ResponseError(f"http.response.pathsend: {path!r} is not a regular file")
             if size:
                 await exchange.send_file(status, self._fields, fd, 0, size)
             else:
@@ -357,7 +359,7 @@ class AsgiCall:
             os.close(fd)
 
     async def _send_unsized(self, status: Status, fd: int) -> None:
-        """Send a file that says it is empty: it is, or it is one of the kernel's, whose size is unknown (proc(5))."""
+        """Send a file of size 0: it may be empty, or a kernel file, whose size is unknown (proc(5))."""
         exchange = self._exchange
         block = os.read(fd, _BLOCK)
         exchange.start(status, self._fields, block, more=bool(block))
@@ -371,41 +373,40 @@ class AsgiCall:
         """The target of the request as text."""
         return self._exchange.request.target.decode("latin-1")
 
-    # -- told by the wire -------------------------------------------------------------------------------------------
+    # -- callbacks of the wire --------------------------------------------------------------------------------------
 
     def body_arrived(self) -> None:
-        """Wake those that wait."""
+        """Wake the waiters."""
         self._exchange.wake_waiters()
 
     resumed = disconnected = body_arrived
 
     def peer_done(self) -> bool:
-        """A client that ends its half mostly is gone: tell a `receive` that waits for that; answers go on."""
+        """Wake a waiting `receive`: a client that closes its sending side is mostly gone. The response continues."""
         self.interrupt()
         return True
 
     def interrupt(self) -> None:
-        """Tell a `receive` that waits that the client is gone."""
+        """Tell a waiting `receive` that the client is gone."""
         self._is_interrupted = True
         self._exchange.wake_waiters()
 
     def draining(self) -> None:
-        """An event stream never ends by itself, and its client comes back: end it now, whole.
+        """End an event stream, completely: it never ends by itself, and its client reconnects.
 
-        The application is told that the client has gone: by `receive`, and by `send` if it does not look there, as
-        Starlette's streams do not.
+        The application is told that its client is gone: by `receive`, or by `send` if it never calls `receive`, like
+        Starlette's streams.
         """
         exchange = self._exchange
-        if exchange.stage is Stage.SENDING and exchange.request.method != "HEAD" and _is_event_stream(self._fields):
-            exchange.write(b"", more=False)
+        if exchange.stage is Stage.SENDING and _is_event_stream(self._fields) and exchange.end_stream():
             exchange.abandon()
             self.interrupt()
 
 
 def _is_event_stream(fields: Head) -> bool:
-    """Tell by Content-Type, however it is written (RFC 9110, section 8.3.1), and by a length that is not known."""
+    """Return True for an event stream: by its Content-Type (RFC 9110, section 8.3.1), in any case."""
     block = fields.block.lower()
-    return fields.length == UNKNOWN and b"text/event-stream" in block and _EVENTS.search(block) is not None
+    return b"text/event-stream" in block and _EVENTS.search(block) is not None
 
 
 def _size_left(fd: int) -> int | None:

@@ -1,4 +1,4 @@
-"""An ASGI application as the worker sees it: its requests, its lifespan, and the wait for its end."""
+"""An ASGI application in a worker: its requests, its lifespan, and the wait for its end."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ class Asgi(Web):
         self.root_path = settings.root_path
         self.state: dict[str, Any] | None = None
         self.ending = False
-        """Whether what runs is being cancelled."""
+        """True while running requests are being cancelled."""
         self.tasks = RequestTasks(runtime.loop)
         self.sent = drained(runtime.loop)
-        """The awaitable that `send` returns if there is nothing to wait for."""
-        self.site = self._new_site(functools.partial(call.answer, self), functools.partial(websocket.answer, self))
+        """The awaitable returned by `send` if there is nothing to wait for."""
+        self.context = self._new_context(
+            functools.partial(call.answer, self), functools.partial(websocket.answer, self)
+        )
         self._lifespan = Lifespan(application, settings.lifespan)
-        self._working: set[asyncio.Task[None]] = set()  # requests that wait for something
+        self._working: set[asyncio.Task[None]] = set()  # tasks of requests that wait for something
 
     async def start_up(self) -> None:
         """Run the application's start-up."""
@@ -43,7 +45,7 @@ class Asgi(Web):
         self.state = self._lifespan.state
 
     def facts(self, connection: Peer) -> dict[str, Any]:
-        """Return the scope of a connection's requests, with room for what each of them has of its own."""
+        """Return the scope shared by a connection's requests; each request fills in its own values."""
         offered = (*EXTENSIONS, PATHSEND) if self._settings.pathsend else EXTENSIONS
         extensions: dict[str, Any] = {name: {} for name in offered}
         ssl_object = connection.get_extra_info("ssl_object")
@@ -54,7 +56,7 @@ class Asgi(Web):
             "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
             "http_version": "1.1",
             "scheme": connection.scheme,
-            "path": "",  # from here on each request puts in its own
+            "path": "",  # from here on, set by each request
             "raw_path": b"",
             "query_string": b"",
             "root_path": self.root_path,
@@ -65,18 +67,18 @@ class Asgi(Web):
         }
 
     def works(self, task: asyncio.Task[None]) -> None:
-        """A request waits for something: its task counts until it ends."""
+        """Track the task of a request that waits for something, until it ends."""
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 
     def end(self) -> None:
-        """Cancel what runs."""
+        """Cancel running requests."""
         self.ending = True
         for task in list(self._working):
             task.cancel()
 
     async def wait_idle(self, timeout: float) -> bool:
-        """Wait for requests whose answer is out and whose application goes on, such as background tasks."""
+        """Wait for applications that continue after their response, such as background tasks."""
         if not self._working:
             return True
         await asyncio.wait(self._working, timeout=max(timeout, 0))

@@ -1,4 +1,4 @@
-"""The lifespan protocol of ASGI: the application's start-up before the worker is ready, its shutdown after the drain.
+"""The ASGI lifespan protocol: the application's start-up before the worker is ready, its shutdown after the drain.
 
 Specification: https://asgi.readthedocs.io/en/latest/specs/lifespan.html.
 """
@@ -23,20 +23,20 @@ class Lifespan:
         self._application = application
         self._mode = mode
         self.state: dict[str, Any] | None = None
-        """What the application puts into its state; None if it has no lifespan."""
+        """The state filled by the application; None without a lifespan."""
         self._inbox: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._asked = False  # the application has waited for a message: it knows the protocol
         self._started = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._failure: str | None = None  # what it said with lifespan.startup.failed
-        self._error: BaseException | None = None  # what it raised
+        self._failure: str | None = None  # the message of lifespan.startup.failed
+        self._error: BaseException | None = None  # the exception raised by the application
         self._task: asyncio.Task[None] | None = None
 
     async def start_up(self) -> None:
-        """Return once the application is ready; raises `BootError` (TARGET) if it is not. Its own words are logged.
+        """Wait until the application is ready; raises `BootError` (TARGET) if it fails. Its own message is logged.
 
-        With `auto` an application that raises, as those without a lifespan do, is taken to have none. That is what the
-        specification asks for: who wants to end the start sends lifespan.startup.failed.
+        With `auto`, an application that raises, as those without a lifespan do, is assumed to have none, as the
+        specification requires. An application stops the start by sending lifespan.startup.failed.
         """
         if self._mode == "off":
             return
@@ -54,7 +54,7 @@ class Lifespan:
             self._do_without(self._error)
 
     def _do_without(self, error: BaseException) -> None:
-        """The application raised before it was ready: it has no lifespan, or the start ends here."""
+        """Handle an application that raised before it was ready: it has no lifespan, or the start fails."""
         self.state = None
         if self._mode == "on" or not isinstance(error, Exception):
             _log.error("the application's start-up failed", exc_info=error)
@@ -72,7 +72,7 @@ class Lifespan:
         }
         try:
             await self._application(scope, self._receive, self._send)
-        except BaseException as error:  # noqa: BLE001 - told by start_up, or logged; not by whoever runs the loop
+        except BaseException as error:  # noqa: BLE001 - reported by start_up, or logged; must not reach the loop
             if not self._started.is_set():
                 self._error = error
             elif self._failure is None and not isinstance(error, asyncio.CancelledError):
@@ -99,7 +99,7 @@ class Lifespan:
             case "lifespan.shutdown.complete":
                 self._stopped.set()
             case "lifespan.shutdown.failed":
-                _log.error("the application's shutdown failed: %s", message.get("message") or "it did not say why")
+                _log.error("the application's shutdown failed: %s", message.get("message") or "no reason given")
                 self._stopped.set()
             case other:
                 raise RuntimeError(f"an application cannot send {other!r} in its lifespan")
@@ -119,11 +119,11 @@ class Lifespan:
 
 
 def _refusal(message: str) -> BootError:
-    """Return the error of a start-up that the application has called failed, which says it in one line.
+    """Return the error for lifespan.startup.failed, with a message of one line.
 
-    Starlette puts a whole traceback into the message: that goes to the log.
+    Starlette sends a whole traceback as the message: that is logged.
     """
-    lines = message.strip().splitlines() or ["it did not say why"]
+    lines = message.strip().splitlines() or ["no reason given"]
     if len(lines) > 1:
         _log.error("the application's start-up failed: %s", message.strip())
     return BootError(Exit.TARGET, f"the application's start-up failed: {lines[-1]}")

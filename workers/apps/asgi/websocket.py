@@ -1,4 +1,4 @@
-"""WebSocket connections of ASGI applications: the scope, `receive`, `send`, and what happens when one fails.
+"""WebSocket connections of ASGI applications: the scope, `receive`, `send`, and the handling of failures.
 
 Specification: https://asgi.readthedocs.io/en/latest/specs/www.html.
 """
@@ -10,11 +10,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from hybrid.workers.apps.asgi.call import SPEC_VERSION, Message, believe, locate, not_final, own_tls
+from hybrid.workers.apps.asgi.call import SPEC_VERSION, Message, apply_forwarded, locate, not_final, own_tls
 from hybrid.workers.common import forks
 from hybrid.workers.common.fairness import give_way
 from hybrid.workers.common.frames import forget_frames
-from hybrid.workers.http.exchange import AnswerError, ClientGoneError, Exchange, is_departure
+from hybrid.workers.http.exchange import ClientGoneError, Exchange, ResponseError, is_client_disconnect
 from hybrid.workers.http.head import Head, Status, from_bytes, status_of
 from hybrid.workers.http.websocket.frames import ABNORMAL
 from hybrid.workers.http.websocket.session import (
@@ -22,10 +22,10 @@ from hybrid.workers.http.websocket.session import (
     INTERNAL_ERROR,
     NORMAL,
     UNANSWERED,
-    Farewell,
-    Opening,
-    Phase,
+    Connect,
+    Disconnect,
     Session,
+    SessionPhase,
 )
 from hybrid.workers.tasks.parked import Gate
 
@@ -37,13 +37,13 @@ _log = logging.getLogger("hybrid")
 
 
 def answer(interface: Asgi, exchange: Exchange) -> None:
-    """Serve a request for a WebSocket. See `Site.answer_websocket`."""
+    """Serve a WebSocket request. See `HttpContext.answer_websocket`."""
     call = WebSocketCall(interface, exchange)
     call.session.start()
 
 
 class WebSocketCall:
-    """A WebSocket for an ASGI application. See `session.User`."""
+    """A WebSocket for an ASGI application. See `session.SessionOwner`."""
 
     __slots__ = (
         "_denial",
@@ -62,14 +62,14 @@ class WebSocketCall:
         self._gate = Gate(interface.loop)
         self._turn = interface.sent.turn
         self._is_told = False  # the application has received `websocket.disconnect`
-        self._offered: list[str] = []  # subprotocols
-        self._denial: tuple[Status, Head] | None = None  # the head of an answer instead, which is not sent yet
+        self._offered: list[str] = []  # subprotocols offered by the client
+        self._denial: tuple[Status, Head] | None = None  # the head of a denial response, not sent yet
         self.session = Session(exchange, self)
 
     def run(self) -> None:
         """Call the application."""
         interface = self._interface
-        self.session.messages.append(Opening.ASKED)
+        self.session.messages.append(Connect.REQUESTED)
         task = interface.tasks.run(self._serve(interface.application, self._scope()))
         if task is not None:
             interface.works(task)
@@ -96,8 +96,8 @@ class WebSocketCall:
             scope["extensions"]["tls"] = own_tls(facts["extensions"]["tls"])
         if interface.state is not None:
             scope["state"] = interface.state.copy()
-        if connection.believes:
-            believe(scope, request.said)
+        if connection.trusts_proxy:
+            apply_forwarded(scope, request.forwarded)
         return scope
 
     async def _serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
@@ -111,27 +111,27 @@ class WebSocketCall:
             self._settle(None)
 
     def _settle(self, error: BaseException | None) -> bool:
-        """The application has returned, or raised: see to the connection. Return whether the error ends the task.
+        """Finish the session after the application has returned or raised; return True if the error ends the task.
 
-        Called first of all, whatever the application did: an application's exit is not the worker's.
+        Called first, whatever the application did: SystemExit in an application does not end the worker.
         """
         session = self.session
         if error is None:
             if session.phase in UNANSWERED:
-                what = "an incomplete denial" if session.phase is Phase.DENYING else "no answer"
+                what = "an incomplete denial" if session.phase is SessionPhase.DENYING else "no response"
                 _log.error("the application returned with %s to the WebSocket %s", what, self._shown)
             self._conclude(NORMAL)
             return False
         ends = isinstance(error, asyncio.CancelledError) and self._interface.ending
-        if not (ends or (session.phase in ENDING and is_departure(error, told=True))):
+        if not (ends or (session.phase in ENDING and is_client_disconnect(error, told=True))):
             _log.error("the application failed at the WebSocket %s", self._shown, exc_info=error)
         self._conclude(INTERNAL_ERROR)
         return ends
 
     def _conclude(self, code: int) -> None:
-        """Close what the application has left open."""
+        """Close a session that the application has left open."""
         session = self.session
-        if session.phase is Phase.OPEN:
+        if session.phase is SessionPhase.OPEN:
             session.close(code, "")
         elif session.phase in UNANSWERED:
             session.end(ABNORMAL, "")
@@ -139,8 +139,8 @@ class WebSocketCall:
 
     # -- the hot path; benchmark: python -m benchmarks websocket ----------------------------------------------------
 
-    def messages_came(self) -> None:
-        """An application that waits goes on at once."""
+    def messages_received(self) -> None:
+        """Step a waiting application at once."""
         gate = self._gate
         if gate.taken:
             gate.open()
@@ -157,8 +157,8 @@ class WebSocketCall:
             else:
                 await self._gate
         message = messages.popleft()
-        if session.waiting and not messages:
-            session.worked_off()
+        if session.backlog and not messages:
+            session.clear_backlog()
         kind = type(message)
         if kind is str:
             return {"type": "websocket.receive", "text": message}
@@ -169,14 +169,14 @@ class WebSocketCall:
     async def send(self, message: Message) -> None:
         """The application's `send`."""
         session = self.session
-        if session.phase is Phase.OPEN and message["type"] == "websocket.send":
+        if session.phase is SessionPhase.OPEN and message["type"] == "websocket.send":
             text = message.get("text")
             if text is not None:
                 data = session.wire.text(text)
             else:
                 payload = message.get("bytes")
                 if payload is None:
-                    raise AnswerError("websocket.send needs text or bytes")
+                    raise ResponseError("websocket.send needs text or bytes")
                 data = session.wire.binary(payload)
             session.send(data)
             if self._exchange.is_held():
@@ -189,15 +189,15 @@ class WebSocketCall:
     # -- less often ---------------------------------------------------------------------------------------------------
 
     async def _tell_rarely(self, message: Any) -> Message:
-        """Return the first message, or the last one: it is kept for further calls, which do not keep the loop busy."""
-        if message is Opening.ASKED:
+        """Return the connect or disconnect message. The latter is kept for further calls, which yield to the loop."""
+        if message is Connect.REQUESTED:
             return {"type": "websocket.connect"}
-        farewell: Farewell = message
-        self.session.messages.append(farewell)
+        disconnect: Disconnect = message
+        self.session.messages.append(disconnect)
         if self._is_told:
             await asyncio.sleep(0)
         self._is_told = True
-        return {"type": "websocket.disconnect", "code": farewell.code, "reason": farewell.reason}
+        return {"type": "websocket.disconnect", "code": disconnect.code, "reason": disconnect.reason}
 
     async def _wait_for_room(self) -> None:
         exchange, session = self._exchange, self.session
@@ -211,32 +211,32 @@ class WebSocketCall:
         phase = session.phase
         if phase in ENDING:
             raise ClientGoneError("the WebSocket is closed")
-        if kind == "websocket.close" and phase is Phase.OPEN:
+        if kind == "websocket.close" and phase is SessionPhase.OPEN:
             code = message.get("code")
             session.close(NORMAL if code is None else code, message.get("reason") or "")
-        elif kind == "websocket.close" and phase is Phase.ASKED:
+        elif kind == "websocket.close" and phase is SessionPhase.ASKED:
             session.refuse(403, "the WebSocket was not accepted")
-        elif kind == "websocket.accept" and phase is Phase.ASKED:
+        elif kind == "websocket.accept" and phase is SessionPhase.ASKED:
             self._accept(message)
-        elif kind == "websocket.http.response.start" and phase is Phase.ASKED:
+        elif kind == "websocket.http.response.start" and phase is SessionPhase.ASKED:
             status = message["status"]
             if status < 200:  # 101 would tell the client that it was accepted
                 raise not_final(status)
             self._denial = status_of(status), from_bytes(message.get("headers", ()))
-            session.phase = Phase.DENYING
-        elif kind == "websocket.http.response.body" and phase is Phase.DENYING:
+            session.phase = SessionPhase.DENYING
+        elif kind == "websocket.http.response.body" and phase is SessionPhase.DENYING:
             await self._deny(message.get("body", b""), message.get("more_body", False))
         else:
-            raise AnswerError(f"{kind!r} cannot be sent to a WebSocket while {phase.value}")
+            raise ResponseError(f"{kind!r} cannot be sent to a WebSocket while {phase.value}")
 
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and subprotocol not in self._offered:
-            raise AnswerError(f"the client did not offer the subprotocol {subprotocol!r:.80}: {self._offered!r:.200}")
+            raise ResponseError(f"the client did not offer the subprotocol {subprotocol!r:.80}: {self._offered!r:.200}")
         fields = list(message.get("headers") or ())
         for name, _ in fields:
             if name.lower() in _OWN_FIELDS:
-                raise AnswerError(f"websocket.accept must not set the header field {name!r}")
+                raise ResponseError(f"websocket.accept must not set the header field {name!r}")
         if subprotocol is not None:
             fields.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
         self.session.accept(fields)
@@ -254,7 +254,7 @@ class WebSocketCall:
             await self._wait_for_room()
 
     def wake(self) -> None:
-        """Let waiters go on in the loop's next turn."""
+        """Wake the waiters in the loop's next turn."""
         self._exchange.wake_waiters()
         if self.session.messages:
             self._gate.open_soon()

@@ -1,7 +1,7 @@
-"""WSGI applications (PEP 3333): the environ, `start_response`, `write`, and the iterable that is closed exactly once.
+"""WSGI applications (PEP 3333): the environ, `start_response`, `write`, and the iterable, closed exactly once.
 
 A request runs in a greenlet, or in a thread of a pool where greenlets cannot wait (see `runners`). All calls to the
-connection go through the runner, which brings them to the loop's thread.
+connection go through the runner, which makes them in the loop's thread.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from hybrid.workers.http import head as heads
 from hybrid.workers.http.exchange import (
     NO_BODY_CAME,
     PERCENT,
-    AnswerError,
     Exchange,
     Likeness,
     Request,
+    ResponseError,
     Stage,
     Template,
-    is_departure,
+    is_client_disconnect,
 )
 from hybrid.workers.http.head import BODILESS, Head, Status
 
@@ -41,7 +41,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def answer(interface: Any, exchange: Exchange) -> None:
-    """Have the runner call the application. See `Site.answer`."""
+    """Have the runner call the application. See `HttpContext.answer`."""
     interface.runner.start(WsgiCall(interface, exchange))
 
 
@@ -62,9 +62,9 @@ class WsgiCall:
     )
 
     pool_worker: Any
-    """The greenlet of an application that waits; the runner's."""
+    """The greenlet of a waiting application; set by the runner."""
     fields: Head
-    """Of the answer; set with its status."""
+    """Of the response; set with its status."""
 
     # -- the hot path; benchmark: python -m benchmarks wsgi ---------------------------------------------------------
 
@@ -72,24 +72,24 @@ class WsgiCall:
         exchange.listener = self
         self.exchange = exchange
         self.interface = interface
-        """What has the application and the runner."""
+        """Provides the application and the runner."""
         self.status: Status | None = None
-        """Of the answer, once the application has told it."""
+        """Of the response; set by `start_response`."""
         self.waiting: Any = None
-        """What the runner waits with."""
+        """The object that the runner waits with."""
         self.given = 0
-        """Bytes of the body that the application gave."""
+        """Bytes of the body from the application."""
         self.flushed = False
-        """True if `write` was called: the head is out, or on its way from a thread."""
+        """True if `write` was called: the head is sent, or on its way from a thread."""
         self.out = 0
-        """Bytes of them that the loop has taken over from a thread."""
+        """Bytes of `given` that the loop has received from a thread."""
         self.ending = False
-        """True if the worker ends it early."""
+        """True if the worker ends the request early."""
 
     def run(self) -> None:
-        """Call the application and send what it gives. Runs in a greenlet or a thread; raises nothing.
+        """Call the application and send its response. Runs in a greenlet or a thread; raises nothing.
 
-        In a process that the application forked it ends the process instead of sending anything.
+        In a process forked by the application, it ends the process instead of sending anything.
         """
         interface = self.interface
         exchange = self.exchange
@@ -119,7 +119,7 @@ class WsgiCall:
             interface.runner.ended(self)
 
     def parked(self, pool_worker: Any) -> None:
-        """Told by the pool of greenlets."""
+        """Called by the greenlet pool."""
         self.interface.runner.parked(self, pool_worker)
 
     def _environ(self, exchange: Exchange) -> dict[str, Any]:
@@ -147,17 +147,17 @@ class WsgiCall:
         if exchange.body is not NO_BODY_CAME:
             environ["wsgi.input"] = Input(self)
         environ["wsgi.early_hints"] = self.early_hints
-        if connection.believes:
-            said = request.said
-            environ["wsgi.url_scheme"] = said.scheme
-            if connection.client is None:  # a UNIX socket has no port: it is the scheme's
-                environ["SERVER_PORT"] = "443" if said.scheme == "https" else "80"
-            if said.client is not None:
-                environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = said.client[0], str(said.client[1])
+        if connection.trusts_proxy:
+            forwarded = request.forwarded
+            environ["wsgi.url_scheme"] = forwarded.scheme
+            if connection.client is None:  # a UNIX socket has no port: use the scheme's default
+                environ["SERVER_PORT"] = "443" if forwarded.scheme == "https" else "80"
+            if forwarded.client is not None:
+                environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = forwarded.client[0], str(forwarded.client[1])
         return environ
 
     def _answer(self, result: Iterable[bytes]) -> None:
-        """Send what the application returned."""
+        """Send the application's return value."""
         if isinstance(result, FileWrapper) and self._send_file(result):
             return
         try:
@@ -170,7 +170,7 @@ class WsgiCall:
                 if single:
                     return
                 if self._has_no_body():
-                    break  # the head is out and nothing follows it: the rest, which may be endless, is not asked for
+                    break  # the response ends with its head: do not iterate over the rest, which may be endless
         self._give(b"", more=False)
 
     def _has_no_body(self) -> bool:
@@ -178,9 +178,9 @@ class WsgiCall:
         return self.exchange.request.method == "HEAD" or (status is not None and status.number in BODILESS)
 
     def _give(self, piece: bytes, more: bool) -> None:
-        """Send a piece of the body; wait while the client takes too little."""
+        """Send a piece of the body; wait while the client reads too slowly."""
         if self.status is None:
-            raise AnswerError("the application has not called start_response")
+            raise ResponseError("the application has not called start_response")
         if type(piece) is not bytes:
             piece = _as_bytes(piece)
         runner = self.interface.runner
@@ -195,7 +195,7 @@ class WsgiCall:
             runner.wait_for_room(self)
 
     def send(self, piece: bytes, more: bool) -> None:
-        """Send a piece of the body, behind the head. Called in the loop's thread."""
+        """Send a piece of the body, after the head. Called in the loop's thread."""
         exchange = self.exchange
         if exchange.stage is _WAITING:
             assert self.status is not None
@@ -206,7 +206,7 @@ class WsgiCall:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """As PEP 3333 has it; returns `write`."""
+        """See PEP 3333; returns `write`."""
         if exc_info is not None:
             try:
                 if self.exchange.stage is not _WAITING or self.given or self.flushed:
@@ -214,7 +214,7 @@ class WsgiCall:
             finally:
                 exc_info = None
         elif self.status is not None:
-            raise AnswerError("start_response was called before, and this time without exc_info")
+            raise ResponseError("start_response was called again without exc_info")
         known = _status(status)
         self.fields = heads.from_text(headers)
         self.status = known
@@ -223,7 +223,7 @@ class WsgiCall:
     # -- less often ---------------------------------------------------------------------------------------------------
 
     def _write(self, data: bytes) -> None:
-        """The `write` of PEP 3333: data goes out now; the head does even without any."""
+        """The `write` of PEP 3333: sends data at once, and the head even without data."""
         self._give(data, more=True)
         self.flushed = True
 
@@ -236,16 +236,16 @@ class WsgiCall:
         return result  # type: ignore[no-any-return]
 
     def early_hints(self, headers: Iterable[tuple[str, str]]) -> None:
-        """`wsgi.early_hints`, as gunicorn has it: send 103 with `headers`. Too late, or to HTTP/1.0, it does nothing.
+        """`wsgi.early_hints`, as in gunicorn: send 103 with `headers`, unless it is too late or for HTTP/1.0.
 
         Raises `HeadError`, `TypeError` for fields that cannot be sent.
         """
         fields = heads.from_text([(name, value) for name, value in headers])
         if not (self.given or self.flushed):
-            self.interface.runner.call(self, self.exchange.inform, heads.status_of(103), fields)
+            self.interface.runner.call(self, self.exchange.send_informational, heads.status_of(103), fields)
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Send a real file without reading it; tell whether that could be done."""
+        """Send a real file without reading it; return True on success."""
         extent = extent_of(wrapper.file)
         status, exchange = self.status, self.exchange
         if extent is None or status is None or self.given or self.flushed:
@@ -263,13 +263,13 @@ class WsgiCall:
             self.interface.runner.call(self, self.exchange.fail)
 
     def failed(self, error: BaseException) -> None:
-        """Log an error of the application, or of what it wanted to send."""
-        if not (self.ending or is_departure(error, self.exchange.gone)):
+        """Log an error raised by the application or caused by its response."""
+        if not (self.ending or is_client_disconnect(error, self.exchange.gone)):
             request = self.exchange.request
             target = request.target.decode("latin-1")
             _log.error("the application failed at %s %s", request.method, target, exc_info=error)
 
-    # -- told by the wire --------------------------------------------------------------------------------------------
+    # -- callbacks of the wire ---------------------------------------------------------------------------------------
 
     def body_arrived(self) -> None:
         """Wake the application if it waits."""
@@ -280,14 +280,14 @@ class WsgiCall:
     resumed = disconnected = body_arrived
 
     def peer_done(self) -> bool:
-        """Go on: the client may wait for the answer."""
+        """Continue: the client may wait for the response."""
         return True
 
     def draining(self) -> None:
-        """Go on: the answer has an end of its own."""
+        """Continue: the response ends by itself."""
 
     def interrupt(self) -> None:
-        """Go on: an application of WSGI cannot be told."""
+        """Continue: WSGI has no way to notify the application."""
 
 
 forks.replace(WsgiCall, _answer=forks.finish, _give=forks.finish, _failed=forks.fail)
@@ -303,7 +303,7 @@ def _put_target(environ: dict[str, Any], request: Request) -> None:
 
 
 def _put_fields(environ: dict[str, Any], fields: Iterable[tuple[bytes, bytes]]) -> None:
-    """Put the header fields of a request into an environ that has those of its connection."""
+    """Add the header fields of a request to an environ with the connection's values."""
     for name, value in fields:
         key = _keys.get(name) or _learn(name)
         if key in environ and key.startswith("HTTP_"):
@@ -314,13 +314,13 @@ def _put_fields(environ: dict[str, Any], fields: Iterable[tuple[bytes, bytes]]) 
 
 
 def _as_bytes(piece: Any) -> bytes:
-    """Return a copy of what may change while it waits to be sent. Raises `TypeError` for what is no bytes."""
+    """Return a copy, safe from changes while it waits to be sent. Raises `TypeError` for anything but bytes."""
     if isinstance(piece, (bytes, bytearray, memoryview)):
         return bytes(piece)
     raise TypeError(f"the application gave a {type(piece).__name__} as a piece of the body, not bytes")
 
 
-_statuses: dict[str, Status] = {}  # as applications write it -> as it is sent
+_statuses: dict[str, Status] = {}  # as written by applications -> as sent
 
 
 def _status(status: str) -> Status:
@@ -334,7 +334,7 @@ def _status(status: str) -> Status:
     if len(number) != 3 or not (number.isascii() and number.isdigit()):
         raise heads.HeadError(f"the status {status!r:.80} does not begin with three digits and a space")
     if number[0] in "01":
-        raise heads.HeadError(f"the status {status!r:.80} does not end a request (RFC 9110, section 15.2)")
+        raise heads.HeadError(f"the status {status!r:.80} is not final (RFC 9110, section 15.2)")
     try:
         found = heads.status_of(int(number), reason.encode("latin-1"))
     except UnicodeEncodeError:
@@ -345,9 +345,9 @@ def _status(status: str) -> Status:
 
 
 def _learn(name: bytes) -> str:
-    global _keys  # bound anew, for other threads look into it
+    global _keys  # rebound, not cleared: other threads read it
     key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
-    if len(_keys) >= _MOST_KEYS:  # a client invents names: forget them, or no new ones could be kept
+    if len(_keys) >= _MOST_KEYS:  # a client invents names: drop them, or no new ones could be cached
         _keys = _OWN_KEYS.copy()
     _keys[name] = key
     return key

@@ -9,11 +9,11 @@ import tempfile
 from typing import Any, NamedTuple
 
 _BUFFERED = (io.BufferedReader, io.BufferedRandom)
-_NAMED: Any = getattr(tempfile, "_TemporaryFileWrapper", None)  # what NamedTemporaryFile returns: it only forwards
+_NAMED: Any = getattr(tempfile, "_TemporaryFileWrapper", None)  # returned by NamedTemporaryFile: only a proxy
 
 
 class FileWrapper:
-    """Gives a file in blocks; the server sends it by sendfile(2) where it can."""
+    """Iterates over a file in blocks; the server uses sendfile(2) instead if possible."""
 
     def __init__(self, file: Any, block_size: int = 65_536) -> None:
         self.file = file
@@ -40,10 +40,10 @@ class Extent(NamedTuple):
 
 
 def extent_of(file: Any) -> Extent | None:
-    """Return what is left to read of a regular file, which sendfile(2) may send in its place; None for anything else.
+    """Return the unread part of a regular file that sendfile(2) may send instead; None for anything else.
 
-    None also for size 0: files of /proc say so and have content all the same (proc(5)), which only reading them gives.
-    Only exact types count: what merely has a `fileno`, such as a GzipFile, or has a `read` of its own, gives other
+    None also for size 0: files of /proc report it although they have content, available only by reading (proc(5)). Only
+    exact types count: an object that merely has a `fileno`, such as a GzipFile, or a `read` of its own, returns other
     bytes than its descriptor. Raises nothing.
     """
     if type(file) is _NAMED:
@@ -57,7 +57,7 @@ def extent_of(file: Any) -> Extent | None:
         fd = raw.fileno()
         status = os.fstat(fd)
         offset = file.tell()  # of the file object, which may have read ahead
-    except (OSError, ValueError):  # closed, or no file one can seek in
+    except (OSError, ValueError):  # closed, or not seekable
         return None
     if not stat.S_ISREG(status.st_mode) or not status.st_size or not raw.readable():
         return None

@@ -1,6 +1,6 @@
-"""`wsgi.input`: the request's body as a file that blocks like one (PEP 3333, "Input and Error Streams").
+"""`wsgi.input`: the request body as a blocking file (PEP 3333, "Input and Error Streams").
 
-The end of the body is the end of the file, chunked bodies included, and no read goes on into the next request.
+The end of the body is the end of the file, also for chunked bodies: no read continues into the next request.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class Input:
-    """The body of one request. Its methods wait for the client: they belong to the greenlet or thread of the request.
+    """The body of one request. Its methods wait for the client: call them in the request's greenlet or thread.
 
-    Raises `ClientGoneError` when the client goes before the end of the body.
+    Raises `ClientGoneError` if the client disconnects before the end of the body.
     """
 
     __slots__ = ("_at", "_call", "_ended", "_held")
@@ -28,15 +28,15 @@ class Input:
 
     def __init__(self, call: WsgiCall) -> None:
         self._call = call
-        self._held = b""  # arrived, and taken from the exchange
-        self._at = 0  # how much of it was read: cutting it off each time would copy the rest again and again
+        self._held = b""  # bytes taken from the exchange
+        self._at = 0  # offset of the unread part: slicing each time would copy the rest again and again
         self._ended = False
 
     def flush(self) -> None:
-        """Do nothing: there is nothing to write. `io.BufferedReader` calls it when it goes."""
+        """Do nothing: there is nothing to write. `io.BufferedReader` calls it when it is closed."""
 
     def _more(self) -> bool:
-        """Wait for more, when all that is held was read; tell whether there was any."""
+        """Wait for more, after everything held was read; return False at the end of the body."""
         if not self._ended:
             self._held = self._call.interface.runner.read(self._call)
             self._at = 0
@@ -44,7 +44,7 @@ class Input:
         return not self._ended
 
     def _take(self, size: int) -> bytes:
-        """Return at most `size` bytes of what is held."""
+        """Return at most `size` of the held bytes."""
         held, at = self._held, self._at
         if size >= len(held) - at:
             self._held = b""
@@ -54,7 +54,7 @@ class Input:
         return held[at : at + size]
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return `size` bytes, fewer only at the end; all that is left without `size`."""
+        """Return `size` bytes, fewer only at the end; without `size`, the whole rest."""
         left = sys.maxsize if size is None or size < 0 else size
         part = self._take(left)
         if len(part) == left:
@@ -68,19 +68,19 @@ class Input:
         return b"".join(parts)
 
     def read1(self, size: int = -1) -> bytes:
-        """Return what is there, at most `size` bytes; waits only if nothing is."""
+        """Return available bytes, at most `size`; waits only if there are none."""
         if self._at == len(self._held) and size != 0:
             self._more()
         return self._take(sys.maxsize if size < 0 else size)
 
     def readinto(self, buffer: bytearray | memoryview) -> int:
-        """Fill `buffer` as far as the body goes; return how many bytes that were."""
+        """Fill `buffer` as far as the body reaches; return the number of bytes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def readline(self, size: int | None = -1) -> bytes:
-        """Return a line with its end, at most `size` bytes of it."""
+        """Return a line including its end, at most `size` bytes of it."""
         left = sys.maxsize if size is None or size < 0 else size
         parts = []
         while left and (self._at < len(self._held) or self._more()):
@@ -93,7 +93,7 @@ class Input:
         return b"".join(parts)
 
     def readlines(self, hint: int | None = None) -> list[bytes]:
-        """Return all lines, or as many as have `hint` bytes."""
+        """Return all lines, or enough lines for `hint` bytes."""
         lines = []
         size = 0
         for line in self:
@@ -108,23 +108,23 @@ class Input:
             yield line
 
     def readable(self) -> bool:
-        """True, as for any file that can be read."""
+        """Return True, as any readable file."""
         return True
 
     def seekable(self) -> bool:
-        """False: it comes from the network."""
+        """Return False: the body comes from the network."""
         return False
 
     def writable(self) -> bool:
-        """False."""
+        """Return False."""
         return False
 
     def close(self) -> None:
-        """Do nothing: the rest of the body belongs to the server."""
+        """Do nothing: the server handles the rest of the body."""
 
 
 class _Empty(io.RawIOBase):
-    """The body of requests that have none. One serves all; nothing closes it."""
+    """The file for requests without a body. Shared by all, never closed."""
 
     def read(self, size: int | None = -1) -> bytes:
         return b""
@@ -149,7 +149,7 @@ class _Empty(io.RawIOBase):
 
 
 EMPTY: Iterable[bytes] = _Empty()
-"""The body of requests that have none."""
+"""The file for requests without a body."""
 
 
 class Nowhere(io.TextIOBase):

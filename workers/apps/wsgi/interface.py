@@ -1,4 +1,4 @@
-"""A WSGI application as the worker sees it: its requests, where they run, and the wait for their end."""
+"""A WSGI application in a worker: its requests, where they run, and the wait for their end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hybrid.workers.http.exchange import Peer
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.runtime import Runtime
 
-THREADS = 8  # of the pool for WSGI where requests run in threads and --threads is not given
-_GREEN_LOOPS = frozenset({"select", "poll", "epoll", "gevent"})  # where a WSGI request can wait in a greenlet
-_MOST_FACTS = 64  # addresses of ours whose part of the environ is kept
+THREADS = 8  # size of the thread pool, where requests run in threads and --threads is not given
+_GREEN_LOOPS = frozenset({"select", "poll", "epoll", "gevent"})  # loops on which a WSGI request can wait in a greenlet
+_MOST_FACTS = 64  # addresses of ours whose part of the environ is cached
 
 
 class Wsgi(Web):
@@ -35,12 +35,14 @@ class Wsgi(Web):
             threads = 0 if runtime.name in _GREEN_LOOPS else THREADS
         self.runner: Runner = ThreadRunner(runtime.loop, threads) if threads else GreenletRunner(runtime)
         self.is_direct: bool = self.runner.is_direct
-        self._facts: dict[tuple[Any, str], dict[str, Any]] = {}  # (server, scheme) -> what `_facts_of` makes of it
+        self._facts: dict[tuple[Any, str], dict[str, Any]] = {}  # (server, scheme) -> the result of `_facts_of`
         self._errors = Nowhere() if sys.stderr is None else sys.stderr  # None: closed at the worker's start
         self.sockets = self._socket_service()
-        """What runs the requests for WebSockets."""
+        """Runs the requests for WebSockets."""
         self._runners = list(dict.fromkeys((self.runner, self.sockets.runner)))
-        self.site = self._new_site(functools.partial(call.answer, self), functools.partial(socket.answer, self.sockets))
+        self.context = self._new_context(
+            functools.partial(call.answer, self), functools.partial(socket.answer, self.sockets)
+        )
 
     def _socket_service(self) -> SocketService:
         runner, most = self.runner, None
@@ -49,7 +51,7 @@ class Wsgi(Web):
         return SocketService(self.application, self.facts, runner, most)
 
     def facts(self, connection: Peer) -> dict[str, Any]:
-        """Return what is the same in the environ of all requests of a connection."""
+        """Return the part of the environ shared by all requests of a connection."""
         place = (connection.server or server_of(connection), connection.scheme)
         known = self._facts.get(place)
         if known is None:
@@ -64,7 +66,7 @@ class Wsgi(Web):
         return facts
 
     def _facts_of(self, server: tuple[str, int | None], scheme: str) -> dict[str, Any]:
-        """Return what is the same for all connections to an address of ours."""
+        """Return the part of the environ shared by all connections to an address of ours."""
         host, port = server
         if port is None:  # a UNIX socket
             host, port = "localhost", 443 if scheme == "https" else 80
@@ -88,19 +90,19 @@ class Wsgi(Web):
         }
 
     def interrupt(self) -> None:
-        """Tell those that have taken over their connection; other requests of WSGI cannot be told."""
-        self._interrupt_greetings()
+        """Notify requests that have taken over their connection; WSGI cannot notify others."""
+        self._interrupt_preambles()
         for connection in self.served():
             connection.interrupt_upgraded()
 
     def end(self) -> None:
-        """Kill the greenlets; threads find their client gone."""
+        """Kill the greenlets; threads see their client disconnected."""
         for runner in self._runners:
             for request in list(runner.running):
                 runner.stop(request)
 
     async def wait_idle(self, timeout: float) -> bool:
-        """Wait for applications that go on behind their answer."""
+        """Wait for applications that continue after their response."""
         ends = self._runtime.loop.time() + timeout
         idle = [await runner.wait_idle(ends - self._runtime.loop.time()) for runner in self._runners]
         return all(idle)

@@ -1,6 +1,6 @@
-"""Where WSGI requests run: in greenlets on the hub and on gevent, in a pool of threads where greenlets cannot wait.
+"""Runs WSGI requests: in greenlets on the hub and on gevent, in a thread pool where greenlets cannot wait.
 
-`Runner` lists what a runner promises; the call is the same over all of them.
+`Runner` is the contract; the call is the same for all runners.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ class Runner(Protocol):
     """Runs requests.
 
     1. `start(call)` calls `call.run()` soon; called in the loop.
-    2. `call(call, function, ...)` calls a method of the exchange in the loop's thread; errors go to the application
-       where that is possible, else they fail the exchange.
+    2. `call(call, function, ...)` calls a method of the exchange in the loop's thread; errors are raised in the
+       application if possible, otherwise they fail the exchange.
     3. `read(call)` waits for a piece of the body; b"" is its end.
-    4. `wait_for_room(call)` waits while the client takes too little.
+    4. `wait_for_room(call)` waits while the client reads too slowly.
     5. `wake(call)` ends the waits of 3 and 4; called in the loop.
-    6. `stop(call)` ends a request early, as far as that is possible; called in the loop.
+    6. `stop(call)` ends a request early, as far as possible; called in the loop.
 
-    In a process that the application forked, what waits in 3 and 4 ends the process.
+    In a process forked by the application, the waits of 3 and 4 end the process.
     """
 
     running: set[WsgiCall]
     """Requests in progress, except the one running now."""
     is_direct: bool
-    """Whether applications run in the loop's thread: what `call` calls can be called as well."""
+    """True if applications run in the loop's thread, where functions passed to `call` may also be called directly."""
     concurrent: bool
-    """Whether a request may begin while another one runs: `wsgi.multithread`."""
+    """True if a request may begin while another one runs: `wsgi.multithread`."""
 
     def start(self, call: WsgiCall) -> None:
         """Promise 1."""
@@ -78,11 +78,11 @@ class Runner(Protocol):
         ...
 
     def await_(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop and wait for its result. Called by the application's side."""
+        """Run a coroutine in the loop and wait for its result. Called on the application's side."""
         ...
 
     def ended(self, call: WsgiCall) -> None:
-        """The application has returned. Called by its side; if nothing is running, it need not be."""
+        """The application has returned. Called on its side; optional if nothing is running."""
         ...
 
     def stop(self, call: WsgiCall) -> None:
@@ -90,16 +90,16 @@ class Runner(Protocol):
         ...
 
     async def wait_idle(self, timeout: float) -> bool:
-        """Wait until no application is running, at most `timeout` seconds; tell whether that is so."""
+        """Wait at most `timeout` seconds until no application is running; return True on success."""
         ...
 
     def close(self) -> None:
-        """Let go of what is idle. Does not block."""
+        """Release idle resources. Does not block."""
         ...
 
 
 class _Base:
-    """What both runners have: the requests that run, and the wait for their end."""
+    """The part shared by both runners: the running requests, and the wait for their end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -107,7 +107,7 @@ class _Base:
         self._idle: asyncio.Future[None] | None = None
 
     async def wait_idle(self, timeout: float) -> bool:
-        """Wait until no application is running, at most `timeout` seconds; tell whether that is so."""
+        """Wait at most `timeout` seconds until no application is running; return True on success."""
         if self.running and timeout > 0:
             self._idle = self._loop.create_future()
             try:
@@ -126,7 +126,7 @@ class _Base:
 
 
 class GreenletRunner(_Base):
-    """Each request in a greenlet of the loop's thread."""
+    """Runs each request in a greenlet of the loop's thread."""
 
     is_direct = True
     concurrent = True
@@ -144,23 +144,23 @@ class GreenletRunner(_Base):
         self._runtime.run_job(call)
 
     def parked(self, call: WsgiCall, pool_worker: Any) -> None:
-        """The application waits for something, in the greenlet `pool_worker`."""
+        """Record the greenlet in which the application waits."""
         call.pool_worker = pool_worker
         self.running.add(call)
 
     @staticmethod
     def call(call: WsgiCall, function: Callable[..., object], *args: Any) -> None:
-        """Promise 2: it is the loop's thread already."""
+        """Promise 2: this is the loop's thread already."""
         function(*args)
 
     def ended(self, call: WsgiCall) -> None:
-        """The application has returned."""
+        """Forget the request: its application has returned."""
         self.running.discard(call)
         if self._idle is not None:
             self._forget(call)
 
     def wait_for_room(self, call: WsgiCall) -> None:
-        """Promise 4: also until the loss of the connection is told, which needs a turn of the loop."""
+        """Promise 4: also until a lost connection is reported, which takes a turn of the loop."""
         exchange = call.exchange
         while exchange.is_held() and not (exchange.gone or exchange.stage is _WHOLE):
             self._wait(call)
@@ -191,7 +191,7 @@ class GreenletRunner(_Base):
 
     @staticmethod
     def wake(call: WsgiCall) -> None:
-        """Promise 5: in the next turn, for the parser may be at work in this one."""
+        """Promise 5: in the next turn, because the parser may be running in this one."""
         call.waiting.wake_soon()
 
     def await_(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -205,37 +205,37 @@ class GreenletRunner(_Base):
 
     def _kill(self, call: WsgiCall) -> None:
         if call not in self.running:
-            return  # its greenlet serves another one by now, or will: hence the throw at once, and here
+            return  # its greenlet is about to serve another request: so throw at once, and here
         call.pool_worker.throw(greenlet.GreenletExit)
-        if call.pool_worker.dead:  # before it had begun
+        if call.pool_worker.dead:  # killed before its first step
             self._forget(call)
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 class ThreadRunner(_Base):
-    """Each request in one of `count` threads, started as they are needed. They die with the process.
+    """Runs each request in one of `count` threads, started on demand. They end with the process.
 
-    What is `call.waiting` here is an event of the thread that waits: it stores the event first and looks at the
-    state then; the loop changes the state first and looks for an event then. So no wake-up is lost.
+    Here `call.waiting` is an event. The waiting thread stores the event first and checks the state then; the loop
+    changes the state first and looks for an event then. So no wake-up is lost.
     """
 
     is_direct = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int, spare: int | None = None) -> None:
-        """`spare`: threads that stay without a request; None: all of them."""
+        """`spare`: number of idle threads to keep; None: all."""
         super().__init__(loop)
         self.concurrent = count > 1
         self._count = count
         self._spare = count if spare is None else spare
         self._jobs: queue.SimpleQueue[WsgiCall | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._calls: collections.deque[_Call] = collections.deque()  # what the threads ask of the loop, in order
-        self._scheduled = False  # the loop will look at `_calls`
+        self._calls: collections.deque[_Call] = collections.deque()  # calls from the threads to the loop, in order
+        self._scheduled = False  # `_answer` is scheduled
 
     def start(self, call: WsgiCall) -> None:
-        """Promise 1: when a thread is free."""
+        """Promise 1: as soon as a thread is free."""
         self.running.add(call)
         if len(self._threads) < self._count and len(self.running) > len(self._threads):
             thread = threading.Thread(target=self._work, name=f"wsgi-{len(self._threads)}", daemon=True)
@@ -246,14 +246,14 @@ class ThreadRunner(_Base):
     def _work(self) -> None:
         while (call := self._jobs.get()) is not None:
             contextvars.Context().run(call.run)  # empty for each request, as in a new greenlet
-            del call  # it would live until the next one comes
+            del call  # else it would live until the next one comes
 
     def call(self, call: WsgiCall, function: Callable[..., object], *args: Any) -> None:
-        """Promise 2: the errors of the framing fail the exchange, for the application is elsewhere by then."""
+        """Promise 2: errors fail the exchange, because the application has already moved on."""
         self._ask(self._called, call, function, args)
 
     def _ask(self, function: Callable[..., object], *args: Any) -> None:
-        """Have the loop call a function. One wake-up serves all that was asked until the loop comes to it."""
+        """Schedule a function in the loop. One wake-up serves all calls until the loop runs them."""
         self._calls.append((function, args))
         if not self._scheduled:
             self._scheduled = True
@@ -261,13 +261,13 @@ class ThreadRunner(_Base):
                 self._loop.call_soon_threadsafe(self._answer)
 
     def _answer(self) -> None:
-        self._scheduled = False  # first: what is asked from now on wakes the loop again
+        self._scheduled = False  # first: later calls wake the loop again
         calls = self._calls
-        for _ in range(len(calls)):  # those to come have their turn: threads may ask faster than this answers
+        for _ in range(len(calls)):  # later calls wait for their turn: threads may ask faster than the loop answers
             function, args = calls.popleft()
             try:
                 function(*args)
-            except Exception:  # noqa: BLE001 - logged: those that other threads have asked for follow
+            except Exception:  # noqa: BLE001 - logged: calls from other threads follow
                 _log.exception("a call from a thread failed")
 
     @staticmethod
@@ -285,10 +285,10 @@ class ThreadRunner(_Base):
                 _set(call.waiting)
 
     def parked(self, call: WsgiCall, pool_worker: Any) -> None:
-        """Nothing to do: all that run count from their start."""
+        """Do nothing: running requests count from their start."""
 
     def ended(self, call: WsgiCall) -> None:
-        """The application has returned."""
+        """Forget the request: its application has returned."""
         self._ask(self._forget, call)
 
     def _forget(self, call: WsgiCall) -> None:
@@ -317,7 +317,7 @@ class ThreadRunner(_Base):
         body = exchange.body
         while True:
             call.waiting = news = threading.Event()
-            complete = exchange.complete  # before the look into `body`: what completes it comes first
+            complete = exchange.complete  # read before `body`: the last piece arrives before `complete` is set
             if body:
                 parts = []
                 while body:
@@ -345,7 +345,7 @@ class ThreadRunner(_Base):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def stop(self, call: WsgiCall) -> None:
-        """Promise 6: a thread cannot be killed, but whatever it asks of the connection fails from now on."""
+        """Promise 6: a thread cannot be killed, but its calls to the connection fail from now on."""
         call.ending = True
         call.exchange.abandon()
         _set(call.waiting)
@@ -361,6 +361,6 @@ forks.replace(ThreadRunner, call=forks.finish, _ask_for_body=forks.leave)
 
 
 def _set(event: threading.Event | None) -> None:
-    """Wake the thread that waits, if one does: it may take its event back at any time, hence an argument."""
+    """Wake the waiting thread, if any. The event is an argument because the thread may withdraw it at any time."""
     if event is not None:
         event.set()

@@ -1,11 +1,11 @@
-"""WebSockets of WSGI applications, by libraries that speak the protocol over the connection's socket.
+"""WebSockets for WSGI applications, by libraries that implement the protocol over the connection's socket.
 
-simple-websocket (for Flask-SocketIO and flask-sock) looks for `werkzeug.socket` in the environ. A request for a
-WebSocket has a socket there (see `bridge`). Once the application has sent something over it, its answer by the rules
-of WSGI is dropped, and the connection closes when it returns.
+simple-websocket (for Flask-SocketIO and flask-sock) looks for `werkzeug.socket` in the environ. WebSocket requests have
+a socket there (see `bridge`). Once the application has sent something through it, its WSGI response is dropped, and the
+connection closes when the application returns.
 
-These libraries block: on sockets, on events, in threads of their own. So such a request has a thread of its own where
-others run in greenlets or in a pool; on gevent, which has patched all that, it has a greenlet.
+These libraries block: on sockets, on events, in threads of their own. So each such request gets a thread, where other
+requests run in greenlets or in a pool; on gevent, which patches these primitives, it gets a greenlet.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from hybrid.workers.http.head import UNKNOWN, Head, status_of
 from hybrid.workers.http.websocket.frames import Closed
 
 KEY = "werkzeug.socket"
-"""Where the environ has the socket."""
+"""The environ key of the socket."""
 MOST = 1000
-"""WebSockets of one worker that may have threads of their own."""
+"""Maximum number of WebSockets with threads per worker."""
 LAST_WORDS = 0.1
-"""Seconds that a thread of a library has for sending after the application has returned."""
+"""Seconds for a library's thread to send after the application has returned."""
 _TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 _log = logging.getLogger("hybrid")
 
@@ -47,17 +47,17 @@ class SocketService:
 
     @property
     def is_full(self) -> bool:
-        """Whether no further request has a thread."""
+        """True if no thread is left for another request."""
         return self._most is not None and len(self.runner.running) >= self._most
 
 
 def answer(service: SocketService, exchange: Exchange) -> None:
-    """Have the runner call the application. See `Site.answer_websocket`."""
+    """Have the runner call the application. See `HttpContext.answer_websocket`."""
     SocketCall(service, exchange).start()
 
 
 class SocketCall(WsgiCall):
-    """A request for a WebSocket to a WSGI application, and the connection from then on."""
+    """A WebSocket request to a WSGI application, until the end of its connection."""
 
     __slots__ = ("_bridge", "_connection", "_held")
 
@@ -68,7 +68,7 @@ class SocketCall(WsgiCall):
         self._held = False  # reading is paused
 
     def start(self) -> None:
-        """Have the runner call `run`."""
+        """Let the runner call `run`."""
         connection, service = self._connection, self.interface
         if self.exchange.body is not NO_BODY_CAME:
             self._refuse(400, b"a WebSocket handshake has no body\n")
@@ -78,7 +78,7 @@ class SocketCall(WsgiCall):
             )
             self._refuse(503, b"there are too many WebSockets\n")
         elif (bridge := self._open_bridge()) is None:
-            self._refuse(503, b"there is no socket for a WebSocket\n")
+            self._refuse(503, b"no socket is available for a WebSocket\n")
         else:
             self._bridge = bridge
             self.data_received(connection.take_rest())
@@ -90,9 +90,9 @@ class SocketCall(WsgiCall):
         connection = self._connection
         own = connection.server or connection.get_extra_info("sockname") or ""
         try:
-            return Bridge(connection.site.loop, self, connection.client or "", own)
+            return Bridge(connection.context.loop, self, connection.client or "", own)
         except (OSError, ValueError) as error:
-            _log.error("cannot open a pair of sockets for a WebSocket: %s", error)
+            _log.error("cannot open a socket pair for a WebSocket: %s", error)
             return None
 
     def _refuse(self, status: int, text: bytes) -> None:
@@ -101,14 +101,14 @@ class SocketCall(WsgiCall):
     # -- the application's side: in a thread, or in a greenlet on gevent ---------------------------------------------
 
     def run(self) -> None:
-        """Call the application; see to the socket afterwards."""
+        """Call the application; close the socket afterwards."""
         bridge = self._bridge
         assert bridge is not None
         try:
             super().run()
         finally:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._connection.site.loop.call_soon_threadsafe(self._returned)
+                self._connection.context.loop.call_soon_threadsafe(self._returned)
 
     def _environ(self, exchange: Exchange) -> dict[str, Any]:
         environ = super()._environ(exchange)
@@ -117,13 +117,13 @@ class SocketCall(WsgiCall):
         return environ
 
     def _is_taken(self) -> bool:
-        """Whether the application has taken the connection over."""
+        """Return True if the application has taken the connection over."""
         return self._bridge is not None and self._bridge.is_used()
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """As PEP 3333 has it; without effect once the socket was used."""
+        """See PEP 3333; no effect once the socket was used."""
         return self._write if self._is_taken() else super().start_response(status, headers, exc_info)
 
     def _answer(self, result: Iterable[bytes]) -> None:
@@ -141,10 +141,10 @@ class SocketCall(WsgiCall):
             self.failed(error)
 
     def _is_usual(self, error: BaseException) -> bool:
-        """Whether an application that has taken the connection over may end so.
+        """Return True for an error by which an application normally ends after it has taken the connection over.
 
-        flask-sock raises StopIteration for gunicorn, Engine.IO a bare ConnectionError for Werkzeug, so that these do
-        not answer. When the client has left, the socket raises errors of its own.
+        flask-sock raises StopIteration for gunicorn, Engine.IO a bare ConnectionError for Werkzeug, to suppress their
+        responses. When the client has left, the socket itself raises errors.
         """
         if type(error) in (StopIteration, ConnectionError):
             return True
@@ -153,19 +153,19 @@ class SocketCall(WsgiCall):
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
     def _returned(self) -> None:
-        """The application has returned: close soon.
+        """Close soon, as the application has returned.
 
-        simple-websocket tells the application of the client's close before its thread has sent the answer to it.
+        simple-websocket reports the client's close to the application before its thread has answered it.
         """
         bridge = self._bridge
         assert bridge is not None
         if bridge.is_used() and not self._is_over():
-            self._connection.site.loop.call_later(LAST_WORDS, self._close_up)
+            self._connection.context.loop.call_later(LAST_WORDS, self._close_up)
         else:
             bridge.close()
 
     def _close_up(self) -> None:
-        """Send what is queued, then close, unless the library has closed its socket meanwhile."""
+        """Send queued data, then close, unless the library has closed its socket meanwhile."""
         bridge = self._bridge
         assert bridge is not None
         if not self._is_over():
@@ -173,7 +173,7 @@ class SocketCall(WsgiCall):
         bridge.close()
 
     def forward(self, data: bytes) -> bool:
-        """See `bridge.Carrier`."""
+        """See `bridge.BridgeOwner`."""
         connection, exchange = self._connection, self.exchange
         if self._is_over() or connection.is_closing():
             return True
@@ -187,14 +187,14 @@ class SocketCall(WsgiCall):
         return self.exchange.gone or self.exchange.stage is Stage.WHOLE
 
     def _take_over(self, data: bytes) -> None:
-        """`data` begins with the head of the answer: note its status and length for the access log."""
+        """Record status and length for the access log: `data` begins with the head of the response."""
         status = data[9:12]
         exchange = self.exchange
         number = int(status) if data.startswith(b"HTTP/1.1 ") and status.isdigit() else 101
         exchange.take_over(number, data.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in data else 0)
 
     def closed(self) -> None:
-        """The application has closed its socket, or has returned: close the connection once everything is sent."""
+        """Close the connection once everything is sent: the application has closed its socket or returned."""
         bridge = self._bridge
         assert bridge is not None
         bridge.drain()
@@ -212,42 +212,42 @@ class SocketCall(WsgiCall):
 
     @property
     def owed(self) -> int:
-        """Nothing: the application parses the frames."""
+        """Return 0: the application parses the frames."""
         return 0
 
     @property
     def ended_by(self) -> Closed | None:
-        """Nothing: the application knows."""
+        """Return None: only the application knows."""
         return None
 
     def has_room(self) -> None:
-        """See `bridge.Carrier`."""
+        """See `bridge.BridgeOwner`."""
         connection = self._connection
         if self._held and not connection.is_closing():
             self._held = False
             connection.resume_reading()
 
     def resumed(self) -> None:
-        """The client reads again."""
+        """Resume forwarding: the client reads again."""
         if self._bridge is not None:
-            self._bridge.carry()
+            self._bridge.start_forwarding()
         self.body_arrived()
 
     def disconnected(self) -> None:
-        """The connection is lost."""
+        """Close the bridge: the connection is lost."""
         if self._bridge is not None:
             self._bridge.close()
         self.body_arrived()
 
     def peer_done(self) -> bool:
-        """The client sends no more: the application reads that, and may still answer."""
+        """Let the application read the end of the stream; it may still send."""
         if self._bridge is not None:
             self._bridge.end()
         return True
 
     def interrupt(self) -> None:
-        """The worker stops soon: for the application the client has gone."""
+        """Let the application read the end of the stream: the worker stops soon."""
         self.peer_done()
 
     def expired(self) -> None:
-        """The deadline has passed. The only one is for clients that take nothing; the connection handles it."""
+        """Do nothing: the only deadline is for clients that read nothing, and the connection handles it."""

@@ -1,7 +1,7 @@
-"""The access log: a line for each answer.
+"""The access log: a line for each response.
 
-log      where the lines go, without waiting
-journal  what connections tell of requests and answers
-record   what is known of one answer
+log      writes the lines, without waiting
+events   events of the connections, turned into records
+record   one request and its response, as plain data
 line     one line, in each of its forms
 """

@@ -4,7 +4,7 @@
     {"time":"2026-11-23T06:00:00.123Z","client":"127.0.0.1","port":4711, ...}      json
 
 A line is ASCII and at most `LINE_LIMIT` characters long, so that a pipe takes it whole and never mixes it with those of
-other workers (PIPE_BUF, pipe(7)). Where it would be longer its longest values are cut and end with three dots.
+other workers (PIPE_BUF, pipe(7)). If it would be longer, its longest values are truncated and end with three dots.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from hybrid.workers.http.access.record import ATOMS, VARIABLES, AccessRecord, At
 COMMON = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s'
 """The common log format of NCSA httpd and all its heirs."""
 COMBINED = COMMON + ' "%(f)s" "%(a)s"'
-"""Common, and who sent the client and what it calls itself."""
+"""Common, plus the referer and the user agent."""
 LINE_LIMIT = select.PIPE_BUF - 1
-"""Characters of the longest line, its newline not counted."""
+"""Length of the longest line in characters, without its newline."""
 
 _FORMS = {"common": COMMON, "combined": COMBINED}
-_CAPS = (1024, 512, 256, 128, 64, 32)  # lengths that values are cut to until the line fits
+_CAPS = (1024, 512, 256, 128, 64, 32)  # lengths that values are truncated to until the line fits
 _LONGEST_FORM = 1024
 _PLACE = re.compile(r"%(?:%|\((?:([A-Za-z])|\{([^{}]+)\}([ioe]))\)s)")
 
@@ -34,39 +34,39 @@ Formatter = Callable[[AccessRecord], str]
 
 
 def check_format(form: str) -> None:
-    """Raise `ValueError` with what is wrong if `form` is no name of a form and no format string."""
+    """Raise `ValueError` with the reason if `form` is neither the name of a form nor a valid format string."""
     formatter(form)
 
 
 def names_answer_fields(form: str) -> bool:
-    """Whether lines of a form need the head of the answer."""
+    """Return True if a form needs the head of the response."""
     return any(found[3] == "o" for found in _PLACE.finditer(form))
 
 
 def formatter(form: str, labels: Mapping[str, object] | None = None) -> Formatter:
-    """Return what turns a record into a line without its newline. The returned function raises nothing.
+    """Return a function that formats a record as a line without its newline. That function raises nothing.
 
-    `form` is `common`, `combined`, `json`, or a text with these places, which are gunicorn's but for %(X)s:
+    `form` is `common`, `combined`, `json`, or a text with these places, gunicorn's except for %(X)s:
 
         %(h)s  the client's host                %(s)s  the status
-        %(l)s  a dash                           %(B)s  bytes of the answer's body
+        %(l)s  a dash                           %(B)s  bytes of the response body
         %(u)s  the user of Basic authentication %(b)s  the same, a dash for none
         %(t)s  [23/Nov/2026:06:00:00 +0000]     %(f)s  the referer
         %(r)s  method, target and protocol      %(a)s  the user agent
         %(m)s  the method                       %(T)s  seconds it took, whole ones
-        %(U)s  the path, as it was sent         %(M)s  milliseconds it took
+        %(U)s  the path, as sent                %(M)s  milliseconds it took
         %(q)s  the query                        %(D)s  microseconds it took
         %(H)s  the protocol                     %(L)s  seconds it took, with six decimals
         %(p)s  <process id>                     %(X)s  whole, refused, cut or gone: see `End`
         %%     a percent sign
-        %({name}i)s, %({name}o)s                a header field of the request, of the answer
+        %({name}i)s, %({name}o)s                a header field of the request, of the response
         %({NAME}e)s                             a variable of the request: `VARIABLES` and HTTP_*
 
-    What is missing is a dash. In what clients or applications chose, quotes and backslashes get a backslash, control
-    characters and those beyond ASCII become \\xNN (all is read as Latin-1); so do spaces in what has no quotes around
-    it in the common form. JSON has the keys time, client, port, user, scheme, host, method, target, version, status,
-    bytes, seconds, end, referer and user_agent, null where nothing was sent, and then `labels`; other forms have no
-    place for those. Raises `ValueError` for anything else in `form`.
+    A missing value is a dash. In values from clients or applications, quotes and backslashes get a backslash, control
+    and non-ASCII characters become \\xNN (everything is read as Latin-1), and so do spaces in values that the common
+    form does not quote. JSON has the keys time, client, port, user, scheme, host, method, target, version, status,
+    bytes, seconds, end, referer and user_agent, null if nothing was sent, followed by `labels`; other forms do not
+    contain labels. Raises `ValueError` for anything else in `form`.
     """
     if form == "json":
         return _json_formatter(labels or {})
@@ -85,7 +85,7 @@ def _text_formatter(form: str) -> Formatter:
 
 
 def _parsed(form: str) -> tuple[str, list[Atom]]:
-    """Return a template for the % operator and what fills its places."""
+    """Return a template for the % operator and the functions that fill its places."""
     if not form.isascii() or not form.isprintable() or not 0 < len(form) <= _LONGEST_FORM:
         raise ValueError(f"access log format {form!r}: only printable ASCII, at most {_LONGEST_FORM} characters")
     atoms: list[Atom] = []
@@ -158,7 +158,7 @@ def _json(text: str | None, longest: int | None = None) -> str:
 
 
 def _iso_stamped() -> Formatter:
-    """Return the time of a record by ISO 8601 in UTC with milliseconds; its seconds are made once."""
+    """Return a formatter for a record's time: ISO 8601, UTC, milliseconds. The seconds are cached."""
     second, text = -1, ""
 
     def stamp(record: AccessRecord) -> str:
@@ -176,7 +176,7 @@ def _short(text: str, cap: int) -> str:
 
 
 def _cut(line: Callable[[int], str]) -> str:
-    """Return the longest line that fits, given what makes one of values not longer than a cap."""
+    """Return the longest line that fits; `line` formats the record with values truncated to a length."""
     for cap in _CAPS:
         text = line(cap)
         if len(text) <= LINE_LIMIT:

@@ -1,7 +1,7 @@
-"""The access log: writes one line for each answer to a descriptor, and never waits for it.
+"""The access log: writes one line per response to a file descriptor, and never waits for it.
 
-Who reads standard output may be slow, stuck or gone; a worker serves on. What a line says is in `access_record`, its
-forms are in `access_line`.
+A reader of standard output may be slow, stuck or gone; the worker goes on serving. `record` has the contents of a line,
+`line` its formats.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _log = logging.getLogger("hybrid")
 class AccessLog:
     """Writes records to one descriptor; one per worker, made after its fork, used in one thread.
 
-    Every line is one write(2). A line that finds no room is dropped and counted, and the count is told through the log
-    `hybrid` when there is room again. A line of which only a part was taken is finished before the next one. When the
-    reader is gone the access log switches itself off and says so once.
+    Every line is one write(2). A line without room is dropped and counted, and the count is logged to `hybrid` when
+    there is room again. A partially written line is finished before the next one. When the reader is gone, the access
+    log switches itself off and logs that once.
 
-    How it never waits: a pipe or a terminal is opened anew, without blocking, which leaves the descriptor that is
-    shared with the supervisor and with other workers as it is (O_NONBLOCK belongs to the open file, open(2)). Where
-    that is not allowed, and for sockets, poll(2) is asked before each write; then a worker can still wait in the rare
-    case that another one takes the last room of a pipe between the two. Regular files are written to as they are.
+    How it avoids blocking: a pipe or a terminal is reopened in non-blocking mode, which leaves the descriptor shared
+    with the supervisor and other workers alone (O_NONBLOCK belongs to the open file, open(2)). If that is not allowed,
+    and for sockets, poll(2) is called before each write; a worker can then still block in the rare case that another
+    one fills a pipe between the two calls. Regular files are written to directly.
     """
 
     def __init__(self, form: str, labels: Mapping[str, object], fd: int = 1) -> None:
-        """Write to `fd` in `form`; `labels` and the process id stand in lines of JSON.
+        """Write to `fd` in `form`; JSON lines include `labels` and the process id.
 
         Raises `ValueError` for an unknown form and `OSError` if `fd` is closed.
         """
         self.wants_heads = names_answer_fields(form)
-        """Whether `AccessRecord.head` is looked at."""
+        """True if the form uses `AccessRecord.head`."""
         self._format = formatter(form, {**labels, "pid": os.getpid()})
         mode = os.fstat(fd).st_mode
         self._own = _reopened(fd) if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) else None
@@ -55,7 +55,7 @@ class AccessLog:
             poller = log.unpatched("poll")()
             poller.register(fd, select.POLLOUT)
             self._poll = poller.poll
-        self._tail = b""  # the end of a line whose beginning is written
+        self._tail = b""  # the unwritten end of a partially written line
         self._on = True
         self._untold = 0  # lines lost since the last warning
         self._quiet_until = 0.0
@@ -79,7 +79,7 @@ class AccessLog:
             self._untold += 1
 
     def close(self) -> None:
-        """Try once to finish a line, tell what was lost, and give back what was opened here; not `fd`."""
+        """Try once to finish a partial line, log the number of lost lines, close files opened here, but not `fd`."""
         if self._on and self._tail:
             self._send(self._tail)
         if self._untold:
@@ -90,7 +90,7 @@ class AccessLog:
             self._own = None
 
     def _send(self, data: bytes) -> int:
-        """Return how many bytes were taken."""
+        """Return the number of bytes written."""
         try:
             if self._poll is None or self._poll(0):
                 return os.write(self._fd, data)
@@ -102,13 +102,13 @@ class AccessLog:
 
     def _tell(self, now: float) -> None:
         if now >= self._quiet_until:
-            _log.warning("%d lines of the access log lost: nobody read them", self._untold)
+            _log.warning("%d lines of the access log lost: they were not read", self._untold)
             self._untold = 0
             self._quiet_until = now + _SECONDS_BETWEEN_WARNINGS
 
 
 def _reopened(fd: int) -> int | None:
-    """Open the file behind a descriptor once more, without blocking; None where that is refused.
+    """Reopen the file behind a descriptor in non-blocking mode; None if that is refused.
 
     The kernel refuses after privileges were dropped (EACCES), and for a named pipe without a reader (ENXIO, fifo(7)).
     """

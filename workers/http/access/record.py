@@ -1,7 +1,7 @@
-"""What the access log knows of one answer, and the text of each single fact. Pure.
+"""A record of the access log: one request and its response, and the text of each field. Pure.
 
 No text here can end a line, end a quotation, or look like another field: control characters, quotes, backslashes and
-all that is not ASCII are escaped.
+non-ASCII characters are escaped.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from collections.abc import Callable, Sequence
 Pairs = Sequence[tuple[bytes, bytes]]
 
 _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
-# of every locale
+# independent of the locale
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class End(enum.Enum):
-    """How an answer came to its end."""
+    """How a response ended."""
 
     WHOLE = "whole"
-    """All of it was given to the client's connection; of a WebSocket: it was closed as the protocol wants it."""
+    """It was passed to the connection completely; for a WebSocket: the closing handshake was correct."""
     REFUSED = "refused"
-    """The server answered for the application, because of the request."""
+    """The server rejected the request without the application."""
     CUT = "cut"
-    """The server broke it off: the application failed in the middle, the client took no data, the worker stopped."""
+    """The server aborted it: the application failed midway, the client read nothing, or the worker stopped."""
     GONE = "gone"
-    """The client went before it was whole."""
+    """The client disconnected before it was complete."""
 
 
 @dataclasses.dataclass(slots=True)
 class AccessRecord:
-    """One request and its answer, as plain data."""
+    """One request and its response, as plain data."""
 
     client: tuple[str, int] | None
-    """Host and port, as far as proxies are believed what they say; None: a UNIX socket's peer."""
+    """Host and port, from a trusted proxy if there is one; None: the peer of a UNIX socket."""
     method: str
-    """Empty, as `target` is, where the request was refused before they were known."""
+    """Empty, like `target`, if the request was refused before they were known."""
     target: bytes
-    """Path and query, or the whole URL, as the client sent them."""
+    """Path and query, or the whole URL, as the client sent it."""
     version: str
-    """Of HTTP: `1.0` or `1.1`; empty where it was not known."""
+    """Of HTTP: `1.0` or `1.1`; empty if unknown."""
     status: int
     """101 for a WebSocket; 0: none was sent."""
     sent: int
-    """Bytes of the answer's body, without chunks' framing, that were given to the connection; of a WebSocket, all."""
+    """Bytes of the response body, without chunk framing, passed to the connection; for a WebSocket, all bytes."""
     seconds: float
-    """From the end of the request's header fields to the end of the answer, the wait behind other answers included."""
+    """From the end of the request's header fields to the end of the response, including the wait for earlier ones."""
     request_headers: Pairs
     """Names in lower case."""
     head: bytes
-    """The answer's, as it was sent; empty where it is not known or not used."""
+    """The head of the response as sent; empty if unknown or unused."""
     scheme: str
     """`http` or `https`."""
     time: float
-    """When the answer ended, in seconds since the epoch."""
+    """End of the response, in seconds since the epoch."""
     end: End = End.WHOLE
 
 
@@ -67,7 +67,7 @@ Atom = Callable[[AccessRecord], str]
 
 
 def field(headers: Pairs, name: bytes) -> str | None:
-    """Return the first field of a name in lower case, read as Latin-1."""
+    """Return the first field with this lower-case name, read as Latin-1."""
     for key, value in headers:
         if key == name:
             return value.decode("latin-1")
@@ -75,7 +75,7 @@ def field(headers: Pairs, name: bytes) -> str | None:
 
 
 def sent_field(head: bytes, name: bytes) -> str | None:
-    """Return the first field of a name in lower case of an answer's head, read as Latin-1."""
+    """Return the first field with this lower-case name from a response head, read as Latin-1."""
     for line in head.split(b"\r\n")[1:]:
         key, _, value = line.partition(b":")
         if key.lower() == name:
@@ -84,17 +84,17 @@ def sent_field(head: bytes, name: bytes) -> str | None:
 
 
 def quoted(text: str | None) -> str:
-    """Return a text for a place between quotes; a dash for none."""
+    """Return a text escaped for use between quotes; a dash for none."""
     if not text:
         return "-"
-    # several times faster than a search by the pattern
+    # several times faster than a search with the pattern
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return _UNSAFE.sub(_escape, text)
 
 
 def word(text: str | None) -> str:
-    """Return a text for a place without quotes around it: spaces are escaped too."""
+    """Return a text escaped for use without quotes: spaces are escaped too."""
     return quoted(text).replace(" ", "\\x20")
 
 
@@ -106,7 +106,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def user(headers: Pairs) -> str | None:
-    """Return the user of `Authorization: Basic` (RFC 7617), None where there is none."""
+    """Return the user of `Authorization: Basic` (RFC 7617); None if there is none."""
     for name, value in headers:
         if name == b"authorization":
             scheme, _, credentials = value.partition(b" ")
@@ -145,7 +145,7 @@ def _client(record: AccessRecord) -> str:
 
 
 def _stamped() -> Atom:
-    """Return the local time of a record in brackets; it is made once for all records of a second."""
+    """Return a formatter for a record's local time in brackets; the text is cached for each second."""
     second, text = -1, ""
 
     def stamp(record: AccessRecord) -> str:
@@ -183,7 +183,7 @@ ATOMS: dict[str, Atom] = {
     "p": lambda record: f"<{os.getpid()}>",
     "X": lambda record: record.end.value,
 }
-"""Letter of a place in a format -> the text for it."""
+"""Letter of a place in a format -> its text."""
 
 VARIABLES: dict[str, Atom] = {
     "REMOTE_ADDR": _client,
@@ -198,4 +198,4 @@ VARIABLES: dict[str, Atom] = {
     "CONTENT_LENGTH": lambda record: quoted(field(record.request_headers, b"content-length")),
     "wsgi.url_scheme": lambda record: word(record.scheme),
 }
-"""Name of a variable of the request -> the text for it; those of PEP 3333 that a request alone decides."""
+"""Name of a request variable -> its text; those of PEP 3333 that depend on the request alone."""

@@ -1,19 +1,19 @@
 """HTTP/1.1 on the wire.
 
-connection      one connection: its transport, and the path of a request through it
-exchange        one request and its answer: how the answer is framed
-life            how far a connection is
-deadlines       how long a connection waits for what, and what happens then
-answers         what has to wait for its turn: exchanges, refusals, reading and writing in balance
-reader          bytes in; requests, bodies, upgrades and refusals out. Without IO
-phases          the phases of a reader, as a table
-rules           the limits that a reader keeps
-partial_head    a head that comes in pieces
-body_framing    where a body ends
-repeated        the head of the request before, for a client that sends it again
-extras          what few requests say: an upgrade, 100-continue, the target in another form
-checks          what the header fields of a request say, or why it is refused
-chunks          the chunks of one request body: where it ends, and that its lines are right
-refusals        what is refused before an application sees it
-files           files as answers, by sendfile(2) where that can be
+connection        one connection: its transport, and the path of a request through it
+exchange          one request and its response: the framing of the response
+connection_state  the states of a connection
+deadlines         the timeouts of a connection, and their expiry
+responses         queued exchanges and refusals; reading and writing in balance
+reader            bytes in; requests, bodies, upgrades and refusals out. Without IO
+phases            the phases of a reader, as a table
+rules             the limits that a reader enforces
+partial_head      a request head received in pieces
+body_framing      the end of a request body
+repeated          the previous head, for a client that sends it again
+extras            uncommon parts of a head: an upgrade, 100-continue, an absolute URL
+checks            checks of header fields that concern framing
+chunks            the chunks of one request body: where it ends, and validation of its lines
+refusals          requests refused before an application sees them
+files             file responses, by sendfile(2) where possible
 """

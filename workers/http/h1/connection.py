@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection: transport, deadlines, how it begins and how it ends. Knows no loop.
+"""One HTTP/1.1 connection: its transport, its deadlines, its start and its end. Independent of the loop.
 
-It has the methods of `asyncio.Protocol`, called by whatever transport the loop has. A `RequestReader` makes requests of
-the bytes; `Answers` keeps what cannot be answered at once in its order, and is made when there is such a thing.
+It has the methods of `asyncio.Protocol`, called by the loop's transport. A `RequestReader` turns bytes into requests.
+`Responses` queues work that has to wait, and is made when that first happens.
 """
 
 from __future__ import annotations
@@ -15,133 +15,132 @@ from typing import Any
 
 from hybrid.workers.common import lingering
 from hybrid.workers.http.clock import NEVER
+from hybrid.workers.http.context import HttpContext
 from hybrid.workers.http.exchange import Refused, Request
 from hybrid.workers.http.h1 import deadlines
-from hybrid.workers.http.h1.answers import BODY_WATER, Answers
+from hybrid.workers.http.h1.connection_state import ConnectionState
 from hybrid.workers.http.h1.deadlines import BODY_GRACE, LINGER, BodyRate
 from hybrid.workers.http.h1.exchange import CLOSING, PLAIN, SPECIAL, UPGRADE, WAITING, WHOLE, Http1Exchange
 from hybrid.workers.http.h1.extras import Extras, Fields
-from hybrid.workers.http.h1.life import Life
-from hybrid.workers.http.h1.phases import Phase
+from hybrid.workers.http.h1.phases import ReaderPhase
 from hybrid.workers.http.h1.reader import RequestReader
 from hybrid.workers.http.h1.repeated import Repeated
-from hybrid.workers.http.site import Site
+from hybrid.workers.http.h1.responses import BODY_WATER, Responses
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER without a wait (socket(7))
-UPGRADED = Phase.UPGRADED
+UPGRADED = ReaderPhase.UPGRADED
 
 
-OPEN, HALF_CLOSED, LINGERING, CUT, CLOSED = Life
+OPEN, HALF_CLOSED, LINGERING, CUT, CLOSED = ConnectionState
 
 
 class HttpConnection:
     """The protocol of one connection. All methods belong to the loop's thread.
 
-    But `facts` and `reader.repeated` are made and read where the application runs, which may be a thread, and need no
-    lock: only one exchange of a connection is under way at a time, it uses them before it answers, and the next one
-    starts when that answer is out.
+    Exceptions: `facts` and `reader.repeated` are made and read where the application runs, which may be a thread. They
+    need no lock: only one exchange of a connection is in progress at a time, it uses them before it responds, and the
+    next one starts after that response.
     """
 
     __slots__ = (
         "_awaited",
-        "answers",
-        "believes",
         "client",
         "clock",
+        "context",
         "current",
         "deadline",
         "facts",
-        "life",
         "paused",
         "persistent",
         "reader",
+        "responses",
         "scheme",
         "server",
-        "site",
+        "state",
         "transport",
+        "trusts_proxy",
         "write",
         "write_end",
         "write_last",
     )
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.clock = site.clock
+    def __init__(self, context: HttpContext) -> None:
+        self.context = context
+        self.clock = context.clock
         self.transport: Any = None
         self.write: Callable[[Any], None]
-        """Sends bytes, or keeps them: the transport's own method."""
+        """Sends or buffers bytes: the transport's own method."""
         self.write_end: Callable[[Any], None]
-        """Sends the last bytes to a client that has asked for the close, which follows at once."""
+        """Sends the last bytes to a client that asked for the close, which follows at once."""
         self.write_last: Callable[[bytes], None]
-        """Sends the end of an answer, perhaps a moment later, together with those of other connections."""
+        """Sends the end of a response, possibly batched with those of other connections a moment later."""
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int | None] | None = None
         self.scheme = "http"
-        self.believes = False
-        """True if the peer is a proxy whose forwarding headers count."""
+        self.trusts_proxy = False
+        """True if the peer is a proxy whose forwarding headers are trusted."""
         self.facts: Any = None
-        """What an interface keeps for all requests of the connection; made by it."""
+        """An interface's cache for all requests of the connection; set by the interface."""
         self.current: Http1Exchange | None = None
-        """The exchange that is being answered."""
+        """The exchange in progress."""
         self.persistent = True
         """True if another request may follow the current one."""
         self.paused = False
-        """True if the client takes too little: applications wait before they send more."""
+        """True if the client reads too slowly: applications wait before they send more."""
         self.deadline = NEVER
-        self.reader = RequestReader(site.rules, self)
-        self.answers: Answers | None = None
-        """What has to wait; None: nothing ever had to."""
-        self.life = OPEN
-        # Set where the next bytes may be a request that repeats the head of the one before, which is then started
-        # without a look at anything else. So while it is set there is no current exchange, no queue, no refusal,
-        # nothing of a head has come, the client takes what is sent, and the connection is not closing: whatever
-        # changes that clears it
+        self.reader = RequestReader(context.rules, self)
+        self.responses: Responses | None = None
+        """Queued exchanges and refusals; None until something has to wait."""
+        self.state = OPEN
+        # Set if the next bytes may repeat the previous head; such a request starts without any other check. So while it
+        # is set, there is no current exchange, no queue, no refusal and no partial head, the client reads its
+        # responses, and the connection is not closing. Every change to these clears it.
         self._awaited: Repeated | None = None
 
     # -- the hot path; benchmarks: python -m benchmarks wsgi asgi ----------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Read what has arrived and start what it completes.
+        """Parse the received bytes and start the requests that they complete.
 
-        A request is started once the bytes at hand are read, so that an application never sees one whose body is
-        malformed in the same packet.
+        A request starts only after all bytes at hand are parsed, so that an application never sees a request whose body
+        is malformed in the same packet.
         """
         reader = self.reader
         awaited = self._awaited
         if awaited is not None:
             self._awaited = None
             if awaited.takes(data):
-                site = self.site
+                context = self.context
                 try:
-                    next(site.heartbeat.tally)
+                    next(context.heartbeat.tally)
                 except StopIteration:
-                    site.heartbeat.counts_last_request()
+                    context.heartbeat.counts_last_request()
                 reader.served = served = reader.served + 1
-                if served >= site.rules.max_requests:
+                if served >= context.rules.max_requests:
                     self.persistent = False
                     reader.end()
                 style = SPECIAL if awaited.is_head else PLAIN
                 self.current = exchange = Http1Exchange(self, awaited.request, style, True, True, awaited)
-                if site.journal is not None:
-                    site.journal.begins(exchange)
+                if context.access_events is not None:
+                    context.access_events.started(exchange)
                 self.deadline = NEVER
-                site.answer(exchange)
+                context.answer(exchange)
                 return
         reader.feed(data)
         current = self.current
-        answers = self.answers
+        responses = self.responses
         if current is None:
-            if answers is not None and answers.refusal is not None:
-                answers.advance()
+            if responses is not None and responses.refusal is not None:
+                responses.advance()
             else:
                 partial = reader.partial
                 if partial is not None:
                     deadlines.await_head(self, partial)
         elif current.listener is None:
-            if answers is None or not (answers.queue or answers.refusal is not None):  # nearly always
+            if responses is None or not (responses.queue or responses.refusal is not None):  # nearly always
                 self.begin(current)
             else:
-                answers.advance()
+                responses.advance()
 
     def on_request(
         self,
@@ -153,13 +152,13 @@ class HttpConnection:
         has_body: bool,
         extras: Extras | None,
     ) -> None:
-        """Called by the reader: make the exchange, and have it wait for its turn. Raises `Refused`."""
-        site = self.site
+        """Make the exchange of a parsed request, and queue it. Called by the reader. Raises `Refused`."""
+        context = self.context
         try:
-            next(site.heartbeat.tally)
+            next(context.heartbeat.tally)
         except StopIteration:
-            site.heartbeat.counts_last_request()
-        if self.reader.served >= site.rules.max_requests:
+            context.heartbeat.counts_last_request()
+        if self.reader.served >= context.rules.max_requests:
             self.persistent = False
         if method == "HEAD":
             style = SPECIAL
@@ -170,107 +169,107 @@ class HttpConnection:
         sent_target = target
         if extras is not None:
             sent_target = extras.sent_target or target
-            if extras.websocket and site.answer_websocket is not None:
+            if extras.websocket and context.answer_websocket is not None:
                 style = UPGRADE
-                keep_alive = False  # what comes next is no HTTP
+                keep_alive = False  # the bytes that follow are not HTTP
         request = Request(method, target, sent_target, version, fields)
-        if self.believes:
-            self.reader.forget()  # the fields that the application gets are not those that were sent
-            site.believe(self, request)
+        if self.trusts_proxy:
+            self.reader.forget()  # the application gets different fields from those that were sent
+            context.apply_forwarded(self, request)
         exchange = Http1Exchange(self, request, style, keep_alive, not has_body, None)
-        if site.journal is not None:
-            site.journal.begins(exchange)
+        if context.access_events is not None:
+            context.access_events.started(exchange)
         if has_body:
             self._receive_body(exchange, extras)
         self._line_up(exchange)
 
     def _receive_body(self, exchange: Http1Exchange, extras: Extras | None) -> None:
         exchange.body = deque()
-        self.own_answers().receive(exchange, extras is not None and extras.continues)
+        self.own_responses().receive(exchange, extras is not None and extras.continues)
 
     def _line_up(self, exchange: Http1Exchange) -> None:
-        """Make it the current exchange, or have it wait for its turn."""
-        answers = self.answers
-        if self.current is None and (answers is None or not (answers.queue or self.paused)):
+        """Make the exchange current, or queue it."""
+        responses = self.responses
+        if self.current is None and (responses is None or not (responses.queue or self.paused)):
             self.deadline = NEVER
             self.current = exchange
         else:
-            self.own_answers().line_up(exchange)
+            self.own_responses().line_up(exchange)
 
     def begin(self, exchange: Http1Exchange) -> None:
-        """Have the application called: it is the turn of this request."""
-        site = self.site
-        if exchange.style is UPGRADE and site.answer_websocket is not None:
-            site.answer_websocket(exchange)
+        """Call the application: it is this request's turn."""
+        context = self.context
+        if exchange.style is UPGRADE and context.answer_websocket is not None:
+            context.answer_websocket(exchange)
         else:
-            site.answer(exchange)
+            context.answer(exchange)
 
     def exchange_ended(self, exchange: Http1Exchange) -> None:
-        """The answer is whole. Called by the exchange."""
-        site = self.site
-        if site.journal is not None:
-            site.journal.whole(exchange)
-        exchange.listener = None  # it keeps the exchange: no work for the garbage collector
+        """Proceed after a complete response. Called by the exchange."""
+        context = self.context
+        if context.access_events is not None:
+            context.access_events.completed(exchange)
+        exchange.listener = None  # breaks a reference cycle: no work for the garbage collector
         if exchange is not self.current:
             return
         self.current = None
-        answers = self.answers
-        if answers is not None and (answers.queue or answers.refusal is not None):
+        responses = self.responses
+        if responses is not None and (responses.queue or responses.refusal is not None):
             if exchange.keep_alive:
-                answers.advance_soon()
+                responses.advance_soon()
             else:
-                self._close(exchange, answers)
+                self._close(exchange, responses)
         elif not (exchange.keep_alive and self.persistent):
             if exchange.complete and not self.reader.surplus:
                 self.close()
             else:
                 self.linger()
-        elif not self.paused:  # else `resume_writing` sees to it
-            self.deadline = self.clock.now + site.keep_alive_timeout
+        elif not self.paused:  # else `resume_writing` does this
+            self.deadline = self.clock.now + context.keep_alive_timeout
             self._awaited = self.reader.repeated
-            if answers is not None and not answers.is_reading:
-                answers.resume_reading()
+            if responses is not None and not responses.is_reading:
+                responses.resume_reading()
 
-    # -- requests, as the reader tells of them -----------------------------------------------------------------------
+    # -- callbacks of the reader -------------------------------------------------------------------------------------
 
     def on_body(self, data: bytes) -> None:
         """Called by the reader."""
-        answers = self.answers
-        exchange = None if answers is None else answers.receiving
-        if answers is None or exchange is None:
+        responses = self.responses
+        exchange = None if responses is None else responses.receiving
+        if responses is None or exchange is None:
             return
         exchange.body.append(data)
         exchange.buffered += len(data)
         if exchange.buffered >= BODY_WATER:
-            answers.pause_reading()
+            responses.pause_reading()
         if exchange is self.current and exchange.listener is not None:
             exchange.listener.body_arrived()
 
     def on_end(self) -> None:
-        """Called by the reader: the body is complete."""
-        answers = self.answers
-        exchange = None if answers is None else answers.receiving
-        if answers is None or exchange is None:
+        """Mark the body as complete. Called by the reader."""
+        responses = self.responses
+        exchange = None if responses is None else responses.receiving
+        if responses is None or exchange is None:
             return
-        answers.receiving = None
-        answers.rate = None
+        responses.receiving = None
+        responses.rate = None
         exchange.complete = True
         if self.paused:
-            answers.pause_reading()
+            responses.pause_reading()
         if exchange is self.current and exchange.listener is not None:
             exchange.listener.body_arrived()
 
     def on_refused(self, refused: Refused) -> None:
         """Called by the reader."""
-        self.own_answers().refuse(refused)
+        self.own_responses().refuse(refused)
 
     def on_upgraded(self, data: bytes) -> None:
         """Called by the reader."""
         current = self.current
         if current is not None and current.style is UPGRADE and current.listener is not None:
             current.listener.data_received(data)
-        elif current is not None or (self.answers is not None and self.answers.queue):
-            self.own_answers().keep_rest(data)
+        elif current is not None or (self.responses is not None and self.responses.queue):
+            self.own_responses().keep_rest(data)
         else:
             self.reader.drop(data)
 
@@ -283,79 +282,79 @@ class HttpConnection:
         """Called by the reader."""
         self.abort()
 
-    def own_answers(self) -> Answers:
-        """Return the answers, which are made now if nothing has had to wait before."""
-        answers = self.answers
-        if answers is None:
-            answers = self.answers = Answers(self)
-        return answers
+    def own_responses(self) -> Responses:
+        """Return `responses`, made on first use."""
+        responses = self.responses
+        if responses is None:
+            responses = self.responses = Responses(self)
+        return responses
 
-    # -- what exchanges ask ------------------------------------------------------------------------------------------
+    # -- methods for exchanges ---------------------------------------------------------------------------------------
 
     @property
     def upgraded(self) -> bool:
-        """True if the bytes are no longer HTTP: the current exchange gets them."""
+        """True if the bytes are no longer HTTP and go to the current exchange."""
         return self.reader.phase is UPGRADED
 
     @property
     def half_closed(self) -> bool:
-        """True if the client has ended its stream, and this side has not."""
-        return self.life is HALF_CLOSED
+        """True if the client has closed its sending side, and this side is open."""
+        return self.state is HALF_CLOSED
 
     @property
     def is_closed(self) -> bool:
         """True if the transport is gone."""
-        return self.life is CLOSED
+        return self.state is CLOSED
 
     @property
     def has_said_last(self) -> bool:
-        """True if no answer can follow: this side has ended its stream, or all is over."""
-        life = self.life
-        return life is not OPEN and life is not HALF_CLOSED
+        """True if no response can follow: this side has closed its sending side, or the connection is closed."""
+        state = self.state
+        return state is not OPEN and state is not HALF_CLOSED
 
     def has_more(self) -> bool:
-        """Return True if answers follow the current one, although no further request is taken."""
-        return self.answers is not None and self.answers.has_more()
+        """Return True if responses follow the current one although no further request is read."""
+        return self.responses is not None and self.responses.has_more()
 
     def refuse(self, status: int, reason: str) -> None:
-        """Answer `status` and close, if nothing of an answer is out; else cut the connection."""
+        """Respond with `status` and close if no response has begun; otherwise abort the connection."""
         if self.current is not None and self.current.stage is not WAITING:
             self.abort()
         else:
-            self.own_answers().refuse_now(Refused(status, reason))
+            self.own_responses().refuse_now(Refused(status, reason))
 
     def takes_expectation(self, exchange: Http1Exchange) -> bool:
-        """Return True, once, if the client of a request waits for 100 Continue."""
-        return self.answers is not None and self.answers.takes_expectation(exchange)
+        """Return True, once, if the client of this exchange waits for 100 Continue."""
+        return self.responses is not None and self.responses.takes_expectation(exchange)
 
     def awaits_body(self, exchange: Http1Exchange) -> None:
-        """The application waits for the body: from now on it must come at some rate."""
+        """Enforce a minimum rate from now on: the application waits for the body."""
         if exchange.complete:
             return
-        answers = self.own_answers()
-        if answers.rate is None:
-            answers.rate = BodyRate(self.clock.now, self.reader.received)
+        responses = self.own_responses()
+        if responses.rate is None:
+            responses.rate = BodyRate(self.clock.now, self.reader.received)
             self.deadline = self.clock.now + BODY_GRACE
-            answers.resume_reading()
+            responses.resume_reading()
 
     def took_body(self) -> None:
-        """The application has taken what had arrived."""
-        answers = self.answers
-        if answers is not None and not answers.is_reading:
-            answers.may_read()
+        """Resume reading after the application has taken body data."""
+        responses = self.responses
+        if responses is not None and not responses.is_reading:
+            responses.may_read()
 
     def take_rest(self) -> bytes:
-        """Return what arrived behind an upgrade request."""
-        answers = self.answers
-        if answers is None:
+        """Return the bytes received after an upgrade request."""
+        responses = self.responses
+        if responses is None:
             return b""
-        rest, answers.rest = answers.rest, b""
+        rest, responses.rest = responses.rest, b""
         return rest
 
-    # -- what an upgraded exchange asks, see `Upgraded` ---------------------------------------------------------------
+    # -- methods for upgraded exchanges, see `Upgraded` ---------------------------------------------------------------
 
     def get_extra_info(self, name: str) -> Any:
-        """Return what the transport knows."""
+        """Return information from the transport."""
         return self.transport.get_extra_info(name)
 
     def is_closing(self) -> bool:
@@ -363,14 +362,14 @@ class HttpConnection:
         return bool(self.transport.is_closing())
 
     def pause_reading(self) -> None:
-        """Read nothing more of an upgraded connection for now."""
+        """Stop reading from an upgraded connection for now."""
         self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         self.transport.resume_reading()
 
-    # -- what transports tell ----------------------------------------------------------------------------------------
+    # -- callbacks of the transport ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
         """Called once, first."""
@@ -378,10 +377,10 @@ class HttpConnection:
         self.write = transport.write
         self.write_end = getattr(transport, "write_end", transport.write)
         self.write_last = getattr(transport, "write_last", transport.write)
-        self.site.opened(self)
+        self.context.opened(self)
 
     def takes_cork(self, cork: Callable[[], None]) -> None:
-        """Use `cork` before the last bytes: the transport has no `write_end`, but its socket can hold them back."""
+        """Call `cork` before the last bytes, for a transport without `write_end` whose socket can hold bytes back."""
         write = self.write
 
         def write_end(data: Any) -> None:
@@ -391,22 +390,22 @@ class HttpConnection:
         self.write_end = write_end
 
     def pause_writing(self) -> None:
-        """Called by the transport: too much is unsent. No further request is started, or read, until that is taken.
+        """Start and read no further request until the buffer drains. Called by the transport.
 
-        The rest of a body is read, for its answer may wait for that; a WebSocket sees to its reading itself.
+        The rest of a body is still read, because its response may wait for that. A WebSocket controls its own reading.
         """
         self.paused = True
         self._awaited = None
-        self.own_answers().pause_writing()
+        self.own_responses().pause_writing()
 
     def resume_writing(self) -> None:
-        """Called by the transport: there is room again."""
+        """Proceed: the buffer has drained. Called by the transport."""
         self.paused = False
-        if self.life is not CLOSED:
-            self.own_answers().resume_writing()
+        if self.state is not CLOSED:
+            self.own_responses().resume_writing()
 
     def owed(self) -> int:
-        """Bytes of the current WebSocket frame that have not come yet. Asked once the connection has `upgraded`."""
+        """Return the bytes missing from the current WebSocket frame. Called only once the connection is `upgraded`."""
         current = self.current
         if current is None or current.style is not UPGRADE or current.listener is None:
             return 0
@@ -414,107 +413,107 @@ class HttpConnection:
         return owed
 
     def eof_received(self) -> bool:
-        """The client sends no more. An answer under way goes on; keeps the transport open for it."""
-        if self.life is OPEN:
-            self.life = HALF_CLOSED
+        """Handle the client's end of stream. A response in progress continues: True keeps the transport open for it."""
+        if self.state is OPEN:
+            self.state = HALF_CLOSED
         self.persistent = False
         self._awaited = None
-        answers = self.answers
-        if answers is not None and answers.receiving is not None:
-            answers.refuse(Refused(400, "the connection ended within the body"))
+        responses = self.responses
+        if responses is not None and responses.receiving is not None:
+            responses.refuse(Refused(400, "the connection ended within the body"))
         current = self.current
         can_answer = bool(self.transport.can_write_eof())  # TLS has no half-closed connections
-        if self.life is LINGERING:
+        if self.state is LINGERING:
             return False
         if current is not None and current.style is UPGRADE and current.listener is not None:
             return current.listener.peer_done() and can_answer
         if not can_answer or (current is None and not self.has_more()):
             return False
-        if answers is not None:
-            answers.advance()
+        if responses is not None:
+            responses.advance()
         current = self.current
         if current is not None and current.listener is not None:
             current.listener.peer_done()
-        return self.life is not CLOSED
+        return self.state is not CLOSED
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called once, last."""
-        was_cut = self.life is CUT
-        self.life = CLOSED
+        was_cut = self.state is CUT
+        self.state = CLOSED
         self.persistent = False
         self.reader.let_go()
-        self.site.closed(self)
+        self.context.closed(self)
         current = self.current
-        if self.answers is not None:
-            self.answers.release()
-            self.answers = None
+        if self.responses is not None:
+            self.responses.release()
+            self.responses = None
         if current is not None:
             if current.stage is not WHOLE:
                 current.gone = True
                 if current.listener is not None:
                     current.listener.disconnected()
             self.current = None
-            if self.site.journal is not None:
-                self.site.journal.lost(current, was_cut=was_cut)
+            if self.context.access_events is not None:
+                self.context.access_events.lost(current, was_cut=was_cut)
             current.listener = None
 
     # -- deadlines ---------------------------------------------------------------------------------------------------
 
     def expired(self) -> None:
-        """The deadline has passed. Called by the clock."""
+        """Called by the clock when the deadline has passed."""
         deadlines.expire(self)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def _close(self, exchange: Http1Exchange, answers: Answers) -> None:
-        """Close after this answer, although others wait."""
-        answers.queue.clear()
-        if exchange.complete and not self.reader.surplus and answers.refusal is None:
+    def _close(self, exchange: Http1Exchange, responses: Responses) -> None:
+        """Close after this response although others are queued."""
+        responses.queue.clear()
+        if exchange.complete and not self.reader.surplus and responses.refusal is None:
             self.close()
         else:
             self.linger()
 
     def linger(self) -> None:
-        """Close without a reset, as `workers.lingering` does, with the same bounds.
+        """Close without a reset, as `workers.lingering` does, with the same limits.
 
-        But by the transport: a client that is still sending its body may have to be rid of it before it takes the
-        answer. What else is unread, or unacknowledged, at the end is the transport's to see to.
+        The transport does it here: a client that is still sending its body may have to finish before it reads the
+        response. The transport also handles input that is unread, or output that is unacknowledged, at the end.
         """
         self.reader.end()
         self.persistent = False
         self._awaited = None
         if self.has_said_last:
             return
-        if self.life is HALF_CLOSED or not self.transport.can_write_eof():
+        if self.state is HALF_CLOSED or not self.transport.can_write_eof():
             self.close()
             return
-        self.life = LINGERING
+        self.state = LINGERING
         self.deadline = self.clock.now + LINGER
         try:
             self.transport.write_eof()
-        except OSError:  # the client has reset, and asyncio's transports have not told yet
+        except OSError:  # the client has reset, and asyncio's transports have not reported it yet
             self.drop()
             return
-        if self.answers is not None:
-            self.answers.resume_reading()
+        if self.responses is not None:
+            self.responses.resume_reading()
 
     def close(self) -> None:
         """Close once everything is sent."""
         self.reader.end()
         self.persistent = False
-        self._awaited = None  # a transport may still hand over what it has read already
-        if self.life is not CLOSED:
+        self._awaited = None  # a transport may still deliver data that it has read already
+        if self.state is not CLOSED:
             transport = self.transport
-            if not transport.is_closing():  # asyncio's over TLS gives up its buffer at a second close
+            if not transport.is_closing():  # asyncio's TLS transport discards its buffer on a second close
                 transport.close()
             if transport.get_write_buffer_size():
-                self.own_answers().unsent = 0
-                self.deadline = self.clock.now + self.site.send_timeout
+                self.own_responses().unsent = 0
+                self.deadline = self.clock.now + self.context.send_timeout
 
     def abort(self) -> None:
-        """Close now: this side breaks off."""
-        if self.life is not CLOSED:
-            self.life = CUT
+        """Close now: the server aborts the connection."""
+        if self.state is not CLOSED:
+            self.state = CUT
         self.drop()
 
     def drop(self) -> None:
@@ -522,31 +521,31 @@ class HttpConnection:
         self.reader.end()
         self.persistent = False
         self._awaited = None
-        if self.life is not CLOSED:
+        if self.state is not CLOSED:
             self.transport.abort()
 
     def cut(self) -> None:
-        """Close now, with a reset: for a client that reads nothing the kernel would keep megabytes for many minutes."""
-        sock = None if self.life is CLOSED else self.transport.get_extra_info("socket")
+        """Close now, with a reset: for a client that never reads, the kernel would keep megabytes for many minutes."""
+        sock = None if self.state is CLOSED else self.transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):  # it is closed
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.abort()
 
     def drain(self) -> None:
-        """The worker stops: answer what is asked with `Connection: close`, and keep idle connections for that.
+        """Send `Connection: close` with further responses, and keep idle connections open for that.
 
-        A client must not lose a request that crosses a close: an idle connection goes at its keep-alive deadline.
+        A client must not lose a request that crosses a close, so an idle connection closes at its keep-alive deadline.
         """
         self.persistent = False
         if self.current is None:
-            if not self.paused:  # else it is not idle: it has an answer to take
-                self.deadline = min(self.deadline, self.clock.now + self.site.keep_alive_timeout)
+            if not self.paused:  # else it is not idle: the client still reads a response
+                self.deadline = min(self.deadline, self.clock.now + self.context.keep_alive_timeout)
         elif self.current.listener is not None:
             self.current.listener.draining()
 
     def close_idle(self) -> None:
-        """The service stops: close if no request has begun, and the answers before are out."""
+        """Close an idle connection when the service stops: no request has begun, and earlier responses are sent."""
         is_busy = (
             self.current is not None
             or self.reader.is_within_request
@@ -558,16 +557,16 @@ class HttpConnection:
             self.close()
 
     def interrupt(self) -> None:
-        """The grace period is nearly over: the application is told that the client is gone; idle ones are closed."""
+        """Tell the application that its client is gone, as the grace period is nearly over; close idle connections."""
         if self.current is None:
-            if self.answers is not None:
-                self.answers.queue.clear()
+            if self.responses is not None:
+                self.responses.queue.clear()
             self.close()
         elif self.current.listener is not None:
             self.current.listener.interrupt()
 
     def interrupt_upgraded(self) -> None:
-        """The same, but only if the connection was taken over."""
+        """Call `interrupt` if the connection was taken over."""
         current = self.current
         if current is not None and current.style is UPGRADE and current.listener is not None:
             current.listener.interrupt()

@@ -1,4 +1,4 @@
-"""One request of HTTP/1.1 and its answer: how the answer is framed, and its end."""
+"""One HTTP/1.1 request and its response: the framing of the response, and its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.workers.common import forks
 from hybrid.workers.http import head as heads
-from hybrid.workers.http.exchange import NO_BODY_CAME, AnswerError, Request, Stage
+from hybrid.workers.http.exchange import NO_BODY_CAME, Request, ResponseError, Stage
 from hybrid.workers.http.h1 import files
 from hybrid.workers.http.head import BODILESS, CLOSE, OWN_DATE, OWN_SERVER, UNKNOWN, Head, Status
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hybrid.workers.http.h1.connection import HttpConnection
     from hybrid.workers.http.websocket.frames import Closed
 
-_LARGE = 65_536  # bytes of a body that are not copied to go out in one call with the head
+_LARGE = 65_536  # bytes; larger bodies are not copied to be sent in one call with the head
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MOST_LENGTHS = 1024
 _CLOSE = b"connection: close\r\n\r\n"
@@ -31,23 +31,23 @@ _log = logging.getLogger("hybrid")
 
 
 class Style(enum.Enum):
-    """What a request asks of the frame of its answer. The connection knows."""
+    """How a request affects the framing of its response. Chosen by the connection."""
 
-    PLAIN = "nothing: HTTP/1.1, kept alive, not HEAD"
-    CLOSING = "that the connection is closed behind it, and nothing else"
-    SPECIAL = "something else"
-    TRAILED = "something else, and the application has promised trailers"
-    UPGRADE = "another protocol: it takes the connection over"
+    PLAIN = "no special framing: HTTP/1.1, kept alive, not HEAD"
+    CLOSING = "the only special framing is `Connection: close`"
+    SPECIAL = "any other special framing"
+    TRAILED = "special framing with announced trailers"
+    UPGRADE = "the request takes the connection over for another protocol"
 
 
 class Framing(enum.Enum):
-    """How the body of an answer is framed."""
+    """The framing of a response body."""
 
     LENGTH = "Content-Length"
     CHUNKED = "chunks"
     UNTIL_CLOSE = "the end of the connection"
-    NOTHING = "there is no body, whatever the application gives"
-    TRAILERS = "it has ended, and its trailers are due"
+    NOTHING = "no body is sent, even if the application gives one"
+    TRAILERS = "the body has ended, and its trailers are due"
 
 
 PLAIN, CLOSING, SPECIAL, TRAILED, UPGRADE = Style
@@ -56,7 +56,7 @@ WAITING, SENDING, WHOLE = Stage
 
 
 class Http1Exchange:
-    """See `Exchange`. Made when its header fields are complete; started when all earlier answers are out."""
+    """See `Exchange`. Made when the header fields are complete; started when all earlier responses are sent."""
 
     __slots__ = (
         "_framing",
@@ -80,9 +80,9 @@ class Http1Exchange:
     )
 
     _framing: Framing  # set with the head
-    _left: int  # bytes of a body with a length that are not given yet; set with the head
+    _left: int  # bytes missing from a body with a length; set with the head
     began: float
-    """When the header fields were complete, by `time.perf_counter`; set by the journal, where there is one."""
+    """When the header fields were complete, by `time.perf_counter`; set by `AccessEvents`, if any."""
 
     def __init__(
         self,
@@ -105,14 +105,14 @@ class Http1Exchange:
         self.gone = False
         self.stage = WAITING
         self.status = 0
-        """Of the answer; 0: none is sent."""
+        """Status of the response; 0: none sent yet."""
         self.sent = 0
-        """Bytes of the answer's body that are sent."""
+        """Bytes of the response body sent so far."""
         self.sent_head: bytes | None = None
-        """The head of the answer, if it is to be kept; b"" until it is sent."""
-        self._waiters: list[asyncio.Future[None]] | None = None  # coroutines that wait for news of the connection
+        """The head of the response, if it is to be kept; b"" until it is sent."""
+        self._waiters: list[asyncio.Future[None]] | None = None  # futures of coroutines that wait for an event
 
-    # -- the answer; benchmarks: python -m benchmarks wsgi asgi ----------------------------------------------------
+    # -- the response; benchmarks: python -m benchmarks wsgi asgi --------------------------------------------------
 
     def start(self, status: Status, fields: Head, body: Any, more: bool) -> None:
         """See `Exchange`."""
@@ -122,9 +122,9 @@ class Http1Exchange:
             size = len(body)
             style = self.style
             if length != UNKNOWN and length != size:
-                pass  # an error, which `_start_slowly` raises
+                pass  # an error, raised by `_start_slowly`
             elif style is PLAIN and not flags and size < _LARGE and connection.persistent:
-                # nearly always: the whole answer at once, framed in the plainest way; `_open` knows all of them
+                # nearly always: the whole response at once, with the simplest framing; `_open` handles all the others
                 self.stage = WHOLE
                 self.status = number
                 self.sent = size
@@ -140,7 +140,7 @@ class Http1Exchange:
         self._start_slowly(status, fields, body, more)
 
     def _answer_and_close(self, status: Status, block: bytes, body: Any, size: int) -> None:
-        """Send a small answer at once that is the only one of its connection."""
+        """Send a small response at once, the only one of its connection."""
         self.stage = WHOLE
         self.status = status.number
         self.keep_alive = False
@@ -155,7 +155,9 @@ class Http1Exchange:
     def write(self, body: Any, more: bool) -> None:
         """See `Exchange`."""
         if self.stage is not SENDING:
-            raise AnswerError("a body before the head of the answer" if self.stage is WAITING else "the answer is over")
+            raise ResponseError(
+                "the body precedes the head of the response" if self.stage is WAITING else "the response is complete"
+            )
         size = len(body)
         self._send(self._frame(body, size, more), size, more)
 
@@ -163,18 +165,18 @@ class Http1Exchange:
         """See `Exchange`."""
         self.sent_head = b""
         if self.style is PLAIN:
-            self.style = SPECIAL  # the head of others is one piece
+            self.style = SPECIAL  # the fast path sends the head and the body as one piece
 
     # -- less often ---------------------------------------------------------------------------------------------------
 
     def _start_slowly(self, status: Status, fields: Head, body: Any, more: bool) -> None:
         if self.stage is not WAITING:
-            raise AnswerError("the head of the answer is sent already")
+            raise ResponseError("the head of the response was already sent")
         size = len(body)
         data = self._open(status, fields, size, more)
         if self._framing is LENGTH and (size > self._left or (size < self._left and not more)):
-            # nothing is out: it can become a 500
-            raise AnswerError(f"the body has {size} bytes, and its Content-Length says {self._left}")
+            # nothing was sent: the response can become a 500
+            raise ResponseError(f"the body has {size} bytes, and its Content-Length says {self._left}")
         self._is_open(status.number, data)
         if self._framing is not NOTHING:
             if size < _LARGE:
@@ -185,14 +187,14 @@ class Http1Exchange:
         self._send(data, size, more)
 
     def _is_open(self, status: int, head: bytes) -> None:
-        """The head is on its way."""
+        """Record that the head is being sent."""
         self.stage = SENDING
         self.status = status
         if self.sent_head is not None:
             self.sent_head = head
 
     def _send(self, data: Any, size: int, more: bool) -> None:
-        """Send bytes in which `size` bytes of the body are."""
+        """Send bytes that contain `size` bytes of the body."""
         if data:
             if not more and self.style is CLOSING and self.complete:
                 self.connection.write_end(data)
@@ -204,7 +206,7 @@ class Http1Exchange:
             self._end()
 
     def _open(self, status: Status, fields: Head, size: int, more: bool) -> bytes:
-        """Return the head with its framing; decides how the body is framed and whether the connection stays open."""
+        """Return the head with its framing; decides on the framing and on keep-alive."""
         block, length, flags = fields
         connection = self.connection
         clock = connection.clock
@@ -225,14 +227,14 @@ class Http1Exchange:
         return b"%b%b\r\n" % (status.line, block)
 
     def _choose_framing(self, status: int, told: int, length: int, size: int) -> bytes:
-        """Decide how a body is framed of which `size` bytes are here; return the field that says so.
+        """Choose the framing for a body with `size` bytes at hand; return the header field for it.
 
-        `told` is the length that the application has given, `length` the one that is known now.
+        `told` is the length given by the application, `length` the one known now.
         """
         if self.request.method == "HEAD" or status in BODILESS:
             self._framing = NOTHING
             if status == 204 or (not size and told == UNKNOWN):
-                return b""  # an empty answer to HEAD says nothing about the length of GET's
+                return b""  # an empty response to HEAD gives no information about the length for GET
         elif length != UNKNOWN:
             self._framing = LENGTH
             self._left = length
@@ -245,41 +247,41 @@ class Http1Exchange:
         return b"" if length == UNKNOWN else b"content-length: %d\r\n" % length
 
     def _frame(self, body: Any, size: int, more: bool) -> Any:
-        """Return a piece of the body as it goes over the wire."""
+        """Return a piece of the body as framed on the wire."""
         framing = self._framing
         if framing is LENGTH:
             left = self._left
             if size > left:
-                raise AnswerError(f"the body is longer than its Content-Length by {size - left} bytes")
+                raise ResponseError(f"the body is longer than its Content-Length by {size - left} bytes")
             self._left = left - size
             return body
         if framing is CHUNKED:
             end = b"" if more or self.style is TRAILED else b"0\r\n\r\n"
             return b"%x\r\n%b\r\n%b" % (size, body, end) if size else end
         if framing is TRAILERS:
-            raise AnswerError("the body has ended already: its trailers are due")
+            raise ResponseError("the body has already ended: trailers are expected")
         return body if framing is UNTIL_CLOSE else b""
 
-    def promise_trailers(self) -> None:
+    def announce_trailers(self) -> None:
         """See `Exchange`."""
         self.style = TRAILED
 
     def send_trailers(self, fields: Head) -> None:
-        """See `Exchange`. In chunks: RFC 9112, section 7.1.2."""
+        """See `Exchange`. Sent in chunked coding: RFC 9112, section 7.1.2."""
         if self.stage is not SENDING or self._framing is not TRAILERS:
-            raise AnswerError("trailers were not promised, or the body has not ended yet")
+            raise ResponseError("trailers were not announced, or the body has not ended yet")
         self.connection.write(b"0\r\n%b\r\n" % fields.block)
         self._finish()
 
-    def inform(self, status: Status, fields: Head) -> None:
-        """See `Exchange`. HTTP/1.0 clients do not know informational answers: none is sent."""
+    def send_informational(self, status: Status, fields: Head) -> None:
+        """See `Exchange`. HTTP/1.0 has no informational responses: none is sent."""
         if self.request.version == "1.1" and self.stage is WAITING and not self.gone:
             self.connection.write(b"%b%b\r\n" % (status.line, fields.block))
 
     def _end(self) -> None:
         if self._framing is LENGTH and self._left > 0:
             self._abort(f"the body is shorter than its Content-Length by {self._left} bytes")
-        elif self.style is TRAILED and self._framing is CHUNKED:  # nothing else has a place for them
+        elif self.style is TRAILED and self._framing is CHUNKED:  # only chunked coding can carry trailers
             self._framing = TRAILERS
         else:
             self._finish()
@@ -309,6 +311,15 @@ class Http1Exchange:
         self.connection.abort()
         self.wake_waiters()
 
+    def end_stream(self) -> bool:
+        """See `Exchange`. The last chunk ends the trailers as well, if the client expects some."""
+        if self.stage is not SENDING or self._framing is LENGTH or self._framing is NOTHING:
+            return False
+        if self._framing is not UNTIL_CLOSE:
+            self.connection.write(b"0\r\n\r\n")
+        self._finish()
+        return True
+
     def abandon(self) -> None:
         """See `Exchange`."""
         self.gone = True
@@ -316,20 +327,16 @@ class Http1Exchange:
     def leave(self) -> None:
         """See `Exchange`.
 
-        A client that has closed its half gets no error of ours. It knows from the missing end that this is not whole.
+        A client that has closed its sending side gets no error response. The missing end tells it that this response is
+        incomplete.
         """
         if self.connection.half_closed and not (self.stage is WHOLE or self.gone):
             self.connection.drop()
             self.wake_waiters()
-        else:  # it was told so because the worker stops, or all is over already
+        else:  # the application was told because the worker stops, or the response is complete already
             self.fail()
 
-    @property
-    def is_answered(self) -> bool:
-        """True if bytes of the final answer are out."""
-        return self.stage is not WAITING
-
-    # -- the request's body --------------------------------------------------------------------------------------
+    # -- the request body ----------------------------------------------------------------------------------------
 
     def ask_for_body(self) -> None:
         """See `Exchange`. RFC 9110, section 10.1.1."""
@@ -360,13 +367,13 @@ class Http1Exchange:
     def is_held(self) -> bool:
         """See `Exchange`."""
         connection = self.connection
-        # a lost connection is told in the loop's next turn, which an application that only sends would never let come
+        # a lost connection is reported in the loop's next turn, which an application that only sends would never allow
         return connection.paused or connection.transport.is_closing()
 
     def news(self) -> asyncio.Future[None]:
         """See `Exchange`."""
-        waiter: asyncio.Future[None] = self.connection.site.loop.create_future()
-        if self._waiters:  # without those of waits that were cancelled: there may be thousands until there is news
+        waiter: asyncio.Future[None] = self.connection.context.loop.create_future()
+        if self._waiters:  # drops cancelled waiters: thousands may accumulate before the next event
             self._waiters = [other for other in self._waiters if not other.done()]
             self._waiters.append(waiter)
         else:
@@ -394,9 +401,9 @@ class Http1Exchange:
     def _begin_file(self, status: Status, fields: Head, count: int) -> int:
         """Send the head; return how many of the file's `count` bytes belong to the body."""
         if self.stage is not WAITING:
-            raise AnswerError("the head of the answer is sent already")
+            raise ResponseError("the head of the response was already sent")
         if count < fields.length and self.request.method != "HEAD" and status.number not in BODILESS:
-            raise AnswerError(f"the file has {count} bytes, and its Content-Length says {fields.length}")
+            raise ResponseError(f"the file has {count} bytes, and its Content-Length says {fields.length}")
         head = self._open(status, fields, count, more=False)
         self._is_open(status.number, head)
         self.connection.write(head)
@@ -406,16 +413,16 @@ class Http1Exchange:
 
     @property
     def is_plain(self) -> bool:
-        """True if the body goes over the wire as it is."""
+        """True if the body is sent without further framing."""
         return self._framing is LENGTH or self._framing is UNTIL_CLOSE
 
     def count_sent(self, count: int) -> None:
-        """`count` bytes of the body have gone to the client past `write`."""
+        """Account for `count` bytes of the body sent without `write`."""
         self.sent += count
         if self._framing is LENGTH:
             self._left -= count
 
-    # -- a connection that is taken over ---------------------------------------------------------------------------
+    # -- taking over the connection --------------------------------------------------------------------------------
 
     def upgrade(self, status: Status, fields: Head) -> Callable[[Any], None]:
         """See `Exchange`. RFC 9110, section 7.8."""
@@ -430,7 +437,7 @@ class Http1Exchange:
         if self.sent_head is not None:
             self.sent_head = head
         self.connection.write(head)
-        return self.connection.write if self.connection.site.journal is None else self._write_counted
+        return self.connection.write if self.connection.context.access_events is None else self._write_counted
 
     def take_over(self, status: int, head_size: int) -> None:
         """See `Exchange`."""
@@ -458,5 +465,12 @@ class Http1Exchange:
         self.connection.exchange_ended(self)
 
 
-# `stage`: in such a process no answer is whole, so that what the application does behind one is told as well
-forks.replace(Http1Exchange, stage=SENDING, start=forks.finish, write=forks.finish)
+# `stage`: no response is complete in a forked process, so that errors after a response are reported as well
+forks.replace(
+    Http1Exchange,
+    stage=SENDING,
+    start=forks.finish,
+    write=forks.finish,
+    upgrade=forks.finish,
+    take_over=forks.finish,
+)

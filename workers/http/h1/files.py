@@ -1,4 +1,4 @@
-"""Files as answers: by sendfile(2) where the connection is a plain socket, else read and written in blocks."""
+"""File responses: by sendfile(2) if the connection is a plain socket, otherwise read and written in blocks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hybrid.workers.http.exchange import ClientGoneError
 if TYPE_CHECKING:
     from hybrid.workers.http.h1.exchange import Http1Exchange
 
-_PIECE = 1 << 20  # bytes for one sendfile(2), so that a fast client does not keep the loop
-_BLOCK = 1 << 17  # bytes for one read(2), where sendfile cannot be used
+_PIECE = 1 << 20  # bytes per sendfile(2), so that a fast client does not hog the loop
+_BLOCK = 1 << 17  # bytes per read(2), where sendfile cannot be used
 _UNABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSOCK})
 
 
 async def send(exchange: Http1Exchange, count: int, fd: int, offset: int) -> None:
-    """Send `count` bytes of the file `fd` from `offset` as the last piece of the body, behind its head.
+    """Send `count` bytes of the file `fd` from `offset` as the last piece of the body, after its head.
 
-    Waits for the client. Raises `OSError` for a file that cannot be read, `ClientGoneError` when the client goes.
+    Waits for the client. Raises `OSError` if the file cannot be read, `ClientGoneError` if the client disconnects.
     """
     if count and exchange.is_plain and exchange.connection.transport.get_extra_info("sslcontext") is None:
         await _send_directly(exchange, fd, offset, count)
@@ -41,7 +41,7 @@ async def _copy(exchange: Http1Exchange, fd: int, offset: int, count: int) -> No
     while count:
         block = os.pread(fd, min(_BLOCK, count), offset)
         if not block:
-            raise OSError(errno.EIO, "the file became shorter while it was sent")
+            raise OSError(errno.EIO, "the file was truncated while it was sent")
         offset += len(block)
         count -= len(block)
         exchange.write(block, more=True)
@@ -51,7 +51,7 @@ async def _copy(exchange: Http1Exchange, fd: int, offset: int, count: int) -> No
 
 
 async def _send_directly(exchange: Http1Exchange, fd: int, offset: int, count: int) -> None:
-    """Hand the file to the kernel, once everything before it is out."""
+    """Let the kernel send the file, after everything before it."""
     connection = exchange.connection
     transport = connection.transport
     low, high = transport.get_write_buffer_limits()
@@ -74,7 +74,7 @@ async def _send_directly(exchange: Http1Exchange, fd: int, offset: int, count: i
                     connection.drop()
                     raise ClientGoneError(str(error)) from None
                 if not sent:
-                    raise OSError(errno.EIO, "the file became shorter while it was sent")
+                    raise OSError(errno.EIO, "the file was truncated while it was sent")
                 exchange.count_sent(sent)
                 offset += sent
                 count -= sent
@@ -85,22 +85,22 @@ async def _send_directly(exchange: Http1Exchange, fd: int, offset: int, count: i
 
 
 def _duplicate(transport: Any) -> socket.socket:
-    """A second descriptor of the connection: the loop refuses to watch the one its own transport has."""
+    """Return a second descriptor of the connection: the loop refuses to watch the descriptor of its own transport."""
     return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
 
 async def _wait_writable(exchange: Http1Exchange, sock: socket.socket) -> None:
-    """Wait for room in the socket, at most the time a client may take nothing."""
-    loop = exchange.connection.site.loop
-    writable = exchange.news()  # also when the client goes: this descriptor would not tell
+    """Wait for room in the socket, at most until the send timeout."""
+    loop = exchange.connection.context.loop
+    writable = exchange.news()  # also resolved when the client disconnects, which this descriptor would not report
     loop.add_writer(sock.fileno(), lambda: None if writable.done() else writable.set_result(None))
-    timeout = exchange.connection.site.settings.limits.send_timeout or None
+    timeout = exchange.connection.context.settings.limits.send_timeout or None
     try:
         async with asyncio.timeout(timeout):
             await writable
     except TimeoutError:
         exchange.connection.cut()
-        raise ClientGoneError("the client takes no data") from None
+        raise ClientGoneError("the client reads no data") from None
     finally:
         loop.remove_writer(sock.fileno())
         exchange.forget(writable)

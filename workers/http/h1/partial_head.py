@@ -1,4 +1,4 @@
-"""The head of a request that comes in pieces, or behind other bytes. Most come whole, and need none of this."""
+"""A request head received in pieces, or after other bytes. Most heads arrive whole and skip this."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from hybrid.workers.http.h1 import refusals
 
 
 class PartialHead:
-    """What there is of a head so far, and of empty lines before it."""
+    """The part of a head received so far, and the empty lines before it."""
 
     __slots__ = ("_line_is_whole", "_tail", "line", "size", "timed")
 
     def __init__(self, *, timed: bool) -> None:
         self.size = 0
-        """Bytes that have come."""
+        """Bytes received."""
         self.line = b""
-        """The head up to the piece with the end of its first line, without empty lines before it."""
+        """The head up to the piece that completes its first line, without preceding empty lines."""
         self._line_is_whole = False
-        self._tail = b""  # the last bytes before a cut: an empty line may go on behind it
+        self._tail = b""  # the last bytes before a cut: an empty line may continue after it
         self.timed = timed
-        """True if a deadline for the end of the head is set; the connection sees to that."""
+        """True if the connection has set a deadline for the end of the head."""
 
     def cut(self, data: bytes, position: int, most: float) -> int:
-        """Return where the head ends in `data`: behind the next empty line, which may have begun before `data`.
+        """Return where the head ends in `data`: after the next empty line, which may have begun before `data`.
 
-        Where there is none it is the end of `data`, and in any case at most `most` bytes behind `position`.
+        Without an empty line, that is the end of `data`. It is at most `most` bytes after `position`.
         """
         end = self._end_of_fields(data, position)
         if end - position > most:
@@ -46,7 +46,7 @@ class PartialHead:
         return len(data)
 
     def add(self, piece: bytes) -> None:
-        """Take a piece that goes to the parser."""
+        """Add a piece that goes to the parser."""
         self.size += len(piece)
         if self._line_is_whole:
             return
@@ -56,6 +56,6 @@ class PartialHead:
         self._line_is_whole = b"\r\n" in self.line
 
     def check_line(self) -> None:
-        """Raise `Refused` if the first line is not of the form that it should have. The head is whole."""
+        """Raise `Refused` if the first line of the complete head is malformed."""
         if self._line_is_whole:
             refusals.check_request_line(self.line)

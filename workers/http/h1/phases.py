@@ -15,39 +15,39 @@ import types
 from collections.abc import Mapping
 
 
-class Phase(enum.Enum):
-    """What the next bytes are."""
+class ReaderPhase(enum.Enum):
+    """How a reader interprets the next bytes."""
 
     HEAD = "head"
-    """A request line and header fields, or a part of them."""
+    """The request line and header fields, or a part of them."""
     BODY = "body"
-    """A request's body."""
+    """A request body."""
     REPLAYING = "replaying"
-    """The body of a request that asked for an upgrade: llhttp has skipped it, so it is parsed behind another head."""
+    """The body of a request with an ignored upgrade: llhttp has skipped it, so it is parsed after a stand-in head."""
     UPGRADED = "upgraded"
-    """No HTTP: they belong to a WebSocket."""
+    """Not HTTP: they belong to a WebSocket."""
     ENDED = "ended"
-    """Nothing: they are counted and dropped."""
+    """They are counted and dropped."""
 
 
 class Event(enum.Enum):
-    """What the bytes turn out to be, or what the owner of a reader decides."""
+    """A parsing result, or a decision of the reader's owner."""
 
     REQUEST = "request"
-    """A whole head without a body."""
+    """A complete head without a body."""
     REQUEST_WITH_BODY = "request with body"
-    """A whole head that a body follows."""
+    """A complete head, followed by a body."""
     IGNORED_UPGRADE = "ignored upgrade"
-    """The same, and it asks for another protocol that is not offered."""
+    """A complete head, followed by a body, that asks for an unsupported protocol."""
     WEBSOCKET = "websocket"
-    """A whole head that asks for a WebSocket where they are offered."""
+    """A complete head that asks for a WebSocket, where they are supported."""
     END_OF_BODY = "end of body"
     END = "end"
-    """A request is refused, or no further one is wanted."""
+    """A request is refused, or no further request is wanted."""
 
 
-def _table() -> dict[tuple[Phase, Event], Phase]:
-    p, e = Phase, Event
+def _table() -> dict[tuple[ReaderPhase, Event], ReaderPhase]:
+    p, e = ReaderPhase, Event
     return {
         (p.HEAD, e.REQUEST): p.HEAD,
         (p.HEAD, e.REQUEST_WITH_BODY): p.BODY,
@@ -55,7 +55,7 @@ def _table() -> dict[tuple[Phase, Event], Phase]:
         (p.HEAD, e.WEBSOCKET): p.UPGRADED,
         (p.HEAD, e.END_OF_BODY): p.HEAD,
         (p.HEAD, e.END): p.ENDED,
-        # what looks like a head is a part of the body
+        # bytes that look like a head are part of the body
         (p.BODY, e.REQUEST): p.BODY,
         (p.BODY, e.REQUEST_WITH_BODY): p.BODY,
         (p.BODY, e.IGNORED_UPGRADE): p.BODY,
@@ -68,7 +68,7 @@ def _table() -> dict[tuple[Phase, Event], Phase]:
         (p.REPLAYING, e.WEBSOCKET): p.REPLAYING,
         (p.REPLAYING, e.END_OF_BODY): p.HEAD,
         (p.REPLAYING, e.END): p.ENDED,
-        # frames of a WebSocket are none of the reader's business, however it ends
+        # the reader ignores the frames of a WebSocket, however it ends
         (p.UPGRADED, e.REQUEST): p.UPGRADED,
         (p.UPGRADED, e.REQUEST_WITH_BODY): p.UPGRADED,
         (p.UPGRADED, e.IGNORED_UPGRADE): p.UPGRADED,
@@ -84,5 +84,5 @@ def _table() -> dict[tuple[Phase, Event], Phase]:
     }
 
 
-TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = types.MappingProxyType(_table())
-"""(phase, event) -> the phase afterwards; total."""
+TRANSITIONS: Mapping[tuple[ReaderPhase, Event], ReaderPhase] = types.MappingProxyType(_table())
+"""(phase, event) -> next phase; total."""

@@ -1,7 +1,7 @@
-"""From bytes to requests. Knows neither transport nor deadlines nor the application; llhttp (by httptools) parses.
+"""Parses bytes into requests with llhttp (httptools). Independent of transport, deadlines and application.
 
-What llhttp lets through and HTTP does not is refused here. Parts that most connections never need are made when they
-are: the memory of the previous head (`Repeated`), heads that come in pieces (`PartialHead`), bodies (`BodyFraming`).
+Input that llhttp accepts and HTTP forbids is refused here. Parts that most connections never need are made on demand:
+the previous head (`Repeated`), heads received in pieces (`PartialHead`), bodies (`BodyFraming`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from hybrid.workers.http.h1 import checks, refusals
 from hybrid.workers.http.h1.body_framing import BodyFraming
 from hybrid.workers.http.h1.extras import UNDERSCORE, Extras, Fields
 from hybrid.workers.http.h1.partial_head import PartialHead
-from hybrid.workers.http.h1.phases import Phase
+from hybrid.workers.http.h1.phases import ReaderPhase
 from hybrid.workers.http.h1.repeated import METHODS, Repeated
 from hybrid.workers.http.h1.rules import Rules
 
-HEAD, BODY, REPLAYING, UPGRADED, ENDED = Phase
-_CONNECTION = frozenset({b"connection", b"proxy-connection"})  # what llhttp reads keep-alive and close from
+HEAD, BODY, REPLAYING, UPGRADED, ENDED = ReaderPhase
+_CONNECTION = frozenset({b"connection", b"proxy-connection"})  # the fields that llhttp determines keep-alive from
 _SPECIAL = _CONNECTION | {b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"proxy"}
 _VERSIONS = frozenset({"1.0", "1.1"})
 _HASH = ord("#")
@@ -30,7 +30,7 @@ _log = logging.getLogger("hybrid")
 
 
 class Sink(Protocol):
-    """What is told of the requests, in their order, from within `RequestReader.feed`. It may call `end`."""
+    """Receives the requests in order, during `RequestReader.feed`. It may call `end`."""
 
     def on_request(
         self,
@@ -43,25 +43,25 @@ class Sink(Protocol):
         extras: Extras | None,
         /,
     ) -> None:
-        """A head is complete, and with it the request unless it `has_body`. May raise `Refused`."""
+        """Called for a complete head: the request is complete unless it `has_body`. May raise `Refused`."""
 
     def on_body(self, data: bytes, /) -> None:
-        """A piece of the body of the newest request."""
+        """Called for a piece of the newest request's body."""
 
     def on_end(self) -> None:
-        """The body of the newest request is complete."""
+        """Called at the end of the newest request's body."""
 
     def on_refused(self, refused: Refused, /) -> None:
-        """The newest request, or what should have been one, is refused. Nothing follows. `asked` tells what it is."""
+        """Called when a request, or malformed input, is refused. Nothing follows. `asked` returns the request."""
 
     def on_upgraded(self, data: bytes, /) -> None:
-        """Bytes behind the head of a request for a WebSocket."""
+        """Called with the bytes after a WebSocket request."""
 
     def on_surplus(self, total: int, /) -> None:
-        """Bytes were dropped, `total` of them by now."""
+        """Called when bytes were dropped, `total` of them so far."""
 
     def on_failure(self) -> None:
-        """A fault of ours, which is logged. Nothing can follow."""
+        """Called after an internal error, which was logged. Nothing follows."""
 
 
 class _Deaf:
@@ -104,15 +104,15 @@ class RequestReader:
         self._sink = sink
         self.phase = HEAD
         self.served = 0
-        """Requests that the sink was told of, or that were taken by `repeated`."""
+        """Requests passed to the sink or recognised by `repeated`."""
         self.surplus = 0
-        """Bytes that were dropped because nothing is read any more."""
+        """Bytes dropped because reading has ended."""
         self.partial: PartialHead | None = None
-        """A head that is not whole yet."""
+        """An incomplete head."""
         self.repeated: Repeated | None = None
         """The newest head, if the next request may repeat it."""
-        self._framing: BodyFraming | None = None  # of the body that is being read
-        self._kept: Fields | None = None  # of the newest head, if the next request may repeat them
+        self._framing: BodyFraming | None = None  # of the body being read
+        self._kept: Fields | None = None  # the fields of the newest head, if the next request may repeat them
         self._url = b""
         self._fields: Fields = []
         self._parser: Any = httptools.HttpRequestParser(self)
@@ -120,13 +120,13 @@ class RequestReader:
     # -- the hot path; benchmarks: python -m benchmarks wsgi asgi ----------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Read what has arrived."""
+        """Parse received bytes."""
         if (
             self.phase is HEAD  # first: pieces of a body are not searched for the end of a head
             and self.partial is None
             and 4 <= (end := data.find(b"\r\n\r\n") + 4) <= self._rules.max_header_bytes
             and _is_plain(data)
-        ):  # nearly always: the head of a request, mostly with nothing behind it
+        ):  # nearly always: the head of one request, mostly with nothing after it
             if end == len(data):
                 self._parse(data)
                 fields = self._kept
@@ -145,18 +145,18 @@ class RequestReader:
         self.repeated = None
 
     def on_url(self, url: bytes) -> None:
-        """Called by the parser, perhaps in pieces."""
+        """Called by the parser, possibly with a part of the target."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser for header fields, and for trailers."""
+        """Called by the parser for header fields and trailers."""
         if self._framing is None:
             self._fields.append((name.lower(), value.rstrip(b" \t")))
         else:
             self._framing.take_trailer(name)
 
     def on_headers_complete(self) -> None:
-        """Called by the parser: tell the sink, or refuse. Raises `Refused`, which ends the parsing."""
+        """Pass the request on, or raise `Refused`, which ends the parsing. Called by the parser."""
         if self.phase is not HEAD:  # a stand-in, see `_replay`
             return
         if self.partial is not None:
@@ -166,7 +166,7 @@ class RequestReader:
         name = parser.get_method()
         method = METHODS.get(name) or checks.rare_method(name)
         keep_alive = parser.should_keep_alive()
-        version = "1.1" if keep_alive else parser.get_http_version()  # asking is slow, and 1.0 asks to be kept alive
+        version = "1.1" if keep_alive else parser.get_http_version()  # slow; 1.0 keeps alive by a field
         hosts = 0
         length = -1
         extras = None
@@ -200,7 +200,7 @@ class RequestReader:
         length: int,
         extras: Extras | None,
     ) -> None:
-        """Judge the head as a whole, and tell the sink."""
+        """Check the head as a whole, and notify the sink."""
         rules = self._rules
         if target[:1] != b"/" or _HASH in target:
             target, fields, extras = _split(method, target, fields, extras)
@@ -233,7 +233,7 @@ class RequestReader:
         length: int,
         extras: Extras | None,
     ) -> None:
-        """Begin a request that has a body, or says more than most."""
+        """Begin a request with a body or `Extras`."""
         self._kept = None
         framing = None
         if length > 0 or (extras is not None and extras.chunked):
@@ -258,30 +258,30 @@ class RequestReader:
         self._sink.on_body(data)
 
     def on_message_complete(self) -> None:
-        """Called by the parser, after the trailers."""
+        """Called by the parser after the trailers."""
         if self._framing is not None:
             if self.phase is BODY and self._parser.should_upgrade():
-                return  # llhttp takes the body of a request with Upgrade for another protocol: see `_replay`
+                return  # llhttp mistakes the body of a request with Upgrade for another protocol: see `_replay`
             self.phase = HEAD
             self._framing = None
             self._sink.on_end()
         if self.served >= self._rules.max_requests:
-            self.end()  # the rest of a pipeline is dropped
+            self.end()  # drops the rest of a pipeline
 
-    # -- what the owner asks -----------------------------------------------------------------------------------------
+    # -- for the owner of the reader ---------------------------------------------------------------------------------
 
     @property
     def is_within_request(self) -> bool:
-        """True if a request has begun to come and is not complete."""
+        """True if a request has begun and is incomplete."""
         return self.partial is not None or self._framing is not None
 
     @property
     def received(self) -> int:
-        """Bytes of the body that is being read that have come."""
+        """Bytes received of the current body."""
         return 0 if self._framing is None else self._framing.received
 
     def asked(self) -> Request | None:
-        """Return what is known of the request whose head is being read; None before its target is."""
+        """Return the known part of the request whose head is being read; None before its target is known."""
         parser = self._parser
         if parser is None or not self._url:
             return None
@@ -290,22 +290,22 @@ class RequestReader:
         return Request(parser.get_method().decode("ascii"), self._url, self._url, version, self._fields)
 
     def forget(self) -> None:
-        """Do not recognise the newest head if it comes again: its fields are not the whole truth."""
+        """Do not recognise the newest head when it is repeated: its fields were changed."""
         self._kept = None
 
     def drop(self, data: bytes) -> None:
-        """Count bytes that nothing is made of."""
+        """Count dropped bytes."""
         self.surplus += len(data)
         self._sink.on_surplus(self.surplus)
 
     def end(self) -> None:
-        """Read no further request. May be called twice."""
+        """Read no further request. Idempotent."""
         self._parser = self.partial = self._framing = None
         if self.phase is not UPGRADED:
             self.phase = ENDED
 
     def let_go(self) -> None:
-        """End, and forget the sink, which is gone."""
+        """End, and drop the reference to the sink."""
         self._sink = _DEAF
         if self._parser is not None:
             self.end()
@@ -313,11 +313,11 @@ class RequestReader:
     # -- less often ----------------------------------------------------------------------------------------------------
 
     def _take_apart(self, data: bytes) -> None:
-        """Parse what is not just the head of one request, cut where a message may end.
+        """Parse input other than a single head, cut at the ends of messages.
 
-        A head ends with an empty line, of a body is known how far it goes (RFC 9112, sections 2.1, 6.3 and 7.1). So no
-        piece holds parts of two messages: each request line is seen as it was sent, and no limit depends on how the
-        network cut it.
+        An empty line ends a head, and the length of a body is known (RFC 9112, sections 2.1, 6.3 and 7.1). So no piece
+        contains parts of two messages: each request line is seen as it was sent, and no limit depends on how the
+        network split the input.
         """
         position = 0
         while position < len(data) and self._parser is not None:
@@ -340,10 +340,10 @@ class RequestReader:
             if self.phase is UPGRADED:
                 self._sink.on_upgraded(rest)
             else:
-                self.drop(rest)  # refused, or closing: read and dropped, so that the kernel sends no reset
+                self.drop(rest)  # refused, or closing: read and discarded, so that the kernel sends no reset
 
     def _take_head(self, data: bytes, position: int) -> int:
-        """Parse what there is of a head; return where it ends in `data`."""
+        """Parse more of a head; return where it ends in `data`."""
         partial = self.partial
         if partial is None:  # the deadline for the first one began with the connection
             partial = self.partial = PartialHead(timed=not self.served)
@@ -367,21 +367,21 @@ class RequestReader:
             self._parse(data if self.partial is None else self.partial.line)
         except httptools.HttpParserError as error:
             self._malformed(error, data)
-        except Refused as refused:  # by `UnknownMethod`
+        except Refused as refused:  # raised by `UnknownMethod`
             self._url = self._parser.target
             self._refuse(refused)
 
     def _upgrade(self) -> None:
-        """The parser stopped behind the head of a request that asks for another protocol."""
+        """Handle the parser's stop after a head that asks for another protocol."""
         if self.phase is UPGRADED:
             self._parser = None
         elif self._framing is not None:
             self._replay(self._framing)
 
     def _replay(self, framing: BodyFraming) -> None:
-        """Go on with HTTP: an upgrade that is not offered is ignored (RFC 9110, section 7.8).
+        """Continue with HTTP: an unsupported upgrade is ignored (RFC 9110, section 7.8).
 
-        The body is parsed behind a stand-in head, because llhttp has skipped it.
+        The body is parsed after a stand-in head, because llhttp has skipped it.
         """
         self.phase = REPLAYING
         self._framing = None
@@ -401,7 +401,7 @@ class RequestReader:
             _log.error("parsing a request failed", exc_info=cause or error)
             self.end()
             self._sink.on_failure()
-        elif "Data after" in str(error):  # of Connection: close
+        elif "Data after" in str(error):  # after Connection: close
             self.end()
             self.drop(data)
         else:
@@ -409,13 +409,13 @@ class RequestReader:
             self._refuse(Refused(status, f"malformed request: {error}"))
 
     def _refuse(self, refused: Refused) -> None:
-        """Tell the sink, and end: it may ask for what is known of the request before."""
+        """Notify the sink, then end; the sink may call `asked` in between."""
         self._sink.on_refused(refused)
         self.end()
 
 
 def _split(method: str, target: bytes, fields: Fields, extras: Extras | None) -> tuple[bytes, Fields, Extras | None]:
-    """Take a target apart that may be a URL: its authority overrides Host (RFC 9112, section 3.2.2)."""
+    """Split a target that may be an absolute URL: its authority overrides Host (RFC 9112, section 3.2.2)."""
     path, authority = refusals.split_target(method, target)
     if authority is None:
         return path, fields, extras

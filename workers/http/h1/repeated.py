@@ -1,4 +1,4 @@
-"""The memory of a connection's previous head. Clients send the same fields with each request of a connection."""
+"""Remembers a connection's previous head: clients send the same fields with each request of a connection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hybrid.workers.http.exchange import Fields, Likeness, Request, Template
 from hybrid.workers.http.h1 import refusals
 
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
-"""Methods as llhttp names them -> as applications get them; rare ones are not here."""
+"""Methods as llhttp names them -> as applications get them; without rare ones."""
 _is_common = refusals.COMMON_REQUEST_LINE.fullmatch
 
 
@@ -17,39 +17,39 @@ class Repeated:
     """The head of the newest request, if the next one may repeat its fields.
 
     `template` and `likeness` are also used where the application runs, which may be a thread, and need no lock: only
-    one request of a connection is under way at a time, its interface uses them before it answers, and the next one
-    starts when that answer is out. If more bytes come meanwhile, that only costs a template.
+    one request of a connection is in progress at a time, its interface uses them before it responds, and the next one
+    starts after that response. More bytes in the meantime only cost a template.
     """
 
     __slots__ = ("_block", "_last", "_most", "fields", "is_head", "likeness", "request", "template")
 
     def __init__(self, most: float, block: bytes, fields: Fields) -> None:
-        self._most = most  # bytes of a head that is recognised
-        self._last: bytes | None = None  # the last head that was taken without the parser
+        self._most = most  # bytes of the longest head that is recognised
+        self._last: bytes | None = None  # the last head recognised without the parser
         self.request: Request
-        """What that head says. Set by `takes`."""
+        """The request of that head. Set by `takes`."""
         self.is_head = False
         """True if its method is HEAD."""
         self.likeness = NONE
         self.template: Template | None = None
-        """Of the last request that repeated the fields of the one before; made by an interface."""
+        """From the last request that repeated the previous header fields; set by the interface."""
         self._block = block
         self.fields = fields
-        """What the header section says."""
+        """The parsed header section."""
 
     def renew(self, block: bytes, fields: Fields) -> None:
-        """Remember another header section instead."""
+        """Remember another header section."""
         self._block = block
         self.fields = fields
-        self._last = None  # it ends with a header section that is no longer the newest
+        self._last = None  # it ends with an outdated header section
         self.likeness = NONE
 
     # -- the hot path; benchmarks: python -m benchmarks wsgi asgi ----------------------------------------------------
 
     def takes(self, data: bytes) -> bool:
-        """Read a request whose header section is the remembered one; return whether it is one.
+        """Return True if `data` is a request with the remembered header section; then `request` is set.
 
-        Only the first line is read anew: if it is of the form that nearly all have, and nothing in it could be refused.
+        Only the first line is parsed: it must have the common form, of which every match is valid.
         """
         if data == self._last:
             self.likeness = ALL

@@ -1,4 +1,4 @@
-"""What a request may be: the limits and the hosts, in the form that `RequestReader` wants. One per worker."""
+"""The rules for requests: limits and valid hosts, in the form that `RequestReader` needs. One per worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_REPEATED = 4096
 
 
 class Rules:
-    """Sizes are bytes; a limit that is switched off is infinite."""
+    """Sizes are bytes; a disabled limit is infinite."""
 
     __slots__ = (
         "_hosts",
@@ -32,12 +32,12 @@ class Rules:
         self.max_header_bytes = limits.max_header_bytes or math.inf
         self.max_headers = limits.max_headers or math.inf
         self.most_repeated = min(self.max_request_line, self.max_header_bytes, _MOST_REPEATED)
-        """Size of a head whose header section is kept, to be recognised when it comes again."""
+        """Size of the largest head that is remembered for repeated requests."""
         self.max_body_size = limits.max_body_size or math.inf
         self.max_requests = limits.max_requests_per_connection or math.inf
         self.underscore_headers = settings.underscore_headers
         self.offers_websocket = offers_websocket
-        self._hosts: set[bytes] = set()  # values of Host that were found valid
+        self._hosts: set[bytes] = set()  # valid values of Host
 
     def is_host(self, value: bytes) -> bool:
         """Return True if `value` is valid in a Host field."""
@@ -45,7 +45,7 @@ class Rules:
             return True
         if not refusals.is_host(value):
             return False
-        if len(self._hosts) >= _MOST_HOSTS:  # a client can fill it with names of its own; those that count come again
+        if len(self._hosts) >= _MOST_HOSTS:  # a client can fill it with names of its own; the real ones come again
             self._hosts.clear()
         self._hosts.add(value)
         return True

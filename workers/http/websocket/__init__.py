@@ -1,5 +1,5 @@
 """WebSockets (RFC 6455).
 
-frames   the protocol without a connection: bytes in, messages out
+frames   the protocol without IO: bytes in, messages out
 session  a WebSocket from its handshake to its end: back-pressure, keep-alive, closing
 """

@@ -1,11 +1,11 @@
-"""The WebSocket protocol (RFC 6455) without a connection: bytes in, messages out, and the frames of what is sent.
+"""The WebSocket protocol (RFC 6455) without IO: bytes to messages, and messages to frames.
 
-`websockets` decides: its `ServerProtocol` negotiates and judges every frame, but for one kind. Whole messages in one
-frame that nothing is special about make nearly all traffic; they are taken apart here, by the same rules, for a tenth
-of the time. A test compares the two over arbitrary frames, cut anywhere.
+`websockets` has the authority: its `ServerProtocol` negotiates and validates every frame, except for one kind. Complete
+messages in a single ordinary frame make up nearly all traffic; they are parsed here, by the same rules, in a tenth of
+the time. A test compares the two with arbitrary frames, cut anywhere.
 
-In two things this is more exact than `websockets`: a close frame may come between the fragments of a
-message (RFC 6455, section 5.4), and text that is not UTF-8 fails at the fragment that shows it.
+This is more exact than `websockets` in two ways: a close frame may arrive between the fragments of a message (RFC 6455,
+section 5.4), and invalid UTF-8 fails at the first fragment that proves it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ except ImportError:  # built without a compiler
 
 ABNORMAL = 1006  # RFC 6455, section 7.4.1: the connection ended without a close frame
 INVALID_TEXT, POLICY = 1007, 1008
-MOST_EMPTY = 1024  # fragments of a message in a row that bring nothing
+MOST_EMPTY = 1024  # consecutive empty fragments of a message
 VERSION = b"13"
 _FIN_TEXT, _FIN_BINARY, _MASKED = 0x81, 0x82, 0x80  # RFC 6455, section 5.2
 _PLAIN = (_FIN_TEXT, _FIN_BINARY)
@@ -39,20 +39,20 @@ _BINARY_HEADS = [bytes((_FIN_BINARY, length)) for length in range(126)]
 _OPCODES = frozenset(int(opcode) for opcode in Opcode)
 _DATA = frozenset({Opcode.CONT, Opcode.TEXT, Opcode.BINARY})
 _Utf8 = codecs.getincrementaldecoder("utf-8")
-# where `ServerProtocol` keeps the size of the message whose fragments come; `cur_size` before websockets 16
+# the attribute of `ServerProtocol` with the size of an unfinished message; `cur_size` before websockets 16
 _UNFINISHED = "current_size" if hasattr(ServerProtocol(), "current_size") else "cur_size"
-# 12 bits of window: about 50 KiB for both directions of a connection instead of 300 KiB, for nearly the same ratio
+# 12 bits of window: about 50 KiB for both directions of a connection instead of 300 KiB, at nearly the same ratio
 _DEFLATE = [
     ServerPerMessageDeflateFactory(
         server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
     )
 ]
 _log = logging.getLogger("hybrid.websocket")
-_log.setLevel(logging.WARNING)  # `websockets` tells every connection at INFO
+_log.setLevel(logging.WARNING)  # `websockets` logs every connection at INFO
 
 
 class HandshakeError(Exception):
-    """The request is no proper handshake: the status of the answer, what to tell the client, and extra fields."""
+    """The request is not a valid handshake: the response status, and a reason for the client."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(status, reason)
@@ -61,21 +61,21 @@ class HandshakeError(Exception):
 
 
 class CloseError(ValueError):
-    """The application gave a close code or a reason that cannot be sent."""
+    """The application gave a close code or reason that cannot be sent."""
 
 
 class Closed(NamedTuple):
     """Why nothing more is received."""
 
     code: int
-    """The client's; where the connection failed, the one it was told; 1005: it gave none; 1006: it just ended."""
+    """The client's code; after a failure, the code sent to it; 1005: none given; 1006: no close frame."""
     reason: str
     failed: bool
-    """Whether the client broke the rules: it may still be sending, and is not read."""
+    """True if the client violated the protocol: it may still be sending, and is not read."""
 
 
 class WebSocket:
-    """One connection, seen from the server."""
+    """One connection, from the server's side."""
 
     __slots__ = (
         "_empty",
@@ -93,30 +93,30 @@ class WebSocket:
     )
 
     def __init__(self, max_size: int, compression: bool) -> None:
-        """`max_size`: bytes of the longest message after decompression; 0: any."""
+        """`max_size`: bytes of the longest message after decompression; 0: unlimited."""
         self._protocol = ServerProtocol(
             state=State.OPEN, extensions=_DEFLATE if compression else None, max_size=max_size or None, logger=_log
         )
-        self._most = min(max_size or 65_535, 65_535)  # bytes of a message that is taken apart here
-        self._plain = True  # what is sent is not compressed
-        self._tail = b""  # the beginning of a frame that is not whole
-        self._owed = 0  # bytes of the current frame that the protocol has not got yet
+        self._most = min(max_size or 65_535, 65_535)  # bytes of the largest message parsed here
+        self._plain = True  # output is not compressed
+        self._tail = b""  # the beginning of an incomplete frame
+        self._owed = 0  # bytes of the current frame not passed to the protocol yet
         self._parts: bytearray | None = None  # of a fragmented message; None: there is none
-        self._utf8: codecs.IncrementalDecoder | None = None  # follows that, if it is text
-        self._empty = 0  # its newest fragments that brought nothing
+        self._utf8: codecs.IncrementalDecoder | None = None  # validates `_parts` if it is text
+        self._empty = 0  # number of its latest consecutive empty fragments
         self._output: list[bytes] = []
         self.closed: Closed | None = None
-        """Why nothing more is received; None: it goes on."""
+        """Why nothing more is received; None while open."""
         self.has_news = False
-        """Whether `take_output` or `closed` should be looked at."""
+        """True if `take_output` or `closed` needs a check."""
 
     @property
     def owed(self) -> int:
-        """Bytes of the current frame that have not come yet."""
+        """Bytes missing from the current frame."""
         return self._owed
 
     def handshake(self, target: bytes, fields: list[tuple[bytes, bytes]]) -> bytes:
-        """Check a request and negotiate; return header fields of the answer 101. Raises `HandshakeError`."""
+        """Check a request and negotiate; return header fields for the 101 response. Raises `HandshakeError`."""
         if [value for name, value in fields if name == b"sec-websocket-version"] != [VERSION]:
             raise HandshakeError(426, "this server speaks version 13 of the WebSocket protocol")
         headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
@@ -130,7 +130,7 @@ class WebSocket:
     # -- the hot path; benchmark: python -m benchmarks websocket ----------------------------------------------------
 
     def feed(self, data: bytes) -> list[str | bytes]:
-        """Take what has arrived; return the messages that are whole now. Sets `has_news` for all else."""
+        """Parse received bytes; return the completed messages. Anything else sets `has_news`."""
         messages: list[str | bytes] = []
         if self._tail:
             data = self._tail + data
@@ -164,7 +164,7 @@ class WebSocket:
         return messages
 
     def text(self, text: str) -> bytes:
-        """Return the frame of a message. Raises `UnicodeEncodeError`, `TypeError`."""
+        """Return the frame of a text message. Raises `UnicodeEncodeError`, `TypeError`."""
         payload = text.encode()
         if self._plain:
             size = len(payload)
@@ -173,7 +173,7 @@ class WebSocket:
         return self._written()
 
     def binary(self, payload: bytes) -> bytes:
-        """Return the frame of a message. Raises `TypeError`."""
+        """Return the frame of a binary message. Raises `TypeError`."""
         if self._plain:
             size = len(payload)
             return _BINARY_HEADS[size] + payload if size < 126 else _long_head(_FIN_BINARY, size) + payload
@@ -183,26 +183,26 @@ class WebSocket:
     # -- less often ---------------------------------------------------------------------------------------------------
 
     def _begin(self, data: bytes, at: int, messages: list[str | bytes]) -> int:
-        """A frame that is not plain, or not whole, or follows a fragment: give it to the protocol, or keep it."""
+        """Pass a frame that is special, incomplete, or follows a fragment to the protocol, or keep it."""
         there = len(data) - at
         size = frame_size(data, at)
         if there >= 2 and (not data[at + 1] & _MASKED or data[at] & 0x0F not in _OPCODES):
-            size = there  # the protocol refuses it, whatever its size
+            size = there  # the protocol rejects it, whatever its size
         elif size is None or (there < size and self._is_short(data, at)):
             self._tail = data[at:]
             return len(data)
         if self._parts is not None and data[at] & 0x0F == Opcode.CLOSE:
-            setattr(self._protocol, _UNFINISHED, None)  # else it would be a breach of the protocol
+            setattr(self._protocol, _UNFINISHED, None)  # else the protocol would report a violation
         self._owed = size
         return at + self._continue(data[at : at + size], messages)
 
     def _is_short(self, data: bytes, at: int) -> bool:
-        """Whether the frame at a place will be plain and short once it is whole."""
+        """Return True if the frame at this position will be an ordinary short one once it is complete."""
         length = data[at + 1] - _MASKED
         return data[at] in _PLAIN and length < 126 and length <= self._most and self._parts is None
 
     def _continue(self, data: bytes, messages: list[str | bytes]) -> int:
-        """Give the protocol what it is owed of the current frame; return how much that was."""
+        """Pass the protocol its part of the current frame; return the number of bytes."""
         piece = data[: self._owed]
         self._owed -= len(piece)
         protocol = self._protocol
@@ -211,11 +211,11 @@ class WebSocket:
             assert isinstance(frame, Frame)
             if frame.opcode in _DATA:
                 self._fragment(frame, messages)
-        self._look()
+        self._collect_output()
         return len(piece)
 
     def _fragment(self, frame: Frame, messages: list[str | bytes]) -> None:
-        """Add to the message that the frame belongs to."""
+        """Add a fragment to its message."""
         data = bytes(frame.data)
         if frame.opcode is not Opcode.CONT:
             self._utf8 = _Utf8() if frame.opcode is Opcode.TEXT else None
@@ -229,7 +229,7 @@ class WebSocket:
         parts = self._parts
         assert parts is not None
         parts += data
-        fault = self._fault_of(data, frame.fin) if self._utf8 is not None else None
+        fault = self._utf8_error(data, frame.fin) if self._utf8 is not None else None
         if fault is not None:
             self.fail(INVALID_TEXT, fault)
             return
@@ -237,34 +237,34 @@ class WebSocket:
             self._parts = None
             messages.append(bytes(parts) if self._utf8 is None else str(parts, "utf-8"))
 
-    def _fault_of(self, fragment: bytes, is_last: bool) -> str | None:
-        """Return why a text cannot be UTF-8, however it goes on behind this fragment; None if it can."""
+    def _utf8_error(self, fragment: bytes, is_last: bool) -> str | None:
+        """Return why a text cannot be valid UTF-8, whatever follows this fragment; None if it can."""
         utf8 = self._utf8
         assert utf8 is not None
         try:
             utf8.decode(
                 fragment, is_last
-            )  # its result is dropped: many small strings would take a multiple of the memory
+            )  # the result is dropped: many small strings would take several times the memory
         except UnicodeDecodeError as error:
             return error.reason
         pending = utf8.getstate()[0]
-        # of a surrogate Python waits for the third byte, which cannot make it valid
+        # after a surrogate's first two bytes Python waits for the third, which cannot make it valid
         return "invalid continuation byte" if b"\xed\xa0" <= pending < b"\xee" else None
 
     def _invalid(self, error: UnicodeDecodeError) -> None:
-        """Text must be UTF-8 (RFC 6455, section 8.1)."""
+        """Fail the connection: text must be UTF-8 (RFC 6455, section 8.1)."""
         self.fail(INVALID_TEXT, f"{error.reason} at position {error.start}")
 
-    def _look(self) -> None:
-        """See what the protocol wants sent, and whether it has come to its end."""
+    def _collect_output(self) -> None:
+        """Collect the protocol's output, and check whether it has ended."""
         for data in self._protocol.data_to_send():
             self.has_news = True
             if data:
                 self._output.append(data)
-            elif self.closed is None:  # SEND_EOF: a server is the one that ends the connection
-                self.closed = self._why()
+            elif self.closed is None:  # SEND_EOF: the server ends the connection
+                self.closed = self._close_reason()
 
-    def _why(self) -> Closed:
+    def _close_reason(self) -> Closed:
         protocol = self._protocol
         received, sent = protocol.close_rcvd, protocol.close_sent
         if protocol.parser_exc is None and received is not None:
@@ -277,13 +277,13 @@ class WebSocket:
         return b"".join(self._protocol.data_to_send())
 
     def take_output(self) -> bytes:
-        """Return what the protocol wants sent: pongs, a close frame."""
+        """Return the protocol's output: pongs, a close frame."""
         self.has_news = False
         output, self._output = b"".join(self._output), []
         return output
 
     def ping(self) -> bytes:
-        """Return the frame of a ping."""
+        """Return a ping frame."""
         self._protocol.send_ping(b"")
         return self._written()
 
@@ -296,15 +296,15 @@ class WebSocket:
         return self._written()
 
     def fail(self, code: int, reason: str) -> None:
-        """End it from this side, without waiting for the client (RFC 6455, section 7.1.7)."""
+        """Fail the connection without waiting for the client (RFC 6455, section 7.1.7)."""
         if self.closed is None:
             self.closed = Closed(code, reason, failed=True)
             self._protocol.fail(code, reason)
-            self._look()
+            self._collect_output()
 
 
 def frame_size(data: bytes, at: int) -> int | None:
-    """Return how many bytes the frame at a place has, its head included; None: too little of it is there to tell."""
+    """Return the size of the frame at this position including its head; None: too few bytes to tell."""
     if len(data) - at < 2:
         return None
     second = data[at + 1]

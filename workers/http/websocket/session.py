@@ -1,6 +1,6 @@
-"""A WebSocket from its handshake to its end, whatever the interface: phases, back-pressure, keep-alive, closing.
+"""A WebSocket session, independent of the interface: handshake, back-pressure, keep-alive, closing.
 
-Frames are the business of `frames`. A `User` runs the application: it takes the messages, and is told by `wake`.
+`frames` has the protocol. A `SessionOwner` runs the application and takes the messages; `wake` notifies it.
 """
 
 from __future__ import annotations
@@ -10,118 +10,119 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from hybrid.workers.common import forks
 from hybrid.workers.http.clock import NEVER
-from hybrid.workers.http.exchange import NO_BODY_CAME, AnswerError, Exchange, Upgraded
+from hybrid.workers.http.exchange import NO_BODY_CAME, Exchange, ResponseError, Upgraded
 from hybrid.workers.http.head import UNKNOWN, Head, from_bytes, status_of
 from hybrid.workers.http.websocket.frames import ABNORMAL, VERSION, Closed, CloseError, HandshakeError, WebSocket
 
-WATER = 65_536  # bytes of messages that wait for the application before reading pauses
-MESSAGE_COST = 64  # bytes that each of them counts for beside its payload
-CLOSE_TIMEOUT = 5.0  # seconds that a client gets to answer a close frame
+WATER = 65_536  # bytes of messages that may wait for the application before reading pauses
+MESSAGE_COST = 64  # bytes that each message counts in addition to its payload
+CLOSE_TIMEOUT = 5.0  # seconds for the client to answer a close frame
 NORMAL, INTERNAL_ERROR, SERVICE_RESTART = 1000, 1011, 1012  # RFC 6455, section 7.4.1, and its registry
 
 
-class Phase(enum.Enum):
-    """How far a WebSocket is."""
+class SessionPhase(enum.Enum):
+    """The phases of a session."""
 
-    ASKED = "the application has not answered the handshake"
-    DENYING = "an HTTP answer is under way instead"
-    OPEN = "messages go both ways"
-    CLOSING = "our close frame is out, the client's is awaited"
-    OVER = "nothing more is received or sent"
-
-
-UNANSWERED = frozenset({Phase.ASKED, Phase.DENYING})
-ENDING = frozenset({Phase.CLOSING, Phase.OVER})
+    ASKED = "the handshake is unanswered"
+    DENYING = "it is being denied with an HTTP response"
+    OPEN = "it is open"
+    CLOSING = "it is closing"
+    OVER = "it is closed"
 
 
-class Farewell(NamedTuple):
-    """The last of a session's messages: how it ended. RFC 6455, section 7.4."""
+UNANSWERED = frozenset({SessionPhase.ASKED, SessionPhase.DENYING})
+ENDING = frozenset({SessionPhase.CLOSING, SessionPhase.OVER})
+
+
+class Disconnect(NamedTuple):
+    """A session's last message: how it ended. RFC 6455, section 7.4."""
 
     code: int
     reason: str
 
 
-class Opening(enum.Enum):
-    """The first of the messages, for a user that tells its application of the handshake by one."""
+class Connect(enum.Enum):
+    """A session's first message, for an owner that announces the handshake to its application."""
 
-    ASKED = "a client asks for a WebSocket"
+    REQUESTED = "a client asks for a WebSocket"
 
 
-class User(Protocol):
-    """What runs the application of a session."""
+class SessionOwner(Protocol):
+    """Runs the application of a session."""
 
     def run(self) -> None:
-        """Call the application: the handshake is a proper one."""
+        """Call the application: the handshake is valid."""
         ...
 
-    def messages_came(self) -> None:
-        """Messages have come, in a callback of the loop: an application that waits for them may go on at once."""
+    def messages_received(self) -> None:
+        """Called for new messages, in a callback of the loop: a waiting application may continue at once."""
         ...
 
     def wake(self) -> None:
-        """There are messages, or room to send, or it is over. Called from anywhere, also in the application's turn."""
+        """Called for new messages, room to send, or the end; from anywhere, also during the application's turn."""
         ...
 
 
-class _Nobody:
-    """The user of a session that is over."""
+class _NoOwner:
+    """The owner of a session that is over."""
 
     def run(self) -> None:
         """Do nothing."""
 
-    messages_came = wake = run
+    messages_received = wake = run
 
 
-_NOBODY = _Nobody()
+_NO_OWNER = _NoOwner()
 
 
 class Session:
-    """A handshake request, and the connection from then on. The listener of its exchange."""
+    """A WebSocket from its handshake request to the end of its connection. The listener of its exchange."""
 
     __slots__ = (
         "_answer_fields",
         "_connection",
         "_early",
         "_exchange",
-        "_heard",
         "_held",
+        "_last_received",
+        "_owner",
         "_pinged",
-        "_user",
-        "farewell",
+        "backlog",
+        "disconnect",
         "messages",
         "phase",
         "send",
-        "waiting",
         "wire",
     )
 
     send: Callable[[Any], None]
     """Sends frames; set once the session is open."""
 
-    def __init__(self, exchange: Exchange, user: User) -> None:
+    def __init__(self, exchange: Exchange, owner: SessionOwner) -> None:
         connection: Upgraded = exchange.connection
-        settings = connection.site.settings
+        settings = connection.context.settings
         self._exchange = exchange
         self._connection = connection
-        self._user = user
+        self._owner = owner
         exchange.listener = self
-        self.phase = Phase.ASKED
-        self.messages: deque[str | bytes | Opening | Farewell] = deque()
-        """What the application has not received yet."""
-        self.farewell: Farewell | None = None
-        """The last of them, once it is there."""
-        self.waiting = 0
-        """Bytes of messages that came while the application did not take them."""
+        self.phase = SessionPhase.ASKED
+        self.messages: deque[str | bytes | Connect | Disconnect] = deque()
+        """Messages that the application has not received yet."""
+        self.disconnect: Disconnect | None = None
+        """The last message, once it is queued."""
+        self.backlog = 0
+        """Bytes of queued messages."""
         self._held = False  # reading is paused
-        self._heard = connection.site.clock.now  # when something came last
-        self._pinged = NEVER  # when a ping was sent that nothing has come after
-        self._early = connection.take_rest()  # what a client sends before it knows that it may
+        self._last_received = connection.context.clock.now  # time of the last bytes from the client
+        self._pinged = NEVER  # time of a ping without any reply so far
+        self._early = connection.take_rest()  # bytes sent by the client before the handshake response
         self._answer_fields = b""
         self.wire = WebSocket(settings.limits.websocket_max_size, settings.websocket_compression)
 
     def start(self) -> None:
-        """Check the handshake; then have the user run."""
+        """Check the handshake, then run the application."""
         exchange, connection = self._exchange, self._connection
         try:
             if exchange.body is not NO_BODY_CAME:
@@ -130,63 +131,63 @@ class Session:
         except HandshakeError as error:
             self.refuse(error.status, error.reason)
             return
-        if connection.site.draining:
+        if connection.context.draining:
             self.refuse(503, "the server is stopping")
         elif connection.half_closed:
             self.peer_done()
         else:
-            self._user.run()
+            self._owner.run()
 
     # -- the hot path; benchmark: python -m benchmarks websocket ----------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Called by the connection, in a callback of the loop."""
-        self._heard = self._connection.site.clock.now
-        if self.phase is Phase.OPEN:
+        self._last_received = self._connection.context.clock.now
+        if self.phase is SessionPhase.OPEN:
             fresh = self.wire.feed(data)
             if fresh:
                 self.messages.extend(fresh)
             if self.wire.has_news:
-                self._attend()
+                self._process_output()
         else:
-            self._take_otherwise(data)
+            self._receive_not_open(data)
             fresh = []
         if self.messages:
-            self._user.messages_came()
+            self._owner.messages_received()
             if fresh and self.messages:
-                self._pile_up(fresh)
+                self._add_backlog(fresh)
 
     @property
     def owed(self) -> int:
-        """Bytes of the current frame that have not come yet."""
+        """Bytes missing from the current frame."""
         return 0 if self.phase in UNANSWERED else self.wire.owed
 
     @property
     def ended_by(self) -> Closed | None:
-        """How it ended, if one of the sides has said so."""
+        """How the session ended; None if neither side has closed it."""
         return self.wire.closed
 
-    # -- the answer to the handshake -----------------------------------------------------------------------------------
+    # -- the handshake response ----------------------------------------------------------------------------------------
 
     def accept(self, fields: list[tuple[bytes, bytes]]) -> None:
-        """Accept it, with fields of the application. Raises `HeadError`, `TypeError`."""
+        """Accept the handshake, with the application's fields. Raises `HeadError`, `TypeError`."""
         block, _, flags = from_bytes(fields)
         self.send = self._exchange.upgrade(status_of(101), Head(self._answer_fields + block, UNKNOWN, flags))
-        self.phase = Phase.OPEN
+        self.phase = SessionPhase.OPEN
         self._keep_alive()
         early, self._early = self._early, b""
         if early:
             fresh = self.wire.feed(early)
             self.messages.extend(fresh)
             if self.wire.has_news:
-                self._attend()
+                self._process_output()
             if fresh:
-                self._pile_up(fresh)
-                self._user.wake()
+                self._add_backlog(fresh)
+                self._owner.wake()
             self._release()
 
     def refuse(self, status: int, reason: str) -> None:
-        """Answer with an error of HTTP instead of 101."""
+        """Respond with an HTTP error instead of 101."""
         block = b"content-type: text/plain; charset=utf-8\r\n"
         if status in (400, 426):
             block += b"sec-websocket-version: %b\r\n" % VERSION  # RFC 6455, section 4.4
@@ -196,39 +197,39 @@ class Session:
         text = reason.encode("ascii", "replace") + b"\n"
         self._exchange.start(status_of(status), Head(block, UNKNOWN, 0), text, more=False)
 
-    # -- what is received ----------------------------------------------------------------------------------------------
+    # -- receiving -----------------------------------------------------------------------------------------------------
 
-    def _take_otherwise(self, data: bytes) -> None:
-        """Bytes that come while the WebSocket is not open."""
-        if self.phase is Phase.ASKED:
+    def _receive_not_open(self, data: bytes) -> None:
+        """Handle bytes received while the WebSocket is not open."""
+        if self.phase is SessionPhase.ASKED:
             self._early += data
             if len(self._early) > WATER:
                 self._hold()
-        elif self.phase is Phase.CLOSING:
-            self.wire.feed(data)  # messages are dropped: the application has said that it wants no more
+        elif self.phase is SessionPhase.CLOSING:
+            self.wire.feed(data)  # messages are dropped: the application has closed
             if self.wire.has_news:
-                self._attend()
+                self._process_output()
 
-    def _attend(self) -> None:
-        """The protocol answers by itself, or has come to its end."""
+    def _process_output(self) -> None:
+        """Send the protocol's own output, and close if it has ended."""
         wire = self.wire
         output = wire.take_output()
         if output:
             self.send(output)
             if self._connection.paused and wire.closed is None:
-                self._hold()  # a client that asks for pongs and does not read them
+                self._hold()  # a client that requests pongs and does not read them
         if wire.closed is not None:
             self._over(wire.closed)
 
-    def _pile_up(self, fresh: Sequence[str | bytes]) -> None:
-        """The application takes them later: bound what waits for it."""
-        self.waiting += sum(map(len, fresh)) + MESSAGE_COST * len(fresh)
-        if self.waiting > WATER and self.phase is Phase.OPEN:
+    def _add_backlog(self, fresh: Sequence[str | bytes]) -> None:
+        """Bound the messages that the application has not taken."""
+        self.backlog += sum(map(len, fresh)) + MESSAGE_COST * len(fresh)
+        if self.backlog > WATER and self.phase is SessionPhase.OPEN:
             self._hold()
 
-    def worked_off(self) -> None:
-        """The application has taken everything."""
-        self.waiting = 0
+    def clear_backlog(self) -> None:
+        """Resume reading: the application has taken all messages."""
+        self.backlog = 0
         self._release()
 
     def _hold(self) -> None:
@@ -238,113 +239,117 @@ class Session:
             connection.pause_reading()
 
     def _release(self) -> None:
-        """Read again, if the application is not what reading waits for."""
+        """Resume reading, unless the application's backlog prevents it."""
         connection = self._connection
-        if self._held and self.waiting <= WATER and not connection.is_closing():
+        if self._held and self.backlog <= WATER and not connection.is_closing():
             self._held = False
-            self._heard = connection.site.clock.now  # it could not be heard
+            self._last_received = connection.context.clock.now  # nothing was read meanwhile
             connection.resume_reading()
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake. Raises `AnswerError` for a code or reason that cannot be sent."""
+        """Begin the closing handshake. Raises `ResponseError` for a code or reason that cannot be sent."""
         try:
             frame = self.wire.close(code, reason)
         except CloseError as error:
-            raise AnswerError(str(error)) from None
+            raise ResponseError(str(error)) from None
         self.send(frame)
-        self.phase = Phase.CLOSING
+        self.phase = SessionPhase.CLOSING
         self.messages.clear()
-        self.worked_off()
+        self.clear_backlog()
         self._arm(CLOSE_TIMEOUT)
 
     def end(self, code: int, reason: str) -> None:
-        """Nothing is sent from here on, and the application is told so behind its messages."""
-        self.phase = Phase.OVER
-        self._bid_farewell(code, reason)
+        """End the session: nothing more is sent, and the application gets a disconnect after its messages."""
+        self.phase = SessionPhase.OVER
+        self._queue_disconnect(code, reason)
 
-    def _bid_farewell(self, code: int, reason: str) -> None:
-        """Put the last message behind the others, once."""
-        if self.farewell is None:
-            self.farewell = Farewell(code, reason)
-            self.messages.append(self.farewell)
-        user, self._user = self._user, _NOBODY  # there is nothing more to tell
-        user.wake()
+    def _queue_disconnect(self, code: int, reason: str) -> None:
+        """Queue the last message, once."""
+        if self.disconnect is None:
+            self.disconnect = Disconnect(code, reason)
+            self.messages.append(self.disconnect)
+        owner, self._owner = self._owner, _NO_OWNER  # no further notifications
+        owner.wake()
 
     def _over(self, closed: Closed) -> None:
-        """Nothing more is received: close the connection."""
+        """Close the connection: nothing more is received."""
         self.end(closed.code, closed.reason)
         if closed.failed:
-            self.worked_off()
+            self.clear_backlog()
             self._connection.linger()
         else:
             self._connection.close()
 
     def peer_done(self) -> bool:
-        """The client has ended its stream without a close frame."""
+        """End the session: the client has closed the stream without a close frame."""
         self.end(ABNORMAL, "")
         self._connection.close()
         return False
 
     def disconnected(self) -> None:
-        """The connection is lost."""
+        """End the session: the connection is lost."""
         self.end(ABNORMAL, "")
 
     def draining(self) -> None:
-        """The worker stops: the client may come back to the next one."""
-        if self.phase is Phase.OPEN:
+        """Close the session when the worker stops: the client may reconnect to another worker."""
+        if self.phase is SessionPhase.OPEN:
             received = list(self.messages)
             self.close(SERVICE_RESTART, "")
             self.messages.extend(received)
-            self._bid_farewell(SERVICE_RESTART, "")
-        elif self.phase is Phase.ASKED:
+            self._queue_disconnect(SERVICE_RESTART, "")
+        elif self.phase is SessionPhase.ASKED:
             self.refuse(503, "the server is stopping")
 
     def interrupt(self) -> None:
-        """No more waiting for the client."""
+        """Close now, without waiting for the client."""
         self._connection.abort()
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
     def _arm(self, seconds: float) -> None:
-        self._connection.deadline = self._connection.site.clock.now + seconds if seconds else NEVER
+        self._connection.deadline = self._connection.context.clock.now + seconds if seconds else NEVER
 
     def _keep_alive(self) -> None:
         self._pinged = NEVER
-        self._arm(self._connection.site.settings.limits.websocket_ping_interval)
+        self._arm(self._connection.context.settings.limits.websocket_ping_interval)
 
     def resumed(self) -> None:
-        """The client takes what is sent again. The connection has used the deadline for that."""
-        if self.phase is Phase.OPEN:
+        """Restore the deadline, which the connection has used while the client did not read."""
+        if self.phase is SessionPhase.OPEN:
             self._keep_alive()
-        elif self.phase is Phase.CLOSING:
+        elif self.phase is SessionPhase.CLOSING:
             self._arm(CLOSE_TIMEOUT)
         self._release()
-        self._user.wake()
+        self._owner.wake()
 
     def expired(self) -> None:
-        """The deadline has passed. Called by the connection."""
-        if self.phase is Phase.OPEN:
-            self._silent()
+        """Called by the connection when the deadline has passed."""
+        if self.phase is SessionPhase.OPEN:
+            self._check_keepalive()
         elif self.phase in ENDING:
             self._connection.abort()
 
-    def _silent(self) -> None:
-        """Ping a client that sends nothing; fail the connection if it sends nothing after that either."""
+    def _check_keepalive(self) -> None:
+        """Ping a silent client; fail the connection if it stays silent after that."""
         connection = self._connection
-        limits = connection.site.settings.limits
-        now = connection.site.clock.now
-        if self._held:  # it is not heard because the application does not listen
+        limits = connection.context.settings.limits
+        now = connection.context.clock.now
+        if self._held:  # the client is not read because the application is behind
             self._keep_alive()
-        elif self._pinged is NEVER and now - self._heard >= limits.websocket_ping_interval:
+        elif self._pinged is NEVER and now - self._last_received >= limits.websocket_ping_interval:
             self.send(self.wire.ping())
             if not connection.paused:
                 self._pinged = now
                 self._arm(limits.websocket_ping_timeout)
-        elif self._pinged is NEVER or self._heard >= self._pinged:
+        elif self._pinged is NEVER or self._last_received >= self._pinged:
             self._keep_alive()
-            connection.deadline = self._heard + limits.websocket_ping_interval
+            connection.deadline = self._last_received + limits.websocket_ping_interval
         else:
             self.wire.fail(INTERNAL_ERROR, "keepalive ping timeout")
-            self._attend()
+            self._process_output()
+
+
+# the method of an open session is that of its connection, which a forked process must not use
+forks.replace(Session, send=forks.finish)

@@ -1,4 +1,4 @@
-"""Each of the 256 bytes at each place of a request: exactly those that the grammar allows there are served."""
+"""Each of the 256 bytes at each position of a request: exactly those that the grammar allows there are accepted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT = EVERY - frozenset(range(0x20)) - {0x7F} | {0x09}  # RFC 9110, section 5.5
 HOST = frozenset(b"-._~!$&'()*+;=" + (string.ascii_letters + string.digits).encode())  # RFC 3986, 3.2.2; no comma
 BLANK = frozenset(b" \t")
 
-# place -> (request with %c where the byte goes, bytes that are served there, beside the reason for what is not obvious)
+# position -> (request with %c for the byte, bytes accepted there, with the reason where it is not obvious)
 PLACES = {
     "method": (get(line=b"G%cT / HTTP/1.1"), frozenset(b"E")),
     "before the method": (get(line=b"%cGET / HTTP/1.1"), frozenset()),
@@ -27,7 +27,7 @@ PLACES = {
     "point of the version": (get(line=b"GET / HTTP/1%c1"), frozenset(b".")),
     "version": (get(line=b"GET / HTTP/1.%c"), frozenset(b"01")),
     "behind the version": (get(line=b"GET / HTTP/1.1%c"), frozenset()),
-    "name": (get(b"X%cY: a"), TOKEN | {0x3A}),  # with a colon the name is `X`
+    "name": (get(b"X%cY: a"), TOKEN | {0x3A}),  # a colon ends the name, which is then `X`
     "before a name": (get(b"%cX: a"), TOKEN),
     "before the colon": (get(b"X%c: a"), TOKEN | {0x3A}),
     "behind the colon": (get(b"X:%ca"), TEXT),
@@ -60,8 +60,8 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_only_the_bytes_of_the_grammar_are_served(place: str) -> None:
-    """The rest is refused, or waits for more that never makes it right; both end at the client's end."""
+def test_only_bytes_of_the_grammar_are_accepted(place: str) -> None:
+    """All others are refused, or wait for more input that never makes them valid; both end with the client's stream."""
     template, allowed = PLACES[place]
     before, _, after = template.partition(b"%c")
 

@@ -1,4 +1,4 @@
-"""How much of a chunked body's lines is kept, and how much they may be beside the data."""
+"""The buffer for lines of a chunked body, and their limit in proportion to the data."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def follow(chunks: Chunks, data: bytes, size: int) -> int:
 @pytest.mark.parametrize("size", [1, 1000, 1 << 20])
 @pytest.mark.parametrize(("length", "status"), [(MOST_LINE, 0), (MOST_LINE + 1, 431)])
 @pytest.mark.parametrize("data", [b"", b"fffff\r\n" + b"x" * 0xFFFFF + b"\r\n"], ids=["first", "behind data"])
-def test_a_line_is_limited_however_much_data_came_before(data: bytes, length: int, status: int, size: int) -> None:
+def test_a_line_is_limited_whatever_the_amount_of_data_before(data: bytes, length: int, status: int, size: int) -> None:
     chunks = Chunks(MOST)
     assert follow(chunks, data, 1 << 20) == 0
     assert follow(chunks, b"1;" + b"a" * (length - 4) + b"\r\n", size) == status
 
 
-def test_a_smaller_limit_of_heads_holds_for_lines_too() -> None:
+def test_a_smaller_limit_for_heads_applies_to_lines_too() -> None:
     assert follow(Chunks(100), b"fff\r\n" + b"x" * 0xFFF + b"\r\n1;" + b"a" * 100, 1 << 20) == 431
 
 
-def test_no_more_than_a_line_is_kept() -> None:
+def test_only_one_line_is_buffered() -> None:
     chunks = Chunks(math.inf)
     assert follow(chunks, b"1;" + b"a" * 100_000, 10) == 431
     assert len(chunks._line) <= MOST_LINE
 
 
-def test_all_lines_together_are_limited_by_the_data() -> None:
-    """Small ones are no way around it."""
+def test_the_total_of_all_lines_is_limited_by_the_data() -> None:
+    """Many small lines do not evade the limit."""
     line = b"1;" + b"a" * 996 + b"\r\nx\r\n"
     chunks = Chunks(MOST)
     passed = 0
@@ -51,11 +51,11 @@ def test_all_lines_together_are_limited_by_the_data() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000, 1 << 20])
-def test_a_trailer_may_be_longer_and_is_not_kept(size: int) -> None:
+def test_a_trailer_may_be_longer_and_is_not_buffered(size: int) -> None:
     chunks = Chunks(MOST)
     assert follow(chunks, b"0\r\n" + b"a: " + b"b" * 30_000, size) == 0
     assert len(chunks._line) <= 3
-    assert follow(chunks, b"\r\n\r\n", size) == 400  # the end of the body: what comes behind is not taken
+    assert follow(chunks, b"\r\n\r\n", size) == 400  # the body ends here: the bytes after it are not consumed
     assert follow(Chunks(MOST), b"0\r\n" + b"a: " + b"b" * MOST, size) == 431
 
 

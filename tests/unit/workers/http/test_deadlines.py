@@ -1,4 +1,4 @@
-"""How long a connection waits for its client, and for what: one deadline serves the head, the answer and the pause."""
+"""A connection's only deadline: for the head, for sending the response, and for the pause between requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = b"GET /5 HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Answer with as many bytes as the path says."""
+    """Respond with as many bytes as the path says."""
     await send({"type": "http.response.start", "status": 200})
     await send({"type": "http.response.body", "body": b"x" * int(scope["path"][1:])})
 
@@ -35,7 +35,7 @@ def patience(connection: HttpConnection) -> float:
     return connection.deadline - connection.clock.now
 
 
-def test_a_client_that_has_its_answer_to_take_is_not_idle() -> None:
+def test_a_client_with_an_unread_response_is_not_idle() -> None:
     async def main() -> None:
         connection, transport = served()
         transport.stops_taking()
@@ -46,7 +46,7 @@ def test_a_client_that_has_its_answer_to_take_is_not_idle() -> None:
     on_loop(main)
 
 
-def test_a_client_that_has_taken_its_answer_is_idle() -> None:
+def test_a_client_that_has_read_its_response_is_idle() -> None:
     async def main() -> None:
         connection, transport = served()
         transport.stops_taking()
@@ -59,7 +59,7 @@ def test_a_client_that_has_taken_its_answer_is_idle() -> None:
     on_loop(main)
 
 
-def test_a_head_that_began_while_the_answer_waited_has_its_deadline() -> None:
+def test_a_head_that_began_during_an_unread_response_gets_a_deadline() -> None:
     async def main() -> None:
         connection, transport = served()
         transport.stops_taking()
@@ -73,13 +73,13 @@ def test_a_head_that_began_while_the_answer_waited_has_its_deadline() -> None:
     on_loop(main)
 
 
-def test_more_requests_give_a_client_that_takes_nothing_no_more_time() -> None:
+def test_further_requests_do_not_extend_the_send_timeout() -> None:
     async def main() -> None:
         connection, transport = served()
         transport.stops_taking()
         await transport.sends(LARGE)
         deadline = connection.deadline
-        for _ in range(2):  # the transport had read them already
+        for _ in range(2):  # already read by the transport
             await in_callback(connection.data_received, SMALL)
         assert connection.deadline == deadline
         await let_expire(connection)
@@ -89,7 +89,7 @@ def test_more_requests_give_a_client_that_takes_nothing_no_more_time() -> None:
     on_loop(main)
 
 
-def test_there_is_no_deadline_where_the_limits_are_off() -> None:
+def test_no_deadline_is_set_without_limits() -> None:
     async def main() -> None:
         connection, transport = served(OFF)
         assert connection.deadline == NEVER
@@ -107,13 +107,13 @@ def test_there_is_no_deadline_where_the_limits_are_off() -> None:
 
 
 @pytest.mark.parametrize("draining", [False, True])
-def test_the_first_deadline_counts_from_now_although_the_clock_stood(draining: bool) -> None:
-    """Nobody looks at the time while there is no connection, which may be for hours."""
+def test_the_first_deadline_is_relative_to_now_although_the_clock_stood_still(draining: bool) -> None:
+    """The clock stands still while there is no connection, possibly for hours."""
 
     async def main() -> None:
         adapter = asgi_adapter(application, HttpSettings(limits=LIMITS))
-        adapter.site.draining = draining
-        adapter.site.clock.now -= 10_000
+        adapter.context.draining = draining
+        adapter.context.clock.now -= 10_000
         before = asyncio.get_running_loop().time()
         connection, _ = connect(adapter)
         expected = LIMITS.keep_alive_timeout if draining else LIMITS.header_timeout
@@ -122,7 +122,7 @@ def test_the_first_deadline_counts_from_now_although_the_clock_stood(draining: b
     on_loop(main)
 
 
-def test_a_stop_takes_no_time_from_a_client_that_has_an_answer_to_take() -> None:
+def test_a_stop_does_not_shorten_the_send_timeout() -> None:
     async def main() -> None:
         connection, transport = served()
         transport.stops_taking()

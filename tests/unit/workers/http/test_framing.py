@@ -1,4 +1,4 @@
-"""Answers on the wire: how long a body is, what ends it, and what is left of an answer that breaks its promise."""
+"""Responses on the wire: the length and the end of a body, and responses that break their promise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Ask = Callable[..., bytes]
 
 
 def asgi(pieces: list[bytes], fields: Pairs = [], status: int = 200, request: bytes = get()) -> bytes:  # noqa: B006
-    """Ask an ASGI application that answers with pieces; return what comes back."""
+    """Send a request to an ASGI application that responds with pieces; return the response."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
@@ -39,7 +39,7 @@ def asgi(pieces: list[bytes], fields: Pairs = [], status: int = 200, request: by
 
 
 def wsgi(pieces: list[bytes], fields: Pairs = [], status: int | str = 200, request: bytes = get()) -> bytes:  # noqa: B006
-    """Ask a WSGI application that answers with pieces; return what comes back."""
+    """Send a request to a WSGI application that responds with pieces; return the response."""
     first = (
         status if isinstance(status, str) else {200: "200 OK", 204: "204 No Content", 304: "304 Not Modified"}[status]
     )
@@ -55,7 +55,7 @@ def _ask(make: Callable[[Runtime], Any], request: bytes) -> bytes:
     async def main(runtime: Runtime) -> bytes:
         connection, transport = connect(make(runtime))
         await in_callback(connection.data_received, request)
-        await until(lambda: transport.closing or connection.current is None, "the answer is over")
+        await until(lambda: transport.closing or connection.current is None, "the response is complete")
         await turns()
         if not transport.closing:
             transport.abort()
@@ -74,20 +74,20 @@ OLD_KEPT = get(b"Connection: keep-alive", line=b"GET / HTTP/1.0")
 
 
 @both
-def test_a_body_in_one_piece_gets_its_length(ask: Ask) -> None:
-    """Nobody has to count."""
+def test_a_body_in_one_piece_gets_a_content_length(ask: Ask) -> None:
+    """The application need not count."""
     assert ask([b"hello"]) == OK + b"content-length: 5\r\n\r\nhello"
 
 
 @both
-def test_an_empty_body_gets_its_length(ask: Ask) -> None:
-    """Without it a client would wait."""
+def test_an_empty_body_gets_a_content_length(ask: Ask) -> None:
+    """Without it, a client would wait."""
     assert ask([b""]) == OK + b"content-length: 0\r\n\r\n"
 
 
 @both
-def test_pieces_of_unknown_length_go_out_in_chunks(ask: Ask) -> None:
-    """An empty piece would end the body, so it is none."""
+def test_pieces_of_unknown_total_length_are_chunked(ask: Ask) -> None:
+    """An empty chunk would end the body, so an empty piece sends none."""
     answer = ask([b"hello", b"", b" " * 17, b"."])
     assert (
         answer
@@ -96,48 +96,48 @@ def test_pieces_of_unknown_length_go_out_in_chunks(ask: Ask) -> None:
 
 
 @both
-def test_pieces_of_known_length_go_out_as_they_are(ask: Ask) -> None:
-    """The application's Content-Length is sent, once."""
+def test_pieces_with_a_content_length_are_sent_unchanged(ask: Ask) -> None:
+    """The application's Content-Length is sent once."""
     answer = ask([b"he", b"", b"llo"], [("Content-Length", "5")])
     assert answer == OK + b"content-length: 5\r\n\r\nhello"
 
 
 @both
 def test_an_application_does_not_choose_the_framing(ask: Ask) -> None:
-    """Its Transfer-Encoding is left out: what it sends is no chunk."""
+    """Its Transfer-Encoding is dropped: its data is not chunked."""
     answer = ask([b"hello"], [("Transfer-Encoding", "chunked"), ("Keep-Alive", "timeout=5")])
     assert answer == OK + b"content-length: 5\r\n\r\nhello"
 
 
 @both
-def test_an_application_may_close(ask: Ask) -> None:
-    """`Connection: close` is there once."""
+def test_an_application_may_close_the_connection(ask: Ask) -> None:
+    """`Connection: close` is sent once."""
     assert ask([b"hello"], [("Connection", "close")]) == OK + b"content-length: 5\r\nconnection: close\r\n\r\nhello"
 
 
 @both
 @pytest.mark.parametrize("pieces", [[b"hello"], [b"he", b"llo"]], ids=["one", "two"])
-def test_the_answer_to_head_has_no_body(ask: Ask, pieces: list[bytes]) -> None:
-    """It says what that to GET would (RFC 9110, section 9.3.2)."""
+def test_the_response_to_head_has_no_body(ask: Ask, pieces: list[bytes]) -> None:
+    """Its head is the same as for GET (RFC 9110, section 9.3.2)."""
     head, _, body = ask(pieces, [("Content-Length", "5")], request=HEAD).partition(b"\r\n\r\n")
     assert head == OK + b"content-length: 5"
     assert body == b""
 
 
 @both
-def test_an_empty_answer_to_head_says_no_length(ask: Ask) -> None:
-    """The application may have spared itself the body."""
+def test_an_empty_response_to_head_has_no_length(ask: Ask) -> None:
+    """The application may have skipped the body."""
     assert ask([b""], request=HEAD) == OK + b"\r\n"
 
 
 @both
-def test_204_has_neither_body_nor_length(ask: Ask) -> None:
+def test_a_204_has_neither_body_nor_length(ask: Ask) -> None:
     """RFC 9110, section 8.6."""
     assert ask([b"hello"], [("Content-Length", "5")], 204) == b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 @both
-def test_304_has_no_body_but_may_tell_a_length(ask: Ask) -> None:
+def test_a_304_has_no_body_but_may_have_a_length(ask: Ask) -> None:
     """RFC 9110, section 15.4.5."""
     answer = ask([b""], [("Content-Length", "5"), ("ETag", '"a"')], 304)
     assert answer == b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\ncontent-length: 5\r\n\r\n'
@@ -151,23 +151,23 @@ def test_http_1_0_gets_no_chunks(ask: Ask) -> None:
 
 
 @both
-def test_http_1_0_is_kept_alive_where_the_length_is_known(ask: Ask) -> None:
-    """If it has asked for it, and is told so."""
+def test_http_1_0_is_kept_alive_if_the_length_is_known(ask: Ask) -> None:
+    """If the client has asked for it; the response confirms it."""
     assert ask([b"hello"], request=OLD) == OK + b"content-length: 5\r\nconnection: close\r\n\r\nhello"
     assert ask([b"hello"], request=OLD_KEPT) == OK + b"content-length: 5\r\nconnection: keep-alive\r\n\r\nhello"
 
 
 @both
 @pytest.mark.parametrize("length", ["4", "6"])
-def test_a_body_of_another_length_becomes_a_500(ask: Ask, length: str) -> None:
-    """As long as nothing is out."""
+def test_a_body_of_the_wrong_length_becomes_a_500(ask: Ask, length: str) -> None:
+    """Only while nothing has been sent."""
     assert ask([b"hello"], [("Content-Length", length)]).startswith(FAILED)
 
 
 @both
 @pytest.mark.parametrize("pieces", [[b"he", b"l", b""], [b"he", b"llo", b"!", b""]], ids=["short", "long"])
-def test_a_body_that_breaks_its_promise_later_is_cut(ask: Ask, pieces: list[bytes]) -> None:
-    """Never are there more bytes than promised, which would be taken for the next answer; fewer end in a close."""
+def test_a_body_of_the_wrong_length_is_cut_once_it_has_begun(ask: Ask, pieces: list[bytes]) -> None:
+    """Surplus bytes are never sent: they would look like the next response. Missing bytes close the connection."""
     head, _, body = ask(pieces, [("Content-Length", "5")]).partition(b"\r\n\r\n")
     assert head == OK + b"content-length: 5"
     assert b"hello".startswith(body)
@@ -189,16 +189,16 @@ def test_a_body_that_breaks_its_promise_later_is_cut(ask: Ask, pieces: list[byte
         ("X", "a\0"),
     ],
 )
-def test_fields_that_cannot_be_sent_become_a_500(ask: Ask, field: tuple[str, str]) -> None:
-    """Nothing of them reaches the client."""
+def test_invalid_fields_become_a_500(ask: Ask, field: tuple[str, str]) -> None:
+    """No part of them reaches the client."""
     answers = read_answers(ask([b"hello"], [("X-Good", "1"), field]))
     assert [answer.status for answer in answers] == [500]
     assert {name for name, _ in answers[0].fields} == {b"content-type", b"content-length"}
 
 
 @pytest.mark.parametrize("status", [100, 101, 103, 199, 99, 1000])
-def test_an_asgi_answer_has_a_final_status(status: int) -> None:
-    """Behind an informational one a client waits for the next head, and would take the body for it."""
+def test_an_asgi_response_must_have_a_final_status(status: int) -> None:
+    """After an informational one, a client waits for the next head and would parse the body as such."""
     assert asgi([b"hello"], status=status).startswith(FAILED)
 
 
@@ -218,11 +218,11 @@ def test_an_asgi_answer_has_a_final_status(status: int) -> None:
         "²00 x",
     ],
 )
-def test_a_wsgi_answer_has_a_final_status(status: str) -> None:
-    """And its reason splits nothing."""
+def test_a_wsgi_response_must_have_a_final_status(status: str) -> None:
+    """Its reason cannot split the response."""
     assert wsgi([b"hello"], status=status).startswith(FAILED)
 
 
-def test_a_wsgi_reason_is_sent_as_it_is() -> None:
-    """PEP 3333: the status is the application's text."""
+def test_a_wsgi_reason_is_sent_unchanged() -> None:
+    """PEP 3333: the application chooses the text of the status."""
     assert wsgi([b""], status="200 Fine \xe9").startswith(b"HTTP/1.1 200 Fine \xe9\r\n")

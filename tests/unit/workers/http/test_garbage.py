@@ -1,4 +1,4 @@
-"""Whatever arrives: no error, no limbo, no doubtful request for the application, no answer with foreign fields."""
+"""Arbitrary input: no error, no limbo, no doubtful request for the application, no response with foreign fields."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ TIGHT = Limits(
 @example(b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", [])
 @example(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nConnection: close\r\n\r\n", [])
 def test_garbage_does_no_harm(data: bytes, where: list[int]) -> None:
-    """Arbitrary bytes and spoiled requests, however they are cut."""
+    """Arbitrary bytes and corrupted requests, cut anywhere."""
     on_loop(lambda: undergo(cut(data, where)))
 
 
 @given(garbage, points)
 @LIMIT
-def test_garbage_is_answered_alike_however_it_is_cut(data: bytes, where: list[int]) -> None:
-    """The same requests reach the application and the same statuses come back."""
+def test_garbage_gives_the_same_responses_however_it_is_cut(data: bytes, where: list[int]) -> None:
+    """The same requests reach the application, and the same statuses are returned."""
     assert on_loop(lambda: undergo(cut(data, where))) == on_loop(lambda: undergo([data]))
 
 
 @given(garbage, points)
 @LIMIT
-def test_limits_hold_alike_however_it_is_cut(data: bytes, where: list[int]) -> None:
-    """What a limit refuses does not depend on where the network cuts."""
+def test_limits_give_the_same_responses_however_the_input_is_cut(data: bytes, where: list[int]) -> None:
+    """A limit does not depend on where the network cuts."""
     assert on_loop(lambda: undergo(cut(data, where), TIGHT)) == on_loop(lambda: undergo([data], TIGHT))
 
 
 @given(st.sampled_from([row.request for row in (*MALFORMED, *ODD) if len(row.request) < 1000]), points)
 @LIMIT
-def test_the_table_is_answered_alike_however_it_is_cut(data: bytes, where: list[int]) -> None:
-    """The rows of the tables, too."""
+def test_the_tables_give_the_same_responses_however_they_are_cut(data: bytes, where: list[int]) -> None:
+    """The rows of the other tests' tables."""
     assert on_loop(lambda: undergo(cut(data, where))) == on_loop(lambda: undergo([data]))
 
 
 @given(st.lists(requests(), min_size=1, max_size=3))
 @settings(max_examples=100, deadline=None)
-def test_the_grammar_agrees_with_the_requests(asked: list[Request]) -> None:
-    """The second reading finds what was written, or it would prove nothing."""
+def test_the_grammar_matches_the_generated_requests(asked: list[Request]) -> None:
+    """The second parser recovers the generated requests; otherwise the tests here would prove nothing."""
     found = list(read_requests(b"".join(request.wire for request in asked)))
     expected = [(request.method, request.target.encode(), request.content) for request in asked]
     assert [(reading.method, reading.target, reading.body) for reading in found] == expected
@@ -60,6 +60,6 @@ def test_the_grammar_agrees_with_the_requests(asked: list[Request]) -> None:
 
 @given(garbage)
 @settings(max_examples=100, deadline=None)
-def test_garbage_may_come_in_single_bytes(data: bytes) -> None:
-    """As slow clients send it."""
+def test_garbage_may_arrive_in_single_bytes(data: bytes) -> None:
+    """As from slow clients."""
     on_loop(lambda: undergo(pieces(data, 1)))

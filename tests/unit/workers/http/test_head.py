@@ -1,4 +1,4 @@
-"""Header fields of applications: validated, encoded; nothing in them splits an answer or frames it another way."""
+"""Header fields of applications: validated and encoded. None of them can split a response or change its framing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Encode = Callable[[list[tuple[bytes, bytes]]], Head]
 
 
 @both
-def test_ordinary_fields_keep_their_order_and_writing(encode: Encode) -> None:
-    """What an application writes is what goes out."""
+def test_ordinary_fields_keep_their_order_and_spelling(encode: Encode) -> None:
+    """They are sent as the application wrote them."""
     fields = [(b"Content-Type", b"text/plain"), (b"X-A", b"\xe9\t1"), (b"x-a", b"")]
     assert encode(fields) == (b"Content-Type: text/plain\r\nX-A: \xe9\t1\r\nx-a: \r\n", UNKNOWN, 0)
 
@@ -34,8 +34,8 @@ def test_ordinary_fields_keep_their_order_and_writing(encode: Encode) -> None:
     "value", [b"a\r\nX: b", b"a\nX: b", b"a\rX: b", b"a\0b", b"\r\n", b"a\r\n", b"a\r\n\r\nHTTP/1.1"]
 )
 @pytest.mark.parametrize("name", [b"X-A", b"Location", b"Set-Cookie", b"Date", b"Server"])
-def test_a_value_splits_no_answer(encode: Encode, name: bytes, value: bytes) -> None:
-    """CR, LF and NUL are refused (RFC 9110, section 5.5), the first time and the next."""
+def test_a_value_cannot_split_the_response(encode: Encode, name: bytes, value: bytes) -> None:
+    """CR, LF and NUL are refused (RFC 9110, section 5.5), the first time and the second."""
     for _ in range(2):
         with pytest.raises(HeadError):
             encode([(b"X-Good", b"1"), (name, value)])
@@ -44,8 +44,8 @@ def test_a_value_splits_no_answer(encode: Encode, name: bytes, value: bytes) -> 
 @both
 @pytest.mark.parametrize("value", [b"1\r\nX: b", b"1\n", b"close\r\nX: b"])
 @pytest.mark.parametrize("name", [b"Content-Length", b"Connection", b"Transfer-Encoding", b"Upgrade"])
-def test_a_field_of_framing_splits_no_answer(encode: Encode, name: bytes, value: bytes) -> None:
-    """They are refused, or left out, whatever they say."""
+def test_a_framing_field_cannot_split_the_response(encode: Encode, name: bytes, value: bytes) -> None:
+    """It is refused or dropped."""
     with contextlib.suppress(HeadError):
         assert encode([(name, value)]).block == b""
 
@@ -73,14 +73,14 @@ def test_a_content_length_is_a_number(encode: Encode, value: bytes) -> None:
 
 
 @both
-def test_a_content_length_is_taken_out_of_the_block(encode: Encode) -> None:
+def test_a_content_length_is_removed_from_the_block(encode: Encode) -> None:
     """The server writes it, once."""
     assert encode([(b"content-length", b" 12 ")]) == (b"", 12, 0)
     assert encode([(b"Content-Length", b"12"), (b"CONTENT-LENGTH", b"12")]) == (b"", 12, 0)
 
 
 @both
-def test_two_content_lengths_that_differ_are_refused(encode: Encode) -> None:
+def test_two_different_content_lengths_are_refused(encode: Encode) -> None:
     """A client would have to choose."""
     with pytest.raises(HeadError):
         encode([(b"Content-Length", b"12"), (b"content-length", b"13")])
@@ -88,28 +88,28 @@ def test_two_content_lengths_that_differ_are_refused(encode: Encode) -> None:
 
 @both
 @pytest.mark.parametrize("name", [b"Transfer-Encoding", b"Keep-Alive", b"Proxy-Connection", b"TE", b"Upgrade"])
-def test_hop_by_hop_fields_are_left_out(encode: Encode, name: bytes) -> None:
-    """The server speaks for the connection (RFC 9110, section 7.6.1)."""
+def test_hop_by_hop_fields_are_dropped(encode: Encode, name: bytes) -> None:
+    """The server controls the connection (RFC 9110, section 7.6.1)."""
     for written in (name, name.lower(), name.upper()):
         assert encode([(written, b"chunked"), (b"X", b"a")]).block == b"X: a\r\n"
 
 
 @both
 @pytest.mark.parametrize("value", [b"close", b"Close", b"x, CLOSE ", b"close,keep-alive"])
-def test_an_application_may_ask_for_a_close(encode: Encode, value: bytes) -> None:
+def test_an_application_may_request_a_close(encode: Encode, value: bytes) -> None:
     """Its `Connection: close` is honoured, and written by the server."""
     assert encode([(b"Connection", value)]) == (b"", UNKNOWN, CLOSE)
 
 
 @both
-def test_other_connection_options_are_left_out(encode: Encode) -> None:
+def test_other_connection_options_are_dropped(encode: Encode) -> None:
     """An application cannot keep a connection alive."""
     assert encode([(b"Connection", b"keep-alive, Upgrade")]) == (b"", UNKNOWN, 0)
 
 
 @both
 def test_date_and_server_of_an_application_replace_ours(encode: Encode) -> None:
-    """They are not there twice."""
+    """They are not sent twice."""
     assert encode([(b"Date", b"today"), (b"Server", b"mine")]).flags == OWN_DATE | OWN_SERVER
 
 
@@ -117,7 +117,7 @@ def test_date_and_server_of_an_application_replace_ours(encode: Encode) -> None:
     "pair", [("X-Text", "a"), (b"X", "a"), ("X", b"a"), (b"X", 1), (b"X", None), (1, b"a"), (None, b"a")]
 )
 def test_asgi_fields_are_bytes(pair: Any) -> None:
-    """Anything else is the application's error."""
+    """Anything else is an error of the application."""
     for _ in range(2):
         with pytest.raises(TypeError):
             heads.from_bytes([pair])
@@ -134,13 +134,13 @@ def test_wsgi_fields_are_text(pair: Any) -> None:
 
 
 def test_text_beyond_latin_1_is_refused() -> None:
-    """It cannot be sent as it is (PEP 3333, "Unicode Issues")."""
+    """It cannot be encoded (PEP 3333, "Unicode Issues")."""
     with pytest.raises(HeadError):
         heads.from_text([("X", "\u20ac")])
 
 
-def test_lists_may_stand_for_pairs() -> None:
-    """ASGI says iterables."""
+def test_fields_may_be_lists() -> None:
+    """ASGI allows any iterable."""
     assert heads.from_bytes(iter([[b"X", b"a"], [b"Content-Length", b"1"]])) == (b"X: a\r\n", 1, 0)  # type: ignore[list-item]
 
 
@@ -151,22 +151,22 @@ def test_a_status_has_three_digits(status: int) -> None:
         heads.status_of(status)
 
 
-def test_unknown_statuses_have_no_reason() -> None:
-    """It may be empty, its space may not be missing."""
+def test_unknown_statuses_have_an_empty_reason() -> None:
+    """The reason may be empty, but its space is required."""
     assert heads.status_of(299).line == b"HTTP/1.1 299 \r\n"
     assert heads.status_of(200).line == b"HTTP/1.1 200 OK\r\n"
 
 
 @pytest.mark.parametrize("reason", [b"OK\r\nX: a", b"a\nb", b"a\rb", b"a\0b"])
-def test_a_reason_splits_no_answer(reason: bytes) -> None:
-    """It is the application's text in WSGI."""
+def test_a_reason_cannot_split_the_response(reason: bytes) -> None:
+    """In WSGI it is the application's text."""
     with pytest.raises(HeadError):
         heads.status_of(200, reason)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=12)), max_size=4))
-def test_whatever_is_given_a_line_stays_a_line(fields: list[tuple[bytes, bytes]]) -> None:
-    """What is accepted has exactly the names that were given, and no other line."""
+def test_any_accepted_field_stays_one_line(fields: list[tuple[bytes, bytes]]) -> None:
+    """The encoded block has exactly the given names, and no other line."""
     try:
         block = heads.from_bytes(fields).block
     except HeadError:

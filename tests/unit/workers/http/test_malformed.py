@@ -1,4 +1,4 @@
-"""What each malformed request is answered, and that no application gets it; that odd but right ones are served."""
+"""Malformed requests get their status and never reach an application; odd but valid ones are served."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.malformed import LIMITS, MALFORMED, ODD, Malformed, Odd, get
 
 FIRST = get(line=b"GET /first HTTP/1.1")
 CUTS = {"whole": 1 << 20, "bytes": 1, "sevens": 7}
-LONG = 3000  # bytes; longer ones are cut into fewer pieces
+LONG = 3000  # bytes; longer requests are cut into fewer pieces
 
 
 def _cut(request: bytes, size: int) -> list[bytes]:
@@ -18,7 +18,7 @@ def _cut(request: bytes, size: int) -> list[bytes]:
 
 
 async def _refused(row: Malformed, size: int, before: bytes = b"") -> tuple[Wire, list[Answer]]:
-    """Send a malformed request; return what came back once the server has ended its side."""
+    """Send a malformed request; return the output once the server has closed its sending side."""
     wire = Wire(LIMITS)
     await wire.deliver(_cut(before + row.request, size))
     if row.ends:
@@ -27,7 +27,7 @@ async def _refused(row: Malformed, size: int, before: bytes = b"") -> tuple[Wire
     answers = wire.answers()
     await wire.end()
     assert wire.transport.closing, "the server does not let go"
-    assert wire.connection not in wire.site.clock.watched
+    assert wire.connection not in wire.context.clock.watched
     return wire, answers
 
 
@@ -40,7 +40,7 @@ def test_the_table_is_long_and_its_names_are_unique() -> None:
 
 @pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
 def test_a_malformed_request_is_refused(row: Malformed) -> None:
-    """It is answered with its status and a close, however the network cuts it; no application gets it whole."""
+    """It gets its status and a close, however the network cuts it; no application gets it complete."""
 
     async def main() -> None:
         for cut, size in CUTS.items():
@@ -55,8 +55,8 @@ def test_a_malformed_request_is_refused(row: Malformed) -> None:
 
 
 @pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
-def test_what_came_before_is_answered_first(row: Malformed) -> None:
-    """A malformed request behind a good one does not keep the good one from its answer."""
+def test_earlier_requests_are_answered_first(row: Malformed) -> None:
+    """A malformed request does not affect the response to a valid one before it."""
 
     async def main() -> None:
         for cut, size in CUTS.items():
@@ -70,8 +70,8 @@ def test_what_came_before_is_answered_first(row: Malformed) -> None:
 
 
 @pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
-def test_nothing_behind_a_malformed_request_is_served(row: Malformed) -> None:
-    """A good request behind a malformed one may be a smuggled one."""
+def test_nothing_after_a_malformed_request_is_served(row: Malformed) -> None:
+    """A valid request after a malformed one may be smuggled."""
 
     async def main() -> None:
         wire = Wire(LIMITS)
@@ -86,7 +86,7 @@ def test_nothing_behind_a_malformed_request_is_served(row: Malformed) -> None:
 
 @pytest.mark.parametrize("row", ODD, ids=lambda row: row.name)
 def test_an_odd_request_is_served(row: Odd) -> None:
-    """It reaches the application as it should, however the network cuts it."""
+    """It reaches the application unchanged, however the network cuts it."""
 
     async def main() -> None:
         for cut, size in CUTS.items():
@@ -104,8 +104,8 @@ def test_an_odd_request_is_served(row: Odd) -> None:
 
 
 @pytest.mark.parametrize("row", ODD, ids=lambda row: row.name)
-def test_an_odd_request_of_a_client_that_ends_its_side_is_served(row: Odd) -> None:
-    """A half-closed connection is answered too, and then closed."""
+def test_an_odd_request_from_a_half_closed_client_is_served(row: Odd) -> None:
+    """The connection is closed after the response."""
 
     async def main() -> None:
         wire = Wire(LIMITS)
@@ -130,7 +130,7 @@ def test_the_authority_of_the_target_replaces_the_host_field() -> None:
 
 
 def test_a_field_with_an_underscore_does_not_reach_the_application() -> None:
-    """As `CONTENT_LENGTH` it could be taken for another field."""
+    """`CONTENT_LENGTH` could be confused with another field."""
 
     async def main() -> None:
         wire = Wire()
@@ -141,7 +141,7 @@ def test_a_field_with_an_underscore_does_not_reach_the_application() -> None:
 
 
 def test_trailers_do_not_reach_the_application_as_fields() -> None:
-    """They come when the header is through; none of them may pass for one of it."""
+    """They arrive after the header section, and must not be merged into it."""
 
     async def main() -> None:
         wire = Wire()
@@ -155,8 +155,8 @@ def test_trailers_do_not_reach_the_application_as_fields() -> None:
     on_loop(main)
 
 
-def test_a_client_that_waits_for_it_is_told_to_go_on() -> None:
-    """100 Continue comes once, when the application asks for the body (RFC 9110, section 10.1.1)."""
+def test_a_client_that_expects_it_gets_100_continue() -> None:
+    """Once, when the application asks for the body (RFC 9110, section 10.1.1)."""
 
     async def main() -> None:
         wire = Wire()
@@ -170,8 +170,8 @@ def test_a_client_that_waits_for_it_is_told_to_go_on() -> None:
     on_loop(main)
 
 
-def test_an_http_1_0_client_is_not_told_to_go_on() -> None:
-    """HTTP/1.0 has no informational answers (RFC 9110, section 15.2)."""
+def test_an_http_1_0_client_gets_no_100_continue() -> None:
+    """HTTP/1.0 has no informational responses (RFC 9110, section 15.2)."""
 
     async def main() -> None:
         wire = Wire()
@@ -181,8 +181,8 @@ def test_an_http_1_0_client_is_not_told_to_go_on() -> None:
     on_loop(main)
 
 
-def test_a_request_that_arrives_between_two_answers_waits_for_its_turn() -> None:
-    """Answers keep the order of the requests, or a client takes one for another."""
+def test_a_request_between_two_responses_waits_for_its_turn() -> None:
+    """Responses keep the order of the requests; otherwise a client would mix them up."""
 
     async def main() -> None:
         wire = Wire()

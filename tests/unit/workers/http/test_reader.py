@@ -1,4 +1,4 @@
-"""What a reader tells of the bytes it is fed, without a connection; and that its phases change as the table says."""
+"""The callbacks of a request reader, without a connection, and its phases compared with the table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.websocket import HANDSHAKE
 
 from hybrid.workers.http.exchange import Refused
 from hybrid.workers.http.h1.extras import Extras, Fields
-from hybrid.workers.http.h1.phases import TRANSITIONS, Event, Phase
+from hybrid.workers.http.h1.phases import TRANSITIONS, Event, ReaderPhase
 from hybrid.workers.http.h1.reader import RequestReader
 from hybrid.workers.http.h1.rules import Rules
 from hybrid.workers.http.settings import HttpSettings, Limits
@@ -20,7 +20,7 @@ UPGRADE = (b"Connection: Upgrade", b"Upgrade: h2c")
 
 
 class Recorder:
-    """Notes what it is told."""
+    """Records the callbacks."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.told: list[Any] = []
@@ -59,14 +59,14 @@ class Recorder:
 
 
 def told(*pieces: bytes, limits: Limits | None = None) -> list[Any]:
-    """Feed a new reader; return what it tells."""
+    """Feed a new reader; return the recorded callbacks."""
     recorder = Recorder(limits)
     for piece in pieces:
         recorder.reader.feed(piece)
     return recorder.told
 
 
-def test_a_request_with_a_body_is_told_in_its_parts() -> None:
+def test_a_request_with_a_body_arrives_in_parts() -> None:
     assert told(post(b"Content-Length: 5", body=b"he"), b"llo" + get()) == [
         ("POST", b"/", "1.1", True, True),
         b"he",
@@ -76,12 +76,12 @@ def test_a_request_with_a_body_is_told_in_its_parts() -> None:
     ]
 
 
-def test_a_head_may_come_in_pieces() -> None:
+def test_a_head_may_arrive_in_pieces() -> None:
     head = get(line=b"GET /x HTTP/1.0")
     assert told(*(bytes([byte]) for byte in head)) == [("GET", b"/x", "1.0", False, False)]
 
 
-def test_the_body_of_an_upgrade_that_is_not_offered_is_read_as_any_other() -> None:
+def test_the_body_of_an_ignored_upgrade_is_read_normally() -> None:
     request = chunked(b"5\r\nhello\r\n0\r\n\r\n", *UPGRADE)
     assert told(request, get()) == [
         ("POST", b"/", "1.1", True, True),
@@ -91,12 +91,12 @@ def test_the_body_of_an_upgrade_that_is_not_offered_is_read_as_any_other() -> No
     ]
 
 
-def test_bytes_behind_a_websocket_handshake_are_handed_on() -> None:
+def test_bytes_after_a_websocket_handshake_are_passed_on() -> None:
     *_, first, second = told(HANDSHAKE + b"\r\nearly", b"late")
     assert (first, second) == (("upgraded", b"early"), ("upgraded", b"late"))
 
 
-def test_what_follows_a_refused_request_is_dropped() -> None:
+def test_input_after_a_refused_request_is_dropped() -> None:
     request = get(b"Transfer-Encoding: gzip")
     [(status, asked), *surplus] = told(request + b"abc", b"de")
     assert status == 400
@@ -104,7 +104,7 @@ def test_what_follows_a_refused_request_is_dropped() -> None:
     assert surplus == [("surplus", 3), ("surplus", 5)]
 
 
-def test_no_request_is_told_beyond_the_most() -> None:
+def test_requests_beyond_the_maximum_are_ignored() -> None:
     assert told(get() * 3, limits=Limits(max_requests_per_connection=2)) == [
         ("GET", b"/", "1.1", True, False),
         ("GET", b"/", "1.1", True, False),
@@ -118,10 +118,10 @@ def test_a_malformed_request_is_refused_once_and_ends_the_reader(row: Any) -> No
     recorder.reader.feed(row.request)
     statuses = [each[0] for each in recorder.told if isinstance(each, tuple) and isinstance(each[0], int)]
     assert statuses == [row.status]
-    assert recorder.reader.phase is Phase.ENDED
+    assert recorder.reader.phase is ReaderPhase.ENDED
 
 
-def test_a_reader_that_was_let_go_tells_nothing() -> None:
+def test_a_released_reader_calls_nothing() -> None:
     recorder = Recorder()
     recorder.reader.let_go()
     recorder.reader.feed(get())
@@ -131,11 +131,11 @@ def test_a_reader_that_was_let_go_tells_nothing() -> None:
 # --- the table of phases
 
 LEADING = {
-    Phase.HEAD: b"",
-    Phase.BODY: post(b"Content-Length: 50000"),
-    Phase.REPLAYING: post(b"Content-Length: 50000", *UPGRADE),
-    Phase.UPGRADED: HANDSHAKE + b"\r\n",
-    Phase.ENDED: b"\0",
+    ReaderPhase.HEAD: b"",
+    ReaderPhase.BODY: post(b"Content-Length: 50000"),
+    ReaderPhase.REPLAYING: post(b"Content-Length: 50000", *UPGRADE),
+    ReaderPhase.UPGRADED: HANDSHAKE + b"\r\n",
+    ReaderPhase.ENDED: b"\0",
 }
 BYTES = {
     Event.REQUEST: get(),
@@ -147,17 +147,17 @@ BYTES = {
 
 
 def test_the_table_is_total() -> None:
-    assert set(TRANSITIONS) == set(itertools.product(Phase, Event))
+    assert set(TRANSITIONS) == set(itertools.product(ReaderPhase, Event))
 
 
 @pytest.mark.parametrize(("phase", "event"), TRANSITIONS, ids=lambda each: each.name)
-def test_a_reader_changes_its_phase_as_the_table_says(phase: Phase, event: Event) -> None:
+def test_a_reader_changes_its_phase_as_the_table_says(phase: ReaderPhase, event: Event) -> None:
     reader = Recorder().reader
     reader.feed(LEADING[phase])
     assert reader.phase is phase
     if event is Event.END:
         reader.end()
-    elif event is Event.END_OF_BODY and phase is Phase.HEAD:
+    elif event is Event.END_OF_BODY and phase is ReaderPhase.HEAD:
         reader.on_message_complete()  # of a request without a body: no bytes belong to it
     else:
         reader.feed(BYTES[event])

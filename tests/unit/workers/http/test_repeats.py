@@ -1,4 +1,4 @@
-"""Requests that repeat the header section of the one before get what each of them gets on a connection of its own."""
+"""Requests with a repeated header section get the same results as on connections of their own."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ LIMIT = settings(max_examples=250, deadline=None)
 
 
 class Outcome(NamedTuple):
-    """What came of bytes on a connection."""
+    """The results of the bytes sent on a connection."""
 
     requests: list[tuple[str, bytes, list[tuple[bytes, bytes]], bytes]]
     versions: list[tuple[str, bool]]
     answers: list[Answer]
     closed: bool
-    """Whether the server ended the connection, or would not take more."""
+    """True if the server ended the connection, or would not read more."""
 
 
 def likeness(wire: Wire) -> Likeness | None:
-    """How much of the newest request repeats the one before; None if none can repeat it."""
+    """How much of the newest request repeats the previous one; None if it cannot be repeated."""
     repeated = wire.connection.reader.repeated
     return None if repeated is None else repeated.likeness
 
 
 async def outcome(parts: Sequence[bytes], limits: Limits | None = None) -> Outcome:
-    """Send the parts; say what came of them before the client ends its side."""
+    """Send the parts; return the results before the client closes its sending side."""
     wire = Wire(limits)
     await wire.deliver(parts)
     closed = wire.is_closing
-    waits = bool(wire.connection.reader.is_within_request)  # the request is not whole
+    waits = bool(wire.connection.reader.is_within_request)  # the request is incomplete
     if waits and not closed:
         await wire.end()
         closed = True
@@ -54,7 +54,7 @@ async def outcome(parts: Sequence[bytes], limits: Limits | None = None) -> Outco
 
 
 async def one_by_one(requests: Sequence[bytes], limits: Limits | None = None) -> Outcome:
-    """What comes of requests on connections of their own, up to the first that ends its connection."""
+    """Return the results of requests on connections of their own, up to the first that closes its connection."""
     result = Outcome([], [], [], False)
     for request in requests:
         alone = await outcome([request], limits)
@@ -68,8 +68,8 @@ async def one_by_one(requests: Sequence[bytes], limits: Limits | None = None) ->
 
 @given(series())
 @LIMIT
-def test_a_series_is_as_good_as_its_requests_alone(requests: list[bytes]) -> None:
-    """One by one, as clients send them that wait for each answer."""
+def test_a_series_gives_the_same_results_as_separate_requests(requests: list[bytes]) -> None:
+    """One by one, as from clients that wait for each response."""
 
     async def main() -> None:
         assert await outcome(requests) == await one_by_one(requests)
@@ -100,7 +100,7 @@ MISLEADING = {
 
 
 @pytest.mark.parametrize("case", MISLEADING)
-def test_what_looks_like_a_repeat_and_is_none_is_read_anew(case: str) -> None:
+def test_a_near_repeat_is_parsed_normally(case: str) -> None:
     requests = MISLEADING[case]
 
     async def main() -> None:
@@ -111,8 +111,8 @@ def test_what_looks_like_a_repeat_and_is_none_is_read_anew(case: str) -> None:
 
 @given(series())
 @LIMIT
-def test_limits_hold_for_repeats_as_for_others(requests: list[bytes]) -> None:
-    """Those of a request line, of the bytes and of the number of fields."""
+def test_limits_apply_to_repeats(requests: list[bytes]) -> None:
+    """Of the request line, of the bytes and of the number of fields."""
 
     async def main() -> None:
         assert await outcome(requests, TIGHT) == await one_by_one(requests, TIGHT)
@@ -122,8 +122,8 @@ def test_limits_hold_for_repeats_as_for_others(requests: list[bytes]) -> None:
 
 @given(series(), points)
 @LIMIT
-def test_a_series_may_come_in_any_pieces(requests: list[bytes], where: list[int]) -> None:
-    """Pipelined, glued together and cut anywhere: the answers are the same, and nothing is left in limbo."""
+def test_a_series_may_be_cut_anywhere(requests: list[bytes], where: list[int]) -> None:
+    """Pipelined, joined and cut anywhere: the responses are the same, and nothing is left in limbo."""
     whole = [request for request in requests if b"\r\n\r\n" in request]
 
     async def main() -> None:
@@ -136,8 +136,8 @@ def test_a_series_may_come_in_any_pieces(requests: list[bytes], where: list[int]
 
 @given(series())
 @settings(max_examples=60, deadline=None)
-def test_pieces_of_two_requests_may_come_together(requests: list[bytes]) -> None:
-    """The end of a repeat with the beginning of the next, over and over."""
+def test_one_piece_may_contain_parts_of_two_requests(requests: list[bytes]) -> None:
+    """The end of a repeat with the beginning of the next one, again and again."""
     data = b"".join(requests)
 
     async def main() -> None:
@@ -155,8 +155,8 @@ def _byte_by_byte(place: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("place", range(len(FIRST)))
-def test_each_byte_at_each_place_of_a_repeat_is_judged_as_on_a_new_connection(place: int) -> None:
-    """And so is the request behind it."""
+def test_each_byte_of_a_repeat_is_treated_as_on_a_new_connection(place: int) -> None:
+    """And so is the request after it."""
 
     async def main() -> None:
         pairs = []
@@ -183,7 +183,7 @@ def test_each_byte_at_each_place_of_a_repeat_is_judged_as_on_a_new_connection(pl
 
 @pytest.mark.parametrize("place", range(len(FIRST) + 1))
 def test_a_repeat_may_be_cut_anywhere_and_lack_or_double_a_byte(place: int) -> None:
-    """In packets, and in what the client has written."""
+    """In the packets, and in the bytes that the client writes."""
     left, right = FIRST[:place], FIRST[place:]
 
     async def main() -> None:
@@ -198,11 +198,11 @@ def test_a_repeat_may_be_cut_anywhere_and_lack_or_double_a_byte(place: int) -> N
 
 
 def waiting() -> Wire:
-    """Return a connection of which two requests are answered, and whose application waits from now on."""
+    """Return a connection with two answered requests, and an application that waits from now on."""
     wire = Wire()
     for _ in range(2):
         wire.sends(FIRST)
-    wire.site.answer = lambda exchange: EchoCall(wire.notes, exchange)  # waits until the test lets it go on
+    wire.context.answer = lambda exchange: EchoCall(wire.notes, exchange)  # waits for the test
     return wire
 
 
@@ -210,8 +210,8 @@ def _started(wire: Wire) -> list[Any]:
     return wire.notes.started[2:]
 
 
-def test_what_repeats_is_taken_without_the_parser() -> None:
-    """Else the tests here would prove nothing."""
+def test_a_repeat_bypasses_the_parser() -> None:
+    """Otherwise the tests here would prove nothing."""
 
     async def main() -> None:
         wire = Wire()
@@ -226,8 +226,8 @@ def test_what_repeats_is_taken_without_the_parser() -> None:
 
 @pytest.mark.parametrize("most", range(1, 7))
 @pytest.mark.parametrize("together", [False, True])
-def test_no_connection_gets_more_requests_than_it_may(most: int, together: bool) -> None:
-    """The last answer says so; what comes behind it is dropped."""
+def test_repeats_count_towards_the_maximum_of_requests(most: int, together: bool) -> None:
+    """The last response closes the connection; later input is dropped."""
 
     async def main() -> None:
         sent = [FIRST * 8] if together else [FIRST] * 8
@@ -240,7 +240,7 @@ def test_no_connection_gets_more_requests_than_it_may(most: int, together: bool)
 
 
 @pytest.mark.parametrize("before", range(5))
-def test_a_connection_that_drains_answers_one_more_and_closes(before: int) -> None:
+def test_a_draining_connection_answers_one_more_repeat_and_closes(before: int) -> None:
     async def main() -> None:
         wire = Wire()
         for _ in range(before):
@@ -254,7 +254,7 @@ def test_a_connection_that_drains_answers_one_more_and_closes(before: int) -> No
     on_loop(main)
 
 
-def test_a_repeat_that_drains_under_way_closes_too() -> None:
+def test_a_repeat_in_progress_closes_after_a_drain() -> None:
     async def main() -> None:
         wire = waiting()
         wire.sends(FIRST)
@@ -267,8 +267,8 @@ def test_a_repeat_that_drains_under_way_closes_too() -> None:
 
 
 @pytest.mark.parametrize("close", ["close", "abort"])
-def test_what_arrives_behind_the_end_is_no_request(close: str) -> None:
-    """Some transports hand over what they have read already."""
+def test_input_after_the_end_is_not_a_request(close: str) -> None:
+    """Some transports deliver data that they have read already."""
 
     async def main() -> None:
         wire = Wire()
@@ -281,7 +281,7 @@ def test_what_arrives_behind_the_end_is_no_request(close: str) -> None:
     on_loop(main)
 
 
-def test_repeats_while_an_answer_is_under_way_are_answered_in_order() -> None:
+def test_repeats_during_a_response_are_answered_in_order() -> None:
     async def main() -> None:
         wire = waiting()
         for target in (b"/1", b"/2", b"/3"):
@@ -297,7 +297,7 @@ def test_repeats_while_an_answer_is_under_way_are_answered_in_order() -> None:
 
 
 @pytest.mark.parametrize("repeats", [False, True])
-def test_the_beginning_of_the_next_request_may_come_during_an_answer(repeats: bool) -> None:
+def test_the_beginning_of_the_next_request_may_arrive_during_a_response(repeats: bool) -> None:
     async def main() -> None:
         wire = waiting()
         wire.sends(FIRST if repeats else FIRST.replace(b"b", b"c"))
@@ -312,7 +312,7 @@ def test_the_beginning_of_the_next_request_may_come_during_an_answer(repeats: bo
     on_loop(main)
 
 
-def test_a_client_that_goes_during_a_repeat_is_told_to_its_application() -> None:
+def test_the_application_is_told_if_the_client_leaves_during_a_repeat() -> None:
     async def main() -> None:
         wire = waiting()
         wire.sends(FIRST)
@@ -320,12 +320,12 @@ def test_a_client_that_goes_during_a_repeat_is_told_to_its_application() -> None
         assert not call.exchange.gone
         await wire.transport.vanishes()
         assert call.exchange.gone
-        assert wire.connection not in wire.site.clock.watched
+        assert wire.connection not in wire.context.clock.watched
 
     on_loop(main)
 
 
-def test_a_client_may_end_its_side_behind_a_repeat() -> None:
+def test_a_client_may_close_its_sending_side_after_a_repeat() -> None:
     async def main() -> None:
         wire = waiting()
         wire.sends(FIRST)
@@ -339,8 +339,8 @@ def test_a_client_may_end_its_side_behind_a_repeat() -> None:
     on_loop(main)
 
 
-def test_deadlines_are_those_of_any_request() -> None:
-    """None while the application works; the pause between requests is bounded."""
+def test_repeats_have_the_usual_deadlines() -> None:
+    """None while the application works; the pause between requests is limited."""
 
     async def main() -> None:
         wire = waiting()
@@ -351,21 +351,21 @@ def test_deadlines_are_those_of_any_request() -> None:
             wire.sends(FIRST)
             assert connection.deadline == NEVER
             _started(wire)[number].goes_on()
-            assert connection.deadline == connection.clock.now + wire.site.keep_alive_timeout
+            assert connection.deadline == connection.clock.now + wire.context.keep_alive_timeout
         wire.sends(FIRST[:5])
-        assert connection.deadline == connection.clock.now + wire.site.header_timeout
+        assert connection.deadline == connection.clock.now + wire.context.header_timeout
 
     on_loop(main)
 
 
 def test_connections_do_not_mix() -> None:
-    """Each has its own fields to repeat, however their requests alternate."""
+    """Each has its own remembered fields, however their requests alternate."""
 
     async def main() -> None:
         wires = [Wire() for _ in range(3)]
-        shared = wires[0].site
+        shared = wires[0].context
         for wire in wires[1:]:
-            wire.connection.site = shared
+            wire.connection.context = shared
         for turn in range(5):
             for number, wire in enumerate(wires):
                 wire.sends(b"GET /%d HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % (turn, number))

@@ -1,4 +1,4 @@
-"""However the network cuts requests, applications get the same and answer the same."""
+"""However the network cuts requests, applications get the same input and give the same responses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _wsgi(seen: Seen, runtime: Runtime) -> Wsgi:
 
 
 def _serve(make: Callable[[Seen, Runtime], Any], asked: list[Request], parts: list[bytes]) -> tuple[Seen, list[Answer]]:
-    """Send the parts; return what the application got, and the answers."""
+    """Send the parts; return the application's input, and the responses."""
     seen: Seen = []
     heads = frozenset(number for number, request in enumerate(asked) if request.method == "HEAD")
 
@@ -81,21 +81,21 @@ def _check(make: Callable[[Seen, Runtime], Any], asked: list[Request], where: li
 
 @given(several, points)
 @LIMIT
-def test_an_asgi_application_gets_the_same(asked: list[Request], where: list[int]) -> None:
-    """Scopes, bodies and answers are those of the requests in one piece."""
+def test_an_asgi_application_sees_no_difference(asked: list[Request], where: list[int]) -> None:
+    """Scopes, bodies and responses are the same as for uncut requests."""
     _check(_asgi, asked, where)
 
 
 @given(several, points)
 @LIMIT
-def test_a_wsgi_application_gets_the_same(asked: list[Request], where: list[int]) -> None:
-    """Environs, bodies and answers are those of the requests in one piece."""
+def test_a_wsgi_application_sees_no_difference(asked: list[Request], where: list[int]) -> None:
+    """Environs, bodies and responses are the same as for uncut requests."""
     _check(_wsgi, asked, where)
 
 
 @given(several, st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
-def test_bytes_may_come_one_by_one(asked: list[Request], size: int) -> None:
-    """The smallest pieces a network can make are no different."""
+def test_input_may_arrive_byte_by_byte(asked: list[Request], size: int) -> None:
+    """The smallest possible pieces make no difference."""
     data = b"".join(request.wire for request in asked)
     assert _serve(_asgi, asked, pieces(data, size)) == _serve(_asgi, asked, [data])

@@ -1,4 +1,4 @@
-"""Answers that the client does not take: no further request is started or read, so what is kept stays small."""
+"""Unread responses: no further request is started or read, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from support.http import FakeTransport, asgi_adapter, connect, in_callback, unti
 from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings, Limits
 
-SIZE = 100_000  # bytes of an answer, in one piece
-MOST = 65_536 + SIZE + 1000  # bytes that may wait: as many as do not pause, and one more answer
+SIZE = 100_000  # bytes of a response, in one piece
+MOST = 65_536 + SIZE + 1000  # bytes that may be buffered: as many as do not pause, plus one more response
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
@@ -23,7 +23,7 @@ LIMITS = Limits(max_pipelined=0, max_requests_per_connection=0)
 
 
 class Scene:
-    """A connection of a client that takes nothing, and how many requests were started."""
+    """A connection whose client reads nothing, and the number of requests started."""
 
     def __init__(self) -> None:
         self.started = 0
@@ -48,13 +48,13 @@ class Scene:
             await send({"type": "http.response.body", "body": b"x" * SIZE})
 
     def statuses(self) -> list[int]:
-        """What the client has got."""
+        """The bytes that the client has received."""
         return [answer.status for answer in read_answers(bytes(self.transport.received))]
 
 
 @pytest.mark.parametrize("repeats", [0, 4])
-def test_requests_in_one_packet_are_started_as_the_client_takes(repeats: int) -> None:
-    """Also behind requests that were taken in the short way."""
+def test_requests_in_one_packet_start_as_the_client_reads(repeats: int) -> None:
+    """Also after requests that took the fast path."""
 
     async def main() -> None:
         scene = Scene()
@@ -80,8 +80,8 @@ def test_requests_in_one_packet_are_started_as_the_client_takes(repeats: int) ->
 
 
 @pytest.mark.parametrize("packet", [GET, GET[:-2]])
-def test_nothing_is_read_until_the_client_takes(packet: bytes) -> None:
-    """What the transport had read already waits too."""
+def test_nothing_is_read_until_the_client_reads(packet: bytes) -> None:
+    """Data that the transport had read already waits too."""
 
     async def main() -> None:
         scene = Scene()
@@ -104,8 +104,8 @@ def test_nothing_is_read_until_the_client_takes(packet: bytes) -> None:
     on_loop(main)
 
 
-def test_a_body_is_read_while_its_answer_waits() -> None:
-    """Its end is what the application may wait for; behind it nothing is read."""
+def test_a_body_is_read_although_its_response_waits() -> None:
+    """The application may wait for its end; nothing is read after it."""
 
     async def main() -> None:
         scene = Scene()
@@ -122,7 +122,7 @@ def test_a_body_is_read_while_its_answer_waits() -> None:
     on_loop(main)
 
 
-def test_a_refusal_comes_behind_the_answers_that_wait() -> None:
+def test_a_refusal_follows_the_waiting_responses() -> None:
     async def main() -> None:
         scene = Scene()
         scene.transport.stops_taking()
@@ -134,7 +134,7 @@ def test_a_refusal_comes_behind_the_answers_that_wait() -> None:
     on_loop(main)
 
 
-def test_a_websocket_begins_behind_the_answer_that_waits() -> None:
+def test_a_websocket_begins_after_the_waiting_response() -> None:
     async def main() -> None:
         scene = Scene()
         scene.transport.stops_taking()
@@ -149,7 +149,7 @@ def test_a_websocket_begins_behind_the_answer_that_waits() -> None:
     on_loop(main)
 
 
-def test_requests_that_wait_at_the_end_of_a_stop_are_not_started() -> None:
+def test_requests_queued_at_the_end_of_a_stop_are_not_started() -> None:
     async def main() -> None:
         scene = Scene()
         scene.transport.stops_taking()
@@ -163,7 +163,7 @@ def test_requests_that_wait_at_the_end_of_a_stop_are_not_started() -> None:
     on_loop(main)
 
 
-def test_a_client_that_takes_nothing_is_cut_with_what_waits() -> None:
+def test_a_client_that_reads_nothing_is_cut_with_its_queue() -> None:
     async def main() -> None:
         scene = Scene()
         scene.transport.stops_taking()

@@ -1,4 +1,4 @@
-"""What the access log hears of connections: one record for each answer, whatever its end."""
+"""Events of the connections for the access log: one record per response, however it ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from support.http import FakeTransport, asgi_adapter, in_callback, let_expire, until
 from support.websocket import HANDSHAKE, close_frame, received
 
-from hybrid.workers.http.access.journal import Journal
+from hybrid.workers.http.access.events import AccessEvents
 from hybrid.workers.http.access.record import AccessRecord, End
 from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings, Limits
@@ -58,18 +58,18 @@ class Scene:
 
 
 def play(script: Callable[[Scene], Coroutine[Any, Any, None]], **settings: Any) -> list[AccessRecord]:
-    """Run a script on a connection that keeps a journal; return the records."""
+    """Run a script on a connection with an access log; return the records."""
     records: list[AccessRecord] = []
 
     async def main() -> None:
         limits = Limits(max_body_size=100)
         adapter = asgi_adapter(pages, HttpSettings(access_log="%({x}o)s", lifespan="off", limits=limits, **settings))
-        connection = HttpConnection(adapter.site)
+        connection = HttpConnection(adapter.context)
         connection.client = ("192.0.2.1", 4711)
         connection.server = ("127.0.0.1", 80)
-        connection.believes = adapter.site.proxies is not None
+        connection.trusts_proxy = adapter.context.proxies is not None
         scene = Scene(records, connection, FakeTransport(connection))
-        adapter.site.journal = Journal(records.append, lambda: scene.ending)
+        adapter.context.access_events = AccessEvents(records.append, lambda: scene.ending)
         try:
             await script(scene)
         finally:
@@ -83,7 +83,7 @@ def play(script: Callable[[Scene], Coroutine[Any, Any, None]], **settings: Any) 
     return records
 
 
-def test_a_whole_answer_is_one_record_with_all_facts() -> None:
+def test_a_complete_response_is_one_record_with_all_values() -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(GET)
         await scene.answered(b"0\r\n\r\n")
@@ -97,7 +97,7 @@ def test_a_whole_answer_is_one_record_with_all_facts() -> None:
     assert 0 < record.seconds < 10
 
 
-def test_the_time_begins_with_the_header_fields_and_not_with_the_connection() -> None:
+def test_the_time_starts_with_the_header_fields_not_with_the_connection() -> None:
     async def script(scene: Scene) -> None:
         await asyncio.sleep(0.05)
         await scene.client.sends(POST)
@@ -109,7 +109,7 @@ def test_the_time_begins_with_the_header_fields_and_not_with_the_connection() ->
     assert 0.05 <= record.seconds < 5
 
 
-def test_requests_in_a_row_are_records_in_a_row() -> None:
+def test_consecutive_requests_are_separate_records() -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(b"".join(GET.replace(b"/a?b", b"/%d" % number) for number in range(3)))
         await scene.recorded(3)
@@ -117,7 +117,7 @@ def test_requests_in_a_row_are_records_in_a_row() -> None:
     assert [record.target for record in play(script)] == [b"/0", b"/1", b"/2"]
 
 
-def test_an_application_that_fails_in_the_middle_cuts_its_answer() -> None:
+def test_an_application_that_fails_midway_cuts_its_response() -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(GET.replace(b"/a?b", b"/broken"))
         await scene.recorded()
@@ -127,7 +127,7 @@ def test_an_application_that_fails_in_the_middle_cuts_its_answer() -> None:
 
 
 @pytest.mark.parametrize(("ending", "end"), [(False, End.GONE), (True, End.CUT)])
-def test_a_lost_connection_is_the_clients_doing_unless_the_worker_ends(ending: bool, end: End) -> None:
+def test_a_lost_connection_is_attributed_to_the_client_unless_the_worker_ends(ending: bool, end: End) -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(GET.replace(b"/a?b", b"/waits"))
         await scene.answered(b"part")
@@ -139,7 +139,7 @@ def test_a_lost_connection_is_the_clients_doing_unless_the_worker_ends(ending: b
     assert (record.status, record.sent, record.end) == (201, 4, end)
 
 
-def test_a_client_that_takes_nothing_is_cut() -> None:
+def test_a_client_that_reads_nothing_is_cut() -> None:
     async def script(scene: Scene) -> None:
         scene.client.stops_taking()
         await scene.client.sends(GET.replace(b"/a?b", b"/waits"))
@@ -152,7 +152,7 @@ def test_a_client_that_takes_nothing_is_cut() -> None:
     assert play(script)[0].end is End.CUT
 
 
-def test_without_an_answer_there_is_no_status() -> None:
+def test_without_a_response_there_is_no_status() -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(POST)
         await scene.client.vanishes()
@@ -162,7 +162,7 @@ def test_without_an_answer_there_is_no_status() -> None:
     assert (record.status, record.sent, record.head, record.end) == (0, 0, b"", End.GONE)
 
 
-def test_an_idle_connection_that_ends_is_no_record() -> None:
+def test_an_idle_connection_that_ends_is_not_a_record() -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(GET)
         await scene.recorded()
@@ -184,11 +184,11 @@ REFUSED = {
         POST.replace(b"content-length: 5", b"transfer-encoding: chunked") + b"nonsense\r\n",
         *("POST", b"/upload", "1.1", 400),
     ),
-}  # case -> what is sent, method, target, version, status
+}  # case -> input, method, target, version, status
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_refused_request_is_a_record_as_far_as_it_is_known(case: str) -> None:
+def test_a_refused_request_is_a_record_of_its_known_parts(case: str) -> None:
     data, *known, status = REFUSED[case]
     bodies: list[bytes] = []
 
@@ -202,7 +202,7 @@ def test_a_refused_request_is_a_record_as_far_as_it_is_known(case: str) -> None:
     assert (record.status, record.sent, record.end) == (status, len(bodies[0]), End.REFUSED)
 
 
-def test_a_refused_request_is_not_mixed_up_with_the_one_before() -> None:
+def test_a_refused_request_is_not_confused_with_the_previous_one() -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(GET)
         await scene.recorded()
@@ -213,7 +213,7 @@ def test_a_refused_request_is_not_mixed_up_with_the_one_before() -> None:
     assert (refused.method, refused.target, refused.request_headers, refused.end) == ("", b"", [], End.REFUSED)
 
 
-def test_a_head_that_comes_too_late_is_a_record() -> None:
+def test_a_head_that_arrives_too_late_is_a_record() -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(GET[:-2])
         await let_expire(scene.connection)
@@ -261,7 +261,7 @@ def test_a_session_is_a_record_at_its_end() -> None:
 @pytest.mark.parametrize(
     ("spoil", "end"), [(FakeTransport.vanishes, End.GONE), (lambda client: client.sends(b"\xff\xff"), End.CUT)]
 )
-def test_a_session_that_is_not_closed_well(spoil: Callable[[FakeTransport], Awaitable[None]], end: End) -> None:
+def test_a_session_without_a_proper_close(spoil: Callable[[FakeTransport], Awaitable[None]], end: End) -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(HANDSHAKE + b"\r\n")
         await scene.answered(b"101")
@@ -272,7 +272,7 @@ def test_a_session_that_is_not_closed_well(spoil: Callable[[FakeTransport], Awai
     assert play(script)[0].end is end
 
 
-def test_a_bad_handshake_is_a_record_of_its_answer() -> None:
+def test_a_bad_handshake_is_a_record_of_its_response() -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(HANDSHAKE.replace(b"Version: 13", b"Version: 12") + b"\r\n")
         await scene.recorded()
@@ -281,10 +281,10 @@ def test_a_bad_handshake_is_a_record_of_its_answer() -> None:
     assert (record.status, record.end) == (426, End.WHOLE)
 
 
-def test_without_an_access_log_nothing_is_kept() -> None:
+def test_nothing_is_recorded_without_an_access_log() -> None:
     async def main() -> None:
         adapter = asgi_adapter(pages)
-        assert adapter.site.journal is None
+        assert adapter.context.access_events is None
         await in_callback(adapter.end)
         await adapter.shut_down(1)
 

@@ -1,12 +1,12 @@
-"""How far a connection is."""
+"""The states of a connection."""
 
 from __future__ import annotations
 
 import enum
 
 
-class Life(enum.Enum):
-    """How far a connection is."""
+class ConnectionState(enum.Enum):
+    """The states of a connection."""
 
     OPEN = "both sides may send"
     HALF_CLOSED = "the client has ended its stream"

@@ -1,4 +1,4 @@
-"""Which options were given that a target of some kind has no use for."""
+"""Finds options that a kind of target ignores."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hybrid.workers.apps.detect import DATAGRAM_KINDS, HTTP_KINDS, Kind
 from hybrid.workers.boot.application import Application
 from hybrid.workers.http.settings import HttpSettings, Limits
 
-_NO_OPTIONS = frozenset({"limits", "tls"})  # TLS is refused, not ignored, where it has no effect: see `check_http`
+_NO_OPTIONS = frozenset({"limits", "tls"})  # TLS is refused, not ignored, for kinds without TLS: see `check_http`
 
 
-def without_effect(kind: Kind, application: Application) -> list[str]:
-    """Return the options, as a person types them, that differ from their default and do nothing for `kind`."""
+def unused_options(kind: Kind, application: Application) -> list[str]:
+    """Return the options, as typed on the command line, that differ from their default and are ignored by `kind`."""
     http = application.http
     names = [*_changed(http, HttpSettings()), *_changed(http.limits, Limits())]
     options = [_option(name, getattr(http, name, None)) for name in names if not _is_for(name, kind)]

@@ -1,4 +1,4 @@
-"""What all HTTP connections of a worker share: limits in the form the hot path wants, the clock, the interface."""
+"""State shared by all HTTP connections of a worker: limits in the form the hot path wants, the clock, the interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hybrid.workers.http.h1.rules import Rules
 from hybrid.workers.http.settings import HttpSettings, Limits
 
 if TYPE_CHECKING:
-    from hybrid.workers.http.access.journal import Journal
+    from hybrid.workers.http.access.events import AccessEvents
     from hybrid.workers.http.exchange import Exchange, Request
     from hybrid.workers.http.forwarded import Proxies
     from hybrid.workers.http.h1.connection import HttpConnection
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("hybrid")
 
 
-class Site:
-    """One per worker. `answer` and, where the interface has WebSockets, `answer_websocket` call the application.
+class HttpContext:
+    """One per worker. `answer` calls the application; `answer_websocket` does so for WebSockets, if supported.
 
     Both get an `Exchange`, set its listener, and raise nothing.
     """
@@ -41,9 +41,9 @@ class Site:
     ) -> None:
         limits = settings.limits
         self.heartbeat = heartbeat or Heartbeat()
-        """Where requests are counted."""
+        """Counts requests."""
         self.incidents = incidents or Incidents()
-        """Where lines go that clients can cause at will."""
+        """Rate-limits log lines that clients can trigger at will."""
         self.loop = loop
         self.settings = settings
         self.answer = answer
@@ -59,29 +59,29 @@ class Site:
         self.clock = Clock(loop, _shortest(limits), server=settings.server_header, date=settings.date_header)
         self.proxies = _proxies_of(settings)
         self.draining = False
-        """Whether the worker stops: no connection lives beyond its next answer."""
+        """True while the worker stops: each connection closes after its next response."""
         self.idle_close_delay = 0.0
-        """Seconds after which a connection that has begun during a stop is closed if it is idle; 0: it is not."""
-        self.journal: Journal | None = None
-        """What connections tell of answers, where there is an access log."""
+        """Idle connections opened during a stop are closed after this many seconds; 0: they are kept."""
+        self.access_events: AccessEvents | None = None
+        """Notified of requests and responses; None without an access log."""
 
     def header_deadline(self) -> float:
-        """When the header fields of a request that begins now must be complete."""
+        """Return the deadline for the header fields of a request that begins now."""
         return self.clock.now + self.header_timeout
 
-    def believe(self, connection: HttpConnection, request: Request) -> None:
-        """Apply the headers of a trusted proxy to a request. Raises `Refused` if they cannot be parsed."""
+    def apply_forwarded(self, connection: HttpConnection, request: Request) -> None:
+        """Apply the header fields of a trusted proxy to a request. Raises `Refused` if they cannot be parsed."""
         assert self.proxies is not None
         headers = request.headers
-        said = self.proxies.resolve(connection.client, connection.scheme, None, headers)
-        if said.doubt is not None:
-            raise Refused(400, said.doubt)
-        if said.host is not None:
-            request.headers = [(b"host", said.host), *(item for item in headers if item[0] != b"host")]
-        request.said = said
+        forwarded = self.proxies.resolve(connection.client, connection.scheme, None, headers)
+        if forwarded.error is not None:
+            raise Refused(400, forwarded.error)
+        if forwarded.host is not None:
+            request.headers = [(b"host", forwarded.host), *(item for item in headers if item[0] != b"host")]
+        request.forwarded = forwarded
 
     def opened(self, connection: HttpConnection) -> None:
-        """A connection begins: set its first deadline. Start the clock before, which stands while there are none."""
+        """Register a new connection: start the clock if it stood still, then set the first deadline."""
         clock = self.clock
         clock.watch(connection)
         connection.deadline = clock.now + self.header_timeout
@@ -91,21 +91,21 @@ class Site:
                 self.loop.call_later(self.idle_close_delay, connection.close_idle)
 
     def closed(self, connection: HttpConnection) -> None:
-        """A connection has ended."""
+        """Unregister a connection that has ended."""
         self.clock.watched.discard(connection)
 
     def connections(self) -> list[HttpConnection]:
-        """Return the connections that are open."""
+        """Return the open connections."""
         return list(cast("set[HttpConnection]", self.clock.watched))
 
     @staticmethod
     def refused(connection: HttpConnection, refused: Refused) -> None:
-        """A request was refused: the application does not know of it, so the log does, quietly."""
-        _log.debug("refused a request of %s with %d: %s", connection.client, refused.status, refused.reason)
+        """Log a refused request at DEBUG: the application never sees it."""
+        _log.debug("refused a request from %s with %d: %s", connection.client, refused.status, refused.reason)
 
 
 def _shortest(limits: Limits) -> float:
-    """Return the shortest time limit of a connection, in seconds: how fine its clock has to be."""
+    """Return the shortest time limit of a connection, in seconds. It determines the resolution of the clock."""
     times = (
         limits.header_timeout,
         limits.keep_alive_timeout,
@@ -117,14 +117,14 @@ def _shortest(limits: Limits) -> float:
 
 
 def _proxies_of(settings: HttpSettings) -> Proxies | None:
-    """Return the proxies that are trusted, if there are any."""
+    """Return the trusted proxies; None if there are none."""
     if not settings.forwarded_allow_ips:
         return None
     from hybrid.workers.http.forwarded import Proxies
 
-    return Proxies(settings.forwarded_allow_ips, settings.forwarded_headers, believes_host=settings.forwarded_host)
+    return Proxies(settings.forwarded_allow_ips, settings.forwarded_headers, trusts_host=settings.forwarded_host)
 
 
 def address_of(value: Any) -> tuple[str, int] | None:
-    """Return host and port of a TCP address, without IPv6's scope and flow; None for a UNIX socket."""
+    """Return the host and port of a TCP address, without IPv6 scope and flow; None for a UNIX socket."""
     return (value[0], value[1]) if isinstance(value, tuple) else None

@@ -1,4 +1,4 @@
-"""Which errors of an application say no more than that its client is gone."""
+"""Errors of an application that only report a disconnected client."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from hybrid.workers.http.exchange import ClientGoneError, is_departure
+from hybrid.workers.http.exchange import ClientGoneError, is_client_disconnect
 
 
-class ClientDisconnect(Exception):  # noqa: N818 - its name is what counts
-    """As Starlette names it."""
+class ClientDisconnect(Exception):  # noqa: N818 - the name matters
+    """Named like Starlette's."""
 
 
 def caused(error: BaseException, cause: BaseException) -> BaseException:
@@ -24,7 +24,7 @@ def came_up(error: BaseException, context: BaseException) -> BaseException:
 
 
 def in_place_of(error: BaseException, handled: BaseException) -> BaseException:
-    """As `raise error from None` does while the other one is handled."""
+    """As with `raise error from None` while the other error is handled."""
     error.__context__, error.__suppress_context__ = handled, True
     return error
 
@@ -43,15 +43,15 @@ GONE = ClientGoneError("the client is gone")
     ],
     ids=["itself", "caused by it", "caused by way of another", "in its place", "a group of nothing else"],
 )
-def test_an_error_that_comes_from_the_loss_of_the_client_is_a_departure(error: BaseException) -> None:
-    assert is_departure(error, told=False)
-    assert is_departure(error, told=True)
+def test_an_error_caused_by_the_lost_client_is_a_disconnect(error: BaseException) -> None:
+    assert is_client_disconnect(error, told=False)
+    assert is_client_disconnect(error, told=True)
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), ClientDisconnect()], ids=["cancelled", "Starlette's"])
-def test_errors_of_frameworks_are_departures_once_the_application_was_told(error: BaseException) -> None:
-    assert is_departure(error, told=True)
-    assert not is_departure(error, told=False)
+def test_framework_errors_are_disconnects_once_the_application_was_told(error: BaseException) -> None:
+    assert is_client_disconnect(error, told=True)
+    assert not is_client_disconnect(error, told=False)
 
 
 @pytest.mark.parametrize(
@@ -66,5 +66,5 @@ def test_errors_of_frameworks_are_departures_once_the_application_was_told(error
     ],
     ids=["error", "file", "database", "in the clean-up", "in the place of another", "beside it in a group"],
 )
-def test_an_error_with_a_reason_of_its_own_is_none(error: BaseException) -> None:
-    assert not is_departure(error, told=True)
+def test_an_unrelated_error_is_not_a_disconnect(error: BaseException) -> None:
+    assert not is_client_disconnect(error, told=True)

@@ -1,11 +1,11 @@
-"""Options that do nothing for the kind of the target."""
+"""Options that the kind of the target ignores."""
 
 from __future__ import annotations
 
 import pytest
 
 from hybrid.workers.apps.detect import Kind
-from hybrid.workers.apps.effects import without_effect
+from hybrid.workers.apps.unused_options import unused_options
 from hybrid.workers.boot.application import Application
 from hybrid.workers.http.settings import HttpSettings, Limits
 
@@ -40,11 +40,11 @@ FOR_WEB = {
         (Kind.ASYNC_DATAGRAM, {*FOR_WEB, "--max-connections"}),
     ],
 )
-def test_what_a_kind_has_no_use_for_is_named(kind: Kind, options: set[str]) -> None:
-    found = without_effect(kind, MUCH)
+def test_options_that_a_kind_ignores_are_named(kind: Kind, options: set[str]) -> None:
+    found = unused_options(kind, MUCH)
     assert sorted(found) == sorted(options)
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_defaults_are_not_named(kind: Kind) -> None:
-    assert without_effect(kind, Application()) == []
+    assert unused_options(kind, Application()) == []

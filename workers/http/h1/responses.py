@@ -1,4 +1,4 @@
-"""Answers in the order of their requests, refusals in their place, reading and writing in balance."""
+"""Keeps responses in the order of their requests, and reading and writing in balance."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hybrid.workers.http.h1.exchange import UPGRADE, WAITING, Http1Exchange
 if TYPE_CHECKING:
     from hybrid.workers.http.h1.connection import HttpConnection
 
-BODY_WATER = 65_536  # bytes of request body that wait for the application before reading pauses
-_NONE_WAIT: deque[Http1Exchange] = deque(maxlen=0)  # the queue of connections that do not pipeline: one for all
+BODY_WATER = 65_536  # bytes of request body that may wait for the application before reading pauses
+_NONE_WAIT: deque[Http1Exchange] = deque(maxlen=0)  # shared by connections that do not pipeline
 
 
-class Answers:
-    """What waits for its turn on one connection. Made when something does: most connections never need it."""
+class Responses:
+    """The queued work of one connection. Made on demand: most connections never need it."""
 
     __slots__ = (
         "_at_fault",
@@ -38,62 +38,62 @@ class Answers:
     def __init__(self, connection: HttpConnection) -> None:
         self._connection = connection
         self.queue: deque[Http1Exchange] = _NONE_WAIT
-        """Requests that wait for earlier answers."""
+        """Requests that wait for earlier responses."""
         self.receiving: Http1Exchange | None = None
         """The request whose body is being read."""
         self.refusal: Refused | None = None
-        """Answered behind all requests; nothing is read after it."""
-        self._at_fault: Http1Exchange | Request | None = None  # what is refused, where there is an access log
+        """Sent after all responses; nothing is read after it."""
+        self._at_fault: Http1Exchange | Request | None = None  # the refused request, if there is an access log
         self.is_reading = True
         self._is_advancing = False
         self.unsent = 0
-        """Bytes that the client had not taken at the last look; 0: they are to be looked at anew."""
+        """Bytes that the client had not read at the last check; 0: not checked yet."""
         self.rest = b""
-        """What came behind a request for an upgrade, before its answer could begin."""
+        """Bytes received after an upgrade request, before its response could begin."""
         self.rate: BodyRate | None = None
         """Set while the application waits for the body."""
         self._expecting: Http1Exchange | None = None  # its client waits for 100 Continue
 
     def receive(self, exchange: Http1Exchange, expects_continue: bool) -> None:
-        """The body of a request begins to come, or its client waits to be told to send it."""
+        """Start to receive a request body, or wait to send 100 Continue for it."""
         self.receiving = exchange
         self._expecting = exchange if expects_continue else None
 
     def takes_expectation(self, exchange: Http1Exchange) -> bool:
-        """Return True, once, if the client of a request waits for 100 Continue."""
+        """Return True, once, if the client of this exchange waits for 100 Continue."""
         if self._expecting is not exchange:
             return False
         self._expecting = None
         return True
 
     def _enqueue(self, exchange: Http1Exchange) -> None:
-        """Have a request wait for its turn."""
+        """Queue a request."""
         if self.queue is _NONE_WAIT:
             self.queue = deque()
         self.queue.append(exchange)
-        if len(self.queue) >= self._connection.site.max_pipelined:
+        if len(self.queue) >= self._connection.context.max_pipelined:
             self.pause_reading()
 
     def line_up(self, exchange: Http1Exchange) -> None:
-        """Have a request wait behind others, if there are any."""
+        """Make a request current, or queue it behind others."""
         connection = self._connection
-        if connection.paused:  # the client has to take something first, and is given no more time for that
+        if connection.paused:  # the client must read first, and gets no extra time for that
             self._enqueue(exchange)
             return
         connection.deadline = NEVER
         if connection.current is None and not self.queue:
             connection.current = exchange
-        else:  # the next of the queue may not have been made current yet
+        else:  # the head of the queue may not be current yet
             self._enqueue(exchange)
 
     def has_more(self) -> bool:
-        """Return True if answers follow the current one."""
+        """Return True if responses follow the current one."""
         return bool(self.queue) or self.refusal is not None
 
     def advance(self) -> None:
-        """Start requests until one is under way, or the client takes too little: `resume_writing` goes on then.
+        """Start queued requests until one is in progress or the client reads too slowly: `resume_writing` continues.
 
-        Never nested: an answer may be complete before `start` returns.
+        Not reentrant: a response may be complete before `start` returns.
         """
         if self._is_advancing:
             return
@@ -102,8 +102,8 @@ class Answers:
         try:
             while not (connection.is_closed or connection.paused):
                 exchange = connection.current
-                if exchange is None and self.queue and connection.site.turn.is_long():
-                    connection.site.call_soon(self.advance)  # a pipeline answered without waits
+                if exchange is None and self.queue and connection.context.turn.is_long():
+                    connection.context.call_soon(self.advance)  # a pipeline answered without waiting
                     return
                 if exchange is None:
                     if not self.queue:
@@ -118,22 +118,22 @@ class Answers:
         finally:
             self._is_advancing = False
         if self.refusal is not None and connection.current is None and not (self.queue or connection.has_said_last):
-            self._answer_refusal(self.refusal)
+            self._respond_to_refusal(self.refusal)
 
     def advance_soon(self) -> None:
-        """Advance, but not here: this may be the turn of the application that has just answered."""
+        """Schedule `advance`: this may be the turn of the application that has just responded."""
         if not self._is_advancing:
-            self._connection.site.call_soon(self.advance)
+            self._connection.context.call_soon(self.advance)
 
     # -- refusals ------------------------------------------------------------------------------------------------------
 
     def refuse(self, refused: Refused) -> None:
-        """Take no more from this client; answer it once the earlier answers are out."""
+        """Read no more from this client; send the refusal after the earlier responses."""
         if self.refusal is not None:
             return
         connection = self._connection
         broken, self.receiving = self.receiving, None
-        if connection.site.journal is not None:
+        if connection.context.access_events is not None:
             self._at_fault = broken or connection.reader.asked()
         connection.reader.end()
         connection.persistent = False
@@ -148,11 +148,11 @@ class Answers:
             self.queue.remove(broken)
 
     def refuse_now(self, refused: Refused) -> None:
-        """Refuse whatever is under way, and what waits; nothing of an answer is out."""
+        """Refuse the current request and all queued ones; no response has begun."""
         connection = self._connection
         current, connection.current = connection.current, None
         self.queue.clear()
-        self.receiving = current  # whatever it is: it gets no more
+        self.receiving = current  # it receives nothing more, whichever request it is
         self.refusal = None
         self.refuse(refused)
         if current is not None:
@@ -160,42 +160,42 @@ class Answers:
         self.advance()
 
     def _take_over(self, broken: Http1Exchange) -> None:
-        """The body of the current exchange is broken: the server answers it now."""
+        """Fail the current exchange, whose body is broken: the server responds now."""
         if broken.stage is not WAITING:
-            self._connection.abort()  # which sees to the listener
+            self._connection.abort()  # also notifies the listener
         else:
             self._connection.current = None
             _disconnect(broken)
 
-    def _answer_refusal(self, refused: Refused) -> None:
+    def _respond_to_refusal(self, refused: Refused) -> None:
         connection = self._connection
-        if not connection.transport.is_closing():  # else the answer before it has closed the connection
-            connection.site.refused(connection, refused)
-            connection.write(refusals.answer(refused, connection.clock.fields))
+        if not connection.transport.is_closing():  # else the previous response has closed the connection
+            connection.context.refused(connection, refused)
+            connection.write(refusals.response(refused, connection.clock.fields))
             connection.linger()
-        journal = connection.site.journal
-        if journal is not None:
-            journal.refused(connection, self._at_fault, refused)
+        access_events = connection.context.access_events
+        if access_events is not None:
+            access_events.refused(connection, self._at_fault, refused)
 
     # -- balance -------------------------------------------------------------------------------------------------------
 
     def keep_rest(self, data: bytes) -> None:
-        """Keep bytes for the next owner of the connection, after an upgrade: earlier answers come first."""
+        """Keep bytes for the owner of the upgraded connection: earlier responses come first."""
         self.rest += data
         if len(self.rest) > BODY_WATER:
             self.pause_reading()
 
     def pause_writing(self) -> None:
-        """The client takes too little: it gets time to go on, and no further request of it is read."""
+        """Start the send timeout, and read no further request: the client reads too slowly."""
         connection = self._connection
         self.unsent = connection.transport.get_write_buffer_size()
-        connection.deadline = connection.clock.now + connection.site.send_timeout
+        connection.deadline = connection.clock.now + connection.context.send_timeout
         current = connection.current
         if self.receiving is None and (current is None or current.style is not UPGRADE):
             self.pause_reading()
 
     def resume_writing(self) -> None:
-        """The client has taken enough: go on where it has stopped."""
+        """Proceed: the client has read enough."""
         connection = self._connection
         self.unsent = 0
         connection.deadline = connection.clock.now + deadlines.patience(connection)
@@ -204,38 +204,38 @@ class Answers:
             if current.listener is not None:
                 current.listener.resumed()
         elif self.has_more():
-            connection.site.call_soon(self.advance)  # not here: the transport is in the midst of sending
+            connection.context.call_soon(self.advance)  # not here: the transport is in the middle of sending
         if not (self.is_reading or connection.transport.is_closing()):
             self.may_read()
 
     def may_read(self) -> None:
-        """Go on reading if neither a body nor requests nor answers pile up."""
+        """Resume reading unless a body, requests or responses have piled up."""
         receiving = self.receiving
         room = not self._connection.paused if receiving is None else receiving.buffered < BODY_WATER
-        if room and len(self.queue) < self._connection.site.max_pipelined:
+        if room and len(self.queue) < self._connection.context.max_pipelined:
             self.resume_reading()
 
     def pause_reading(self) -> None:
-        """Take nothing more from the client for now."""
+        """Stop reading from the client for now."""
         if self.is_reading and not self._connection.is_closed:
             self.is_reading = False
             self._connection.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take more from the client."""
+        """Resume reading from the client."""
         if not self.is_reading and not self._connection.is_closed:
             self.is_reading = True
             self._connection.transport.resume_reading()
 
     def release(self) -> None:
-        """The connection is lost: nothing waits any more."""
+        """Drop everything that waits: the connection is lost."""
         self.queue.clear()
         self.receiving = self._expecting = None
-        self.refusal = None  # its traceback holds the connection
+        self.refusal = None  # its traceback references the connection
 
 
 def _disconnect(exchange: Http1Exchange) -> None:
-    """Tell its listener, if there is one, that nothing more comes, and let go of it."""
+    """Notify the exchange's listener, if any, of the disconnect, and drop it."""
     listener, exchange.listener = exchange.listener, None
     if listener is not None:
         listener.disconnected()

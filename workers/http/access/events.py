@@ -1,4 +1,4 @@
-"""What the access log hears of connections: when a request came, and how its answer ended."""
+"""Events of the connections for the access log: the start of a request, and the end of its response."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from hybrid.workers.http.exchange import Exchange, Peer, Refused, Request
 from hybrid.workers.http.websocket.frames import ABNORMAL
 
 
-class Journal:
-    """Makes records of what connections tell."""
+class AccessEvents:
+    """Turns events into records of the access log."""
 
     def __init__(
         self, write: Callable[[AccessRecord], object], is_ending: Callable[[], bool], wants_heads: bool = True
     ) -> None:
         self._write = write
         self.wants_heads = wants_heads
-        """Whether records have to say `head`, which is slower."""
-        self._is_ending = is_ending  # the worker closes the connections that are left
+        """True if records need `head`, which is slower."""
+        self._is_ending = is_ending  # the worker closes the remaining connections
 
-    def begins(self, exchange: Exchange) -> None:
+    def started(self, exchange: Exchange) -> None:
         """The header fields of a request are complete."""
         exchange.began = time.perf_counter()
         if self.wants_heads:
             exchange.keep_head()
 
-    def whole(self, exchange: Exchange) -> None:
-        """An answer is whole."""
+    def completed(self, exchange: Exchange) -> None:
+        """A response is complete."""
         self._ended(exchange, End.WHOLE)
 
     def lost(self, exchange: Exchange, *, was_cut: bool) -> None:
-        """The connection of an exchange whose answer is not whole, or of a session of a WebSocket, is gone."""
-        self._ended(exchange, _said_by(exchange) or (End.CUT if was_cut or self._is_ending() else End.GONE))
+        """The connection of an incomplete response, or of a WebSocket session, is gone."""
+        self._ended(exchange, _end_of_websocket(exchange) or (End.CUT if was_cut or self._is_ending() else End.GONE))
 
     def _ended(self, exchange: Exchange, end: End) -> None:
         request, connection = exchange.request, exchange.connection
-        said = request.said if connection.believes else connection
+        source = request.forwarded if connection.trusts_proxy else connection
         self._write(
             AccessRecord(
-                said.client,
+                source.client,
                 request.method,
                 request.sent_target,
                 request.version,
@@ -50,40 +50,40 @@ class Journal:
                 time.perf_counter() - exchange.began,
                 request.headers,
                 exchange.sent_head or b"",
-                said.scheme,
+                source.scheme,
                 time.time(),
                 end,
             )
         )
 
     def refused(self, connection: Peer, at_fault: Exchange | Request | None, refused: Refused) -> None:
-        """The server has answered a request by itself."""
+        """The server has answered a request without the application."""
         if at_fault is None or isinstance(at_fault, Request):
             request, took = at_fault or Request("", b"", b"", "", []), 0.0
-            said: Any = connection
+            source: Any = connection
         else:
             request, took = at_fault.request, time.perf_counter() - at_fault.began
-            said = request.said if connection.believes else connection
+            source = request.forwarded if connection.trusts_proxy else connection
         self._write(
             AccessRecord(
-                said.client,
+                source.client,
                 request.method,
                 request.sent_target,
                 request.version,
                 refused.status,
-                0 if refused.head_only else len(refused.reason) + 1,  # see `refusals.answer`
+                0 if refused.head_only else len(refused.reason) + 1,  # see `refusals.response`
                 took,
                 request.headers,
                 b"",
-                said.scheme,
+                source.scheme,
                 time.time(),
                 End.REFUSED,
             )
         )
 
 
-def _said_by(exchange: Exchange) -> End | None:
-    """Return how a WebSocket ended, if one of the sides has said so before the connection was gone."""
+def _end_of_websocket(exchange: Exchange) -> End | None:
+    """Return how a WebSocket ended; None if neither side closed it before the connection was lost."""
     closed = exchange.ended_by
     if closed is None or closed.code == ABNORMAL:
         return None
