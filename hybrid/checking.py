@@ -15,7 +15,7 @@ from hybrid.supervisor.listeners.sockets import open_listeners
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Message, MessageError, Ready
-from hybrid.workers.contract.seat import ListenerKind
+from hybrid.workers.contract.worker_spec import ListenerKind
 
 
 class CheckError(Exception):

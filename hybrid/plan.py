@@ -22,10 +22,10 @@ from hybrid.config.travel import home_of, parcel
 from hybrid.supervisor.core.policy import Intensity
 from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, parse_bind, with_families
 from hybrid.supervisor.settings import Settings
-from hybrid.workers.boot.application import Application, Wear
+from hybrid.workers.boot.application import Application, RecycleLimits
 from hybrid.workers.contract import log
-from hybrid.workers.contract.promotion import Promotion
-from hybrid.workers.contract.seat import ListenerKind, Seat
+from hybrid.workers.contract.promoted import Promoted
+from hybrid.workers.contract.worker_spec import ListenerKind, WorkerSpec
 from hybrid.workers.http.settings import HttpSettings, Limits, Tls
 from hybrid.workers.loops.registry import resolve as resolve_loop
 
@@ -55,28 +55,28 @@ class Plan:
         except OSError as error:
             raise ConfigError("chdir", f"cannot work in {self.directory}: {error.strerror}") from None
 
-    def body(self, seat: Seat) -> int | Promotion:
+    def body(self, spec: WorkerSpec) -> int | Promoted:
         """Be a worker until it has drained; return its exit code. Called in the forked child.
 
-        Serves the target that `warm` loaded in an ancestor of this process, or imports it here. Returns a `Promotion`
+        Serves the target that `warm` loaded in an ancestor of this process, or imports it here. Returns a `Promoted`
         if this process has to continue as a zygote.
         """
         self._make_importable()
         from hybrid.workers import main as entry  # import event loops: never in the supervisor
         from hybrid.workers import preload
 
-        return entry.main(seat, self.application, preload.loaded_for(self.application))
+        return entry.main(spec, self.application, preload.loaded_for(self.application))
 
-    def warm(self, *, audit: bool, evidence: int) -> None:
+    def warm(self, *, audit: bool, dump_fd: int) -> None:
         """Import the target in this process, from which workers will be forked. Called in a zygote; blocks meanwhile.
 
-        If the import hangs and the supervisor asks, its stack is written to the descriptor `evidence`.
+        If the import hangs and the supervisor asks, its stack is written to the descriptor `dump_fd`.
         Raises `CannotWarm` if the target cannot be loaded, and with `audit` `NotForkable` if it must not be forked.
         """
         self._make_importable()
         from hybrid.workers import preload
 
-        preload.warm(self.application, audit_import=audit, evidence=evidence)
+        preload.warm(self.application, audit_import=audit, dump_fd=dump_fd)
 
     def check(self, kinds: frozenset[ListenerKind]) -> str:
         """Load the target for listeners of `kinds` and return its description. Called in a forked child.
@@ -158,10 +158,10 @@ def _application(service: Service, warnings: list[str]) -> Application:
         call_factory=service.factory,
         max_connections=service.max_connections,
         http=_http(service, warnings),
-        wear=Wear(
+        recycle=RecycleLimits(
             refork_after=0 if service.preload == "off" else service.refork_after,
             jitter=float(service.recycle_jitter),
-            **_same_named(service, Wear, without={"refork_after"}),
+            **_same_named(service, RecycleLimits, without={"refork_after"}),
         ),
     )
 

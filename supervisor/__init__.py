@@ -2,19 +2,19 @@
 
 A sans-IO core decides, a thin shell acts. The rooms:
 
-    core/        what can happen, and what is done about it: `step(event, now) -> actions`
+    core/        the state machine: `step(event, now) -> actions`
     listeners/   the sockets of each address: opened once, held for life, one member of a group per slot
-    children/    how workers and zygotes come to be and end: fork, channel, reaping
-    watch/       whose loop stands still, and where
-    upgrade/     the program executed anew, with the sockets
-    contact/     whom the supervisor talks with: embedding process, service manager, pidfile
+    children/    workers and zygotes from fork to reaping
+    watch/       detects stalled loops, and dumps their stacks
+    upgrade/     executes the program again, and passes the sockets
+    contact/     the embedding process, the service manager, the pidfile
 
-    shell/       the hands of the loop: events come from it, actions are performed by it; it knows all rooms
+    shell/       turns inputs into events and performs actions; may import all rooms
 
-    settings     everything a supervisor is told
-    start        from the settings to the exit code: opens what the loop needs
+    settings     the configuration of a supervisor
+    start        from the settings to the exit code: opens the sockets, runs the loop
     loop         wait, translate, step, perform
 
-No application code runs here and no event loop is imported. Of the other folders only `hybrid.workers.contract` is
-known.
+No application code runs here, and no event loop is imported. Of the other folders, only `hybrid.workers.contract` may
+be imported.
 """

@@ -1,7 +1,7 @@
-"""The shell around the machine: wait, translate what happened into events, step, perform the actions.
+"""The shell around the machine: wait, translate inputs into events, step, perform the actions.
 
 It decides nothing and waits in one place only, `kernel.wait`. It sleeps until something happens, until the machine's
-deadline, or until the next look at the workers. `supervisor/shell/` holds its hands, and `start` opens what it needs.
+deadline, or until the next look at the workers. `supervisor/shell/` has its parts, and `start` opens the sockets.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import collections
 import logging
 
-from hybrid.supervisor.children.crew import Crew
 from hybrid.supervisor.children.forking import Forking
+from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.children.spawn import Program
 from hybrid.supervisor.contact.control import Control
@@ -24,8 +24,8 @@ from hybrid.supervisor.shell.hearing import Hearing
 from hybrid.supervisor.shell.looks import Looks
 from hybrid.supervisor.shell.telling import Telling
 from hybrid.supervisor.upgrade.succession import Succession
-from hybrid.supervisor.watch.inquest import Inquest
-from hybrid.supervisor.watch.lookout import Lookout
+from hybrid.supervisor.watch.stack_dumps import StackDumps
+from hybrid.supervisor.watch.stall_detector import StallDetector
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.log import LOGGER_NAME
 
@@ -40,13 +40,13 @@ _MEANINGS: dict[str, ev.Event] = {
     "SIGTTOU": ev.ScaleByAsked(-1),
     "SIGUSR2": ev.UpgradeAsked(),
 }
-"""What a signal to the supervisor means; others mean nothing."""
+"""The event for each signal to the supervisor; others are ignored."""
 
 logger = logging.getLogger(LOGGER_NAME)
 
 
 class Shell:
-    """The imperative part: one per run."""
+    """The imperative part; one instance per run."""
 
     def __init__(
         self,
@@ -58,28 +58,30 @@ class Shell:
         configured: int,
         control: Control | None,
     ) -> None:
-        """`configured`: the number of workers in the command; that in the settings may be a predecessor's."""
+        """`configured`: the number of workers in the command; the settings may have a predecessor's number."""
         self._kernel = kernel
         self._machine = machine = Machine(settings.policy, settings.workers, preload=settings.preload != "off")
-        self._crew = crew = Crew(_PLACES)
-        self._forking = forking = Forking(settings, program, kernel, listeners, crew)
-        self._inquest = inquest = Inquest(kernel, crew)
-        lookout = Lookout(crew.board, settings.stall_threshold, settings.slowest)
-        self._hearing = Hearing(kernel, crew, forking, lookout.wake)
-        self._deaths = Deaths(kernel, crew, self._hearing, inquest)
-        self._actions = Actions(kernel, crew, forking, listeners, succession, inquest, machine, configured)
-        self._looks = Looks(kernel, crew, lookout, machine, listeners, self._actions, self._deaths, self._feed)
-        self._telling = Telling(kernel, crew, machine, listeners, succession, self._actions, settings.service, control)
+        self._children = children = Children(_PLACES)
+        self._forking = forking = Forking(settings, program, kernel, listeners, children)
+        self._stack_dumps = stack_dumps = StackDumps(kernel, children)
+        detector = StallDetector(children.board, settings.stall_threshold, settings.slowest)
+        self._hearing = Hearing(kernel, children, forking, detector.wake)
+        self._deaths = Deaths(kernel, children, self._hearing, stack_dumps)
+        self._actions = Actions(kernel, children, forking, listeners, succession, stack_dumps, machine, configured)
+        self._looks = Looks(kernel, children, detector, machine, listeners, self._actions, self._deaths, self._feed)
+        self._telling = Telling(
+            kernel, children, machine, listeners, succession, self._actions, settings.service, control
+        )
         self._succession = succession
-        self._sources = (self._hearing, self._telling)  # of events that come on descriptors
+        self._sources = (self._hearing, self._telling)  # sources of events on descriptors
         self._has_more_slots = listeners.slots > settings.workers
         self._slots = listeners.slots
         forking.foreign.append(succession.close)
         if control is not None:
-            forking.foreign.append(self._telling.close_desk)
+            forking.foreign.append(self._telling.close_control)
 
     def run(self) -> Exit:
-        """Run until the machine finishes; return its exit code. Blocks. No worker is left when it returns."""
+        """Run until the machine finishes; return its exit code. Blocks. Leaves no worker."""
         self._kernel.adopt_orphans(True)
         try:
             self._telling.open()
@@ -95,7 +97,7 @@ class Shell:
 
     def _turn(self) -> None:
         deadline = self._machine.deadline()
-        ready = self._wait(deadline, self._inquest.due, self._crew.due, self._deaths.due, *self._telling.dues)
+        ready = self._wait(deadline, self._stack_dumps.due, self._children.due, self._deaths.due, *self._telling.dues)
         for name in _in_order(self._kernel.take_signals()):
             self._on_signal(name)
         for fd in ready or ():
@@ -109,14 +111,14 @@ class Shell:
         if deadline is not None and deadline <= now:
             self._feed(ev.Tick())
         self._looks.look_if_due(now)
-        self._crew.settle(now)
-        self._inquest.advance(now)
+        self._children.settle(now)
+        self._stack_dumps.advance(now)
         self._telling.tell(now, self._hearing.scheme)
 
     def _wait(self, *dues: float | None) -> list[int] | None:
-        """Sleep until something happens or is due; return the descriptors that are readable.
+        """Sleep until something happens or is due; return the readable descriptors.
 
-        Under load most turns are looks that show nothing new: such a look is taken here, and is half a turn's work.
+        Under load most turns are looks without news. Such a look happens here, at half the cost of a turn.
         """
         due = min((when for when in dues if when is not None), default=None)
         while True:
@@ -139,7 +141,7 @@ class Shell:
             logger.info("%s has no meaning here", name)
 
     def _feed(self, event: ev.Event) -> None:
-        """Step the machine with `event` and with whatever its actions bring about, until nothing is left."""
+        """Step the machine with `event`, and with the events that answer its actions, until none is left."""
         events = collections.deque([event])
         while events:
             for action in self._machine.step(events.popleft(), self._kernel.now()):
@@ -148,9 +150,9 @@ class Shell:
                     events.append(answer)
 
     def _clear(self) -> None:
-        """Leave nothing behind: after a failure of our own there may be workers."""
+        """Clean up: after a bug in the supervisor there may be workers left."""
         self._telling.close()
-        for slot in self._crew.slots_expected():
+        for slot in self._children.pending_slots():
             self._forking.call_off(slot)
         self._deaths.clear()
         self._kernel.adopt_orphans(False)
@@ -158,8 +160,8 @@ class Shell:
 
 
 def _in_order(names: list[str]) -> list[str]:
-    """Put SIGINT before a SIGTERM of the same moment: a process manager passes Ctrl-C on, and it is not the second.
+    """Put SIGINT before a simultaneous SIGTERM: a process manager forwards Ctrl-C, which is not a second one.
 
-    Of two signals that are pending at once the later one's handler runs first.
+    Of two pending signals, the handler of the later one runs first.
     """
     return sorted(names, key=lambda name: name != "SIGINT") if "SIGTERM" in names else names

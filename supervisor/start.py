@@ -1,4 +1,4 @@
-"""A supervisor from its settings to its exit code: opens the sockets, runs the loop, and leaves nothing behind."""
+"""A supervisor from its settings to its exit code: opens the sockets, runs the loop, and cleans up."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ logger = logging.getLogger(log.LOGGER_NAME)
 def supervise(
     settings: Settings, program: Program, *, control: Control | None = None, origin: Origin | None = None
 ) -> Exit:
-    """Be the supervisor: open the sockets, run `program` in workers, and return the exit code when all is over.
+    """Run the supervisor: open the sockets, run `program` in workers, and return the exit code.
 
-    Blocks for the life of the service. To be called in the main thread of a process without other threads (it forks);
-    `RuntimeError` otherwise. Signal handlers, wake-up descriptor and mask are put back at the end. `control` is closed.
-    `origin` tells how this process was started; without it, it cannot be upgraded.
+    Blocks for the life of the service. Call it in the main thread of a process without other threads (it forks);
+    `RuntimeError` otherwise. Restores signal handlers, wake-up descriptor and mask at the end, and closes `control`.
+    `origin` describes how this process was started; without it, it cannot be upgraded.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("a supervisor must run in the main thread: only there can Python handle signals")
     occupy_standard_descriptors()
     log.configure(settings.log_format, settings.log_level, {"service": settings.service})
-    flush_streams()  # or each worker would write what is buffered once more
+    flush_streams()  # otherwise each worker writes the buffered output again
     kernel = LinuxKernel()
     snapshot = Snapshot.take()
     gc.collect()
-    gc.freeze()  # or a zygote's first collection would write to, and so copy, every page with an object of ours
+    gc.freeze()  # otherwise a zygote's first collection writes to, and so copies, every page with an object of ours
     try:
         with snapshot.in_use():
             return run(settings, program, kernel, control, origin)
@@ -55,7 +55,7 @@ def supervise(
 def run(
     settings: Settings, program: Program, kernel: Kernel, control: Control | None, origin: Origin | None = None
 ) -> Exit:
-    """Do what `supervise` does, over any kernel."""
+    """Run `supervise` over any kernel."""
     inheritance = None if origin is None else origin.inheritance
     predecessor = None if inheritance is None else inheritance.predecessor_pid
     configured = settings.workers
@@ -79,7 +79,7 @@ def run(
 
 
 def _scaled(settings: Settings, inheritance: Inheritance) -> Settings:
-    """Return the settings for as many workers as the predecessor has been scaled to."""
+    """Return the settings with the number of workers that the predecessor was scaled to."""
     scale = inheritance.scale
     workers = settings.workers if scale is None else scale.for_successor(settings.workers)
     if workers == settings.workers:

@@ -56,7 +56,7 @@ ROOMS = {
     "shell": {"contact", "children", "core", "listeners", "upgrade", "watch"},
 }
 OPENERS = {"loop", "start"}  # modules that may look into all rooms
-# the same for the workers; `body`, which is a worker's life from the seat to the exit code, looks into all
+# the same for the workers; `body`, which is a worker's life from the spec to the exit code, looks into all
 ROOMS_OF_WORKERS = {
     "contract": set(),
     "common": {"contract", "tasks"},
@@ -292,8 +292,8 @@ FORBIDDEN = [
     ("hybrid.supervisor.core.machine", "from hybrid.workers.contract.channel import Channel"),
     ("hybrid.supervisor.listeners.group", "from hybrid.supervisor.children import kernel"),
     ("hybrid.supervisor.core.table", "from hybrid.supervisor.settings import Settings"),
-    ("hybrid.supervisor.children.crew", "from hybrid.supervisor.loop import Shell"),
-    ("hybrid.supervisor.children.crew", "from hybrid.supervisor.shell.hearing import Hearing"),
+    ("hybrid.supervisor.children.handles", "from hybrid.supervisor.loop import Shell"),
+    ("hybrid.supervisor.children.handles", "from hybrid.supervisor.shell.hearing import Hearing"),
     ("hybrid.supervisor.shell.hearing", "from hybrid.supervisor.loop import Shell"),
     ("hybrid.supervisor.loop", "import gevent"),
     ("hybrid.supervisor.loop", "import asyncio.events"),
@@ -314,7 +314,7 @@ FORBIDDEN = [
     ("hybrid.cli.commands", "import hybrid.workers.main"),
     ("hybrid.cli.commands", "import gevent"),
     ("hybrid.demonstration.app", "from hybrid.workers import main as entry"),
-    ("hybrid.supervisor.watch.lookout", "from hybrid.supervisor.upgrade import wire"),
+    ("hybrid.supervisor.watch.stall_detector", "from hybrid.supervisor.upgrade import wire"),
     ("hybrid.supervisor.upgrade.wire", "from hybrid.supervisor.children import kernel"),
     ("hybrid.supervisor.contact.control", "from hybrid.supervisor.listeners.group import Group"),
     ("hybrid.supervisor.settings", "import hybrid.supervisor.children.kernel"),
@@ -363,7 +363,7 @@ def test_every_room_has_a_forbidden_import_in_the_table() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("hybrid.supervisor.loop", "import os\nfrom hybrid.workers.contract.seat import Seat"),
+        ("hybrid.supervisor.loop", "import os\nfrom hybrid.workers.contract.worker_spec import WorkerSpec"),
         ("hybrid.supervisor.core.machine", "from hybrid.supervisor.core import table\nimport heapq"),
         ("hybrid.workers.main", "import asyncio\nfrom hybrid.workers.apps.detect import Kind"),
         (

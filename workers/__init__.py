@@ -1,7 +1,7 @@
 """The child process: everything that runs after the fork.
 
     contract/   shared with the supervisor (the only part the supervisor may import)
-    main        the body of a worker: take the seat, load the application, serve, drain, exit code
+    main        the body of a worker: take the spec, load the application, serve, drain, exit code
     boot/       from the fork to an application that can serve
     accepting/  from a listener to an accepted connection
     common/     used by all other rooms: connections, closing without loss, fairness

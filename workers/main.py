@@ -26,10 +26,10 @@ from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed
-from hybrid.workers.contract.promotion import Promotion
+from hybrid.workers.contract.promoted import Promoted
 from hybrid.workers.contract.records import record
-from hybrid.workers.contract.seat import ListenerKind, Seat
 from hybrid.workers.contract.signals import DUMP_STACK, TELL_STACKS
+from hybrid.workers.contract.worker_spec import ListenerKind, WorkerSpec
 from hybrid.workers.loops import registry
 from hybrid.workers.loops.driver import Driver, run
 
@@ -48,45 +48,45 @@ class Loaded:
     kind: Kind
 
 
-def main(seat: Seat, application: Application, loaded: Loaded | None = None) -> int | Promotion:
+def main(spec: WorkerSpec, application: Application, loaded: Loaded | None = None) -> int | Promoted:
     """Run a worker, from the fork to its exit code. Blocks until it ends; never raises because of the application.
 
     `loaded` was loaded by an ancestor of this process, after `prepare`; None: this process does both itself. Returns a
-    `Promotion` if the supervisor has ordered one and this process may be forked after its drain.
+    `Promoted` if the supervisor has ordered one and this process may be forked after its drain.
     """
     if loaded is None:
-        prepare(seat.evidence)
+        prepare(spec.dump_fd)
     else:
-        stall.leave_word(seat.evidence)
-    _take_seat(seat, application.loop)
+        stall.dump_on_request(spec.dump_fd)
+    _take_place(spec, application.loop)
     try:
         if loaded is None:
             loaded = load(application)
-        check_listeners(loaded.kind, frozenset(listener.kind for listener in seat.own_listeners))
+        check_listeners(loaded.kind, frozenset(listener.kind for listener in spec.own_listeners))
     except BootError as error:
-        _tell(seat, error)
+        _tell(spec, error)
         return int(error.code)
-    if seat.slot == 0:  # the others would log the same
+    if spec.slot == 0:  # the others would log the same
         _warn(application, loaded.kind)
-    if not application.wear.refork_after:
-        return _serve(seat, application, loaded)
+    if not application.recycle.refork_after:
+        return _serve(spec, application, loaded)
     from hybrid.workers import refork  # imports `preload`, which imports this
 
     before = refork.census()
-    outcome = _serve(seat, application, loaded)
-    if isinstance(outcome, Promotion):
-        return refork.become(seat, application, loaded, before, outcome)
+    outcome = _serve(spec, application, loaded)
+    if isinstance(outcome, Promoted):
+        return refork.become(spec, application, loaded, before, outcome)
     return outcome
 
 
-def prepare(evidence: int) -> None:
-    """Prepare the process for an application: signals, evidence of crashes and stalls, room in the heap.
+def prepare(dump_fd: int) -> None:
+    """Prepare the process for an application: signals, stack dumps of crashes and stalls, room in the heap.
 
     Call it once, in the main thread. All of it survives a fork, including the alternate signal stack (sigaltstack(2)).
     """
     _set_signals()
-    crash.leave_evidence(2)  # the descriptor: sys.stderr is None if it was closed at the start
-    stall.leave_word(evidence)
+    crash.dump_on_crash(2)  # the descriptor: sys.stderr is None if it was closed at the start
+    stall.dump_on_request(dump_fd)
     heap.keep_room()
 
 
@@ -118,19 +118,19 @@ def _enter(directory: str) -> None:
         raise BootError(Exit.TARGET, f"cannot work in {directory}: {error.strerror}") from None
 
 
-def _take_seat(seat: Seat, loop: str) -> None:
-    Heartbeat(seat.record).takes_place(seat.generation)
-    identity.take(identity.Identity(seat.service, seat.slot, seat.generation, os.getpid(), loop))
+def _take_place(spec: WorkerSpec, loop: str) -> None:
+    Heartbeat(spec.record).takes_place(spec.generation)
+    identity.take(identity.Identity(spec.service, spec.slot, spec.generation, os.getpid(), loop))
 
 
-def _serve(seat: Seat, application: Application, loaded: Loaded) -> int | Promotion:
+def _serve(spec: WorkerSpec, application: Application, loaded: Loaded) -> int | Promoted:
     from hybrid.workers.serving import Worker  # imports asyncio
 
-    def serve(runtime: Runtime) -> Coroutine[Any, Any, Exit | Promotion]:
+    def serve(runtime: Runtime) -> Coroutine[Any, Any, Exit | Promoted]:
         try:
-            worker = Worker(seat, application, loaded.target, loaded.kind, runtime)
+            worker = Worker(spec, application, loaded.target, loaded.kind, runtime)
         except BootError as error:  # from TLS, whose SNI hook is code of the application
-            _tell(seat, error)
+            _tell(spec, error)
             raise
         return worker.run()
 
@@ -139,14 +139,14 @@ def _serve(seat: Seat, application: Application, loaded: Loaded) -> int | Promot
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, TELL_STACKS, DUMP_STACK})
     try:
         outcome = run(loaded.driver, serve, _survive)
-        return outcome if isinstance(outcome, Promotion) else int(outcome)
+        return outcome if isinstance(outcome, Promoted) else int(outcome)
     except BootError as error:  # the supervisor has been told, also of an error in the application's start-up
         return int(error.code)
 
 
-def _tell(seat: Seat, error: BootError) -> None:
+def _tell(spec: WorkerSpec, error: BootError) -> None:
     with contextlib.suppress(ChannelClosed):
-        seat.channel.send_nowait(BootFailed(code=int(error.code), reason=error.reason))
+        spec.channel.send_nowait(BootFailed(code=int(error.code), reason=error.reason))
 
 
 def _warn(application: Application, kind: Kind) -> None:
@@ -207,7 +207,7 @@ def _import(application: Application, driver: Driver) -> Any:
 
 
 def _leave() -> NoReturn:
-    """End a process that the application forked during its import: two processes must not share one seat."""
+    """End a process that the application forked during its import: two processes must not share one spec."""
     _log.error("a process forked during the import of the target reached its end: leave such a process with os._exit")
     os._exit(1)
 

@@ -21,17 +21,17 @@ T = TypeVar("T")
 _warm: tuple[Application, entry.Loaded] | None = None  # loaded by this process or by the one it was forked from
 
 
-def warm(application: Application, *, audit_import: bool, evidence: int = 2) -> None:
+def warm(application: Application, *, audit_import: bool, dump_fd: int = 2) -> None:
     """Import the target and the modules that serve it. Runs code of the application; blocks for as long as that takes.
 
-    If it hangs, its stack is written to the descriptor `evidence` when the supervisor asks.
+    If it hangs, its stack is written to the descriptor `dump_fd` when the supervisor asks.
 
     Raises `CannotWarm` if it cannot be loaded, and, with `audit_import`, `NotForkable` if its import has left something
     behind that does not survive a fork.
     """
     global _warm
     before = _looking(audit.census) if audit_import else None
-    entry.prepare(evidence)
+    entry.prepare(dump_fd)
     try:
         loaded = entry.load(application)
     except BootError as error:
@@ -68,7 +68,7 @@ def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:
             yield "hybrid.workers.http.access.log"
         if application.http.forwarded_allow_ips:
             yield "hybrid.workers.http.forwarded"
-    if application.wear.refork_after:
+    if application.recycle.refork_after:
         yield "hybrid.workers.refork"
 
 

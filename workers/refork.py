@@ -22,9 +22,9 @@ from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import Unfit
-from hybrid.workers.contract.promotion import Promotion
+from hybrid.workers.contract.promoted import Promoted
 from hybrid.workers.contract.scoreboard import Activity
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 
 _THREADS_END = 1.0  # seconds
 
@@ -38,26 +38,26 @@ def census() -> audit.Census | None:
 
 
 def become(
-    seat: Seat, application: Application, loaded: entry.Loaded, before: audit.Census | None, promotion: Promotion
-) -> int | Promotion:
-    """Stop being a worker; return `promotion`, or an exit code if this process must not be forked.
+    spec: WorkerSpec, application: Application, loaded: entry.Loaded, before: audit.Census | None, promoted: Promoted
+) -> int | Promoted:
+    """Stop being a worker; return `promoted`, or an exit code if this process must not be forked.
 
     In the latter case the supervisor has been told why. Blocks briefly.
     """
     forks.disarm()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    Heartbeat(seat.record).tells(Activity.NOTHING)
+    Heartbeat(spec.record).tells(Activity.NOTHING)
     _end_threads_of_gevent()
     gc.unfreeze()  # so that garbage goes, and the audit sees everything that has started
     gc.collect()
     found = _findings(before)
     if found:
         with contextlib.suppress(ChannelClosed):
-            seat.channel.send_nowait(Unfit(", ".join(found)))
+            spec.channel.send_nowait(Unfit(", ".join(found)))
         return Exit.OK
     preload.keep(application, loaded)
-    return promotion
+    return promoted
 
 
 def _findings(before: audit.Census | None) -> list[str]:

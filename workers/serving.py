@@ -13,7 +13,7 @@ from typing import Any
 from hybrid.workers.accepting.acceptor import Acceptor
 from hybrid.workers.accepting.adoption import close_all
 from hybrid.workers.accepting.listening import Listening
-from hybrid.workers.accepting.wear import Endurance
+from hybrid.workers.accepting.recycle import RecycleCheck
 from hybrid.workers.apps.adapter import Adapter
 from hybrid.workers.apps.datagram import Datagrams
 from hybrid.workers.apps.detect import Kind
@@ -39,13 +39,13 @@ from hybrid.workers.contract.messages import (
     Ping,
     Promote,
     Ready,
-    Seasoned,
+    RecycleDue,
+    ReforkReady,
     Stop,
-    Worn,
 )
-from hybrid.workers.contract.promotion import Promotion
+from hybrid.workers.contract.promoted import Promoted
 from hybrid.workers.contract.scoreboard import Activity
-from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 from hybrid.workers.runtime import Runtime
 
 _log = logging.getLogger("hybrid")
@@ -64,21 +64,23 @@ _WEB = frozenset({Kind.WSGI, Kind.ASGI})
 
 
 class Worker:
-    """Serves the listeners of a seat with one target until it is told to drain."""
+    """Serves the listeners of a worker with one target until it is told to drain."""
 
-    def __init__(self, seat: Seat, application: Application, target: Any, kind: Kind, runtime: Runtime) -> None:
-        self._seat = seat
+    def __init__(self, spec: WorkerSpec, application: Application, target: Any, kind: Kind, runtime: Runtime) -> None:
+        self._spec = spec
         self._application = application
         self._target = target
         self._kind = kind
         self._runtime = runtime
         self._loop = runtime.loop
-        self._heartbeat = Heartbeat(seat.record)
+        self._heartbeat = Heartbeat(spec.record)
         self._heartbeat.on_awake = self._awakes
         self._connections = Connections(self._heartbeat)
-        self._listening = Listening(seat, self._open_server, self._lost_listener)
-        self._endurance = Endurance(application.wear, self._heartbeat, self._is_worn, seasoned=self._is_seasoned)
-        self._promotion: Promotion | None = None  # to become a zygote once it has drained
+        self._listening = Listening(spec, self._open_server, self._lost_listener)
+        self._recycle_check = RecycleCheck(
+            application.recycle, self._heartbeat, self._is_recycle_due, refork_ready=self._is_refork_ready
+        )
+        self._promoted: Promoted | None = None  # to become a zygote once it has drained
         self._misunderstood = False  # a bad order has been logged
         self._stop_order: Stop | None = None  # set if the whole service stops
         self._draining = asyncio.Event()
@@ -120,7 +122,7 @@ class Worker:
             return
         _log.error("%s", context.get("message", "unhandled error in the event loop"), exc_info=error)
 
-    async def run(self) -> Exit | Promotion:
+    async def run(self) -> Exit | Promoted:
         """Serve until drained; return the exit code, or a promotion to zygote.
 
         A worker that is told to end before it serves has nothing to drain: its start-up is cancelled. Raises
@@ -128,24 +130,24 @@ class Worker:
         """
         self._loop.set_exception_handler(self._log_loop_error)
         self._dispositions.take()
-        forks.guard(self._seat.channel, self._abandon)
+        forks.guard(self._spec.channel, self._abandon)
         self._runtime.observe(self._heartbeat)
-        self._loop.add_reader(self._seat.channel.fileno(), self._supervisor_spoke)
+        self._loop.add_reader(self._spec.channel.fileno(), self._supervisor_spoke)
         if not await self._start_up():
             return self._end_deaf()
         gc.collect()
         gc.freeze()  # loaded objects live as long as the worker: the collector need not traverse them
         self._listening.start()
-        self._endurance.begin()
+        self._recycle_check.begin()
         self._heartbeat.tells(Activity.READY)
         self._tell(Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme, takes_orders=True))
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
         await self._draining.wait()
         self._tell(Draining())  # SIGTERM may come from another process: steer new connections elsewhere
         await self._drain()
-        if self._promotion is not None:
+        if self._promoted is not None:
             self._listening.adoption.forget()
-            return self._promotion
+            return self._promoted
         return self._end_deaf()
 
     def _end_deaf(self) -> Exit:
@@ -175,7 +177,7 @@ class Worker:
 
     def _abandon(self) -> None:
         """Called in a process that a handler forked: it serves no connections, and must not keep the address in use."""
-        for listener in self._seat.listeners:
+        for listener in self._spec.listeners:
             listener.sock.close()
         self._listening.adoption.forget()
         self._heartbeat.abandon()
@@ -209,23 +211,23 @@ class Worker:
     def _tell(self, message: Message) -> None:
         """Send to the supervisor; wait for room if the channel is full, e.g. while a debugger stops the supervisor."""
         try:
-            if not self._seat.channel.send_nowait(message):
-                self._loop.add_writer(self._seat.channel.fileno(), self._flush)
+            if not self._spec.channel.send_nowait(message):
+                self._loop.add_writer(self._spec.channel.fileno(), self._flush)
         except ChannelClosed:
             self._orphaned()
 
     def _flush(self) -> None:
         try:
-            if not self._seat.channel.flush():
+            if not self._spec.channel.flush():
                 return
         except ChannelClosed:
             self._orphaned()
-        self._loop.remove_writer(self._seat.channel.fileno())
+        self._loop.remove_writer(self._spec.channel.fileno())
 
     def _supervisor_spoke(self) -> bool:
         """Obey one order of the supervisor, or note its end; return True if there may be another order."""
         try:
-            taken = self._seat.channel.take_over_nowait()
+            taken = self._spec.channel.take_over_nowait()
             if taken is None:
                 return False
             self._obey(*taken)
@@ -234,7 +236,7 @@ class Worker:
                 self._misunderstood = True
                 _log.error("ignoring an order of the supervisor: %s", error)
         except ChannelClosed:
-            self._loop.remove_reader(self._seat.channel.fileno())
+            self._loop.remove_reader(self._spec.channel.fileno())
             self._orphaned()
             return False
         return True
@@ -256,7 +258,7 @@ class Worker:
             case Ping():
                 self._dispositions.restore()
                 self._heartbeat.answers()
-                self._endurance.look()
+                self._recycle_check.look()
                 self._listening.look()
             case Adopt():
                 self._listening.adoption.adopt(order.slots)
@@ -274,32 +276,32 @@ class Worker:
     def _awakes(self) -> None:
         self._tell(Awake())
 
-    def _is_worn(self, why: str) -> None:
-        self._loop.call_soon(self._tell_worn, why)  # later: a request is being parsed
+    def _is_recycle_due(self, why: str) -> None:
+        self._loop.call_soon(self._tell_recycle_due, why)  # later: a request is being parsed
 
-    def _tell_worn(self, why: str) -> None:
+    def _tell_recycle_due(self, why: str) -> None:
         if not self._draining.is_set():
-            self._tell(Worn(why))
+            self._tell(RecycleDue(why))
 
-    def _is_seasoned(self) -> None:
-        self._loop.call_soon(self._tell_seasoned)
+    def _is_refork_ready(self) -> None:
+        self._loop.call_soon(self._tell_refork_ready)
 
-    def _tell_seasoned(self) -> None:
+    def _tell_refork_ready(self) -> None:
         if not self._draining.is_set():
-            self._tell(Seasoned())
+            self._tell(ReforkReady())
 
     def _become_zygote(self, generation: int) -> None:
         """Drain. Later messages of the supervisor stay in the channel: they are for the zygote."""
         if not self._draining.is_set():
-            self._loop.remove_reader(self._seat.channel.fileno())
+            self._loop.remove_reader(self._spec.channel.fileno())
             self._begin_drain("to become the zygote")
-            self._promotion = Promotion(generation)
+            self._promoted = Promoted(generation)
 
     def _on_sigterm(self) -> None:
         """Run by Python between two bytecodes, even in a handler that never waits."""
         self._listening.is_ending = True
-        if os.getppid() != self._seat.supervisor_pid:
-            self._limit_life(self._seat.graceful_timeout + CLEAN_UP)
+        if os.getppid() != self._spec.supervisor_pid:
+            self._limit_life(self._spec.graceful_timeout + CLEAN_UP)
         elif not self._serves:
             self._limit_life(_START_UP_ENDS)
 
@@ -310,21 +312,21 @@ class Worker:
 
     def _orphaned(self) -> None:
         self._exit = Exit.ORPHANED
-        self._limit_life(self._seat.graceful_timeout + CLEAN_UP)
-        self._promotion = None
+        self._limit_life(self._spec.graceful_timeout + CLEAN_UP)
+        self._promoted = None
         self._begin_drain("the supervisor is gone")
 
     # -- draining ----------------------------------------------------------------------------------------------------
 
     def _drain_asked(self, why: str) -> None:
         self._hear_orders()  # `Stop` is sent before SIGTERM, which may overtake it
-        self._promotion = None  # the worker was asked to end
+        self._promoted = None  # the worker was asked to end
         self._begin_drain(why)
 
     def _begin_drain(self, why: str) -> None:
         if self._draining.is_set():
             return
-        self._seat.grace.begin(self._seat.graceful_timeout)
+        self._spec.grace.begin(self._spec.graceful_timeout)
         _log.info("draining %d connections (%s)", len(self._connections), why)
         self._heartbeat.tells(Activity.DRAINING)
         self._listening.end()
@@ -337,7 +339,7 @@ class Worker:
 
     async def _drain(self) -> None:
         """Serve queued and open connections within the grace period; then end the remaining handlers."""
-        grace = self._seat.graceful_timeout
+        grace = self._spec.graceful_timeout
         clean_up = min(CLEAN_UP, grace / 4)
         begins = self._loop.time()
         ends = begins + grace - clean_up

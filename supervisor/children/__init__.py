@@ -1,14 +1,14 @@
-"""The children of a supervisor, its workers and zygotes: how they come to be, what they inherit, how they are reaped.
+"""The children of a supervisor, workers and zygotes: how they are forked, what they inherit, how they are reaped.
 
-kernel       the seam to the operating system: fork, reap, kill, wait, signals, time
-orphans      children that it has not forked
-crew         the children as the shell knows them: lines, places, evidence
-forking      forks children, here or by a zygote, with their channels and records
+kernel       the interface to the operating system: fork, reap, kill, wait, signals, time
+orphans      children that this process adopted
+handles      a handle to each child: channel, record, dump file
+forking      forks children, directly or through a zygote, with their channels and records
 spawn        what a child closes, resets and keeps after the fork
-environment  HOME and its like, for workers of another account
-snapshot     the code that they import, as it was when the supervisor started
+environment  HOME, USER and LOGNAME of workers that run as another account
+snapshot     the code of this package, as it was when the supervisor started
 leaving      the end of a worker's interpreter: threads, exit handlers, a deadline
 zygote       the process that imports the application once and forks workers
-nursery      what it is told
-births       the double fork that makes its workers the supervisor's children
+zygote_spec  everything a zygote is told when it starts
+double_fork  makes a zygote's workers children of the supervisor
 """

@@ -1,6 +1,6 @@
 """HOME, USER and LOGNAME of a worker that runs as another account.
 
-systemd does the same for `User=` (systemd.exec(5)). Without it a library that writes below `~` tries root's directory.
+systemd does the same for `User=` (systemd.exec(5)). Without it, a library that writes below `~` uses root's.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import MutableMapping
 
 
 def change_account(environ: MutableMapping[str, str], before: int, after: int) -> None:
-    """Replace the HOME, USER and LOGNAME of the account `before` by those of `after`, in `environ`. May ask NSS.
+    """Replace HOME, USER and LOGNAME of the account `before` by those of `after`, in `environ`. May query NSS.
 
-    A variable that holds anything else was set on purpose, and stays. An account without an entry in the user database
+    A variable with any other value was set on purpose, and stays. An account without an entry in the user database
     has no name, and its home is `/`.
     """
     if before == after:

@@ -1,4 +1,4 @@
-"""How children come to be: forked from this process, or by a zygote on our order. What they inherit is decided here."""
+"""Forks children, from this process or through a zygote, and decides what they inherit."""
 
 from __future__ import annotations
 
@@ -7,143 +7,147 @@ import logging
 import os
 from collections.abc import Callable
 
-from hybrid.supervisor.children.crew import Crew, Line, teach
+from hybrid.supervisor.children.handles import ChildHandle, Children, teach
 from hybrid.supervisor.children.kernel import CannotFork, Kernel
-from hybrid.supervisor.children.nursery import Nursery
 from hybrid.supervisor.children.spawn import Program, be_worker
-from hybrid.supervisor.children.zygote import be_zygote, live_on
+from hybrid.supervisor.children.zygote import be_zygote, continue_as
+from hybrid.supervisor.children.zygote_spec import ZygoteSpec
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.sockets import Listeners
 from hybrid.supervisor.settings import Settings
-from hybrid.supervisor.watch.evidence import Evidence
+from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Spawn
 from hybrid.workers.contract.scoreboard import Record
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 
 logger = logging.getLogger(log.LOGGER_NAME)
 
 
 class Forking:
-    """Makes children and enters them into the crew. No method blocks longer than fork(2) does."""
+    """Forks children and keeps a handle to each. No method blocks longer than fork(2)."""
 
-    def __init__(self, settings: Settings, program: Program, kernel: Kernel, listeners: Listeners, crew: Crew) -> None:
+    def __init__(
+        self, settings: Settings, program: Program, kernel: Kernel, listeners: Listeners, children: Children
+    ) -> None:
         self._settings = settings
         self._program = program
         self._kernel = kernel
         self._listeners = listeners
-        self._crew = crew
+        self._children = children
         self._supervisor_pid = os.getpid()
         self.foreign: list[Callable[[], None]] = []
-        """What else a child has to close."""
+        """Further functions that a child must call to close descriptors of the supervisor."""
 
     def fork(self, slot: int, generation: int, zygote: int | None) -> ev.Event | None:
-        """Start a worker; return what came of it, or None where a zygote is to answer later."""
+        """Start a worker; return the outcome, or None if a zygote will answer later."""
         try:
             if slot >= self._listeners.slots:
                 self._listeners.grow(slot + 1)
-                self._crew.teach_all(self._listeners.all())
-            if zygote is not None and zygote in self._crew:
-                self._order(slot, generation, self._crew[zygote])
+                self._children.teach_all(self._listeners.all())
+            if zygote is not None and zygote in self._children:
+                self._order(slot, generation, self._children[zygote])
                 return None
             return ev.Spawned(slot, self._fork_here(slot, generation))
         except (BindError, CannotFork) as error:
             return ev.ForkFailed(slot, str(error))
 
     def fork_zygote(self, generation: int) -> ev.Event:
-        """Start a zygote; return what came of it."""
+        """Start a zygote; return the outcome."""
         try:
             return ev.Spawned(ZYGOTE, self._fork_here(ZYGOTE, generation))
         except CannotFork as error:
             return ev.ForkFailed(ZYGOTE, str(error))
 
     def call_off(self, slot: int) -> None:
-        """Wait no longer for the worker that a zygote was to fork: its line is closed, which ends it."""
-        if self._crew.birth(slot) is not None:
-            self._kernel.unwatch(self._crew.miscarry(slot))
+        """Cancel the fork that a zygote was asked for; closing the channel ends the worker."""
+        if self._children.pending_fork(slot) is not None:
+            self._kernel.unwatch(self._children.cancel(slot))
 
-    def born(self, slot: int, pid: int) -> None:
-        """A worker that a zygote was asked for is our child."""
-        self._crew.born(slot, pid)
+    def confirm(self, slot: int, pid: int) -> None:
+        """A worker forked by a zygote is our child now."""
+        self._children.confirm(slot, pid)
 
     def _fork_here(self, slot: int, generation: int) -> int:
-        record, evidence = self._outfit()
+        record, dump_file = self._allocate()
         knows = self._listeners.slots
 
         def be(channel: Channel) -> int:
             if slot == ZYGOTE:
-                return self._be_zygote(generation, channel, evidence)
-            return self._be_worker(self._seat(slot, generation, channel, record, evidence))
+                return self._be_zygote(generation, channel, dump_file)
+            return self._be_worker(self._worker_spec(slot, generation, channel, record, dump_file))
 
         try:
             pid, channel = self._kernel.fork(be)
         except BaseException:
-            evidence.close()
-            self._crew.give_back(record)
+            dump_file.close()
+            self._children.give_back(record)
             raise
-        self._crew.add(pid, Line(slot, generation, channel, record, evidence, knows))
+        self._children.add(pid, ChildHandle(slot, generation, channel, record, dump_file, knows))
         self._kernel.watch(channel.fileno())
         return pid
 
-    def _order(self, slot: int, generation: int, zygote: Line) -> None:
-        """Have a zygote fork the worker of `slot`. Raises `CannotFork`."""
+    def _order(self, slot: int, generation: int, zygote: ChildHandle) -> None:
+        """Order a zygote to fork the worker of `slot`. Raises `CannotFork`."""
         if not teach(zygote, self._listeners.all()):
-            raise CannotFork("the zygote does not listen")
-        record, evidence = self._outfit()
+            raise CannotFork("the zygote does not read its channel")
+        record, dump_file = self._allocate()
         try:
             ours, theirs = Channel.pair()
         except OSError as error:
-            evidence.close()
-            self._crew.give_back(record)
+            dump_file.close()
+            self._children.give_back(record)
             raise CannotFork(os.strerror(error.errno or 0)) from error
         order = Spawn(slot, generation, record.place)
         sent = False
         with contextlib.suppress(ChannelClosed):
             self._kernel.adopt_orphans(True)
-            sent = zygote.channel.hand_over_nowait(order, (theirs.fileno(), evidence.fileno()))
+            sent = zygote.channel.hand_over_nowait(order, (theirs.fileno(), dump_file.fileno()))
         theirs.close()
-        self._crew.expect(Line(slot, generation, ours, record, evidence, self._listeners.slots))
+        self._children.add_pending(ChildHandle(slot, generation, ours, record, dump_file, self._listeners.slots))
         if not sent:
-            self._crew.miscarry(slot)
-            raise CannotFork("the zygote does not listen")
+            self._children.cancel(slot)
+            raise CannotFork("the zygote does not read its channel")
         self._kernel.watch(ours.fileno())
 
-    def _outfit(self) -> tuple[Record, Evidence]:
+    def _allocate(self) -> tuple[Record, DumpFile]:
         try:
-            evidence = Evidence()
+            dump_file = DumpFile()
         except OSError as error:
             raise CannotFork(os.strerror(error.errno or 0)) from error
         try:
-            return self._crew.take_place(), evidence
+            return self._children.take_place(), dump_file
         except LookupError as error:
-            evidence.close()
+            dump_file.close()
             raise CannotFork(str(error)) from error
 
     # --- in the child
 
-    def _be_worker(self, seat: Seat) -> int:
-        outcome = be_worker(seat, self._settings, self._program.body, self._not_theirs(seat.evidence))
-        return live_on(outcome, seat, self._settings, self._program)
+    def _be_worker(self, spec: WorkerSpec) -> int:
+        outcome = be_worker(spec, self._settings, self._program.body, self._not_theirs(spec.dump_fd))
+        return continue_as(outcome, spec, self._settings, self._program)
 
-    def _be_zygote(self, generation: int, channel: Channel, evidence: Evidence) -> int:
-        nursery = Nursery(
+    def _be_zygote(self, generation: int, channel: Channel, dump_file: DumpFile) -> int:
+        spec = ZygoteSpec(
             service=self._settings.service,
             generation=generation,
             supervisor_pid=self._supervisor_pid,
             listeners=self._listeners.all(),
             channel=channel,
             graceful_timeout=self._settings.graceful_timeout,
-            scoreboard=self._crew.board,
+            scoreboard=self._children.board,
             audit=self._settings.preload == "auto",
-            evidence=evidence.fileno(),
+            dump_fd=dump_file.fileno(),
         )
-        return be_zygote(nursery, self._settings, self._program, self._not_theirs(evidence.fileno()))
+        return be_zygote(spec, self._settings, self._program, self._not_theirs(dump_file.fileno()))
 
-    def _seat(self, slot: int, generation: int, channel: Channel, record: Record, evidence: Evidence) -> Seat:
-        return Seat(
+    def _worker_spec(
+        self, slot: int, generation: int, channel: Channel, record: Record, dump_file: DumpFile
+    ) -> WorkerSpec:
+        return WorkerSpec(
             service=self._settings.service,
             slot=slot,
             generation=generation,
@@ -152,14 +156,14 @@ class Forking:
             channel=channel,
             graceful_timeout=self._settings.graceful_timeout,
             record=record,
-            evidence=evidence.fileno(),
+            dump_fd=dump_file.fileno(),
         )
 
-    def _not_theirs(self, evidence: int) -> list[Callable[[], None]]:
-        """What a child closes: the lines to others and their evidence, and what is the supervisor's alone."""
+    def _not_theirs(self, dump_fd: int) -> list[Callable[[], None]]:
+        """Return functions that close the descriptors of other children and of the supervisor."""
         close: list[Callable[[], None]] = list(self.foreign)
-        for line in self._crew.all_lines():
-            close.append(line.channel.close)
-            if line.evidence.fileno() != evidence:
-                close.append(line.evidence.close)
+        for handle in self._children.all_handles():
+            close.append(handle.channel.close)
+            if handle.dump_file.fileno() != dump_fd:
+                close.append(handle.dump_file.close)
         return close

@@ -1,7 +1,7 @@
 """The end of a worker's interpreter, in CPython's order and with a deadline.
 
-CPython first calls `threading._shutdown`, which tells the pools of `concurrent.futures` to end and joins the threads
-that are no daemons, and then the exit handlers (`Py_FinalizeEx`, Python/pylifecycle.c). The order matters: the exit
+CPython first calls `threading._shutdown`, which tells the pools of `concurrent.futures` to end and joins the
+non-daemon threads, and then the exit handlers (`Py_FinalizeEx`, Python/pylifecycle.c). The order matters: the exit
 handler of `multiprocessing` joins the processes of a `ProcessPoolExecutor`, which never end unless the pool was told
 before. CPython has no deadline; a worker has one.
 """
@@ -20,19 +20,19 @@ from typing import Any
 
 from hybrid.workers.contract import log
 
-_ALARMS = 3  # that interrupt a blocking call; the next one ends the process
-_AGAIN = 0.1  # seconds between them, and the least that exit handlers get
+_ALARMS = 3  # alarms that interrupt a blocking call; the next one ends the process
+_AGAIN = 0.1  # seconds between alarms, and the minimum for exit handlers
 _MOST_NAMED = 5  # threads or processes in a log line
 
 logger = logging.getLogger(log.LOGGER_NAME)
 
 
 class _Overdue(KeyboardInterrupt):
-    """The time is up. gevent's hub passes a KeyboardInterrupt on to the main greenlet, and prints other exceptions."""
+    """Time is up. gevent's hub passes a KeyboardInterrupt on to the main greenlet, and only prints other exceptions."""
 
 
 class _Alarm:
-    """Raises `_Overdue` in the main thread when the time is up, and again soon after; then ends the process."""
+    """Raises `_Overdue` in the main thread when time is up, and a few times more; then ends the process."""
 
     def __init__(self, seconds: float, code: int) -> None:
         self._code = code
@@ -53,10 +53,10 @@ class _Alarm:
 
 
 def end_interpreter(seconds: float, code: int) -> None:
-    """Join the threads that are no daemons and run the exit handlers. Blocks for `seconds`, and a moment more.
+    """Join the non-daemon threads and run the exit handlers. Blocks for `seconds` and a moment more.
 
     A thread or handler that takes longer is named in the log and abandoned. If an exit handler cannot be interrupted,
-    this ends the process with `code`. To be called in the main thread.
+    this ends the process with `code`. Call it in the main thread.
     """
     alarm = _Alarm(max(seconds, _AGAIN), code)
     try:
@@ -76,7 +76,7 @@ def _run(step: Callable[[], None]) -> None:
         step()
     except _Overdue:
         pass
-    except BaseException:  # as in CPython, the next step is taken all the same
+    except BaseException:  # as in CPython, the next step follows all the same
         logger.exception("an error at the end of the interpreter")
 
 
@@ -86,7 +86,7 @@ def _named(things: list[str]) -> str:
 
 
 def _threads() -> list[str]:
-    """Return the threads that keep a Python process alive, each with the place where it is."""
+    """Return the threads that keep the process alive, each with its place in the code."""
     frames = sys._current_frames()
     return [
         f"thread {thread.name!r}{_place(frames.get(thread.ident or 0))}"
@@ -96,7 +96,7 @@ def _threads() -> list[str]:
 
 
 def _place(frame: types.FrameType | None) -> str:
-    """Return the innermost place outside of the standard library, which is where threads wait."""
+    """Return the innermost place outside the standard library, in which threads wait."""
     library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib at the end of an interpreter
     place = innermost = frame
     while place is not None and place.f_code.co_filename.startswith(library):
@@ -106,16 +106,17 @@ def _place(frame: types.FrameType | None) -> str:
 
 
 def forget_processes() -> None:
-    """Let this process's exit handlers end no process of its parent's: a plain fork has the parent's list of them.
+    """Empty the lists of child processes that a fork copies from its parent.
 
-    `multiprocessing` terminates daemonic ones there and joins the others, which only their parent can.
+    The exit handler of `multiprocessing` would terminate the daemonic ones and join the others, which only the parent
+    can do.
     """
     for children in _families():
         children.clear()
 
 
 def _processes() -> list[str]:
-    """Return the processes of `multiprocessing` and its kin that are still there."""
+    """Return the processes of `multiprocessing` and `multiprocess` that still run."""
     return [f"process {child.pid} {child.name!r}" for children in _families() for child in tuple(children)]
 
 

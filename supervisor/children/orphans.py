@@ -1,10 +1,10 @@
-"""Orphans: children of this process that it has not forked, because their parents died while it wanted such.
+"""Orphans: processes that this process adopted because their parents died.
 
-A zygote's workers come this way, and so does what applications leave: the processes of a pool whose worker was killed,
-and what has run in the background. The former are ended. They are forks of a worker, or processes of `multiprocessing`,
-that became ours when one died. What a zygote leaves, such as a manager that the import has started, its workers go on
-using: it ends with the last of them. A process in a session of its own (setsid(2)) is a daemon, and a program that was
-executed has a life of its own: those are reaped, and otherwise left alone.
+A zygote's workers arrive this way, and so do leftovers of applications: processes of a pool whose worker was killed,
+and background processes. Leftovers are ended: forks of a worker, or processes of `multiprocessing`, that became our
+children when a worker died. Workers go on using the leftovers of their zygote, such as a manager that the import
+started: these end with the last of the workers. A process in its own session (setsid(2)) is a daemon, and an executed
+program has a life of its own: both are reaped, and otherwise left alone.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Orphans:
-    """The adoption of orphans, and those that have been adopted. No method blocks."""
+    """Adopts orphans, and tracks those adopted. No method blocks."""
 
     def __init__(self) -> None:
         self._wanted = False
-        self._known: set[int] = set()  # children that were there before, or were forked since
-        self._adopted: set[int] = set()  # those that came besides, and are to be reaped
-        self._kept: dict[int, frozenset[int]] = {}  # those of them that end with the last of these children
-        self._ending: dict[int, float] = {}  # those of them that were told to end -> when SIGKILL follows, monotonic
-        self._is_bereaved = False  # one of those has died, and may have left others
+        self._known: set[int] = set()  # children that existed before, or were forked since
+        self._adopted: set[int] = set()  # other children, to be reaped
+        self._kept: dict[int, frozenset[int]] = {}  # adopted pid -> children that use it; it ends with the last of them
+        self._ending: dict[int, float] = {}  # adopted pid that got SIGTERM -> when SIGKILL follows, monotonic
+        self._is_bereaved = False  # one of `_ending` has died, and may have left others
 
     def adopt(self, wanted: bool) -> None:
-        """Be the parent of descendants whose own parent dies, or no longer (PR_SET_CHILD_SUBREAPER, prctl(2))."""
+        """Start or stop adopting orphaned descendants (PR_SET_CHILD_SUBREAPER, prctl(2))."""
         if wanted == self._wanted:
             return
         self._wanted = wanted
@@ -51,12 +51,12 @@ class Orphans:
             self._adopted |= _children() - self._known
 
     def forked(self, pid: int) -> None:
-        """Note a child that we have forked."""
+        """Note a child forked by this process."""
         if self._wanted:
             self._known.add(pid)
 
     def reap(self, others: Collection[int]) -> None:
-        """Reap those that have died; `others` are workers, which are reaped by their pids."""
+        """Reap dead orphans; `others` are workers, which are reaped by pid."""
         if not self._adopted:
             return
         self._adopted.difference_update(others)
@@ -71,10 +71,10 @@ class Orphans:
                 self._is_bereaved |= self._ending.pop(pid, None) is not None
 
     def end(self, others: Collection[int], *, is_bereaved: bool, heirs: Collection[int] = ()) -> float | None:
-        """Take in what was adopted since the last time; where a child has died, tell its leftovers to end.
+        """Collect the processes adopted since the last call; if a child has died, send SIGTERM to its leftovers.
 
-        `heirs` are children that use them too: those leftovers are told when the last of these has died.
-        Returns the seconds until this is to be called again; None: nothing is left that was told to end.
+        `heirs` are children that use the leftovers too: then SIGTERM waits for the death of the last heir.
+        Returns the seconds until the next call; None if no leftover is ending.
         """
         if not self._wanted:
             return None
@@ -83,7 +83,7 @@ class Orphans:
         added = children - self._known - self._adopted
         is_bereaved |= self._is_bereaved
         if added and not is_bereaved and any(map(_is_dying, (*others, *self._ending))):
-            added = set()  # whose they are shows in a moment, when that death is known
+            added = set()  # their parent is known in a moment, when that death is reported
         self._adopted |= added
         now = time.monotonic()
         if is_bereaved:
@@ -102,20 +102,20 @@ class Orphans:
 
 
 def _send(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # it may have changed its user
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it may run as another user
         os.kill(pid, number)
 
 
 def _session_and_flags(pid: int) -> tuple[int, int]:
-    """Read them from proc_pid_stat(5). Raises `OSError`, `ValueError`, `IndexError` for a process that is gone."""
+    """Read proc_pid_stat(5). Raises `OSError`, `ValueError`, `IndexError` for a process that is gone."""
     fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # from "state" on
     return int(fields[3]), int(fields[6])
 
 
 def _is_dying(pid: int) -> bool:
-    """Whether a process is exiting or dead: its children may be ours already, and its death is not told yet.
+    """Return True if a process is exiting or dead: its children may be ours before its death is reported.
 
-    waitid(2) would not do: it tells of a death when all threads are gone, and the children are ours before that.
+    waitid(2) cannot tell: it reports a death when all threads are gone, and the children are ours before that.
     """
     try:
         return bool(_session_and_flags(pid)[1] & _PF_EXITING)
@@ -124,7 +124,7 @@ def _is_dying(pid: int) -> bool:
 
 
 def _is_leftover(pid: int) -> bool:
-    """Whether a child of this process is a worker's fork, or spawned by `multiprocessing`, and no daemon."""
+    """Return True for a fork of a worker, or a process spawned by `multiprocessing`, that is no daemon."""
     try:
         session, flags = _session_and_flags(pid)
         if session != os.getsid(0):
@@ -138,7 +138,7 @@ def _is_leftover(pid: int) -> bool:
 
 
 def _children() -> set[int]:
-    """Return the pids of all children; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
+    """Return the pids of all children; empty if the kernel lacks CONFIG_PROC_CHILDREN."""
     with contextlib.suppress(OSError):
         return set(map(int, _CHILDREN.read_text("ascii").split()))
     return set()

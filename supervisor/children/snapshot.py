@@ -1,7 +1,7 @@
 """The code of this package as it was when the supervisor started; its children import from here, not from the disk.
 
-A supervisor runs for months. An installer that replaces the package meanwhile must not give a worker half of either
-version: the modules that its supervisor has imported, and newer ones beside them. Nothing is executed here.
+A supervisor runs for months. If an installer replaces the package meanwhile, a worker must not get a mix of versions:
+the modules that its supervisor has imported, and newer ones beside them. No module is executed here.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class _Module:
     file: str
     is_package: bool
     content: bytes
-    """What its .pyc file holds after the header; its source where there is no such file of that source."""
+    """The content of its .pyc file after the header; its source if there is no matching .pyc file."""
     is_source: bool
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
-        """Leave it to the import system to make the module object."""
+        """Let the import system create the module object."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the code in `module`."""
@@ -59,7 +59,7 @@ class Snapshot:
         A package that is not in folders (a zip file) is left to the import system.
         """
         found: dict[str, _Module] = {}
-        for name, module in list(sys.modules.items()):  # an installation for developers keeps them in several places
+        for name, module in list(sys.modules.items()):  # an editable installation has several of them
             if (name == _PACKAGE or name.startswith(f"{_PACKAGE}.")) and hasattr(module, "__path__"):
                 found.update(_modules(name, module.__path__))
         return cls(found)
@@ -70,7 +70,7 @@ class Snapshot:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return where the module is; None if it was not there at the start."""
+        """Return the spec of a module; None if the module did not exist at the start."""
         found = self._modules.get(name)
         if found is None:
             return None
@@ -84,7 +84,7 @@ class Snapshot:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Have the import system ask this first, in this process and its forks."""
+        """Make this the first finder of the import system, in this process and its forks."""
         sys.meta_path.insert(0, self)
         try:
             yield
@@ -94,7 +94,7 @@ class Snapshot:
 
 
 def _modules(package: str, folders: Sequence[str]) -> Iterator[tuple[str, _Module]]:
-    """Yield the modules of a package with their names, except those that are imported already."""
+    """Yield the modules of a package with their names, except imported ones."""
     for folder in folders:
         for stem, file, is_package in _files(folder):
             name = f"{package}.{stem}"
@@ -107,10 +107,10 @@ def _modules(package: str, folders: Sequence[str]) -> Iterator[tuple[str, _Modul
 
 
 def _files(folder: str) -> Iterator[tuple[str, str, bool]]:
-    """Yield the name, the source file and whether it is a package, of each module in a folder."""
+    """Yield name and source file of each module in a folder, and True if it is a package."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:  # no folder, or one that cannot be read: then imports fail as they would have
+    except OSError:  # no folder, or an unreadable one: imports fail as they would without this
         return
     for entry in entries:
         if entry.name.endswith(".py") and entry.name != "__init__.py":
@@ -124,7 +124,7 @@ def _read(name: str, file: str, *, is_package: bool) -> _Module | None:
     try:
         code = _cached_code(loader, file)
         content = loader.get_data(file) if code is None else code
-    except OSError:  # imports of it fail as they would have
+    except OSError:  # imports of it fail as they would without this
         return None
     return _Module(file, is_package, content, is_source=code is None)
 
@@ -132,11 +132,11 @@ def _read(name: str, file: str, *, is_package: bool) -> _Module | None:
 def _cached_code(loader: importlib.machinery.SourceFileLoader, file: str) -> bytes | None:
     """Return the code in the .pyc file if it matches the source.
 
-    Only for files that are checked by time and size, which is what Python and installers write by default.
+    Only for files that are checked by time and size, the default of Python and of installers.
     """
     try:
         data = loader.get_data(importlib.util.cache_from_source(file))
-    except (OSError, NotImplementedError):  # there is none, or this Python writes none
+    except (OSError, NotImplementedError):  # no such file, or this Python writes none
         return None
     source = loader.path_stats(file)
     stamp, size = (int(source[key]) & 0xFFFFFFFF for key in ("mtime", "size"))

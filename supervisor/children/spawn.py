@@ -1,34 +1,34 @@
-"""What a child does between the fork and its body: fork hygiene, as checklists.
+"""The steps of a child between the fork and its body: fork hygiene, as checklists.
 
- The kernel seam has done, with all signals blocked (`LinuxKernel.fork`):
-  1. close the supervisor's end of this child's channel, else its EOF would never come
-  2. take the wake-up descriptor away and close its pipe, else the supervisor would see this child's signals as its own
-  3. reset every signal handler; what a terminal sends to the whole group means nothing here; unblock all signals
+ `LinuxKernel.fork` has done these, with all signals blocked:
+  1. close the supervisor's end of this child's channel, otherwise its EOF never arrives
+  2. reset the wake-up descriptor and close its pipe, otherwise the supervisor takes this child's signals for its own
+  3. reset every signal handler; ignore the signals that a terminal sends to the whole group; unblock all signals
  Then `be_worker`:
-  4. close what is the supervisor's: other workers' channels, the line to the embedding process
-  5. keep to one core, if pinned: before the ids change, while it is certainly allowed
-  6. drop privileges: groups, then group, then user, for each takes away the right to do the one before
-  7. ask for SIGTERM when the supervisor dies; after 6, for a change of ids clears it (`commit_creds`, kernel/cred.c)
-  8. look whether the supervisor still lives: it may have died between 1 and 7
-  9. forget its exit handlers: they are the supervisor's, or an embedding program's
+  4. close descriptors of the supervisor: other workers' channels, the socket to the embedding process
+  5. pin to one core, if asked: before the ids change, while it is certainly allowed
+  6. drop privileges: groups, then group, then user, as each step takes away the right to do the one before
+  7. ask for SIGTERM when the supervisor dies; after 6, as a change of ids clears it (`commit_creds`, kernel/cred.c)
+  8. check that the supervisor still lives: it may have died between 1 and 7
+  9. clear the exit handlers: they belong to the supervisor, or to an embedding program
  10. log under this worker's name
  11. run the body
  12. end the interpreter as CPython does: join threads, run the exit handlers that the application added (`leaving`);
      flush the standard streams
- And the seam ends the process with `os._exit`, so that no frame of the supervisor below is ever returned to.
+ Finally `LinuxKernel.fork` ends the process with `os._exit`, so that it never returns to a frame of the supervisor.
 
-A zygote goes through 1 to 10 but 5 (`settle`, `start_log`), loads the application and forks (`zygote`). A worker that a
-zygote has forked is settled already. It waits until it is the supervisor's child, then `be_born`:
-  5. keep to one core, if pinned
+A zygote takes the steps 1 to 10 without 5 (`settle`, `start_log`), loads the application and forks (`zygote`). A worker
+forked by a zygote inherits that state. It waits until it is the supervisor's child, then `be_forked_worker`:
+  5. pin to one core, if asked
   7. ask for SIGTERM when the supervisor dies: a fork clears that (prctl(2))
-  8. look whether the supervisor still lives
- 10. log under this worker's name; what the application has changed about the log stays
-     forget the zygote's processes, which the exit handlers of `multiprocessing` would end
-     say `Born`
+  8. check that the supervisor still lives
+ 10. log under this worker's name; changes of the application to the logging stay
+     clear the zygote's processes, which the exit handlers of `multiprocessing` would end
+     send `Forked`
  11. run the body
  12. the same, with the exit handlers that the application added when the zygote imported it, or later
 
-A body may end with a `Promotion`: the process becomes a zygote (`zygote.live_on`) instead of 12.
+A body may return `Promoted`: the process becomes a zygote (`zygote.continue_as`) instead of step 12.
 
 Kept on purpose: all listeners, standard input, output and error, the environment, the working directory, the umask.
 """
@@ -52,79 +52,81 @@ from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Born
-from hybrid.workers.contract.promotion import Promotion
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.messages import BootFailed, Forked
+from hybrid.workers.contract.promoted import Promoted
+from hybrid.workers.contract.worker_spec import WorkerSpec
 
-Body = Callable[[Seat], "int | Promotion"]
-"""The worker's program: takes its seat, returns an exit code, or that this process is to be a zygote."""
+Body = Callable[[WorkerSpec], "int | Promoted"]
+"""The worker's program: takes its spec, returns an exit code, or `Promoted` if the process becomes a zygote."""
 
 
 class Program(Protocol):
-    """What runs in the supervisor's children."""
+    """The program of the supervisor's children."""
 
-    def body(self, seat: Seat) -> int | Promotion:
-        """Be the worker of `seat`; return its exit code. Serves what an ancestor has warmed, else loads it first.
+    def body(self, spec: WorkerSpec) -> int | Promoted:
+        """Run the worker of `spec`; return its exit code. Loads the application unless an ancestor has loaded it.
 
-        Returns a `Promotion` if the supervisor has ordered one and nothing speaks against it: a later `body` in a fork
-        of this process serves what this one leaves.
+        Returns `Promoted` if the supervisor ordered a promotion and the process may be forked: a later `body` in a
+        fork of this process then serves the same loaded application.
         """
 
-    def warm(self, *, audit: bool, evidence: int) -> None:
-        """Load the application, so that a later `body` in a fork of this process serves what is loaded. May block.
+    def warm(self, *, audit: bool, dump_fd: int) -> None:
+        """Load the application, so that a later `body` in a fork of this process serves it. May block.
 
-        Where it hangs is written to the descriptor `evidence` when the supervisor asks.
+        While it hangs, the supervisor can request stack dumps, which are written to `dump_fd`.
 
-        Raises `CannotWarm` if it cannot be loaded, and with `audit` `NotForkable` if it has left something in the
-        process that does not survive a fork.
+        Raises `CannotWarm` if it cannot be loaded, and with `audit` `NotForkable` if it left something in the process
+        that does not survive a fork.
         """
 
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_GET_NAME = 1, 15, 16  # linux/prctl.h
-_LONGEST_NAME = 16  # bytes, the final zero among them
-_FAILED = 2.0  # seconds in which the threads of a worker must end that could not start
+_LONGEST_NAME = 16  # bytes, with the final zero
+_FAILED = 2.0  # seconds for the threads of a worker that could not start
 _libc = ctypes.CDLL(None, use_errno=True)  # looked up before the fork: a child should not search for libraries
 
 logger = logging.getLogger(log.LOGGER_NAME)
 
 
 class CannotDrop(Exception):  # noqa: N818 - the environment's fault
-    """The worker may not become the user it should run as."""
+    """The worker lacks the right to become the configured user."""
 
 
-def be_worker(seat: Seat, settings: Settings, body: Body, foreign: Iterable[Callable[[], None]]) -> int | Promotion:
-    """Be the worker of `seat`: the checklist from 4 on. Returns what `body` does; returns late, for it runs that.
+def be_worker(
+    spec: WorkerSpec, settings: Settings, body: Body, foreign: Iterable[Callable[[], None]]
+) -> int | Promoted:
+    """Run the worker of `spec`: the checklist from 4 on. Returns the result of `body`; blocks while that runs.
 
-    `foreign` closes what is not the child's.
+    `foreign` closes descriptors that are not the child's.
     """
-    code = settle(seat.channel, seat.supervisor_pid, settings, foreign, seat.slot if settings.pin else None)
+    code = settle(spec.channel, spec.supervisor_pid, settings, foreign, spec.slot if settings.pin else None)
     if code is not None:
         return code
-    start_log(settings, seat.labels)
-    return _run(body, seat)
+    start_log(settings, spec.labels)
+    return _run(body, spec)
 
 
-def be_born(seat: Seat, settings: Settings, body: Body) -> int | Promotion:
-    """Be the worker of `seat`, forked by a zygote, adopted by the supervisor. As `be_worker`, without what is done."""
+def be_forked_worker(spec: WorkerSpec, settings: Settings, body: Body) -> int | Promoted:
+    """Run the worker of `spec`, forked by a zygote and adopted by the supervisor: the second checklist."""
     if settings.pin:
-        _pin(seat.slot)
-    if not is_child_of(seat.supervisor_pid):
+        _pin(spec.slot)
+    if not is_child_of(spec.supervisor_pid):
         return Exit.ORPHANED
-    log.relabel(settings.log_format, seat.labels)
+    log.relabel(settings.log_format, spec.labels)
     forget_processes()
     try:
-        seat.channel.send_nowait(Born(os.getpid()))
+        spec.channel.send_nowait(Forked(os.getpid()))
     except ChannelClosed:
         return Exit.ORPHANED
-    return _run(body, seat)
+    return _run(body, spec)
 
 
 def settle(
     channel: Channel, supervisor_pid: int, settings: Settings, foreign: Iterable[Callable[[], None]], slot: int | None
 ) -> int | None:
-    """Go through the checklist from 4 to 8, in a fork of the supervisor; pin it if a `slot` is given.
+    """Take the steps 4 to 8, in a fork of the supervisor; pin the process if a `slot` is given.
 
-    Returns None, or the exit code of a process that cannot go on; the supervisor has been told why.
+    Returns None, or the exit code if the process cannot continue; the supervisor has been told why.
     """
     for close in foreign:
         close()
@@ -142,35 +144,32 @@ def settle(
 
 
 def start_log(settings: Settings, labels: Mapping[str, object]) -> None:
-    """Forget the supervisor's exit handlers, and log under a name of this process's own."""
+    """Clear the supervisor's exit handlers, and log with the labels of this process."""
     atexit._clear()
-    atexit.register(logging.shutdown)  # it was among them, and is the application's too
+    atexit.register(logging.shutdown)  # it was cleared, and the application relies on it too
     log.configure(settings.log_format, settings.log_level, labels)
 
 
 def is_child_of(supervisor_pid: int) -> bool:
-    """Have this process die with its parent, and tell whether that is the supervisor: it may have died before."""
+    """Make this process die with its parent; return True if that is the supervisor, which may have died before."""
     die_with_parent()
     return os.getppid() == supervisor_pid
 
 
 def die_with_parent(number: int = signal.SIGTERM) -> None:
-    """Have this process sent a signal when its parent dies (PR_SET_PDEATHSIG, prctl(2))."""
+    """Have the kernel send this process a signal when its parent dies (PR_SET_PDEATHSIG, prctl(2))."""
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def take_name(name: bytes) -> bytes:
-    """Be called `name` in the process table, of which 15 bytes count; return the name before.
-
-    PR_SET_NAME, prctl(2).
-    """
+    """Set the name in the process table, of which 15 bytes count; return the old one (PR_SET_NAME, prctl(2))."""
     before = ctypes.create_string_buffer(_LONGEST_NAME)
     _libc.prctl(_PR_GET_NAME, before, 0, 0, 0)
     _libc.prctl(_PR_SET_NAME, ctypes.create_string_buffer(name), 0, 0, 0)
     return before.value
 
 
-_cores: set[int] | None = None  # what this process may run on, while it keeps to one of them
+_cores: set[int] | None = None  # the cores this process may use, while it is pinned to one
 
 
 def _pin(slot: int) -> None:
@@ -182,7 +181,7 @@ def _pin(slot: int) -> None:
 
 
 def unpin() -> None:
-    """Keep to one core no longer: this process's forks are to choose theirs among all."""
+    """Undo the pinning: forks of this process choose among all cores."""
     global _cores
     if _cores is not None:
         with contextlib.suppress(OSError):
@@ -201,7 +200,7 @@ class _Ids(Protocol):
 
 
 def drop_privileges(uid: int | None, gid: int | None, ids: _Ids = os) -> None:
-    """Become `uid` and `gid`; a user without a group takes the group of its account. Raises `CannotDrop`."""
+    """Become `uid` and `gid`; without a `gid`, take the group of the account. Raises `CannotDrop`."""
     if uid is None and gid is None:
         return
     name, own_group = _account(uid)
@@ -217,8 +216,8 @@ def drop_privileges(uid: int | None, gid: int | None, ids: _Ids = os) -> None:
         if uid is not None:
             ids.setuid(uid)
     except OSError as error:
-        who = " ".join(f"{what} {value}" for what, value in (("user", uid), ("group", group)) if value is not None)
-        raise CannotDrop(f"cannot run workers as {who}: {(error.strerror or '').lower()}; start as root") from error
+        account = " ".join(f"{kind} {value}" for kind, value in (("user", uid), ("group", group)) if value is not None)
+        raise CannotDrop(f"cannot run workers as {account}: {(error.strerror or '').lower()}; start as root") from error
 
 
 def _account(uid: int | None) -> tuple[str | None, int | None]:
@@ -230,25 +229,25 @@ def _account(uid: int | None) -> tuple[str | None, int | None]:
     return entry.pw_name, entry.pw_gid
 
 
-def _run(body: Body, seat: Seat) -> int | Promotion:
-    outcome: int | Promotion = Exit.ERROR
+def _run(body: Body, spec: WorkerSpec) -> int | Promoted:
+    outcome: int | Promoted = Exit.ERROR
     try:
-        outcome = body(seat)
+        outcome = body(spec)
     except SystemExit as error:
         outcome = _code_of(error)
-    except BaseException:  # anything that ends this process must be in the log
+    except BaseException:  # any failure must be in the log
         logger.critical("worker failed", exc_info=True)
     finally:
-        if not isinstance(outcome, Promotion):  # the exit handlers are for the workers that follow
-            end_interpreter(seat.grace.left(seat.graceful_timeout if outcome == Exit.OK else _FAILED), outcome)
+        if not isinstance(outcome, Promoted):  # the exit handlers are for the workers that follow
+            end_interpreter(spec.grace.left(spec.graceful_timeout if outcome == Exit.OK else _FAILED), outcome)
         flush_streams()
     return outcome
 
 
 def occupy_standard_descriptors() -> None:
-    """Open /dev/null as whichever of the descriptors 0, 1 and 2 is closed.
+    """Open /dev/null for each closed descriptor among 0, 1 and 2.
 
-    Or else a worker's next connection would get the number that the log is written to.
+    Otherwise a worker's next connection could get the number that the log is written to.
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # open(2) takes the lowest number that is free
         os.set_inheritable(fd, True)
@@ -256,14 +255,14 @@ def occupy_standard_descriptors() -> None:
 
 
 def flush_streams() -> None:
-    """Write out what standard output and error hold back; may block, as any write to them."""
+    """Flush standard output and error; may block, as any write to them."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, gone, or replaced by something else
             stream.flush()
 
 
 def _code_of(error: SystemExit) -> int:
-    """Return the exit code that `sys.exit(...)` means: None is 0, a text is 1."""
+    """Return the exit code of `sys.exit(...)`: None is 0, a text is 1."""
     if error.code is None:
         return Exit.OK
     if isinstance(error.code, int):

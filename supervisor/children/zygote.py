@@ -1,10 +1,10 @@
 """The zygote: a process that has imported the application once, and forks the workers of its generation.
 
-It takes orders one after another, and after each either the worker has said `Born`, or it is dead (`births`). `posix`
-and not `os` for what gevent replaces when the application is imported: its `os.close` waits for a hub.
+It handles one order at a time. Before it takes the next one, the worker has sent `Forked` or is dead (`double_fork`).
+`posix` stands in for `os` where gevent patches `os` when the application is imported: its `os.close` waits for a hub.
 
-A worker may become a zygote after it has drained (`live_on`). It leaves the code of the zygote that it was forked by,
-frame by frame (`_Promoted`): however many generations follow one another, the stack does not grow.
+A worker may become a zygote after it has drained (`continue_as`). It first leaves every frame of the zygote that forked
+it (`_Unwind`), so the stack does not grow from generation to generation.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-from hybrid.supervisor.children import births, spawn
-from hybrid.supervisor.children.nursery import Nursery, nursery_of
+from hybrid.supervisor.children import double_fork, spawn
+from hybrid.supervisor.children.zygote_spec import ZygoteSpec, zygote_spec_of
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
@@ -36,127 +36,128 @@ from hybrid.workers.contract.messages import (
     Unfit,
     Warm,
 )
-from hybrid.workers.contract.promotion import Promotion
-from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.contract.promoted import Promoted
 from hybrid.workers.contract.warming import CannotWarm, NotForkable
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 
 NAME = b"hybrid-zygote"
-"""Of a zygote in the process table (`ps -o comm`), where its workers have the supervisor's."""
+"""The name of a zygote in the process table (`ps -o comm`); its workers keep the supervisor's name."""
 _NO_DESCRIPTORS = "no descriptors came with the order: this process may hold no more (ulimit -n)"
 _Socket = socket.socket  # as it was before the import
-# Whatever handlers the application sets must not run in the zygote. SIGTERM ends it, and a fault must be seen
-_HEARD = frozenset(
+# All other signals are blocked: handlers set by the application must not run in the zygote.
+# SIGTERM ends it, and a fault must show.
+_UNBLOCKED = frozenset(
     {signal.SIGTERM, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGSYS}
 )
 
 logger = logging.getLogger(log.LOGGER_NAME)
 
 
-class _Promoted(BaseException):
-    """A worker, forked by a zygote, that is to be a zygote itself: its way out of the code of the other one."""
+class _Unwind(BaseException):
+    """Unwinds the frames of the old zygote in a worker that becomes a zygote itself."""
 
-    def __init__(self, promotion: Promotion, seat: Seat) -> None:
+    def __init__(self, promoted: Promoted, worker: WorkerSpec) -> None:
         super().__init__()
-        self.promotion = promotion
-        self.seat = seat
+        self.promoted = promoted
+        self.worker = worker
 
 
 def be_zygote(
-    nursery: Nursery, settings: Settings, program: spawn.Program, foreign: Iterable[Callable[[], None]]
+    spec: ZygoteSpec, settings: Settings, program: spawn.Program, foreign: Iterable[Callable[[], None]]
 ) -> int:
-    """Be a zygote, in a fork of the supervisor: load, say so, fork workers until the channel's end.
+    """Run the zygote, in a fork of the supervisor: load, report, fork workers until the channel's EOF.
 
-    Returns the exit code; in the workers it does not return. `foreign` closes what is not the zygote's. Blocks for the
-    zygote's life.
+    Returns the exit code; in the workers it does not return. `foreign` closes descriptors that are not the zygote's.
+    Blocks for the zygote's life.
     """
-    code = spawn.settle(nursery.channel, nursery.supervisor_pid, settings, foreign, slot=None)
+    code = spawn.settle(spec.channel, spec.supervisor_pid, settings, foreign, slot=None)
     if code is not None:
         return code
-    spawn.start_log(settings, nursery.labels)
-    return _live(nursery, settings, program, spawn.take_name(NAME), is_loaded=False)
+    spawn.start_log(settings, spec.labels)
+    return _live(spec, settings, program, spawn.take_name(NAME), is_loaded=False)
 
 
-def live_on(outcome: int | Promotion, seat: Seat, settings: Settings, program: spawn.Program) -> int:
-    """Go on with what the worker of `seat` has ended with: be a zygote, if that is it. Returns an exit code.
+def continue_as(outcome: int | Promoted, worker: WorkerSpec, settings: Settings, program: spawn.Program) -> int:
+    """Return the exit code of a worker whose body returned `outcome`; run as a zygote first if it was promoted.
 
-    Blocks for the zygote's life; in the workers it forks it does not return.
+    Blocks for the zygote's life; in the workers that it forks it does not return.
     """
-    if not isinstance(outcome, Promotion):
+    if not isinstance(outcome, Promoted):
         return outcome
-    nursery = nursery_of(seat, outcome.generation)
-    return _live(nursery, settings, program, _change(nursery, settings), is_loaded=True)
+    spec = zygote_spec_of(worker, outcome.generation)
+    return _live(spec, settings, program, _change(spec, settings), is_loaded=True)
 
 
-def _change(nursery: Nursery, settings: Settings) -> bytes:
-    """Put off what is a worker's; return its name in the process table."""
+def _change(spec: ZygoteSpec, settings: Settings) -> bytes:
+    """Drop the core, log label and process name of a worker; return that name."""
     spawn.unpin()
-    log.relabel(settings.log_format, nursery.labels)
+    log.relabel(settings.log_format, spec.labels)
     return spawn.take_name(NAME)
 
 
-def _live(nursery: Nursery, settings: Settings, program: spawn.Program, name: bytes, *, is_loaded: bool) -> int:
-    """Be a zygote; in a worker that becomes one, be the next. Returns the exit code."""
+def _live(spec: ZygoteSpec, settings: Settings, program: spawn.Program, name: bytes, *, is_loaded: bool) -> int:
+    """Run the zygote; in a promoted worker, run the next one. Returns the exit code."""
     while True:
         try:
-            if not is_loaded and (code := _load(nursery, program)) is not None:
+            if not is_loaded and (code := _load(spec, program)) is not None:
                 return code
             is_loaded = True
-            _share(nursery)
-            return _Zygote(nursery, settings, program, name).serve()
-        except _Promoted as promoted:
-            nursery = nursery_of(promoted.seat, promoted.promotion.generation)
-        except ChannelClosed:  # the supervisor is gone, or wants this zygote no more
+            _share(spec)
+            return _Zygote(spec, settings, program, name).serve()
+        except _Unwind as unwind:
+            spec = zygote_spec_of(unwind.worker, unwind.promoted.generation)
+        except ChannelClosed:  # the supervisor is gone, or has closed the channel of this zygote
             return Exit.OK
         except BaseException:  # anything that ends this process must be in the log
             logger.critical("zygote failed", exc_info=True)
             return Exit.ERROR
-        name = _change(nursery, settings)
+        name = _change(spec, settings)
 
 
-def _share(nursery: Nursery) -> None:
-    """Make the memory fit to be shared, and say so. Raises `ChannelClosed`."""
+def _share(spec: ZygoteSpec) -> None:
+    """Prepare the memory for sharing, and report `Warm`. Raises `ChannelClosed`."""
     gc.collect()
-    gc.freeze()  # or a worker's first collection would write to, and so copy, every page with an object on it
-    nursery.channel.send_nowait(Warm())
+    gc.freeze()  # otherwise a worker's first collection writes to every page with an object, and so copies it
+    spec.channel.send_nowait(Warm())
 
 
-def _load(nursery: Nursery, program: spawn.Program) -> int | None:
-    """Load the application and say how that went; return the exit code where workers cannot be forked, else None."""
+def _load(spec: ZygoteSpec, program: spawn.Program) -> int | None:
+    """Load the application and report failures; return an exit code if workers cannot be forked, else None."""
     try:
-        program.warm(audit=nursery.audit, evidence=nursery.evidence)
+        program.warm(audit=spec.audit, dump_fd=spec.dump_fd)
     except CannotWarm as error:
-        nursery.channel.send_nowait(BootFailed(error.code, error.reason))
+        spec.channel.send_nowait(BootFailed(error.code, error.reason))
         return error.code
     except NotForkable as error:
-        nursery.channel.send_nowait(Unfit(error.findings))
+        spec.channel.send_nowait(Unfit(error.findings))
         return Exit.OK
     finally:
-        spawn.flush_streams()  # what the import has printed
+        spawn.flush_streams()  # output of the import
     return None
 
 
 class _Zygote:
-    """A zygote that is warm. `serve` once."""
+    """A warm zygote. Call `serve` once."""
 
-    def __init__(self, nursery: Nursery, settings: Settings, program: spawn.Program, name: bytes) -> None:
-        """`name`: what workers are called in the process table."""
-        self._nursery = nursery
+    def __init__(self, spec: ZygoteSpec, settings: Settings, program: spawn.Program, name: bytes) -> None:
+        """`name`: the workers' name in the process table."""
+        self._spec = spec
         self._name = name
-        self._channel = nursery.channel
+        self._channel = spec.channel
         self._settings = settings
         self._program = program
-        self._listeners = nursery.listeners
-        # the application may have changed what SIGTERM does
+        self._listeners = spec.listeners
+        # the application may have set a handler for SIGTERM
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _HEARD)  # the workers' mask
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _UNBLOCKED)  # the workers' mask
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _UNBLOCKED)
 
     def serve(self) -> int:
-        """Obey orders. Raises `ChannelClosed` at the channel's end; returns an exit code if it cannot go on."""
+        """Handle orders. Raises `ChannelClosed` at EOF; returns an exit code if it cannot continue."""
         poll = log.unpatched("poll")()
         while True:
             poll.register(self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._channel.pending else 0))
-            poll.poll()  # forever: the supervisor's death is the channel's end
+            poll.poll()  # forever: the death of the supervisor shows as EOF
             self._channel.flush()
             try:
                 arrived = self._channel.take_over_nowait()
@@ -169,23 +170,23 @@ class _Zygote:
                     return Exit.ERROR
 
     def _obey(self, order: Message, descriptors: list[int]) -> bool:
-        """Do what is ordered; False if this process must end, so that the supervisor makes another one."""
+        """Handle one order; False if this process must end so that the supervisor starts another one."""
         match order, descriptors:
-            case Spawn(), [channel, evidence]:
-                reason = self._spawn(order, channel, evidence)
-                if reason is not None:  # before the worker's channel ends, which says less
+            case Spawn(), [channel, dump_fd]:
+                reason = self._spawn(order, channel, dump_fd)
+                if reason is not None:  # before the EOF of the worker's channel, which gives no reason
                     self._channel.send_nowait(CannotSpawn(order.slot, reason))
-                births.close_all(descriptors)
+                double_fork.close_all(descriptors)
             case Spawn(), _:
-                births.close_all(descriptors)
+                double_fork.close_all(descriptors)
                 self._channel.send_nowait(CannotSpawn(order.slot, _NO_DESCRIPTORS))
             case Learn(addresses=addresses), _ if len(addresses) == len(descriptors):
                 self._learn(order, descriptors)
             case Learn(), _:
                 logger.error("a new slot cannot be served: %s", _NO_DESCRIPTORS)
                 return False
-            case _:  # for workers
-                births.close_all(descriptors)
+            case _:  # orders for workers
+                double_fork.close_all(descriptors)
         return True
 
     def _learn(self, order: Learn, descriptors: list[int]) -> None:
@@ -194,96 +195,96 @@ class _Zygote:
             sock.setblocking(False)
             self._listeners += (Listener(address, ListenerKind(kind), sock, order.slot),)
 
-    def _spawn(self, order: Spawn, channel: int, evidence: int) -> str | None:
-        """Fork the worker; return None once it has said `Born`, or why there is none. Waits a few seconds at most.
+    def _spawn(self, order: Spawn, channel: int, dump_fd: int) -> str | None:
+        """Fork the worker; return None once it has sent `Forked`, else the reason. Waits a few seconds at most.
 
-        The end of `life` is held by the intermediate and by the worker until it is born: its EOF is the news.
+        The intermediate, and the worker until it has sent `Forked`, hold an end of `life`; its EOF tells the zygote.
         """
         try:
             news, life = os.pipe2(os.O_CLOEXEC)
         except OSError as error:
-            return births.why_not_forked(error.errno)
-        spawn.flush_streams()  # or each worker would write what is buffered once more
+            return double_fork.fork_error(error.errno)
+        spawn.flush_streams()  # otherwise each worker writes the buffered output again
         try:
-            pid = births.fork_quietly()
+            pid = double_fork.fork_quietly()
         except OSError as error:
-            births.close_all((news, life))
-            return births.why_not_forked(error.errno)
+            double_fork.close_all((news, life))
+            return double_fork.fork_error(error.errno)
         if pid == 0:
-            self._be_intermediate(order, channel, evidence, news, life)
+            self._be_intermediate(order, channel, dump_fd, news, life)
         posix.close(life)
         try:
-            return births.await_birth(pid, news)
+            return double_fork.await_worker(pid, news)
         finally:
             posix.close(news)
 
-    def _be_intermediate(self, order: Spawn, channel: int, evidence: int, news: int, life: int) -> NoReturn:
-        """Fork the worker, tell its pid or, negative, the number of the error that kept us from it; and end.
+    def _be_intermediate(self, order: Spawn, channel: int, dump_fd: int, news: int, life: int) -> NoReturn:
+        """Fork the worker, write its pid or the negated errno to `life`, and exit.
 
-        In the worker this raises `_Promoted`, or does not return.
+        In the worker this raises `_Unwind`, or does not return.
         """
-        promoted: _Promoted | None = None
+        unwind: _Unwind | None = None
         try:
             own = os.getpid()
             try:
-                said = births.fork_quietly()
+                outcome = double_fork.fork_quietly()
             except OSError as error:
-                said = -(error.errno or 1)
-            if said == 0:
-                self._be_worker(order, channel, evidence, own, (news, life))
-            os.write(life, b"%d" % said)
-        except _Promoted as raised:
-            promoted = raised
+                outcome = -(error.errno or 1)
+            if outcome == 0:
+                self._be_worker(order, channel, dump_fd, own, (news, life))
+            os.write(life, b"%d" % outcome)
+        except _Unwind as raised:
+            unwind = raised
         finally:
-            if promoted is None:
+            if unwind is None:
                 os._exit(0)
-        raise promoted
+        raise unwind
 
-    def _be_worker(self, order: Spawn, channel: int, evidence: int, parent: int, life: tuple[int, int]) -> NoReturn:
-        """Be a worker, once the supervisor has adopted this process. No frame of the zygote is ever returned to.
+    def _be_worker(self, order: Spawn, channel: int, dump_fd: int, parent: int, life: tuple[int, int]) -> NoReturn:
+        """Run the worker, once the supervisor has adopted this process. Never returns to a frame of the zygote.
 
-        Raises `_Promoted` if it is to be a zygote itself.
+        Raises `_Unwind` if the worker becomes a zygote itself.
         """
-        outcome: int | Promotion = Exit.ERROR
+        outcome: int | Promoted = Exit.ERROR
         try:
             self._channel.close()
             posix.close(life[0])
-            evidence = self._take_evidence(evidence)
-            births.await_adoption(parent)
+            dump_fd = self._take_dump_fd(dump_fd)
+            double_fork.await_adoption(parent)
             spawn.take_name(self._name)
-            seat = self._seat(order, channel, evidence)
-            outcome = spawn.be_born(seat, self._settings, lambda seat: self._enter(seat, life[1]))
-        except BaseException:  # noqa: BLE001 - nothing may return into the zygote's code from here
+            worker = self._worker_spec(order, channel, dump_fd)
+            outcome = spawn.be_forked_worker(worker, self._settings, lambda worker: self._run_body(worker, life[1]))
+        except BaseException:  # noqa: BLE001 - must not return into the zygote's code
             traceback.print_exc()
         finally:
-            if not isinstance(outcome, Promotion):
+            if not isinstance(outcome, Promoted):
                 os._exit(outcome)
-        raise _Promoted(outcome, seat)
+        raise _Unwind(outcome, worker)
 
-    def _take_evidence(self, evidence: int) -> int:
-        """Put the worker's evidence in the place of the zygote's, that is nothing to it; return its descriptor."""
-        own = self._nursery.evidence
+    def _take_dump_fd(self, dump_fd: int) -> int:
+        """Replace the zygote's dump file by the worker's; return the descriptor."""
+        own = self._spec.dump_fd
         if own <= 2:  # a standard stream
-            return evidence
-        posix.dup2(evidence, own, inheritable=False)
-        posix.close(evidence)
+            return dump_fd
+        posix.dup2(dump_fd, own, inheritable=False)
+        posix.close(dump_fd)
         return own
 
-    def _seat(self, order: Spawn, channel: int, evidence: int) -> Seat:
-        return Seat(
-            service=self._nursery.service,
+    def _worker_spec(self, order: Spawn, channel: int, dump_fd: int) -> WorkerSpec:
+        return WorkerSpec(
+            service=self._spec.service,
             slot=order.slot,
             generation=order.generation,
-            supervisor_pid=self._nursery.supervisor_pid,
+            supervisor_pid=self._spec.supervisor_pid,
             listeners=self._listeners,
             channel=Channel(_Socket(fileno=channel)),
-            graceful_timeout=self._nursery.graceful_timeout,
-            record=self._nursery.scoreboard.record(order.place),
-            evidence=evidence,
+            graceful_timeout=self._spec.graceful_timeout,
+            record=self._spec.scoreboard.record(order.place),
+            dump_fd=dump_fd,
         )
 
-    def _enter(self, seat: Seat, life: int) -> int | Promotion:
-        """Run the program of a worker that has said `Born`."""
+    def _run_body(self, worker: WorkerSpec, life: int) -> int | Promoted:
+        """Run the body of a worker that has sent `Forked`."""
         posix.close(life)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        return self._program.body(seat)
+        return self._program.body(worker)

@@ -1,9 +1,9 @@
-"""Whom a supervisor talks with: the process that embeds it, the service manager, whoever looks for its pid.
+"""Communication with other processes: the one that embeds the supervisor, the service manager, readers of the pidfile.
 
-control      the line between an embedding process and its supervisor
-desk         where an embedding process is answered
-roll_call    has workers bring their records up to date first
-pidfile      the file that names the supervisor's pid
-notify       the line to systemd
-herald       what it is told, and when
+control           the socket pair between an embedding process and its supervisor
+control_server    answers the requests of an embedding process
+roll_call         has workers bring their records up to date first
+pidfile           the file that names the supervisor's pid
+notify_socket     sends datagrams to systemd (sd_notify)
+systemd_notifier  decides which of them to send, and when
 """

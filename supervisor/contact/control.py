@@ -1,12 +1,12 @@
-"""The line between an embedding process and the supervisor that runs in a child of it.
+"""The socket pair between an embedding process and its supervisor, which runs in a child process.
 
 A pair of SOCK_SEQPACKET sockets; `workers.contract.wire` says how messages travel.
 
     client to supervisor    StatusRequest(id)   ScaleRequest(id, workers)   StopRequest(id, graceful)
     supervisor to client    Answer(id, result)   Refusal(id, reason)   Started(addresses)   Ended(code, reason)
 
-Requests may overlap: an answer names the request by its id. A request that cannot be read is refused by its id, or by
-null if that cannot be read either. EOF means that the other process is gone: a supervisor stops gracefully then.
+Requests may overlap: an answer carries the id of its request. A request that cannot be read is refused with its id, or
+with null if the id cannot be read either. EOF means that the other process is gone; then a supervisor stops gracefully.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from hybrid.workers.contract import wire
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.records import record
 
-_MAX_DATAGRAM = 256 * 1024  # bytes; the kernel takes no larger one with its default buffers
+_MAX_DATAGRAM = 256 * 1024  # bytes; the kernel rejects larger ones with its default buffers
 
 
 class ControlClosed(ConnectionError):  # noqa: N818 - an event, as BrokenPipe is
-    """The other process is gone, or has closed its end."""
+    """The other process is gone, or closed its end."""
 
 
 class ControlError(ValueError):
-    """A request that cannot be understood, or that the supervisor refuses; the text says why."""
+    """A request that cannot be read, or that the supervisor refuses; the text says why."""
 
     def __init__(self, reason: str, request_id: int | None = None) -> None:
         super().__init__(reason)
         self.request_id = request_id
-        """Of the request, as far as it can be read."""
+        """The id of the request; None if it cannot be read."""
 
 
 class StartError(Exception):
-    """The start of a supervisor has failed."""
+    """A supervisor failed to start."""
 
     def __init__(self, code: Exit, reason: str) -> None:
         super().__init__(code, reason)
         self.code = code
-        """The exit code that goes with it."""
+        """Its exit code."""
         self.reason = reason
-        """One or a few lines for a person."""
+        """One or a few lines for the user."""
 
     def __str__(self) -> str:
         return self.reason
@@ -56,14 +56,14 @@ class StartError(Exception):
 
 @record(frozen=True, slots=True)
 class StatusRequest:
-    """Tell how you are."""
+    """Return the status."""
 
     id: int
 
 
 @record(frozen=True, slots=True)
 class ScaleRequest:
-    """Run `workers` workers, and answer when it is so."""
+    """Run `workers` workers; answered once they serve."""
 
     id: int
     workers: int
@@ -79,7 +79,7 @@ class StopRequest:
 
 @record(frozen=True, slots=True)
 class Answer:
-    """The request is fulfilled."""
+    """The request succeeded."""
 
     id: int
     result: object
@@ -88,10 +88,10 @@ class Answer:
 
 @record(frozen=True, slots=True)
 class Refusal:
-    """The request is not fulfilled."""
+    """The request was refused."""
 
     id: int | None
-    """None: that of the request cannot be read."""
+    """None if the id of the request cannot be read."""
     reason: str
 
 
@@ -117,13 +117,13 @@ _REPLIES: wire.Codec[Reply] = wire.Codec((Answer, Refusal, Started, Ended))
 
 
 def pair() -> tuple[Control, ControlClient]:
-    """Return the two ends of a new line. Raises `OSError` (EMFILE, ENFILE)."""
+    """Return the two ends of a new socket pair. Raises `OSError` (EMFILE, ENFILE)."""
     supervisor, client = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return Control(supervisor), ControlClient(client)
 
 
 class Control:
-    """The supervisor's end. No method blocks. Can be pickled while a process is being spawned, as its socket can."""
+    """The supervisor's end. No method blocks. As a socket, it can be pickled while a process is being spawned."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -139,7 +139,7 @@ class Control:
     def receive_nowait(self) -> Request | None:
         """Return the next request, or None if there is none.
 
-        Raises `ControlClosed` at EOF, and `ControlError` for a datagram that is no request (the next one may be).
+        Raises `ControlClosed` at EOF, and `ControlError` for a datagram that is no request (the next one may be one).
         """
         try:
             datagram = self._sock.recv(_MAX_DATAGRAM)
@@ -164,15 +164,15 @@ class Control:
         self.answer(request_id, pack(status))
 
     def refuse(self, request_id: int | None, reason: str) -> None:
-        """Answer a request with the reason why it is not fulfilled; None: a request whose id cannot be read."""
+        """Refuse a request with a reason; `request_id` is None if the id cannot be read."""
         self._send(Refusal(request_id, reason))
 
     def started(self, addresses: tuple[str, ...]) -> None:
-        """Tell that every slot is served for the first time."""
+        """Report that every slot is served for the first time."""
         self._send(Started(addresses))
 
     def ended(self, code: int, reason: str) -> None:
-        """Tell that the supervisor ends; the last thing said."""
+        """Report that the supervisor ends; its last message."""
         self._send(Ended(code, reason))
 
     def close(self) -> None:
@@ -180,26 +180,26 @@ class Control:
         self._sock.close()
 
     def _send(self, reply: Reply) -> None:
-        # Gone, or so many answers unread that there is no room: a supervisor does not wait for it. The client's own
-        # deadline tells it.
+        # The client is gone, or has too many unread answers. A supervisor does not wait for it; the client has its own
+        # deadline.
         with contextlib.suppress(OSError):
             wire.send(self._sock, _REPLIES.encode(reply))
 
 
 class ControlClient:
-    """The embedding process's end. Its methods block, at most for the time given; from any threads at the same time.
+    """The embedding process's end. Its methods block up to their timeout; any number of threads may call them.
 
-    One of the threads that wait reads the socket, for all of them.
+    One of the waiting threads reads the socket for all of them.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._news = threading.Condition()  # held to touch what follows, never while something is waited for
-        self._is_read = False  # some thread waits for the socket
-        self._is_gone = False  # nothing more will come
+        self._news = threading.Condition()  # guards the fields below; never held while waiting
+        self._is_read = False  # a thread waits for the socket
+        self._is_gone = False  # EOF
         self._requests = 0
-        self._answers: dict[int, Answer | Refusal | None] = {}  # id of a request that is waited for -> its answer
+        self._answers: dict[int, Answer | Refusal | None] = {}  # id of a waiting request -> its answer
         self._addresses: tuple[str, ...] | None = None  # once started
         self._end: StartError | None = None  # once ended
 
@@ -208,21 +208,21 @@ class ControlClient:
         return self._sock.fileno()
 
     def wait_started(self, timeout: float | None = None) -> tuple[str, ...]:
-        """Wait until every slot is served and return the real addresses; returns at once when called again.
+        """Wait until every slot is served; return the real addresses. Later calls return at once.
 
-        Raises `StartError` if the supervisor has ended, and `TimeoutError` after `timeout` seconds (None: never).
+        Raises `StartError` if the supervisor ended, and `TimeoutError` after `timeout` seconds (None: never).
         """
         try:
             self._wait(lambda: self._addresses is not None or self._end is not None, _deadline(timeout))
         except ControlClosed:
-            raise StartError(Exit.ERROR, "the supervisor ended without a word") from None
+            raise StartError(Exit.ERROR, "the supervisor ended without a message") from None
         if self._addresses is None:
             assert self._end is not None
             raise self._end
         return self._addresses
 
     def wait_ended(self, timeout: float) -> Exit | None:
-        """Wait until the supervisor tells how it ends, at most `timeout` seconds; None: it has not told."""
+        """Wait up to `timeout` seconds for the exit code of the supervisor; None if it has not reported one."""
         with contextlib.suppress(ControlClosed, TimeoutError):
             self._wait(lambda: self._end is not None, _deadline(timeout))
         return None if self._end is None else self._end.code
@@ -235,15 +235,15 @@ class ControlClient:
         return unpack(self._ask(timeout, StatusRequest))
 
     def scale(self, workers: int, timeout: float | None = 60.0) -> None:
-        """Have `workers` workers; return when all of them serve and those that are too many are gone.
+        """Run `workers` workers; return when all of them serve and the surplus ones are gone.
 
         Raises `ControlError` if the supervisor refuses, `ControlClosed` if it is gone, and `TimeoutError` after
-        `timeout` seconds; then it still goes on trying.
+        `timeout` seconds; the supervisor keeps trying then.
         """
         self._ask(timeout, ScaleRequest, workers)
 
     def stop(self, graceful: bool = True, timeout: float | None = 5.0) -> None:
-        """Ask to stop, draining or at once; returns when the supervisor has begun, or is gone already.
+        """Stop, draining or at once; return when the supervisor has begun, or is gone already.
 
         Raises `TimeoutError` after `timeout` seconds.
         """
@@ -251,7 +251,7 @@ class ControlClient:
             self._ask(timeout, StopRequest, graceful)
 
     def close(self) -> None:
-        """Close this end, which stops the supervisor gracefully; may be called twice. Ends the waits of all threads."""
+        """Close this end, which stops the supervisor gracefully; may be called twice. Wakes all waiting threads."""
         with self._news:
             self._is_gone = True
             self._news.notify_all()
@@ -260,8 +260,8 @@ class ControlClient:
         self._sock.close()
 
     def abandon(self) -> None:
-        """Close the descriptor and nothing else, in a fork of the embedding process. Never blocks."""
-        self._news = threading.Condition()  # a thread that is not in this process may hold the other one
+        """Close only the descriptor, in a fork of the embedding process. Never blocks."""
+        self._news = threading.Condition()  # a thread of the parent process may hold the old one
         self._is_gone = True
         self._sock.close()
 
@@ -306,7 +306,7 @@ class ControlClient:
                     self._read(deadline)
 
     def _read(self, deadline: float | None) -> None:
-        """Take in the next datagram, for every thread that waits. Called with the lock held, and waits without it."""
+        """Receive the next datagram for all waiting threads. Called with the lock held; releases it while waiting."""
         self._is_read = True
         self._news.release()
         datagram: bytes | None = None
@@ -320,7 +320,7 @@ class ControlClient:
             self._news.notify_all()
 
     def _receive(self, deadline: float | None) -> bytes:
-        """Return the next datagram; empty: there will be none. Raises `TimeoutError`."""
+        """Return the next datagram, empty at EOF. Raises `TimeoutError`."""
         while True:
             try:
                 return self._sock.recv(_MAX_DATAGRAM)
@@ -332,7 +332,7 @@ class ControlClient:
     def _poll(self, events: int, deadline: float | None) -> None:
         remaining = _remaining(deadline)
         poll = select.poll()
-        with contextlib.suppress(ValueError):  # closed meanwhile: the next system call says so
+        with contextlib.suppress(ValueError):  # closed meanwhile: the next system call reports it
             poll.register(self._sock, events)
             poll.poll(None if remaining is None else remaining * 1000)
 
@@ -345,11 +345,11 @@ class ControlClient:
                 self._addresses = addresses
             case Ended(code, reason):
                 self._end = StartError(Exit(code), reason)
-            case Refusal(None, _) as refusal:  # which of them is meant cannot be told
+            case Refusal(None, _) as refusal:  # refers to one of them, unknown which
                 for waiting in self._answers:
                     self._answers[waiting] = refusal
             case Answer(int(number), _) | Refusal(int(number), _) as reply if number in self._answers:
-                self._answers[number] = reply  # else: the answer to a question that was given up
+                self._answers[number] = reply  # else: answers a request that timed out
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The file that names the supervisor's pid: written in one piece, refused while its process lives, removed if ours."""
+"""The file with the supervisor's pid: written atomically, refused while its process lives, removed if ours."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ class PidfileError(Exception):
 
 
 class Pidfile:
-    """A pidfile held by this process, or to be held once a predecessor has gone."""
+    """A pidfile held by this process, or taken over from a predecessor later."""
 
     def __init__(self, path: Path, predecessor: int | None = None) -> None:
         """Take it. Raises `PidfileError` if a living process holds it or it cannot be written.
 
-        `predecessor`: the pid of the supervisor that this process is to replace. It may hold the file, and keeps it
-        until `take_over`.
+        `predecessor`: the pid of the supervisor that this process replaces. It may hold the file until `take_over`.
         """
-        # neither a later chdir nor a link to the directory that is moved may lose it
+        # survives a later chdir, and a moved link to the directory
         self._path = path.parent.resolve() / path.name
         self._pid = os.getpid()
         holder = _holder(self._path)
@@ -34,11 +33,11 @@ class Pidfile:
             )
         if predecessor is None:
             self.take_over()
-        elif not os.access(self._path.parent, os.W_OK | os.X_OK):  # while the predecessor can still go on
+        elif not os.access(self._path.parent, os.W_OK | os.X_OK):  # while the predecessor can still continue
             raise self._cannot_write(os.strerror(errno.EACCES if self._path.parent.is_dir() else errno.ENOENT))
 
     def take_over(self) -> None:
-        """Write our pid into it; of no effect if it holds it. Raises `PidfileError` if it cannot be written."""
+        """Write our pid to the file; no effect if it is there. Raises `PidfileError` if that fails."""
         try:
             self._write()
         except OSError as error:
@@ -48,10 +47,10 @@ class Pidfile:
         return PidfileError(f"cannot write the pidfile {self._path}: {why.lower()}")
 
     def _write(self) -> None:
-        """Write beside it and rename: a reader sees the old pid, none or the new one, but never half of one.
+        """Write a draft and rename it: a reader sees the old pid, none or the new one, never half of one.
 
-        The directory may belong to the account of the workers, so nothing that is there under the draft's name already
-        is opened: it may be a link that leads elsewhere. What a supervisor of our pid has left is removed first.
+        The directory may belong to the account of the workers, so an existing file with the draft's name is not opened:
+        it may be a link to elsewhere. A draft left by a supervisor with our pid is removed first.
         """
         draft = self._path.with_name(f".{self._path.name}.{self._pid}")
         with contextlib.suppress(FileNotFoundError):
@@ -59,7 +58,7 @@ class Pidfile:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
         try:
             try:
-                os.fchmod(fd, _MODE)  # whatever the umask is: the pid is for others to read
+                os.fchmod(fd, _MODE)  # whatever the umask: other users may read the pid
                 os.write(fd, f"{self._pid}\n".encode("ascii"))
             finally:
                 os.close(fd)
@@ -70,14 +69,14 @@ class Pidfile:
             raise
 
     def release(self) -> None:
-        """Remove it if it still holds our pid, and this is still the process that took it; may be called twice."""
+        """Remove the file if it holds our pid and this process took it; may be called twice."""
         if os.getpid() == self._pid == _holder(self._path):
-            with contextlib.suppress(OSError):  # the directory is no longer writable: the pid in it is dead, that does
+            with contextlib.suppress(OSError):  # the directory is no longer writable; a dead pid does no harm
                 self._path.unlink()
 
 
 def _holder(path: Path) -> int | None:
-    """Return the pid in the file; None if there is no file or no pid in it."""
+    """Return the pid in the file; None without a file or a pid."""
     try:
         text = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:

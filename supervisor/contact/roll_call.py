@@ -1,14 +1,14 @@
-"""The roll call: every worker that serves brings its record up to date before a status is read from it.
+"""The roll call: before a status is read, every serving worker brings its record up to date.
 
-Some numbers of a record are written when the worker answers a `Ping`, which it gets three times a second otherwise. A
-worker whose loop does not turn answers late: its record is told as it is then.
+A worker writes some numbers of its record when it answers a `Ping`, normally three times a second. A worker whose loop
+stalls answers late; then its record is used as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hybrid.supervisor.children.crew import Crew
+from hybrid.supervisor.children.handles import Children
 from hybrid.workers.contract.scoreboard import ANSWERED, ASKED
 
 PATIENCE = 0.1  # seconds a roll call may take
@@ -16,29 +16,29 @@ _LOOK = 0.005  # seconds between looks for the answers
 
 
 class RollCall:
-    """One at a time. No method blocks; times are monotonic seconds."""
+    """One roll call at a time. No method blocks; times are monotonic seconds."""
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
-        self._asked: dict[int, float] = {}  # pid -> when it was asked; those that have not answered
+    def __init__(self, children: Children) -> None:
+        self._children = children
+        self._asked: dict[int, float] = {}  # pid of a worker that has not answered -> when it was pinged
         self._ends = 0.0
 
     def begin(self, pids: Iterable[int], now: float) -> None:
-        """Ask these workers, which serve. One that was asked just now, and has not answered, is not asked again."""
+        """Ping these workers, except those that have not answered their last ping."""
         self._ends = now + PATIENCE
         for pid in pids:
-            if pid not in self._crew:
+            if pid not in self._children:
                 continue
-            times = self._crew[pid].record.times
+            times = self._children[pid].record.times
             if times[ASKED] <= times[ANSWERED]:
                 times[ASKED] = now
-                self._crew.ping(pid)
+                self._children.ping(pid)
             self._asked[pid] = times[ASKED]
 
     def is_over(self, now: float) -> bool:
-        """Tell whether all have answered, or time is up."""
+        """Return True if all have answered or time is up."""
         for pid, asked in list(self._asked.items()):
-            if pid not in self._crew or self._crew[pid].record.times[ANSWERED] >= asked:
+            if pid not in self._children or self._children[pid].record.times[ANSWERED] >= asked:
                 del self._asked[pid]
         if now >= self._ends:
             self._asked.clear()

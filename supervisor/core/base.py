@@ -1,6 +1,6 @@
-"""What all parts of the machine work on: the table, the limits, how far the supervisor is, the actions of the step.
+"""Shared state of the parts of the machine: the table, the limits, the phase, the actions of the step.
 
-And the few moves that several of them make. No decisions.
+And a few operations that several parts use. No decisions.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from hybrid.workers.contract.exits import Exit
 
 
 class Phase(enum.Enum):
-    """How far the supervisor is in its life."""
+    """The phase of the supervisor's life."""
 
     NEW = "new"
-    """Nothing was started yet."""
+    """Nothing has been started."""
     STARTING = "starting"
-    """No worker was ready yet: failures are likely to be the configuration's, and end the start."""
+    """No worker has been ready: failures probably come from the configuration, and end the start."""
     SERVING = "serving"
-    """At least one worker was ready: failures are met with patience."""
+    """At least one worker has been ready: failed workers are restarted."""
     STOPPING = "stopping"
-    """All workers are to leave."""
+    """All workers must end."""
     ENDED = "ended"
-    """`Finish` was said."""
+    """`Finish` was issued."""
 
 
 OVER = frozenset({Phase.STOPPING, Phase.ENDED})
@@ -36,36 +36,36 @@ BEFORE_SERVING = frozenset({Phase.NEW, Phase.STARTING})
 
 
 class Core:
-    """See above. All methods return at once."""
+    """The shared state. All methods return at once."""
 
     def __init__(self, policy: Policy, workers: int) -> None:
         self.policy = policy
         self.table = Table(workers)
         self.phase = Phase.NEW
         self.actions: list[ev.Action] = []
-        """Of the step under way, in order."""
+        """The actions of the current step, in order."""
         self.verdict: Exit | None = None
-        """Why the supervisor ends, if not because it was asked to."""
+        """The exit code, if the supervisor ends because of a failure."""
         self.killed = False
-        """Whether a worker was killed while stopping."""
+        """True if a worker was killed while stopping."""
 
     def do(self, action: ev.Action) -> None:
         """Add an action to the step."""
         self.actions.append(action)
 
     def due(self, state: State, now: float) -> float | None:
-        """Return when a child that enters `state` now has been in it for too long."""
+        """Return the deadline of a child that enters `state` now; None: no deadline."""
         patience = rules.patience(self.policy, state)
         return None if patience is None else now + patience
 
     def drain(self, child: Child, now: float) -> ev.Action:
-        """Move a child on its way out; return what tells it. A zygote has nothing to drain."""
+        """Mark a child as draining; return the action that tells it. A zygote has nothing to drain."""
         due = now + rules.ABORT_PATIENCE if child.is_zygote else self.due(State.DRAINING, now)
         self.table.move(child.pid, News.DRAIN, due)
         return ev.Drain(child.pid)
 
     def abort(self, child: Child, since: float, now: float) -> None:
-        """End a child that has hung since `since`, and have it say where."""
+        """End a child that has hung since `since`, after a dump of its stacks."""
         self.table.move(child.pid, News.ABORT, self.due(State.ABORTED, now))
         self.do(ev.Abort(child.pid, since))
 
@@ -76,7 +76,7 @@ class Core:
         self.do(ev.Kill(child.pid))
 
     def fail(self, code: Exit, reason: str) -> None:
-        """Stop because of a failure: the workers leave, and the exit code will be `code`."""
+        """Stop because of a failure: the workers end, and the exit code will be `code`."""
         self.verdict = code
         self.say(Level.ERROR, reason)
         self.phase = Phase.STOPPING
@@ -93,5 +93,5 @@ class Core:
 
 
 def count_of(workers: int) -> str:
-    """Return a number of workers in words."""
+    """Return `1 worker`, `2 workers`, ..."""
     return "1 worker" if workers == 1 else f"{workers} workers"

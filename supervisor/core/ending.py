@@ -1,12 +1,12 @@
-"""The end of the service: hold new connections, serve those that wait, and only then refuse others.
+"""The end of the service: hold new connections, serve the queued ones, and only then refuse others.
 
-    a stop begins -> no further handshake begins; the workers hear that the whole service stops, and drain
-                  -> handshakes under way are over: does a connection wait in some queue?
-                       yes -> the workers that are left are told to accept it; the question is asked again later
+    a stop begins -> no further handshake begins; the workers learn that the whole service stops, and drain
+                  -> pending handshakes have completed: is a connection queued?
+                       yes -> the remaining workers are told to accept it; the queues are checked again later
                        no  -> new connections are refused
 
-A refusal resets the connections that wait in a queue, and a worker whose loop is blocked accepts them only when the
-loop turns again. So the grace period is the only limit.
+Refusing resets queued connections, and a worker with a blocked loop accepts them only when the loop turns again. So the
+grace period is the only limit.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from hybrid.supervisor.core.states import KILLABLE, State
 from hybrid.supervisor.core.table import Child
 
 _HANDSHAKES = 0.25
-"""Seconds in which handshakes that were under way at a stop are completed."""
+"""Seconds for handshakes in progress at a stop to complete."""
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
-"""Seconds between two looks at the queues: doubled each time."""
+"""Seconds between two checks of the queues; doubled each time, up to the second number."""
 _HEARS = frozenset({State.READY, State.DRAINING})
 """A worker in these states serves connections."""
 
 
 class Ending:
-    """How the service ends, once it is to. All methods return at once."""
+    """The stop of the service. All methods return at once."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._has_begun = False
-        self._was_asked = False  # to stop: the service does not end for a reason of its own, or a successor's
+        self._was_asked = False  # by a request, not by a failure or for a successor
         self._at_a_terminal = False  # by Ctrl-C
-        self._has_successor = False  # which serves the same sockets, and clients come back to it
+        self._has_successor = False  # a successor serves the same sockets, and clients reconnect to it
         self.in_haste = False
-        """Whether a stop at once was asked for."""
-        self._looks_at: float | None = None  # when the queues are looked into next; None: not yet, or refused already
+        """True if a stop at once was asked for."""
+        self._looks_at: float | None = None  # when to check the queues next; None: not yet, or refused already
         self._pause = _PAUSE
 
     def on_asked(self, *, graceful: bool, interrupted: bool = False) -> None:
@@ -55,7 +55,7 @@ class Ending:
         core.table.want(0)
 
     def pursue(self, now: float, *, has_successor: bool) -> None:
-        """Begin the end where it has come, before any worker is told to drain.
+        """Begin the stop, if it is time, before any worker is told to drain.
 
         A successor has taken its addresses by then; only the others are held and refused.
         """
@@ -69,14 +69,14 @@ class Ending:
         self._tell_stop()
 
     def on_tick(self, now: float) -> None:
-        """Look into the queues."""
+        """Check the queues, if it is time."""
         if self._looks_at is not None and now >= self._looks_at:
             self._looks_at = now + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             self._core.do(ev.CheckQueues())
 
     def on_checked(self, *, waiting: bool) -> None:
-        """Connections wait in some queue, or in none."""
+        """Handle the result of a check: `waiting` if a connection is queued."""
         if self._looks_at is None:
             return
         if waiting:
@@ -86,13 +86,13 @@ class Ending:
             self._core.do(ev.RefuseConnections())
 
     def kill_leaving(self, now: float) -> None:
-        """Kill the workers that were asked to leave."""
+        """Kill the workers that were told to end."""
         for child in self._core.table.leaving():
             if child.state in KILLABLE:
                 self._core.kill(child, now)
 
     def next_deadline(self) -> float | None:
-        """Return when the queues are looked into; None: they are not."""
+        """Return when to check the queues; None: no check is due."""
         return self._looks_at
 
     def _tell_stop(self) -> None:

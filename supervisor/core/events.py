@@ -1,20 +1,20 @@
-"""What can happen to a supervisor (events) and what it can do about it (actions); plain frozen data.
+"""The inputs of the machine (events) and its outputs (actions); plain frozen data.
 
-Events go into `machine.step`, actions come out. Children are named by pid, places by slot, times are seconds of a
-monotonic clock that the caller brings along.
+`machine.step` takes events and returns actions. Children are identified by pid, places by slot. Times are seconds of a
+monotonic clock, which the caller reads.
 """
 
 from __future__ import annotations
 
 import enum
 
-from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, Seasoned, Unfit, Warm, Worn
+from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, RecycleDue, ReforkReady, Unfit, Warm
 from hybrid.workers.contract.records import record
 
 
 @record(frozen=True, slots=True)
 class How:
-    """How a process ended: by an exit code, by a signal, or unseen (both None: other code reaped it)."""
+    """How a process ended: with an exit code, by a signal, or unseen (both None: other code reaped it)."""
 
     code: int | None = None
     signal: str | None = None
@@ -33,12 +33,12 @@ class How:
 
 @record(frozen=True, slots=True)
 class Started:
-    """The sockets are open: begin."""
+    """The sockets are open: start."""
 
 
 @record(frozen=True, slots=True)
 class Spawned:
-    """The answer to `Fork` and `ForkZygote`: a child sits in `slot`."""
+    """The answer to `Fork` and `ForkZygote`: `slot` has a child."""
 
     slot: int
     pid: int
@@ -46,19 +46,19 @@ class Spawned:
 
 @record(frozen=True, slots=True)
 class ForkFailed:
-    """The other answer to `Fork`: no child, because of `reason`."""
+    """The other answer to `Fork` and `ForkZygote`: no child, because of `reason`."""
 
     slot: int
     reason: str
 
 
-ChildMessage = Ready | Draining | Broken | BootFailed | Worn | Seasoned | Warm | Unfit
-"""The messages of children that the machine takes in. What else they say is between them and the shell."""
+ChildMessage = Ready | Draining | Broken | BootFailed | RecycleDue | ReforkReady | Warm | Unfit
+"""The messages of children that the machine handles. The shell handles the others."""
 
 
 @record(frozen=True, slots=True)
 class ChildSaid:
-    """A worker or a zygote sent a message; it may be late, or untrue."""
+    """A worker or a zygote sent a message, which may be late or untrue."""
 
     pid: int
     message: ChildMessage
@@ -66,7 +66,7 @@ class ChildSaid:
 
 @record(frozen=True, slots=True)
 class Stalled:
-    """The loop of a worker does not turn, since a time in seconds."""
+    """The loop of a worker has stalled, since `since` (monotonic seconds)."""
 
     pid: int
     since: float
@@ -81,7 +81,7 @@ class Recovered:
 
 @record(frozen=True, slots=True)
 class Looked:
-    """What one look at the workers has shown; many of them may stall and recover at a time."""
+    """The result of one look at the workers; many of them may stall and recover at once."""
 
     news: tuple[Stalled | Recovered, ...]
 
@@ -96,26 +96,26 @@ class Exited:
 
 @record(frozen=True, slots=True)
 class Tick:
-    """Time has passed: the deadline, or a little less; both are fine."""
+    """The deadline has passed, or nearly; both are fine."""
 
 
 @record(frozen=True, slots=True)
 class ScaleAsked:
-    """Run `workers` workers from now on."""
+    """A request for `workers` workers."""
 
     workers: int
 
 
 @record(frozen=True, slots=True)
 class ScaleByAsked:
-    """Run `step` workers more (less, if negative)."""
+    """A request for `step` more workers (fewer if negative)."""
 
     step: int
 
 
 @record(frozen=True, slots=True)
 class StopAsked:
-    """Stop: draining, or at once."""
+    """A request to stop: draining, or at once."""
 
     graceful: bool
 
@@ -130,17 +130,17 @@ class QueuesChecked:
     """The answer to `CheckQueues`."""
 
     waiting: bool
-    """Whether a connection waits in some queue that ends with this supervisor."""
+    """True if a connection is queued on a socket that ends with this supervisor."""
 
 
 @record(frozen=True, slots=True)
 class ReloadAsked:
-    """Load new code, by HUP or a request."""
+    """A request to load new code, by HUP or a client."""
 
 
 @record(frozen=True, slots=True)
 class UpgradeAsked:
-    """Replace the supervisor itself, by USR2."""
+    """A request to replace the supervisor itself, by USR2."""
 
 
 @record(frozen=True, slots=True)
@@ -152,19 +152,19 @@ class SuccessorStarted:
 
 @record(frozen=True, slots=True)
 class SuccessorServes:
-    """The other supervisor said that all its workers serve."""
+    """The other supervisor reported that all its workers serve."""
 
 
 @record(frozen=True, slots=True)
 class SlotsInherited:
-    """There are listeners for so many slots, from another supervisor: connections may wait at all of them."""
+    """Another supervisor passed listeners for `slots` slots; each may have queued connections."""
 
     slots: int
 
 
 @record(frozen=True, slots=True)
 class SuccessorFailed:
-    """There is no other supervisor, or no longer."""
+    """The other supervisor could not be started, or ended."""
 
     reason: str
 
@@ -178,7 +178,7 @@ Event = ChildEvent | Wish | SuccessorEvent | Started | Tick | QueuesChecked | Sl
 
 
 class Level(enum.Enum):
-    """How loud a report is; the names are those of `logging`."""
+    """The level of a report, with the names of `logging`."""
 
     INFO = "INFO"
     WARNING = "WARNING"
@@ -192,7 +192,7 @@ class Fork:
     slot: int
     generation: int
     zygote: int | None = None
-    """Pid of the zygote that forks it; None: the supervisor does, and the worker imports the application itself."""
+    """Pid of the zygote that forks it; None: the supervisor forks it, and the worker imports the application itself."""
 
 
 @record(frozen=True, slots=True)
@@ -204,21 +204,21 @@ class ForkZygote:
 
 @record(frozen=True, slots=True)
 class CallOff:
-    """Wait no longer for the child that is being forked into `slot`; if there is one, it is not wanted."""
+    """Cancel the fork into `slot`; if the child exists, it is ended."""
 
     slot: int
 
 
 @record(frozen=True, slots=True)
 class Drain:
-    """Ask a child to finish what it has and exit (SIGTERM)."""
+    """Tell a child to drain and exit (SIGTERM)."""
 
     pid: int
 
 
 @record(frozen=True, slots=True)
 class Promote:
-    """Ask a worker to finish what it has, as `Drain` does, and to become the zygote of a generation then."""
+    """Tell a worker to drain, as `Drain` does, and then to become the zygote of a generation."""
 
     pid: int
     generation: int
@@ -226,16 +226,16 @@ class Promote:
 
 @record(frozen=True, slots=True)
 class Dump:
-    """Have a child write down its stacks, and log where it stands."""
+    """Dump the stacks of a child, and log them."""
 
     pid: int
     since: float
-    """When it began to hang, seconds."""
+    """When it began to hang, monotonic seconds."""
 
 
 @record(frozen=True, slots=True)
 class Abort:
-    """End a child that hangs, with SIGABRT, after it has written down its stacks."""
+    """End a hanging child with SIGABRT, after a dump of its stacks."""
 
     pid: int
     since: float
@@ -250,16 +250,16 @@ class Kill:
 
 @record(frozen=True, slots=True)
 class Steer:
-    """Let new connections go to these slots only."""
+    """Direct new connections to these slots only."""
 
     slots: tuple[int, ...]
     datagrams: tuple[int, ...]
-    """The slots that datagrams go to: those of stalled workers too, for a sender keeps its worker."""
+    """The slots for datagrams: including those of stalled workers, as a sender keeps its worker."""
 
 
 @record(frozen=True, slots=True)
 class Adopt:
-    """Have a worker accept what waits at these slots too, and at no others but its own."""
+    """Have a worker serve the queues of exactly these other slots, besides its own."""
 
     pid: int
     slots: tuple[int, ...]
@@ -267,46 +267,46 @@ class Adopt:
 
 @record(frozen=True, slots=True)
 class StartSuccessor:
-    """Execute the program anew, with our sockets; answered by `SuccessorStarted` or `SuccessorFailed`."""
+    """Execute the program again with our sockets; answered by `SuccessorStarted` or `SuccessorFailed`."""
 
 
 @record(frozen=True, slots=True)
 class EndSuccessor:
-    """Give up the other supervisor: it has not begun to serve in time, or we are to stop."""
+    """Give up the successor: it does not serve in time, or this supervisor must stop."""
 
 
 @record(frozen=True, slots=True)
 class TellStop:
-    """Tell workers that the whole service stops, and to accept what waits in the queues of all slots now."""
+    """Tell workers that the whole service stops, and to accept the connections queued in all slots now."""
 
     pids: tuple[int, ...]
     at_a_terminal: bool
-    """A person has pressed Ctrl-C, and waits."""
+    """True if a user pressed Ctrl-C and waits."""
 
 
 @record(frozen=True, slots=True)
 class MendListeners:
-    """Have listening sockets that were shut down listen again, or make new ones; answered by `ReloadAsked` then."""
+    """Repair listening sockets that were shut down; answered by `ReloadAsked` if new ones had to be made."""
 
 
 @record(frozen=True, slots=True)
 class HoldConnections:
-    """Let no further TCP handshake begin, and those under way be completed: workers still serve what is queued."""
+    """Begin no further TCP handshake, but complete those in progress: workers still serve the queues."""
 
 
 @record(frozen=True, slots=True)
 class CheckQueues:
-    """Look whether a connection waits to be accepted; answered by `QueuesChecked`."""
+    """Check for queued connections; answered by `QueuesChecked`."""
 
 
 @record(frozen=True, slots=True)
 class RefuseConnections:
-    """Refuse new TCP connections, so that clients turn to another server at once."""
+    """Refuse new TCP connections, so that clients try another server at once."""
 
 
 @record(frozen=True, slots=True)
 class Report:
-    """One line for the log; with slot, generation and pid if it is about a worker."""
+    """A log record; with slot, generation and pid if it is about a worker."""
 
     level: Level
     text: str
@@ -318,7 +318,7 @@ class Report:
 
 @record(frozen=True, slots=True)
 class Finish:
-    """Nothing is left to do: end the supervisor with exit code `code`. The last action ever."""
+    """End the supervisor with exit code `code`. The last action."""
 
     code: int
 

@@ -1,10 +1,10 @@
-"""Generations: zygotes, which import the application once for all workers of one, and reloads, which try a new one.
+"""Generations: zygotes, which import the application once for all workers of one, and reloads, which start a new one.
 
     reload asked -> the zygote of the next generation imports -> one worker of it gets ready
-                 -> it is the generation that serves, and the workers of older ones are replaced (see `rollout`)
+                 -> the new generation serves, and the workers of older ones are replaced (see `rollout`)
 
-Whatever fails before that worker is ready ends the reload: it is said once, and the old generation goes on as if
-nothing had been asked. A refork goes the same way, from a zygote on that was a worker before (see `promotion`).
+Any failure before that worker is ready ends the reload: it is logged once, and the old generation continues unchanged.
+A refork takes the same path, starting with a zygote that was a worker before (see `promotion`).
 """
 
 from __future__ import annotations
@@ -15,49 +15,49 @@ from hybrid.supervisor.core import rollout
 from hybrid.supervisor.core.base import BEFORE_SERVING, OVER, Core, Phase, count_of
 from hybrid.supervisor.core.events import Level
 from hybrid.supervisor.core.rollout import Readiness
-from hybrid.supervisor.core.states import SEATED, UNPROVEN, News, State
+from hybrid.supervisor.core.states import OCCUPYING, UNPROVEN, News, State
 from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork
 from hybrid.workers.contract.exits import Exit
 
 
 class Generations:
-    """Which code is served, and who has imported it."""
+    """Tracks which code is served, and the zygotes that imported it."""
 
     def __init__(self, core: Core, *, preload: bool) -> None:
         self._core = core
         self._preload = preload
-        self._alone: set[int] = set()  # generations whose workers import for themselves: their zygote cannot be had
-        self._failures = 0  # of zygotes in a row
-        self._not_before = NEVER  # when the next zygote may be started, seconds
-        self._replacing: int | None = None  # the generation that a reload has proved and that replaces the others
+        self._alone: set[int] = set()  # generations without a zygote: each worker imports for itself
+        self._failures = 0  # failures of zygotes in a row
+        self._not_before = NEVER  # when the next zygote may start, seconds
+        self._replacing: int | None = None  # the proven generation of a reload, while it replaces the others
         self._is_asked = False  # a reload was asked for before the first worker was ready
-        self._attempt = "reload"  # what tries a generation out, or has: a reload or a refork
+        self._attempt = "reload"  # the kind of the last attempt: reload or refork
 
     # --- questions
 
     @property
     def is_reloading(self) -> bool:
-        """Whether a generation is tried out, or replaces the workers of others."""
+        """True while a new generation is tried out, or replaces the workers of others."""
         return self._core.table.next is not None or self._replacing is not None
 
     def readiness(self) -> Readiness:
-        """Return of which generations workers can be started now."""
+        """Return the generations of which workers can be started now."""
         table = self._core.table
         return Readiness(
             current=self._is_ready(table.generation), next=table.next is not None and self._is_ready(table.next)
         )
 
     def zygote_of(self, generation: int) -> int | None:
-        """Return the pid of the zygote that forks workers of a generation; None: the supervisor does it."""
+        """Return the pid of the zygote that forks workers of a generation; None: the supervisor forks them."""
         zygote = self._core.table.zygote(generation)
         return zygote.pid if zygote is not None and zygote.state is State.READY else None
 
     def next_start(self) -> float | None:
-        """Return when a zygote is to be started that waits for its time; None: none waits."""
+        """Return when the start of a missing zygote is due; None: none is missing."""
         return self._not_before if self._missing() else None
 
     def _is_ready(self, generation: int) -> bool:
-        """Whether workers of a generation may be started: its zygote can fork, or cannot be had for now."""
+        """Return True if workers of a generation may be started: its zygote can fork, or is unavailable for now."""
         if not self._preload or generation in self._alone:
             return True
         zygote = self._core.table.zygote(generation)
@@ -75,7 +75,7 @@ class Generations:
     # --- the step
 
     def pursue(self, now: float) -> None:
-        """Start the zygote that is missing, end those that nobody needs."""
+        """Start a missing zygote, end unneeded ones."""
         core, table = self._core, self._core.table
         if self._is_asked and core.phase is Phase.SERVING:
             self._is_asked = False
@@ -90,7 +90,7 @@ class Generations:
             core.do(ev.ForkZygote(missing[0]))
 
     def conclude(self) -> None:
-        """Say when a reload is complete."""
+        """Report a complete reload."""
         core, table = self._core, self._core.table
         if self._replacing is None or core.phase in OVER or rollout.outdated(table):
             return
@@ -98,11 +98,11 @@ class Generations:
             workers = count_of(len(table.wanted))
             core.say(Level.INFO, f"{self._attempt} complete: {workers} of generation {self._replacing}")
         elif table.next is None and not rollout.is_failing(table):
-            return  # slots that were vacant before have their first worker on its way
+            return  # slots that were vacant wait for their first worker
         self._replacing = None
 
     def on_reload_asked(self) -> None:
-        """Try new code."""
+        """Start a reload."""
         core, table = self._core, self._core.table
         if core.phase in OVER:
             core.say(Level.WARNING, "stopping: not reloading")
@@ -124,7 +124,7 @@ class Generations:
         self._core.say(Level.INFO, f"reloading: starting generation {after} beside generation {before}")
 
     def try_heir(self, child: Child, generation: int, now: float) -> None:
-        """Try a generation out whose zygote was a worker until now, and can fork."""
+        """Try out a generation whose zygote was a worker until now, and can fork."""
         core, table = self._core, self._core.table
         self._attempt = "refork"
         table.promote(child.pid, generation, now)
@@ -134,7 +134,7 @@ class Generations:
     # --- workers
 
     def on_ready(self, child: Child) -> None:
-        """A worker serves: if it tries a generation out, that has proved itself."""
+        """A worker serves; if it is the first one of a new generation, commit that generation."""
         core, table = self._core, self._core.table
         if child.generation == table.next:
             table.commit()
@@ -144,12 +144,12 @@ class Generations:
             core.say(Level.INFO, f"generation {table.generation} serves; replacing {count_of(old)} of older ones")
 
     def on_failed(self, child: Child, reason: str) -> None:
-        """A worker cannot start: if it tries a generation out, that is given up."""
+        """A worker cannot start; if it is of the new generation, give that up."""
         if child.generation == self._core.table.next:
             self._give_up(reason)
 
     def on_fork_failed_of(self, generation: int, reason: str) -> bool:
-        """Take note of a fork of a worker that failed; True if it only ends a reload, and its slot has lost nothing."""
+        """The fork of a worker failed; return True if that only ends a reload, and its slot lost nothing."""
         table = self._core.table
         if generation == table.next:
             self._give_up(f"cannot fork a worker: {reason}")
@@ -157,12 +157,12 @@ class Generations:
         return generation > table.generation  # given up meanwhile
 
     def on_lost(self, child: Child, how: str) -> bool:
-        """Take note of the death of a seated worker; True if it only ends a reload, and its slot has lost nothing."""
+        """A worker that held its slot died; return True if that only ends a reload, and its slot lost nothing."""
         table = self._core.table
         if child.generation == table.next:
             self._give_up(child.failure or f"its worker {how}")
             return True
-        # one that was tried out and given up meanwhile, by another reload or a failure
+        # the generation was given up meanwhile, by another reload or a failure
         return child.generation > table.generation
 
     def _give_up(self, reason: str) -> None:
@@ -177,15 +177,15 @@ class Generations:
     # --- zygotes
 
     def on_spawned(self, pid: int, now: float) -> None:
-        """The fork of a zygote has given a child."""
+        """The fork of a zygote succeeded."""
         core = self._core
         fork = core.table.slot(ZYGOTE).fork
         generation = core.table.generation if fork is None else fork.generation
         deadline = core.due(State.BOOTING, now)
-        core.table.seat(Child(pid, ZYGOTE, generation, State.BOOTING, born=now, deadline=deadline))
+        core.table.add(Child(pid, ZYGOTE, generation, State.BOOTING, forked_at=now, deadline=deadline))
 
     def on_fork_failed(self, reason: str, now: float) -> None:
-        """The fork of a zygote has given none."""
+        """The fork of a zygote failed."""
         core = self._core
         fork = core.table.slot(ZYGOTE).fork
         core.table.miss(ZYGOTE, 0, NEVER)
@@ -195,7 +195,7 @@ class Generations:
             self._give_up(f"cannot fork a zygote: {reason}")
             return
         if fork is not None and fork.generation != core.table.generation:
-            return  # nobody needs it any more
+            return  # no longer needed
         self._failures += 1
         delay = rules.fork_delay(core.policy, self._failures)
         self._not_before = now + delay
@@ -208,7 +208,7 @@ class Generations:
             self._core.table.move(pid, News.READY, None, ready_at=now)
 
     def on_unfit(self, pid: int, findings: str, now: float) -> None:
-        """A zygote has found that its memory must not be forked."""
+        """A zygote reports that its process must not be forked."""
         core = self._core
         child = core.table.child(pid)
         if child is None or child.state is not State.BOOTING:
@@ -229,21 +229,21 @@ class Generations:
             core.fail(code, reason)
         elif child.generation == table.next:
             self._give_up(reason)
-        else:  # one that replaces a zygote: the code may have changed since
+        else:  # a replacement of a zygote: the code may have changed since
             self._alone.add(child.generation)
             core.say_of(child, Level.ERROR, f"zygote cannot start, workers import for themselves: {reason}")
 
     def on_zygote_exited(self, child: Child, how: ev.How, now: float) -> None:
         """A zygote is dead."""
         self._core.table.remove(child.pid)
-        if child.state in SEATED:
-            self._lose(child, f"{how} after {now - child.born:.1f} s", now)
+        if child.state in OCCUPYING:
+            self._lose(child, f"{how} after {now - child.forked_at:.1f} s", now)
 
     def on_zygote_overdue(self, child: Child, now: float) -> None:
-        """A zygote has been in its state for too long."""
+        """A zygote has exceeded the deadline of its state."""
         core = self._core
         if child.state in UNPROVEN:
-            core.abort(child, child.born, now)
+            core.abort(child, child.forked_at, now)
             self._lose(child, f"not ready after {core.policy.boot_timeout:g} s and killed", now)
         elif core.phase is Phase.STOPPING and child.state is State.KILLED:
             core.table.remove(child.pid)
@@ -253,10 +253,10 @@ class Generations:
             core.kill(child, now)
 
     def on_mute(self, child: Child, now: float) -> None:
-        """A zygote has not forked in time: another one would hang where this one does, so there is none."""
+        """A zygote has not forked in time. Another one would hang at the same place, so none is started."""
         core = self._core
-        if child.state not in SEATED:
-            return  # on its way out, with a deadline
+        if child.state not in OCCUPYING:
+            return  # already leaving, with a deadline
         core.abort(child, now - rules.FORK_PATIENCE, now)
         if core.phase not in OVER and child.generation == core.table.generation:
             self._alone.add(child.generation)
@@ -266,13 +266,13 @@ class Generations:
     def _lose(self, child: Child, how: str, now: float) -> None:
         core = self._core
         if child.failure is not None or core.phase in OVER:
-            return  # said already
+            return  # reported already
         if child.generation == core.table.next:
             self._give_up(f"its zygote {how}")
             return
         if child.generation != core.table.generation:
             return
-        if child.state in UNPROVEN:  # the workers will do no better, but they have names, deadlines and pauses
+        if child.state in UNPROVEN:  # workers will fail as well, but they have labels, deadlines and back-off
             self._alone.add(child.generation)
             core.say_of(child, Level.WARNING, f"zygote died: {how}; each worker imports for itself")
             return

@@ -1,7 +1,7 @@
-"""What happens to a worker, from its fork to its death, and what follows from it.
+"""A worker from its fork to its death.
 
-A worker that dies has a successor at once, one that keeps dying has pauses. Before the first worker is ready failures
-end the start; afterwards nothing but restart intensity ever gives up.
+A worker that dies gets a successor at once; if its successors die too, restarts back off. Before the first worker is
+ready, failures end the start; afterwards only the restart intensity ends the service.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from hybrid.supervisor.core.base import BEFORE_SERVING, OVER, Core, Phase
 from hybrid.supervisor.core.events import Level
 from hybrid.supervisor.core.generations import Generations
 from hybrid.supervisor.core.policy import Deaths, last_words
-from hybrid.supervisor.core.states import SEATED, News, State
+from hybrid.supervisor.core.states import OCCUPYING, News, State
 from hybrid.supervisor.core.table import Child
 from hybrid.workers.contract.exits import Exit
 
-_ENDS_OF_A_BOOT = frozenset({"SIGTERM", "SIGALRM"})  # how a worker ends that had nothing to drain; see `serving`
+_ENDS_OF_A_BOOT = frozenset({"SIGTERM", "SIGALRM"})  # signals that end a worker with nothing to drain; see `serving`
 
 
 class Lives:
@@ -26,19 +26,19 @@ class Lives:
         self._core = core
         self._generations = generations
         intensity = core.policy.intensity
-        self._deaths = None if intensity is None else Deaths(intensity)  # those that count
-        self._complaint: str | None = None  # the newest reason for a failed boot, not said twice in a row
+        self._deaths = None if intensity is None else Deaths(intensity)  # the deaths that count
+        self._complaint: str | None = None  # the newest reason for a failed boot, not logged twice in a row
 
     def on_spawned(self, slot: int, pid: int, now: float) -> None:
-        """A fork has given a child."""
+        """A fork succeeded."""
         core = self._core
         fork = core.table.slot(slot).fork
         generation = core.table.generation if fork is None else fork.generation
         deadline = core.due(State.BOOTING, now)
-        core.table.seat(Child(pid, slot, generation, State.BOOTING, born=now, deadline=deadline))
+        core.table.add(Child(pid, slot, generation, State.BOOTING, forked_at=now, deadline=deadline))
 
     def on_fork_failed(self, slot: int, reason: str, now: float) -> None:
-        """A fork has given none."""
+        """A fork failed."""
         core = self._core
         before = core.table.slot(slot)
         if before.fork is not None and self._generations.on_fork_failed_of(before.fork.generation, reason):
@@ -56,7 +56,7 @@ class Lives:
         """A worker serves."""
         core = self._core
         child = core.table.child(pid)
-        if child is not None and child.state is State.DRAINING:  # SIGTERM found a handler of the application's
+        if child is not None and child.state is State.DRAINING:  # SIGTERM reached a handler of the application
             core.do(ev.Drain(pid))
             return
         if child is None or child.state is not State.BOOTING:
@@ -67,9 +67,9 @@ class Lives:
         self._generations.on_ready(child)
 
     def on_draining(self, pid: int, now: float) -> None:
-        """A worker leaves without being asked: let a successor take its slot.
+        """A worker drains without an order: start a successor in its slot.
 
-        It is sent SIGTERM all the same, which a draining worker ignores: any code in its process could have sent the
+        It gets SIGTERM all the same, which a draining worker ignores: any code in its process could have sent the
         message, and a worker that only claims to drain would serve until it is killed.
         """
         core = self._core
@@ -80,7 +80,7 @@ class Lives:
         core.do(core.drain(child, now))
 
     def on_broken(self, pid: int, why: str, now: float) -> None:
-        """A worker has lost a listening socket, and leaves. This counts as a death."""
+        """A worker lost a listening socket, and ends. This counts as a death."""
         core = self._core
         child = core.table.child(pid)
         if child is None or child.is_zygote or core.phase in OVER:
@@ -88,7 +88,7 @@ class Lives:
         if child.state is State.READY:
             core.do(core.drain(child, now))
             self.succeed(child, f"the listening socket {why}", now, what="worker cannot accept connections")
-        if core.phase not in OVER:  # it was one death too many
+        if core.phase not in OVER:  # unless it was one death too many
             core.do(ev.MendListeners())
 
     def on_failed(self, child: Child, code: int, reason: str) -> None:
@@ -103,29 +103,29 @@ class Lives:
         else:
             self._generations.on_failed(child, reason)
 
-    def on_worn(self, pid: int, why: str) -> None:
-        """A worker has reached one of its limits."""
+    def on_recycle_due(self, pid: int, why: str) -> None:
+        """A worker is due for recycling."""
         core = self._core
         child = core.table.child(pid)
-        if child is not None and child.state is State.READY and child.worn is None:
-            core.table.wear(pid, why)
+        if child is not None and child.state is State.READY and child.recycle_reason is None:
+            core.table.set_recycle_reason(pid, why)
             core.say_of(child, Level.INFO, f"worker {why}: starting its successor")
 
     def on_exited(self, child: Child, how: ev.How, now: float) -> None:
         """A worker is dead."""
         core = self._core
         core.table.remove(child.pid)
-        if child.state in SEATED:
-            self.succeed(child, f"{how} after {now - child.born:.1f} s", now)
+        if child.state in OCCUPYING:
+            self.succeed(child, f"{how} after {now - child.forked_at:.1f} s", now)
         elif child.state is State.DRAINING:
             self._on_drained(child, how, now)
 
     def on_overdue(self, child: Child, now: float) -> None:
-        """A worker has been in its state for too long."""
+        """A worker has exceeded the deadline of its state."""
         core = self._core
         match child.state:
             case State.BOOTING | State.FAILED:
-                core.abort(child, child.born, now)
+                core.abort(child, child.forked_at, now)
                 self.succeed(child, f"not ready after {core.policy.boot_timeout:g} s and killed", now)
             case State.DRAINING:
                 limit = f"after {core.policy.graceful_timeout:g} s"
@@ -137,7 +137,7 @@ class Lives:
                 self._insist(child, now)
 
     def succeed(self, child: Child, how: str, now: float, what: str = "worker died") -> None:
-        """Record the death of a seated worker, or its like (`what`), and decide when the successor starts."""
+        """Record the loss of a worker that held its slot (`what`), and decide when its successor starts."""
         core = self._core
         if self._generations.on_lost(child, how):
             return
@@ -155,7 +155,7 @@ class Lives:
         self._count(child, child.failure or how, now)
 
     def _count(self, child: Child, how: str, now: float) -> None:
-        """Give up if workers die more often than is allowed."""
+        """Stop the service if workers die more often than allowed."""
         if self._deaths is None or self._core.phase in OVER:
             return
         self._deaths = self._deaths.after(now, f"slot {child.slot}", how)
@@ -173,15 +173,15 @@ class Lives:
     def _on_drained(self, child: Child, how: ev.How, now: float) -> None:
         core = self._core
         if core.verdict is not None or child.failure is not None:
-            return  # the reason was said, and its siblings may leave for the same
+            return  # the reason was logged, and its siblings may end for the same
         untimely = how.code != 0 and not (child.ready_at is None and how.signal in _ENDS_OF_A_BOOT)
         if untimely:
-            core.say_of(child, Level.WARNING, f"worker died while draining: {how} after {now - child.born:.1f} s")
+            core.say_of(child, Level.WARNING, f"worker died while draining: {how} after {now - child.forked_at:.1f} s")
         elif core.phase is Phase.SERVING:
             core.say_of(child, Level.INFO, "worker retired")
 
     def _insist(self, child: Child, now: float) -> None:
-        """Deal with a child that has outlived its SIGKILL: the kernel holds it, in uninterruptible sleep as a rule."""
+        """Handle a child that has survived SIGKILL, usually in uninterruptible sleep."""
         core = self._core
         if core.phase is Phase.STOPPING:
             core.say_of(child, Level.ERROR, "worker cannot be killed: leaving it behind")
@@ -199,7 +199,7 @@ class Lives:
 
 
 def exit_of(code: int) -> Exit:
-    """Return the exit code a worker named; an unknown one is its bug, and so an error without a name."""
+    """Return the exit code that a worker reported; ERROR for an unknown one, which is its bug."""
     try:
         return Exit(code) or Exit.ERROR
     except ValueError:

@@ -1,13 +1,13 @@
 """The decisions of the supervisor: `step(event, now) -> actions`.
 
-Sans-IO: it never waits, never loops, reads no clock and touches no process. It and its parts are the sole writers of
-their table. A caller feeds every event in the order it was seen, performs the actions in order, and comes back no
-later than `deadline()`.
+Sans-IO: it never waits, never loops, reads no clock and touches no process. Only the machine and its parts write to
+their table. The caller feeds every event in order, performs the actions in order, and calls again no later than
+`deadline()`.
 
-    lives        what happens to a worker        generations  zygotes and reloads
-    stalls       loops that stand still          upgrades     another supervisor
-    promotion    warm workers become zygotes     ending       a stop, until new connections are refused
-    rollout      what is to be started and retired
+    lives        a worker, fork to death         generations  zygotes and reloads
+    stalls       stalled loops                   upgrades     another supervisor
+    promotion    warm workers become zygotes     ending       the stop, until new connections are refused
+    rollout      the workers to start and to retire
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hybrid.supervisor.core.status import WorkerStatus
 from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork
 from hybrid.supervisor.core.upgrades import Upgrades
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, Seasoned, Unfit, Warm, Worn
+from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, RecycleDue, ReforkReady, Unfit, Warm
 
 __all__ = ["MAX_WORKERS", "Machine", "Phase"]
 
@@ -39,10 +39,10 @@ MAX_WORKERS = 1024
 
 
 class Machine:
-    """The supervisor's mind. All methods return at once."""
+    """Makes the decisions of a supervisor. All methods return at once."""
 
     def __init__(self, policy: Policy, workers: int, *, preload: bool = False) -> None:
-        """`preload`: whether zygotes import the application."""
+        """`preload`: True if zygotes import the application."""
         self._core = Core(policy, workers)
         self._table = self._core.table
         self._generations = Generations(self._core, preload=preload)
@@ -51,62 +51,62 @@ class Machine:
         self._upgrades = Upgrades(self._core)
         self._promotion = Promotion(self._core, self._generations)
         self._ending = Ending(self._core)
-        self._steered = self._receiving()  # where new connections and datagrams go, as last said
-        self._announced = False  # whether "serving with N workers" was said
-        self._now = NEVER  # of the newest step
+        self._steered = self._receiving()  # where new connections and datagrams go, by the last action
+        self._announced = False  # True once "serving with N workers" was reported
+        self._now = NEVER  # time of the newest step
 
     # --- questions
 
     @property
     def phase(self) -> Phase:
-        """How far the supervisor is in its life."""
+        """The phase of the supervisor's life."""
         return self._core.phase
 
     @property
     def has_started(self) -> bool:
-        """Whether there was a moment when every slot was served."""
+        """True once every slot has been served at one time."""
         return self._announced
 
     @property
     def is_reloading(self) -> bool:
-        """Whether a generation is tried out, or replaces the workers of others."""
+        """True while a new generation is tried out, or replaces the workers of others."""
         return self._generations.is_reloading
 
     @property
     def wanted(self) -> int:
-        """How many workers are wanted."""
+        """The number of wanted workers."""
         return len(self._table.wanted)
 
     @property
     def has_successor(self) -> bool:
-        """Whether another supervisor has taken over."""
+        """True if another supervisor has taken over."""
         return self._upgrades.has_successor
 
     def is_settled(self) -> bool:
-        """Whether every wanted slot is served as it should be and no other worker is left."""
+        """Return True if every wanted slot has an up-to-date worker, and no other worker is left."""
         return self._core.phase is Phase.SERVING and rollout.is_settled(self._table)
 
     def has_turned_since(self, moment: float) -> bool:
-        """Whether some worker serves whose loop has begun a turn, or waited, after `moment` (seconds)."""
+        """Return True if the loop of a serving worker has begun a turn, or waited, after `moment` (seconds)."""
         stalls = [child.stalled_since for child in self._table.serving()]
         return any(since is None or since > moment for since in stalls)
 
     def serving(self) -> tuple[int, ...]:
-        """Return the pids of the workers that are ready, whose loops should turn."""
+        """Return the pids of the ready workers: their loops should turn."""
         return tuple(child.pid for child in self._table.serving())
 
     @property
     def steering(self) -> ev.Steer:
-        """Where new connections and datagrams should go, as last said."""
+        """Where new connections and datagrams should go, by the last action."""
         return self._steered
 
     def summary(self) -> str:
-        """Return how it goes, in a few words."""
+        """Return a summary of one line."""
         ready, wanted = len(self._table.ready_slots()), len(self._table.wanted)
         return f"{ready} of {count_of(wanted)} ready, generation {self._table.generation}"
 
     def deadline(self) -> float | None:
-        """Return when `step` must be called with `Tick` at the latest; None: only when something happens."""
+        """Return when `step` must be called with `Tick` at the latest; None: only with the next event."""
         if self._core.phase in (Phase.NEW, Phase.ENDED):
             return None
         deadlines = (
@@ -135,7 +135,7 @@ class Machine:
     # --- the step
 
     def step(self, event: ev.Event, now: float) -> list[ev.Action]:
-        """Take in `event`, seen at `now` (monotonic seconds), and return what to do, in order."""
+        """Handle `event`, seen at `now` (monotonic seconds); return the actions in order."""
         if self._core.phase is Phase.ENDED:
             return []
         self._core.actions = []
@@ -145,7 +145,7 @@ class Machine:
         return self._core.actions
 
     def _dispatch(self, event: ev.Event, now: float) -> None:
-        """Give an event to the part that it is about."""
+        """Give an event to the part that handles it."""
         core = self._core
         if isinstance(event, ev.ChildEvent):
             self._on_child(event, now)
@@ -179,21 +179,21 @@ class Machine:
         self._ending.on_tick(now)
 
     def _pursue(self, now: float) -> None:
-        """Take the next steps towards what is wanted."""
+        """Take the next steps towards the wanted state."""
         core = self._core
         if core.phase is Phase.NEW:
             return
         if core.phase is Phase.STOPPING:
             self._upgrades.give_up()
         self._ending.pursue(now, has_successor=self._upgrades.has_successor)
-        self._upgrades.pursue()  # before another worker is to be born
+        self._upgrades.pursue()  # before another worker is forked
         self._generations.pursue(now)
         self._promotion.pursue()
         plan = self._plan(now)
         retired = [self._promotion.retire(child, now) for child in plan.retire]
-        plan = self._plan(now) if retired else plan  # the slots they leave do not wait for the next event
-        self._steer()  # before the signals: a retiring worker serves what its queue holds, and nothing may follow
-        self._announce()  # what is said to serve gets connections
+        plan = self._plan(now) if retired else plan  # fill the vacated slots in this step
+        self._steer()  # before the signals: a retiring worker serves its queue, and gets nothing more
+        self._announce()  # after steering: an announced service gets connections
         if self._ending.in_haste:
             self._ending.kill_leaving(now)
         else:
@@ -202,7 +202,7 @@ class Machine:
         for start in plan.start:
             zygote = self._generations.zygote_of(start.generation)
             if zygote is not None and (self._upgrades.is_held or self._table.orders_of(zygote) >= rules.MOST_ORDERS):
-                continue  # planned again at the next birth
+                continue  # planned again after the next fork
             self._table.reserve(start.slot, Fork(start.generation, now + rules.FORK_PATIENCE, zygote))
             core.do(ev.Fork(start.slot, start.generation, zygote))
         self._generations.conclude()
@@ -243,11 +243,11 @@ class Machine:
                 self._lives.on_broken(pid, why, now)
             case BootFailed(code, reason):
                 self._on_failed(pid, exit_of(code), reason)
-            case Worn(why):
-                self._lives.on_worn(pid, why)
-            case Seasoned():
-                self._promotion.on_seasoned(pid)
-            case Warm():  # a zygote, or a worker that has become one
+            case RecycleDue(why):
+                self._lives.on_recycle_due(pid, why)
+            case ReforkReady():
+                self._promotion.on_refork_ready(pid)
+            case Warm():  # a zygote, or a worker that became one
                 if not self._promotion.on_warm(pid, now):
                     self._generations.on_warm(pid, now)
             case Unfit(findings):
@@ -279,7 +279,7 @@ class Machine:
             self._lives.on_exited(child, how, now)
 
     def _on_overdue_fork(self, slot: int, fork: Fork | None, now: float) -> None:
-        """Deal with a zygote that does not answer: it hangs, and has perhaps forked the worker or perhaps not."""
+        """Handle a zygote that does not answer: it hangs, and may or may not have forked the worker."""
         self._core.do(ev.CallOff(slot))
         self._on_fork_failed(slot, "its zygote does not answer", now)
         zygote = None if fork is None or fork.zygote is None else self._table.child(fork.zygote)
@@ -353,7 +353,7 @@ class Machine:
             self._core.do(steer)
 
     def _adopt(self) -> None:
-        """Tell the workers that turn whose queues they are to serve too."""
+        """Tell healthy workers which queues of others to serve too."""
         if self._core.phase is not Phase.SERVING:
             return
         orphaned = rollout.orphaned(self._table)

@@ -1,4 +1,4 @@
-"""How long things may take and how often they may fail: back-off, deadlines, the kill ladder, restart intensity.
+"""Time limits and failure limits: back-off, deadlines, the kill ladder, restart intensity.
 
 Pure functions of their arguments, and frozen values.
 """
@@ -13,18 +13,18 @@ from hybrid.supervisor.core.states import State
 from hybrid.workers.contract.records import record
 
 KILL_PATIENCE = 10.0
-"""Seconds between SIGKILL and the conclusion that the kernel cannot end the process (uninterruptible sleep)."""
+"""Seconds after SIGKILL until the process counts as unkillable (uninterruptible sleep)."""
 ABORT_PATIENCE = 2.0
-"""Seconds between the request for the stacks of a process that hangs, which SIGABRT follows, and SIGKILL."""
+"""Seconds from the stack dump of a hanging process, which SIGABRT follows, to SIGKILL."""
 MOST_ORDERS = 4
-"""How many workers a zygote is asked for at a time: it forks them one after another, and each has its deadline."""
+"""Forks ordered from a zygote at a time: it forks them one after another, and each has a deadline."""
 FORK_PATIENCE = 10.0
-"""Seconds in which a zygote must have forked; it does nothing else."""
+"""Seconds for a zygote to fork a worker; it does nothing else."""
 
 
 @record(frozen=True, slots=True)
 class Policy:
-    """The limits a supervisor works with; seconds unless said otherwise."""
+    """The limits of a supervisor; seconds unless said otherwise."""
 
     graceful_timeout: float = 30.0
     boot_timeout: float = 60.0
@@ -34,24 +34,24 @@ class Policy:
     boot_attempts: int = 5
     """Attempts per slot."""
     surge: int = 1
-    """How many successors of workers may be on their way at a time."""
+    """The maximum number of successors that start at a time."""
     avoids_stalled: bool = True
-    """Whether a worker whose loop stands still gets no new connections."""
+    """True if a stalled worker gets no new connections."""
     stall_report: float = 1.0
     """0: stalls are not reported."""
     stall_timeout: float = 0.0
     """0: a stalled worker is never killed."""
     upgrade_timeout: float = 150.0
     reforks: bool = False
-    """Whether workers become zygotes that say they have served enough."""
+    """True if workers that are refork ready become zygotes."""
     intensity: Intensity | None = None
-    """How many worker deaths are too many; None: none are."""
+    """How many worker deaths end the service; None: no limit."""
 
 
 def restart_delay(policy: Policy, failures: int) -> float:
     """Return the seconds to wait after the `failures`-th failure in a row: none after the first, then doubling.
 
-    A single crash costs nothing; a crash loop soon costs next to nothing either.
+    A single crash causes no delay, and a crash loop soon costs little CPU time.
     """
     if failures <= 1:
         return 0.0
@@ -61,27 +61,27 @@ def restart_delay(policy: Policy, failures: int) -> float:
 
 
 def fork_delay(policy: Policy, failures: int) -> float:
-    """Return the seconds to wait after the `failures`-th failure if it was fork(2) that failed.
+    """Return the seconds to wait after the `failures`-th failure of fork(2).
 
-    Never none: the kernel has just said that it has no room.
+    Always more than 0: the kernel has just reported a lack of resources.
     """
     return restart_delay(policy, failures + 1)
 
 
 def failures_after_death(policy: Policy, failures: int, served: float | None) -> int:
-    """Return the count of failures in a row after a worker died that had been ready for `served` seconds (or never)."""
+    """Return the failures in a row after the death of a worker that was ready for `served` seconds (None: never)."""
     if served is not None and served >= policy.healthy_after:
         return 1
     return failures + 1
 
 
 def gives_up(policy: Policy, failures: int) -> bool:
-    """Whether a slot that failed so often, before any worker was ready, is tried again no more."""
+    """Return True if a slot that failed this often, before any worker was ready, is given up."""
     return failures >= policy.boot_attempts
 
 
 def patience(policy: Policy, state: State) -> float | None:
-    """Return the seconds a child may stay in `state`; None: for ever."""
+    """Return the seconds a child may stay in `state`; None: no limit."""
     match state:
         case State.BOOTING:
             return policy.boot_timeout
@@ -98,26 +98,26 @@ def patience(policy: Policy, state: State) -> float | None:
 # --- restart intensity --------------------------------------------------------------------------------------------
 
 _LONGEST_REASON = 200  # characters kept of the reason of a death
-_TOLD = 5  # different deaths that are told when it is given up
+_TOLD = 5  # different deaths named in the last log line
 
 
 @record(frozen=True, slots=True)
 class Intensity:
-    """How many restarts are borne: at most `restarts` within `seconds`, over all slots, as in OTP's supervisor."""
+    """Allow at most `restarts` restarts within `seconds`, over all slots, as in OTP's supervisor."""
 
     restarts: int
-    """0: not a single one."""
+    """0: none."""
     seconds: float
 
 
 @record(frozen=True, slots=True)
 class Death:
-    """A death that calls for a restart."""
+    """A death that requires a restart."""
 
     at: float
     """Monotonic seconds."""
     worker: str
-    """Whose it was, e.g. `web/0`."""
+    """The worker, e.g. `web/0`."""
     how: str
     """E.g. `exited with code 3`."""
 
@@ -129,7 +129,7 @@ class Death:
 class Deaths:
     """The deaths that count towards an intensity: those within its seconds before the newest, and no more than needed.
 
-    The rule is that of `add_restart` in OTP's supervisor.erl, with fractions of seconds.
+    The rule is `add_restart` in OTP's supervisor.erl, with fractions of seconds.
     """
 
     intensity: Intensity
@@ -144,12 +144,12 @@ class Deaths:
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether the newest death was one too many: more than `restarts` of them within `seconds`, ends included."""
+        """True if the newest death was one too many: more than `restarts` within `seconds`, both ends included."""
         return len(self.last) > self.intensity.restarts
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Who died and how; each different one once, with its count, in the order of their newest deaths."""
+        """Each different death once, with its count, ordered by its newest occurrence."""
         counts = collections.Counter(str(death) for death in self.last)
         newest_first = dict.fromkeys(str(death) for death in reversed(self.last))
         return tuple(_times(reason, counts[reason]) for reason in reversed(newest_first))

@@ -1,10 +1,10 @@
-"""Promotion: a warm worker becomes the next zygote, so that what requests have warmed up is shared by all.
+"""Promotion: a warm worker becomes the next zygote, so that all workers share the memory that its requests warmed up.
 
-    it is seasoned -> a successor starts in its slot -> it drains, and ends its threads and its loop
+    it is refork ready -> a successor starts in its slot -> it drains, and ends its threads and its loop
                    -> it can fork: it is the zygote of a generation that is tried out (see `generations`)
 
-One is tried in each generation, and not while generations change. Whatever fails, and any reload or stop that comes
-between, gives the promotion up, and nothing has changed: the worker was replaced already.
+One promotion is tried per generation, and none while generations change. A failure, a reload or a stop ends the
+promotion without further effect: the worker has its successor already.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from hybrid.supervisor.core.generations import Generations
 from hybrid.supervisor.core.states import State
 from hybrid.supervisor.core.table import Child
 
-_WHY = "is to become the zygote"  # what a candidate is worn by
+_WHY = "is to become the zygote"  # the recycle reason of a candidate
 
 
 class Promotion:
-    """Who becomes a zygote. All methods return at once."""
+    """Chooses the worker that becomes a zygote. All methods return at once."""
 
     def __init__(self, core: Core, generations: Generations) -> None:
         self._core = core
         self._generations = generations
         self._candidate: int | None = None  # pid of the worker that waits for its successor
-        self._heir: tuple[int, int] | None = None  # who was told to become a zygote, and of which generation
-        self._given_up: set[int] = set()  # pids of such that are no longer wanted, and leave
-        self._tried = 0  # the newest generation of which a worker was told to
+        self._heir: tuple[int, int] | None = None  # pid told to become a zygote, and its generation
+        self._given_up: set[int] = set()  # pids of heirs that are no longer wanted, and end
+        self._tried = 0  # the newest generation in which a worker was told to become a zygote
 
     # --- what happens
 
-    def on_seasoned(self, pid: int) -> None:
-        """A worker has served enough to be worth sharing."""
+    def on_refork_ready(self, pid: int) -> None:
+        """A worker has served enough for its memory to be worth sharing."""
         child = self._core.table.child(pid)
         if self._core.policy.reforks and child is not None and child.state is State.READY and not child.is_zygote:
-            self._core.table.season(pid)
+            self._core.table.set_refork_ready(pid)
 
     def on_warm(self, pid: int, now: float) -> bool:
-        """A child can fork; False if it is none that was told to become a zygote."""
-        if pid in self._given_up:  # between the end of its loop and here it may have missed that it is to end
+        """A child can fork; return False unless it is the heir."""
+        if pid in self._given_up:  # it may have missed the order to end since its loop ended
             self._core.do(ev.Drain(pid))
             return True
         child = self._core.table.child(pid)
@@ -52,7 +52,7 @@ class Promotion:
         return True
 
     def on_unfit(self, pid: int, findings: str) -> bool:
-        """A child must not be forked, and ends; False if it is none that was told to become a zygote."""
+        """A child must not be forked, and ends; return False unless it is the heir."""
         child = self._core.table.child(pid)
         if self._heir is None or self._heir[0] != pid or child is None:
             return False
@@ -62,10 +62,10 @@ class Promotion:
         return True
 
     def on_exited(self, child: Child, how: ev.How) -> bool:
-        """A worker is dead; True if it was told to become a zygote, and nothing more is to be said."""
+        """A worker is dead; return True if it was an heir and needs no further report."""
         if child.pid in self._given_up:
             self._given_up.discard(child.pid)
-            return how.code != 0  # as a worker that has drained, or otherwise
+            return how.code != 0  # with 0 it counts as a drained worker
         if self._heir is None or self._heir[0] != child.pid:
             return False
         self._fail(child, str(how))
@@ -79,7 +79,7 @@ class Promotion:
     # --- the step
 
     def pursue(self) -> None:
-        """Choose a candidate, or give up one who cannot be it any more, and an heir whom nobody waits for."""
+        """Choose a candidate; drop a candidate or an heir that is no longer eligible."""
         core, table = self._core, self._core.table
         if self._candidate is not None and not self._is_eligible(table.child(self._candidate)):
             self._candidate = None
@@ -87,12 +87,14 @@ class Promotion:
             self._watch(*self._heir)
         elif self._candidate is None and self._may_begin():
             found = [
-                child for child in table.serving() if child.is_seasoned and child.worn is None and child.is_healthy
+                child
+                for child in table.serving()
+                if child.is_refork_ready and child.recycle_reason is None and child.is_healthy
             ]
             child = next(filter(self._is_eligible, found), None)
             if child is not None:
                 self._candidate = child.pid
-                table.wear(child.pid, _WHY)
+                table.set_recycle_reason(child.pid, _WHY)
                 core.say_of(child, Level.INFO, "worker is warm: starting its successor, then it becomes the zygote")
 
     def _watch(self, pid: int, generation: int) -> None:
@@ -108,7 +110,7 @@ class Promotion:
             self._core.do(ev.Drain(pid))
 
     def retire(self, child: Child, now: float) -> ev.Action:
-        """Move a worker on its way out, which may be to become a zygote; return what tells it."""
+        """Mark a worker as draining; return the action that tells it, `Promote` if it becomes a zygote."""
         action = self._core.drain(child, now)
         if child.pid != self._candidate:
             return action
@@ -123,7 +125,7 @@ class Promotion:
     # --- questions
 
     def _is_over(self) -> bool:
-        """Whether no promotion has a future."""
+        """Return True if no promotion can succeed now."""
         return self._core.phase is not Phase.SERVING or self._generations.is_reloading
 
     def _is_eligible(self, child: Child | None) -> bool:
@@ -132,7 +134,7 @@ class Promotion:
         return is_current and child is not None and child.slot in table.wanted and not self._is_over()
 
     def _may_begin(self) -> bool:
-        """Whether all is calm, and it was not tried yet with a worker of this generation."""
+        """Return True if nothing is changing, and no worker of this generation was tried yet."""
         core, table = self._core, self._core.table
         if not core.policy.reforks or self._is_over() or self._tried >= table.generation:
             return False

@@ -1,7 +1,7 @@
-"""Stalls: workers whose loop does not turn. They get no new connections, are named in the log, and may be ended.
+"""Stalls: a worker whose loop does not turn gets no new connections, is logged, and may be ended.
 
-Whose loop stands still is told by `Stalled`, after `--stall-threshold`, and by `Recovered`. Steering and adoption
-follow from the table. What a stall looks like is logged once it has lasted for `--stall-report`.
+`Stalled` reports it after `--stall-threshold`, `Recovered` ends it. Steering and adoption follow from the table. The
+stack is logged once the stall has lasted for `--stall-report`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from hybrid.supervisor.core.table import Child
 
 
 class Stalls:
-    """The stalls of workers that serve."""
+    """The stalls of serving workers."""
 
     def __init__(self, core: Core, lives: Lives) -> None:
         self._core = core
         self._lives = lives
 
     def on_news(self, news: ev.Stalled | ev.Recovered, now: float) -> None:
-        """A look at a worker has shown a change."""
+        """Handle a change found by a look at the workers."""
         match news:
             case ev.Stalled(pid, since):
                 self.on_stalled(pid, since)
@@ -30,7 +30,7 @@ class Stalls:
                 self.on_recovered(pid, now)
 
     def on_stalled(self, pid: int, since: float) -> None:
-        """The loop of a worker does not turn."""
+        """The loop of a worker has stalled."""
         child = self._core.table.child(pid)
         if child is not None and child.state is State.READY and child.stalled_since is None:
             self._core.table.stall(pid, since, avoid=self._core.policy.avoids_stalled)
@@ -45,12 +45,12 @@ class Stalls:
             self._core.say_of(child, Level.INFO, f"worker turns again after {now - child.stalled_since:.1f} s")
 
     def on_tick(self, now: float) -> None:
-        """Report and end the stalls that have lasted for too long."""
+        """Report or end the stalls that have lasted too long."""
         policy = self._core.policy
         for child in self._stalled():
             since = child.stalled_since
-            assert since is not None, "these are"
-            # sums as in next_deadline: `now - since` may be rounded to a little less at the deadline itself
+            assert since is not None, "_stalled() returns stalled ones"
+            # the same sums as in next_deadline: rounding may make `now - since` too small at the deadline itself
             if policy.stall_timeout and since + policy.stall_timeout <= now:
                 self._core.abort(child, since, now)
                 self._lives.succeed(child, f"its loop stood still for {now - since:.1f} s, so it was killed", now)
@@ -59,11 +59,11 @@ class Stalls:
                 self._core.do(ev.Dump(child.pid, since))
 
     def next_deadline(self) -> float | None:
-        """Return when a stall is to be reported or ended; None: there is none."""
+        """Return when a stall must be reported or ended; None: there is none."""
         policy = self._core.policy
         times = []
         for child in self._stalled():
-            assert child.stalled_since is not None, "these are"
+            assert child.stalled_since is not None, "_stalled() returns stalled ones"
             if policy.stall_report and not child.is_reported:
                 times.append(child.stalled_since + policy.stall_report)
             if policy.stall_timeout:

@@ -2,9 +2,9 @@
 
     BOOTING --READY--> READY --DRAIN--> DRAINING --KILL--> KILLED --EXIT--> GONE
        \\                  \\--ABORT--> ABORTED --KILL--/
-        \\--FAILED--> FAILED (it said that it cannot start, and is about to exit)
+        \\--FAILED--> FAILED (it reported that it cannot start, and is about to exit)
 
-Every pair of state and news stands in the table, also where the news changes nothing: a message may arrive late.
+The table has every pair of state and news, including those that change nothing: a message may arrive late.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections.abc import Mapping
 
 
 class State(enum.Enum):
-    """Where a child is in its life."""
+    """The state of a child."""
 
     BOOTING = "booting"
     """Forked, loading the application; the boot deadline runs."""
     FAILED = "failed"
-    """It said that it cannot start; the boot deadline still runs until it exits."""
+    """It reported that it cannot start; the boot deadline runs until it exits."""
     READY = "ready"
     """It serves. The only state without a deadline."""
     DRAINING = "draining"
-    """Told to finish what it has; the drain deadline runs."""
+    """Told to drain; the drain deadline runs."""
     ABORTED = "aborted"
-    """It hangs: asked for its stacks, then SIGABRT; its death is due within seconds."""
+    """It hangs: stack dump, then SIGABRT; its death is due within seconds."""
     KILLED = "killed"
     """SIGKILL sent; its death is due within milliseconds."""
     GONE = "gone"
@@ -34,7 +34,7 @@ class State(enum.Enum):
 
 
 class News(enum.Enum):
-    """What may happen to a child."""
+    """The inputs of a child's state."""
 
     READY = "ready"
     FAILED = "failed"
@@ -44,11 +44,11 @@ class News(enum.Enum):
     EXIT = "exit"
 
 
-SEATED = frozenset({State.BOOTING, State.FAILED, State.READY})
-"""The child holds its slot: no other is started there."""
+OCCUPYING = frozenset({State.BOOTING, State.FAILED, State.READY})
+"""The child occupies its slot: no other is started there."""
 LEAVING = frozenset({State.DRAINING, State.ABORTED, State.KILLED})
-"""The child's end was asked for: its slot is free for a successor, and its death is no failure."""
-ALIVE = SEATED | LEAVING
+"""The child was told to end: its slot is free for a successor, and its death is no failure."""
+ALIVE = OCCUPYING | LEAVING
 """There is a process."""
 KILLABLE = ALIVE - {State.KILLED}
 """SIGKILL has not been sent."""
@@ -65,7 +65,7 @@ def _table() -> dict[tuple[State, News], State]:
         (s.DRAINING, n.ABORT): s.ABORTED,
         (s.KILLED, n.ABORT): s.KILLED,
         (s.GONE, n.ABORT): s.GONE,
-        # whatever it says now, its end is decided
+        # its end is decided, whatever it sends
         (s.ABORTED, n.READY): s.ABORTED,
         (s.ABORTED, n.FAILED): s.ABORTED,
         (s.ABORTED, n.DRAIN): s.ABORTED,
@@ -77,19 +77,19 @@ def _table() -> dict[tuple[State, News], State]:
         (s.BOOTING, n.DRAIN): s.DRAINING,
         (s.BOOTING, n.KILL): s.KILLED,
         (s.BOOTING, n.EXIT): s.GONE,
-        # a worker that has said it cannot start is not believed when it then says it is ready
+        # `Ready` after `BootFailed` is ignored
         (s.FAILED, n.READY): s.FAILED,
         (s.FAILED, n.FAILED): s.FAILED,
         (s.FAILED, n.DRAIN): s.DRAINING,
         (s.FAILED, n.KILL): s.KILLED,
         (s.FAILED, n.EXIT): s.GONE,
-        # nor the other way round: it serves until it exits
+        # and the other way round: it serves until it exits
         (s.READY, n.READY): s.READY,
         (s.READY, n.FAILED): s.READY,
         (s.READY, n.DRAIN): s.DRAINING,
         (s.READY, n.KILL): s.KILLED,
         (s.READY, n.EXIT): s.GONE,
-        # its Ready may have crossed our SIGTERM
+        # its `Ready` may have crossed our SIGTERM
         (s.DRAINING, n.READY): s.DRAINING,
         (s.DRAINING, n.FAILED): s.DRAINING,
         (s.DRAINING, n.DRAIN): s.DRAINING,

@@ -1,4 +1,4 @@
-"""What a supervisor tells about itself: frozen snapshots, and their form on the wire (JSON values)."""
+"""The status of a supervisor: frozen snapshots, and their form on the wire (JSON values)."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class WorkerStatus:
     ready_seconds: float | None
     """For how long it has been ready; None if it is not, or never was."""
     restarts: int
-    """How often a worker of this slot died and had to be replaced."""
+    """How often a worker of this slot died and was replaced."""
     stalled_seconds: float | None = None
-    """For how long its loop has stood still, once that is longer than `stall_threshold`; None: it turns."""
+    """For how long its loop has been stalled, once that exceeds `stall_threshold`; None: it turns."""
     accepted: int = 0
-    """Connections it has taken, ever."""
+    """Connections accepted in total."""
     active: int = 0
-    """Connections it has open."""
+    """Open connections."""
     requests: int = 0
-    """Requests it has begun, ever; datagrams or connections where there are no requests."""
+    """Requests begun in total; datagrams or connections for handlers without requests."""
     lag_max: float = 0.0
-    """The longest turn of its loop, seconds; 0 on uvloop, which does not tell."""
+    """The longest turn of its loop, seconds; 0 on uvloop, which cannot tell."""
     memory: int = 0
-    """Resident bytes, as last looked at."""
+    """Resident bytes, at the last measurement."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ class Status:
 
     service: str
     addresses: tuple[str, ...]
-    """The real addresses, as a person types them."""
+    """The real addresses, as a user types them."""
     workers: tuple[WorkerStatus, ...]
     """In order of slots."""
 
 
 def with_record(worker: WorkerStatus, record: Snapshot) -> WorkerStatus:
-    """Return `worker` with what its record on the scoreboard says."""
+    """Return `worker` with the numbers of its record on the scoreboard."""
     return dataclasses.replace(
         worker,
         accepted=record.accepted,
@@ -60,12 +60,12 @@ def with_record(worker: WorkerStatus, record: Snapshot) -> WorkerStatus:
 
 
 def pack(status: Status) -> dict[str, Any]:
-    """Return `status` as JSON values; workers as rows, so that a thousand of them fit a datagram."""
+    """Return `status` as JSON values, with workers as rows, so that a thousand of them fit in a datagram."""
     rows = [dataclasses.astuple(worker) for worker in status.workers]
     return {"service": status.service, "addresses": list(status.addresses), "workers": rows}
 
 
 def unpack(fields: dict[str, Any]) -> Status:
-    """Return what `pack` packed. Raises `KeyError` or `TypeError` for anything else."""
+    """Return the status that `pack` packed. Raises `KeyError` or `TypeError` for anything else."""
     workers = tuple(WorkerStatus(*row) for row in fields["workers"])
     return Status(fields["service"], tuple(fields["addresses"]), workers)

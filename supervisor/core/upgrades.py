@@ -1,8 +1,8 @@
-"""Upgrade: another supervisor, of the program as it is on disk now, takes over the listening sockets.
+"""Upgrades: another supervisor, of the program as it is on disk now, takes over the listening sockets.
 
-    asked -> it starts beside us and serves the same sockets -> it says that all its workers serve -> we drain and end
+    asked -> it starts beside us and serves the same sockets -> it reports that its workers serve -> we drain and end
 
-Until it serves nothing changes here; if it fails, that is said once.
+Until it serves, nothing changes here; a failure is logged once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class Upgrades:
         self._core = core
         self._is_starting = False
         self.is_held = False
-        """Whether the successor is not started yet, for a worker is being born: no other is to be, meanwhile."""
+        """True if the successor waits for a fork in progress; no other fork starts meanwhile."""
         self._deadline: float | None = None  # when the successor must serve, seconds
         self.has_successor = False
-        """Whether the sockets are another supervisor's by now."""
+        """True once another supervisor owns the sockets."""
 
     def on_asked(self, now: float) -> None:
-        """Start a successor."""
+        """Start an upgrade."""
         core = self._core
         if core.phase is not Phase.SERVING:
             core.say(Level.WARNING, "not upgrading: the service is not up, or is stopping")
@@ -37,21 +37,21 @@ class Upgrades:
             core.say(Level.INFO, "upgrading: starting another supervisor on the same sockets")
 
     def pursue(self) -> None:
-        """Start the successor that was asked for, once no zygote is forking.
+        """Start the requested successor, once no zygote is forking.
 
-        While one is, orphans become children of this process. The successor would, and a service manager ends its main
-        process without a drain if that is some other process's child.
+        During such a fork, orphans become children of this process. So would the successor, and a service manager ends
+        a main process that is not its own child without a drain.
         """
         if self.is_held and not self._core.table.forks():
             self.is_held = False
             self._core.do(ev.StartSuccessor())
 
     def on_started(self, pid: int) -> None:
-        """The successor is a process."""
+        """The successor's process was started."""
         self._core.say(Level.INFO, f"upgrading: supervisor {pid} is starting")
 
     def on_serves(self) -> None:
-        """The successor serves: leave the rest to it."""
+        """The successor serves: drain and end."""
         core = self._core
         if not self._is_starting or core.phase in OVER:
             return
@@ -62,7 +62,7 @@ class Upgrades:
         core.table.want(0)
 
     def on_failed(self, reason: str) -> None:
-        """There is no successor."""
+        """The successor failed."""
         if self._is_starting:
             self._is_starting, self._deadline = False, None
             self._core.say(Level.ERROR, f"upgrade failed, this supervisor goes on: {reason}")
@@ -74,7 +74,7 @@ class Upgrades:
             self.on_failed(f"the other supervisor did not serve within {self._core.policy.upgrade_timeout:g} s")
 
     def give_up(self) -> None:
-        """End a successor that does not serve yet: we are to stop, and that is meant for both."""
+        """End a successor that does not serve yet: a stop is meant for both."""
         if self._is_starting:
             self._is_starting, self._deadline = False, None
             self._end()
@@ -85,5 +85,5 @@ class Upgrades:
         self.is_held = False
 
     def next_deadline(self) -> float | None:
-        """Return when the successor must serve; None: none is starting."""
+        """Return when the successor must serve; None: no successor is starting."""
         return self._deadline

@@ -19,7 +19,7 @@ _MAX_UNIX_PATH = 107
 
 
 class BindSyntaxError(ValueError):
-    """A text that is no address; says what one looks like."""
+    """A text that is no address; the message shows a valid one."""
 
 
 @record(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class TcpBind:
     host: str
     port: int
     ipv6_only: bool = dataclasses.field(default=False, compare=False)
-    """Whether an IPv6 address does without the IPv4 peers that `::` would have too."""
+    """True if an IPv6 socket accepts no IPv4 peers, which `::` does otherwise."""
 
     def __str__(self) -> str:
         return join_host_port(self.host, self.port)
@@ -42,7 +42,7 @@ class UdpBind:
     host: str
     port: int
     ipv6_only: bool = dataclasses.field(default=False, compare=False)
-    """As of `TcpBind`."""
+    """See `TcpBind`."""
 
     def __str__(self) -> str:
         return f"udp://{join_host_port(self.host, self.port)}"
@@ -59,13 +59,13 @@ class UnixBind:
 
     @property
     def is_abstract(self) -> bool:
-        """Whether it has a name and no file."""
+        """True if it has a name and no file."""
         return self.path.startswith("@")
 
 
 @record(frozen=True, slots=True)
 class FdBind:
-    """A descriptor of a bound socket that was open before this process began."""
+    """The descriptor of a bound socket that this process inherited."""
 
     fd: int
 
@@ -77,7 +77,7 @@ Bind = TcpBind | UdpBind | UnixBind | FdBind
 
 
 def parse_bind(text: str) -> Bind:
-    """Return the address that `text` writes. Raises `BindSyntaxError`."""
+    """Return the address in `text`. Raises `BindSyntaxError`."""
     if text.startswith("unix:"):
         return _parse_unix(text)
     scheme, separator, rest = text.partition("://")
@@ -95,9 +95,9 @@ def parse_bind(text: str) -> Bind:
 
 
 def with_families(binds: Sequence[Bind], *, ipv6_only: bool) -> tuple[Bind, ...]:
-    """Return `binds`, each IPv6 address for both families unless `ipv6_only`, or unless an IPv4 one has its port.
+    """Return `binds`, each IPv6 address for both families unless `ipv6_only` or an IPv4 address has the same port.
 
-    With `0.0.0.0:80` beside it, `[::]:80` for both families would be in use already.
+    Beside `0.0.0.0:80`, `[::]:80` for both families would be in use already.
     """
     taken = {(type(bind), bind.port) for bind in binds if isinstance(bind, TcpBind | UdpBind) and ":" not in bind.host}
     return tuple(
@@ -141,8 +141,8 @@ def _parse_host_port(rest: str, text: str) -> tuple[str, int]:
     return host, _parse_number(port, text, "a port", _MAX_PORT)
 
 
-def _parse_number(digits: str, text: str, what: str, maximum: int) -> int:
+def _parse_number(digits: str, text: str, kind: str, maximum: int) -> int:
     # str.isdigit alone is true for other scripts' digits, and int() takes "+1" and "1_0"
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) <= maximum):
-        raise BindSyntaxError(f"{digits!r} in {text!r} is not {what}: a number from 0 to {maximum}")
+        raise BindSyntaxError(f"{digits!r} in {text!r} is not {kind}: a number from 0 to {maximum}")
     return int(digits)

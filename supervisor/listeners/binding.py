@@ -1,4 +1,4 @@
-"""Why an address could not be bound, in words for a person: what happened, and what to do about it."""
+"""Error messages for addresses that cannot be bound: the reason, and a hint."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from hybrid.workers.contract.exits import Exit
 
 
 class BindError(Exception):
-    """An address cannot be bound; the text is complete and needs no traceback."""
+    """An address cannot be bound; the text needs no traceback."""
 
     code = Exit.BIND
-    """The exit code that goes with it."""
+    """Its exit code."""
 
 
 def cannot_bind(bind: Bind, why: str) -> BindError:
-    """Return the error for `bind`, with `why` as its reason."""
+    """Return the error for `bind` with the reason `why`."""
     return BindError(f"cannot bind {bind}: {why}")
 
 
 def explain(bind: Bind, error: OSError) -> BindError:
-    """Return `error`, met while binding `bind`, in words. Does not block."""
+    """Return the error message for `error`, raised while binding `bind`. Does not block."""
     if isinstance(error, socket.gaierror):
         return cannot_bind(bind, f"the host name cannot be resolved ({error.strerror})")
     return _with_hint(bind, error, _reason(error))
 
 
 def explain_and_search(bind: Bind, error: OSError) -> BindError:
-    """Return what `explain` does, and name the processes that hold an address in use.
+    """Return the same, and name the processes that hold an address in use.
 
-    Blocks while it reads /proc, at most for `holders.LONGEST`: not for errors that are met again and again.
+    Blocks while it reads /proc, for `holders.LONGEST` at most. Do not use it for errors that occur repeatedly.
     """
     if error.errno != errno.EADDRINUSE or (held := holders.holders_of(bind)) is None:
         return explain(bind, error)
     if held:
         return cannot_bind(bind, f"{_reason(error)} by {held}")
-    return _with_hint(bind, error, f"{_reason(error)} by a process that this user may not look into")
+    return _with_hint(bind, error, f"{_reason(error)} by a process that this user may not inspect")
 
 
 def _reason(error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""Classic-BPF programs and how a socket gets one (bpf(2), socket(7), linux/filter.h)."""
+"""Classic BPF programs, and attaching one to a socket (bpf(2), socket(7), linux/filter.h)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ class _Program(ctypes.Structure):
 
 
 def attach(sock: socket.socket, option: int, program: Sequence[Instruction]) -> None:
-    """Give `sock` a program by one of the SO_ATTACH_ options. Never blocks. Raises `OSError`."""
+    """Attach a program to `sock` by one of the SO_ATTACH_ options. Never blocks. Raises `OSError`."""
     array = (_Instruction * len(program))(*(_Instruction(*item) for item in program))
     sock.setsockopt(socket.SOL_SOCKET, option, bytes(_Program(len(program), array)))

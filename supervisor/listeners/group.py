@@ -1,9 +1,9 @@
 """The SO_REUSEPORT group of one TCP or UDP address: one listening socket per slot, in the order of slots.
 
 The kernel gives each member its own accept queue. The members stay open for the supervisor's life: closing one would
-reset what is queued on it, and move the last member to its index. (So does shutdown(2), by an application; then it
-listens again, and `order` knows the indexes.) A supervisor that is being replaced shares the group
-with its successor; which connections go where is decided by one of them at a time, the one whose group it is.
+reset the connections in its queue, and move the last member to its index. (shutdown(2) by an application does the same;
+then the member listens again, and `order` tracks the indexes.) During an upgrade, two supervisors share the group, and
+only its owner steers connections.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from hybrid.supervisor.listeners import handshakes, members, steering
 from hybrid.supervisor.listeners.addresses import Bind, FdBind, TcpBind, UdpBind, join_host_port
 from hybrid.supervisor.listeners.binding import BindError, cannot_bind, explain, explain_and_search
 from hybrid.supervisor.listeners.order import Order
-from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, is_shut_down
 
 _UNKNOWN: Final = (-1,)  # for `_pinned`: a program that another process has attached
 
 
 class Group:
-    """One address and its members."""
+    """An address and its members."""
 
     def __init__(self, bind: Bind, backlog: int) -> None:
-        """Begin a group without members; `grow` opens them."""
+        """Create a group without members; `grow` opens them."""
         self._bind = bind
         self._backlog = backlog
         self._kind = ListenerKind.DATAGRAM if isinstance(bind, UdpBind) else ListenerKind.STREAM
         self._members: list[socket.socket] = []  # its index is its slot
-        # The first ones were opened by a process that holds them longer than us, and in an unknown order: of them the
-        # group's indexes are known only together.
+        # The first members, opened in an unknown order by a process that outlives us: their indexes are known only as a
+        # set.
         self._passed = 0
-        self._by_slot: int | None = None  # how many of the passed ones are polled by one slot only; None: all
+        self._by_slot: int | None = None  # how many of the passed members are polled by one slot only; None: all
         self._is_ours = True
         self.order = Order()
-        """At which index each member is."""
+        """The index of each member."""
         self._pinned: tuple[int, ...] | None = None  # the slots that the attached program names; None: no program
-        self._wanted: tuple[int, ...] = ()  # what `steer` was last told; empty: all
+        self._wanted: tuple[int, ...] = ()  # the slots of the last `steer`; empty: all
 
     @classmethod
     def handed(
         cls, bind: TcpBind | UdpBind, backlog: int, sockets: Sequence[socket.socket], order: Order | None = None
     ) -> Group:
-        """Return the group of a predecessor, with its members in order of slots; `take_over` makes it ours."""
+        """Return a predecessor's group, with its members in order of slots; `take_over` makes it ours."""
         group = cls(bind, backlog)
         group._members += sockets
         group.order = order or group.order
@@ -59,7 +59,7 @@ class Group:
     ) -> Group:
         """Return the group of listening TCP sockets that were passed to this process.
 
-        Those that `slots` slots have no use for are polled by all. `is_ours`: no predecessor holds them too.
+        All workers poll those beyond `slots`. `is_ours`: no predecessor holds them too.
         """
         group = cls(bind, backlog)
         group._members += sockets
@@ -69,7 +69,7 @@ class Group:
 
     @functools.cached_property
     def address(self) -> str:
-        """The real address, as a person types it; of a group that has members."""
+        """The real address as a user types it; the group must have members."""
         host, port, *rest = self._where
         scope = f"%{socket.if_indextoname(int(rest[1]))}" if len(rest) == 2 and rest[1] else ""
         text = join_host_port(f"{host}{scope}", int(port))
@@ -88,12 +88,12 @@ class Group:
 
     @property
     def kind(self) -> ListenerKind:
-        """What comes out of the sockets."""
+        """The kind of the sockets."""
         return self._kind
 
     @property
     def passed_count(self) -> int:
-        """How many of the members, the first ones, were passed to this process."""
+        """How many of the members, counted from the first, were passed to this process."""
         return self._passed
 
     @property
@@ -102,11 +102,11 @@ class Group:
         return tuple(self._members)
 
     def add(self, sockets: Sequence[socket.socket]) -> None:
-        """Enter further members that the predecessor has opened."""
+        """Add members that the predecessor opened later."""
         self._members += sockets
 
     def grow(self, slots: int) -> None:
-        """Open members until there are `slots`; a new one gets no connections until it is steered to.
+        """Open members until there are `slots`; a new one gets no connections before `steer`.
 
         Raises `BindError`. Blocks while a host name is resolved, at the first member.
         """
@@ -116,9 +116,9 @@ class Group:
         self._open_until(slots)
 
     def reserve(self, slots: int) -> None:
-        """Open members for the workers of a successor: here they get no connections, because no worker polls them.
+        """Open members for the workers of a successor; no worker here polls them, so they get no connections.
 
-        Raises `BindError`, also where the kernel cannot be told.
+        Raises `BindError`, also if the kernel refuses the program.
         """
         if len(self._members) < slots:
             try:
@@ -128,7 +128,7 @@ class Group:
         self._open_until(slots)
 
     def _keep_to_present(self) -> None:
-        """Have a program that names members; the kernel counts a new one in as soon as it listens."""
+        """Attach a program for the present members: the kernel would use a new one as soon as it listens."""
         if self._is_ours and self._pinned in (None, _UNKNOWN):
             present = tuple(range(len(self._members)))
             self._pin(present)
@@ -144,7 +144,7 @@ class Group:
                 raise self._explain(error, slots) from error
 
     def steer(self, slots: tuple[int, ...]) -> None:
-        """Let new connections go to the members of these slots only; once the group is ours. Raises `SteeringError`."""
+        """Direct new connections to the members of these slots, once the group is ours. Raises `SteeringError`."""
         self._wanted = slots
         if not self._is_ours:
             return
@@ -161,22 +161,22 @@ class Group:
             self._pin(tuple(sorted(indexes[slot] for slot in present)))
 
     def lend(self) -> None:
-        """Leave steering to a successor, which may give it back by failing: then `take_over`."""
+        """Leave steering to a successor; if it fails, call `take_over`."""
         self._is_ours = False
 
     def take_over(self) -> None:
-        """Steer from now on, as was last told; listen with our backlog. Raises `SteeringError`. Never blocks."""
+        """Become the owner: steer as last told, listen with our backlog. Raises `SteeringError`. Never blocks."""
         if self._is_ours:
             return
         self._is_ours, self._pinned = True, _UNKNOWN
         if self._kind is ListenerKind.STREAM:
             for sock in self._members[self._passed :]:
-                with contextlib.suppress(OSError):  # only the length of its queue: it listens already
+                with contextlib.suppress(OSError):  # changes the backlog only: it listens already
                     sock.listen(self._backlog)
         self.steer(self._wanted)
 
     def mend(self) -> bool:
-        """Have members that were shut down listen again; tell whether there were any. Raises `BindError`."""
+        """Make members that were shut down listen again; return True if there were any. Raises `BindError`."""
         if self._kind is not ListenerKind.STREAM or not self._is_ours:
             return False
         dead = [slot for slot, sock in enumerate(self._members) if is_shut_down(sock)]
@@ -191,17 +191,17 @@ class Group:
             raise explain(self._bind, error) from error
         finally:
             self._pinned = _UNKNOWN
-            with contextlib.suppress(steering.SteeringError):  # it is tried again with the next change
+            with contextlib.suppress(steering.SteeringError):  # the next change tries again
                 self.steer(self._wanted)
         return True
 
     @functools.cached_property
     def _where(self) -> Any:
-        """The socket address; `address` is asked for at the start, and so is this."""
+        """The socket address, cached at the start through `address`."""
         return self._members[0].getsockname()
 
     def hold(self) -> None:
-        """Let no further TCP handshake begin; those under way are completed. Nothing is held if the kernel cannot."""
+        """Begin no further TCP handshake; pending ones complete. Has no effect if the kernel refuses."""
         for sock in self.ending():
             with contextlib.suppress(handshakes.HandshakesError):
                 handshakes.ignore(sock)
@@ -220,7 +220,7 @@ class Group:
     def close(self) -> None:
         """Close all members; may be called twice."""
         if self._passed and self._is_ours and self._members:
-            with contextlib.suppress(steering.SteeringError):  # their owner goes on without our program
+            with contextlib.suppress(steering.SteeringError):  # their owner continues without our program
                 self._spread()
         for sock in self._members:
             sock.close()
@@ -250,5 +250,5 @@ class Group:
             self._bind,
             f"{self._passed} sockets of {self.address} were passed, and one for worker {count + 1} of {slots} cannot "
             f"be opened beside them ({(error.strerror or str(error)).lower()}); pass one for each worker, or use fewer "
-            f"workers, or run as the user who opened them",
+            f"workers, or run as the same user that opened them",
         )

@@ -1,8 +1,8 @@
-"""No new handshakes on a listening socket: a classic-BPF filter that drops each SYN, and nothing else.
+"""Blocks new handshakes on a listening socket, by a classic BPF filter that drops each SYN and nothing else.
 
-At a stop, closing the socket would reset connections whose handshake the kernel has completed and which no worker has
-accepted yet; going on to listen would let further ones in, to be reset at the end. A dropped SYN is sent again after a
-second (RFC 6298, section 2.1), and finds a closed port, or the successor.
+At a stop, closing the socket would reset connections whose handshake is complete but which no worker has accepted.
+Listening on would let in further ones, which are reset at the end. The client sends a dropped SYN again after a second
+(RFC 6298, section 2.1), and reaches a closed port, or the successor.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _PROGRAM: list[Instruction] = [
 
 
 class HandshakesError(Exception):
-    """The kernel did not take the filter; connections go on to come in."""
+    """The kernel refused the filter; connections still come in."""
 
 
 def ignore(listener: socket.socket) -> None:
-    """Let no further handshake begin on `listener`, in any process that shares it. Never blocks.
+    """Begin no further handshake on `listener`, in any process that shares it. Never blocks.
 
     Raises `HandshakesError`.
     """

@@ -1,7 +1,7 @@
-"""The processes that hold an address in use: found in /proc, for the message of the error.
+"""Finds the processes that hold an address in use, from /proc, for an error message.
 
-Reads the links of all descriptors that this user may see. That takes milliseconds on most machines, and `LONGEST` on
-one with very many of them: then the names that were found by then are told.
+Reads the links of all descriptors visible to this user: milliseconds on most machines, up to `LONGEST` on one with very
+many of them, which may miss some processes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from hybrid.supervisor.listeners.addresses import Bind, TcpBind, UdpBind, UnixBind
 
 LONGEST = 1.0
-"""Seconds that a search may take."""
+"""The maximum seconds of a search."""
 _PROC = Path("/proc")
 _LISTENS = "0A"  # TCP_LISTEN, include/net/tcp_states.h, as proc_pid_net(5) has it
 _MOST_NAMED = 3  # processes
@@ -25,7 +25,7 @@ _MOST_TEXT = 80  # characters of a command line
 def holders_of(bind: Bind) -> str | None:
     """Return the processes that hold the address of `bind`, for a log line.
 
-    Empty if they cannot be seen, mostly because they belong to other users; None if there is no socket at all.
+    Empty if they are not visible, usually because they belong to other users; None if there is no such socket.
     """
     inodes = set(_sockets(bind))
     if not inodes:
@@ -36,7 +36,7 @@ def holders_of(bind: Bind) -> str | None:
 
 
 def _sockets(bind: Bind) -> Iterator[str]:
-    """Give the inode numbers of the sockets at the address of `bind`."""
+    """Yield the inode numbers of the sockets at the address of `bind`."""
     state: str | None = None
     match bind:
         case TcpBind(_, port):
@@ -61,7 +61,7 @@ def _rows(table: str) -> Iterator[list[str]]:
 
 
 def _holders(inodes: set[str]) -> Iterator[str]:
-    """Give pid and command line of the processes that hold one of the sockets."""
+    """Yield pid and command line of the processes that hold one of the sockets."""
     links = {f"socket:[{inode}]" for inode in inodes}
     ends = time.monotonic() + LONGEST
     for process in sorted((entry for entry in _PROC.iterdir() if entry.name.isdecimal()), key=lambda e: int(e.name)):

@@ -1,8 +1,8 @@
-"""At which index of its SO_REUSEPORT group the kernel has each slot's member.
+"""The index of each slot's member in its SO_REUSEPORT group.
 
-A member that leaves the group, by shutdown(2) in some process, is replaced at its index by the last one; one that
-listens again comes last (`__reuseport_detach_sock`, `reuseport_add_sock`, net/core/sock_reuseport.c). If several have
-left since the last look, their order is unknown, and so are the indexes, unless all members have left.
+When a member leaves the group, by shutdown(2) in some process, the last one takes its index. A member that listens
+again comes last (`__reuseport_detach_sock`, `reuseport_add_sock`, net/core/sock_reuseport.c). If several members have
+left since the last check, their order is unknown, and so are the indexes, unless all members have left.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ _UNKNOWN = (-1,)
 
 
 class Order:
-    """The order of a group's members: at first that of slots."""
+    """The order of a group's members, initially by slot."""
 
     def __init__(self, told: Sequence[int] = ()) -> None:
-        """`told`: the attribute of that name of a predecessor's order."""
-        # in the order of the kernel's indexes, without members that are new; None: unknown
+        """`told`: the attribute `told` of a predecessor's order."""
+        # slots by kernel index, without new members; None: unknown
         self._slots: list[int] | None = None if tuple(told) == _UNKNOWN else list(told)
 
     @property
@@ -28,16 +28,16 @@ class Order:
         return () if self._slots == list(range(len(self._slots))) else tuple(self._slots)
 
     def of(self, count: int) -> Mapping[int, int] | None:
-        """Return slot -> index of `count` members; None if it is unknown."""
+        """Return slot -> index of `count` members; None if unknown."""
         if self._slots is None:
             return None
         self._slots += range(len(self._slots), count)
         return {slot: index for index, slot in enumerate(self._slots)}
 
     def lose(self, slots: Sequence[int], count: int, *, is_known: bool = True) -> None:
-        """Note that these of `count` members have left, and come back in this order.
+        """Note that these of `count` members left, and rejoined in this order.
 
-        `is_known`: whether the order before was.
+        `is_known`: True if the order of leaving is known.
         """
         if len(slots) == count and is_known:
             self._slots = list(slots)

@@ -14,7 +14,7 @@ from hybrid.supervisor.listeners.addresses import FdBind, UnixBind, join_host_po
 from hybrid.supervisor.listeners.binding import cannot_bind, explain, explain_and_search
 from hybrid.supervisor.listeners.members import listen_again
 from hybrid.workers.contract.records import record
-from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, is_shut_down
 
 _FIRST_SYSTEMD_FD = 3  # SD_LISTEN_FDS_START
 _SYSTEMD_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
@@ -26,12 +26,12 @@ Inode = tuple[int, int]
 
 @record(frozen=True, slots=True, kw_only=True)
 class UnixFile:
-    """What the file of a UNIX socket is to be like."""
+    """The mode and owner of the file of a UNIX socket."""
 
     mode: int
     """Permission bits."""
     uid: int = -1
-    """Its owner; -1: as it is made."""
+    """Its owner; -1: unchanged."""
     gid: int = -1
 
 
@@ -65,34 +65,34 @@ class UnixSocket:
         self._file = file
         self._backlog = backlog
         self._sock = sock
-        self._inode: Inode | None = None  # of the file that goes with it
+        self._inode: Inode | None = None  # of its file
         self._is_ours = True
 
     @property
     def inode(self) -> Inode | None:
-        """The file that was made with the socket; None for a name in the abstract namespace."""
+        """The file of the socket; None for a name in the abstract namespace."""
         return self._inode
 
     @property
     def listener(self) -> Listener:
-        """The socket as all workers see it."""
+        """The listener for all workers."""
         return Listener(str(self._bind), ListenerKind.STREAM, self._sock, None)
 
     def lend(self) -> None:
-        """Leave the file to a successor, which may give it back by failing: then `take_over`."""
+        """Leave the file to a successor; if it fails, call `take_over`."""
         self._is_ours = False
 
     def take_over(self) -> None:
-        """Answer for the file from now on: its mode, its owner, its end. Raises `OSError`. Never blocks."""
+        """Own the file from now on: set mode and owner, and remove it at the end. Raises `OSError`. Never blocks."""
         if self._is_ours:
             return
         self._is_ours = True
-        self._sock.listen(self._backlog)  # only the length of its queue: it listens already
+        self._sock.listen(self._backlog)  # changes the backlog only: it listens already
         if self._inode is not None:
             self._amend_file()
 
     def _amend_file(self) -> None:
-        """Give the file the mode and the owner that we were told; not by its name, which may be another's meanwhile."""
+        """Set mode and owner of the file; not by name, which may belong to another file meanwhile."""
         try:
             fd = os.open(self._bind.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -110,9 +110,9 @@ class UnixSocket:
             os.close(fd)
 
     def mend(self) -> bool:
-        """Replace the socket if it was shut down; tell whether that is so. Raises `BindError`.
+        """Replace the socket if it was shut down; return True if so. Raises `BindError`.
 
-        The kernel does not let a UNIX socket listen again. Connections that wait in the old one are lost.
+        The kernel does not let a UNIX socket listen again. Connections queued at the old one are lost.
         """
         if not self._is_ours or not is_shut_down(self._sock):
             return False
@@ -127,12 +127,12 @@ class UnixSocket:
         return True
 
     def hold(self) -> None:
-        """Let no further client in, as far as its file leads there: a name in the abstract namespace stays."""
+        """Remove the file, so that new clients cannot connect; a name in the abstract namespace stays."""
         if self._is_ours:
             self._remove_file()
 
     def refuse(self) -> None:
-        """Refuse new connections; what waits in the queue can still be accepted (`unix_accept`, net/unix/af_unix.c)."""
+        """Refuse new connections; queued ones can still be accepted (`unix_accept`, net/unix/af_unix.c)."""
         for sock in self.ending():
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -165,8 +165,8 @@ class UnixSocket:
 
     def _bind_file(self) -> None:
         self._remove_stale()
-        # bind(2) makes the file with 0777 & ~umask; a chmod afterwards would leave a moment in which anybody may
-        # connect. The umask belongs to the process, which has one thread.
+        # bind(2) makes the file with 0777 & ~umask; a later chmod would leave a moment in which any user may connect.
+        # The umask belongs to the process, which has one thread.
         old = os.umask(~self._file.mode & 0o777)
         try:
             self._sock.bind(self._bind.path)
@@ -190,12 +190,12 @@ class UnixSocket:
 
 
 class PassedSocket:
-    """A bound socket that was open when this process began."""
+    """A bound socket that this process inherited."""
 
     def __init__(self, bind: FdBind, backlog: int) -> None:
-        """Take the descriptor over. Raises `BindError` if it is no bound (and, for a stream, listening) socket."""
+        """Take the descriptor. Raises `BindError` unless it is a bound (and, for a stream, listening) socket."""
         self.bind = bind
-        self._backlog = backlog  # where it has to listen again
+        self._backlog = backlog  # for `listen_again`
         try:
             self.sock = socket.socket(fileno=bind.fd)
         except OSError as error:
@@ -222,11 +222,11 @@ class PassedSocket:
 
     @property
     def group(self) -> Hashable | None:
-        """What is equal for the members of one SO_REUSEPORT group of TCP; None: it is in none.
+        """A key that is equal for the members of one TCP SO_REUSEPORT group; None: the socket is in no group.
 
-        Groups of UDP are left alone: the index of a passed socket in its group is unknown (the order in which they
-        were opened), so nothing could be steered away from a slot without a worker, and datagrams would be lost there.
-        A connection that waits there is accepted by siblings.
+        UDP groups are left alone: the indexes of passed sockets are unknown (they follow the order of opening), so
+        datagrams could not be steered away from a slot without a worker, and would be lost there. With TCP, siblings
+        accept a connection queued there.
         """
         is_tcp = self.sock.type == socket.SOCK_STREAM and self.sock.family in (socket.AF_INET, socket.AF_INET6)
         if not is_tcp or not self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
@@ -234,7 +234,7 @@ class PassedSocket:
         return self.sock.family, self.sock.getsockname()
 
     def mend(self) -> bool:
-        """Have the socket listen again if it was shut down; tell whether that is so. Raises `BindError`."""
+        """Make the socket listen again if it was shut down; return True if so. Raises `BindError`."""
         if self.listener.kind is not ListenerKind.STREAM or not is_shut_down(self.sock):
             return False
         if self.sock.family == socket.AF_UNIX:
@@ -251,10 +251,10 @@ class PassedSocket:
 
 
 def systemd_binds(environ: MutableMapping[str, str], pid: int) -> tuple[FdBind, ...]:
-    """Return the sockets that systemd opened for process `pid`, as LISTEN_PID and LISTEN_FDS tell (sd_listen_fds(3)).
+    """Return the sockets that systemd opened for process `pid`, from LISTEN_PID and LISTEN_FDS (sd_listen_fds(3)).
 
-    Marks them close-on-exec and removes the variables from `environ`, so that no program started by a worker takes them
-    for its own. Empty if there are none for us. Raises `BindError` if a descriptor that was announced is not open.
+    Marks them close-on-exec and removes the variables from `environ`, so that programs started by a worker do not use
+    them. Empty if there are none for this process. Raises `BindError` if an announced descriptor is not open.
     """
     if environ.get("LISTEN_PID") != str(pid):
         return ()
@@ -283,7 +283,7 @@ def _describe(name: object, kind: ListenerKind) -> str:
 
 
 def inode_of(path: str) -> Inode | None:
-    """Return which file `path` names now; None if it names none."""
+    """Return the file that `path` names now; None if there is none."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

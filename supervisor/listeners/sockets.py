@@ -1,7 +1,7 @@
 """All listening sockets of a service, opened before the first fork and held for the supervisor's life.
 
-Every worker inherits all of them and polls its own: so a worker's death closes no queue, and what waits there is
-answered by its successor. A supervisor that replaces another begins with the sockets of that one (see `handover`).
+Every worker inherits all of them and polls its own. So the death of a worker closes no queue, and its successor serves
+the queued connections. A supervisor that replaces another starts with its sockets (see `handover`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hybrid.supervisor.listeners.sources import Source, Sources, address_of
 from hybrid.supervisor.listeners.steering import SteeringError
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract.records import record
-from hybrid.workers.contract.seat import Listener, ListenerKind, is_shut_down
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, is_shut_down
 
 if TYPE_CHECKING:
     from hybrid.supervisor.upgrade.inheritance import Inheritance
@@ -42,12 +42,12 @@ __all__ = [
 
 @record(frozen=True, slots=True)
 class Waiting:
-    """A queue that holds a connection which no worker has accepted yet."""
+    """A queue with connections that no worker has accepted yet."""
 
     slot: int | None
-    """The slot whose worker polls it; None: all workers do."""
+    """The slot that polls it; None: all workers do."""
     ends: bool
-    """Whether it ends with this supervisor, and the connection with it."""
+    """True if the queue ends with this supervisor, and its connections too."""
 
 
 @record(frozen=True, slots=True)
@@ -55,26 +55,26 @@ class Mended:
     """The outcome of `Listeners.mend`."""
 
     repaired: tuple[str, ...] = ()
-    """The addresses of those that listen again."""
+    """Addresses that listen again."""
     failures: tuple[str, ...] = ()
     """Why others do not, for the log."""
     is_remade: bool = False
-    """Whether some of them are new sockets, which no worker has yet."""
+    """True if some are new sockets, which no worker has yet."""
 
 
 @record(frozen=True, slots=True)
 class Offered:
-    """What a successor is to know of one `--bind`."""
+    """The data of one `--bind` for a successor."""
 
     bind: str
     fds: tuple[int, ...]
-    """In order of slots. Of `fd://`: the passed one; the first of a group has the members opened beside them too."""
+    """In order of slots. For `fd://`: the passed one; the first of a group also has the members opened later."""
     slots: int
-    """How many slots have had a worker; 0: it is shared by all slots. A group may have more members than that."""
+    """How many slots ever had a worker; 0: all slots share it. A group may have more members than that."""
     inode: Inode | None = None
     """The file of a UNIX socket."""
     order: tuple[int, ...] = ()
-    """Of a group whose members are not in the order of slots; see `Order.told`."""
+    """For a group whose members are not in the order of slots; see `Order.told`."""
 
 
 def open_listeners(settings: Settings, inheritance: Inheritance | None = None) -> Listeners:
@@ -91,14 +91,13 @@ class Listeners:
     def __init__(self, settings: Settings, inheritance: Inheritance | None = None) -> None:
         """Open them all. Raises `BindError`.
 
-        Blocks while a host name is resolved, and at most ten seconds until the predecessor has made sockets for the
-        workers that it has not.
+        Blocks while a host name is resolved, and up to ten seconds while the predecessor opens additional sockets.
         """
         self._binds = settings.binds
         self._sources = Sources(settings, inheritance)
-        self._lent: list[Source] = []  # those a successor has taken
+        self._lent: list[Source] = []  # sources taken by a successor
         self.addresses: tuple[str, ...] = ()
-        """The real addresses, in the order of the settings, as a person types them."""
+        """The real addresses, in the order of the settings, as a user types them."""
         try:
             self._sources.open()
         except BaseException:
@@ -116,7 +115,7 @@ class Listeners:
 
     @property
     def slots(self) -> int:
-        """How many slots have sockets: as many as there are workers, or were at one time, also of a predecessor."""
+        """How many slots have sockets: the highest number of workers so far, including a predecessor's."""
         return self._sources.slots
 
     def all(self) -> tuple[Listener, ...]:
@@ -125,19 +124,19 @@ class Listeners:
         return (*grouped, *(one.listener for one in self._sources.all if not isinstance(one, Group)))
 
     def grow(self, slots: int) -> None:
-        """Have sockets for at least `slots` slots; new ones get no connections until they are steered to.
+        """Have sockets for at least `slots` slots; new ones get no connections before `steer`.
 
-        Raises `BindError`; what was there stays. So it does while the sockets are a predecessor's.
+        Raises `BindError`, also while a predecessor owns the sockets; existing sockets stay.
         """
         for group in self._sources.groups:
             group.grow(slots)
         self._sources.slots = max(self._sources.slots, slots)
 
     def steer(self, slots: tuple[int, ...], datagrams: tuple[int, ...] | None = None) -> None:
-        """Let new connections go to these slots only, and datagrams to `datagrams` (None: to the same).
+        """Direct new connections to these slots, and datagrams to `datagrams` (None: to the same).
 
-        Shared sockets have one queue, and nothing to steer. Sockets that are a predecessor's are steered once they are
-        ours; those lent to a successor if it gives them back. Raises `SteeringError` after it has tried every address.
+        Shared sockets have one queue, and nothing to steer. Sockets of a predecessor are steered once they are ours,
+        and lent ones once a failed successor returns them. Raises `SteeringError` after trying every address.
         """
         failure: SteeringError | None = None
         for group in self._sources.groups:
@@ -150,16 +149,16 @@ class Listeners:
             raise failure
 
     def hold(self) -> None:
-        """Let no further client in: no TCP handshake begins, and the files of UNIX sockets are gone.
+        """Let in no further clients: begin no TCP handshake, and remove the files of UNIX sockets.
 
-        Leaves out sockets of a predecessor or a successor, and those that were passed to this process.
+        Skips the sockets of a predecessor or a successor, and those passed to this process.
         """
         for source in self._sources.all:
             if not isinstance(source, PassedSocket):
                 source.hold()
 
     def waiting(self) -> tuple[Waiting, ...]:
-        """Return the queues that hold connections, but for those that a successor has taken. Never blocks."""
+        """Return the queues with connections, except those of a successor. Never blocks."""
         poll = select.poll()
         found: dict[int, Waiting] = {}  # descriptor -> the answer if it is readable
         for source in self._sources.all:
@@ -173,9 +172,9 @@ class Listeners:
         return tuple(found[fd] for fd, events in poll.poll(0) if events & select.POLLIN)
 
     def mend(self) -> Mended:
-        """Repair sockets that a worker has shut down, which all processes share. Leaves out as `hold` does.
+        """Repair sockets that a worker has shut down, which all processes share. Skips the same sockets as `hold`.
 
-        To be called while the service goes on. Never blocks.
+        Call it while the service runs. Never blocks.
         """
         repaired: list[str] = []
         failures: list[str] = []
@@ -190,13 +189,13 @@ class Listeners:
         return Mended(tuple(repaired), tuple(failures), is_remade)
 
     def refuse(self) -> None:
-        """Refuse new connections from now on, also for workers that share the sockets. Leaves out as `hold` does."""
+        """Refuse new connections, also for workers that share the sockets. Skips the same sockets as `hold`."""
         for source in self._sources.all:
             if not isinstance(source, PassedSocket):
                 source.refuse()
 
     def close(self) -> None:
-        """Close all sockets and remove the files of UNIX ones that are ours; may be called twice."""
+        """Close all sockets and remove the files of our UNIX sockets; may be called twice."""
         for one in self._sources.all:
             one.close()
         self._sources.all.clear()
@@ -205,7 +204,7 @@ class Listeners:
     # --- for a successor
 
     def offer(self) -> tuple[Offered, ...]:
-        """Return what a successor may take, in the order of the settings."""
+        """Return the sockets for a successor, in the order of the settings."""
         return tuple(self._offered(index) for index in range(len(self._sources.by_bind)))
 
     def _offered(self, index: int) -> Offered:
@@ -224,15 +223,15 @@ class Listeners:
                 return Offered(str(bind), (bind.fd, *rest), self._sources.slots, order=source.order.told)
 
     def reserve(self, slots: int) -> None:
-        """Open sockets for the workers of a successor that has more of them; they get no connections here.
+        """Open sockets for a successor with more workers; they get no connections here.
 
-        Raises `BindError`; what was opened stays, for the next successor.
+        Raises `BindError`; opened sockets stay for the next successor.
         """
         for group in self._sources.groups:
             group.reserve(slots)
 
     def lend(self, taken: Collection[int]) -> None:
-        """Keep our hands off what a successor has taken: the addresses with these numbers in the settings."""
+        """Leave the addresses at these indexes of the settings to a successor."""
         chosen = [self._sources.by_bind[index] for index in sorted(taken) if 0 <= index < len(self._sources.by_bind)]
         for source in dict.fromkeys(chosen):
             if not isinstance(source, PassedSocket):
@@ -240,7 +239,7 @@ class Listeners:
             self._lent.append(source)
 
     def leave(self) -> None:
-        """Close what was lent: the descriptors, and nothing else. The rest ends by `hold`, `refuse` and `close`."""
+        """Close the descriptors of lent sockets, and nothing else. The others end by `hold`, `refuse` and `close`."""
         for source in self._lent:
             self._sources.all.remove(source)
             source.close()
@@ -249,9 +248,9 @@ class Listeners:
     # --- of a predecessor
 
     def take_over(self) -> tuple[str, ...]:
-        """Make ours what was a predecessor's, or what a successor that has failed gives back; steer it as last told.
+        """Own the sockets of a predecessor, or those that a failed successor returns; steer them as last told.
 
-        Returns what could not be done, for the log: the sockets serve in any case. Never blocks.
+        Returns problems for the log; the sockets serve in any case. Never blocks.
         """
         self._lent.clear()
         remarks: list[str] = []

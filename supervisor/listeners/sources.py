@@ -1,6 +1,6 @@
-"""What becomes of each address of a service: a group, a UNIX socket, a passed one; opened here, or a predecessor's.
+"""The source of each address: a group, a UNIX socket or a passed one; opened here, or inherited from a predecessor.
 
-Passed sockets of one TCP address are one group. Nothing is steered or closed here: see `sockets`.
+Passed sockets of one TCP address form a group. `sockets` steers and closes them.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ class Sources:
     """The sources of a service's sockets."""
 
     def __init__(self, settings: Settings, inheritance: Inheritance | None) -> None:
-        """Open nothing yet."""
+        """Opens nothing yet."""
         self._settings = settings
         self._inheritance = inheritance
         self.all: list[Source] = []
-        """Each once: what is to be closed."""
+        """Each source once: all must be closed."""
         self.by_bind: list[Source] = []
-        """One for each of the settings' addresses; passed ones may share a group."""
+        """One for each address in the settings; passed ones may share a group."""
         self.by_entry: dict[int, Source] = {}
-        """Number of an address of the predecessor's -> what has become of it."""
+        """Index of a predecessor's address -> its source."""
         self.slots = settings.workers
         """How many slots have sockets."""
 
     def open(self) -> None:
-        """Open or take over all. Raises `BindError`; what is open then is in `all`. Blocks as `Listeners` says."""
+        """Open or inherit all. Raises `BindError`; the open ones are in `all` then. Blocks as `Listeners` says."""
         _refuse_twins(self._settings.binds)
         if self._inheritance is not None:
             self._inheritance.have_slots(self.slots)
@@ -57,11 +57,11 @@ class Sources:
 
     @property
     def groups(self) -> list[Group]:
-        """Those of them that have one socket per slot."""
+        """The sources with one socket per slot."""
         return [source for source in self.all if isinstance(source, Group)]
 
     def add_members(self) -> None:
-        """Enter what the predecessor has opened since we took its sockets."""
+        """Add members that the predecessor opened since its sockets were taken."""
         added = {} if self._inheritance is None else self._inheritance.additions()
         for entry, fds in added.items():
             source = self.by_entry[entry]
@@ -70,12 +70,12 @@ class Sources:
                 self.slots = max(self.slots, len(source.sockets))
 
     def _enter(self, source: Source) -> None:
-        """Note that `close` is to close it."""
+        """Add a source to close."""
         if source not in self.all:
             self.all.append(source)
 
     def _inherit(self, bind: TcpBind | UdpBind | UnixBind) -> Source | None:
-        """Return what the predecessor has for `bind`; None if there is nothing."""
+        """Return the predecessor's source for `bind`; None if there is none."""
         handed = None if self._inheritance is None else self._inheritance.sockets_for(bind)
         if handed is None:
             return None
@@ -83,7 +83,7 @@ class Sources:
         if not isinstance(bind, UnixBind):
             source: Source = Group.handed(bind, self._settings.backlog, sockets, Order(handed.order))
         elif handed.inode is not None and inode_of(bind.path) != handed.inode:
-            sockets[0].close()  # its file was removed, so no client can reach it: make a new one
+            sockets[0].close()  # its file was removed, so no client can reach it: open a new one
             return None
         else:
             source = UnixSocket.handed(bind, sockets[0], handed.inode, self._unix_file, self._settings.backlog)
@@ -105,7 +105,7 @@ class Sources:
         )
 
     def _take_passed(self) -> dict[FdBind, Source]:
-        """Take the descriptors that were passed to this process; return for each what it has become."""
+        """Take the descriptors passed to this process; return the source of each."""
         found: dict[FdBind, PassedSocket] = {}
         entries: dict[FdBind, Handed] = {}
         for bind in self._settings.binds:
@@ -136,7 +136,7 @@ class Sources:
 
 
 def _alike(passed: dict[FdBind, PassedSocket]) -> list[list[FdBind]]:
-    """Return those that are members of one group; a socket that was passed twice is one member, and left as it is."""
+    """Return the addresses that form a group; a socket passed twice is one member, and left alone."""
     groups: dict[Hashable, list[FdBind]] = {}
     for bind, one in passed.items():
         groups.setdefault(one.group, []).append(bind)
@@ -156,7 +156,7 @@ def _as_sockets(bind: Bind, fds: Iterable[int]) -> list[socket.socket]:
 
 
 def address_of(source: Source) -> str:
-    """Return where it serves, as a person types it."""
+    """Return the address of a source, as a user types it."""
     return source.address if isinstance(source, Group) else source.listener.address
 
 

@@ -1,11 +1,11 @@
-"""Which members of an SO_REUSEPORT group get new connections: a classic-BPF program attached to the group.
+"""Selects the members of an SO_REUSEPORT group that get new connections, by a classic BPF program for the group.
 
-The program returns the index of a member; the kernel falls back to its hash if there is none with this index
+The program returns the index of a member; for an unknown index the kernel falls back to its hash
 (`reuseport_select_sock`, net/core/sock_reuseport.c). Members never leave the group while the supervisor holds them, so
-an index is a slot. Works without privileges, and may be replaced at any time through any member. A
-connection costs at most two instructions per slot; with all members wanted there is no program at all.
+an index is a slot. It works without privileges, and can be replaced at any time through any member. A connection costs
+two instructions per slot at most; with all members wanted there is no program at all.
 
-TCP draws lots. UDP takes the sender's address instead, so that one sender's datagrams go to one worker.
+TCP chooses at random. UDP uses the sender's address, so that the datagrams of a sender go to one worker.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _GOLDEN = 2654435761  # 2**32 / golden ratio: neighbouring ports end up far apar
 
 
 def _sender(address: int, port: int) -> list[Instruction]:
-    """Return what loads the sender's address and port, at these places of the network header."""
+    """Return instructions that load the sender's address and port, at these offsets of the network header."""
     return [
         (_LOAD_WORD, 0, 0, _NETWORK_HEADER + address),
         (_COPY_A_TO_X, 0, 0, 0),
@@ -43,11 +43,11 @@ _SENDER_V4, _SENDER_V6 = _sender(12, 20), _sender(20, 40)
 
 
 class SteeringError(Exception):
-    """The kernel did not take the program; connections go on to all members."""
+    """The kernel refused the program; connections still go to all members."""
 
 
 def steer(member: socket.socket, slots: Sequence[int]) -> None:
-    """Let new connections (datagrams) of the group of `member` go to `slots` only, equally. Never blocks.
+    """Distribute new connections (datagrams) of the group of `member` equally over `slots`. Never blocks.
 
     Raises `SteeringError`.
     """
@@ -58,17 +58,17 @@ def steer(member: socket.socket, slots: Sequence[int]) -> None:
 
 
 def release(member: socket.socket) -> None:
-    """Let the kernel spread over the whole group of `member` by its hash again. Raises `SteeringError`."""
+    """Let the kernel distribute over the whole group of `member` by its hash again. Raises `SteeringError`."""
     try:
         member.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
     except FileNotFoundError:
-        pass  # there is none attached
+        pass  # no program is attached
     except OSError as error:
         raise _refused(error) from error
 
 
 def program(slots: Sequence[int], choice: Sequence[Instruction]) -> list[Instruction]:
-    """Return the program that takes `choice`, a number, modulo the count of `slots` and returns that slot."""
+    """Return the program that computes `choice` modulo the count of `slots`, and returns that slot."""
     if len(slots) == 1:
         return [(_RETURN, 0, 0, slots[0])]
     chosen = [*choice, (_MODULO, 0, 0, len(slots))]
@@ -76,14 +76,14 @@ def program(slots: Sequence[int], choice: Sequence[Instruction]) -> list[Instruc
         return [*chosen, (_RETURN_A, 0, 0, 0)]
     for index, slot in enumerate(slots):
         chosen += [(_JUMP_IF_EQUAL, 0, 1, index), (_RETURN, 0, 0, slot)]
-    return [*chosen, (_RETURN, 0, 0, slots[0])]  # never reached, but the checker wants a return at the end
+    return [*chosen, (_RETURN, 0, 0, slots[0])]  # never reached, but the verifier requires a final return
 
 
 def _choice_for(member: socket.socket) -> list[Instruction]:
     if member.type == socket.SOCK_STREAM:
         return [(_LOAD_WORD, 0, 0, _RANDOM)]
-    # the (last four bytes of the) source address and the source port; options and extension headers are rare, and
-    # where there are some the choice is still a function of the packet
+    # The source port and the (last four bytes of the) source address. With options or extension headers, which are
+    # rare, the choice is still a function of the packet.
     if member.family == socket.AF_INET:
         sender = _SENDER_V4
     elif member.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):

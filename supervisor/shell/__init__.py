@@ -1,10 +1,10 @@
-"""The hands of the loop: what happened becomes events, actions become system calls. Each decides nothing.
+"""Turns what happens into events, and actions into system calls. Nothing here decides.
 
-    hearing   what children say, and who is born, as events
-    deaths    who has died, as events; ends the processes that the dead have left
-    looks     looks at the workers in steps of time: who stalls, what is broken
-    actions   performs what the machine asks for: a table from action to method
-    telling   tells others how it goes: the embedding process, the service manager, a log reader
+    hearing   messages of children and confirmed forks, as events
+    deaths    deaths of children, as events; ends the processes that dead children left
+    looks     periodic checks: stalled workers, broken listening sockets
+    actions   performs the actions of the machine: a table from action to method
+    telling   reports to the embedding process, the service manager and the log
 
-They know all other rooms; only `loop` knows them.
+These modules may import all other rooms; only `loop` imports them.
 """

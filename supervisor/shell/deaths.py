@@ -1,73 +1,73 @@
-"""Who has died, as events of the machine, and the end of the processes that the dead have left."""
+"""Deaths of children, as events of the machine, and the end of the processes that they left."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybrid.supervisor.children.crew import Crew
+from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.shell.hearing import Hearing
-from hybrid.supervisor.watch.inquest import Inquest
+from hybrid.supervisor.watch.stack_dumps import StackDumps
 
-_LAST_WAIT = 5.0  # seconds for killed workers to be reaped after a failure of our own
+_LAST_WAIT = 5.0  # seconds to reap killed workers after a bug in the supervisor
 
 
 class Deaths:
-    """A source of events: children that have ended. Only `clear` blocks."""
+    """A source of events: deaths of children. Only `clear` blocks."""
 
-    def __init__(self, kernel: Kernel, crew: Crew, hearing: Hearing, inquest: Inquest) -> None:
+    def __init__(self, kernel: Kernel, children: Children, hearing: Hearing, stack_dumps: StackDumps) -> None:
         self._kernel = kernel
-        self._crew = crew
+        self._children = children
         self._hearing = hearing
-        self._inquest = inquest
-        self._is_bereaved = False  # a child has died, and its leftovers are not yet looked for
-        self._heirs: frozenset[int] = frozenset()  # workers of a dead zygote: they go on using its leftovers
+        self._stack_dumps = stack_dumps
+        self._is_bereaved = False  # a child has died, and its leftovers have not been searched yet
+        self._heirs: frozenset[int] = frozenset()  # workers of a dead zygote, which go on using its leftovers
         self.due: float | None = None
-        """When leftovers that were told to end are looked at again, in monotonic seconds."""
+        """When to check the ending leftovers again, in monotonic seconds."""
 
     def events(self) -> Iterator[ev.Event]:
-        """Yield the deaths. All are noted before the first is acted on: no signal may go to a recycled pid."""
-        deaths = self._kernel.reap(self._crew.pids)
+        """Yield the deaths. All are noted before the first is handled, so that no signal goes to a recycled pid."""
+        deaths = self._kernel.reap(self._children.pids)
         self._is_bereaved |= bool(deaths)
-        lines = {pid: self._crew.remove(pid) for pid, _ in deaths}
-        for line in lines.values():
-            if line.slot == ZYGOTE:
-                self._heirs |= self._crew.workers_of(line.generation)
+        handles = {pid: self._children.remove(pid) for pid, _ in deaths}
+        for handle in handles.values():
+            if handle.slot == ZYGOTE:
+                self._heirs |= self._children.workers_of(handle.generation)
         for pid, how in deaths:
-            line = lines[pid]
-            self._inquest.close(pid)
-            yield from self._hearing.of_child(pid, line)  # it may have said last why it cannot start
-            self._hearing.hang_up(line)
-            self._crew.bury(line)
+            handle = handles[pid]
+            self._stack_dumps.close(pid)
+            yield from self._hearing.of_child(pid, handle)  # its last message may say why it cannot start
+            self._hearing.close_channel(handle)
+            self._children.forget(handle)
             yield ev.Exited(pid, how)
 
     def end_leftovers(self, *, after_a_look: bool = False) -> None:
-        """End what dead children have left, if there may be something.
+        """End the leftovers of dead children, if there may be any.
 
-        After a look at the workers: orphans that have appeared while no child died are no leftovers. Not while a zygote
-        forks, as its workers are orphans for a moment.
+        Called after each look at the workers, so that orphans that appear while no child dies do not count as
+        leftovers. Not while a zygote forks, as its workers are orphans for a moment.
         """
-        if self._crew.expects or not (after_a_look or self._is_bereaved or self.due is not None):
+        if self._children.has_pending_forks or not (after_a_look or self._is_bereaved or self.due is not None):
             return
-        due = self._kernel.end_orphans(self._crew.pids, is_bereaved=self._is_bereaved, heirs=self._heirs)
+        due = self._kernel.end_orphans(self._children.pids, is_bereaved=self._is_bereaved, heirs=self._heirs)
         self._is_bereaved, self._heirs = False, frozenset()
         self.due = None if due is None else self._kernel.now() + due
 
     def clear(self) -> None:
-        """Kill all children and what they left, and reap them; blocks, at most 5 seconds."""
-        for pid, line in self._crew:
+        """Kill all children and their leftovers, and reap them; blocks for 5 seconds at most."""
+        for pid, handle in self._children:
             self._kernel.kill(pid)
-            self._hearing.hang_up(line)
+            self._hearing.close_channel(handle)
         deadline = self._kernel.now() + _LAST_WAIT
-        while self._crew.pids and (remaining := deadline - self._kernel.now()) > 0:
+        while self._children.pids and (remaining := deadline - self._kernel.now()) > 0:
             self._kernel.wait(remaining)
-            self._kernel.take_signals()  # or it would wait no more
-            for pid, _ in self._kernel.reap(self._crew.pids):
-                self._crew.bury(self._crew.remove(pid))
-        for pid in self._crew.pids:  # the kernel holds them
-            self._crew.bury(self._crew.remove(pid))
+            self._kernel.take_signals()  # otherwise the next wait returns at once
+            for pid, _ in self._kernel.reap(self._children.pids):
+                self._children.forget(self._children.remove(pid))
+        for pid in self._children.pids:  # stuck in the kernel
+            self._children.forget(self._children.remove(pid))
         while (due := self._kernel.end_orphans((), is_bereaved=True)) is not None and self._kernel.now() < deadline:
             self._kernel.wait(due)
             self._kernel.take_signals()

@@ -1,10 +1,10 @@
-"""An upgrade: the program is executed anew and takes over the listening sockets; nothing is closed in between.
+"""Upgrades: a new execution of the program takes over the listening sockets, none of which is closed meanwhile.
 
     invocation   how this program was started
-    handover     the program executed anew, with the sockets: the side of the old supervisor
-    inheritance  the side of the new one
-    wire         what the two tell each other
+    handover     the old supervisor: executes the program again and passes the sockets
+    inheritance  the new supervisor: takes the sockets
+    wire         the messages between the two
     succession   both sides, as the shell sees them
 
-What either side does about it is decided in `core.upgrades`.
+`core.upgrades` decides what each side does.
 """

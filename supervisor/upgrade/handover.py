@@ -1,7 +1,7 @@
-"""The side of a supervisor that is being replaced: it executes its program anew, with the listening sockets.
+"""The old supervisor's side of an upgrade: it executes the program again and passes the listening sockets.
 
-The successor is another process, and no child of ours. It starts its own workers on the same sockets, and says so; then
-the sockets are its own, and the workers here drain. Until then whatever happens to it leaves everything here as it was.
+The successor is another process, not a child of ours. It starts its own workers on the same sockets and reports when
+they serve. Then it owns the sockets, and the workers here drain. Until then, a failure of it changes nothing here.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from hybrid.supervisor.upgrade.wire import (
     Cannot,
     Grant,
     Granted,
-    Line,
+    PeerLink,
+    PeerMessage,
     Serving,
     Taken,
     Want,
     WireError,
-    Word,
     Yours,
 )
 from hybrid.workers.contract.records import record
@@ -41,27 +41,27 @@ from hybrid.workers.contract.records import record
 __all__ = ["CannotInherit", "CannotOffer", "Failed", "Inheritance", "Invocation", "Offer", "inherited_binds"]
 
 
-class CannotOffer(Exception):  # noqa: N818 - a state of the system, not a mistake of anybody's
-    """No successor can be started; the text says why, and what to do."""
+class CannotOffer(Exception):  # noqa: N818 - a state of the system, not a bug
+    """A successor cannot be started; the text says why, and what to do."""
 
 
 @record(frozen=True, slots=True)
 class Failed:
-    """The successor has failed, and everything is ours as before."""
+    """The successor failed; this supervisor still owns everything."""
 
     reason: str
 
 
 class Offer:
-    """The sockets, offered to a successor that is starting. Only `begin` may block, for as long as execve(2) does."""
+    """The sockets, offered to a successor that is starting. Only `begin` blocks, while execve(2) runs."""
 
-    def __init__(self, listeners: Listeners, pid: int, line: Line) -> None:
+    def __init__(self, listeners: Listeners, pid: int, link: PeerLink) -> None:
         self.pid = pid
-        """Process id of the successor: no child of ours, for systemd drains a main process only if it is its own."""
+        """Process id of the successor, which is not our child: systemd drains a main process only if it is its own."""
         self._listeners = listeners
-        self._line = line
-        self._handed = [len(entry.fds) for entry in listeners.offer()]  # how many descriptors of each it has
-        self._is_lent = False  # it has the word, and may still fail
+        self._link = link
+        self._handed = [len(entry.fds) for entry in listeners.offer()]  # how many descriptors it has of each address
+        self._is_lent = False  # the successor owns the sockets, but may still fail
         self._is_over = False
 
     @classmethod
@@ -72,10 +72,10 @@ class Offer:
         extra_environment: Mapping[str, str],
         scale: Scale | None = None,
     ) -> Offer:
-        """Execute `program` with the sockets of `listeners`, and tell it our `scale`.
+        """Execute `program` with the sockets of `listeners`, and pass it our `scale`.
 
-        Raises `CannotOffer`; then nothing has happened.
-        It stays in our process group: Ctrl-C in a terminal reaches both of us. Our end does not end it.
+        Raises `CannotOffer` if it could not be executed. The successor stays in our process group, so Ctrl-C in a
+        terminal reaches both. It survives the end of this process.
         """
         if os.getpid() == 1:
             raise CannotOffer(
@@ -87,62 +87,62 @@ class Offer:
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
-            raise CannotOffer(f"no line to a successor can be made: {(error.strerror or '').lower()}") from error
+            raise CannotOffer(f"cannot make a socket pair to a successor: {(error.strerror or '').lower()}") from error
         try:
             with theirs:
                 pid = _execute(listeners, program, extra_environment, theirs.fileno(), scale)
         except OSError as error:
             ours.close()
             raise CannotOffer(_why_not_executed(program, error)) from error
-        return cls(listeners, pid, Line(ours))
+        return cls(listeners, pid, PeerLink(ours))
 
     def fileno(self) -> int:
-        """Return the descriptor to poll, for `poll_nowait`; -1 once closed. It is no business of the workers."""
-        return self._line.fileno()
+        """Return the descriptor to poll for `poll_nowait`; -1 once closed. Workers must close it."""
+        return self._link.fileno()
 
     def poll_nowait(self) -> Literal["pending", "serving"] | Failed:
-        """Hear what the successor says, and answer.
+        """Handle the messages of the successor.
 
-        `serving`: it serves, steers and keeps the files; `leave` the listeners and drain. `Failed`: it will not.
+        `serving`: it serves, steers and owns the files; `leave` the listeners and drain. `Failed`: it will not serve.
         """
         try:
-            while (heard := self._line.hear_nowait()) is not None:
-                word, _ = heard
-                if self._is_answered(word):
+            while (received := self._link.receive_nowait()) is not None:
+                message, _ = received
+                if self._is_last(message):
                     return "serving"
         except WireError as error:
             return self._fail(str(error))
         return "pending"
 
     def withdraw(self) -> bool:
-        """Tell the successor that it is not wanted, for we are to stop ourselves; False: too late, it has taken over.
+        """Tell the successor to end, because this supervisor must stop; return False if it has taken over already.
 
-        It ends by itself, unless it hangs; then it needs a signal. Where it is too late: `leave` the listeners.
+        It ends by itself unless it hangs; then it needs a signal. If it has taken over, `leave` the listeners.
         """
         if self._is_lent:
             return False
-        self._line.hang_up()
+        self._link.shut_down()
         return True
 
     def close(self) -> None:
-        """Close the line, and nothing else; may be called twice. Called in forked children too."""
-        self._line.close()
+        """Close the link and nothing else; may be called twice. Called in forked children too."""
+        self._link.close()
 
-    def _is_answered(self, word: Word) -> bool:
-        """Do what the successor asks for; whether that was the last thing."""
-        match word:
+    def _is_last(self, message: PeerMessage) -> bool:
+        """Handle a message of the successor; return True if it was the last one."""
+        match message:
             case Want(slots):
                 self._grant(slots)
             case Serving(taken) if not self._is_lent:
-                self._say_what_is_new()
+                self._send_new_members()
                 self._is_lent = True
                 self._listeners.lend(taken)
-                self._line.say(Yours())
+                self._link.send(Yours())
             case Taken() if self._is_lent:
                 self._is_over = True
                 return True
             case _:
-                raise WireError(f"the other supervisor says {type(word).__name__} out of turn")
+                raise WireError(f"the other supervisor sent {type(message).__name__} out of turn")
         return False
 
     def _grant(self, slots: int) -> None:
@@ -151,21 +151,21 @@ class Offer:
                 raise BindError(f"{slots} workers are not between 1 and {MAX_WORKERS}")
             self._listeners.reserve(slots)
         except BindError as error:
-            self._line.say(Cannot(str(error)))
+            self._link.send(Cannot(str(error)))
         else:
-            self._say_what_is_new()
-            self._line.say(Granted())
+            self._send_new_members()
+            self._link.send(Granted())
 
-    def _say_what_is_new(self) -> None:
-        """Hand on the members that were opened since: each group only grows."""
+    def _send_new_members(self) -> None:
+        """Send the members opened since the last time; groups only grow."""
         now = [entry.fds for entry in self._listeners.offer()]
         new = [(number, fd) for number, fds in enumerate(now) for fd in fds[self._handed[number] :]]
         for batch in _batches(new):
-            self._line.say(Grant(tuple(number for number, _ in batch)), [fd for _, fd in batch])
+            self._link.send(Grant(tuple(number for number, _ in batch)), [fd for _, fd in batch])
         self._handed = [len(fds) for fds in now]
 
     def _fail(self, reason: str) -> Failed:
-        self._line.hang_up()
+        self._link.shut_down()
         if self._is_lent and not self._is_over:
             self._is_lent = False
             reason = "; ".join((reason, *self._listeners.take_over()))
@@ -174,7 +174,7 @@ class Offer:
 
 def _why_not_executed(program: Invocation, error: OSError) -> str:
     reason = (error.strerror or str(error)).lower()
-    if error.filename == program.directory:  # as `subprocess` tells where chdir(2) has failed
+    if error.filename == program.directory:  # `subprocess` names it if chdir(2) failed
         return (
             f"cannot enter the directory that this program was started in, {program.directory}: {reason}; "
             "make it again, or restart the service in another one"
@@ -183,25 +183,25 @@ def _why_not_executed(program: Invocation, error: OSError) -> str:
 
 
 def _execute(
-    listeners: Listeners, program: Invocation, extra: Mapping[str, str], line: int, scale: Scale | None
+    listeners: Listeners, program: Invocation, extra: Mapping[str, str], link_fd: int, scale: Scale | None
 ) -> int:
-    """Start the successor; return its pid. Raises `OSError`, also where it cannot be executed."""
+    """Start the successor; return its pid. Raises `OSError`, also if it cannot be executed."""
     offered = listeners.offer()
     estate = {
         "form": FORM,
         "predecessor": os.getpid(),
-        "line": line,
+        "line": link_fd,
         "entries": [_described(entry) for entry in offered],
         "scale": None if scale is None else dataclasses.asdict(scale),
     }
     with _memory_file(json.dumps(estate).encode("ascii")) as memfd:
         environment = {**program.environment, **extra, HANDOVER_VARIABLE: str(memfd)}
-        inherited = (line, memfd, *(fd for entry in offered for fd in entry.fds))
+        inherited = (link_fd, memfd, *(fd for entry in offered for fd in entry.fds))
         return _execute_as_orphan(program, environment, inherited)
 
 
 def _described(entry: Offered) -> dict[str, object]:
-    """Return an entry for JSON. `order`, which older versions do not know, is left out if it is empty."""
+    """Return an entry for JSON, without `order` if that is empty: older versions do not know it."""
     described = dataclasses.asdict(entry)
     if not entry.order:
         del described["order"]
@@ -209,9 +209,9 @@ def _described(entry: Offered) -> dict[str, object]:
 
 
 def _execute_as_orphan(program: Invocation, environment: Mapping[str, str], inherited: Sequence[int]) -> int:
-    """Execute `program` in a child of a child that ends at once; return its pid. Raises `OSError`."""
+    """Execute `program` in a grandchild, which is orphaned at once; return its pid. Raises `OSError`."""
     read, write = os.pipe2(os.O_CLOEXEC)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # until the child's handlers are not ours
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # until the child has reset our handlers
     try:
         intermediate = os.fork()
         if intermediate == 0:
@@ -223,21 +223,21 @@ def _execute_as_orphan(program: Invocation, environment: Mapping[str, str], inhe
         os.close(write)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     with os.fdopen(read, "rb") as pipe:
-        said = json.loads(pipe.read() or "[5, null]")
+        outcome = json.loads(pipe.read() or "[5, null]")
     with contextlib.suppress(ChildProcessError):
         os.waitpid(intermediate, 0)
-    if isinstance(said, int):
-        return said
-    number, name = said
+    if isinstance(outcome, int):
+        return outcome
+    number, name = outcome
     raise OSError(number, os.strerror(number), name)
 
 
 def _be_intermediate(
     program: Invocation, environment: Mapping[str, str], inherited: Sequence[int], mask: Iterable[int], write: int
 ) -> int:
-    """Execute the program, and say its pid, or the error as number and file; return the exit code."""
+    """Execute the program and write its pid, or the errno and file name, to `write`; return the exit code."""
     try:
-        signal.set_wakeup_fd(-1)  # shared with the supervisor, which would take our signals for its own
+        signal.set_wakeup_fd(-1)  # the supervisor shares it, and would take our signals for its own
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
@@ -249,7 +249,7 @@ def _be_intermediate(
     except OSError as error:
         os.write(write, json.dumps([error.errno or 5, error.filename]).encode())
         return 1
-    except BaseException:  # noqa: BLE001 - nothing may return into the supervisor's code from here
+    except BaseException:  # noqa: BLE001 - must not return into the supervisor's code
         traceback.print_exc()
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""How this program was started: what it takes to start it once more."""
+"""How this program was started, so that it can be started again."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Final
 from hybrid.workers.contract.records import record
 
 HANDOVER_VARIABLE: Final = "HYBRID_HANDOVER"
-"""Names what a successor inherits; see `inheritance`."""
+"""Names the memfd that a successor inherits; see `inheritance`."""
 _OF_ONE_PROCESS: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
 @record(frozen=True, slots=True)
 class Invocation:
-    """A command, and where it is typed."""
+    """A command, its directory and its environment."""
 
     executable: str
     """Path of the Python interpreter; empty if it is not known."""
     arguments: tuple[str, ...]
-    """What follows it: options of the interpreter, the program, its arguments."""
+    """The rest of the command: options of the interpreter, the program, its arguments."""
     directory: str
     environment: Mapping[str, str] = dataclasses.field(repr=False)
-    """Without what was meant for one process only: descriptors of systemd's and of a predecessor's."""
+    """Without the variables meant for one process: descriptors of systemd and of a predecessor."""
 
     @classmethod
     def current(cls) -> Invocation:
         """Return how this process was started.
 
-        The directory and the environment are those of the moment in which this module was imported: before the service
-        changes its directory, and before variables are taken out.
+        Directory and environment are those at the import of this module: before the service changes its directory, and
+        before variables are removed.
         """
         return _AT_IMPORT
 
@@ -48,10 +48,10 @@ def _read() -> Invocation:
 
 
 def working_directory(environment: Mapping[str, str]) -> str:
-    """Return the working directory as the shell knows it: by the name of a link, which a new release may have moved."""
+    """Return the working directory by its name in the shell: a symbolic link that a new release may have moved."""
     try:
         here = os.getcwd()  # noqa: PTH109 - as text
-    except FileNotFoundError:  # removed since; reported where it is needed
+    except FileNotFoundError:  # removed since; reported when it is needed
         return environment.get("PWD", "/")
     named = environment.get("PWD", "")
     try:

@@ -1,7 +1,7 @@
-"""Our predecessor and our successor: the two ends of an upgrade, as the shell of a supervisor sees them.
+"""Predecessor and successor: the two ends of an upgrade, as the shell of a supervisor sees them.
 
-As successor: we serve the sockets of a predecessor, say so once every slot is served, and are given them.
-As predecessor: we execute the program anew, and leave once it has said so.
+As successor, this process serves the sockets of a predecessor, reports when every slot is served, and then owns them.
+As predecessor, it executes the program again, and drains when the successor reports.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, MutableMapping
 from typing import Self
 
-from hybrid.supervisor.contact.notify import Notifier
+from hybrid.supervisor.contact.notify_socket import NotifySocket
 from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.listeners.sockets import Listeners
@@ -27,22 +27,25 @@ logger = logging.getLogger(log.LOGGER_NAME)
 
 @record(frozen=True, slots=True)
 class Origin:
-    """How this process came to be a supervisor. By default: in a way that cannot be repeated."""
+    """How this process was started. By default: in a way that cannot be repeated."""
 
     invocation: Invocation | None = None
     inheritance: Inheritance | None = None
-    notifier: Notifier = dataclasses.field(default_factory=lambda: Notifier(None, os.getpid()))
+    notify_socket: NotifySocket = dataclasses.field(default_factory=lambda: NotifySocket(None, os.getpid()))
 
     @classmethod
     def of_this_process(cls, environ: MutableMapping[str, str]) -> Self:
-        """Take what `environ` says of it, so that no program of a worker's finds it there. Raises `CannotInherit`."""
+        """Take the variables out of `environ`, so that programs started by workers do not see them.
+
+        Raises `CannotInherit`.
+        """
         inheritance = Inheritance.take(environ)
-        notifier = Notifier.from_environment(environ, os.getpid(), handed_over=inheritance is not None)
-        return cls(Invocation.current(), inheritance, notifier)
+        notify_socket = NotifySocket.from_environment(environ, os.getpid(), handed_over=inheritance is not None)
+        return cls(Invocation.current(), inheritance, notify_socket)
 
 
 class Succession:
-    """See above. No method blocks, but for execve(2)."""
+    """Both ends of an upgrade. No method blocks, except for execve(2)."""
 
     def __init__(self, origin: Origin, listeners: Listeners, pidfile: Pidfile | None) -> None:
         self._invocation = origin.invocation
@@ -51,34 +54,34 @@ class Succession:
         self._pidfile = pidfile
         self._offer: Offer | None = None
         self._has_claimed = False
-        self.notifier = origin.notifier
+        self.notify_socket = origin.notify_socket
         self.is_waiting = origin.inheritance is not None
-        """Whether the sockets are a predecessor's: steering them is its business."""
+        """True while a predecessor owns the sockets, and steers them."""
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What is to be watched, and told to `hear`."""
+        """The descriptors to watch; pass readable ones to `receive`."""
         ends = (end.fileno() for end in (self._inheritance, self._offer) if end is not None)
         return tuple(fd for fd in ends if fd != -1)
 
     # --- as successor
 
     def claim(self) -> None:
-        """Every slot is served: ask the predecessor for the sockets. May be called again."""
+        """Ask the predecessor for the sockets once every slot is served. May be called again."""
         if self._inheritance is not None and not self._has_claimed:
             self._has_claimed = True
             self._inheritance.serving()
 
-    def _hear_predecessor(self, inheritance: Inheritance) -> ev.Event | None:
+    def _receive_from_predecessor(self, inheritance: Inheritance) -> ev.Event | None:
         match inheritance.poll_nowait():
             case "ours":
                 self._take_over(inheritance)
             case "withdrawn":
-                logger.warning("the supervisor that we were to replace is gone, or wants us no more")
+                logger.warning("the supervisor to be replaced is gone, or has withdrawn its offer")
                 inheritance.close()
                 return ev.StopAsked(graceful=True)
             case "released":
-                self.notifier.take_over()
+                self.notify_socket.take_over()
                 inheritance.close()
             case "pending":
                 pass
@@ -100,25 +103,25 @@ class Succession:
     # --- as predecessor
 
     def start(self, scale: Scale | None = None) -> ev.Event:
-        """Execute the program anew, and tell it how many workers there are; return what came of it."""
+        """Execute the program again and pass it the number of workers; return the outcome."""
         if self._invocation is None:
             return ev.SuccessorFailed("it was not started by a command of its own: restart the program it runs in")
         if self.is_waiting:
             return ev.SuccessorFailed("it is about to replace another one itself")
         try:
-            self._offer = Offer.begin(self._listeners, self._invocation, self.notifier.environment, scale)
+            self._offer = Offer.begin(self._listeners, self._invocation, self.notify_socket.environment, scale)
         except CannotOffer as error:
             return ev.SuccessorFailed(str(error))
         return ev.SuccessorStarted(self._offer.pid)
 
     def withdraw(self, terminate: Callable[[int], object]) -> None:
-        """Give the successor up, also one that hangs."""
+        """Give up the successor, even if it hangs."""
         if self._offer is not None and self._offer.withdraw():
             terminate(self._offer.pid)
             self._offer.close()
             self._offer = None
 
-    def _hear_successor(self, offer: Offer) -> ev.Event | None:
+    def _receive_from_successor(self, offer: Offer) -> ev.Event | None:
         match offer.poll_nowait():
             case "pending":
                 return None
@@ -128,25 +131,25 @@ class Succession:
                 return ev.SuccessorFailed(reason)
             case "serving":
                 self._listeners.leave()
-                self.notifier.main_pid(offer.pid)
+                self.notify_socket.main_pid(offer.pid)
                 offer.close()
                 self._offer = None
                 return ev.SuccessorServes()
 
     # --- both
 
-    def hear(self, fd: int) -> ev.Event | None:
-        """Take in what the other supervisor says on one of `descriptors`."""
+    def receive(self, fd: int) -> ev.Event | None:
+        """Handle messages of the other supervisor on one of `descriptors`."""
         if self._offer is not None and fd == self._offer.fileno():
-            return self._hear_successor(self._offer)
+            return self._receive_from_successor(self._offer)
         if self._inheritance is not None and fd == self._inheritance.fileno():
-            return self._hear_predecessor(self._inheritance)
+            return self._receive_from_predecessor(self._inheritance)
         return None
 
     def close(self) -> None:
-        """Close the lines; in forked children too. A successor that does not serve yet ends by that."""
+        """Close the links, in forked children too. A successor that does not serve yet ends at their EOF."""
         if self._offer is not None:
             self._offer.close()
         if self._inheritance is not None:
             self._inheritance.close()
-        self.notifier.close()
+        self.notify_socket.close()

@@ -1,9 +1,9 @@
-"""The watch over the workers' loops: which one stands still, and in which line of the application.
+"""Detects stalled event loops, and finds the line of the application that blocks them.
 
-    lookout      whose loop stands still, read from the scoreboard
-    inquest      stalled children are asked where they stand
-    evidence     the stacks of a stalled child: the memory they are written to, the asking
-    stacks       what they say, for a person
+    stall_detector  finds stalled loops from the scoreboard
+    stack_dumps     requests the stacks of stalled children, and logs them
+    dump_file       memory that one child writes its stacks to, and the request for one dump
+    stacks          turns the text of a dump into a log message
 
-What follows from a stall is decided in `core.stalls`.
+`core.stalls` decides how to react to a stall.
 """

@@ -1,4 +1,4 @@
-"""What the stacks of a stalled worker say, for a person: which lines of the application its loop stands in.
+"""Turns a stack dump into a log message: the lines of the application in which a loop is stuck.
 
 Pure: text in, text out. The format is that of faulthandler (`dump_frame`, Python/traceback.c), innermost call first:
 
@@ -18,10 +18,10 @@ from hybrid.workers.contract.records import record
 SHOWN = 8
 """Frames in a log record, at most."""
 
-_LONGEST = 2048  # characters; the writer cuts names at 500, which escapes make at most 4 times as long
+_LONGEST = 2048  # characters; the writer cuts names at 500, and escapes make them at most 4 times as long
 _HEADING = re.compile(r"(Current thread|Thread|Stack)\b.*\(most recent call first\):$")
 _FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)$')
-_UNKNOWN = re.compile(r"  File (\?\?\?), line (\d+|\?\?\?) in (.*)$")  # as written for what is no text
+_UNKNOWN = re.compile(r"  File (\?\?\?), line (\d+|\?\?\?) in (.*)$")  # a name that is no text
 _COLLECTING = "  Garbage-collecting"
 _PACKAGES = re.compile(r"/(?:site|dist)-packages/")
 _LOOPS = re.compile(r"/(?:site|dist)-packages/(?:gevent|greenlet|uvloop)/")
@@ -43,19 +43,19 @@ class Frame:
 
 @record(frozen=True, slots=True)
 class Stack:
-    """Where a loop stands, innermost call first."""
+    """The position of a loop, innermost call first."""
 
     frames: tuple[Frame, ...] = ()
-    """Of the application; of packages if there are none; at most `SHOWN`."""
+    """The application's frames; those of packages if it has none; at most `SHOWN`."""
     leaf: Frame | None = None
-    """The innermost call of all, if it is none of `frames`: what the application has called."""
+    """The innermost call, if not among `frames`: the function that the application called."""
     is_collecting: bool = False
-    """Whether the garbage collector was running."""
+    """True if the garbage collector was running."""
     others: tuple[Frame, ...] | None = None
     """The application's innermost call in each other thread, at most `SHOWN`; None: not known."""
 
     def __str__(self) -> str:
-        """Return the frames, a line each."""
+        """Return the frames, one per line."""
         shown = self.frames if self.leaf is None else (self.leaf, *self.frames)
         return "\n".join(f"  {frame}" for frame in shown)
 
@@ -69,11 +69,11 @@ class _Thread:
 
 
 def innermost(dump: str, ours: Collection[str], parent: str = "", base: str = "") -> Stack:
-    """Return where the loop stands that `dump` shows; an empty `Stack` if it shows none. Any text is taken.
+    """Return the position of the loop in `dump`; an empty `Stack` if there is none. Accepts any text.
 
-    `ours` are the folders of this package, `parent` that of the code that forks workers: what has called it does not
-    concern them. Files below the folder `base` are shown relative to it. The loop is in the thread that wrote the dump:
-    the main thread, where Python runs handlers, and which the kernel prefers for a signal to a process
+    `ours` are the folders of this package, `parent` the folder of the code that forks workers, whose callers are left
+    out. Files below the folder `base` are shown relative to it. The loop runs in the thread that wrote the dump: the
+    main thread, which runs Python's handlers, and which the kernel prefers for a signal to a process
     (`complete_signal`, kernel/signal.c).
     """
     threads = _threads(dump)
@@ -84,7 +84,7 @@ def innermost(dump: str, ours: Collection[str], parent: str = "", base: str = ""
     foreign = _foreign(_without_launcher(loop.frames, parent), folders)
     chosen = _best(foreign)
     inner = [*(foreign if chosen else foreign or loop.frames)][:1]
-    rest = [thread for thread in threads if not thread.is_loop]  # the loop itself may have been asked twice
+    rest = [thread for thread in threads if not thread.is_loop]  # the loop may have answered twice
     others = [best[0] for thread in rest if (best := _best(_foreign(thread.frames, folders), packages=False))]
     return Stack(
         frames=tuple(_relative(frame, base) for frame in chosen[:SHOWN]),
@@ -97,7 +97,7 @@ def innermost(dump: str, ours: Collection[str], parent: str = "", base: str = ""
 def _threads(dump: str) -> list[_Thread]:
     found: list[_Thread] = []
     for line in dump.split("\n"):
-        if len(line) > _LONGEST or not line.isprintable():  # not written by our code
+        if len(line) > _LONGEST or not line.isprintable():  # not from our code
             continue
         if heading := _HEADING.match(line):
             found.append(_Thread(is_loop=heading[1] != "Thread", is_alone=heading[1] == "Stack"))
@@ -109,7 +109,7 @@ def _threads(dump: str) -> list[_Thread]:
 
 
 def _without_launcher(frames: Sequence[Frame], parent: str) -> Sequence[Frame]:
-    """Leave out what the worker was forked in: the command's own calls, or those of an embedding program."""
+    """Drop the frames in which the worker was forked: those of the command, or of an embedding program."""
     for index, frame in enumerate(frames):
         if parent and frame.file.startswith(_prefix(parent)):
             return frames[:index]
@@ -145,9 +145,9 @@ def _is_standard(frame: Frame) -> bool:
 def describe(
     stack: Stack, seconds: float, missing: str = "", *, is_zygote: bool = False, turns_again: bool = False
 ) -> str:
-    """Return the text of a log record about a child that has been stalled for `seconds`; `missing`: why no stack.
+    """Return the log message for a child that has been stalled for `seconds`; `missing`: why there is no stack.
 
-    `turns_again`: the loop turned again before the stack was read, so the stack may be of a later turn.
+    `turns_again`: the loop recovered before the stack was read, so the stack may be of a later turn.
     """
     stalled = f"{'zygote' if is_zygote else 'worker'} stalled for {seconds:.1f} s"
     if turns_again:

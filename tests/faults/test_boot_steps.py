@@ -26,7 +26,7 @@ def gate(tmp_path: Path) -> Path:
 
 @contextmanager
 def opened(gate: Path) -> Iterator[None]:
-    """Let whoever comes pass the gate."""
+    """Open the gate for every process that arrives."""
     fd = os.open(gate, os.O_RDWR)  # does not wait for a reader (fifo(7))
     try:
         yield
@@ -99,11 +99,13 @@ def test_a_stop_during_the_boot_is_obeyed_at_once(number: int, tmp_path: Path, g
 
 
 @pytest.mark.parametrize("what", ["some", "full"])
-def test_garbage_on_the_channel_is_noted_once_and_costs_nothing(what: str, tmp_path: Path, gate: Path) -> None:
-    env = {"GATE": str(gate), "BABBLE": what}
+def test_bad_messages_on_the_channel_are_logged_once_and_do_no_harm(what: str, tmp_path: Path, gate: Path) -> None:
+    env = {"GATE": str(gate), "BAD_MESSAGES": what}
     with (
         opened(gate),
-        serving("babbling:handle", "--workers", "2", "--preload", "off", cwd=tmp_path, ready=False, env=env) as process,
+        serving(
+            "bad_messages:handle", "--workers", "2", "--preload", "off", cwd=tmp_path, ready=False, env=env
+        ) as process,
     ):
         assert_serving(process, 2)
         process.wait_for_log("ignored: not a control message", count=2)

@@ -39,7 +39,7 @@ def test_a_worker_that_retires_ends_no_process_of_its_zygote(tmp_path: Path) -> 
         assert "Traceback" not in process.stderr
 
 
-def test_what_a_dead_zygote_leaves_serves_the_workers_that_it_has_forked(tmp_path: Path) -> None:
+def test_leftovers_of_a_dead_zygote_serve_its_workers(tmp_path: Path) -> None:
     with serving("helped:wsgi", "--workers", "1", *PRELOADED, cwd=tmp_path) as process:
         worker, helper = pids(process)
         (zygote,) = process.zygote_pids()

@@ -1,4 +1,4 @@
-"""kill -9 of workers that serve, on every loop: only what was in their hands is lost, and a successor comes at once."""
+"""kill -9 of serving workers, on every loop: only requests in progress are lost, and a successor starts at once."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_successor_of_a_killed_worker_answers_soon(loop: str, tmp_path: Path
     assert took < max(BOUND, 2 * start)
 
 
-def test_what_is_queued_at_a_stopped_worker_is_answered_by_its_successor(
+def test_connections_queued_at_a_stopped_worker_are_answered_by_its_successor(
     target: str, loop: str, tmp_path: Path
 ) -> None:
     with serving(target, "--workers", "1", "--loop", loop, cwd=tmp_path) as process, contextlib.ExitStack() as stack:
@@ -77,9 +77,7 @@ def test_what_is_queued_at_a_stopped_worker_is_answered_by_its_successor(
         assert set(answers) == set(process.worker_pids()) != {worker}
 
 
-def test_ten_kills_at_random_moments_under_load_lose_no_more_than_what_was_in_hand(
-    target: str, loop: str, tmp_path: Path
-) -> None:
+def test_ten_kills_at_random_moments_lose_only_requests_in_progress(target: str, loop: str, tmp_path: Path) -> None:
     """Each kill may cost each client the one connection it had, and no descriptor is left over (see `serving`)."""
     dice = random.Random()
     with serving(target, "--workers", "2", "--loop", loop, *QUICK, cwd=tmp_path) as process:
@@ -88,7 +86,7 @@ def test_ten_kills_at_random_moments_under_load_lose_no_more_than_what_was_in_ha
                 load.wait_answers(dice.randrange(60))
                 victim = dice.choice(eventually(process.worker_pids, "there is a worker to kill"))
                 kill(victim)
-                # no line of the log: one that dies before its first word may be forked again without one
+                # no line of the log: one that dies before its first message may be forked again without one
                 eventually(lambda pid=victim: not psutil.pid_exists(pid), "it was reaped")  # type: ignore[misc]
             load.wait_answers(100)
         assert len(load.failures) <= KILLS * CLIENTS, load.failures

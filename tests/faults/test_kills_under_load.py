@@ -1,4 +1,4 @@
-"""SIGKILL and SIGSTOP of what serves, under load: nobody is refused, and only what was in hand is lost."""
+"""SIGKILL and SIGSTOP under load: no client is refused, and only requests in progress are lost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def idle_sockets(process: HybridProcess) -> int:
-    """How many sockets a worker holds that serves nobody."""
+    """The number of sockets of an idle worker."""
     return max(sockets(pid) for pid in process.worker_pids())
 
 
@@ -60,7 +60,7 @@ def kill_one(process: HybridProcess, idle: int, number: int) -> tuple[int, float
 
 @pytest.mark.parametrize("interface", INTERFACES)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_kills_cost_no_more_than_the_requests_in_hand(loop: str, interface: str, tmp_path: Path) -> None:
+def test_kills_cost_only_requests_in_progress(loop: str, interface: str, tmp_path: Path) -> None:
     with serving(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
         idle = idle_sockets(process)
         in_hand, took = 0, []
@@ -80,7 +80,7 @@ def test_kills_cost_no_more_than_the_requests_in_hand(loop: str, interface: str,
     assert len(tally.by_pid) >= KILLS
 
 
-def test_a_killed_worker_costs_kept_connections_what_they_had_under_way(tmp_path: Path) -> None:
+def test_a_killed_worker_costs_keep_alive_connections_their_requests_in_progress(tmp_path: Path) -> None:
     with serving("echoing:asgi", "--workers", "2", cwd=tmp_path) as process:
         idle = idle_sockets(process)
         with Storm(process.address, clients=CLIENTS, rest=PACE) as storm:
@@ -109,7 +109,7 @@ def test_both_workers_killed_at_once_leave_the_queues_to_their_successors(tmp_pa
 
 
 @pytest.mark.parametrize(("loop", "interface"), [pair for pair in ONE_EACH if pair[0] in CHOSEN])
-def test_a_service_goes_on_when_its_zygote_is_killed(loop: str, interface: str, tmp_path: Path) -> None:
+def test_a_service_survives_the_death_of_its_zygote(loop: str, interface: str, tmp_path: Path) -> None:
     """Another one is started, from which a worker that is killed later has its successor."""
     with serving(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
         workers = process.worker_pids()
@@ -164,7 +164,7 @@ def test_new_connections_are_served_by_the_siblings_of_a_stopped_worker(
         assert process.worker_pids() == [frozen, sibling]
 
 
-def test_what_a_stopped_worker_has_accepted_waits_for_it(tmp_path: Path) -> None:
+def test_connections_accepted_by_a_stopped_worker_wait_for_it(tmp_path: Path) -> None:
     with serving("echoing:asgi", "--workers", "2", cwd=tmp_path) as process:
         with Storm(process.address, clients=CLIENTS, rest=PACE) as storm:
             storm.wait_answers(200)

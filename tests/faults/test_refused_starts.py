@@ -34,7 +34,7 @@ def assert_refused(process: HybridProcess, code: int, words: str) -> None:
     assert len(records) == 1, process.stderr
     said = process.stderr[process.stderr.index(records[0]) :]
     assert words in said, process.stderr
-    if "Fatal Python error" not in process.stderr:  # the evidence of a crash in C code names every frame, at any place
+    if "Fatal Python error" not in process.stderr:  # the dump of a crash in C code names every frame, at any place
         assert "hybrid/workers" not in said
         assert "hybrid/supervisor" not in said
     assert not process.survivors()

@@ -26,7 +26,7 @@ async def app(scope, receive, send):
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "the database is not there"})
 """
-HANGING = "import os\nos.read(os.pipe()[0], 1)  # for ever"
+HANGING = "import os\nos.read(os.pipe()[0], 1)  # forever"
 SUICIDE = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
 BROKEN = {
     "syntax-error": ("def app(:", "SyntaxError"),
@@ -96,9 +96,7 @@ def test_broken_code_is_complained_of_again_at_each_reload(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("interface", INTERFACES)
-def test_a_service_whose_workers_cannot_start_any_more_takes_mended_code_at_once(
-    interface: str, tmp_path: Path
-) -> None:
+def test_a_service_with_failing_workers_loads_fixed_code_at_once(interface: str, tmp_path: Path) -> None:
     """Its one slot waits for a minute by then; nothing is refused meanwhile."""
     write_application(tmp_path, interface)
     arguments = ("--workers", "1", "--preload", "off", "--backoff", "60s", "--backoff-max", "60s")
@@ -117,7 +115,7 @@ def test_a_service_whose_workers_cannot_start_any_more_takes_mended_code_at_once
         assert len(complaints(process)) == 1
 
 
-def test_what_keeps_dying_after_its_fork_is_mended_by_a_reload_at_once(tmp_path: Path) -> None:
+def test_a_crash_loop_after_the_fork_is_fixed_by_a_reload_at_once(tmp_path: Path) -> None:
     """Here the zygote can import the application, but no worker of it lives to be ready."""
     failing = (
         "import os",

@@ -1,4 +1,4 @@
-"""`--max-restarts N/SECONDS`: a service whose workers die more often ends, and says of what they died."""
+"""`--max-restarts N/SECONDS`: a service with more deaths ends, and logs their reasons."""
 
 from __future__ import annotations
 

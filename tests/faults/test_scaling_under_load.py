@@ -1,4 +1,4 @@
-"""TTIN and TTOU while clients keep asking: nobody is lost, on any loop."""
+"""TTIN and TTOU under load: no request is lost, on any loop."""
 
 from __future__ import annotations
 

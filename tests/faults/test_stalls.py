@@ -94,7 +94,7 @@ def test_short_requests_do_not_wait_for_a_busy_worker(loop: str, interface: str,
     assert max(parts) >= FAIR, parts
 
 
-# --- evidence
+# --- stack dumps
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -28,7 +28,7 @@ def gate(tmp_path: Path) -> Path:
     return tmp_path / "gate"
 
 
-def test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed(
+def test_workers_finish_requests_in_flight_and_end_when_the_supervisor_is_killed(
     target: str, loop: str, tmp_path: Path
 ) -> None:
     with serving(target, "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
@@ -79,13 +79,13 @@ def test_workers_serve_while_the_supervisor_is_stopped(loop: str, tmp_path: Path
     ("target", "env"),
     [
         pytest.param("gated_import:handle", {}, id="room-in-the-channel"),
-        pytest.param("babbling:handle", {"BABBLE": "full"}, id="full-channel"),
+        pytest.param("bad_messages:handle", {"BAD_MESSAGES": "full"}, id="full-channel"),
     ],
 )
 def test_workers_begin_to_serve_while_the_supervisor_is_stopped(
     target: str, env: dict[str, str], loop: str, tmp_path: Path, gate: Path
 ) -> None:
-    """What they have to tell waits, in the channel or before it, until the supervisor goes on."""
+    """Their messages wait, in the channel or before it, until the supervisor continues."""
     arguments = ("--workers", "2", "--loop", loop, "--preload", "off")
     env = {**env, "GATE": str(gate)}
     with serving(target, *arguments, cwd=tmp_path, ready=False, env=env) as process:

@@ -143,7 +143,7 @@ def another_name_of_python(environment: Path) -> Path:
 
 
 def test_a_stop_in_the_middle_of_an_upgrade_ends_both(tmp_path: Path) -> None:
-    """The new supervisor waits in its import, in front of a gate that nobody opens."""
+    """The new supervisor waits in its import, at a gate that stays closed."""
     write_application(tmp_path, "wsgi", "import os", "if os.path.exists('gate'): open('gate').read()")
     with upgradable("app:app", "--workers", "1", cwd=tmp_path, env=FRESH) as service:
         process = service.process

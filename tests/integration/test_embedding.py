@@ -363,7 +363,7 @@ def test_an_embedder_that_leaves_without_a_stop_ends_the_service(script: Callabl
 
 
 def test_a_forked_child_of_the_embedder_keeps_no_service_alive(script: Callable[..., HybridProcess]) -> None:
-    """The child inherits the line to the supervisor, whose end nobody would ever see."""
+    """The child inherits the socket to the supervisor, which would never see its EOF."""
     fork = "import signal; child = os.fork(); print('child', child, file=sys.stderr, flush=True); signal.pause()"
     process = script(SCRIPT.replace("END", fork))
     supervisor = psutil.Process(int(process.wait_for_log(r"supervisor (\d+)")[1]))

@@ -90,7 +90,7 @@ def test_after_the_deadline_handlers_are_ended_and_clean_up(target: str, loop: s
     assert sorted((tmp_path / "notes").read_text().splitlines()) == [cause] * 3 + ["finally"] * 3
 
 
-def test_a_worker_that_cannot_be_asked_is_killed_and_the_code_says_so(loop: str, tmp_path: Path) -> None:
+def test_a_worker_that_does_not_react_is_killed_and_the_exit_code_shows_it(loop: str, tmp_path: Path) -> None:
     arguments = ("--workers", "1", "--loop", loop, "--graceful-timeout", "500ms")
     with serving("blocking:handle", *arguments, cwd=tmp_path) as process:
         with connected(process.address) as client:

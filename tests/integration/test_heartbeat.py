@@ -1,4 +1,4 @@
-"""What a worker tells by its record and its channel, on every loop: busy or not, counts, adoption, wear."""
+"""What a worker tells by its record and its channel, on every loop: busy or not, counts, adoption, recycle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.loops import LOOPS
 from support.service import descriptors, eventually, wake_ups
 
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import Adopt, Awake, Born, Draining, Learn, Ping, Ready, Spawn, Worn
+from hybrid.workers.contract.messages import Adopt, Awake, Draining, Forked, Learn, Ping, Ready, RecycleDue, Spawn
 from hybrid.workers.contract.scoreboard import (
     ANSWERED,
     ASKED,
@@ -195,7 +195,7 @@ def test_a_quiet_worker_that_is_pinged_sleeps(start: Start) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_the_record_tells_who_it_is_and_what_becomes_of_it(loop: str, start: Start) -> None:
+def test_the_record_shows_the_identity_and_the_phases_of_a_worker(loop: str, start: Start) -> None:
     worker = watched(start(loop, "handle"))
     numbers = worker.record.numbers
     assert (numbers[STATE], numbers[GENERATION], numbers[PID]) == (Activity.READY, 3, worker.process.pid)
@@ -263,7 +263,7 @@ def test_requests_are_counted(loop: str, interface: str, start: Start) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_it_tells_once_of_a_connection_while_nobody_watches(loop: str, start: Start) -> None:
+def test_it_reports_one_connection_while_the_supervisor_does_not_watch(loop: str, start: Start) -> None:
     worker = start(loop, "handle")
     assert isinstance(worker.says(), Ready)
     for _ in range(2):
@@ -279,14 +279,14 @@ def test_it_tells_once_of_a_connection_while_nobody_watches(loop: str, start: St
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
-    ("wear", "why"),
+    ("recycle", "why"),
     [
         ({"max_requests": 3, "jitter": 0}, "served 3 requests"),
         ({"max_lifetime": 0.001}, "lived for "),
     ],
 )
-def test_it_says_once_that_it_is_worn_and_serves_on(loop: str, wear: dict[str, Any], why: str, start: Start) -> None:
-    worker = watched(start(loop, "asgi", interface="asgi", wear=wear))
+def test_it_reports_once_that_it_is_due(loop: str, recycle: dict[str, Any], why: str, start: Start) -> None:
+    worker = watched(start(loop, "asgi", interface="asgi", recycle=recycle))
     with start.connect() as client:
         for _ in range(2):
             assert answer(client, REQUEST % b"/x", b"/x")
@@ -294,7 +294,7 @@ def test_it_says_once_that_it_is_worn_and_serves_on(loop: str, wear: dict[str, A
         assert answer(client, REQUEST % b"/x", b"/x")
         is_pinged(worker)
         said = worker.says()
-        assert isinstance(said, Worn)
+        assert isinstance(said, RecycleDue)
         assert why in said.why
         for _ in range(3):
             assert answer(client, REQUEST % b"/x", b"/x")
@@ -302,8 +302,8 @@ def test_it_says_once_that_it_is_worn_and_serves_on(loop: str, wear: dict[str, A
         assert is_silent(worker)
 
 
-def test_a_worker_that_drains_does_not_say_that_it_is_worn(start: Start) -> None:
-    worker = watched(start("epoll", "asgi", interface="asgi", wear={"max_requests": 2, "jitter": 0}))
+def test_a_draining_worker_does_not_report_that_it_is_due(start: Start) -> None:
+    worker = watched(start("epoll", "asgi", interface="asgi", recycle={"max_requests": 2, "jitter": 0}))
     with start.connect() as client:
         assert answer(client, REQUEST % b"/x", b"/x")
         os.kill(worker.process.pid, signal.SIGTERM)
@@ -335,9 +335,7 @@ def is_left_alone(start: Start, listener: socket.socket) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("target", ["handle", "handle_async"])
-def test_it_serves_what_waits_at_slots_that_it_is_to_adopt_and_at_no_others(
-    loop: str, target: str, start: Start
-) -> None:
+def test_it_serves_the_queues_of_adopted_slots_and_no_others(loop: str, target: str, start: Start) -> None:
     worker = watched(start(loop, target))
     is_left_alone(start, start.foreign)
     with start.connect(start.foreign) as waiting:
@@ -398,7 +396,7 @@ def test_its_capacity_holds_over_all_it_has_adopted(loop: str, start: Start) -> 
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_worker_that_drains_serves_what_waits_at_its_own_and_at_adopted_queues(loop: str, start: Start) -> None:
+def test_a_draining_worker_serves_its_own_and_adopted_queues(loop: str, start: Start) -> None:
     """At the end of the service there is no sibling left to do it."""
     worker = watched(start(loop, "handle", max_connections=1))
     worker.is_told(Adopt((0,)))
@@ -416,7 +414,7 @@ def test_a_worker_that_drains_serves_what_waits_at_its_own_and_at_adopted_queues
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_worker_that_drains_adopts_no_more(loop: str, start: Start) -> None:
+def test_a_draining_worker_adopts_no_queue(loop: str, start: Start) -> None:
     worker = watched(start(loop, "handle"))
     with start.connect() as held:
         assert answer(held, b"x", b"X")
@@ -440,7 +438,7 @@ def test_orders_that_cannot_be_are_ignored_and_logged_once(loop: str, start: Sta
     worker.is_told(Spawn(1, 1, 1), fd)
     worker.is_told(Learn(2, ("one",), ("stream", "stream")), fd)
     worker.is_told(Learn(2, ("one",), ("strange",)), fd)
-    worker.is_told(Born(4711))  # type: ignore[arg-type]  # nothing that one is told
+    worker.is_told(Forked(4711))  # type: ignore[arg-type]  # nothing that one is told
     with socket.socket(fileno=os.dup(worker.channel.fileno())) as channel:
         channel.send(b"garbage")
         socket.send_fds(channel, [b"garbage"], [fd])

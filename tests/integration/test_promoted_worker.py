@@ -1,4 +1,4 @@
-"""A worker that is to become a zygote: when it offers itself, what it does with the order, when it refuses."""
+"""A worker that becomes a zygote: when it is refork ready, how it handles the order, when it refuses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from support.loops import LOOPS
 from support.worker_process import PROMOTED
 
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import Adopt, Draining, Ping, Promote, Ready, Seasoned, Unfit
+from hybrid.workers.contract.messages import Adopt, Draining, Ping, Promote, Ready, ReforkReady, Unfit
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
-WEAR = {"refork_after": 3}
+RECYCLE = {"refork_after": 3}
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def loop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def ready(start: Start, loop: str, target: str = "asgi", wear: dict[str, Any] | None = None) -> LoneWorker:
-    worker = start(loop, target, wear=WEAR if wear is None else wear)
+def ready(start: Start, loop: str, target: str = "asgi", recycle: dict[str, Any] | None = None) -> LoneWorker:
+    worker = start(loop, target, recycle=RECYCLE if recycle is None else recycle)
     worker.record.watched = True  # else it would say that it is awake
     assert isinstance(worker.says(), Ready)
     return worker
@@ -50,7 +50,7 @@ def test_it_offers_itself_once_and_drains_to_be_promoted(loop: str, target: str,
     with start.connect() as client:
         for _ in range(5):
             ask(client)
-        assert worker.says() == Seasoned()
+        assert worker.says() == ReforkReady()
         worker.is_told(Promote(7))
         assert worker.says() == Draining()
     code, log = worker.ends()
@@ -71,7 +71,7 @@ def test_workers_of_handlers_are_promoted_too(loop: str, target: str, start: Sta
     assert worker.ends()[0] == PROMOTED
 
 
-def test_what_it_is_told_then_is_left_for_the_zygote(loop: str, start: Start) -> None:
+def test_later_messages_are_left_for_the_zygote(loop: str, start: Start) -> None:
     worker = ready(start, loop)
     worker.is_told(Promote(2))
     worker.is_told(Adopt((0,)))
@@ -81,7 +81,7 @@ def test_what_it_is_told_then_is_left_for_the_zygote(loop: str, start: Start) ->
     assert worker.ends()[0] == PROMOTED
 
 
-def test_who_is_told_to_end_afterwards_ends_as_a_worker(loop: str, start: Start) -> None:
+def test_a_promoted_worker_that_is_told_to_end_ends_as_a_worker(loop: str, start: Start) -> None:
     worker = ready(start, loop, "handle")
     with start.connect() as client:
         client.sendall(b"x")
@@ -94,7 +94,7 @@ def test_who_is_told_to_end_afterwards_ends_as_a_worker(loop: str, start: Start)
     assert worker.ends()[0] == Exit.OK
 
 
-def test_who_drains_already_is_not_promoted(loop: str, start: Start) -> None:
+def test_a_draining_worker_is_not_promoted(loop: str, start: Start) -> None:
     worker = ready(start, loop, "handle")
     with start.connect() as client:
         client.sendall(b"x")
@@ -108,7 +108,7 @@ def test_who_drains_already_is_not_promoted(loop: str, start: Start) -> None:
 
 
 def test_a_worker_that_drains_does_not_offer_itself(start: Start) -> None:
-    worker = ready(start, "epoll", wear={"refork_after": 2})
+    worker = ready(start, "epoll", recycle={"refork_after": 2})
     with start.connect() as client:
         ask(client)
         os.kill(worker.process.pid, signal.SIGTERM)
@@ -128,7 +128,7 @@ def test_a_worker_that_drains_does_not_offer_itself(start: Start) -> None:
         ("timer", "a running timer"),
     ],
 )
-def test_it_refuses_to_be_forked_with_what_a_request_has_left(leaves: str, found: str, loop: str, start: Start) -> None:
+def test_it_refuses_to_be_forked_with_leftovers_of_a_request(leaves: str, found: str, loop: str, start: Start) -> None:
     worker = ready(start, loop, "leave")
     with start.connect() as client:
         client.sendall(leaves.encode())

@@ -28,14 +28,14 @@ def noted(cwd: Path, what: str) -> list[int]:
     return [int(pid) for word, pid in notes(cwd) if word == what]
 
 
-def born_from(process: HybridProcess, generation: int) -> set[int]:
+def forked_from(process: HybridProcess, generation: int) -> set[int]:
     """The pids of the workers of a generation and of later ones, as the log tells them."""
     found = re.findall(r"gen=(\d+) pid=(\d+) ready on", process.stderr)
     return {int(pid) for number, pid in found if int(number) >= generation}
 
 
 def private(pid: int) -> int:
-    """Bytes of memory that the process shares with nobody."""
+    """Bytes of private memory of the process."""
     try:
         return int(psutil.Process(pid).memory_full_info().uss)
     except psutil.NoSuchProcess:  # it has ended since it was listed
@@ -43,8 +43,8 @@ def private(pid: int) -> int:
 
 
 def is_settled(process: HybridProcess, generation: int) -> bool:
-    """Whether only workers of `generation` and of later ones are left."""
-    return set(process.worker_pids()) <= born_from(process, generation) and len(process.zygote_pids()) == 1
+    """Return True if only workers of `generation` and later ones are left."""
+    return set(process.worker_pids()) <= forked_from(process, generation) and len(process.zygote_pids()) == 1
 
 
 def connection_of(process: HybridProcess) -> int:
@@ -63,7 +63,7 @@ def ask_often(process: HybridProcess, times: int, target: str = "/") -> None:
 
 @pytest.mark.parametrize("interface", INTERFACES)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_what_requests_have_warmed_up_is_shared_and_none_of_them_is_lost(
+def test_memory_warmed_up_by_requests_is_shared_and_no_request_is_lost(
     loop: str, interface: str, tmp_path: Path
 ) -> None:
     arguments = ("--workers", "2", "--loop", loop, "--refork-after", "200")
@@ -77,7 +77,7 @@ def test_what_requests_have_warmed_up_is_shared_and_none_of_them_is_lost(
         assert process.zygote_pids() != first
         assert noted(tmp_path, "import") == first
         assert len(noted(tmp_path, "fill")) <= 3, "each of the first two workers, and the successor of one"
-        assert not set(noted(tmp_path, "fill")) & born_from(process, 2)
+        assert not set(noted(tmp_path, "fill")) & forked_from(process, 2)
         assert all(private(pid) < CACHE for pid in [*process.worker_pids(), *process.zygote_pids()])
         assert "died" not in process.stderr
         assert complaints(process) == []
@@ -97,7 +97,7 @@ def test_connections_of_handlers_count_and_those_that_are_open_end_first(
             eventually(lambda: connection_of(process) != old, "its successor serves")
             assert "reforking" not in process.stderr
         process.wait_for_log("refork complete: 1 worker of generation 2")
-        eventually(lambda: connection_of(process) in born_from(process, 2), "a fork of it serves")
+        eventually(lambda: connection_of(process) in forked_from(process, 2), "a fork of it serves")
 
 
 def test_names_cores_and_signals_are_as_before_a_refork(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_slots_that_were_added_before_and_after_are_served_by_its_forks(tmp_path
 
 
 @pytest.mark.parametrize(("loop", "interface"), ONE_EACH)
-def test_a_worker_with_a_thread_of_a_request_is_unfit_and_the_service_goes_on(
+def test_a_worker_with_a_thread_of_a_request_is_unfit_and_the_service_continues(
     loop: str, interface: str, tmp_path: Path
 ) -> None:
     arguments = ("--workers", "1", "--loop", loop, "--refork-after", "5")
@@ -194,7 +194,7 @@ def test_a_heir_that_is_killed_has_changed_nothing(tmp_path: Path) -> None:
             assert int(sock.recv(100)) in process.worker_pids()
 
 
-def test_a_reload_in_the_middle_wins_and_the_connection_goes_on(tmp_path: Path) -> None:
+def test_a_reload_during_a_refork_wins_and_the_connection_continues(tmp_path: Path) -> None:
     with serving("warming:handle", "--workers", "1", "--refork-after", "1", cwd=tmp_path) as process:
         (old,) = process.worker_pids()
         with connected(process.address) as held:
@@ -222,14 +222,14 @@ def test_a_stop_in_the_middle_ends_all(number: int, tmp_path: Path) -> None:
         process.wait()
 
 
-def test_without_a_zygote_it_has_no_effect_and_says_so(tmp_path: Path) -> None:
+def test_without_a_zygote_it_has_no_effect_and_logs_it(tmp_path: Path) -> None:
     with serving("warming:wsgi", "--workers", "1", "--preload", "off", "--refork-after", "2", cwd=tmp_path) as process:
         assert "--refork-after has no effect with --preload off" in process.stderr
         ask_often(process, 10)
         assert "warm" not in process.stderr
 
 
-def test_where_the_import_leaves_a_thread_it_has_no_effect_and_says_so(tmp_path: Path) -> None:
+def test_after_an_import_that_leaves_a_thread_it_has_no_effect_and_logs_it(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("from warming import wsgi as app, _start_thread\n_start_thread()\n")
     with serving("app:app", "--workers", "1", "--refork-after", "2", cwd=tmp_path) as process:
         process.wait_for_log("each worker imports for itself, and --refork-after has no effect")
@@ -238,7 +238,7 @@ def test_where_the_import_leaves_a_thread_it_has_no_effect_and_says_so(tmp_path:
 
 
 @pytest.mark.parametrize("connections", CLOSING)
-def test_reloads_renewals_and_reforks_at_a_time_lose_no_request(connections: str, tmp_path: Path) -> None:
+def test_simultaneous_reloads_recycling_and_reforks_lose_no_request(connections: str, tmp_path: Path) -> None:
     arguments = ("--workers", "2", "--refork-after", "50", "--max-requests", "75", "--recycle-jitter", "0.5")
     with serving("warming:asgi", *arguments, cwd=tmp_path) as process:
         with Storm(process.address, clients=8, close=CLOSING[connections], rest=PACE) as storm:

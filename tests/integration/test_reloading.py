@@ -87,7 +87,7 @@ def test_a_connection_made_while_no_worker_is_there_waits(reloading: Reloading, 
         assert read_all(sock) == b"new"
 
 
-def test_broken_code_is_told_and_mended_by_the_next_change(reloading: Reloading, tmp_path: Path) -> None:
+def test_broken_code_is_reported_and_fixed_by_the_next_change(reloading: Reloading, tmp_path: Path) -> None:
     process = reloading(app=BROKEN, serving=False)
     process.wait_for_log("cannot import 'app'")
     process.wait_for_log(WAITING)

@@ -36,13 +36,13 @@ def told_by(manager: Manager, *, watchdog: bool = False) -> dict[str, str]:
 
 
 def words(manager: Manager) -> list[str]:
-    """The names of what was heard, in order, but for status and watchdog."""
+    """The names of the notifications in order, except status and watchdog."""
     manager.heard += manager.hears()
     names = [text.partition("=")[0] for text in manager.heard]
     return [name for name in names if name not in ("STATUS", "WATCHDOG")]
 
 
-def test_a_service_says_when_it_serves_reloads_and_stops(manager: Manager, tmp_path: Path) -> None:
+def test_a_service_notifies_when_it_serves_reloads_and_stops(manager: Manager, tmp_path: Path) -> None:
     with serving("echoing:wsgi", "--workers", "2", cwd=tmp_path, env=told_by(manager)) as process:
         manager.wait("READY=1")
         process.signal(signal.SIGHUP)

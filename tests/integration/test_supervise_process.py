@@ -78,7 +78,7 @@ def test_a_service_serves_and_ends_when_asked(start: Start) -> None:
     assert process.lines[-1].endswith("stopped")
 
 
-def test_what_was_buffered_before_the_fork_is_written_once(start: Start) -> None:
+def test_output_buffered_before_the_fork_is_written_once(start: Start) -> None:
     process = start(workers=4)
     process.stop()
     assert process.stdout.count("written before the fork") == 1
@@ -92,7 +92,7 @@ def test_ctrl_c_reaches_the_whole_group_and_workers_leave_it_to_their_supervisor
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT]])
-def test_an_immediate_stop_kills_and_says_so_by_its_exit_code(start: Start, signals: list[int]) -> None:
+def test_an_immediate_stop_kills_and_the_exit_code_shows_it(start: Start, signals: list[int]) -> None:
     process = start(body="deaf")
     for number in signals:
         seen = len(process.lines)
@@ -101,7 +101,7 @@ def test_an_immediate_stop_kills_and_says_so_by_its_exit_code(start: Start, sign
     assert process.wait() == Exit.KILLED
 
 
-def test_who_ignores_the_request_to_drain_is_killed_at_the_deadline(start: Start) -> None:
+def test_a_worker_that_ignores_the_order_to_drain_is_killed_at_the_deadline(start: Start) -> None:
     process = start(body="deaf", graceful_timeout=0.2)
     assert process.stop() == Exit.KILLED
     assert process.stderr.count("worker still not drained after 0.2 s: killing it") == 2
@@ -235,7 +235,7 @@ def test_ttin_and_ttou_scale_by_one_and_lose_no_connection(start: Start) -> None
     assert 2 in {ask(process)["slot"] for _ in range(200)}
 
 
-def test_a_retired_worker_answers_what_its_queue_holds(start: Start) -> None:
+def test_a_retired_worker_serves_its_queue(start: Start) -> None:
     process = start(workers=2, **UNSTEERED)
     victim = next(facts["pid"] for _ in iter(int, 1) if (facts := ask(process))["slot"] == 1)
     os.kill(victim, signal.SIGSTOP)
@@ -267,10 +267,10 @@ def test_a_second_service_with_the_same_pidfile_is_refused(start: Start, tmp_pat
     assert f"held by the living process {first.pid}" in second.stderr
 
 
-# --- what a worker is born with
+# --- what a worker inherits
 
 
-def test_a_worker_holds_its_own_channel_and_nobody_elses_and_all_listeners(start: Start) -> None:
+def test_a_worker_holds_only_its_own_channel_and_all_listeners(start: Start) -> None:
     process = start(workers=4)
     facts = [ask(process) for _ in range(40)]
     assert {fact["channels"] for fact in facts} == {1}
@@ -327,7 +327,7 @@ def test_workers_of_another_user_end_with_their_supervisor_too(start: Start) -> 
 
 
 @needs_root
-def test_an_account_that_may_not_change_users_is_told_so(start: Start) -> None:
+def test_an_account_without_the_right_to_change_users_is_refused(start: Start) -> None:
     prefix = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     reads = f"import hybrid.supervisor.loop; open({PROGRAM[-1]!r}).close()"
     if subprocess.run([*prefix, sys.executable, "-P", "-c", reads], check=False, capture_output=True).returncode:
@@ -399,7 +399,7 @@ def test_an_embedder_waits_for_the_start_scales_asks_and_stops(embedded: Embedde
     assert process.wait() == Exit.OK
 
 
-def test_an_embedder_is_told_why_a_start_failed(embedded: Embedded) -> None:
+def test_an_embedder_learns_why_a_start_failed(embedded: Embedded) -> None:
     process, client = embedded(body="fail")
     with pytest.raises(StartError, match="no module named 'app'") as caught:
         client.wait_started(DEADLINE)

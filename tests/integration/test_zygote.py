@@ -1,4 +1,4 @@
-"""A zygote in processes: workers born of it serve on every loop, share what it has imported, and end as others do."""
+"""A zygote in processes: its workers serve on every loop, share the imported code, and end as others do."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support.births import Births, births
 from support.clients import ask, connected
 from support.loops import LOOPS
 from support.service import descriptors, eventually, owner
 from support.wsgi import Answer, read_answer
+from support.zygote_process import ZygoteProcess, zygote_process
 
 from hybrid.workers.contract.exits import Exit
 
@@ -40,8 +40,8 @@ def loop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def get(born: Births, path: str) -> Answer:
-    with connected(born.address) as sock:
+def get(zygote: ZygoteProcess, path: str) -> Answer:
+    with connected(zygote.address) as sock:
         sock.sendall(
             f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
         )  # Django asks whose
@@ -57,40 +57,40 @@ def notes(cwd: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("target", WEB)
-def test_a_worker_born_of_a_zygote_serves(target: str, loop: str, tmp_path: Path) -> None:
+def test_a_worker_forked_by_a_zygote_serves(target: str, loop: str, tmp_path: Path) -> None:
     """The audit finds nothing in applications of these frameworks."""
     path, expected = WEB[target]
-    with births(target, tmp_path, loop=loop, workers=1) as born:
-        born.hears("zygote", "Warm")
-        pid = born.spawn()
-        answer = get(born, path)
+    with zygote_process(target, tmp_path, loop=loop, workers=1) as zygote:
+        zygote.hears("zygote", "Warm")
+        pid = zygote.spawn()
+        answer = get(zygote, path)
         assert answer.status == 200
         assert expected in answer.body.decode()
-        born.order(terminate=pid)
-        born.hears(0, "Draining")
-        assert born.end_of(pid) == (Exit.OK, None)
+        zygote.order(terminate=pid)
+        zygote.hears(0, "Draining")
+        assert zygote.end_of(pid) == (Exit.OK, None)
 
 
 @pytest.mark.parametrize("target", ["blocking:handle", "coroutines:handle"])
 def test_handlers_wait_as_ever_after_the_fork(target: str, loop: str, tmp_path: Path) -> None:
-    with births(target, tmp_path, loop=loop, workers=1) as born:
-        born.spawn()
-        assert ask(born.address, b"spawn\n") == b"[1, 2, 3] [3, 1, 2]"
+    with zygote_process(target, tmp_path, loop=loop, workers=1) as zygote:
+        zygote.spawn()
+        assert ask(zygote.address, b"spawn\n") == b"[1, 2, 3] [3, 1, 2]"
 
 
 def test_a_worker_after_the_fork_can_fork_itself(loop: str, tmp_path: Path) -> None:
-    with births("forking:closed_in_child_sync", tmp_path, loop=loop, workers=1) as born:
-        born.spawn()
-        with connected(born.address) as sock:
+    with zygote_process("forking:closed_in_child_sync", tmp_path, loop=loop, workers=1) as zygote:
+        zygote.spawn()
+        with connected(zygote.address) as sock:
             sock.sendall(b"go")
             assert sock.recv(6) == b"forked"
 
 
-def test_what_is_imported_is_imported_once(loop: str, tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=PLAIN + "note(os.getpid())", loop=loop, workers=4) as born:
-        workers = {born.spawn(slot) for slot in range(4)}
+def test_the_application_is_imported_once(loop: str, tmp_path: Path) -> None:
+    with zygote_process("app:handle", tmp_path, app=PLAIN + "note(os.getpid())", loop=loop, workers=4) as zygote:
+        workers = {zygote.spawn(slot) for slot in range(4)}
         assert len(workers) == 4
-        assert notes(tmp_path) == [str(born.zygote)]
+        assert notes(tmp_path) == [str(zygote.zygote)]
 
 
 def test_the_main_thread_of_a_worker_is_its_main_thread(loop: str, tmp_path: Path) -> None:
@@ -100,60 +100,60 @@ def test_the_main_thread_of_a_worker_is_its_main_thread(loop: str, tmp_path: Pat
         "    threads = set(threading.enumerate())\n"  # gevent lists it twice after a fork, on Python 3.13
         "    sock.sendall(b'%d %d' % (threading.main_thread() in threads, threading.main_thread().is_alive()))\n"
     )
-    with births("app:handle", tmp_path, app=app, loop=loop, workers=1) as born:
-        born.spawn()
-        assert ask(born.address, b"") == b"1 1"
+    with zygote_process("app:handle", tmp_path, app=app, loop=loop, workers=1) as zygote:
+        zygote.spawn()
+        assert ask(zygote.address, b"") == b"1 1"
 
 
 @pytest.mark.parametrize("travels", [False, True], ids=["callable", "pickled"])
 def test_a_callable_target_is_warmed(travels: bool, tmp_path: Path) -> None:
-    with births(None, tmp_path, travels=travels, workers=1) as born:
-        born.hears("zygote", "Warm")
-        born.spawn()
-        assert ask(born.address, b"") == b"from a closure"
+    with zygote_process(None, tmp_path, travels=travels, workers=1) as zygote:
+        zygote.hears("zygote", "Warm")
+        zygote.spawn()
+        assert ask(zygote.address, b"") == b"from a closure"
 
 
-def test_a_hub_that_the_import_has_started_is_renewed(tmp_path: Path) -> None:
+def test_a_hub_started_by_the_import_is_replaced(tmp_path: Path) -> None:
     app = "import gevent.monkey\ngevent.monkey.patch_all()\nimport time\ntime.sleep(0.001)\n" + PLAIN
-    with births("app:handle", tmp_path, app=app, loop="gevent") as born:
-        workers = {born.spawn(slot) for slot in range(2)}
+    with zygote_process("app:handle", tmp_path, app=app, loop="gevent") as zygote:
+        workers = {zygote.spawn(slot) for slot in range(2)}
         for _ in range(10):
-            assert int(ask(born.address, b"")) in workers
+            assert int(ask(zygote.address, b"")) in workers
 
 
-# --- what a worker is born with
+# --- what a worker inherits
 
 
 def test_a_worker_logs_under_its_own_name_and_the_zygote_too(tmp_path: Path) -> None:
     app = PLAIN + "import logging\nlogging.getLogger('hybrid').warning('importing')\n"
-    with births("app:handle", tmp_path, app=app) as born:
-        pid = born.spawn(1)
-        born.process.wait_for_log(f"web/zygote gen=1 pid={born.zygote} importing")
-        born.process.wait_for_log(f"web/1 gen=1 pid={pid} ready on epoll")
+    with zygote_process("app:handle", tmp_path, app=app) as zygote:
+        pid = zygote.spawn(1)
+        zygote.process.wait_for_log(f"web/zygote gen=1 pid={zygote.zygote} importing")
+        zygote.process.wait_for_log(f"web/1 gen=1 pid={pid} ready on epoll")
 
 
-def test_what_the_application_does_to_our_log_stays(tmp_path: Path) -> None:
+def test_changes_of_the_application_to_our_log_stay(tmp_path: Path) -> None:
     app = PLAIN + (
         "import logging, sys\nlogging.getLogger('hybrid').handlers[:] = [logging.StreamHandler(sys.stderr)]\n"
     )
-    with births("app:handle", tmp_path, app=app) as born:
-        born.spawn()
-        born.process.wait_for_log("^ready on epoll")
+    with zygote_process("app:handle", tmp_path, app=app) as zygote:
+        zygote.spawn()
+        zygote.process.wait_for_log("^ready on epoll")
 
 
-def test_what_the_import_prints_is_printed_once(tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=PLAIN + "print('imported')", workers=3) as born:
+def test_output_of_the_import_is_printed_once(tmp_path: Path) -> None:
+    with zygote_process("app:handle", tmp_path, app=PLAIN + "print('imported')", workers=3) as zygote:
         for slot in range(3):
-            born.spawn(slot)
-    assert born.process.stdout == "imported\n"
+            zygote.spawn(slot)
+    assert zygote.process.stdout == "imported\n"
 
 
 def test_the_directory_that_the_import_changes_to_is_that_of_the_workers(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     app = PLAIN + "os.chdir('below')\ndef handle(sock, address):\n    sock.sendall(os.getcwd().encode())\n"
-    with births("app:handle", tmp_path, app=app, workers=1) as born:
-        born.spawn()
-        assert ask(born.address, b"") == os.fsencode(tmp_path / "below")
+    with zygote_process("app:handle", tmp_path, app=app, workers=1) as zygote:
+        zygote.spawn()
+        assert ask(zygote.address, b"") == os.fsencode(tmp_path / "below")
 
 
 def test_signal_handlers_of_the_application_are_the_workers_and_not_the_zygotes(tmp_path: Path) -> None:
@@ -163,63 +163,63 @@ def test_signal_handlers_of_the_application_are_the_workers_and_not_the_zygotes(
         "signal.signal(signal.SIGUSR1, lambda *_: note(f'USR1 {os.getpid()}'))\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])\n"
     )
-    with births("app:handle", tmp_path, app=app) as born:
-        pid = born.spawn()
-        os.kill(born.zygote, signal.SIGUSR1)
+    with zygote_process("app:handle", tmp_path, app=app) as zygote:
+        pid = zygote.spawn()
+        os.kill(zygote.zygote, signal.SIGUSR1)
         os.kill(pid, signal.SIGUSR1)
         eventually(lambda: notes(tmp_path), "the worker's handler has run")
         blocked = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "SigBlk" in line)
         assert int(blocked.split()[1], 16) == 1 << (signal.SIGUSR2 - 1)
-        born.order(terminate=born.zygote)
-        assert born.end_of(born.zygote) == (None, "SIGTERM")
+        zygote.order(terminate=zygote.zygote)
+        assert zygote.end_of(zygote.zygote) == (None, "SIGTERM")
         assert notes(tmp_path) == [f"USR1 {pid}"]
 
 
 def test_exit_handlers_of_the_application_run_in_the_workers_only(tmp_path: Path) -> None:
-    with births(
+    with zygote_process(
         "app:handle", tmp_path, app=PLAIN + "import atexit\natexit.register(lambda: note(os.getpid()))"
-    ) as born:
-        pid = born.spawn()
-        born.order(terminate=pid)
-        assert born.end_of(pid) == (Exit.OK, None)
-        born.order(hang_up=True)
-        assert born.end_of(born.zygote) == (Exit.OK, None)
+    ) as zygote:
+        pid = zygote.spawn()
+        zygote.order(terminate=pid)
+        assert zygote.end_of(pid) == (Exit.OK, None)
+        zygote.order(hang_up=True)
+        assert zygote.end_of(zygote.zygote) == (Exit.OK, None)
     assert notes(tmp_path) == [str(pid)]
 
 
 def test_a_worker_holds_nothing_of_its_zygotes(tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=PLAIN) as born:
-        pid = born.spawn()
-        supervisors = set(links(born.process.pid).values())
+    with zygote_process("app:handle", tmp_path, app=PLAIN) as zygote:
+        pid = zygote.spawn()
+        supervisors = set(links(zygote.process.pid).values())
 
         def private() -> list[str]:
-            return [what for what in links(born.zygote).values() if what not in supervisors]
+            return [what for what in links(zygote.zygote).values() if what not in supervisors]
 
         eventually(lambda: len(private()) == 1, "the zygote has its end of its channel, and nothing of the worker's")
         assert not set(private()) & set(links(pid).values())
         assert [what for what in links(pid).values() if what.startswith("pipe:") and what not in supervisors] == []
 
 
-def test_a_zygote_holds_no_more_after_many_births(tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=PLAIN) as born:
-        born.spawn()
-        held = descriptors(born.zygote)
+def test_many_forks_leave_no_descriptor_in_a_zygote(tmp_path: Path) -> None:
+    with zygote_process("app:handle", tmp_path, app=PLAIN) as zygote:
+        zygote.spawn()
+        held = descriptors(zygote.zygote)
         for _ in range(50):
-            pid = born.spawn(1)
-            born.order(terminate=pid)
-            born.end_of(pid)
-        eventually(lambda: descriptors(born.zygote) <= held, "the zygote has closed what came with the orders")
-        assert not Path(f"/proc/{born.zygote}/task/{born.zygote}/children").read_text(), "all are reaped"
+            pid = zygote.spawn(1)
+            zygote.order(terminate=pid)
+            zygote.end_of(pid)
+        eventually(lambda: descriptors(zygote.zygote) <= held, "the zygote has closed what came with the orders")
+        assert not Path(f"/proc/{zygote.zygote}/task/{zygote.zygote}/children").read_text(), "all are reaped"
 
 
 def test_a_worker_of_a_slot_that_was_added_later_serves(loop: str, tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=PLAIN, loop=loop, workers=1) as born:
-        born.hears("zygote", "Warm")
-        born.order(learn=1)
-        pid = born.spawn(1)
-        born.order(steer=1)
-        born.wait(steered=1)
-        assert int(ask(born.address, b"")) == pid
+    with zygote_process("app:handle", tmp_path, app=PLAIN, loop=loop, workers=1) as zygote:
+        zygote.hears("zygote", "Warm")
+        zygote.order(learn=1)
+        pid = zygote.spawn(1)
+        zygote.order(steer=1)
+        zygote.wait(steered=1)
+        assert int(ask(zygote.address, b"")) == pid
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -228,9 +228,9 @@ def test_a_zygote_and_its_workers_run_as_another_user() -> None:
     keeping = ["setpriv", "--securebits=+no_setuid_fixup"]
     with tempfile.TemporaryDirectory(prefix="hybrid") as name:
         Path(name).chmod(0o755)
-        with births("app:handle", Path(name), app=PLAIN, prefix=keeping, user="nobody") as born:
-            workers = [born.spawn(slot) for slot in range(2)]
-            assert {owner(pid) for pid in (born.zygote, *workers)} == {pwd.getpwnam("nobody").pw_uid}
+        with zygote_process("app:handle", Path(name), app=PLAIN, prefix=keeping, user="nobody") as zygote:
+            workers = [zygote.spawn(slot) for slot in range(2)]
+            assert {owner(pid) for pid in (zygote.zygote, *workers)} == {pwd.getpwnam("nobody").pw_uid}
 
 
 # --- applications that are not to be forked, or not to be had
@@ -247,13 +247,13 @@ def test_a_zygote_and_its_workers_run_as_another_user() -> None:
         ("import gevent\nlet = gevent.spawn(print)", "1 started greenlet (Greenlet-0)"),
     ],
 )
-def test_what_does_not_survive_a_fork_is_told(code: str, finding: str, tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=f"{PLAIN}{code}\n") as born:
-        assert finding in born.hears("zygote", "Unfit")["findings"]
-        assert born.end_of(born.zygote) == (Exit.OK, None)
+def test_things_that_do_not_survive_a_fork_are_reported(code: str, finding: str, tmp_path: Path) -> None:
+    with zygote_process("app:handle", tmp_path, app=f"{PLAIN}{code}\n") as zygote:
+        assert finding in zygote.hears("zygote", "Unfit")["findings"]
+        assert zygote.end_of(zygote.zygote) == (Exit.OK, None)
 
 
-def test_what_was_over_before_the_audit_is_no_finding(tmp_path: Path) -> None:
+def test_things_that_ended_before_the_audit_are_no_finding(tmp_path: Path) -> None:
     app = PLAIN + (
         "import asyncio, socket, subprocess, sys, threading\n"
         "for _ in range(50):\n"
@@ -262,16 +262,18 @@ def test_what_was_over_before_the_audit_is_no_finding(tmp_path: Path) -> None:
         "subprocess.run([sys.executable, '-c', ''], check=True)\n"
         "socket.create_server(('127.0.0.1', 0)).close()\n"
     )
-    with births("app:handle", tmp_path, app=app) as born:
-        born.hears("zygote", "Warm")
-        born.spawn()
+    with zygote_process("app:handle", tmp_path, app=app) as zygote:
+        zygote.hears("zygote", "Warm")
+        zygote.spawn()
 
 
-def test_a_zygote_that_nobody_audits_forks_whatever_there_is(tmp_path: Path) -> None:
+def test_a_zygote_without_audit_forks_in_spite_of_threads(tmp_path: Path) -> None:
     code = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
-    with births("app:handle", tmp_path, app=PLAIN + code, audit=False, env={"PYTHONWARNINGS": "error"}) as born:
-        born.hears("zygote", "Warm")
-        born.spawn()
+    with zygote_process(
+        "app:handle", tmp_path, app=PLAIN + code, audit=False, env={"PYTHONWARNINGS": "error"}
+    ) as zygote:
+        zygote.hears("zygote", "Warm")
+        zygote.spawn()
 
 
 @pytest.mark.parametrize(
@@ -282,66 +284,66 @@ def test_a_zygote_that_nobody_audits_forks_whatever_there_is(tmp_path: Path) -> 
     ],
     ids=["exception", "sys.exit"],
 )
-def test_an_import_that_fails_is_told_with_the_applications_frames(code: str, reason: str, tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=code) as born:
-        said = born.hears("zygote", "BootFailed")
+def test_a_failed_import_is_reported_with_the_applications_frames(code: str, reason: str, tmp_path: Path) -> None:
+    with zygote_process("app:handle", tmp_path, app=code) as zygote:
+        said = zygote.hears("zygote", "BootFailed")
         assert said["code"] == Exit.TARGET
         assert reason in said["reason"]
         assert "app.py" in said["reason"]
         assert "in setup" in said["reason"]
-        assert born.end_of(born.zygote) == (Exit.TARGET, None)
+        assert zygote.end_of(zygote.zygote) == (Exit.TARGET, None)
 
 
 def test_gevents_patches_on_another_loop_are_refused(tmp_path: Path) -> None:
     app = "from gevent import monkey\nmonkey.patch_all()\n" + PLAIN
-    with births("app:handle", tmp_path, app=app) as born:
-        assert "write --loop gevent" in born.hears("zygote", "BootFailed")["reason"]
+    with zygote_process("app:handle", tmp_path, app=app) as zygote:
+        assert "write --loop gevent" in zygote.hears("zygote", "BootFailed")["reason"]
 
 
 def test_addresses_that_the_target_cannot_serve_are_told_by_the_worker(tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=PLAIN, bind="udp://127.0.0.1:0") as born:
-        born.hears("zygote", "Warm")
-        born.order(spawn=0)
-        assert "cannot serve udp:// addresses" in born.hears(0, "BootFailed")["reason"]
+    with zygote_process("app:handle", tmp_path, app=PLAIN, bind="udp://127.0.0.1:0") as zygote:
+        zygote.hears("zygote", "Warm")
+        zygote.order(spawn=0)
+        assert "cannot serve udp:// addresses" in zygote.hears(0, "BootFailed")["reason"]
 
 
 def test_a_process_that_the_import_forks_does_not_become_a_second_zygote(tmp_path: Path) -> None:
     app = PLAIN + "child = os.fork()\nif child:\n    os.waitpid(child, 0)\n"
-    with births("app:handle", tmp_path, app=app) as born:
-        born.process.wait_for_log("forked while the target was imported")
-        born.hears("zygote", "Warm")
-        born.spawn()
+    with zygote_process("app:handle", tmp_path, app=app) as zygote:
+        zygote.process.wait_for_log("forked while the target was imported")
+        zygote.hears("zygote", "Warm")
+        zygote.spawn()
 
 
-def test_there_being_no_more_descriptors_is_told(tmp_path: Path) -> None:
+def test_a_lack_of_descriptors_is_reported(tmp_path: Path) -> None:
     app = PLAIN + (
         "import resource\n"
         "fd = os.dup(0)\nos.close(fd)\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (fd + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
     )
-    with births("app:handle", tmp_path, app=app) as born:
-        born.hears("zygote", "Warm")
-        born.order(spawn=1)
-        said = born.hears("zygote", "CannotSpawn")
+    with zygote_process("app:handle", tmp_path, app=app) as zygote:
+        zygote.hears("zygote", "Warm")
+        zygote.order(spawn=1)
+        said = zygote.hears("zygote", "CannotSpawn")
         assert said["slot"] == 1
         assert "may hold no more" in said["reason"]
-        born.wait(silent=1)
+        zygote.wait(silent=1)
 
 
 def test_a_zygote_that_cannot_learn_of_a_slot_ends(tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=PLAIN) as born:
-        born.hears("zygote", "Warm")
-        born.order(forget_descriptors=True)
-        assert born.end_of(born.zygote) == (Exit.ERROR, None)
-        born.process.wait_for_log("a new slot cannot be served: no descriptors came with the order")
+    with zygote_process("app:handle", tmp_path, app=PLAIN) as zygote:
+        zygote.hears("zygote", "Warm")
+        zygote.order(forget_descriptors=True)
+        assert zygote.end_of(zygote.zygote) == (Exit.ERROR, None)
+        zygote.process.wait_for_log("a new slot cannot be served: no descriptors came with the order")
 
 
 def test_a_zygote_that_does_not_understand_ends(tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=PLAIN) as born:
-        born.hears("zygote", "Warm")
-        born.order(babble=True)
-        assert born.end_of(born.zygote) == (Exit.ERROR, None)
-        born.process.wait_for_log("not a control message")
+    with zygote_process("app:handle", tmp_path, app=PLAIN) as zygote:
+        zygote.hears("zygote", "Warm")
+        zygote.order(bad_message=True)
+        assert zygote.end_of(zygote.zygote) == (Exit.ERROR, None)
+        zygote.process.wait_for_log("not a control message")
 
 
 # --- ends
@@ -355,40 +357,40 @@ def gate(tmp_path: Path) -> Path:
 
 def test_sigterm_ends_a_zygote_that_hangs_in_the_import(tmp_path: Path, gate: Path) -> None:
     app = PLAIN + f"note('importing')\nopen({str(gate)!r}).read()\n"
-    with births("app:handle", tmp_path, app=app) as born:
+    with zygote_process("app:handle", tmp_path, app=app) as zygote:
         eventually(lambda: notes(tmp_path), "it imports")
-        born.order(terminate=born.zygote)
-        assert born.end_of(born.zygote) == (None, "SIGTERM")
+        zygote.order(terminate=zygote.zygote)
+        assert zygote.end_of(zygote.zygote) == (None, "SIGTERM")
 
 
-def test_workers_live_on_without_their_zygote(tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=PLAIN, workers=1) as born:
-        pid = born.spawn()
-        born.order(hang_up=True)
-        assert born.end_of(born.zygote) == (Exit.OK, None)
-        assert int(ask(born.address, b"")) == pid
+def test_workers_survive_their_zygote(tmp_path: Path) -> None:
+    with zygote_process("app:handle", tmp_path, app=PLAIN, workers=1) as zygote:
+        pid = zygote.spawn()
+        zygote.order(hang_up=True)
+        assert zygote.end_of(zygote.zygote) == (Exit.OK, None)
+        assert int(ask(zygote.address, b"")) == pid
 
 
 def test_zygote_and_workers_end_with_their_supervisor(loop: str, tmp_path: Path) -> None:
-    with births("app:handle", tmp_path, app=PLAIN, loop=loop) as born:
+    with zygote_process("app:handle", tmp_path, app=PLAIN, loop=loop) as zygote:
         for slot in range(2):
-            born.spawn(slot)
-        born.process.signal(signal.SIGKILL)
-        born.process.wait()
-        eventually(lambda: not born.process.survivors(), "all have noticed")
+            zygote.spawn(slot)
+        zygote.process.signal(signal.SIGKILL)
+        zygote.process.wait()
+        eventually(lambda: not zygote.process.survivors(), "all have noticed")
 
 
 def test_a_zygote_that_imports_ends_with_its_supervisor(tmp_path: Path, gate: Path) -> None:
     app = PLAIN + f"note('importing')\nopen({str(gate)!r}).read()\n"
-    with births("app:handle", tmp_path, app=app) as born:
+    with zygote_process("app:handle", tmp_path, app=app) as zygote:
         eventually(lambda: notes(tmp_path), "it imports")
-        born.process.signal(signal.SIGKILL)
-        born.process.wait()
-        eventually(lambda: not born.process.survivors(), "it has noticed")
+        zygote.process.signal(signal.SIGKILL)
+        zygote.process.wait()
+        eventually(lambda: not zygote.process.survivors(), "it has noticed")
 
 
 def links(pid: int) -> dict[int, str]:
-    """What the sockets, pipes and the like of a process are, by descriptor."""
+    """The sockets, pipes and the like of a process, by descriptor."""
     found = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:

@@ -42,7 +42,7 @@ class FakeKernel:
         self._woken = False  # a death has happened since the last wait
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []  # (when, order, what): what others will do
         self._order = itertools.count()
-        self._habits: list[Callable[[], object]] = []  # what happens whenever somebody waits
+        self._habits: list[Callable[[], object]] = []  # called at each wait
         self._is_pid_one = False
         self._adopted: set[int] = set()  # pids of children that we have not forked
         self._foreign: set[int] = set()  # pids of processes that are no children of ours
@@ -51,11 +51,11 @@ class FakeKernel:
     # --- verbs
 
     def at(self, seconds: float, what: Callable[[], object]) -> None:
-        """Let something happen `seconds` from now, while somebody waits."""
+        """Call a function `seconds` from now, during a wait."""
         heapq.heappush(self._agenda, (self._now + seconds, next(self._order), what))
 
     def always(self, what: Callable[[], object]) -> None:
-        """Let something happen whenever somebody begins to wait."""
+        """Call a function at the start of each wait."""
         self._habits.append(what)
 
     def on_fork(self, what: Callable[[int], object]) -> None:
@@ -75,8 +75,8 @@ class FakeKernel:
         self.says(pid, BootFailed(code, reason))
         self.dies(pid, How(code=code))
 
-    def babbles(self, pid: int, times: int = 1) -> None:
-        """Let a child send what is no message."""
+    def sends_bad_messages(self, pid: int, times: int = 1) -> None:
+        """Let a child send a bad message."""
         for _ in range(times):
             os.write(self.alive[pid].fileno(), b"lorem ipsum")
 
@@ -101,7 +101,7 @@ class FakeKernel:
             self._woken = True
 
     def is_stolen(self, pid: int, how: How) -> None:
-        """Let a child die and somebody else reap it."""
+        """Let a child die and be reaped by other code."""
         self.dies(pid, how)
         self._dead[pid] = How()
 
@@ -135,7 +135,7 @@ class FakeKernel:
         return pid
 
     def is_zombie(self, pid: int) -> bool:
-        """Whether a dead child still waits to be reaped."""
+        """Return True if a dead child has not been reaped."""
         return pid in self._dead
 
     # --- the kernel

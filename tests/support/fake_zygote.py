@@ -1,4 +1,4 @@
-"""A zygote of the fake kernel: it takes the orders that the supervisor gives, and does with them what a test says."""
+"""A zygote of the fake kernel: it takes the orders of the supervisor, and the test decides how it handles them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from hybrid.supervisor.core.events import How
 from hybrid.workers.contract.channel import Channel, ChannelClosed
-from hybrid.workers.contract.messages import Born, CannotSpawn, Learn, Message, Spawn, Warm
+from hybrid.workers.contract.messages import CannotSpawn, Forked, Learn, Message, Spawn, Warm
 from support.fake_kernel import FakeKernel
 
 
@@ -20,11 +20,11 @@ class Order:
 
     spawn: Spawn
     channel: Channel
-    evidence: int
+    dump_fd: int
 
 
 class FakeZygote:
-    """The child `pid` of a fake kernel. What it was given and has not used is closed by `dies`."""
+    """The child `pid` of a fake kernel. `dies` closes unused descriptors."""
 
     def __init__(self, kernel: FakeKernel, pid: int) -> None:
         self.pid = pid
@@ -37,28 +37,28 @@ class FakeZygote:
         self._kernel.says(self.pid, Warm())
 
     def takes_orders(self) -> None:
-        """Read what the supervisor has said."""
+        """Read the messages of the supervisor."""
         while (taken := self._kernel.alive[self.pid].take_over_nowait()) is not None:
             self._take(*taken)
 
     def _take(self, message: Message, descriptors: list[int]) -> None:
         match message, descriptors:
-            case Spawn(), [channel, evidence]:
-                self.orders.append(Order(message, Channel(socket.socket(fileno=channel)), evidence))
+            case Spawn(), [channel, dump_fd]:
+                self.orders.append(Order(message, Channel(socket.socket(fileno=channel)), dump_fd))
             case Learn(slot=slot), _:
                 self.learnt[slot] = [_name(fd) for fd in descriptors]
             case _:
                 raise AssertionError(f"no order for a zygote: {message} with {descriptors}")
 
-    def forks(self, *, says_born: bool = True, is_ours: bool = True) -> int:
+    def forks(self, *, says_forked: bool = True, is_ours: bool = True) -> int:
         """Obey the oldest order; return the pid of the worker. `is_ours`: the kernel gives it to the supervisor."""
         self.takes_orders()
         order = self.orders.pop(0)
-        os.close(order.evidence)
+        os.close(order.dump_fd)
         pid = self._kernel.bears(order.channel, is_ours=is_ours)
-        if says_born:
+        if says_forked:
             with contextlib.suppress(ChannelClosed):  # it was called off
-                self._kernel.says(pid, Born(pid))
+                self._kernel.says(pid, Forked(pid))
         return pid
 
     def serves(self) -> int:
@@ -69,8 +69,8 @@ class FakeZygote:
         return pid
 
     def forks_who_says(self, message: Message | bytes) -> int:
-        """Obey the oldest order, with a worker that has another first word; return its pid."""
-        pid = self.forks(says_born=False)
+        """Obey the oldest order, with a worker that has another first message; return its pid."""
+        pid = self.forks(says_forked=False)
         if isinstance(message, bytes):
             os.write(self._kernel.alive[pid].fileno(), message)
         else:
@@ -85,12 +85,12 @@ class FakeZygote:
         self._kernel.says(self.pid, CannotSpawn(order.spawn.slot, reason))
 
     def loses_worker(self) -> None:
-        """Obey the oldest order with a worker that dies before its first word."""
+        """Obey the oldest order with a worker that dies before its first message."""
         self.takes_orders()
         self._close(self.orders.pop(0))
 
     def dies(self, how: How) -> None:
-        """Die, with what it was given."""
+        """Die, and close the descriptors."""
         with contextlib.suppress(ChannelClosed):
             self.takes_orders()
         self.drops_orders()
@@ -104,7 +104,7 @@ class FakeZygote:
 
     def _close(self, order: Order) -> None:
         order.channel.close()
-        os.close(order.evidence)
+        os.close(order.dump_fd)
 
 
 class Zygotes:
@@ -114,7 +114,7 @@ class Zygotes:
         self.all: list[FakeZygote] = []
         self.do: Callable[[FakeZygote], object] = FakeZygote.serves
         self.is_over = False
-        """From now on what is forked is a worker that serves at once."""
+        """From now on, each forked child is a worker that serves at once."""
         self._kernel = kernel
         kernel.on_fork(self._be)
         kernel.always(self._work)
@@ -142,7 +142,7 @@ class Zygotes:
                 self.do(zygote)
 
     def close(self) -> None:
-        """Close what came with orders that nobody has obeyed."""
+        """Close the descriptors of pending orders."""
         for zygote in self.all:
             zygote.drops_orders()
 

@@ -1,4 +1,4 @@
-"""A program that a supervisor executes as its successor, which serves nobody: its argument says what becomes of it.
+"""A program executed as the successor of a supervisor, without workers: its argument decides how it behaves.
 
 serves   says that it serves, is given the sockets, says that it has taken them, and ends with its predecessor's word
 fails    ends at once
@@ -16,34 +16,34 @@ import socket
 import sys
 
 from hybrid.supervisor.upgrade.invocation import HANDOVER_VARIABLE
-from hybrid.supervisor.upgrade.wire import Line, Serving, Taken, WireError, Yours
+from hybrid.supervisor.upgrade.wire import PeerLink, Serving, Taken, WireError, Yours
 
 
-def hear(line: Line) -> object:
-    """Wait for a word."""
+def hear(link: PeerLink) -> object:
+    """Wait for a message."""
     poll = select.poll()
-    poll.register(line.fileno(), select.POLLIN)
+    poll.register(link.fileno(), select.POLLIN)
     while True:
         poll.poll()
-        heard = line.hear_nowait()
+        heard = link.receive_nowait()
         if heard is not None:
             return heard[0]
 
 
 def main() -> None:
     estate = json.loads(os.pread(int(os.environ[HANDOVER_VARIABLE]), 1 << 20, 0))
-    line = Line(socket.socket(fileno=estate["line"]))
+    link = PeerLink(socket.socket(fileno=estate["line"]))
     match sys.argv[1]:
         case "serves":
-            line.say(Serving(tuple(range(len(estate["entries"])))))
-            assert hear(line) == Yours()
-            line.say(Taken())
+            link.send(Serving(tuple(range(len(estate["entries"])))))
+            assert hear(link) == Yours()
+            link.send(Taken())
         case "fails":
             sys.exit(3)
         case "deaf":
             signal.pause()
     try:
-        hear(line)
+        hear(link)
     except WireError:
         return
 

@@ -1,4 +1,4 @@
-"""What a service holds when nothing changes in it: processes, descriptors, memory; for looks that are compared."""
+"""The resources of an idle service: processes, descriptors, memory; to compare two moments."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Household:
     at: float
     """Seconds since the beginning."""
     processes: int
-    """Supervisor, zygote, workers, and whoever else is in their process group."""
+    """Supervisor, zygote, workers, and all others in their process group."""
     descriptors: int
-    """Of those that serve nobody: supervisor and zygotes."""
+    """Of supervisor and zygotes."""
     supervisor: int
     """Resident bytes of the supervisor, the only one that lives throughout."""
     pss: int
-    """Bytes of all, where what is shared counts once (smaps_rollup, proc(5))."""
+    """Bytes of all, with shared memory counted once (smaps_rollup, proc(5))."""
 
     @classmethod
     def of(cls, process: HybridProcess, at: float) -> Household:
         """Look at the processes of a service, and again if one of them ends meanwhile: children of forks do.
 
         Or if those that serve nobody are not at rest: a supervisor that has not come to reap a worker holds its line
-        and its evidence.
+        and its dump file.
         """
 
         def look() -> Household | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.messages import Message, Order
-from hybrid.workers.contract.scoreboard import LINE, RECORD
+from hybrid.workers.contract.scoreboard import CACHE_LINE, RECORD
 from support.worker_process import record_in
 
 DEADLINE = 20.0  # seconds
@@ -27,7 +27,7 @@ class LoneWorker:
     def __init__(self, listeners: list[tuple[socket.socket, str, int]], application: dict[str, Any], grace: float):
         self.channel, theirs = Channel.pair()
         board = os.memfd_create("scoreboard")
-        os.ftruncate(board, LINE + RECORD)
+        os.ftruncate(board, CACHE_LINE + RECORD)
         self.record = record_in(board)
         given = {
             "listeners": [[sock.fileno(), kind, slot] for sock, kind, slot in listeners],

@@ -15,7 +15,7 @@ from support.process import DEADLINE
 
 
 class Manager:
-    """Hears what a service says."""
+    """Receives the notifications of a service."""
 
     def __init__(self, address: str) -> None:
         """Bind a path, or `@name` of the abstract namespace."""
@@ -47,7 +47,7 @@ class Manager:
 
     @contextmanager
     def recorded(self) -> Iterator[list[str]]:
-        """Take in at once what arrives while the block runs; give the list. Where its queue is full, nobody waits."""
+        """Take in at once what arrives while the block runs; give the list. A full queue does not block."""
         is_over = threading.Event()
         heard: list[str] = []
 

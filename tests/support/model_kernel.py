@@ -37,10 +37,10 @@ class Process:
     killed_at: float | None = None
     adopted: tuple[int, ...] = ()
     heir_of: int | None = None
-    """The generation whose zygote it is to become once it has drained."""
+    """The generation of which it becomes the zygote, once it has drained."""
 
     def becomes_zygote(self) -> None:
-        """Do what it was told to."""
+        """Follow its orders."""
         assert self.heir_of is not None
         self.slot, self.generation, self.heir_of = ZYGOTE, self.heir_of, None
         self.is_up, self.is_leaving, self.stalled_since, self.adopted = True, False, None, ()
@@ -51,12 +51,12 @@ class Process:
 
     @property
     def serves(self) -> bool:
-        """Whether it is a worker that takes connections and goes on to."""
+        """True if it is a worker that accepts connections and is not leaving."""
         return self.is_up and not self.is_leaving and not self.is_zygote
 
     @property
     def boots(self) -> bool:
-        """Whether it is a worker that is on its way, or has failed to come and still sits there."""
+        """True if it is a worker that boots, or failed to boot and still exists."""
         return not self.is_up and not self.is_leaving and not self.is_zygote
 
 
@@ -122,7 +122,7 @@ class ModelKernel:
     # --- actions
 
     def perform(self, action: ev.Action) -> None:
-        """Do what the machine says; `AssertionError` if it is absurd."""
+        """Perform an action of the machine; `AssertionError` if it is absurd."""
         assert self.code is None, "an action after the end"
         match action:
             case ev.Fork(slot, generation, zygote):

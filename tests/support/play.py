@@ -42,9 +42,9 @@ class Play:
         self.pids = 0
         self.forks_fail = False
         self.zygotes_answer = True
-        """Whether a zygote that is asked to fork does it."""
+        """True if a zygote forks on order."""
         self.connections_wait = False
-        """Whether some queue holds a connection."""
+        """True if a connection is queued."""
 
     def step(self, *events: ev.Event) -> list[ev.Action]:
         """Feed events, and the answers to forks; return all actions in order."""
@@ -141,16 +141,16 @@ def child(
     *,
     deadline: float | None = None,
     generation: int = 1,
-    born: float = 0.0,
-    worn: str | None = None,
+    forked_at: float = 0.0,
+    recycle_reason: str | None = None,
 ) -> Child:
     """Return a child as a table keeps it."""
-    return Child(pid, slot, generation, state, born=born, deadline=deadline, worn=worn)
+    return Child(pid, slot, generation, state, forked_at=forked_at, deadline=deadline, recycle_reason=recycle_reason)
 
 
 def table_with(wanted: int, *children: Child) -> Table:
     """Return a table of so many wanted slots in which these children sit."""
     table = Table(wanted)
     for one in children:
-        table.seat(one)
+        table.add(one)
     return table

@@ -52,7 +52,7 @@ def is_alive(pid: int) -> bool:
 
 
 def name(pid: int) -> str | None:
-    """Return what the process calls itself (at most 15 characters), None if there is none."""
+    """Return the name of the process (at most 15 characters), None if it is gone."""
     try:
         return (_PROC / str(pid) / "comm").read_text().rstrip("\n")
     except (FileNotFoundError, ProcessLookupError):

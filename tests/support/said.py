@@ -1,4 +1,4 @@
-"""What a child says, as the machine hears it."""
+"""Messages of children, as events of the machine."""
 
 from __future__ import annotations
 

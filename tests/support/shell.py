@@ -9,7 +9,7 @@ from hybrid.supervisor.contact.control import Control
 from hybrid.supervisor.listeners.addresses import parse_bind
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 from support.fake_kernel import FakeKernel
 
 Log = Callable[[], list[str]]
@@ -19,15 +19,15 @@ Log = Callable[[], list[str]]
 class NoProgram:
     """A program that must not run: a fake kernel runs no child."""
 
-    def body(self, seat: Seat) -> int:
+    def body(self, spec: WorkerSpec) -> int:
         raise AssertionError
 
-    def warm(self, *, audit: bool, evidence: int) -> None:
+    def warm(self, *, audit: bool, dump_fd: int) -> None:
         raise AssertionError
 
 
 def settings(**fields: object) -> Settings:
-    """Return settings of two workers at a free port; nobody looks whether they stall, for a fake answers no ping."""
+    """Return settings of two workers at a free port, without stall detection, as a fake answers no ping."""
     unwatched = {"preload": "off", "stall_threshold": 0.0, "stall_report": 0.0}
     usual = {"binds": (parse_bind("127.0.0.1:0"),), "workers": 2, **unwatched}
     return Settings(**{**usual, **fields})  # type: ignore[arg-type]

@@ -240,7 +240,7 @@ KINDS = (
         "what is stopped differs; that a drain waits, and ends, is chosen",
     ),
     Kind(
-        "a worker as a process: seat, signals, channel, exit code",
+        "a worker as a process: spec, signals, channel, exit code",
         (
             "unit/workers/test_worker.py::test_it_serves_says_ready_and_drains",
             "unit/workers/test_worker.py::test_the_end_of_the_supervisor_ends_it",
@@ -254,7 +254,7 @@ KINDS = (
         (
             "integration/test_heartbeat.py::test_a_turn_that_does_not_end_is_seen_and_a_loop_that_waits_is_not_busy",
             "integration/test_heartbeat.py::test_a_ping_is_answered_when_the_loop_turns_and_not_before",
-            "integration/test_heartbeat.py::test_it_serves_what_waits_at_slots_that_it_is_to_adopt_and_at_no_others",
+            "integration/test_heartbeat.py::test_it_serves_the_queues_of_adopted_slots_and_no_others",
         ),
         ("integration/test_heartbeat.py", "faults/test_stalls.py"),
         "what counts as a request is the interface's matter; what is made of a stall is decided by pure code",
@@ -264,7 +264,7 @@ KINDS = (
         (
             "faults/test_kills.py::test_the_successor_of_a_killed_worker_answers_soon",
             "faults/test_broken_listeners.py::test_a_worker_with_a_closed_datagram_socket_is_replaced",
-            "faults/test_supervisor_gone.py::test_workers_finish_what_is_in_flight_and_end_when_the_supervisor_is_killed[blocking:handle]",
+            "faults/test_supervisor_gone.py::test_workers_finish_requests_in_flight_and_end_when_the_supervisor_is_killed[blocking:handle]",
         ),
         (
             "faults/test_kills.py",
@@ -275,7 +275,7 @@ KINDS = (
         "a queue belongs to the supervisor's socket, and a successor is a worker as any other",
     ),
     Kind(
-        "a reload, an upgrade, scaling, renewal: under load",
+        "a reload, an upgrade, scaling, recycling: under load",
         (
             "faults/test_reload_under_load.py::test_reloads_under_load_lose_no_request[asgi+closed]",
             "faults/test_upgrade_under_load.py::test_an_upgrade_under_load_loses_no_request[kept]",
@@ -285,7 +285,7 @@ KINDS = (
             "faults/test_reload_of_broken_code.py",
             "faults/test_upgrade_under_load.py",
             "faults/test_scaling_under_load.py",
-            "faults/test_renewal_under_load.py",
+            "faults/test_recycling_under_load.py",
             "integration/test_compressed_hour.py",
         ),
         "these are plans of the supervisor, which knows no loop; all of them come down to Ready, drain and the queue",
@@ -293,7 +293,7 @@ KINDS = (
     Kind(
         "a worker that is forked: from a zygote, from a worker, and what handlers fork",
         (
-            "integration/test_zygote.py::test_a_worker_born_of_a_zygote_serves[wsgi_flask:app]",
+            "integration/test_zygote.py::test_a_worker_forked_by_a_zygote_serves[wsgi_flask:app]",
             "integration/test_promoted_worker.py::test_it_offers_itself_once_and_drains_to_be_promoted",
             "faults/test_forked_by_handlers.py::test_terminating_a_child_does_not_drain_the_worker[forking:terminated]",
         ),

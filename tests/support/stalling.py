@@ -113,7 +113,7 @@ def blocking() -> None:
     hold()
 
 
-def babble() -> None:
+def send_bad_messages() -> None:
     """Write more than there is room for, and continue."""
     fd = int(sys.argv[1])
     try:
@@ -154,15 +154,15 @@ WAYS: dict[str, Callable[[], None]] = {
     function.__name__: function
     for function in (
         *(spin, sleep, receive, lock, hold, count, match, library, green, many),
-        *(deaf, blocking, babble, forked, both),
+        *(deaf, blocking, send_bad_messages, forked, both),
     )
 }
 
 if __name__ == "__main__":
     fd, way = int(sys.argv[1]), sys.argv[2]
     if way != "unprepared":
-        stall.leave_word(fd)
-        crash.leave_evidence(2)
+        stall.dump_on_request(fd)
+        crash.dump_on_crash(2)
     if way.startswith("import "):
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - the tests' own folder
         __import__(way.removeprefix("import "))

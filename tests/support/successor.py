@@ -22,7 +22,7 @@ from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.upgrade.handover import Inheritance, inherited_binds
-from hybrid.workers.contract.seat import ListenerKind
+from hybrid.workers.contract.worker_spec import ListenerKind
 
 DEADLINE = 20.0  # seconds
 
@@ -126,7 +126,7 @@ class Successor:
         return counts
 
     def descriptors_of_a_program(self) -> list[str]:
-        """What a program has open that is started without closing anything before; one is its own look."""
+        """The open descriptors of a program started without closing any; one is for reading /proc."""
         code = "import os; print(*[name for name in os.listdir('/proc/self/fd')])"
         command = [sys.executable, "-I", "-c", code]
         return subprocess.run(command, capture_output=True, text=True, check=True, close_fds=False).stdout.split()

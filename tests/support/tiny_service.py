@@ -28,55 +28,55 @@ from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Ready
 from hybrid.workers.contract.scoreboard import ANSWERED, ASKED
-from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 
 
-def answer(seat: Seat) -> int:
-    """Answer each connection with facts about the worker; on SIGTERM serve what is queued, then end."""
+def answer(spec: WorkerSpec) -> int:
+    """Answer each connection with facts about the worker; on SIGTERM serve the queue, then end."""
     wake, ring = os.pipe2(os.O_NONBLOCK)
     signal.signal(signal.SIGTERM, lambda *_: os.write(ring, b"x"))
-    listeners = {item.sock.fileno(): item for item in seat.own_listeners if item.kind is ListenerKind.STREAM}
+    listeners = {item.sock.fileno(): item for item in spec.own_listeners if item.kind is ListenerKind.STREAM}
     poll = select.poll()
-    for fd in (wake, seat.channel.fileno(), *listeners):
+    for fd in (wake, spec.channel.fileno(), *listeners):
         poll.register(fd, select.POLLIN)
-    seat.channel.send_nowait(Ready("none", "tiny"))
+    spec.channel.send_nowait(Ready("none", "tiny"))
     logging.getLogger("hybrid").info("ready on none (tiny)")
     while True:
         ready = {fd for fd, _ in poll.poll()}
         for fd in listeners if wake in ready else ready & listeners.keys():
-            _serve_queue(seat, listeners[fd])
-        if wake in ready or (seat.channel.fileno() in ready and not _obey(seat)):
+            _serve_queue(spec, listeners[fd])
+        if wake in ready or (spec.channel.fileno() in ready and not _obey(spec)):
             return Exit.OK
 
 
-def _obey(seat: Seat) -> bool:
+def _obey(spec: WorkerSpec) -> bool:
     """Answer pings; False at the end of the channel."""
     try:
-        while seat.channel.receive_nowait() is not None:
-            seat.record.times[ANSWERED] = seat.record.times[ASKED]
+        while spec.channel.receive_nowait() is not None:
+            spec.record.times[ANSWERED] = spec.record.times[ASKED]
     except ChannelClosed:
         return False
     return True
 
 
-def _serve_queue(seat: Seat, listener: Listener) -> None:
+def _serve_queue(spec: WorkerSpec, listener: Listener) -> None:
     with contextlib.suppress(BlockingIOError):
         while True:
             connection, _ = listener.sock.accept()
             with connection:
-                connection.sendall(json.dumps(_facts(seat)).encode())
+                connection.sendall(json.dumps(_facts(spec)).encode())
 
 
-def _facts(seat: Seat) -> dict[str, object]:
+def _facts(spec: WorkerSpec) -> dict[str, object]:
     fds = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
     return {
-        "slot": seat.slot,
+        "slot": spec.slot,
         "pid": os.getpid(),
         "ids": [*os.getresuid(), *os.getresgid()],
         "groups": os.getgroups(),
         "cpus": sorted(os.sched_getaffinity(0)),
         "channels": sum(_is_seqpacket(fd) for fd in fds),
-        "listeners": len(seat.listeners),
+        "listeners": len(spec.listeners),
     }
 
 
@@ -90,58 +90,58 @@ def _is_seqpacket(fd: int) -> bool:
     return kind == socket.SOCK_SEQPACKET
 
 
-def deaf(seat: Seat) -> int:
+def deaf(spec: WorkerSpec) -> int:
     """Ignore SIGTERM, and live until killed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    seat.channel.send_nowait(Ready("none", "tiny"))
+    spec.channel.send_nowait(Ready("none", "tiny"))
     while True:
         signal.pause()
 
 
-def fail(seat: Seat) -> int:
+def fail(spec: WorkerSpec) -> int:
     """Say that there is no such target."""
-    seat.channel.send_nowait(BootFailed(Exit.TARGET, "no module named 'app'"))
+    spec.channel.send_nowait(BootFailed(Exit.TARGET, "no module named 'app'"))
     return Exit.TARGET
 
 
-def crash(seat: Seat) -> int:
-    """Die without a word."""
+def crash(spec: WorkerSpec) -> int:
+    """Die silently."""
     os._exit(9)
 
 
-def hang(seat: Seat) -> int:
+def hang(spec: WorkerSpec) -> int:
     """Never become ready."""
     signal.pause()
     return Exit.OK
 
 
-def throw(seat: Seat) -> int:
+def throw(spec: WorkerSpec) -> int:
     """Let an exception through."""
     raise LookupError("nobody catches this")
 
 
-def leave(seat: Seat) -> int:
+def leave(spec: WorkerSpec) -> int:
     """Leave as an application does that calls `sys.exit`."""
     sys.exit("enough")
 
 
-def leave_silently(seat: Seat) -> int:
+def leave_silently(spec: WorkerSpec) -> int:
     """Leave without a reason."""
     sys.exit()
 
 
-def leave_with_a_code(seat: Seat) -> int:
+def leave_with_a_code(spec: WorkerSpec) -> int:
     """Leave with a code of the application's own."""
     sys.exit(42)
 
 
-def leave_an_orphan(seat: Seat) -> int:
+def leave_an_orphan(spec: WorkerSpec) -> int:
     """Leave a process behind that ends after its parent, and answer."""
     if os.fork() == 0:
         if os.fork() == 0:
             os._exit(0)
         os._exit(0)
-    return answer(seat)
+    return answer(spec)
 
 
 _ALL = (answer, deaf, fail, crash, hang, throw, leave, leave_silently, leave_with_a_code, leave_an_orphan)
@@ -151,10 +151,10 @@ BODIES = {body.__name__: body for body in _ALL}
 class Bare:
     """A program of a body alone, that has nothing to import."""
 
-    def __init__(self, body: Callable[[Seat], int]) -> None:
+    def __init__(self, body: Callable[[WorkerSpec], int]) -> None:
         self.body = body
 
-    def warm(self, *, audit: bool, evidence: int) -> None:
+    def warm(self, *, audit: bool, dump_fd: int) -> None:
         """Do nothing."""
 
 

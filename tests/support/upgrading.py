@@ -1,4 +1,4 @@
-"""A service that is upgraded: its pidfile says who supervises it, and at the end that one is stopped, too.
+"""A service that is upgraded: its pidfile names the current supervisor, which is stopped at the end too.
 
 The new supervisor is no child of the test. It stays in the old one's process group, and writes the same log.
 """
@@ -20,7 +20,7 @@ from support.service import eventually, serving
 
 
 class Upgrading:
-    """The service, whoever supervises it."""
+    """The service under its current supervisor."""
 
     def __init__(self, process: HybridProcess, pidfile: Path) -> None:
         self.process = process
@@ -44,20 +44,20 @@ class Upgrading:
         return after
 
     def is_supervising(self, pid: int) -> bool:
-        """Whether a supervisor lives."""
+        """True if a supervisor lives."""
         if pid == self.process.pid:
             return self.process.is_running()
         return is_alive(pid)
 
     def stop(self) -> None:
-        """Stop the service as its pidfile says, and wait until nobody of it is left."""
+        """Stop the supervisor in the pidfile, and wait until no process of the service is left."""
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             os.kill(self.supervisor, signal.SIGTERM)
         eventually(lambda: not self.process.survivors(), "all have ended", DEADLINE)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
+    """Return True if the process exists and has not ended."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -68,7 +68,7 @@ def is_alive(pid: int) -> bool:
 def upgradable(
     target: str, *arguments: str, cwd: Path, pidfile: Path | None = None, **options: Any
 ) -> Iterator[Upgrading]:
-    """Serve `target` with a pidfile, as `serving` does; stop at the end whoever supervises it then."""
+    """Serve `target` with a pidfile, as `serving` does; stop the current supervisor at the end."""
     pidfile = pidfile or cwd / "pid"
     with serving(target, "--pidfile", str(pidfile), *arguments, cwd=cwd, **options) as process:
         service = Upgrading(process, pidfile)

@@ -1,4 +1,4 @@
-"""A program that is one worker, without a supervisor: it takes its seat as JSON; also the handlers that it serves."""
+"""A program that is one worker, without a supervisor: it takes its spec as JSON; also the handlers that it serves."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.workers import green, identity
-from hybrid.workers.boot.application import Application, Wear
+from hybrid.workers.boot.application import Application, RecycleLimits
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel
-from hybrid.workers.contract.scoreboard import LINE, RECORD, Record, Scoreboard
-from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.contract.scoreboard import CACHE_LINE, RECORD, Record, Scoreboard
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 from hybrid.workers.main import main
 
 _left: list[Any] = []
@@ -138,7 +138,7 @@ async def fail_in_a_callback(reader: Any, writer: Any) -> None:
 def record_in(fd: int) -> Record:
     """Return the record on a scoreboard with one place in a shared file."""
     board = Scoreboard(1)
-    board.memory = mmap.mmap(fd, LINE + RECORD)
+    board.memory = mmap.mmap(fd, CACHE_LINE + RECORD)
     return board.record(0)
 
 
@@ -148,8 +148,8 @@ if __name__ == "__main__":
         Listener("given", ListenerKind(kind), socket.socket(fileno=fd), slot) for fd, kind, slot in given["listeners"]
     )
     channel, record = Channel(socket.socket(fileno=given["channel"])), record_in(given["board"])
-    seat = Seat("web", 1, 3, os.getppid(), listeners, channel, given["grace"], record)
-    log.configure("text", "info", seat.labels)
-    wear = Wear(**given["application"].pop("wear", {}))
-    outcome = main(seat, Application(**given["application"], wear=wear))
+    spec = WorkerSpec("web", 1, 3, os.getppid(), listeners, channel, given["grace"], record)
+    log.configure("text", "info", spec.labels)
+    recycle = RecycleLimits(**given["application"].pop("recycle", {}))
+    outcome = main(spec, Application(**given["application"], recycle=recycle))
     os._exit(outcome if isinstance(outcome, int) else PROMOTED)

@@ -15,7 +15,7 @@ from hybrid.supervisor.core.machine import MAX_WORKERS, Machine, Phase
 from hybrid.supervisor.core.policy import Intensity, Policy
 from hybrid.supervisor.core.table import Table
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Seasoned, Unfit, Warm, Worn
+from hybrid.workers.contract.messages import BootFailed, Broken, Draining, RecycleDue, ReforkReady, Unfit, Warm
 from support.model_kernel import ModelKernel, Process
 from support.said import READY, said
 
@@ -57,7 +57,7 @@ policies = st.builds(
 
 
 class World(RuleBasedStateMachine):
-    """Forks are answered now, later or never; children speak, stall, wear, die or hang; people ask; time passes."""
+    """Forks are answered now, later or never; children send messages, stall, die or hang; people ask; time passes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class World(RuleBasedStateMachine):
         return self.machine._table
 
     def feed(self, event: ev.Event) -> None:
-        """Step the machine, and perform what it says as the shell does: all actions of a step, then their answers."""
+        """Step the machine, and perform its actions as the shell does: all actions of a step, then their answers."""
         events = [event]
         for one in events:
             assert len(events) < 100, "the answers to forks bring about forks without end"
@@ -128,8 +128,8 @@ class World(RuleBasedStateMachine):
 
     @there_is("serving")
     @rule(data=st.data())
-    def worker_is_seasoned(self, data: st.DataObject) -> None:
-        self.feed(said(self.draw(data, "serving").pid, Seasoned()))
+    def worker_is_refork_ready(self, data: st.DataObject) -> None:
+        self.feed(said(self.draw(data, "serving").pid, ReforkReady()))
 
     @there_is("heir")
     @rule(data=st.data())
@@ -189,8 +189,8 @@ class World(RuleBasedStateMachine):
 
     @there_is("serving")
     @rule(data=st.data())
-    def worker_is_worn(self, data: st.DataObject) -> None:
-        self.feed(said(self.draw(data, "serving").pid, Worn("served 5 requests")))
+    def worker_is_due_for_recycling(self, data: st.DataObject) -> None:
+        self.feed(said(self.draw(data, "serving").pid, RecycleDue("served 5 requests")))
 
     @there_is("serving")
     @rule(data=st.data(), ago=st.floats(0, 6))
@@ -213,19 +213,23 @@ class World(RuleBasedStateMachine):
     @there_is("any")
     @rule(data=st.data(), how=HOWS)
     def child_dies(self, data: st.DataObject, how: ev.How) -> None:
-        self.bury(self.draw(data, "any").pid, how)
+        self.die(self.draw(data, "any").pid, how)
 
-    def bury(self, pid: int, how: ev.How) -> None:
+    def die(self, pid: int, how: ev.How) -> None:
         del self.kernel.processes[pid]
         self.feed(ev.Exited(pid, how))
 
     @there_is("any")
     @rule(data=st.data())
     def child_says_what_does_not_become_it(self, data: st.DataObject) -> None:
-        """What a child says may cross what it is told, or be nonsense."""
+        """A message of a child may cross an order, or be nonsense."""
         one = self.draw(data, "any")
         if not one.is_zygote and not one.serves:
-            nonsense = [ev.Stalled(one.pid, self.kernel.now), said(one.pid, Worn("old")), said(one.pid, Seasoned())]
+            nonsense = [
+                ev.Stalled(one.pid, self.kernel.now),
+                said(one.pid, RecycleDue("old")),
+                said(one.pid, ReforkReady()),
+            ]
             self.feed(data.draw(st.sampled_from(nonsense)))
         elif one.is_up or one.is_leaving:
             self.becomes_ready(one)
@@ -246,9 +250,9 @@ class World(RuleBasedStateMachine):
                 said(999, Draining()),
                 said(999, Broken("who?")),
                 said(999, BootFailed(3, "who?")),
-                said(999, Worn("who?")),
+                said(999, RecycleDue("who?")),
             ),
-            *(said(999, Seasoned()), said(999, Warm()), said(999, Unfit("who?")), ev.Exited(999, ev.How(code=0))),
+            *(said(999, ReforkReady()), said(999, Warm()), said(999, Unfit("who?")), ev.Exited(999, ev.How(code=0))),
             *(ev.Stalled(999, self.kernel.now), ev.Recovered(999)),
         ]
         self.feed(data.draw(st.sampled_from(strangers)))
@@ -322,7 +326,7 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def everything_calms_down(self) -> None:
-        """All forks are answered, everybody gets ready, who was asked to go goes, and pauses end."""
+        """All forks are answered, all children get ready or leave as told, and back-offs end."""
         for _ in range(500):
             if not self.something_calms_down():
                 break
@@ -343,7 +347,7 @@ class World(RuleBasedStateMachine):
             if one.heir_of is not None:
                 self.inherits(one)
             elif one.is_leaving or one.has_failed:
-                self.bury(one.pid, ev.How(code=0) if one.killed_at is None else KILLED)
+                self.die(one.pid, ev.How(code=0) if one.killed_at is None else KILLED)
             elif not one.is_up:
                 self.becomes_ready(one)
             elif one.stalled_since is not None:
@@ -361,10 +365,10 @@ class World(RuleBasedStateMachine):
         self.tick()
         return True
 
-    # --- what the test fills in
+    # --- to be overridden by the test
 
     def all_is_as_it_should_be(self) -> None:
-        """Check a world that has calmed down, and whose supervisor serves."""
+        """Check a calm world with a serving supervisor."""
         raise NotImplementedError
 
     def all_invariants_hold(self) -> None:

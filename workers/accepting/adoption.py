@@ -16,7 +16,7 @@ from typing import Any
 
 from hybrid.workers.accepting.acceptor import Acceptor
 from hybrid.workers.contract.messages import Learn
-from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 
 _log = logging.getLogger("hybrid")
 
@@ -24,22 +24,22 @@ _log = logging.getLogger("hybrid")
 class Adoption:
     """The listeners of a worker's siblings. Belongs to the loop's thread."""
 
-    def __init__(self, seat: Seat, open_acceptor: Callable[[Listener], Acceptor]) -> None:
-        self._seat = seat
+    def __init__(self, spec: WorkerSpec, open_acceptor: Callable[[Listener], Acceptor]) -> None:
+        self._spec = spec
         self._open_acceptor = open_acceptor
         self._known: dict[int, dict[str, Listener]] = {}  # foreign slot -> address -> its stream listener
         self._acceptors: dict[int, list[Acceptor]] = {}  # foreign slot that was ever adopted -> all of its acceptors
         self._wanted: frozenset[int] = frozenset()  # slots adopted now
         self._is_over = False
         self._learned: list[Any] = []  # sockets of listeners made after the fork
-        for listener in seat.listeners:
+        for listener in spec.listeners:
             if listener.slot is not None:
                 self._know(listener.slot, listener)
 
     def _know(self, slot: int, listener: Listener) -> bool:
         """Remember a listener; return True if it is new and may be adopted."""
         known = self._known.setdefault(slot, {})
-        if slot == self._seat.slot or listener.kind is not ListenerKind.STREAM or listener.address in known:
+        if slot == self._spec.slot or listener.kind is not ListenerKind.STREAM or listener.address in known:
             return False
         known[listener.address] = listener
         return True

@@ -15,7 +15,7 @@ from typing import cast
 from hybrid.workers.accepting.acceptor import Acceptor
 from hybrid.workers.accepting.adoption import Adoption
 from hybrid.workers.apps.datagram import Datagrams
-from hybrid.workers.contract.seat import Listener, Seat
+from hybrid.workers.contract.worker_spec import Listener, WorkerSpec
 
 Server = Acceptor | Datagrams
 Open = Callable[[Listener, Callable[[str], object]], Server]
@@ -26,17 +26,17 @@ _log = logging.getLogger("hybrid")
 class Listening:
     """The listeners of one worker. Belongs to the loop's thread."""
 
-    def __init__(self, seat: Seat, open_server: Open, lost: Callable[[str], object]) -> None:
+    def __init__(self, spec: WorkerSpec, open_server: Open, lost: Callable[[str], object]) -> None:
         """`lost` is called once, with the listener and the reason, if the worker can no longer accept from it."""
-        self._seat = seat
+        self._seat = spec
         self._open = open_server
         self._lost = lost
-        self._own = seat.own_listeners
+        self._own = spec.own_listeners
         self._servers: list[Server] = []  # readers of listeners; at the end also those of other slots
         self._is_over = False
         self.is_ending = False
         """True if the worker ends: the supervisor shuts listeners down by itself then."""
-        self.adoption = Adoption(seat, lambda listener: cast(Acceptor, self._server(listener)))
+        self.adoption = Adoption(spec, lambda listener: cast(Acceptor, self._server(listener)))
 
     def _server(self, listener: Listener) -> Server:
         return self._open(listener, functools.partial(self._found_broken, listener))

@@ -24,7 +24,7 @@ from typing import Any
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.records import record
-from hybrid.workers.contract.seat import ListenerKind
+from hybrid.workers.contract.worker_spec import ListenerKind
 from hybrid.workers.http.settings import HttpSettings
 
 

@@ -11,7 +11,7 @@ from hybrid.workers.http.settings import HttpSettings
 
 
 @record(frozen=True, slots=True)
-class Wear:
+class RecycleLimits:
     """Limits after which a worker is replaced; 0 means no limit."""
 
     max_requests: int = 0
@@ -54,7 +54,7 @@ class Application:
     """How a WSGI or ASGI application is served."""
     max_connections: int = 0
     """Open connections at which a worker stops accepting; 0: limited by its descriptors."""
-    wear: Wear = dataclasses.field(default_factory=Wear)
+    recycle: RecycleLimits = dataclasses.field(default_factory=RecycleLimits)
     """When a worker asks to be replaced."""
 
     @property

@@ -1,4 +1,4 @@
-"""Crash evidence: the stacks of all threads on stderr when a worker dies in C code.
+"""The stack dump of a crash: the stacks of all threads on stderr when a worker dies in C code.
 
 `faulthandler.enable()` also gives the main thread a small alternate signal stack, and since Python 3.10 (bpo-43390)
 *every* signal handler of Python runs on it. A few nested signals, each with a frame that holds the registers of AVX-512
@@ -24,7 +24,7 @@ class _Stack(ctypes.Structure):
 _memory: list[mmap.mmap] = []  # the stack in use; never freed, because the kernel keeps its address
 
 
-def leave_evidence(fd: int) -> None:
+def dump_on_crash(fd: int) -> None:
     """Make a crash write its stacks to `fd`, and make many nested signals safe; call it once, in the main thread."""
     faulthandler.enable(fd)
     with contextlib.suppress(AttributeError, OSError, ValueError):

@@ -10,7 +10,7 @@ See `hybrid.workers.contract.signals` for the two signals. Their effects on the 
 
 A process that the application forks keeps both handlers: the default action of such a signal would end it, and SIG_IGN
 would be inherited by programs that it executes (execve(2)). The supervisor does not signal such a process. If another
-process does, its stack goes to the worker's evidence, of which the supervisor reads a bounded part.
+process does, its stack goes to the worker's dump file, of which the supervisor reads a bounded part.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import sys
 import types
 from collections.abc import Iterator
 
-from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
+from hybrid.workers.contract.signals import DUMP_STACK, MAX_DUMP, TELL_STACKS
 
 _MOST_FRAMES = 100  # of one thread; both limits are faulthandler's
 _MOST_THREADS = 100
 _fd = -1  # a descriptor, not a file object, which a handler might find locked
 
 
-def leave_word(fd: int) -> None:
+def dump_on_request(fd: int) -> None:
     """Make this process write its stacks to `fd` when asked. Call it in the main thread, first thing in a process.
 
     May be called again, e.g. by a worker whose zygote has called it: the latest `fd` is used. Neither blocks nor
@@ -48,9 +48,9 @@ def _tell(number: int, frame: types.FrameType | None) -> None:
         text = ""
         for line in _stacks(frame):
             text += line
-            if len(text) > MOST_EVIDENCE:
+            if len(text) > MAX_DUMP:
                 break
-        os.write(_fd, text[:MOST_EVIDENCE].encode())
+        os.write(_fd, text[:MAX_DUMP].encode())
     except Exception:  # noqa: BLE001 - out of memory, recursion or room: no answer then
         pass
 

@@ -1,16 +1,16 @@
-"""What the supervisor and its workers share, and nothing else.
+"""The contract between the supervisor and its workers; neither side imports more of the other.
 
-    seat        what is handed to a worker: who it is, its listeners, its channel, its deadlines
-    messages    what the supervisor and its children tell each other
-    wire        the form of all messages: a datagram of JSON, descriptors beside it
-    scoreboard  what each worker is doing, in shared memory
-    channel     the socket pair that carries the messages; its EOF is the news of a death
-    signals     those by which the supervisor asks a stalled worker for its stack
-    warming     why a process that has imported the application cannot be forked
-    promotion   what a worker ends with that is to be a zygote from now on
-    exits       exit codes of workers and of the command
-    records     the frozen dataclasses of the project, made quickly
-    log         the one log format and a stderr that never blocks
+    worker_spec  everything a worker is given: slot, generation, listeners, channel, grace period
+    messages     the messages between the supervisor and its children
+    wire         the form of all messages: a datagram of JSON, with descriptors
+    scoreboard   the activity of each worker, in shared memory
+    channel      the socket pair that carries the messages; its EOF reports a death
+    signals      the signals that request a stack dump from a stalled worker
+    warming      why a process that imported the application cannot be forked
+    promoted     the outcome of a worker that becomes a zygote
+    exits        exit codes of workers and of the command
+    records      fast frozen dataclasses
+    log          the log format, and a stderr that never blocks
 
 This package imports the standard library only: no event loop, no application code.
 """

@@ -1,7 +1,7 @@
-"""The channel between supervisor and worker: a pair of sockets that carries messages whole and never blocks.
+"""The channel between supervisor and worker: a socket pair that carries whole messages and never blocks.
 
-`SOCK_SEQPACKET` keeps message boundaries (unix(7)), so there is no framing to get out of step. A worker's death is the
-EOF of its end, the supervisor's death the EOF of the other: each process must hold exactly one end (see `spawn`).
+`SOCK_SEQPACKET` keeps message boundaries (unix(7)), so there is no framing that could get out of step. The death of one
+side is an EOF for the other, so each process must hold exactly one end (see `spawn`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from hybrid.workers.contract import wire
 from hybrid.workers.contract.messages import MAX_MESSAGE, Message, MessageError, decode, encode
 
-_NO_ROOM = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})  # later there may be some
-_MAX_PENDING = 64  # messages; a supervisor that is stopped for long must not make a worker grow
+_NO_ROOM = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})  # a later try may succeed
+_MAX_PENDING = 64  # messages; a stopped supervisor must not make a worker grow
 
 
 class ChannelClosed(ConnectionError):  # noqa: N818 - an event, as the standard library's BrokenPipe is
@@ -29,7 +29,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._pending: collections.deque[bytes] = collections.deque()  # encoded messages the socket had no room for
+        self._pending: collections.deque[bytes] = collections.deque()  # encoded messages waiting for room in the socket
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
@@ -43,14 +43,14 @@ class Channel:
 
     @property
     def pending(self) -> int:
-        """How many messages wait for room in the socket; poll for writability and `flush` while it is not 0."""
+        """The number of messages waiting for room in the socket; while not 0, poll for writability and `flush`."""
         return len(self._pending)
 
     def send_nowait(self, message: Message) -> bool:
-        """Send `message`, or keep it until `flush`; True if nothing is left waiting.
+        """Send `message`, or keep it until `flush`; return True if nothing is left waiting.
 
-        The oldest waiting message is dropped when 64 wait: messages tell the state of a worker, and the newest is
-        the one that counts. Raises `ChannelClosed`.
+        Drops the oldest waiting message when 64 wait: messages report the state of a worker, and only the newest one
+        counts. Raises `ChannelClosed`.
         """
         if len(self._pending) >= _MAX_PENDING:
             self._pending.popleft()
@@ -58,7 +58,7 @@ class Channel:
         return self.flush()
 
     def flush(self) -> bool:
-        """Send what waits, as far as there is room; True if nothing is left. Raises `ChannelClosed`."""
+        """Send waiting messages while there is room; return True if none is left. Raises `ChannelClosed`."""
         while self._pending:
             try:
                 wire.send(self._sock, self._pending[0])
@@ -72,9 +72,9 @@ class Channel:
         return True
 
     def hand_over_nowait(self, message: Message, descriptors: Sequence[int]) -> bool:
-        """Send `message` with `descriptors` beside it; False, and nothing sent, if there is no room.
+        """Send `message` with `descriptors`; return False, with nothing sent, if there is no room.
 
-        The receiver gets duplicates. At most `wire.MOST_DESCRIPTORS` of them. Raises `ChannelClosed`.
+        The receiver gets duplicates, at most `wire.MOST_DESCRIPTORS`. Raises `ChannelClosed`.
         """
         if self._pending:
             return False
@@ -89,9 +89,9 @@ class Channel:
         return True
 
     def receive_nowait(self) -> Message | None:
-        """Return the next message, or None if none has arrived. Descriptors beside it are not taken: they are closed.
+        """Return the next message, or None if none has arrived. The kernel discards its descriptors.
 
-        Raises `ChannelClosed` at EOF and `MessageError` for a datagram that is no message (the next one may be).
+        Raises `ChannelClosed` at EOF, and `MessageError` for a bad message (the next one may be good).
         """
         try:
             datagram = self._sock.recv(MAX_MESSAGE)
@@ -104,10 +104,10 @@ class Channel:
         return decode(datagram)
 
     def take_over_nowait(self) -> tuple[Message, list[int]] | None:
-        """Return the next message and the descriptors beside it, which are the caller's to close; else as above.
+        """Return the next message and its descriptors, which the caller must close; otherwise as `receive_nowait`.
 
-        There are fewer than were sent if this process may hold no more (EMFILE). For those who trust the other side:
-        only the supervisor hands descriptors over.
+        Some descriptors are missing if this process can hold no more (EMFILE). Use it only if the other side is
+        trusted: only the supervisor sends descriptors.
         """
         try:
             datagram, descriptors, _ = wire.receive(self._sock, MAX_MESSAGE)
@@ -125,7 +125,7 @@ class Channel:
             raise
 
     def detach(self) -> int:
-        """Give the descriptor away; this object is closed then."""
+        """Return the descriptor, and close this object without it."""
         return self._sock.detach()
 
     def close(self) -> None:

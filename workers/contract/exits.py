@@ -6,15 +6,15 @@ import enum
 
 
 class Exit(enum.IntEnum):
-    """Why a process of ours ended, as its exit code.
+    """The exit codes of our processes.
 
-    A process that died from a signal has no code of this table; a shell shows it as 128 + signal number.
+    A process killed by a signal has none of these codes; a shell shows it as 128 + signal number.
     """
 
     OK = 0
     """Stopped as asked, everything drained."""
     ERROR = 1
-    """An error that no other code names (our bug, or the environment's)."""
+    """Any other error (our bug, or the environment's)."""
     USAGE = 2
     """The command line or the configuration is wrong (click's code too)."""
     TARGET = 3
@@ -26,8 +26,8 @@ class Exit(enum.IntEnum):
     BOOT = 6
     """Workers kept dying or hanging before any of them was ready."""
     KILLED = 7
-    """Something had to be killed: the drain deadline passed, or the stop was asked to be immediate."""
+    """A process was killed: the drain deadline passed, or an immediate stop was requested."""
     ORPHANED = 8
-    """A worker found its supervisor gone."""
+    """The supervisor of a worker is gone."""
     RESTARTS = 9
-    """Workers died more often than was allowed."""
+    """Workers died more often than allowed."""

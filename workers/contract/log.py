@@ -1,10 +1,10 @@
-"""The one log format of all processes of ours, and a stderr that cannot stop them.
+"""The log format of all our processes, and a stderr that cannot stop them.
 
     2026-11-23 06:00:00.123 INFO  web/0 gen=1 pid=4711 ready on epoll
 
-A supervisor that blocks in write(2) because its stderr is not read supervises nothing. So a record is written only
-when poll(2) says that the descriptor has room, and in pieces that a pipe takes whole (PIPE_BUF, pipe(7)); what does
-not fit is counted, and the count is the first thing written when there is room again.
+A supervisor that blocks in write(2) because its stderr is not read cannot supervise. So a record is written only when
+poll(2) reports that the descriptor has room, and in pieces that a pipe takes whole (PIPE_BUF, pipe(7)). Other records
+are counted, and the count is written first when there is room again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # C0 but ta
 
 
 class TextFormatter(logging.Formatter):
-    """One line a record: time, level, service/slot, generation, pid, message; a traceback follows, indented."""
+    """One line per record: time, level, service/slot, generation, pid, message; an indented traceback follows."""
 
     def __init__(self, labels: Mapping[str, object]) -> None:
         super().__init__()
@@ -35,12 +35,12 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text without a final newline."""
         labels = {**self._labels, **_labels_of(record)}
-        who = str(labels.get("service", "-"))
+        name = str(labels.get("service", "-"))
         if "slot" in labels:
-            who += f"/{labels['slot']} gen={labels.get('generation', 0)}"
+            name += f"/{labels['slot']} gen={labels.get('generation', 0)}"
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         message = _printable(record.getMessage())
-        text = f"{stamp}.{int(record.msecs):03d} {record.levelname:<8} {who} pid={_pid_of(record)} {message}"
+        text = f"{stamp}.{int(record.msecs):03d} {record.levelname:<8} {name} pid={_pid_of(record)} {message}"
         if record.exc_info and record.exc_info[0] is not None:
             details = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
             text += "\n    " + _printable(details)
@@ -48,10 +48,10 @@ class TextFormatter(logging.Formatter):
 
 
 def _printable(text: str) -> str:
-    """Return text with its lines indented, and escapes for what would move or colour a terminal's cursor.
+    """Return text with indented lines, and with terminal control characters escaped.
 
-    A client may have written it, by way of an exception's message: it must not forge a line of the log or a command
-    to the terminal.
+    A client may have written it, through the message of an exception: it must not forge a log line or a command to the
+    terminal.
     """
     if _CONTROLS.search(text) is not None:
         text = _CONTROLS.sub(_escaped, text)
@@ -63,7 +63,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with the same facts as the text form."""
+    """One JSON object per line, with the same data as the text form."""
 
     def __init__(self, labels: Mapping[str, object]) -> None:
         super().__init__()
@@ -90,26 +90,26 @@ def _labels_of(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _pid_of(record: logging.LogRecord) -> int | None:
-    """The process a record is about: the supervisor names a worker's pid in `subject_pid`."""
+    """Return the pid of the process a record is about: `subject_pid` if the supervisor set it."""
     subject: int | None = getattr(record, "subject_pid", None)
     return subject if subject is not None else record.process
 
 
 class StderrHandler(logging.Handler):
-    """Writes records to a descriptor without ever waiting for it."""
+    """Writes records to a descriptor, and never waits for it."""
 
     def __init__(self, fd: int = 2) -> None:
         super().__init__()
         self._fd = fd
         self._poll = unpatched("poll")()
         self._poll.register(fd, select.POLLOUT)
-        self._lost = 0  # records that found no room since the last one that did
+        self._lost = 0  # records lost since the last one that was written
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record if there is room, else count it. Never raises and never blocks."""
+        """Write the record if there is room, else count it. Never raises or blocks."""
         try:
             lines = self.format(record) + "\n"
-        except Exception:  # noqa: BLE001 - a bad format string of a caller must not end a supervisor
+        except Exception:  # noqa: BLE001 - a bad format string must not end a supervisor
             lines = f"{record.levelname} (unformattable log record) {record.msg!r}\n"
         if self._lost:
             lines = f"({self._lost} log records lost: nobody read them)\n{lines}"
@@ -121,13 +121,13 @@ class StderrHandler(logging.Handler):
                 if not self._poll.poll(0):
                     return False
                 os.write(self._fd, data[start : start + _PIPE_BUF])
-            except OSError:  # EPIPE, EBADF, EIO of a closed terminal: nowhere to say it
+            except OSError:  # EPIPE, EBADF, EIO of a closed terminal: cannot be reported
                 return False
         return True
 
 
 def unpatched(name: str) -> Callable[[], Any]:
-    """`select.poll` as the C library's, also where gevent has replaced it with one that switches greenlets."""
+    """Return `select.poll` (or its like) without gevent's patch, which would switch greenlets."""
     saved: dict[str, dict[str, Any]] = getattr(__import__("sys").modules.get("gevent.monkey"), "saved", {})
     found: Callable[[], Any] = saved.get("select", {}).get(name) or getattr(select, name)
     return found
@@ -142,8 +142,8 @@ _FORMATTERS: dict[str, Callable[[Mapping[str, object]], logging.Formatter]] = {
 def configure(form: str, level: str, labels: Mapping[str, object], fd: int = 2) -> logging.Logger:
     """Make the logger `hybrid` write to `fd` in `form` (`text` or `json`) with `labels` on every line.
 
-    Called once per process: by the supervisor, and by each worker after its fork. Leaves the root logger, which
-    belongs to the application, as it is. Raises `ValueError` for an unknown form or level.
+    Called once per process: by the supervisor, and by each worker after its fork. Does not touch the root logger, which
+    belongs to the application. Raises `ValueError` for an unknown form or level.
     """
     if form not in _FORMATTERS:
         raise ValueError(f"unknown log format {form!r}: use one of {', '.join(_FORMATTERS)}")
@@ -159,9 +159,9 @@ def configure(form: str, level: str, labels: Mapping[str, object], fd: int = 2) 
 
 
 def relabel(form: str, labels: Mapping[str, object]) -> None:
-    """Put `labels` on the lines of a process that was forked after `configure`, and after the application's import.
+    """Set the labels of a process that was forked after `configure` and after the import of the application.
 
-    What the application has changed about the logger, its handlers or its level, stays.
+    Changes of the application to the logger, its handlers or its level stay.
     """
     for handler in logging.getLogger(LOGGER_NAME).handlers:
         if isinstance(handler, StderrHandler):

@@ -1,6 +1,7 @@
-"""What supervisor, workers and zygotes tell each other. `wire` says how it travels.
+"""Messages between a supervisor and its workers and zygotes; `wire` defines their form.
 
-`News` goes up, `Order` goes down; descriptors that belong to an order travel beside it (SCM_RIGHTS, unix(7)).
+`News` goes up, `Order` goes down, with its descriptors (SCM_RIGHTS, unix(7)). Both sides run the same version of this
+package (`supervisor.children.snapshot`), so messages can be renamed freely.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 from hybrid.workers.contract.records import record
 from hybrid.workers.contract.wire import Codec, UndecodableError
 
-MAX_MESSAGE = 32 * 1024  # bytes; far below a socket buffer's default (208 KiB): one always fits when it is empty
-# characters of a text field; a quarter of it where JSON's escapes (up to 12 bytes a character) need more
+MAX_MESSAGE = 32 * 1024  # bytes; far below the default socket buffer (208 KiB), so an empty one always has room
+# characters of a text field; a quarter if JSON's escapes (up to 12 bytes per character) need more
 _MAX_TEXT = 4 * 1024
 
 
 class MessageError(ValueError):
-    """A datagram that is no message of ours: a bug or a hostile application; never fatal to the supervisor."""
+    """A bad message: a bug or a hostile application; never fatal to the supervisor."""
 
 
 @record(frozen=True, slots=True)
@@ -24,21 +25,21 @@ class Ready:
     loop: str
     """Name of the event loop in use (`epoll`, `gevent`, ...)."""
     interface: str
-    """What the application turned out to be, e.g. `async stream`."""
+    """The detected interface of the application, e.g. `async stream`."""
     scheme: str = ""
     """`http` or `https` for a web application."""
     takes_orders: bool = False
-    """It drains when it reads `Drain`; otherwise at SIGTERM only."""
+    """True if it drains when it reads `Drain`; otherwise only at SIGTERM."""
 
 
 @record(frozen=True, slots=True)
 class Draining:
-    """The worker accepts no more and ends once its connections have; the supervisor may not have asked for it."""
+    """The worker stops accepting, and ends with its last connection; the supervisor may not have asked for it."""
 
 
 @record(frozen=True, slots=True)
 class Broken:
-    """A listening socket of the worker's was closed or shut down: it drains, and needs a successor."""
+    """A listening socket of the worker was closed or shut down: the worker drains, and needs a successor."""
 
     why: str
     """For a log line, e.g. `127.0.0.1:8000 was closed in this process`."""
@@ -46,37 +47,37 @@ class Broken:
 
 @record(frozen=True, slots=True)
 class BootFailed:
-    """The worker cannot start, and a second try would fail alike: it ends with `code`."""
+    """The worker cannot start, and would fail again: it ends with `code`."""
 
     code: int
     """A value of `Exit`."""
     reason: str
-    """One or a few lines for a person: what happened, where, what to type next."""
+    """One or a few lines for the user: the problem, its place, the next command."""
 
 
 @record(frozen=True, slots=True)
-class Born:
-    """The first word of a worker that a zygote has forked: it is the supervisor's child now, and has this pid."""
+class Forked:
+    """The first message of a worker forked by a zygote: it is the supervisor's child now, with this pid."""
 
     pid: int
 
 
 @record(frozen=True, slots=True)
 class Awake:
-    """A connection was accepted while the supervisor did not watch for stalls."""
+    """The worker accepted a connection while the supervisor did not watch for stalls."""
 
 
 @record(frozen=True, slots=True)
-class Worn:
-    """The worker has reached one of its limits: it serves on until its successor does."""
+class RecycleDue:
+    """The worker has reached one of its limits: it serves until its successor does."""
 
     why: str
     """For a log line, e.g. `served 500 requests`."""
 
 
 @record(frozen=True, slots=True)
-class Seasoned:
-    """The worker has served so much that its memory is worth sharing: it may become the next zygote."""
+class ReforkReady:
+    """The worker has served enough for its memory to be worth sharing: it may become the next zygote."""
 
 
 @record(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Warm:
 
 @record(frozen=True, slots=True)
 class Unfit:
-    """A zygote has imported the application, or a worker was to become one: its memory must not be forked; it ends."""
+    """A zygote, or a worker told to become one, finds that its process must not be forked; it ends."""
 
     findings: str
     """For a log line, e.g. `2 live threads (Thread-1, Thread-2)`."""
@@ -102,44 +103,44 @@ class CannotSpawn:
 
 @record(frozen=True, slots=True)
 class Drain:
-    """Drain. SIGTERM alone would not do: application code may have changed its handler."""
+    """Drain. SIGTERM alone is not enough: the application may have changed its handler."""
 
 
 @record(frozen=True, slots=True)
 class Ping:
-    """Note in your record that your loop turns."""
+    """To a worker: note in the record that the loop turns."""
 
 
 @record(frozen=True, slots=True)
 class Promote:
-    """To a worker: drain, and become the zygote of a generation. What follows on the channel is for the zygote."""
+    """To a worker: drain, and become the zygote of a generation. Later messages on the channel are for the zygote."""
 
     generation: int
 
 
 @record(frozen=True, slots=True)
 class Adopt:
-    """Accept what waits at the listeners of these slots too, and of no others but your own."""
+    """To a worker: serve the queues of exactly these other slots, besides its own."""
 
     slots: tuple[int, ...]
 
 
 @record(frozen=True, slots=True)
 class Stop:
-    """The whole service stops: no successor serves the same clients. SIGTERM follows, or has come; may be said again.
+    """The whole service stops: no successor serves the same clients. Sent before or after SIGTERM, maybe repeatedly.
 
-    A worker that gets SIGTERM without this is replaced, by a reload for instance, or its slot is given up.
+    A worker that gets SIGTERM without this is replaced, for example by a reload, or its slot is given up.
     """
 
     at_a_terminal: bool
-    """A person has pressed Ctrl-C, and waits."""
+    """True if a user pressed Ctrl-C and waits."""
     waiting: tuple[int, ...]
-    """Slots in whose queues connections wait now: accept those too."""
+    """Slots with queued connections: accept those too."""
 
 
 @record(frozen=True, slots=True)
 class Learn:
-    """A slot was added; its listeners travel beside this, in the order of `addresses`."""
+    """A slot was added; carries its listeners as descriptors, in the order of `addresses`."""
 
     slot: int
     addresses: tuple[str, ...]
@@ -150,22 +151,22 @@ class Learn:
 
 @record(frozen=True, slots=True)
 class Spawn:
-    """To a zygote: fork the worker of a slot; its end of the channel and its evidence file travel beside this."""
+    """To a zygote: fork the worker of a slot; carries its end of the channel and its dump file as descriptors."""
 
     slot: int
     generation: int
     place: int
-    """Of its record on the scoreboard."""
+    """The place of its record on the scoreboard."""
 
 
-News = Ready | Draining | Broken | BootFailed | Born | Awake | Worn | Seasoned | Warm | Unfit | CannotSpawn
-"""What a worker or a zygote tells the supervisor."""
+News = Ready | Draining | Broken | BootFailed | Forked | Awake | RecycleDue | ReforkReady | Warm | Unfit | CannotSpawn
+"""Messages from a worker or a zygote to the supervisor."""
 Order = Drain | Ping | Promote | Adopt | Stop | Learn | Spawn
-"""What the supervisor tells a worker or a zygote."""
+"""Messages from the supervisor to a worker or a zygote."""
 Message = News | Order
 _CODEC: Codec[Message] = Codec(
     (
-        *(Ready, Draining, Broken, BootFailed, Born, Awake, Worn, Seasoned, Warm, Unfit, CannotSpawn),
+        *(Ready, Draining, Broken, BootFailed, Forked, Awake, RecycleDue, ReforkReady, Warm, Unfit, CannotSpawn),
         *(Drain, Ping, Promote, Adopt, Stop, Learn, Spawn),
     ),
     _MAX_TEXT,
@@ -181,7 +182,7 @@ def encode(message: Message) -> bytes:
 def decode(datagram: bytes) -> Message:
     """Return the message in `datagram`.
 
-    Raises `MessageError` when it is none: the peer runs code we do not know.
+    Raises `MessageError` for a bad message: the peer runs unknown code.
     """
     try:
         return _CODEC.decode(datagram)

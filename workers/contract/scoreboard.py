@@ -1,11 +1,11 @@
-"""The scoreboard: what each worker is doing, in memory that it shares with its supervisor and that outlives it.
+"""The scoreboard: the activity of each worker, in memory shared with the supervisor, which outlives the worker.
 
-    line 0                  of the board: whether the supervisor watches for stalls
-    then 512 bytes a place  the record of one process: 4 cache lines that only it writes, 1 for the supervisor
+    cache line 0              a flag: the supervisor watches for stalls
+    then 512 bytes per place  the record of one process: 4 cache lines written by it alone, 1 by the supervisor
 
-A process gets a place when it is forked and gives it back when it is reaped. No locks: each number has one writer and
-is 8 bytes at an address that is a multiple of 8, which x86-64 and AArch64 read and write whole. Different numbers of a
-record need not be of the same instant.
+A process gets a place when it is forked, and the place is freed when it is reaped. No locks: each number has one
+writer, and is 8 bytes at an address divisible by 8, which x86-64 and AArch64 read and write whole. Different numbers of
+a record may be of different moments.
 
 Times are seconds of CLOCK_MONOTONIC, the same in all processes of a machine (clock_gettime(2)).
 """
@@ -17,7 +17,7 @@ import mmap
 
 from hybrid.workers.contract.records import record
 
-LINE = 64
+CACHE_LINE = 64
 RECORD = 512
 """Bytes."""
 
@@ -25,15 +25,15 @@ RECORD = 512
 STATE, GENERATION, PID, PULSE, BUSY_SINCE, ACCEPTED, ACTIVE, REQUESTS = range(8)
 TURNS, LAG_MAX, ANSWERED, MEMORY = range(8, 12)
 LAGS = 16
-"""The first of the counts of turns that were longer than each of `LAG_BOUNDS`, and not longer than the next."""
+"""The first of the counts of turns longer than each of `LAG_BOUNDS`, and not longer than the next bound."""
 LAG_BOUNDS = (0.001, 0.005, 0.010, 0.025, 0.050, 0.100, 1.0, 10.0)
 """Seconds."""
 ASKED = 32
-"""The supervisor's own line."""
+"""The cache line that the supervisor writes."""
 
 
 class Activity(enum.IntEnum):
-    """What a process of the service does with its life, as it says itself (`STATE`)."""
+    """The phase of a process's life, by its own report (`STATE`)."""
 
     NOTHING = 0
     BOOTING = 1
@@ -47,7 +47,7 @@ class Pulse(enum.IntEnum):
     TURNS = 0
     """`BUSY_SINCE` is set when the loop wakes and 0 while it waits."""
     PINGS = 1
-    """The loop cannot be observed: only the time that a `Ping` stays unanswered tells."""
+    """The loop cannot be observed: only unanswered `Ping`s show a stall."""
 
 
 @record(frozen=True, slots=True)
@@ -55,30 +55,30 @@ class Snapshot:
     """A record at one moment."""
 
     busy_since: float
-    """When the turn of the loop that is under way began; 0: the loop waits for events."""
+    """When the current turn of the loop began; 0: the loop waits for events."""
     accepted: int
-    """Connections taken, ever."""
+    """Connections accepted in total."""
     active: int
-    """Connections open now."""
+    """Open connections."""
     requests: int
-    """Requests begun, ever; datagrams and connections where there are no requests."""
+    """Requests begun in total; datagrams and connections for handlers without requests."""
     turns: int
-    """Turns of the loop, ever; 0 where they cannot be observed."""
+    """Turns of the loop in total; 0 if they cannot be observed."""
     lag_max: float
     """The longest turn, seconds."""
     lags: tuple[int, ...]
-    """Turns longer than each of `LAG_BOUNDS`, and not longer than the next."""
+    """Turns longer than each of `LAG_BOUNDS`, and not longer than the next bound."""
     memory: int
-    """Resident bytes, as last looked at."""
+    """Resident bytes, at the last measurement."""
 
 
 class Record:
-    """The record of one process. Reading and writing it never blocks."""
+    """The record of one process. Reading and writing never blocks."""
 
     __slots__ = ("board", "numbers", "place", "times")
 
     def __init__(self, board: Scoreboard, place: int) -> None:
-        begin = LINE + place * RECORD
+        begin = CACHE_LINE + place * RECORD
         view = memoryview(board.memory)[begin : begin + RECORD]
         self.board = board
         self.place = place
@@ -89,7 +89,7 @@ class Record:
 
     @property
     def watched(self) -> bool:
-        """Whether the supervisor watches for stalls, or somebody has asked it to."""
+        """True if the supervisor watches for stalls, or a worker has asked it to."""
         return self.board.watched
 
     @watched.setter
@@ -97,12 +97,12 @@ class Record:
         self.board.watched = value
 
     def clear(self) -> None:
-        """Empty it for the next process."""
+        """Clear the record for the next process."""
         for index in range(RECORD // 8):
             self.numbers[index] = 0
 
     def snapshot(self) -> Snapshot:
-        """Return what it says now."""
+        """Return the current numbers."""
         numbers, times = self.numbers, self.times
         return Snapshot(
             busy_since=times[BUSY_SINCE],
@@ -117,12 +117,12 @@ class Record:
 
 
 class Scoreboard:
-    """The memory, made by the supervisor before its first fork. Pages that no record uses take no memory."""
+    """The shared memory, created by the supervisor before its first fork. Unused pages take no memory."""
 
     def __init__(self, places: int) -> None:
         """Raises `OSError` (ENOMEM)."""
         self.places = places
-        self.memory = mmap.mmap(-1, LINE + places * RECORD, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+        self.memory = mmap.mmap(-1, CACHE_LINE + places * RECORD, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
 
     @property
     def watched(self) -> bool:

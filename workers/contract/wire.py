@@ -1,9 +1,9 @@
-"""The form of what processes of ours tell each other: one datagram of JSON for each message, descriptors beside it.
+"""The form of all messages between our processes: one datagram of JSON per message, with descriptors.
 
-A message is a frozen dataclass; on the wire it is ``{"type": "Ready", ...fields}``. JSON and not pickle, because the
-other process may run application code, or be another version of this program: it must not be able to make us run any.
-The channel to workers, the line between two supervisors and the line to an embedding process speak this, each with
-its own set of messages.
+A message is a frozen dataclass; on the wire it is ``{"type": "Ready", ...fields}``. It is JSON and not pickle because
+the other process may run application code, or be another version of this program: it must not be able to run code here.
+The channel to workers, the link between two supervisors and the socket to an embedding process use this form, each with
+its own set of messages. A codec refuses a type that is not in its set.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 MOST_DESCRIPTORS: Final = 253
-"""Beside one message: SCM_MAX_FD, linux/net/scm.h."""
+"""The maximum beside one message: SCM_MAX_FD, linux/net/scm.h."""
 _SPACE: Final = socket.CMSG_LEN(MOST_DESCRIPTORS * array.array("i").itemsize)  # bytes
 _PLAIN: Final = {kind.__name__: kind for kind in (bool, int, str)}
 
 
 class UndecodableError(ValueError):
-    """A datagram that is no message of the set; the text shows its first bytes, behind the name of a field at fault."""
+    """A datagram that is no message of the set; the text shows its first bytes, after the name of the bad field."""
 
     def __init__(self, reason: str, fields: dict[str, Any]) -> None:
         super().__init__(reason)
         self.fields = fields
-        """What could be read of it, to tell the sender which message is meant."""
+        """The fields that could be read, to identify the message to the sender."""
 
 
 class Codec(Generic[T]):
@@ -39,18 +39,18 @@ class Codec(Generic[T]):
     """
 
     def __init__(self, kinds: Iterable[type[T]], most_text: int | None = None) -> None:
-        """`most_text`: characters after which a text is cut; None: texts travel whole."""
+        """`most_text`: texts are cut to this many characters; None: texts are not cut."""
         self._kinds = {kind.__name__: kind for kind in kinds}
         self._most_text = most_text
 
     def encode(self, message: T, most_text: int | None = None) -> bytes:
-        """Return `message` as one datagram, with texts cut after `most_text` characters, or as this codec does."""
+        """Return `message` as one datagram, with texts cut to `most_text` characters, or to the codec's own limit."""
         most = most_text or self._most_text
         fields = {
             field.name: value[:most] if isinstance(value := getattr(message, field.name), str) else value
             for field in dataclasses.fields(message)  # type: ignore[arg-type]  # a type variable cannot say "dataclass"
         }
-        # json's default escapes all but ASCII: a lone surrogate of a file name cannot fail to encode
+        # json escapes all but ASCII by default, so a lone surrogate in a file name can be encoded
         return json.dumps({"type": type(message).__name__, **fields}).encode("ascii")
 
     def decode(self, datagram: bytes) -> T:
@@ -80,13 +80,13 @@ def _is_of(value: object, annotation: str) -> bool:
     if annotation == "object":
         return True
     name, _, other = annotation.partition(" | ")
-    return type(value) is _PLAIN[name] or (other == "None" and value is None)  # a bool is no int here
+    return type(value) is _PLAIN[name] or (other == "None" and value is None)  # rejects a bool for an int
 
 
 def send(sock: socket.socket, datagram: bytes, descriptors: Sequence[int] = ()) -> None:
-    """Send a datagram with at most `MOST_DESCRIPTORS` descriptors, of which the receiver gets duplicates.
+    """Send a datagram with at most `MOST_DESCRIPTORS` descriptors; the receiver gets duplicates.
 
-    Raises what sendmsg(2) does, `BlockingIOError` among it; then nothing is sent.
+    Raises the errors of sendmsg(2), including `BlockingIOError`; then nothing is sent.
     """
     if descriptors:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
@@ -96,12 +96,12 @@ def send(sock: socket.socket, datagram: bytes, descriptors: Sequence[int] = ()) 
 
 
 def receive(sock: socket.socket, most_bytes: int) -> tuple[bytes, list[int], bool]:
-    """Return a datagram, the descriptors beside it, and whether some of them were lost because too many are open.
+    """Return a datagram, its descriptors, and True if some were lost because too many are open.
 
-    The descriptors are the caller's to close, and no program inherits them. An empty datagram is the end of the
-    stream. Raises what recvmsg(2) does, `BlockingIOError` among it.
+    The caller must close the descriptors, which executed programs do not inherit. An empty datagram is EOF. Raises the
+    errors of recvmsg(2), including `BlockingIOError`.
     """
-    # not by socket.recv_fds, which does not pass flags on (CPython 3.11): a program could inherit them
+    # not socket.recv_fds, which ignores its flags (CPython 3.11): programs would inherit the descriptors
     datagram, ancillary, flags, _ = sock.recvmsg(most_bytes, _SPACE, socket.MSG_CMSG_CLOEXEC)
     found = array.array("i")
     for level, kind, data in ancillary:

@@ -41,7 +41,7 @@ class Play:
     def __init__(self, offer: Offer, stage: socket.socket) -> None:
         self.offer = offer
         self._stage = stage
-        self._heard: collections.deque[str | Failed] = collections.deque()  # what the offer said, without `pending`
+        self._heard: collections.deque[str | Failed] = collections.deque()  # news of the offer, without `pending`
         self._has_been_reaped = False
 
     def asks(self, do: str, **arguments: Any) -> Any:
@@ -59,7 +59,7 @@ class Play:
 
     @property
     def has_heard(self) -> bool:
-        """Whether the offer has said something that nobody has asked for yet."""
+        """True if the offer has unread news."""
         return bool(self._heard)
 
     def _wait(self, *fds: int) -> set[int]:
@@ -114,7 +114,7 @@ Open = Callable[..., Listeners]
 
 @pytest.fixture(autouse=True)
 def _successors_are_children() -> Iterator[None]:
-    """Be the parent of successors, who are nobody's children, so that they can be waited for."""
+    """Be the parent of successors, which are orphans, so that the test can wait for them."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     yield
@@ -206,7 +206,7 @@ def refuses(port: int) -> bool:
 # --- how the program is started
 
 
-def test_the_program_is_executed_as_it_was_with_what_is_added(
+def test_the_program_is_executed_unchanged_with_additional_variables(
     opened: Open, begin: Begin, invocation: Invocation
 ) -> None:
     facts = begin(opened(LOCAL), EXTRA="more").asks("facts")
@@ -222,7 +222,7 @@ def test_it_stays_in_the_process_group_that_a_terminal_knows(opened: Open, begin
     assert (facts["pid"], facts["group"]) == (play.offer.pid, os.getpgrp())
 
 
-def test_what_was_handed_over_is_known_before_it_is_taken(opened: Open, begin: Begin) -> None:
+def test_inherited_addresses_are_known_before_they_are_taken(opened: Open, begin: Begin) -> None:
     assert begin(opened(LOCAL, "unix:@hybrid-test-known")).asks("facts")["binds"] == [LOCAL, "unix:@hybrid-test-known"]
 
 
@@ -249,7 +249,7 @@ def test_a_program_that_cannot_be_executed_leaves_nothing_behind(
     assert sum(spread(listeners).values()) == 60
 
 
-def test_the_first_process_of_a_container_says_what_to_do_instead(
+def test_pid_1_cannot_upgrade_and_suggests_an_alternative(
     opened: Open, invocation: Invocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 1)
@@ -352,11 +352,11 @@ def test_the_successor_hears_when_the_old_one_has_noted_it(opened: Open, begin: 
 
 @dataclasses.dataclass
 class Estate:
-    """What a predecessor leaves, made by hand in this process."""
+    """The inheritance of a predecessor, created by hand in this process."""
 
     inheritance: Inheritance
     predecessor: socket.socket
-    """Its end of the line."""
+    """Its end of the link."""
 
 
 @pytest.fixture
@@ -584,7 +584,7 @@ def test_after_a_failure_with_more_workers_the_next_one_finds_indexes_that_are_s
     close_all(clients)
 
 
-def test_a_successor_whose_further_sockets_cannot_be_opened_is_told_why(
+def test_a_successor_learns_why_further_sockets_cannot_be_opened(
     opened: Open, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "MAX_WORKERS", 3)
@@ -631,7 +631,7 @@ def test_a_program_that_ends_at_once_has_failed(opened: Open, invocation: Invoca
     assert os.waitstatus_to_exitcode(os.waitpid(offer.pid, 0)[1]) == 3
 
 
-def test_a_program_that_says_nothing_is_pending_until_it_is_given_up(opened: Open, begin: Begin) -> None:
+def test_a_silent_program_is_pending_until_it_is_given_up(opened: Open, begin: Begin) -> None:
     play = begin(opened(LOCAL))
     assert play.offer.poll_nowait() == "pending"
     assert play.offer.withdraw()
@@ -642,23 +642,23 @@ def test_a_successor_that_talks_nonsense_has_failed(opened: Open) -> None:
     listeners = opened(LOCAL)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        offer = Offer(listeners, 0, handover.Line(ours))
+        offer = Offer(listeners, 0, handover.PeerLink(ours))
         theirs.send(b'{"type": "Yours"}')
-        assert offer.poll_nowait() == Failed("the other supervisor says Yours out of turn")
+        assert offer.poll_nowait() == Failed("the other supervisor sent Yours out of turn")
         assert theirs.recv(100) == b""
 
 
 @pytest.mark.parametrize(
     "datagram", [b"x", b"[]", b'{"type": "Want", "slots": "2"}', b'{"type": "Hello"}', b"[" * 9000]
 )
-def test_what_is_no_word_fails_too(opened: Open, datagram: bytes) -> None:
+def test_an_unknown_message_fails_too(opened: Open, datagram: bytes) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        offer = Offer(opened(LOCAL), 0, handover.Line(ours))
+        offer = Offer(opened(LOCAL), 0, handover.PeerLink(ours))
         theirs.send(datagram)
         found = offer.poll_nowait()
     assert isinstance(found, Failed)
-    assert "what this version does not know" in found.reason
+    assert "this version does not know" in found.reason
 
 
 # --- the old one is being stopped
@@ -673,8 +673,8 @@ def test_a_successor_that_does_not_serve_yet_hears_that_it_is_not_wanted(opened:
     assert play.asks("news_nowait") == {"news": "withdrawn"}
 
 
-def test_who_says_that_it_serves_too_late_is_withdrawn_all_the_same(opened: Open, begin: Begin) -> None:
-    """The word was sent and not heard: without an answer the sockets are not the successor's."""
+def test_a_successor_that_serves_too_late_is_withdrawn(opened: Open, begin: Begin) -> None:
+    """The message was sent but not read: without an answer, the successor does not own the sockets."""
     listeners = opened(LOCAL)
     play = begin(listeners)
     play.asks("take")
@@ -764,7 +764,7 @@ def test_the_file_gets_the_owner_that_the_successor_was_told(opened: Open, begin
     assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65533)
 
 
-def test_a_file_that_somebody_has_removed_is_made_anew(opened: Open, begin: Begin, tmp_path: Path) -> None:
+def test_a_removed_socket_file_is_created_again(opened: Open, begin: Begin, tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     listeners = opened(f"unix:{path}")
     path.unlink()
@@ -896,10 +896,10 @@ def test_a_variable_that_is_left_over_does_nothing(text: str) -> None:
     assert environ == {"HOME": "/"}
 
 
-def test_another_version_is_said_to_be_one() -> None:
+def test_another_version_is_refused() -> None:
     fd = os.memfd_create("hybrid-handover")
     os.write(fd, json.dumps({"form": 0, "predecessor": 7}).encode())
-    with pytest.raises(CannotInherit, match="is of another version: stop it, and start anew"):
+    with pytest.raises(CannotInherit, match="is of another version: stop it, then start this one"):
         Inheritance.take({"HYBRID_HANDOVER": str(fd)})
     os.close(fd)
 

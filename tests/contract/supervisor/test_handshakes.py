@@ -1,4 +1,4 @@
-"""The filter that holds handshakes back, on real sockets: none begins any more, and what was open goes on."""
+"""The filter that blocks handshakes, on real sockets: none begins, and open connections continue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_no_handshake_begins(listener: socket.socket) -> None:
             client.connect(listener.getsockname())
 
 
-def test_what_is_queued_is_served(listener: socket.socket) -> None:
+def test_queued_connections_are_served(listener: socket.socket) -> None:
     with socket.socket(listener.family) as client:
         client.connect(listener.getsockname())
         handshakes.ignore(listener)
@@ -38,7 +38,7 @@ def test_what_is_queued_is_served(listener: socket.socket) -> None:
             assert client.recv(6) == b"answer"
 
 
-def test_what_is_no_socket_any_more_is_told() -> None:
+def test_a_closed_socket_is_an_error() -> None:
     sock = socket.socket()
     sock.close()
     with pytest.raises(handshakes.HandshakesError):

@@ -24,7 +24,7 @@ from support.limits import scarce_descriptors
 from hybrid.supervisor.children.kernel import CAUGHT, CannotFork, Kernel, LinuxKernel
 from hybrid.supervisor.core.events import How
 from hybrid.workers.contract.channel import Channel, ChannelClosed
-from hybrid.workers.contract.messages import Born, Ready
+from hybrid.workers.contract.messages import Forked, Ready
 
 # CPython 3.12 warns of a fork beside threads, which test runners have; our children touch nothing those could hold
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -33,7 +33,7 @@ DEADLINE = 10.0  # seconds
 
 
 class World(Protocol):
-    """What the tests make happen, in either kernel."""
+    """The events that the tests cause, in either kernel."""
 
     kernel: Kernel
 
@@ -70,7 +70,7 @@ def _leave_orphan(channel: Channel) -> int:
     if (pid := os.fork()) == 0:
         _obey(channel)
         os._exit(0)
-    channel.send_nowait(Born(pid))
+    channel.send_nowait(Forked(pid))
     return 0
 
 
@@ -92,10 +92,10 @@ class RealWorld:
         pid, channel = self.kernel.fork(_leave_orphan)
         _wait_dead(pid)
         assert self.kernel.reap([pid]) == [(pid, How(code=0))]
-        born = channel.receive_nowait()
-        assert isinstance(born, Born)
-        self._orphans[born.pid] = channel
-        return born.pid
+        forked = channel.receive_nowait()
+        assert isinstance(forked, Forked)
+        self._orphans[forked.pid] = channel
+        return forked.pid
 
     def end_orphan(self, pid: int) -> None:
         self._orphans[pid].send_nowait(Ready("0", ""))
@@ -236,13 +236,13 @@ def test_1_time_never_goes_back(world: World) -> None:
     assert times == sorted(times)
 
 
-def test_2_a_fork_gives_a_child_that_ends_with_what_its_main_returns(world: World, start: Start) -> None:
+def test_2_a_child_exits_with_the_result_of_its_main(world: World, start: Start) -> None:
     pid, channel = start()
     world.end(pid, channel, 3)
     assert world.kernel.reap([pid]) == [(pid, How(code=3))]
 
 
-def test_2_a_fork_that_fails_says_why_and_leaves_nothing_open(world: World) -> None:
+def test_2_a_failed_fork_gives_the_reason_and_leaves_nothing_open(world: World) -> None:
     world.no_more_processes()
     with pytest.raises(CannotFork, match="Too many open files"):
         world.start()
@@ -276,7 +276,7 @@ def test_4_other_peoples_children_are_left_alone(world: World, start: Start) -> 
     assert world.is_zombie(stranger)
 
 
-def test_5_a_child_that_somebody_else_has_reaped_ended_unseen(world: World, start: Start) -> None:
+def test_5_a_child_reaped_by_other_code_ended_unseen(world: World, start: Start) -> None:
     pid, channel = start()
     world.steal(pid, channel)
     assert world.kernel.reap([pid]) == [(pid, How())]
@@ -300,7 +300,7 @@ def test_6_kill_does_not(world: World, start: Start) -> None:
     assert _reap_until(world, pid) == How(signal="SIGKILL")
 
 
-def test_6_a_signal_for_somebody_who_is_gone_is_no_error(world: World, start: Start) -> None:
+def test_6_a_signal_for_a_dead_process_is_no_error(world: World, start: Start) -> None:
     pid, channel = start()
     world.end(pid, channel, 0)
     world.kernel.reap([pid])
@@ -374,7 +374,7 @@ def test_9_signals_come_in_order_and_once(world: World) -> None:
 
 
 def test_7_a_death_is_more_than_time(world: World, start: Start) -> None:
-    """Whoever does something of their own at each timeout must see that there is more to do."""
+    """A caller with own work at each timeout must see that there are events."""
     pid, channel = start()
     world.end(pid, channel, 0)
     assert world.kernel.wait(DEADLINE) is not None
@@ -407,7 +407,7 @@ def test_10_a_descriptor_may_be_forgotten_after_it_was_closed(world: World) -> N
     assert world.kernel.wait(0) is None
 
 
-def test_11_who_adopts_orphans_is_their_parent_and_then_no_longer(world: World) -> None:
+def test_11_orphans_are_adopted_until_adoption_is_turned_off(world: World) -> None:
     world.kernel.adopt_orphans(True)
     ours = world.start_orphan()
     world.kernel.adopt_orphans(False)
@@ -427,7 +427,7 @@ def test_11_an_orphan_that_is_asked_for_is_reaped_as_any_child(world: World) -> 
     assert world.kernel.reap([pid]) == [(pid, How(code=0))]
 
 
-def test_11_an_orphan_that_nobody_asks_for_is_reaped_and_not_told(world: World) -> None:
+def test_11_an_unknown_orphan_is_reaped_and_not_reported(world: World) -> None:
     world.kernel.adopt_orphans(True)
     pid = world.start_orphan()
     world.kernel.adopt_orphans(False)
@@ -438,7 +438,7 @@ def test_11_an_orphan_that_nobody_asks_for_is_reaped_and_not_told(world: World) 
     assert not world.kernel.is_child(pid)
 
 
-def test_11_other_peoples_children_are_left_alone_by_who_has_adopted(world: World, start: Start) -> None:
+def test_11_children_of_other_code_are_left_alone(world: World, start: Start) -> None:
     stranger = world.stranger()
     world.kernel.adopt_orphans(True)
     pid, channel = start()
@@ -469,7 +469,7 @@ def test_11_a_child_is_one_from_its_fork_until_it_is_reaped(world: World, start:
 
 
 @pytest.mark.parametrize("number", [-(2**70), -1, 0, 1, 2**31, 2**70])
-def test_11_what_is_no_child_is_none(world: World, start: Start, number: int) -> None:
+def test_11_other_pids_are_not_children(world: World, start: Start, number: int) -> None:
     start()  # waitid(2) takes 0 and -1 for any child
     assert not world.kernel.is_child(number)
 
@@ -499,7 +499,7 @@ def test_12_signal_handlers_wakeup_descriptor_and_mask_are_given_back() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
 
 
-def test_12_nobody_adopts_any_longer() -> None:
+def test_12_adoption_is_turned_off() -> None:
     kernel = LinuxKernel()
     kernel.adopt_orphans(True)
     kernel.close()
@@ -532,7 +532,7 @@ def test_2_an_exception_does_not_escape_into_the_parents_code(
     assert "nobody catches this" in capfd.readouterr().err
 
 
-def test_a_child_has_default_handlers_and_ignores_what_a_terminal_sends(kernel: LinuxKernel) -> None:
+def test_a_child_has_default_handlers_and_ignores_terminal_signals(kernel: LinuxKernel) -> None:
     def look(channel: Channel) -> int:
         for name in ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2"):
             os.kill(os.getpid(), signal.Signals[name])
@@ -543,7 +543,7 @@ def test_a_child_has_default_handlers_and_ignores_what_a_terminal_sends(kernel: 
     assert _run_child(kernel, look) == How(code=0)
 
 
-def test_a_signal_for_a_newborn_child_is_not_taken_for_ours(kernel: LinuxKernel) -> None:
+def test_a_signal_for_a_new_child_is_not_taken_for_ours(kernel: LinuxKernel) -> None:
     """The child shares the wake-up pipe until it has let go of it."""
     for _ in range(20):
         pid, channel = kernel.fork(_obey)
@@ -555,7 +555,7 @@ def test_a_signal_for_a_newborn_child_is_not_taken_for_ours(kernel: LinuxKernel)
     assert kernel.take_signals() == []
 
 
-def test_a_real_time_signal_without_a_name_is_told_by_its_number(kernel: LinuxKernel) -> None:
+def test_a_real_time_signal_without_a_name_is_reported_by_number(kernel: LinuxKernel) -> None:
     def end(channel: Channel) -> int:
         os.kill(os.getpid(), 40)
         return 0
@@ -564,7 +564,7 @@ def test_a_real_time_signal_without_a_name_is_told_by_its_number(kernel: LinuxKe
 
 
 def test_2_no_process_left_is_an_error_of_its_own(kernel: LinuxKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """EAGAIN cannot be had for root, whom RLIMIT_NPROC does not bind."""
+    """EAGAIN cannot be provoked as root: RLIMIT_NPROC does not apply."""
 
     def refuse() -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -597,7 +597,7 @@ while True:
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        break  # nobody is left, neither alive nor dead
+        break  # no process is left, neither alive nor dead
     kernel.wait(0.05)
 assert seen == [(pid, How(code=7))], seen
 kernel.close()

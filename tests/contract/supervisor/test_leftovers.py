@@ -13,7 +13,7 @@ from support.service import eventually
 
 from hybrid.supervisor.children.kernel import LinuxKernel
 from hybrid.workers.contract.channel import Channel
-from hybrid.workers.contract.messages import Born
+from hybrid.workers.contract.messages import Forked
 
 Leave = Callable[[Callable[[], None]], int]
 BACKGROUND = 60  # seconds a process would stay
@@ -93,7 +93,7 @@ def test_11_an_orphan_is_ended_though_it_was_seen_before_the_death_was_known(ker
         if (pid := os.fork()) == 0:
             waits()
             os._exit(0)
-        channel.send_nowait(Born(pid))
+        channel.send_nowait(Forked(pid))
         return 0
 
     pid, channel = kernel.fork(child)
@@ -101,13 +101,13 @@ def test_11_an_orphan_is_ended_though_it_was_seen_before_the_death_was_known(ker
     assert kernel.end_orphans([pid], is_bereaved=False) is None
     assert kernel.reap([pid])
     assert kernel.end_orphans([], is_bereaved=True) is not None
-    born = channel.receive_nowait()
-    assert isinstance(born, Born)
-    eventually(lambda: is_reaped(kernel, born.pid), "the orphan has ended")
+    forked = channel.receive_nowait()
+    assert isinstance(forked, Forked)
+    eventually(lambda: is_reaped(kernel, forked.pid), "the orphan has ended")
     channel.close()
 
 
-def test_11_what_other_children_use_too_ends_with_the_last_of_them(kernel: LinuxKernel, leave: Leave) -> None:
+def test_11_leftovers_used_by_other_children_end_with_the_last_of_them(kernel: LinuxKernel, leave: Leave) -> None:
     pid = leave(waits)
     heirs = [2_000_001, 2_000_002]
     assert kernel.end_orphans(heirs, is_bereaved=True, heirs=heirs) is None

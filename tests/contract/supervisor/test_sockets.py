@@ -1,4 +1,4 @@
-"""Listening sockets and what the kernel makes of them: groups, UNIX files, inherited descriptors."""
+"""Listening sockets in the kernel: groups, UNIX files, inherited descriptors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hybrid.supervisor.listeners.sockets import (
 )
 from hybrid.supervisor.listeners.steering import SteeringError, release
 from hybrid.supervisor.settings import Settings
-from hybrid.workers.contract.seat import Listener, ListenerKind
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind
 
 Open = Callable[..., Listeners]
 Inherit = Callable[[socket.socket], FdBind]
@@ -44,13 +44,13 @@ def inherited() -> Iterator[Callable[[socket.socket], FdBind]]:
 
     yield give
     for fd in fds:
-        with contextlib.suppress(OSError):  # whoever took it over has closed it
+        with contextlib.suppress(OSError):  # closed by its new owner
             os.close(fd)
 
 
 @pytest.fixture
 def opened(inherited: Inherit) -> Iterator[Open]:
-    """Open listeners for addresses and close them at the end, before what they inherited is."""
+    """Open listeners for addresses, and close them at the end, before the inherited sockets."""
     made: list[Listeners] = []
 
     def begin(*binds: str, workers: int = 2, **fields: object) -> Listeners:
@@ -140,7 +140,7 @@ def test_a_port_is_free_again_at_once_though_its_connections_are_in_time_wait(op
     assert port_of(opened(f"127.0.0.1:{port}")) == port
 
 
-def test_what_was_open_is_closed_when_a_later_address_is_refused(opened: Open, tmp_path: Path) -> None:
+def test_open_sockets_are_closed_when_a_later_address_is_refused(opened: Open, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -315,14 +315,14 @@ def test_slots_without_a_socket_yet_are_passed_over(opened: Open) -> None:
     assert spread(listeners)[1] == 60
 
 
-def test_growing_to_what_there_is_changes_nothing(opened: Open) -> None:
+def test_growing_to_the_present_size_changes_nothing(opened: Open) -> None:
     listeners = opened("127.0.0.1:0", workers=2)
     before = listeners.all()
     listeners.grow(1)
     assert listeners.all() == before
 
 
-def test_what_a_program_may_refuse_is_told_after_all_were_tried(opened: Open) -> None:
+def test_a_steering_error_is_raised_after_all_addresses_were_tried(opened: Open) -> None:
     listeners = opened("127.0.0.1:0", "127.0.0.1:0", workers=2)
     listeners.all()[0].sock.close()
     with pytest.raises(SteeringError, match="refuses to steer"):
@@ -370,7 +370,7 @@ def test_the_file_is_removed_at_the_end(opened: Open, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_is_not_removed_once_it_is_somebody_elses(opened: Open, tmp_path: Path) -> None:
+def test_the_file_of_another_socket_is_not_removed(opened: Open, tmp_path: Path) -> None:
     listeners = opened(f"unix:{tmp_path}/a.sock")
     (tmp_path / "a.sock").unlink()
     (tmp_path / "filler").touch()  # or the new file may get the inode number of the old one
@@ -395,7 +395,7 @@ def test_a_living_listener_keeps_its_file(opened: Open, tmp_path: Path) -> None:
         client.connect(f"{tmp_path}/a.sock")
 
 
-def test_a_listener_whose_queue_is_full_is_alive_too(opened: Open, tmp_path: Path) -> None:
+def test_a_listener_with_a_full_queue_counts_as_alive(opened: Open, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as client:
         busy.bind(f"{tmp_path}/a.sock")
         busy.listen(0)
@@ -487,7 +487,7 @@ def test_an_inherited_unix_socket_keeps_its_file(opened: Open, inherited: Inheri
     assert (tmp_path / "a.sock").exists()
 
 
-def test_an_inherited_abstract_socket_is_told_with_an_at(opened: Open, inherited: Inherit) -> None:
+def test_an_inherited_abstract_socket_is_shown_with_an_at_sign(opened: Open, inherited: Inherit) -> None:
     name = f"hybrid-test-fd-{os.getpid()}"
     listeners = opened(str(inherited(bound(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + name))))
     assert listeners.addresses == (f"unix:@{name}",)
@@ -584,7 +584,7 @@ def test_inherited_listeners_without_a_worker_are_shared_by_all(opened: Open, gr
 
 
 def test_of_inherited_listeners_all_or_none_are_steered_to(opened: Open, group: Passed) -> None:
-    """In which order they joined the group is not known, so nobody can tell the index of one."""
+    """The order in which they joined the group is unknown, and so are their indexes."""
     listeners = opened(*group(2), workers=3)
     listeners.steer((0,))
     counts = spread(listeners)
@@ -657,7 +657,7 @@ def test_no_descriptors_announced_are_none(fds: str) -> None:
     assert environ == {"HOME": "/"}
 
 
-def test_descriptors_for_somebody_else_are_none_of_ours() -> None:
+def test_descriptors_for_another_process_are_ignored() -> None:
     environ = environment(43, "2")
     assert systemd_binds(environ, 42) == ()
     assert environ["LISTEN_FDS"] == "2"
@@ -687,7 +687,7 @@ else:
 
 
 @pytest.mark.parametrize("code", [_AS_ACTIVATED, _AS_CHEATED])
-def test_what_systemd_passes_begins_at_descriptor_3(code: str) -> None:
+def test_descriptors_of_systemd_start_at_3(code: str) -> None:
     """In a process of its own: numbers 3 and 4 are taken in this one."""
     sockets = [bound(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)) for _ in range(2)]
     actions = [(os.POSIX_SPAWN_DUP2, os.dup(sock.fileno()), 3 + n) for n, sock in enumerate(sockets)]
@@ -800,8 +800,8 @@ def test_a_port_that_another_process_has_taken_meanwhile_is_reported_and_tried_a
     connect(port, 1)[0].close()
 
 
-def test_a_unix_socket_that_was_shut_down_is_made_anew(opened: Open, tmp_path: Path) -> None:
-    """The kernel lets it listen, and nobody connect."""
+def test_a_unix_socket_that_was_shut_down_is_replaced(opened: Open, tmp_path: Path) -> None:
+    """The kernel lets it listen, but clients cannot connect."""
     path = str(tmp_path / "socket")
     listeners = opened(f"unix:{path}")
     shut_down(listeners, None)
@@ -810,7 +810,7 @@ def test_a_unix_socket_that_was_shut_down_is_made_anew(opened: Open, tmp_path: P
         client.connect(path)
 
 
-def test_a_unix_socket_that_cannot_be_made_anew_is_tried_again_and_has_no_queue(opened: Open, tmp_path: Path) -> None:
+def test_a_unix_socket_that_cannot_be_replaced_is_tried_again_and_has_no_queue(opened: Open, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     listeners = opened(f"unix:{path}")
     shut_down(listeners, None)
@@ -829,7 +829,7 @@ def test_an_inherited_listener_that_was_shut_down_listens_again(opened: Open, in
     connect(port_of(listeners), 1)[0].close()
 
 
-def test_an_inherited_unix_socket_that_was_shut_down_has_to_be_passed_anew(
+def test_an_inherited_unix_socket_that_was_shut_down_must_be_passed_again(
     opened: Open, inherited: Inherit, tmp_path: Path
 ) -> None:
     listeners = opened(str(inherited(bound(socket.AF_UNIX, socket.SOCK_STREAM, str(tmp_path / "socket")))))

@@ -17,33 +17,33 @@ from support import stalling
 from support.process import DEADLINE
 from support.service import eventually, is_stopped
 
-from hybrid.supervisor.watch.evidence import Evidence, Finding, Inquiry, condition_of
-from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
+from hybrid.supervisor.watch.dump_file import DumpFile, DumpResult, StackDump, condition_of
+from hybrid.workers.contract.signals import DUMP_STACK, MAX_DUMP, TELL_STACKS
 
 PROGRAM = Path(stalling.__file__)
 
 
 class Stalled:
-    """A process that stalls, and the evidence it shares."""
+    """A process that stalls, and the dump_file it shares."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], evidence: Evidence) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], dump_file: DumpFile) -> None:
         self.popen = popen
-        self.evidence = evidence
+        self.dump_file = dump_file
         self.sent: list[int] = []
 
     def send(self, pid: int, number: int) -> None:
         self.sent.append(number)
         os.kill(pid, number)
 
-    def ask(self) -> Finding:
-        """Hold an inquiry, looking as often as a supervisor does."""
-        inquiry = Inquiry(self.evidence, self.popen.pid, self.send)
+    def ask(self) -> DumpResult:
+        """Hold an dump, looking as often as a supervisor does."""
+        dump = StackDump(self.dump_file, self.popen.pid, self.send)
         until = time.monotonic() + DEADLINE
-        while (finding := inquiry.advance(time.monotonic())) is None:
+        while (result := dump.advance(time.monotonic())) is None:
             assert time.monotonic() < until
             select.select([], [], [], 0.005)
-        assert inquiry.due is None
-        return finding
+        assert dump.due is None
+        return result
 
     def function(self) -> str:
         """Where it stands; asks until there is an answer, which may be late on a busy machine."""
@@ -64,13 +64,13 @@ class Stalled:
 @contextmanager
 def stalled(way: str, tmp_path: Path, *, prepared: bool = True, listening: bool = True) -> Iterator[Stalled]:
     """Start the program, wait until it stalls if it is `prepared` to tell so, and end it afterwards."""
-    evidence = Evidence()
-    command = [sys.executable, "-P", str(PROGRAM), str(evidence.fileno()), way]
+    dump_file = DumpFile()
+    command = [sys.executable, "-P", str(PROGRAM), str(dump_file.fileno()), way]
     popen = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=[evidence.fileno()], cwd=tmp_path
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=[dump_file.fileno()], cwd=tmp_path
     )
     try:
-        stands = Stalled(popen, evidence)
+        stands = Stalled(popen, dump_file)
         if prepared:
             assert stands.said(1) == ">"
             if listening:
@@ -80,29 +80,29 @@ def stalled(way: str, tmp_path: Path, *, prepared: bool = True, listening: bool 
     finally:
         popen.kill()
         popen.communicate()
-        evidence.close()
+        dump_file.close()
 
 
 @pytest.mark.parametrize("way", ["spin", "sleep", "receive", "lock", "hold", "count", "match"])
 def test_the_function_that_stalls_is_named(way: str, tmp_path: Path) -> None:
     with stalled(way, tmp_path) as stands:
-        finding = stands.ask()
+        result = stands.ask()
         assert stands.popen.poll() is None
-    assert finding.missing == ""
-    assert finding.stack.frames[0].function == way
-    assert finding.stack.frames[0].file.endswith("support/stalling.py")
-    assert f"stalling.py:{finding.stack.frames[0].line} in {way}\n" in finding.describe(1.2)
+    assert result.missing == ""
+    assert result.stack.frames[0].function == way
+    assert result.stack.frames[0].file.endswith("support/stalling.py")
+    assert f"stalling.py:{result.stack.frames[0].line} in {way}\n" in result.describe(1.2)
 
 
 @pytest.mark.parametrize("way", ["hold", "count", "lock", "receive"])
-def test_only_who_cannot_answer_in_python_is_asked_for_a_dump(way: str, tmp_path: Path) -> None:
+def test_only_a_worker_that_cannot_answer_in_python_gets_the_second_signal(way: str, tmp_path: Path) -> None:
     with stalled(way, tmp_path) as stands:
         eventually(lambda: stands.ask() and stands.sent[-2:] == [TELL_STACKS, DUMP_STACK], "it is asked for a dump")
         assert stands.function() == way
 
 
 @pytest.mark.parametrize("way", ["spin", "sleep", "match", "green"])
-def test_who_answers_in_python_is_not_asked_again(way: str, tmp_path: Path) -> None:
+def test_a_worker_that_answers_in_python_gets_no_second_signal(way: str, tmp_path: Path) -> None:
     with stalled(way, tmp_path) as stands:
         stands.ask()
         assert stands.sent == [TELL_STACKS]
@@ -113,7 +113,7 @@ def test_it_can_be_asked_again_and_again(tmp_path: Path) -> None:
         assert {stands.function() for _ in range(3)} == {"hold"}
 
 
-def test_what_the_application_has_called_is_told_too(tmp_path: Path) -> None:
+def test_the_function_called_by_the_application_is_reported_too(tmp_path: Path) -> None:
     with stalled("library", tmp_path) as stands:
         stack = stands.ask().stack
     assert stack.frames[0].function == "library"
@@ -146,29 +146,29 @@ def test_an_import_that_hangs_is_named(how: str, tmp_path: Path) -> None:
     assert (Path(innermost.file).name, innermost.function) == ("hanging.py", "<module>")
 
 
-# --- those who cannot answer
+# --- workers that cannot answer
 
 
-def test_a_process_that_is_stopped_is_said_to_be_so_and_goes_on_unharmed(tmp_path: Path) -> None:
+def test_a_stopped_process_is_reported_as_stopped_and_survives(tmp_path: Path) -> None:
     with stalled("spin", tmp_path) as stands:
         os.kill(stands.popen.pid, signal.SIGSTOP)
         eventually(lambda: is_stopped(stands.popen.pid), "it is stopped")
-        finding = stands.ask()
-        assert finding.describe(1.0) == "worker stalled for 1.0 s: no stack: the process is stopped (SIGSTOP)"
+        result = stands.ask()
+        assert result.describe(1.0) == "worker stalled for 1.0 s: no stack: the process is stopped (SIGSTOP)"
         assert stands.sent == [TELL_STACKS]
         os.kill(stands.popen.pid, signal.SIGCONT)
         assert stands.ask().stack.frames[0].function == "spin"
 
 
-def test_a_process_that_does_not_listen_yet_is_not_sent_what_would_end_it(tmp_path: Path) -> None:
+def test_a_process_without_a_handler_gets_no_signal(tmp_path: Path) -> None:
     with stalled("unprepared", tmp_path, prepared=False) as stands:
-        assert "does not listen yet" in stands.ask().missing
+        assert "has no handler yet" in stands.ask().missing
         assert stands.sent == []
 
 
-def test_a_process_whose_application_has_taken_the_signal_is_not_asked(tmp_path: Path) -> None:
+def test_a_process_with_a_replaced_handler_gets_no_signal(tmp_path: Path) -> None:
     with stalled("deaf", tmp_path, listening=False) as stands:
-        assert "has taken the signal" in stands.ask().missing
+        assert "has replaced it" in stands.ask().missing
 
 
 def test_a_main_thread_that_blocks_the_signal_is_not_confused_with_another(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_process_that_is_gone_is_not_asked(tmp_path: Path) -> None:
     with stalled("spin", tmp_path) as stands:
         stands.popen.kill()
         stands.popen.wait()
-        assert stands.ask().missing == "the process is not to be seen in /proc"
+        assert stands.ask().missing == "the process is not visible in /proc"
 
 
 def test_a_process_that_has_ended_is_not_asked(tmp_path: Path) -> None:
@@ -191,15 +191,15 @@ def test_a_process_that_has_ended_is_not_asked(tmp_path: Path) -> None:
         assert stands.sent == []
 
 
-def test_a_worker_that_babbles_is_bounded_and_does_no_harm(tmp_path: Path) -> None:
-    with stalled("babble", tmp_path, listening=False) as stands:
-        text = eventually(lambda: stands.evidence.take(), "something was written")
-        assert len(text) <= MOST_EVIDENCE * 4
-        assert os.fstat(stands.evidence.fileno()).st_size == MOST_EVIDENCE
+def test_a_worker_that_sends_bad_messages_is_bounded_and_does_no_harm(tmp_path: Path) -> None:
+    with stalled("send_bad_messages", tmp_path, listening=False) as stands:
+        text = eventually(lambda: stands.dump_file.take(), "something was written")
+        assert len(text) <= MAX_DUMP * 4
+        assert os.fstat(stands.dump_file.fileno()).st_size == MAX_DUMP
         eventually(lambda: stands.ask().stack.frames[:1], "it tells where it stands")
 
 
-# --- what the signals do to who gets them
+# --- effects of the signals on the receiver
 
 
 def test_a_child_of_the_application_is_not_ended_by_the_signals(tmp_path: Path) -> None:

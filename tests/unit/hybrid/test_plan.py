@@ -141,7 +141,7 @@ def test_warnings_are_logged_when_the_process_becomes_the_supervisor(
 
 def test_supervisor_and_workers_get_refork_after() -> None:
     made = plan_of(refork_after=500)
-    assert (made.settings.policy.reforks, made.application.wear.refork_after, made.warnings) == (True, 500, ())
+    assert (made.settings.policy.reforks, made.application.recycle.refork_after, made.warnings) == (True, 500, ())
 
 
 def test_reforks_have_no_effect_without_a_zygote() -> None:

@@ -29,7 +29,7 @@ def serving() -> Play:
 
 @pytest.fixture
 def kernel() -> Iterator[FakeKernel]:
-    """A kernel whose children say at once that they serve."""
+    """A kernel with children that report ready at once."""
     made = FakeKernel()
     made.on_fork(made.says_ready)
     yield made

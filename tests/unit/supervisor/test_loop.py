@@ -70,7 +70,7 @@ def test_signals_scale_by_one_and_reload_and_others_are_answered(kernel: FakeKer
     ]
 
 
-def test_the_second_interrupt_kills_who_still_drains(kernel: FakeKernel, log: Log) -> None:
+def test_the_second_interrupt_kills_draining_workers(kernel: FakeKernel, log: Log) -> None:
     def be_deaf(pid: int) -> None:
         kernel.ignores_terminate(pid)
         kernel.says_ready(pid)

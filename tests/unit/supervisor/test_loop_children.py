@@ -1,4 +1,4 @@
-"""What the shell makes of its children's words and deaths, over a fake kernel."""
+"""How the shell handles messages and deaths of children, over a fake kernel."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def test_a_worker_that_cannot_be_killed_is_left_behind(kernel: FakeKernel, log: 
     assert list(kernel.alive) == [4711]
 
 
-def test_last_words_are_heard_behind_babble(kernel: FakeKernel, log: Log) -> None:
+def test_the_last_message_is_read_after_bad_messages(kernel: FakeKernel, log: Log) -> None:
     def fail(pid: int) -> None:
-        kernel.babbles(pid, times=3)
+        kernel.sends_bad_messages(pid, times=3)
         kernel.says_failed(pid, Exit.LOOP, "uvloop is not installed")
 
     kernel.on_fork(fail)
@@ -59,9 +59,9 @@ def test_last_words_are_heard_behind_babble(kernel: FakeKernel, log: Log) -> Non
     assert log()[1:] == ["ignored: not a control message: b'lorem ipsum'", "uvloop is not installed"]
 
 
-def test_babble_is_logged_once_per_worker_and_otherwise_ignored(kernel: FakeKernel, log: Log) -> None:
-    kernel.at(1, lambda: kernel.babbles(first(kernel), times=100))
-    kernel.at(2, lambda: kernel.babbles(first(kernel), times=100))
+def test_a_bad_message_is_logged_once_per_worker_and_otherwise_ignored(kernel: FakeKernel, log: Log) -> None:
+    kernel.at(1, lambda: kernel.sends_bad_messages(first(kernel), times=100))
+    kernel.at(2, lambda: kernel.sends_bad_messages(first(kernel), times=100))
     kernel.at(3, lambda: kernel.receives("SIGTERM"))
     assert run(kernel) is Exit.OK
     assert sum("not a control message" in line for line in log()) == 1

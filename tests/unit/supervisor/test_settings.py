@@ -1,4 +1,4 @@
-"""Settings hand the machine what it needs."""
+"""Settings give the machine its limits."""
 
 from __future__ import annotations
 

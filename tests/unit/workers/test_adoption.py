@@ -14,7 +14,7 @@ from hybrid.workers.accepting.acceptor import Acceptor
 from hybrid.workers.accepting.adoption import Adoption
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.messages import Learn
-from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 
 STREAM, DATAGRAM = ListenerKind.STREAM, ListenerKind.DATAGRAM
 
@@ -51,8 +51,8 @@ class Siblings:
             for address, kind in (("a", STREAM), ("udp", DATAGRAM), ("b", STREAM))
         ]
         listeners.append(Listener("unix", STREAM, self.sock, None))
-        seat = Seat("web", 1, 1, 1, tuple(listeners), self.channel, 1.0)
-        self.adoption = Adoption(seat, self._open)
+        spec = WorkerSpec("web", 1, 1, 1, tuple(listeners), self.channel, 1.0)
+        self.adoption = Adoption(spec, self._open)
 
     def _open(self, listener: Listener) -> Acceptor:
         self.acceptors.append(FakeAcceptor(listener, listener.address in self.fails))

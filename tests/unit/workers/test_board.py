@@ -1,4 +1,4 @@
-"""The memory of the scoreboard: who shares it, what lies where, what is left of a process that is gone."""
+"""The memory of the scoreboard: sharing, layout, records of dead processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hybrid.workers.contract.scoreboard import (
     ACTIVE,
     ASKED,
     BUSY_SINCE,
+    CACHE_LINE,
     LAG_BOUNDS,
     LAG_MAX,
     LAGS,
-    LINE,
     MEMORY,
     RECORD,
     REQUESTS,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:Deprecati
 INDICES = {
     name: value
     for name, value in vars(scoreboard).items()
-    if name.isupper() and isinstance(value, int) and name not in ("LINE", "RECORD")
+    if name.isupper() and isinstance(value, int) and name not in ("CACHE_LINE", "RECORD")
 }
 
 
@@ -102,13 +102,13 @@ def test_no_two_numbers_lie_at_one_place() -> None:
 
 def test_the_supervisor_writes_a_cache_line_of_its_own() -> None:
     workers = [*(value for name, value in INDICES.items() if name != "ASKED"), LAGS + len(LAG_BOUNDS) - 1]
-    assert ASKED * 8 // LINE not in {index * 8 // LINE for index in workers}
+    assert ASKED * 8 // CACHE_LINE not in {index * 8 // CACHE_LINE for index in workers}
 
 
 def test_records_begin_at_a_cache_line(board: Scoreboard) -> None:
-    assert RECORD % LINE == 0
+    assert RECORD % CACHE_LINE == 0
     board.record(3).numbers[0] = 2**64 - 1
-    begin = LINE + 3 * RECORD
+    begin = CACHE_LINE + 3 * RECORD
     assert board.memory[begin : begin + 8] == b"\xff" * 8
     assert board.memory[begin - 8 : begin] == bytes(8)
 
@@ -160,4 +160,4 @@ def test_a_board_for_as_many_processes_as_there_can_be_is_small() -> None:
     places = 2 * 1024 + 64
     board = Scoreboard(places)
     board.record(places - 1).numbers[0] = 1
-    assert len(board.memory) == LINE + places * RECORD < 2 * 1024 * 1024
+    assert len(board.memory) == CACHE_LINE + places * RECORD < 2 * 1024 * 1024

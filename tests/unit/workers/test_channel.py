@@ -12,7 +12,7 @@ import pytest
 
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import BootFailed, MessageError, Ping, Ready
-from hybrid.workers.contract.seat import Listener, ListenerKind, Seat
+from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_messages_wait_while_the_socket_is_full_and_the_oldest_go(pair: tuple[Ch
     assert ours.pending == 0
 
 
-def test_the_end_of_the_other_side_is_told(pair: tuple[Channel, Channel]) -> None:
+def test_the_end_of_the_other_side_raises(pair: tuple[Channel, Channel]) -> None:
     ours, theirs = pair
     ours.send_nowait(Ready("epoll", "last words"))
     ours.close()
@@ -123,6 +123,6 @@ def test_a_seat_knows_its_own_listeners_and_labels(pair: tuple[Channel, Channel]
         listeners = tuple(
             Listener(f"127.0.0.1:{port}", ListenerKind.STREAM, sock, slot) for port, slot in ((1, 0), (2, 1), (3, None))
         )
-        seat = Seat("web", 1, 4, 4711, listeners, pair[0], 30.0)
-        assert [item.address for item in seat.own_listeners] == ["127.0.0.1:2", "127.0.0.1:3"]
-        assert dict(seat.labels) == {"service": "web", "slot": 1, "generation": 4}
+        spec = WorkerSpec("web", 1, 4, 4711, listeners, pair[0], 30.0)
+        assert [item.address for item in spec.own_listeners] == ["127.0.0.1:2", "127.0.0.1:3"]
+        assert dict(spec.labels) == {"service": "web", "slot": 1, "generation": 4}

@@ -81,8 +81,8 @@ def test_a_message_without_any_is_taken_over_too(pair: Pair) -> None:
     assert theirs.take_over_nowait() is None
 
 
-def test_a_receiver_without_room_gets_the_message_and_what_it_can_hold(pair: Pair, null: int) -> None:
-    """So that an order whose descriptors are missing can be answered (recvmsg(2): MSG_CTRUNC)."""
+def test_a_receiver_at_its_descriptor_limit_gets_the_message_and_some_descriptors(pair: Pair, null: int) -> None:
+    """So that an order with missing descriptors can be answered (recvmsg(2): MSG_CTRUNC)."""
     ours, theirs = pair
     before = open_descriptors()
     for spare in (0, 1):
@@ -95,7 +95,7 @@ def test_a_receiver_without_room_gets_the_message_and_what_it_can_hold(pair: Pai
     assert open_descriptors() == before
 
 
-def test_those_beside_what_is_no_message_are_closed(null: int) -> None:
+def test_descriptors_beside_a_bad_message_are_closed(null: int) -> None:
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel = Channel(right)
     before = open_descriptors()
@@ -107,7 +107,7 @@ def test_those_beside_what_is_no_message_are_closed(null: int) -> None:
     channel.close()
 
 
-def test_those_that_nobody_takes_are_closed(pair: Pair, null: int) -> None:
+def test_descriptors_that_are_not_taken_are_closed(pair: Pair, null: int) -> None:
     """A worker may send some to its supervisor, which has no use for them."""
     ours, theirs = pair
     before = open_descriptors()
@@ -117,7 +117,7 @@ def test_those_that_nobody_takes_are_closed(pair: Pair, null: int) -> None:
     assert open_descriptors() == before
 
 
-def test_they_do_not_overtake_what_waits_for_room(pair: Pair, null: int) -> None:
+def test_they_do_not_overtake_waiting_messages(pair: Pair, null: int) -> None:
     ours, theirs = pair
     while ours.send_nowait(Ready("epoll", "x" * 4000)):
         pass
@@ -159,7 +159,7 @@ def test_they_arrive_after_their_sender_has_closed_them_and_is_gone(pair: Pair) 
         theirs.take_over_nowait()
 
 
-def test_those_on_the_way_to_somebody_who_is_gone_are_closed(pair: Pair) -> None:
+def test_descriptors_in_flight_to_a_dead_process_are_closed(pair: Pair) -> None:
     ours, theirs = pair
     left, right = socket.socketpair()
     ours.hand_over_nowait(Ping(), [right.fileno()])
@@ -169,7 +169,7 @@ def test_those_on_the_way_to_somebody_who_is_gone_are_closed(pair: Pair) -> None
         assert left.recv(10) == b""
 
 
-def test_nothing_can_be_handed_to_who_is_gone(pair: Pair, null: int) -> None:
+def test_descriptors_cannot_be_sent_to_a_dead_process(pair: Pair, null: int) -> None:
     ours, theirs = pair
     theirs.close()
     with pytest.raises(ChannelClosed):

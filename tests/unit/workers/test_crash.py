@@ -1,4 +1,4 @@
-"""Crash evidence, in a separate process."""
+"""The stack dump of a crash, in a separate process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 BURST = """
 import os, signal
 from hybrid.workers.boot import crash
-crash.leave_evidence(2)
+crash.dump_on_crash(2)
 some = [n for n in signal.valid_signals() if n not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV)]
 for number in some:
     signal.signal(number, lambda *_: None)
@@ -21,7 +21,7 @@ signal.pthread_sigmask(signal.SIG_UNBLOCK, some)
 CRASH = """
 import ctypes
 from hybrid.workers.boot import crash
-crash.leave_evidence(2)
+crash.dump_on_crash(2)
 def at_fault():
     ctypes.string_at(0)
 at_fault()

@@ -11,7 +11,7 @@ import pytest
 from hybrid.workers.apps.detect import HTTP_KINDS, INTERFACES, Kind, check_http, is_coroutine_function, kind_of
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.seat import ListenerKind
+from hybrid.workers.contract.worker_spec import ListenerKind
 from hybrid.workers.http.settings import HttpSettings, Tls
 
 STREAM = frozenset({ListenerKind.STREAM})

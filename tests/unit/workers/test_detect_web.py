@@ -12,7 +12,7 @@ import pytest
 from hybrid.workers.apps.detect import Kind, kind_of
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.seat import ListenerKind
+from hybrid.workers.contract.worker_spec import ListenerKind
 
 STREAM = frozenset({ListenerKind.STREAM})
 DATAGRAM = frozenset({ListenerKind.DATAGRAM})

@@ -114,17 +114,17 @@ def test_unknown_forms_and_levels_are_refused() -> None:
         log.configure("text", "loud", {})
 
 
-def test_a_broken_format_is_told_and_raises_nothing(pipe: tuple[int, int]) -> None:
+def test_a_broken_format_is_logged_and_raises_nothing(pipe: tuple[int, int]) -> None:
     log.configure("text", "info", {}, pipe[1]).info("%d workers", "many")
     assert read(pipe[0]) == "INFO (unformattable log record) '%d workers'\n"
 
 
-def test_what_is_no_unicode_is_escaped(pipe: tuple[int, int]) -> None:
+def test_invalid_unicode_is_escaped(pipe: tuple[int, int]) -> None:
     log.configure("text", "info", {}, pipe[1]).info("file %s", "\udcff")
     assert read(pipe[0]).endswith("file \\udcff\n")
 
 
-def test_a_pipe_that_nobody_reads_never_blocks_and_the_loss_is_counted(pipe: tuple[int, int]) -> None:
+def test_a_full_pipe_never_blocks_and_lost_records_are_counted(pipe: tuple[int, int]) -> None:
     logger = log.configure("text", "info", {}, pipe[1])
     for number in range(1000):
         logger.info("%d %s", number, "x" * 1000)

@@ -22,7 +22,7 @@ from hybrid.workers import main as entry
 from hybrid.workers.boot.application import Application
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.seat import ListenerKind
+from hybrid.workers.contract.worker_spec import ListenerKind
 from hybrid.workers.loops import registry
 
 HERE = [loop for loop in LOOPS if loop != "gevent"]  # those that leave the process as it is

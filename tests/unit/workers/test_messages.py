@@ -1,4 +1,4 @@
-"""Messages of the channel: what is encoded comes back, whatever else arrives is refused."""
+"""Messages of the channel: encoding and decoding are inverse, bad messages are refused."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from hybrid.workers.contract.messages import (
     MAX_MESSAGE,
     Adopt,
     BootFailed,
-    Born,
     CannotSpawn,
+    Forked,
     Learn,
     Message,
     MessageError,
     Ping,
     Ready,
+    RecycleDue,
     Spawn,
     Unfit,
-    Worn,
     decode,
     encode,
 )
@@ -58,7 +58,7 @@ def test_every_message_there_is_can_be_sent() -> None:
 @pytest.mark.parametrize("letter", ["x", "\n", "é", "\ud800", "\U0001f600", '"'])
 def test_long_texts_are_cut_so_that_a_message_always_fits(letter: str) -> None:
     long = letter * 100_000
-    for message in (Ready(long, long), BootFailed(3, long), Worn(long), Unfit(long), CannotSpawn(1, long)):
+    for message in (Ready(long, long), BootFailed(3, long), RecycleDue(long), Unfit(long), CannotSpawn(1, long)):
         datagram = encode(message)
         assert len(datagram) <= MAX_MESSAGE
         assert type(decode(datagram)) is type(message)
@@ -104,7 +104,7 @@ def test_a_field_of_another_type_is_refused(kind: type[Message], value: object) 
                 decode(json.dumps({"type": kind.__name__, **fields, field.name: value}).encode())
 
 
-@pytest.mark.parametrize("message", [Ping(), Born(7), Spawn(1, 2, 3), Adopt((1, 2))])
+@pytest.mark.parametrize("message", [Ping(), Forked(7), Spawn(1, 2, 3), Adopt((1, 2))])
 def test_a_field_too_few_or_too_many_is_refused(message: Message) -> None:
     fields = json.loads(encode(message))
     with pytest.raises(MessageError):
@@ -130,9 +130,9 @@ def test_a_field_too_few_or_too_many_is_refused(message: Message) -> None:
         b'{"type": "Ready", "loop": 5, "interface": "x"}',
         b'{"type": "BootFailed", "code": "3", "reason": "x"}',
         b'{"type": "BootFailed", "code": true, "reason": "x"}',
-        b'{"type": "Born", "pid": NaN}',
-        b'{"type": "Born", "pid": Infinity}',
-        b'{"type": "Born", "pid": ' + b"9" * 30_000 + b"}",
+        b'{"type": "Forked", "pid": NaN}',
+        b'{"type": "Forked", "pid": Infinity}',
+        b'{"type": "Forked", "pid": ' + b"9" * 30_000 + b"}",
         b'{"type": "Adopt", "slots": "12"}',
         b'{"type": "Adopt", "slots": {"1": 2}}',
         b'{"type": "Adopt", "slots": ' + b"[" * 30_000,
@@ -142,7 +142,7 @@ def test_a_field_too_few_or_too_many_is_refused(message: Message) -> None:
         b"9" * 30_000,
     ],
 )
-def test_what_is_no_message_is_refused(datagram: bytes) -> None:
+def test_a_bad_message_is_refused(datagram: bytes) -> None:
     with pytest.raises(MessageError):
         decode(datagram)
 

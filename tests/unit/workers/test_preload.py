@@ -15,12 +15,12 @@ import asyncio, os, signal, sys
 from hybrid.workers import main as entry; from hybrid.workers import preload
 from hybrid.workers.boot.application import Application
 from hybrid.workers.contract.channel import Channel
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 from hybrid.workers.contract.warming import CannotWarm, NotForkable
 
 application = Application({target!r}, loop={loop!r})
 ours, theirs = Channel.pair()
-seat = Seat("web", 0, 1, os.getppid(), (), theirs, 1.0)
+spec = WorkerSpec("web", 0, 1, os.getppid(), (), theirs, 1.0)
 """
 DIFFERENCE = """
 preload.warm(application, audit_import=True)
@@ -32,7 +32,7 @@ async def started(self):
     await start_up(self)
     os.kill(os.getpid(), signal.SIGTERM)
 serving.Worker._start_up = started
-code = entry.main(seat, application, loaded)
+code = entry.main(spec, application, loaded)
 ours = ("hybrid.", "httptools", "websockets", "asyncio", "ssl")
 print(code, sorted(name for name in set(sys.modules) - before if name.startswith(ours)))
 """

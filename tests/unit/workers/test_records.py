@@ -1,4 +1,4 @@
-"""A record is what a frozen dataclass with slots is, but for the refusal of assignments."""
+"""A record behaves as a frozen dataclass with slots, except that it allows assignments."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_field_that_is_not_to_be_shown_is_not() -> None:
     assert repr(Point(1, secret="s")) == "Point(x=1, y=0, note='')"
 
 
-def test_what_a_class_defines_itself_stays() -> None:
+def test_methods_defined_by_the_class_stay() -> None:
     assert repr(Named(x=1)) == "its own"
     assert Named(x=1) == Named(x=1)
 

@@ -179,7 +179,7 @@ def test_a_supervisor_that_does_not_watch_is_told_of_connections_once(heartbeat:
     assert told == ["awake", "awake"]
 
 
-def test_the_last_request_is_told_once(heartbeat: Heartbeat, record: Record) -> None:
+def test_the_last_request_is_reported_once(heartbeat: Heartbeat, record: Record) -> None:
     told: list[int] = []
     heartbeat.expects_last_request(2, lambda: told.append(heartbeat.requests))
     for count in range(1, 5):
@@ -214,7 +214,7 @@ def test_a_forked_child_writes_nothing(heartbeat: Heartbeat, record: Record, loo
     assert (list(record.numbers), record.watched) == (before, False)
 
 
-def test_nothing_is_told_outside_of_a_worker(record: Record) -> None:
+def test_nothing_is_reported_outside_of_a_worker(record: Record) -> None:
     heartbeat = Heartbeat()
     heartbeat.accepts()
     heartbeat.counts_request()

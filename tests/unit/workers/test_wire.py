@@ -1,4 +1,4 @@
-"""The form of messages: what was encoded is decoded, anything else is refused, and descriptors travel beside it."""
+"""The form of messages: encoding, decoding, refusals, descriptors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One worker in a separate process, on every loop: from taking its seat to its exit code."""
+"""One worker in a separate process, on every loop: from taking its spec to its exit code."""
 
 from __future__ import annotations
 

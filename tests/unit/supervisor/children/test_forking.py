@@ -1,4 +1,4 @@
-"""How a child comes to be, or does not: what a fork takes and gives back, what a zygote is told, what a child has."""
+"""Forking of children: resources taken and freed, orders to a zygote, descriptors of a child."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from support.fake_zygote import FakeZygote
 from support.limits import open_descriptors, scarce_descriptors
 from support.shell import NoProgram, settings
 
-from hybrid.supervisor.children.crew import Crew
 from hybrid.supervisor.children.forking import Forking
+from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import LinuxKernel
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import How
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.workers.contract.messages import Ping, Spawn
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 
 KILLED = How(signal="SIGKILL")
 _FDS = Path("/proc/self/fd")
@@ -31,11 +31,11 @@ _FDS = Path("/proc/self/fd")
 class Ward:
     """The forking of a supervisor with two slots, over a fake kernel."""
 
-    def __init__(self, kernel: FakeKernel, listeners: Listeners, crew: Crew) -> None:
+    def __init__(self, kernel: FakeKernel, listeners: Listeners, children: Children) -> None:
         self.kernel = kernel
         self.listeners = listeners
-        self.crew = crew
-        self.forking = Forking(settings(), NoProgram(), kernel, listeners, crew)
+        self.children = children
+        self.forking = Forking(settings(), NoProgram(), kernel, listeners, children)
 
     def zygote(self) -> FakeZygote:
         """Fork a zygote."""
@@ -49,23 +49,23 @@ class Ward:
         taken = []
         try:
             while True:
-                taken.append(self.crew.take_place())
+                taken.append(self.children.take_place())
         except LookupError:
             for record in taken:
-                self.crew.give_back(record)
+                self.children.give_back(record)
         return len(taken)
 
 
 @pytest.fixture
 def ward() -> Iterator[Ward]:
-    """A crew of four places at most."""
+    """Four children at most."""
     kernel = FakeKernel()
     with open_listeners(settings()) as listeners:
-        made = Ward(kernel, listeners, Crew(4))
+        made = Ward(kernel, listeners, Children(4))
         yield made
-        for line in made.crew.all_lines():
-            line.channel.close()
-            line.evidence.close()
+        for handle in made.children.all_handles():
+            handle.channel.close()
+            handle.dump_file.close()
     kernel.close()
 
 
@@ -74,19 +74,19 @@ def ward() -> Iterator[Ward]:
 
 def test_a_fork_of_our_own_is_answered_at_once(ward: Ward) -> None:
     assert ward.forking.fork(1, 3, None) == ev.Spawned(1, 4711)
-    line = ward.crew[4711]
-    assert (line.slot, line.generation, line.knows) == (1, 3, 2)
+    handle = ward.children[4711]
+    assert (handle.slot, handle.generation, handle.knows) == (1, 3, 2)
     assert ward.kernel.adopts_orphans is False
 
 
-def test_a_zygote_is_told_the_slot_the_generation_and_the_place(ward: Ward) -> None:
+def test_a_zygote_gets_the_slot_the_generation_and_the_place(ward: Ward) -> None:
     zygote = ward.zygote()
     assert ward.forking.fork(1, 3, zygote.pid) is None
     zygote.takes_orders()
-    line = ward.crew.birth(1)
-    assert line is not None
-    assert zygote.orders[0].spawn == Spawn(1, 3, line.record.place)
-    assert os.fstat(zygote.orders[0].evidence).st_ino == os.fstat(line.evidence.fileno()).st_ino
+    handle = ward.children.pending_fork(1)
+    assert handle is not None
+    assert zygote.orders[0].spawn == Spawn(1, 3, handle.record.place)
+    assert os.fstat(zygote.orders[0].dump_fd).st_ino == os.fstat(handle.dump_file.fileno()).st_ino
     zygote.drops_orders()
 
 
@@ -114,16 +114,16 @@ def test_a_zygote_that_has_hung_up_is_a_failure_and_leaves_nothing(ward: Ward) -
     zygote = ward.zygote()
     ward.kernel.hangs_up(zygote.pid)
     before = open_descriptors()
-    assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not listen")
+    assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not read its channel")
     assert (open_descriptors(), ward.places_left()) == (before, 3)
 
 
 def test_a_zygote_that_takes_no_orders_is_a_failure_and_leaves_nothing(ward: Ward) -> None:
     zygote = ward.zygote()
-    while ward.crew[zygote.pid].channel.send_nowait(Ping()):
+    while ward.children[zygote.pid].channel.send_nowait(Ping()):
         pass
     before = open_descriptors()
-    assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not listen")
+    assert ward.forking.fork(0, 1, zygote.pid) == ev.ForkFailed(0, "the zygote does not read its channel")
     assert (open_descriptors(), ward.places_left()) == (before, 3)
 
 
@@ -138,7 +138,7 @@ def test_a_fork_that_fails_leaves_nothing(ward: Ward, slot: int) -> None:
 
 @pytest.mark.parametrize("spare", [0, 1, 2])
 def test_without_descriptors_for_an_order_nothing_is_left(ward: Ward, spare: int) -> None:
-    """The evidence takes one, the channel two."""
+    """The dump file takes one, the channel two."""
     zygote = ward.zygote()
     before = open_descriptors()
     with scarce_descriptors(spare):
@@ -167,9 +167,9 @@ def test_a_new_slot_gets_sockets_that_older_children_learn(ward: Ward) -> None:
     assert ward.forking.fork(2, 1, zygote.pid) is None
     zygote.takes_orders()
     assert zygote.learnt == {2: list(ward.listeners.addresses)}
-    line = ward.crew.birth(2)
-    assert line is not None
-    assert line.knows == 3
+    handle = ward.children.pending_fork(2)
+    assert handle is not None
+    assert handle.knows == 3
     zygote.drops_orders()
 
 
@@ -182,44 +182,44 @@ class _Look:
     def __init__(self, out: int) -> None:
         self._out = out
 
-    def body(self, seat: Seat) -> int:
+    def body(self, spec: WorkerSpec) -> int:
         links = {}
         for entry in _FDS.iterdir():
             try:
                 links[int(entry.name)] = str(entry.readlink())
             except OSError:  # that of this listing
                 continue
-        own = {"channel": links[seat.channel.fileno()], "evidence": links[seat.evidence]}
+        own = {"channel": links[spec.channel.fileno()], "dump": links[spec.dump_fd]}
         os.write(self._out, json.dumps({"all": sorted(links.values()), **own}).encode())
         return 0
 
-    def warm(self, *, audit: bool, evidence: int) -> None:
+    def warm(self, *, audit: bool, dump_fd: int) -> None:
         raise AssertionError
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_worker_has_its_own_line_and_evidence_and_nobody_elses() -> None:
+def test_a_worker_has_only_its_own_channel_and_dump_file() -> None:
     kernel, news = LinuxKernel(), os.pipe()
-    crew = Crew(4)
+    children = Children(4)
     with open_listeners(settings()) as listeners:
-        forking = Forking(settings(), _Look(news[1]), kernel, listeners, crew)
+        forking = Forking(settings(), _Look(news[1]), kernel, listeners, children)
         seen = []
         for slot in (0, 1):
             answer = forking.fork(slot, 1, None)
             assert isinstance(answer, ev.Spawned)
             seen.append(json.loads(os.read(news[0], 65536)))
-        ours = [str((_FDS / str(line.channel.fileno())).readlink()) for _, line in crew]
-        memories = [name for name in seen[1]["all"] if "hybrid-evidence" in name]
-        assert memories == [seen[1]["evidence"]]
+        ours = [str((_FDS / str(handle.channel.fileno())).readlink()) for _, handle in children]
+        memories = [name for name in seen[1]["all"] if "hybrid-dump" in name]
+        assert memories == [seen[1]["dump"]]
         assert seen[1]["channel"] in seen[1]["all"]
         assert not set(ours) & set(seen[1]["all"])
-        while crew.pids:
+        while children.pids:
             kernel.wait(10)
-            for pid, how in kernel.reap(crew.pids):
+            for pid, how in kernel.reap(children.pids):
                 assert how == How(code=0)
-                line = crew.remove(pid)
-                crew.hang_up(line)
-                crew.bury(line)
+                handle = children.remove(pid)
+                children.close_channel(handle)
+                children.forget(handle)
     kernel.close()
     for fd in news:
         os.close(fd)

@@ -17,7 +17,7 @@ STRANGER = 54321
 
 
 class FakeIds:
-    """Writes down who the process becomes."""
+    """Records the account of the process."""
 
     def __init__(self, euid: int = 0) -> None:
         self.done: list[tuple[object, ...]] = []
@@ -70,13 +70,13 @@ def test_groups_go_first_and_the_user_last(uid: int | None, gid: int | None, don
     assert ids.done == done
 
 
-def test_who_is_not_root_may_only_become_who_it_is() -> None:
+def test_without_root_only_the_own_account_is_allowed() -> None:
     ids = FakeIds(euid=STRANGER)
     drop_privileges(STRANGER, 7, ids)
     assert ids.done == [("setgid", 7), ("setuid", STRANGER)]
 
 
-def test_a_refusal_names_who_and_says_what_to_do() -> None:
+def test_a_refusal_names_the_account_and_the_remedy() -> None:
     ids = FakeIds(euid=STRANGER)
     ids.refuses(errno.EPERM)
     with pytest.raises(

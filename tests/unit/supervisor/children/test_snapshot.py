@@ -18,7 +18,7 @@ VALUE = "VALUE = {}\n"
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package of one module and one package, of which the outermost is imported; it is what is read."""
+    """A package of one module and one package, with only the outermost imported."""
     home = tmp_path / "parcel"
     (home / "inner").mkdir(parents=True)
     (home / "__init__.py").touch()

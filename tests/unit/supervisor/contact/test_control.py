@@ -96,7 +96,7 @@ def test_requests_arrive_as_they_were_made(ends: Ends, serve: Serve) -> None:
     assert seen == [ScaleRequest(1, 3), StopRequest(2, False)]
 
 
-def test_a_refusal_says_why(ends: Ends, serve: Serve) -> None:
+def test_a_refusal_has_a_reason(ends: Ends, serve: Serve) -> None:
     serve(lambda control, request: control.refuse(request.id, "too many"))
     with pytest.raises(ControlError, match="too many"):
         ends[1].scale(3, SOON)
@@ -119,7 +119,7 @@ def test_a_failed_start_gives_code_and_reason(ends: Ends) -> None:
 
 def test_a_supervisor_that_vanishes_while_it_starts_is_a_failed_start(ends: Ends) -> None:
     ends[0].close()
-    with pytest.raises(StartError, match="ended without a word"):
+    with pytest.raises(StartError, match="ended without a message"):
         ends[1].wait_started(SOON)
 
 
@@ -128,7 +128,7 @@ def test_a_start_error_travels_between_processes() -> None:
     assert (copy.code, copy.reason, str(copy)) == (Exit.BIND, "in use", "in use")
 
 
-def test_who_does_not_answer_in_time_is_not_waited_for(ends: Ends) -> None:
+def test_a_slow_answer_is_not_waited_for(ends: Ends) -> None:
     for ask in (ends[1].status, ends[1].wait_started, lambda timeout: ends[1].scale(2, timeout)):
         with pytest.raises(TimeoutError):
             ask(0.01)
@@ -145,7 +145,7 @@ def test_the_answer_to_a_question_that_was_given_up_is_not_taken_for_the_next(en
     assert ends[1].status(SOON) == STATUS
 
 
-def test_who_does_not_listen_is_not_waited_for(ends: Ends) -> None:
+def test_a_supervisor_that_does_not_read_is_not_waited_for(ends: Ends) -> None:
     os.set_blocking(ends[1].fileno(), False)
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -163,7 +163,7 @@ def test_a_supervisor_that_goes_with_questions_unread_is_gone(ends: Ends) -> Non
     """Then the client's end gives ECONNRESET and not EOF."""
     os.write(ends[1].fileno(), b"unread")
     ends[0].close()
-    with pytest.raises(StartError, match="without a word"):
+    with pytest.raises(StartError, match="without a message"):
         ends[1].wait_started(SOON)
 
 
@@ -174,7 +174,7 @@ def test_news_that_arrives_while_something_else_is_asked_is_kept(ends: Ends, ser
     assert ends[1].wait_started(0) == ("a",)
 
 
-def test_a_supervisor_that_is_gone_is_told_to_who_asks_it(ends: Ends) -> None:
+def test_a_request_to_a_dead_supervisor_raises(ends: Ends) -> None:
     ends[0].close()
     with pytest.raises(ControlClosed):
         ends[1].status(SOON)
@@ -214,7 +214,7 @@ def test_no_request_is_none(ends: Ends) -> None:
         b'{"type": "ScaleRequest", "id": 1, "workers": "2"}',
     ],
 )
-def test_what_is_no_request_is_an_error_and_the_next_one_is_heard(ends: Ends, datagram: bytes) -> None:
+def test_a_bad_request_is_an_error_and_the_next_one_is_read(ends: Ends, datagram: bytes) -> None:
     os.write(ends[1].fileno(), datagram)
     os.write(ends[1].fileno(), b'{"type": "StatusRequest", "id": 7}')
     with pytest.raises(ControlError, match="not a request"):
@@ -222,7 +222,7 @@ def test_what_is_no_request_is_an_error_and_the_next_one_is_heard(ends: Ends, da
     assert ends[0].receive_nowait() == StatusRequest(7)
 
 
-def test_answers_that_nobody_reads_do_not_block_the_supervisor(ends: Ends) -> None:
+def test_unread_answers_do_not_block_the_supervisor(ends: Ends) -> None:
     for number in range(5000):
         ends[0].answer_status(number, STATUS)
 

@@ -48,7 +48,7 @@ def test_a_living_holder_is_named_and_keeps_it(path: Path, living_pid: int) -> N
     assert path.read_text() == f"{living_pid}\n"
 
 
-def test_somebody_elses_living_process_counts_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_living_process_of_another_user_counts_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(pid: int, number: int) -> None:
         raise PermissionError
 
@@ -58,14 +58,14 @@ def test_somebody_elses_living_process_counts_too(path: Path, monkeypatch: pytes
         Pidfile(path)
 
 
-def test_the_pid_of_somebody_dead_is_replaced(path: Path, dead_pid: int) -> None:
+def test_the_pid_of_a_dead_process_is_replaced(path: Path, dead_pid: int) -> None:
     path.write_text(f"{dead_pid}\n")
     Pidfile(path)
     assert path.read_text() == f"{os.getpid()}\n"
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "0", "-1", "99999999999999", "\N{ARABIC-INDIC DIGIT ONE}"])
-def test_what_is_no_pid_is_replaced(path: Path, text: str) -> None:
+def test_an_invalid_pid_is_replaced(path: Path, text: str) -> None:
     path.write_text(text)
     Pidfile(path)
     assert path.read_text() == f"{os.getpid()}\n"
@@ -77,7 +77,7 @@ def test_our_own_pid_of_an_earlier_life_is_no_obstacle(path: Path) -> None:
     Pidfile(path)
 
 
-def test_it_is_not_removed_once_it_is_somebody_elses(path: Path) -> None:
+def test_it_is_not_removed_if_it_holds_another_pid(path: Path) -> None:
     pidfile = Pidfile(path)
     path.write_text("4711\n")
     pidfile.release()
@@ -108,7 +108,7 @@ def test_a_predecessor_keeps_it_until_it_is_taken_over(path: Path, living_pid: i
     assert not path.exists()
 
 
-def test_a_living_holder_who_is_not_the_predecessor_is_refused(path: Path, living_pid: int) -> None:
+def test_a_living_holder_other_than_the_predecessor_is_refused(path: Path, living_pid: int) -> None:
     path.write_text(f"{living_pid}\n")
     with pytest.raises(PidfileError, match=f"held by the living process {living_pid}"):
         Pidfile(path, os.getppid())
@@ -137,7 +137,7 @@ def test_a_link_that_was_planted_for_the_draft_is_not_followed(path: Path, tmp_p
     pidfile.release()
 
 
-def test_everybody_may_read_it_whatever_the_umask_is(path: Path) -> None:
+def test_all_users_may_read_it_whatever_the_umask_is(path: Path) -> None:
     before = os.umask(0o077)
     try:
         pidfile = Pidfile(path)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from hybrid.supervisor.children.crew import Crew, Line
+from hybrid.supervisor.children.handles import ChildHandle, Children
 from hybrid.supervisor.contact.roll_call import PATIENCE, RollCall
-from hybrid.supervisor.watch.evidence import Evidence
+from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.messages import Ping
 from hybrid.workers.contract.scoreboard import ANSWERED, ASKED
@@ -17,27 +17,27 @@ NOW = 1000.0
 
 
 class Workers:
-    """A crew with the workers 1 and 2, which answer when they are told to."""
+    """The workers 1 and 2, which answer when they are told to."""
 
     def __init__(self) -> None:
-        self.crew = Crew(4)
+        self.children = Children(4)
         self.channels: dict[int, Channel] = {}
         for pid in (1, 2):
             ours, self.channels[pid] = Channel.pair()
-            self.crew.add(pid, Line(pid - 1, 1, ours, self.crew.take_place(), Evidence(), 1))
+            self.children.add(pid, ChildHandle(pid - 1, 1, ours, self.children.take_place(), DumpFile(), 1))
 
     def answers(self, *pids: int) -> None:
         for pid in pids:
-            times = self.crew[pid].record.times
+            times = self.children[pid].record.times
             times[ANSWERED] = times[ASKED]
 
     def dies(self, pid: int) -> None:
-        line = self.crew.remove(pid)
-        self.crew.hang_up(line)
-        self.crew.bury(line)
+        handle = self.children.remove(pid)
+        self.children.close_channel(handle)
+        self.children.forget(handle)
 
     def close(self) -> None:
-        for pid in list(self.crew.pids):
+        for pid in list(self.children.pids):
             self.dies(pid)
         for channel in self.channels.values():
             channel.close()
@@ -51,7 +51,7 @@ def workers() -> Iterator[Workers]:
 
 
 def test_it_is_over_when_all_have_answered(workers: Workers) -> None:
-    call = RollCall(workers.crew)
+    call = RollCall(workers.children)
     call.begin((1, 2), NOW)
     assert [channel.receive_nowait() for channel in workers.channels.values()] == [Ping(), Ping()]
     assert not call.is_over(NOW)
@@ -62,7 +62,7 @@ def test_it_is_over_when_all_have_answered(workers: Workers) -> None:
 
 
 def test_it_does_not_wait_for_a_worker_that_has_died(workers: Workers) -> None:
-    call = RollCall(workers.crew)
+    call = RollCall(workers.children)
     call.begin((1, 2), NOW)
     workers.answers(1)
     workers.dies(2)
@@ -70,7 +70,7 @@ def test_it_does_not_wait_for_a_worker_that_has_died(workers: Workers) -> None:
 
 
 def test_it_does_not_wait_for_long(workers: Workers) -> None:
-    call = RollCall(workers.crew)
+    call = RollCall(workers.children)
     call.begin((1, 2), NOW)
     assert NOW < call.due(NOW) < NOW + PATIENCE
     assert not call.is_over(NOW + PATIENCE / 2)
@@ -78,8 +78,8 @@ def test_it_does_not_wait_for_long(workers: Workers) -> None:
 
 
 def test_a_worker_that_was_asked_just_now_is_not_asked_again(workers: Workers) -> None:
-    workers.crew[1].record.times[ASKED] = NOW - 0.01
-    call = RollCall(workers.crew)
+    workers.children[1].record.times[ASKED] = NOW - 0.01
+    call = RollCall(workers.children)
     call.begin((1,), NOW)
     assert workers.channels[1].receive_nowait() is None
     assert not call.is_over(NOW)
@@ -88,6 +88,6 @@ def test_a_worker_that_was_asked_just_now_is_not_asked_again(workers: Workers) -
 
 
 def test_without_workers_it_is_over_at_once(workers: Workers) -> None:
-    call = RollCall(workers.crew)
+    call = RollCall(workers.children)
     call.begin((), NOW)
     assert call.is_over(NOW)

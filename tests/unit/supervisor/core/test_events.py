@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import get_args
 
 from hybrid.supervisor.core.events import ChildMessage
-from hybrid.workers.contract.messages import Awake, Born, CannotSpawn, News
+from hybrid.workers.contract.messages import Awake, CannotSpawn, Forked, News
 
 
 def test_the_machine_takes_in_every_message_of_a_child_that_the_shell_does_not_answer_itself() -> None:
-    assert {*get_args(ChildMessage), Awake, Born, CannotSpawn} == {*get_args(News)}
-    assert {Awake, Born, CannotSpawn}.isdisjoint(get_args(ChildMessage))
+    assert {*get_args(ChildMessage), Awake, Forked, CannotSpawn} == {*get_args(News)}
+    assert {Awake, Forked, CannotSpawn}.isdisjoint(get_args(ChildMessage))

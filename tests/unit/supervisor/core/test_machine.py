@@ -107,12 +107,12 @@ def test_an_end_is_told_in_words(how: How, text: str) -> None:
     assert str(how) == text
 
 
-def test_a_summary_tells_who_is_ready_of_how_many_and_the_generation(serving: Play) -> None:
+def test_a_summary_has_ready_and_wanted_workers_and_the_generation(serving: Play) -> None:
     assert serving.machine.summary() == "2 of 2 workers ready, generation 1"
     serving.step(ev.Exited(2, KILLED))
     assert serving.machine.summary() == "1 of 2 workers ready, generation 1"
 
 
-def test_who_serves_is_told_by_pid(serving: Play) -> None:
+def test_serving_workers_are_listed_by_pid(serving: Play) -> None:
     serving.step(ev.Exited(2, KILLED))
     assert serving.machine.serving() == (1,)

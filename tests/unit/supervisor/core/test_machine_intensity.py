@@ -1,4 +1,4 @@
-"""Restart intensity: more deaths than are borne end the service, with the reasons of the last ones."""
+"""Restart intensity: more deaths than allowed end the service, with the reasons of the last ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_one_death_too_many_ends_the_service_and_tells_why() -> None:
     assert deeds(play.step(ev.Exited(4, How(signal="SIGTERM")))) == [Finish(Exit.RESTARTS)]
 
 
-def test_deaths_that_lie_further_apart_are_borne_for_ever() -> None:
+def test_deaths_that_lie_further_apart_are_allowed_forever() -> None:
     play = strict(1)
     for number in range(1, 10):
         play.at(number * 6.0, ev.Exited(number, KILLED), ev.Tick())
@@ -122,7 +122,7 @@ def test_without_an_intensity_no_number_of_deaths_is_too_many(serving: Play) -> 
 
 
 def test_the_end_is_a_stop_for_the_workers_that_still_serve() -> None:
-    """Nobody is let in any more, and they hear that no successor serves their clients."""
+    """No client is let in, and the workers learn that no successor serves their clients."""
     play = strict(4)
     play.step(ev.Exited(1, KILLED), ev.Exited(2, KILLED))
     assert moves(play.step(ev.Exited(3, KILLED)))[:2] == stop(4)

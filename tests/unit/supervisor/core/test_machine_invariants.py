@@ -69,7 +69,7 @@ class AnyWorld(World):
         assert len(tried) + len(forks) <= 1
 
     def every_queue_has_somebody_unless_nobody_turns(self) -> None:
-        """Connections go to who turns; what waits elsewhere is served by each of them; neither less nor more."""
+        """Connections go to healthy workers; each of them serves all other queues, neither less nor more."""
         kernel = self.kernel
         if self.machine.phase not in (Phase.STARTING, Phase.SERVING):
             return
@@ -88,7 +88,7 @@ class AnyWorld(World):
         assert not (waits or vacant or self.kernel.has_successor_starting) or self.machine.deadline() is not None
 
     def no_slot_waits_for_nothing(self) -> None:
-        """A slot is vacant while it pauses, its zygote imports, or many of its workers drain; else somebody comes."""
+        """A slot is vacant while it pauses, its zygote imports, or many of its workers drain; else a worker starts."""
         if self.preload or self.machine.phase not in (Phase.STARTING, Phase.SERVING):
             return
         draining = collections.Counter(child.slot for child in self.table.leaving())
@@ -125,7 +125,7 @@ class AnyWorld(World):
         """Let happen what must also if everybody hangs: the killed die, deadlines pass."""
         for one in self.kernel.processes.values():
             if one.killed_at is not None:
-                self.bury(one.pid, KILLED)
+                self.die(one.pid, KILLED)
                 return
         self.deadlines_pass(1)
 

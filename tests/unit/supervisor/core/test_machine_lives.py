@@ -1,4 +1,4 @@
-"""The lives of workers: boot, death, back-off, and what a worker does unasked. No process, no clock."""
+"""The lives of workers: boot, death, back-off, unexpected messages. No process, no clock."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_worker_that_hangs_after_it_said_it_cannot_start_is_ended_too(serving:
 
 
 @pytest.mark.parametrize("news", [said(1, READY), said(1, BootFailed(Exit.TARGET, "late")), said(1, Draining())])
-def test_what_a_worker_says_while_it_is_aborted_comes_too_late(news: ev.Event) -> None:
+def test_messages_of_an_aborted_worker_are_ignored(news: ev.Event) -> None:
     play = Play(1)
     play.step(ev.Started())
     play.at(60, ev.Tick())
@@ -116,17 +116,17 @@ def test_a_fork_that_fails_is_tried_again_later(serving: Play) -> None:
     assert Fork(0, 1) in serving.at(5.2, ev.Tick())
 
 
-def test_when_nobody_serves_connections_wait_in_all_queues(serving: Play) -> None:
+def test_without_a_serving_worker_connections_wait_in_all_queues(serving: Play) -> None:
     serving.step(ev.Exited(1, KILLED))
     assert steer(0, 1) in serving.step(ev.Exited(2, KILLED))
 
 
-def test_news_of_somebody_unknown_changes_nothing(serving: Play) -> None:
+def test_news_of_an_unknown_pid_changes_nothing(serving: Play) -> None:
     strangers = [ev.Exited(99, KILLED), said(99, READY), said(99, BootFailed(3, "who?"))]
     assert serving.step(*strangers) == []
 
 
-def test_a_ready_worker_that_says_it_cannot_start_is_not_believed(serving: Play) -> None:
+def test_boot_failed_from_a_ready_worker_is_ignored(serving: Play) -> None:
     assert serving.step(said(1, BootFailed(3, "confused"))) == []
     assert serving.states() == {1: "ready", 2: "ready"}
 
@@ -144,7 +144,7 @@ def test_a_worker_that_drains_by_itself_is_replaced_at_once_and_that_is_no_failu
     assert serving.machine.workers(5)[0].restarts == 0
 
 
-def test_a_worker_that_says_it_drains_is_told_to_drain_so_that_it_is_true(serving: Play) -> None:
+def test_a_worker_that_reports_draining_is_told_to_drain(serving: Play) -> None:
     assert Drain(1) in serving.step(said(1, Draining()))
     assert serving.step(said(1, Draining())) == []
 
@@ -187,18 +187,18 @@ def test_a_worker_that_drains_by_itself_has_no_longer_for_it_than_others(serving
     assert moves(serving.at(35, ev.Tick())) == [Kill(1)]
 
 
-def test_a_worker_that_says_it_drains_after_it_was_asked_to_says_nothing_new(serving: Play) -> None:
+def test_draining_after_the_order_changes_nothing(serving: Play) -> None:
     serving.step(ev.ScaleAsked(1))
     assert serving.step(said(2, Draining())) == []
 
 
-def test_a_worker_that_was_reaped_by_somebody_else_is_replaced_too(serving: Play) -> None:
+def test_a_worker_reaped_by_other_code_is_replaced_too(serving: Play) -> None:
     actions = serving.at(5, ev.Exited(1, How()))
     assert texts(actions) == ["worker died: ended unseen after 5.0 s; restarting now"]
     assert moves(actions) == [Fork(0, 1)]
 
 
-def test_a_worker_that_survives_its_kill_is_killed_again_while_the_service_goes_on() -> None:
+def test_a_worker_that_survives_its_kill_is_killed_again_while_the_service_runs() -> None:
     play = Play(1)
     play.step(ev.Started())
     play.at(60, ev.Tick())

@@ -11,7 +11,7 @@ from support.said import READY, said
 
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import Drain, Fork, Kill, Promote
-from hybrid.workers.contract.messages import BootFailed, Draining, Seasoned, Unfit, Warm, Worn
+from hybrid.workers.contract.messages import BootFailed, Draining, RecycleDue, ReforkReady, Unfit, Warm
 
 FAILED = "refork failed, generation 1 goes on: "
 
@@ -24,8 +24,8 @@ def warm() -> Play:
 
 @pytest.fixture
 def chosen(warm: Play) -> Play:
-    """Pid 2 is to become the zygote, and pid 4 boots beside it."""
-    warm.step(said(2, Seasoned()))
+    """Pid 2 will become the zygote, and pid 4 boots beside it."""
+    warm.step(said(2, ReforkReady()))
     return warm
 
 
@@ -43,8 +43,8 @@ def tried(promoted: Play) -> Play:
     return promoted
 
 
-def test_a_seasoned_worker_gets_a_successor_and_serves_on(warm: Play) -> None:
-    actions = warm.step(said(2, Seasoned()))
+def test_a_refork_ready_worker_gets_a_successor_and_keeps_serving(warm: Play) -> None:
+    actions = warm.step(said(2, ReforkReady()))
     assert texts(actions) == ["worker is warm: starting its successor, then it becomes the zygote"]
     assert moves(actions) == [Fork(0, 1, zygote=1)]
     assert warm.states() == {2: "ready", 3: "ready", 4: "booting"}
@@ -76,24 +76,24 @@ def test_the_first_worker_that_serves_proves_it_and_the_rest_follows(tried: Play
     assert tried.generations() == [(0, 2), (1, 2)]
 
 
-def test_who_dies_afterwards_is_replaced_from_the_new_zygote(tried: Play) -> None:
+def test_later_deaths_are_replaced_from_the_new_zygote(tried: Play) -> None:
     tried.step(said(5, READY), said(6, READY))
     assert Fork(1, 2, zygote=2) in tried.step(ev.Exited(6, KILLED))
 
 
 def test_a_generation_of_a_warm_worker_may_have_another_one(tried: Play) -> None:
     tried.step(said(5, READY), said(6, READY), ev.Exited(1, ENDED), ev.Exited(3, ENDED), ev.Exited(4, ENDED))
-    tried.step(said(5, Seasoned()))
+    tried.step(said(5, ReforkReady()))
     assert moves(tried.step(said(7, READY))) == [Promote(5, 3)]
 
 
 def test_one_is_promoted_at_a_time(chosen: Play) -> None:
-    assert chosen.step(said(3, Seasoned())) == []
+    assert chosen.step(said(3, ReforkReady())) == []
     assert moves(chosen.step(said(4, READY))) == [Promote(2, 2)]
 
 
 def test_another_one_is_chosen_if_it_dies_before_its_turn(chosen: Play) -> None:
-    chosen.step(said(3, Seasoned()), ev.Exited(2, KILLED))
+    chosen.step(said(3, ReforkReady()), ev.Exited(2, KILLED))
     assert moves(chosen.step(said(4, READY))) == [Fork(1, 1, zygote=1)]
     assert moves(chosen.step(said(5, READY))) == [Promote(3, 2)]
 
@@ -101,32 +101,32 @@ def test_another_one_is_chosen_if_it_dies_before_its_turn(chosen: Play) -> None:
 # --- nothing has changed
 
 
-def test_without_a_zygote_nobody_is_chosen() -> None:
+def test_without_a_zygote_no_worker_is_chosen() -> None:
     play = serving_play(policy=dataclasses.replace(POLICY, reforks=True))
-    assert play.step(said(1, Seasoned())) == []
+    assert play.step(said(1, ReforkReady())) == []
 
 
-def test_nobody_is_chosen_where_it_was_not_asked_for() -> None:
+def test_without_reforks_no_worker_is_chosen() -> None:
     play = serving_play(preload=True)
-    assert play.step(said(2, Seasoned())) == []
+    assert play.step(said(2, ReforkReady())) == []
 
 
-def test_nobody_is_chosen_whose_zygote_was_unfit() -> None:
+def test_no_worker_of_an_unfit_zygote_is_chosen() -> None:
     play = Play(policy=dataclasses.replace(POLICY, reforks=True), preload=True)
     play.step(ev.Started())
     (text, *_) = texts(play.step(said(1, Unfit("1 live thread"))))
     assert text.endswith("each worker imports for itself, and --refork-after has no effect")
     play.step(ev.Exited(1, ENDED), said(2, READY), said(3, READY))
-    assert play.step(said(2, Seasoned())) == []
+    assert play.step(said(2, ReforkReady())) == []
 
 
-def test_a_worn_worker_is_not_chosen(warm: Play) -> None:
-    warm.step(said(2, Worn("holds 600 MiB of memory")), said(2, Seasoned()))
+def test_a_due_worker_is_not_chosen(warm: Play) -> None:
+    warm.step(said(2, RecycleDue("holds 600 MiB of memory")), said(2, ReforkReady()))
     assert moves(warm.step(said(4, READY))) == [Drain(2)]
 
 
 def test_strangers_zygotes_and_those_that_boot_are_not_chosen(chosen: Play) -> None:
-    assert chosen.step(said(99, Seasoned()), said(1, Seasoned()), said(4, Seasoned())) == []
+    assert chosen.step(said(99, ReforkReady()), said(1, ReforkReady()), said(4, ReforkReady())) == []
 
 
 def test_an_heir_that_dies_has_changed_nothing(promoted: Play) -> None:
@@ -137,20 +137,20 @@ def test_an_heir_that_dies_has_changed_nothing(promoted: Play) -> None:
     assert promoted.machine.workers(5)[0].restarts == 0
 
 
-def test_an_heir_that_hangs_is_killed_and_nobody_else_is_tried(promoted: Play) -> None:
+def test_an_heir_that_hangs_is_killed_and_no_other_is_tried(promoted: Play) -> None:
     actions = promoted.at(35, ev.Tick())
     assert texts(actions) == ["worker still not drained after 30 s: killing it", FAILED + "its worker has hung"]
     assert moves(actions) == [Kill(2)]
-    assert promoted.step(ev.Exited(2, KILLED), said(3, Seasoned())) == []
+    assert promoted.step(ev.Exited(2, KILLED), said(3, ReforkReady())) == []
     assert promoted.machine.is_settled()
 
 
-def test_an_heir_that_is_unfit_ends_and_nobody_else_is_tried(promoted: Play) -> None:
+def test_an_unfit_heir_ends_and_no_other_is_tried(promoted: Play) -> None:
     actions = promoted.step(said(2, Unfit("1 live thread (exporter)")))
     assert texts(actions) == ["not reforking generation 1: requests have left 1 live thread (exporter)"]
     assert moves(actions) == []
     assert texts(promoted.step(ev.Exited(2, ENDED))) == ["worker retired"]
-    assert promoted.step(said(3, Seasoned())) == []
+    assert promoted.step(said(3, ReforkReady())) == []
     assert promoted.machine.is_settled()
 
 
@@ -171,9 +171,9 @@ def test_a_heir_that_dies_as_a_zygote_ends_the_refork(tried: Play) -> None:
 # --- in the middle of something else
 
 
-def test_nobody_is_chosen_during_a_reload_but_after_it_has_failed(warm: Play) -> None:
+def test_no_worker_is_chosen_during_a_reload_but_after_its_failure(warm: Play) -> None:
     warm.step(ev.ReloadAsked())
-    assert warm.step(said(3, Seasoned())) == []
+    assert warm.step(said(3, ReforkReady())) == []
     actions = warm.step(said(4, BootFailed(3, "no module")), ev.Exited(4, ENDED))
     assert Fork(1, 1, zygote=1) in actions
 
@@ -209,10 +209,10 @@ def test_a_stop_at_once_kills_an_heir(promoted: Play) -> None:
 
 
 def test_a_slot_that_is_no_longer_wanted_gives_no_heir(warm: Play) -> None:
-    warm.step(said(3, Seasoned()))
+    warm.step(said(3, ReforkReady()))
     assert set(moves(warm.step(ev.ScaleAsked(1)))) == {Drain(3), Drain(4)}
 
 
 def test_an_heir_does_not_mind_that_its_slot_goes(warm: Play) -> None:
-    warm.step(said(3, Seasoned()), said(4, READY), ev.ScaleAsked(1))
+    warm.step(said(3, ReforkReady()), said(4, READY), ev.ScaleAsked(1))
     assert Fork(0, 2, zygote=3) in warm.step(said(3, Warm()))

@@ -79,7 +79,7 @@ def test_while_a_worker_boots_only_its_deadline_is_due(trying: Play) -> None:
     assert trying.machine.deadline() == 65
 
 
-def test_the_slots_that_wait_for_their_turn_do_not_wake_anybody(one_by_two: Play) -> None:
+def test_slots_that_wait_for_their_turn_set_no_deadline(one_by_two: Play) -> None:
     assert one_by_two.machine.deadline() == 35
     one_by_two.step(ev.Exited(1, ENDED))
     assert one_by_two.machine.deadline() == 65
@@ -119,7 +119,7 @@ def test_code_that_hangs_at_its_start_has_to_say_where_and_leaves_the_old_one_al
     assert trying.machine.is_settled()
 
 
-def test_a_worker_that_is_terminated_by_somebody_else_while_it_tries_ends_the_reload(trying: Play) -> None:
+def test_a_trial_worker_terminated_by_another_process_ends_the_reload(trying: Play) -> None:
     assert texts(trying.step(ev.Exited(3, How(signal="SIGTERM")))) == [
         RELOAD_FAILED + "its worker killed by SIGTERM after 0.0 s"
     ]
@@ -140,7 +140,7 @@ def test_a_reload_after_one_that_failed_has_a_new_number(trying: Play) -> None:
     assert Fork(0, 3) in trying.step(ev.ReloadAsked())
 
 
-def test_what_the_code_that_was_given_up_says_later_changes_nothing(trying: Play) -> None:
+def test_late_messages_of_a_given_up_generation_change_nothing(trying: Play) -> None:
     """But that it is told to end again if it says that it serves."""
     trying.step(said(3, BootFailed(Exit.TARGET, "syntax error")))
     assert trying.step(said(3, READY), said(3, BootFailed(Exit.TARGET, "again"))) == [Drain(3)]

@@ -11,7 +11,7 @@ from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed
 
 
-def test_a_second_reload_gives_the_first_up_and_starts_anew(trying: Play) -> None:
+def test_a_second_reload_gives_up_the_first_and_starts_again(trying: Play) -> None:
     actions = trying.step(ev.ReloadAsked())
     assert texts(actions) == [
         "reload asked for anew: giving up generation 2",
@@ -22,7 +22,7 @@ def test_a_second_reload_gives_the_first_up_and_starts_anew(trying: Play) -> Non
     assert "generation 3 serves; replacing 2 workers of older ones" in texts(trying.step(said(4, READY)))
 
 
-def test_a_second_reload_while_the_first_replaces_starts_from_what_there_is(one_by_two: Play) -> None:
+def test_a_second_reload_while_the_first_replaces_starts_from_the_present_workers(one_by_two: Play) -> None:
     actions = one_by_two.step(ev.ReloadAsked())
     assert texts(actions) == ["reloading: starting generation 3 beside generation 2"]
     assert moves(actions) == []  # the successor in slot 1 comes first
@@ -124,7 +124,7 @@ def test_scaling_down_a_trial_tries_in_a_slot_that_stays(serving: Play) -> None:
     assert moves(serving.step(ev.ScaleAsked(1))) == [Drain(4), Fork(0, 2)]
 
 
-def test_scaling_up_while_the_new_code_is_tried_out_starts_what_serves(trying: Play) -> None:
+def test_scaling_up_during_a_trial_starts_workers_of_the_serving_generation(trying: Play) -> None:
     assert Fork(2, 1) in trying.step(ev.ScaleAsked(3))
 
 

@@ -59,7 +59,7 @@ def test_scaling_down_while_a_worker_boots_ends_its_boot(serving: Play) -> None:
     assert deeds(serving.step(ev.ScaleAsked(2))) == [Drain(3)]
 
 
-def test_scaling_down_a_slot_that_backs_off_forgets_it_and_a_return_starts_anew(serving: Play) -> None:
+def test_scaling_down_a_slot_that_backs_off_resets_its_failures(serving: Play) -> None:
     serving.step(ev.Exited(2, KILLED), ev.Exited(3, KILLED))
     serving.step(ev.ScaleAsked(1))
     assert serving.machine.deadline() is None
@@ -79,7 +79,7 @@ def test_a_number_of_workers_that_cannot_be_is_refused(serving: Play, workers: i
     assert deeds(actions) == []
 
 
-def test_scaling_to_what_there_is_does_nothing(serving: Play) -> None:
+def test_scaling_to_the_present_number_does_nothing(serving: Play) -> None:
     assert serving.step(ev.ScaleAsked(2)) == []
 
 

@@ -1,4 +1,4 @@
-"""Stalls: who stands still is kept from new connections, its queue is served by others, and it may be ended."""
+"""Stalls: a stalled worker gets no new connections, others serve its queue, and it may be ended."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from support.said import READY, said
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import Abort, Adopt, Drain, Dump, Fork, How, Kill, Level, Report, Steer
 from hybrid.supervisor.core.policy import ABORT_PATIENCE
-from hybrid.workers.contract.messages import Worn
+from hybrid.workers.contract.messages import RecycleDue
 
 IMPATIENT = dataclasses.replace(POLICY, stall_timeout=3.0)
 
 
 @pytest.fixture
 def stalled(serving: Play) -> Play:
-    """Pid 1 stands still since second 5; it is 5.05 now."""
+    """Pid 1 has stalled since second 5; it is 5.05 now."""
     serving.at(5.05, ev.Stalled(1, since=5.0))
     return serving
 
 
 @pytest.fixture
 def impatient() -> Play:
-    """Pid 1 stands still since second 5, and three seconds are borne; it is 5.05 now."""
+    """Pid 1 has stalled since second 5, and three seconds are allowed; it is 5.05 now."""
     play = serving_play(policy=IMPATIENT)
     play.at(5.05, ev.Stalled(1, since=5.0))
     return play
@@ -49,7 +49,7 @@ def test_a_worker_that_turns_again_gets_connections_again(stalled: Play) -> None
     assert [row.stalled_seconds for row in stalled.machine.workers(5.2)] == [None, None]
 
 
-def test_a_stall_that_is_told_twice_is_one_stall(stalled: Play) -> None:
+def test_a_stall_reported_twice_is_one_stall(stalled: Play) -> None:
     assert stalled.step(ev.Stalled(1, since=5.04)) == []
     assert stalled.machine.deadline() == 6
 
@@ -78,7 +78,7 @@ def test_stalls_change_nothing_but_the_log_if_they_are_not_to_be_avoided() -> No
 
 
 @pytest.mark.parametrize("event", [ev.Stalled(3, since=4), ev.Recovered(3), ev.Stalled(99, since=4), ev.Recovered(99)])
-def test_the_stall_of_who_does_not_serve_means_nothing(serving: Play, event: ev.Event) -> None:
+def test_a_stall_of_a_worker_that_does_not_serve_is_ignored(serving: Play, event: ev.Event) -> None:
     serving.at(5, ev.Exited(1, KILLED))  # pid 3 boots
     assert serving.step(event) == []
 
@@ -87,7 +87,7 @@ def test_a_recovery_without_a_stall_means_nothing(serving: Play) -> None:
     assert serving.step(ev.Recovered(1)) == []
 
 
-def test_who_is_new_is_told_of_the_stalled_ones_queue(stalled: Play) -> None:
+def test_a_new_worker_adopts_the_queue_of_a_stalled_one(stalled: Play) -> None:
     stalled.step(ev.Exited(2, KILLED))
     assert stalled.step(said(3, READY)) == [Steer((1,), (0, 1)), Adopt(3, (0,))]
 
@@ -107,7 +107,7 @@ def test_a_short_stall_is_no_news(stalled: Play) -> None:
     assert stalled.machine.deadline() is None
 
 
-def test_the_end_of_a_stall_that_was_looked_into_is_told(stalled: Play) -> None:
+def test_the_end_of_a_reported_stall_is_reported(stalled: Play) -> None:
     stalled.at(6, ev.Tick())
     assert stalled.at(8.5, ev.Recovered(1))[0] == Report(Level.INFO, "worker turns again after 3.5 s", 0, 1, 1)
 
@@ -126,7 +126,7 @@ def test_no_stall_is_looked_into_if_that_was_not_asked_for() -> None:
 
 
 @given(since=st.floats(0, 1e7), report=st.floats(0.001, 100))
-def test_a_stall_is_looked_into_at_the_deadline_itself_whatever_the_numbers(since: float, report: float) -> None:
+def test_a_stall_is_reported_at_the_deadline_itself_whatever_the_numbers(since: float, report: float) -> None:
     play = serving_play(1, policy=dataclasses.replace(POLICY, stall_report=report))
     play.at(since, ev.Stalled(1, since=since))
     deadline = play.machine.deadline()
@@ -134,7 +134,7 @@ def test_a_stall_is_looked_into_at_the_deadline_itself_whatever_the_numbers(sinc
     assert play.at(deadline, ev.Tick()) == [Dump(1, since=since)]
 
 
-# --- the end of who stands still
+# --- the end of a stalled worker
 
 
 def test_a_stall_that_lasts_too_long_ends_its_worker_after_it_was_looked_into(impatient: Play) -> None:
@@ -151,19 +151,19 @@ def test_a_stall_that_lasts_too_long_ends_its_worker_after_it_was_looked_into(im
     assert impatient.step(ev.Exited(1, How(signal="SIGABRT"))) == []
 
 
-def test_who_survives_its_abort_is_killed(impatient: Play) -> None:
+def test_a_worker_that_survives_its_abort_is_killed(impatient: Play) -> None:
     impatient.at(8, ev.Tick(), said(3, READY))
     assert impatient.machine.deadline() == 8 + ABORT_PATIENCE
     assert deeds(impatient.at(8 + ABORT_PATIENCE, ev.Tick())) == [Kill(1)]
 
 
-def test_who_turns_again_while_it_is_aborted_is_not_forgiven(impatient: Play) -> None:
+def test_a_worker_that_recovers_while_aborted_still_ends(impatient: Play) -> None:
     impatient.at(8, ev.Tick())
     assert impatient.step(ev.Recovered(1)) == []
     assert impatient.states()[1] == "aborted"
 
 
-def test_who_turns_again_in_time_lives(impatient: Play) -> None:
+def test_a_worker_that_recovers_in_time_lives(impatient: Play) -> None:
     impatient.at(7.9, ev.Recovered(1))
     assert impatient.machine.deadline() is None
     assert moves(impatient.at(9, ev.Tick())) == []
@@ -185,14 +185,14 @@ def test_a_stalled_worker_is_not_looked_into_while_all_stop(stalled: Play) -> No
     assert Dump(1, since=5) not in stalled.at(6, ev.Tick())
 
 
-def test_a_stalled_worker_that_is_replaced_gets_no_more_connections_of_its_own(stalled: Play) -> None:
-    stalled.step(said(1, Worn("served 500 requests")))
+def test_a_replaced_stalled_worker_gets_no_new_connections(stalled: Play) -> None:
+    stalled.step(said(1, RecycleDue("served 500 requests")))
     assert deeds(stalled.step(said(3, READY))) == [steer(0, 1), Drain(1), Adopt(2, ())]
     assert stalled.step(ev.Recovered(1)) == []
     assert texts(stalled.step(ev.Exited(1, ENDED))) == ["worker retired"]
 
 
-def test_a_stall_of_the_only_worker_of_a_slot_is_told_in_the_snapshot(stalled: Play) -> None:
+def test_a_stall_of_the_only_worker_of_a_slot_is_in_the_snapshot(stalled: Play) -> None:
     stalled.now = 7.5
     rows = [(row.pid, row.stalled_seconds) for row in stalled.machine.workers(7.5)]
     assert rows == [(1, 2.5), (2, None)]

@@ -1,4 +1,4 @@
-"""Stopping: draining, killing, and who is in the middle of something."""
+"""Stopping: draining, killing, and children in other states."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_queues_are_looked_into_less_and_less_often(serving: Play) -> None:
     assert looks[-1] - looks[-2] == pytest.approx(1)
 
 
-def test_a_worker_that_drains_already_hears_that_the_whole_service_stops(serving: Play) -> None:
+def test_a_draining_worker_learns_that_the_whole_service_stops(serving: Play) -> None:
     serving.step(ev.ScaleAsked(1))
     assert deeds(serving.step(ev.StopAsked(graceful=True))) == [*stop(1, 2), Drain(1)]
 
@@ -80,7 +80,7 @@ def test_a_stop_at_once_holds_nothing(serving: Play) -> None:
     assert HoldConnections() not in serving.step(ev.StopAsked(graceful=False))
 
 
-def test_who_is_not_drained_in_time_is_killed_and_the_exit_code_says_so(serving: Play) -> None:
+def test_a_worker_not_drained_in_time_is_killed_and_the_exit_code_shows_it(serving: Play) -> None:
     serving.step(ev.StopAsked(graceful=True), ev.Exited(1, ENDED))
     serving.at(1, ev.Tick())
     assert serving.machine.deadline() == 30
@@ -126,7 +126,7 @@ def test_a_stop_while_a_fork_is_under_way_waits_for_its_child() -> None:
     assert machine.step(ev.Spawned(0, 1), 0) == [Drain(1)]
 
 
-def test_a_stop_at_once_kills_a_child_that_is_just_born() -> None:
+def test_a_stop_at_once_kills_a_child_that_was_just_forked() -> None:
     machine = Machine(POLICY, 1)
     machine.step(ev.Started(), 0)
     machine.step(ev.StopAsked(graceful=False), 0)
@@ -172,7 +172,7 @@ def test_a_stop_at_once_kills_zygotes_too(warm: Play) -> None:
     assert [action for action in actions if isinstance(action, Kill)] == [Kill(1), Kill(2), Kill(3)]
 
 
-def test_a_zygote_that_has_to_be_killed_in_the_end_has_cost_nobody_anything(warm: Play) -> None:
+def test_a_killed_zygote_does_not_change_the_exit_code(warm: Play) -> None:
     warm.step(ev.StopAsked(graceful=True), ev.Exited(2, ENDED), ev.Exited(3, ENDED))
     warm.at(30, ev.Tick())
     assert deeds(warm.step(ev.Exited(1, KILLED))) == [Finish(Exit.OK)]
@@ -190,13 +190,13 @@ def test_a_stop_while_a_zygote_forks_a_worker_ends_that_one_too(warm: Play) -> N
     assert deeds(warm.step(ev.Exited(9, ENDED))) == [Finish(Exit.OK)]
 
 
-def test_a_stop_does_not_wait_for_ever_for_a_worker_that_a_zygote_forks(warm: Play) -> None:
+def test_a_stop_does_not_wait_forever_for_a_fork_of_a_zygote(warm: Play) -> None:
     warm.zygotes_answer = False
     warm.step(ev.Exited(2, KILLED), ev.StopAsked(graceful=True), ev.Exited(1, ENDED), ev.Exited(3, ENDED))
     assert moves(warm.at(FORK_PATIENCE, ev.Tick())) == [CallOff(0), CheckQueues(), Finish(Exit.OK)]
 
 
-def test_a_worker_that_says_it_serves_although_it_was_told_to_end_is_told_again(play: Play) -> None:
+def test_a_worker_that_gets_ready_after_the_order_to_end_is_told_again(play: Play) -> None:
     """It was told by SIGTERM, for which the application had a handler of its own at that moment."""
     play.step(ev.Started(), ev.StopAsked(graceful=True))
     assert play.step(said(1, READY)) == [Drain(1)]

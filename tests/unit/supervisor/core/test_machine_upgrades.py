@@ -57,7 +57,7 @@ def test_when_the_other_one_serves_the_workers_here_drain_and_the_sockets_are_le
     assert deeds(upgrading.step(ev.Exited(2, ENDED))) == [Finish(Exit.OK)]
 
 
-def test_who_does_not_drain_after_an_upgrade_is_killed(upgrading: Play) -> None:
+def test_a_worker_that_does_not_drain_after_an_upgrade_is_killed(upgrading: Play) -> None:
     upgrading.step(ev.SuccessorServes())
     assert moves(upgrading.later(1)) == [CheckQueues(), RefuseConnections()]
     assert upgrading.machine.deadline() == 35
@@ -97,7 +97,7 @@ def test_another_supervisor_that_does_not_serve_in_time_is_ended_and_its_end_is_
     assert upgrading.machine.deadline() is None
 
 
-def test_a_successor_that_says_it_serves_after_it_was_given_up_is_not_believed(upgrading: Play) -> None:
+def test_a_given_up_successor_that_serves_is_ignored(upgrading: Play) -> None:
     upgrading.at(95, ev.Tick())
     assert upgrading.step(ev.SuccessorServes()) == []
     assert upgrading.machine.is_settled()
@@ -171,7 +171,7 @@ def test_fewer_slots_inherited_than_wanted_change_nothing() -> None:
     assert Adopt(1, ()) in play.step(said(2, READY))
 
 
-def test_an_upgrade_waits_for_a_worker_that_is_being_born(warm: Play) -> None:
+def test_an_upgrade_waits_for_a_worker_that_is_being_forked(warm: Play) -> None:
     """Until then orphans become this process's children, and so would the successor."""
     warm.zygotes_answer = False
     warm.at(5, ev.Exited(2, KILLED))
@@ -179,8 +179,8 @@ def test_an_upgrade_waits_for_a_worker_that_is_being_born(warm: Play) -> None:
     assert deeds(warm.step(ev.Spawned(0, 7))) == [StartSuccessor()]
 
 
-def test_no_other_worker_is_born_before_the_successor_has_started(warm: Play) -> None:
-    """Else it could wait for one birth after the other."""
+def test_no_other_worker_is_forked_before_the_successor_has_started(warm: Play) -> None:
+    """Else it could wait for one fork after the other."""
     warm.zygotes_answer = False
     warm.at(5, ev.Exited(2, KILLED))
     warm.step(ev.UpgradeAsked())
@@ -189,7 +189,7 @@ def test_no_other_worker_is_born_before_the_successor_has_started(warm: Play) ->
     assert [action for action in actions if not isinstance(action, Steer)] == [StartSuccessor(), Fork(1, 1, zygote=1)]
 
 
-def test_an_upgrade_does_not_wait_for_a_birth_for_ever(warm: Play) -> None:
+def test_an_upgrade_does_not_wait_for_a_fork_forever(warm: Play) -> None:
     warm.zygotes_answer = False
     warm.at(5, ev.Exited(2, KILLED))
     warm.step(ev.UpgradeAsked())

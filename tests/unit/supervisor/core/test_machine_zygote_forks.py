@@ -1,4 +1,4 @@
-"""Forks by zygotes that are not answered, or not in time: nobody waits for ever, and work goes on."""
+"""Forks by zygotes without an answer, or with a late one: no wait is endless, and work continues."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_zygote_that_answers_none_of_two_forks_is_ended_once(warm: Play) -> No
     assert actions == [CallOff(0), Abort(1, since=5), CallOff(1)]
 
 
-def test_a_fork_whose_zygote_has_died_is_waited_for_no_longer_than_others(warm: Play) -> None:
+def test_a_pending_fork_of_a_dead_zygote_has_the_usual_deadline(warm: Play) -> None:
     warm.zygotes_answer = False
     warm.at(5, ev.Exited(2, KILLED))
     warm.step(ev.Exited(1, KILLED), said(4, Warm()))

@@ -22,7 +22,7 @@ from hybrid.supervisor.core.machine import Machine, Phase
 from hybrid.supervisor.core.policy import ABORT_PATIENCE
 from hybrid.supervisor.core.table import ZYGOTE
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import BootFailed, Unfit, Warm, Worn
+from hybrid.workers.contract.messages import BootFailed, RecycleDue, Unfit, Warm
 
 # --- the start
 
@@ -30,7 +30,7 @@ from hybrid.workers.contract.messages import BootFailed, Unfit, Warm, Worn
 def test_a_start_forks_a_zygote_and_no_workers_yet() -> None:
     play = Play(preload=True)
     assert play.step(ev.Started()) == [ForkZygote(1)]
-    assert play.machine.deadline() == 60  # of its boot; the slots that wait for it wake nobody
+    assert play.machine.deadline() == 60  # of its boot; the slots that wait for it set no deadline
 
 
 def test_a_warm_zygote_forks_the_workers(starting: Play) -> None:
@@ -111,11 +111,11 @@ def test_new_slots_are_forked_by_the_zygote(warm: Play) -> None:
     assert Fork(2, 1, zygote=1) in warm.step(ev.ScaleAsked(3))
 
 
-def test_successors_of_worn_workers_are_forked_by_the_zygote(warm: Play) -> None:
-    assert Fork(0, 1, zygote=1) in warm.step(said(2, Worn("served 500 requests")))
+def test_successors_of_due_workers_are_forked_by_the_zygote(warm: Play) -> None:
+    assert Fork(0, 1, zygote=1) in warm.step(said(2, RecycleDue("served 500 requests")))
 
 
-def test_a_zygote_that_dies_is_replaced_and_nobody_else_is_concerned(warm: Play) -> None:
+def test_a_dead_zygote_is_replaced_without_effect_on_workers(warm: Play) -> None:
     actions = warm.at(5, ev.Exited(1, KILLED))
     assert actions == [
         Report(Level.WARNING, "zygote died: killed by SIGKILL after 5.0 s; starting another one now", "zygote", 1, 1),
@@ -163,7 +163,7 @@ def test_a_zygote_that_cannot_import_and_hangs_then_is_ended(warm: Play) -> None
 
 
 @pytest.mark.parametrize("event", [said(99, Warm()), said(99, Unfit("a thread")), said(1, Unfit("a thread"))])
-def test_news_that_come_too_late_or_from_nobody_change_nothing(warm: Play, event: ev.Event) -> None:
+def test_late_news_and_news_of_unknown_pids_change_nothing(warm: Play, event: ev.Event) -> None:
     assert warm.step(event) == []
 
 

@@ -40,7 +40,7 @@ def test_a_start_is_given_up_after_so_many_attempts(failures: int, gives_up: boo
     assert rules.gives_up(POLICY, failures) is gives_up
 
 
-def test_only_who_serves_or_is_gone_or_about_to_exit_has_no_deadline_of_its_own() -> None:
+def test_only_ready_failed_and_gone_children_have_no_own_deadline() -> None:
     endless = {state for state in State if rules.patience(POLICY, state) is None}
     assert endless == {State.READY, State.GONE, State.FAILED}
 
@@ -72,7 +72,7 @@ def _at(intensity: Intensity, *times: float) -> Deaths:
     return _after(intensity, *((at, "web/0", "exited with code 3") for at in times))
 
 
-def test_as_many_deaths_as_are_allowed_are_borne_and_one_more_is_not() -> None:
+def test_the_allowed_number_of_deaths_is_tolerated_and_one_more_is_not() -> None:
     five = Intensity(5, 10)
     assert not _at(five, 0, 0, 0, 0, 0).is_exceeded
     assert _at(five, 0, 0, 0, 0, 0, 0).is_exceeded
@@ -83,7 +83,7 @@ def test_a_death_counts_for_the_seconds_given_the_ends_included(last: float, is_
     assert _at(Intensity(1, 10), 0, last).is_exceeded is is_exceeded
 
 
-def test_nobody_has_died_at_first() -> None:
+def test_there_are_no_deaths_at_first() -> None:
     assert not Deaths(Intensity(0, 10)).is_exceeded
 
 
@@ -96,7 +96,7 @@ def test_an_intensity_of_none_bears_no_death() -> None:
     seconds=st.floats(min_value=0.001, max_value=100),
     pauses=st.lists(st.floats(min_value=0, max_value=60), max_size=60),
 )
-def test_it_is_exceeded_exactly_when_a_list_of_all_deaths_says_so(
+def test_it_is_exceeded_exactly_when_a_list_of_all_deaths_exceeds_it(
     restarts: int, seconds: float, pauses: list[float]
 ) -> None:
     record, now, everything = Deaths(Intensity(restarts, seconds)), 1000.0, list[float]()
@@ -108,14 +108,14 @@ def test_it_is_exceeded_exactly_when_a_list_of_all_deaths_says_so(
         assert len(record.last) <= restarts + 1
 
 
-def test_the_record_keeps_its_size_whatever_dies_however() -> None:
+def test_the_record_has_a_bounded_size() -> None:
     record = Deaths(Intensity(3, 1e9))
     for number in range(1000):
         record = record.after(float(number), "web/0", "x" * 10_000)
     assert [len(death.how) for death in record.last] == [200] * 4
 
 
-def test_the_last_line_tells_the_limit_and_who_died_how_and_how_often() -> None:
+def test_the_last_line_has_the_limit_and_the_deaths_with_counts() -> None:
     record = _after(
         Intensity(2, 10),
         (1, "web/0", "exited with code 3"),

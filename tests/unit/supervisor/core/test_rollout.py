@@ -12,14 +12,14 @@ from hybrid.supervisor.core.table import ZYGOTE, Child, Fork, Table
 
 
 def trying(wanted: int, *children: Child) -> Table:
-    """Return a table whose generation 2 is tried out."""
+    """Return a table that tries out generation 2."""
     table = table_with(wanted, *children)
     table.try_next()
     return table
 
 
 def replacing(wanted: int, *children: Child) -> Table:
-    """Return a table whose generation 2 has proved itself."""
+    """Return a table with generation 2 committed."""
     table = trying(wanted, *children)
     table.commit()
     return table
@@ -33,10 +33,10 @@ def retired(plan: Plan) -> list[int]:
     return [one.pid for one in plan.retire]
 
 
-# --- what is missing and what is too much
+# --- missing and surplus workers
 
 
-def test_a_plan_starts_what_is_missing_and_retires_what_is_too_much() -> None:
+def test_a_plan_starts_missing_workers_and_retires_surplus_ones() -> None:
     plan = rollout.plan(table_with(2, child(1, 0), child(3, 2)), 0.0)
     assert plan.start == (Start(1, 1),)
     assert retired(plan) == [3]
@@ -56,7 +56,7 @@ def test_a_pardoned_slot_is_started_at_once() -> None:
     assert rollout.plan(table, 0.0).start == (Start(0, 1),)
 
 
-def test_a_plan_for_what_is_as_it_should_be_is_empty() -> None:
+def test_a_plan_for_a_settled_table_is_empty() -> None:
     assert rollout.plan(table_with(2, child(1, 0), child(2, 1)), 0.0) == Plan((), ())
 
 
@@ -67,41 +67,43 @@ def test_nothing_is_started_of_a_generation_that_is_not_ready_to_be() -> None:
 # --- successors
 
 
-def test_a_worn_worker_gets_a_successor_in_its_own_slot_and_serves_on() -> None:
-    assert rollout.plan(table_with(2, child(1, 0), child(2, 1, worn="old")), 0.0) == Plan((Start(1, 1),), ())
+def test_a_due_worker_gets_a_successor_in_its_own_slot() -> None:
+    assert rollout.plan(table_with(2, child(1, 0), child(2, 1, recycle_reason="old")), 0.0) == Plan((Start(1, 1),), ())
 
 
 def test_a_successor_that_is_ready_retires_the_one_it_replaces() -> None:
-    table = table_with(1, child(1, 0, worn="old"), child(2, 0))
+    table = table_with(1, child(1, 0, recycle_reason="old"), child(2, 0))
     assert retired(rollout.plan(table, 0.0)) == [1]
 
 
 @pytest.mark.parametrize(("surge", "slots"), [(1, [0]), (2, [0, 1]), (9, [0, 1, 2])])
 def test_at_most_so_many_successors_are_on_their_way_at_a_time(surge: int, slots: list[int]) -> None:
-    table = table_with(3, *(child(slot + 1, slot, worn="old") for slot in range(3)))
+    table = table_with(3, *(child(slot + 1, slot, recycle_reason="old") for slot in range(3)))
     assert [start.slot for start in rollout.plan(table, 0.0, surge=surge).start] == slots
 
 
 def test_a_successor_that_is_being_forked_counts() -> None:
-    table = table_with(2, child(1, 0, worn="old"), child(2, 1, worn="old"))
+    table = table_with(2, child(1, 0, recycle_reason="old"), child(2, 1, recycle_reason="old"))
     table.reserve(0, fork())
     assert rollout.plan(table, 0.0).start == ()
 
 
 def test_a_successor_that_boots_counts() -> None:
-    table = table_with(2, child(1, 0, worn="old"), child(2, 1, worn="old"), child(3, 0, State.BOOTING))
+    table = table_with(
+        2, child(1, 0, recycle_reason="old"), child(2, 1, recycle_reason="old"), child(3, 0, State.BOOTING)
+    )
     assert rollout.plan(table, 0.0).start == ()
 
 
 def test_workers_that_drain_do_not_hold_successors_up_until_there_are_as_many_as_slots_and_more() -> None:
-    table = table_with(1, child(1, 0, worn="old"), child(2, 0, State.DRAINING))
+    table = table_with(1, child(1, 0, recycle_reason="old"), child(2, 0, State.DRAINING))
     assert rollout.plan(table, 0.0).start == (Start(0, 1),)
-    table.seat(child(3, 0, State.DRAINING))
+    table.add(child(3, 0, State.DRAINING))
     assert rollout.plan(table, 0.0).start == ()
 
 
 def test_a_successor_waits_for_the_pause_of_its_slot() -> None:
-    table = table_with(1, child(1, 0, worn="old"))
+    table = table_with(1, child(1, 0, recycle_reason="old"))
     table.lose(0, failures=3, not_before=5.0)
     assert rollout.plan(table, 4.9).start == ()
     assert rollout.next_start(table, 4.9) == 5.0
@@ -138,7 +140,7 @@ def test_a_slot_that_is_served_tries_it_out_also_in_a_pause() -> None:
     assert rollout.plan(table, 0.0).start == (Start(0, 2),)
 
 
-def test_a_generation_whose_zygote_imports_is_not_tried_out_yet_and_vacant_slots_do_not_wait_for_it() -> None:
+def test_vacant_slots_do_not_wait_for_a_generation_whose_zygote_still_imports() -> None:
     table = trying(2, child(1, 0))
     assert rollout.plan(table, 0.0, readiness=Readiness(next=False)).start == (Start(1, 1),)
 
@@ -147,7 +149,7 @@ def test_the_generation_that_serves_may_wait_for_its_zygote_while_the_next_is_tr
     assert rollout.plan(trying(2), 0.0, readiness=Readiness(current=False)).start == (Start(0, 2),)
 
 
-def test_who_tries_out_what_was_given_up_is_retired() -> None:
+def test_a_trial_worker_of_a_given_up_generation_is_retired() -> None:
     table = trying(1, child(1, 0), child(2, 0, State.BOOTING, generation=2))
     table.give_up_next()
     assert retired(rollout.plan(table, 0.0)) == [2]
@@ -169,20 +171,22 @@ def test_workers_of_old_code_that_are_not_ready_yet_are_retired_and_replaced() -
 
 
 def test_the_oldest_generation_is_replaced_first() -> None:
-    table = replacing(2, child(1, 0, generation=2, worn="old"), child(2, 1, generation=1))
+    table = replacing(2, child(1, 0, generation=2, recycle_reason="old"), child(2, 1, generation=1))
     assert rollout.plan(table, 0.0).start == (Start(1, 2),)
 
 
 def test_of_two_that_serve_a_slot_the_one_of_the_serving_generation_stays() -> None:
-    table = replacing(1, child(9, 0, generation=1, born=5.0), child(2, 0, generation=2, born=1.0))
+    table = replacing(1, child(9, 0, generation=1, forked_at=5.0), child(2, 0, generation=2, forked_at=1.0))
     assert retired(rollout.plan(table, 0.0)) == [9]
 
 
 # --- pauses
 
 
-def test_a_slot_whose_time_has_come_waits_for_something_else_and_no_clock_is_set_for_it() -> None:
-    table = table_with(2, child(1, 0, worn="old"), child(2, 1, worn="old"), child(3, 0, State.BOOTING))
+def test_a_slot_after_its_back_off_sets_no_deadline() -> None:
+    table = table_with(
+        2, child(1, 0, recycle_reason="old"), child(2, 1, recycle_reason="old"), child(3, 0, State.BOOTING)
+    )
     assert rollout.next_start(table, 0.0) is None
 
 
@@ -201,24 +205,24 @@ def test_connections_go_to_slots_that_serve() -> None:
     assert rollout.receiving(table) == (1,)
 
 
-def test_connections_wait_in_all_queues_while_nobody_serves() -> None:
+def test_connections_wait_in_all_queues_without_a_serving_worker() -> None:
     assert rollout.receiving(table_with(2, child(1, 0, State.BOOTING))) == (0, 1)
 
 
-def test_connections_are_kept_from_who_stalls_and_datagrams_are_not() -> None:
+def test_a_stalled_worker_gets_datagrams_but_no_connections() -> None:
     table = table_with(2, child(1, 0), child(2, 1))
     table.stall(1, 0.0, avoid=True)
     assert rollout.receiving(table) == (1,)
     assert rollout.receiving_datagrams(table) == (0, 1)
 
 
-def test_connections_go_to_those_who_stall_if_there_is_nobody_else() -> None:
+def test_stalled_workers_get_connections_if_there_are_no_others() -> None:
     table = table_with(2, child(1, 0), child(2, 1, State.BOOTING))
     table.stall(1, 0.0, avoid=True)
     assert rollout.receiving(table) == (0,)
 
 
-def test_queues_of_slots_that_nobody_serves_are_orphaned_those_that_are_not_wanted_included() -> None:
+def test_queues_without_a_healthy_worker_are_orphaned_also_in_unwanted_slots() -> None:
     table = table_with(3, child(1, 0), child(2, 1), child(3, 2))
     table.stall(2, 0.0, avoid=True)
     table.want(2)
@@ -229,7 +233,7 @@ def test_queues_of_slots_that_nobody_serves_are_orphaned_those_that_are_not_want
 # --- the end of a change
 
 
-def test_a_table_is_settled_when_all_serve_and_nobody_is_leaving() -> None:
+def test_a_table_is_settled_when_all_serve_and_none_is_leaving() -> None:
     table = table_with(1, child(1, 0), child(2, 1, State.DRAINING))
     assert rollout.is_complete(table)
     assert not rollout.is_settled(table)
@@ -237,10 +241,10 @@ def test_a_table_is_settled_when_all_serve_and_nobody_is_leaving() -> None:
     assert rollout.is_settled(table)
 
 
-def test_a_table_with_old_code_a_worn_worker_or_a_trial_is_not_settled() -> None:
+def test_a_table_with_old_code_a_due_worker_or_a_trial_is_not_settled() -> None:
     assert not rollout.is_settled(replacing(1, child(1, 0)))
     assert not rollout.is_settled(trying(1, child(1, 0)))
-    assert not rollout.is_settled(table_with(1, child(1, 0, worn="old")))
+    assert not rollout.is_settled(table_with(1, child(1, 0, recycle_reason="old")))
 
 
 def test_zygotes_that_come_and_go_do_not_unsettle_a_table() -> None:

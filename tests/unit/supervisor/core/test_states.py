@@ -6,14 +6,14 @@ import itertools
 
 import pytest
 
-from hybrid.supervisor.core.states import ALIVE, KILLABLE, LEAVING, SEATED, TRANSITIONS, UNPROVEN, News, State
+from hybrid.supervisor.core.states import ALIVE, KILLABLE, LEAVING, OCCUPYING, TRANSITIONS, UNPROVEN, News, State
 
 
 def test_every_state_has_an_entry_for_every_news() -> None:
     assert set(TRANSITIONS) == set(itertools.product(State, News))
 
 
-def test_whoever_is_gone_stays_gone() -> None:
+def test_a_gone_child_stays_gone() -> None:
     assert {TRANSITIONS[State.GONE, news] for news in News} == {State.GONE}
 
 
@@ -24,7 +24,7 @@ def test_an_exit_ends_every_state(state: State) -> None:
 
 @pytest.mark.parametrize("state", sorted(LEAVING, key=str))
 @pytest.mark.parametrize("news", [News.READY, News.FAILED, News.DRAIN, News.ABORT])
-def test_who_is_leaving_never_takes_a_seat_again(state: State, news: News) -> None:
+def test_a_leaving_child_never_occupies_a_slot_again(state: State, news: News) -> None:
     assert TRANSITIONS[state, news] in LEAVING
 
 
@@ -39,11 +39,11 @@ def test_everybody_alive_can_be_made_to_say_where_it_hangs(state: State) -> None
 
 
 @pytest.mark.parametrize("news", [news for news in News if news is not News.EXIT])
-def test_who_was_killed_is_never_asked_for_anything_again(news: News) -> None:
+def test_a_killed_child_gets_no_further_order(news: News) -> None:
     assert TRANSITIONS[State.KILLED, news] is State.KILLED
 
 
 def test_the_named_sets_divide_the_states() -> None:
-    assert SEATED.isdisjoint(LEAVING)
+    assert OCCUPYING.isdisjoint(LEAVING)
     assert set(State) - {State.GONE} == ALIVE
-    assert UNPROVEN < SEATED
+    assert UNPROVEN < OCCUPYING

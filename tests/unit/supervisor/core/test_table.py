@@ -1,4 +1,4 @@
-"""The table of slots and children: what its mutators do, and what it answers."""
+"""The table of slots and children: its mutators and queries."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_slot_with_a_fork_under_way_is_not_vacant() -> None:
 def test_a_seated_child_ends_the_fork() -> None:
     table = Table(1)
     table.reserve(0, FORK)
-    table.seat(child(42, 0))
+    table.add(child(42, 0))
     assert not table.is_forking()
     assert table.child(42) == child(42, 0)
 
@@ -43,14 +43,14 @@ def test_a_seated_child_ends_the_fork() -> None:
 @pytest.mark.parametrize("state", [State.DRAINING, State.ABORTED, State.KILLED])
 def test_a_leaving_child_holds_no_slot(state: State) -> None:
     table = table_with(1, child(42, 0, state))
-    assert table.seated() == {}
+    assert table.occupants() == {}
     assert [one.pid for one in table.leaving()] == [42]
     assert [slot.index for slot in table.vacant()] == [0]
 
 
 def test_two_children_hold_a_slot_while_one_replaces_the_other() -> None:
     table = table_with(1, child(1, 0), child(2, 0, State.BOOTING))
-    assert [one.pid for one in table.seated()[0]] == [1, 2]
+    assert [one.pid for one in table.occupants()[0]] == [1, 2]
     assert [one.pid for one in table.serving()] == [1]
     assert [one.pid for one in table.unproven()] == [2]
 
@@ -76,7 +76,7 @@ def test_a_slot_remembers_its_losses_and_a_failed_fork_is_none() -> None:
     assert (slot.restarts, slot.failures, slot.not_before) == (1, 3, 10.0)
 
 
-def test_a_pardoned_slot_starts_anew_but_its_losses_stay_counted() -> None:
+def test_a_pardoned_slot_has_no_failures_but_keeps_its_restarts() -> None:
     table = Table(1)
     table.lose(0, failures=7, not_before=99.0)
     table.pardon(0)
@@ -90,7 +90,7 @@ def test_the_next_deadline_is_the_earliest_of_children_and_forks() -> None:
     assert table.next_deadline() == 20.0
 
 
-def test_who_is_overdue_at_the_deadline_itself() -> None:
+def test_a_child_is_overdue_at_the_deadline_itself() -> None:
     table = table_with(2, child(1, 0, State.BOOTING, deadline=60.0), child(2, 1, State.DRAINING, deadline=30.0))
     assert [one.pid for one in table.overdue(30.0)] == [2]
     table.reserve(1, FORK)
@@ -102,7 +102,7 @@ def test_nothing_is_due_when_all_serve() -> None:
     assert table_with(1, child(1, 0)).next_deadline() is None
 
 
-# --- stalls, wear, adoption
+# --- stalls, recycling, adoption
 
 
 def test_a_worker_that_stalls_is_ready_and_not_healthy() -> None:
@@ -112,14 +112,14 @@ def test_a_worker_that_stalls_is_ready_and_not_healthy() -> None:
     assert table.healthy_slots() == (1,)
 
 
-def test_a_worker_whose_stall_is_only_noted_counts_as_healthy() -> None:
+def test_a_stalled_worker_that_is_not_avoided_counts_as_healthy() -> None:
     table = table_with(1, child(1, 0))
     table.stall(1, 5.0)
     assert table.healthy_slots() == (0,)
     assert changed(table, 1).stalled_since == 5.0
 
 
-def test_a_worker_that_turns_again_is_healthy_and_its_next_stall_is_told_anew() -> None:
+def test_a_recovered_worker_is_healthy_and_its_next_stall_is_reported() -> None:
     table = table_with(1, child(1, 0))
     table.stall(1, 5.0, avoid=True)
     table.report(1)
@@ -129,26 +129,26 @@ def test_a_worker_that_turns_again_is_healthy_and_its_next_stall_is_told_anew() 
     assert not changed(table, 1).is_reported
 
 
-def test_a_child_keeps_what_is_noted_of_it() -> None:
+def test_a_child_keeps_its_notes() -> None:
     table = table_with(1, child(1, 0))
-    table.wear(1, "served 5 requests")
+    table.set_recycle_reason(1, "served 5 requests")
     table.adopt(1, (3, 4))
     table.blame(1, "no module")
     noted = table.move(1, News.DRAIN, 30.0)
-    assert (noted.worn, noted.failure) == ("served 5 requests", "no module")
+    assert (noted.recycle_reason, noted.failure) == ("served 5 requests", "no module")
     assert table.adopted(1) == (3, 4)
 
 
-def test_who_was_told_nothing_has_adopted_nothing_nor_has_who_gets_its_pid_later() -> None:
+def test_a_recycled_pid_has_adopted_nothing() -> None:
     table = table_with(2, child(1, 0), child(2, 1))
     assert table.adopted(1) == ()
     table.adopt(2, (0,))
     table.remove(2)
-    table.seat(child(2, 1))
+    table.add(child(2, 1))
     assert table.adopted(2) == ()
 
 
-def test_a_slot_exists_for_ever_once_it_was_wanted() -> None:
+def test_a_slot_exists_forever_once_it_was_wanted() -> None:
     table = Table(2)
     table.want(4)
     table.want(1)
@@ -162,7 +162,7 @@ def test_a_slot_exists_for_ever_once_it_was_wanted() -> None:
 def test_a_zygote_is_no_worker_and_holds_no_slot() -> None:
     table = table_with(1, child(7, ZYGOTE))
     assert table.workers() == []
-    assert table.seated() == {}
+    assert table.occupants() == {}
     assert table.serving() == []
     assert not table.is_empty()
 

@@ -1,4 +1,4 @@
-"""What `--bind` understands, and what it says when it does not."""
+"""The syntax of `--bind`, and its errors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_address_is_understood(text: str, bind: Bind) -> None:
         ("fd://x", "is not a file descriptor"),
     ],
 )
-def test_what_is_no_address_is_refused_with_what_to_write(text: str, says: str) -> None:
+def test_an_invalid_address_is_refused_with_an_example(text: str, says: str) -> None:
     with pytest.raises(BindSyntaxError) as caught:
         parse_bind(text)
     assert says in str(caught.value)

@@ -29,7 +29,7 @@ from hybrid.workers.contract.exits import Exit
         ("unix:/run/x", errno.EROFS, "read-only file system"),
     ],
 )
-def test_a_refusal_says_what_happened_and_what_to_do(bind: str, number: int, says: str) -> None:
+def test_a_refusal_has_a_reason_and_a_hint(bind: str, number: int, says: str) -> None:
     error = explain(parse_bind(bind), OSError(number, os.strerror(number)))
     assert str(error).startswith(f"cannot bind {bind}: ")
     assert str(error).endswith(says)
@@ -42,5 +42,5 @@ def test_a_name_that_does_not_resolve_is_said_so() -> None:
     assert text == "cannot bind no.invalid:80: the host name cannot be resolved (Name or service not known)"
 
 
-def test_an_error_without_a_number_is_told_as_it_is() -> None:
+def test_an_error_without_an_errno_keeps_its_text() -> None:
     assert str(explain(parse_bind("a:80"), OSError("odd"))) == "cannot bind a:80: odd"

@@ -45,7 +45,7 @@ def test_an_unknown_order_stays_unknown_when_a_member_leaves() -> None:
     assert order.of(2) is None
 
 
-def test_a_successor_is_told_an_order_that_it_cannot_know() -> None:
+def test_a_successor_gets_the_order_of_the_members() -> None:
     order = Order()
     order.lose([0], 3)
     assert Order(order.told).of(4) == {2: 0, 1: 1, 0: 2, 3: 3}

@@ -12,7 +12,7 @@ _LOAD_CONSTANT = 0x00  # BPF_LD | BPF_IMM
 
 
 def run(instructions: list[Instruction]) -> int:
-    """Return what the program returns."""
+    """Return the result of the program."""
     accumulator = at = 0
     while True:
         code, if_true, if_false, operand = instructions[at]

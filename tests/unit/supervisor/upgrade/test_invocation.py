@@ -27,7 +27,7 @@ print(json.dumps([found.executable, found.arguments, found.directory, dict(found
 
 
 def looks(cwd: Path, *arguments: str, **environment: str) -> tuple[str, list[str], str, dict[str, str]]:
-    """Start a program in `cwd`, and return what it finds out about its start."""
+    """Start a program in `cwd`, and return its invocation."""
     command = [sys.executable, "-P", "-X", "dev", "-W", "ignore", "-c", _LOOK, *arguments]
     env = {**os.environ, **environment}
     output = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=True).stdout
@@ -58,12 +58,12 @@ def test_a_wrong_name_of_the_directory_is_not_believed(tmp_path: Path, named: st
     assert looks(tmp_path, PWD=named)[2] == str(tmp_path.resolve())
 
 
-def test_what_was_meant_for_this_process_only_is_left_out(tmp_path: Path) -> None:
+def test_variables_for_this_process_only_are_removed(tmp_path: Path) -> None:
     environment = looks(tmp_path, "mine", LISTEN_FDS="2", LISTEN_FDNAMES="a:b", HYBRID_HANDOVER="9")[3]
     assert not [name for name in environment if name.startswith(("LISTEN_", "HYBRID_HANDOVER"))]
 
 
-def test_what_was_meant_for_another_process_is_left_alone(tmp_path: Path) -> None:
+def test_variables_for_another_process_stay(tmp_path: Path) -> None:
     assert looks(tmp_path, LISTEN_PID="1", LISTEN_FDS="2")[3]["LISTEN_FDS"] == "2"
 
 

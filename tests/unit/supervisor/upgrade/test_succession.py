@@ -18,7 +18,7 @@ from support.process import DEADLINE
 from support.shell import Log, NoProgram, settings
 
 from hybrid.supervisor import start
-from hybrid.supervisor.contact.notify import Notifier
+from hybrid.supervisor.contact.notify_socket import NotifySocket
 from hybrid.supervisor.contact.pidfile import Pidfile
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import How
@@ -26,7 +26,7 @@ from hybrid.supervisor.listeners.sockets import Listeners
 from hybrid.supervisor.upgrade.inheritance import Inheritance
 from hybrid.supervisor.upgrade.invocation import Invocation
 from hybrid.supervisor.upgrade.succession import Origin, Succession
-from hybrid.supervisor.upgrade.wire import Line, Serving, Taken, Word, Yours
+from hybrid.supervisor.upgrade.wire import PeerLink, PeerMessage, Serving, Taken, Yours
 from hybrid.workers.contract.exits import Exit
 
 # CPython 3.12 warns of a fork beside threads, which test runners have
@@ -37,7 +37,7 @@ PREDECESSOR = 2**22 + 5
 
 
 class NotingListeners(Listeners):
-    """Listeners that note what they are told when sockets change hands."""
+    """Listeners that record the calls of an upgrade."""
 
     deeds: list[str]
 
@@ -68,31 +68,31 @@ def listeners() -> Iterator[NotingListeners]:
 
 
 class Predecessor:
-    """The other end of the line, and the inheritance at this one, which has no sockets in it."""
+    """The other end of the link, and the inheritance at this one, which has no sockets in it."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.line = Line(theirs)
-        self.inheritance = Inheritance(PREDECESSOR, Line(ours), [])
-        self.heard: list[Word] = []
+        self.link = PeerLink(theirs)
+        self.inheritance = Inheritance(PREDECESSOR, PeerLink(ours), [])
+        self.heard: list[PeerMessage] = []
 
-    def hears(self) -> list[Word]:
+    def hears(self) -> list[PeerMessage]:
         """Everything that was said so far."""
-        while self.line.fileno() != -1 and (heard := self.line.hear_nowait()) is not None:
+        while self.link.fileno() != -1 and (heard := self.link.receive_nowait()) is not None:
             self.heard.append(heard[0])
         return self.heard
 
     def answers(self) -> None:
-        """Do what is due, as a predecessor does: give the sockets, and leave when they were taken."""
+        """Act as a predecessor: give the sockets, and leave when they were taken."""
         before = len(self.heard)
         for word in self.hears()[before:]:
             if isinstance(word, Serving):
-                self.line.say(Yours())
+                self.link.send(Yours())
             if isinstance(word, Taken):
-                self.line.hang_up()
+                self.link.shut_down()
 
     def close(self) -> None:
-        self.line.close()
+        self.link.close()
         self.inheritance.close()
 
 
@@ -111,10 +111,10 @@ def successor(predecessor: Predecessor, listeners: NotingListeners) -> Iterator[
     made.close()
 
 
-def test_who_has_no_predecessor_waits_for_nobody(listeners: NotingListeners) -> None:
+def test_without_a_predecessor_nothing_is_awaited(listeners: NotingListeners) -> None:
     succession = Succession(Origin(), listeners, None)
     succession.claim()
-    assert (succession.is_waiting, succession.descriptors, succession.hear(7)) == (False, (), None)
+    assert (succession.is_waiting, succession.descriptors, succession.receive(7)) == (False, (), None)
     succession.close()
 
 
@@ -130,16 +130,16 @@ def test_nothing_is_taken_before_it_is_given(
     predecessor: Predecessor, successor: Succession, listeners: NotingListeners
 ) -> None:
     (fd,) = successor.descriptors
-    assert successor.hear(fd) is None
+    assert successor.receive(fd) is None
     assert (successor.is_waiting, listeners.deeds, predecessor.hears()) == (True, [], [])
 
 
-def test_what_is_given_is_taken_and_said_so(
+def test_given_sockets_are_taken_and_confirmed(
     predecessor: Predecessor, successor: Succession, listeners: NotingListeners, log: Log
 ) -> None:
     (fd,) = successor.descriptors
-    predecessor.line.say(Yours())
-    assert successor.hear(fd) is None
+    predecessor.link.send(Yours())
+    assert successor.receive(fd) is None
     assert (successor.is_waiting, listeners.deeds) == (False, ["take over"])
     assert predecessor.hears() == [Taken()]
     assert log() == ["one address is as it was", f"upgraded: this supervisor has replaced {PREDECESSOR}"]
@@ -147,22 +147,22 @@ def test_what_is_given_is_taken_and_said_so(
 
 def test_the_line_ends_with_the_predecessor(predecessor: Predecessor, successor: Succession) -> None:
     (fd,) = successor.descriptors
-    predecessor.line.say(Yours())
-    successor.hear(fd)
-    predecessor.line.hang_up()
-    assert successor.hear(fd) is None
-    assert (successor.descriptors, successor.hear(fd)) == ((), None)
+    predecessor.link.send(Yours())
+    successor.receive(fd)
+    predecessor.link.shut_down()
+    assert successor.receive(fd) is None
+    assert (successor.descriptors, successor.receive(fd)) == ((), None)
 
 
-def test_a_predecessor_that_wants_us_no_more_ends_us(
+def test_a_withdrawn_offer_stops_the_successor(
     predecessor: Predecessor, successor: Succession, listeners: NotingListeners, log: Log
 ) -> None:
     (fd,) = successor.descriptors
     successor.claim()
-    predecessor.line.hang_up()
-    assert successor.hear(fd) == ev.StopAsked(graceful=True)
+    predecessor.link.shut_down()
+    assert successor.receive(fd) == ev.StopAsked(graceful=True)
     assert (successor.descriptors, successor.is_waiting, listeners.deeds) == ((), True, [])
-    assert log() == ["the supervisor that we were to replace is gone, or wants us no more"]
+    assert log() == ["the supervisor to be replaced is gone, or has withdrawn its offer"]
     successor.claim()
 
 
@@ -174,13 +174,13 @@ def test_the_pidfile_changes_hands_with_the_sockets(
     pidfile = Pidfile(path, PREDECESSOR)
     succession = Succession(Origin(None, predecessor.inheritance), listeners, pidfile)
     assert path.read_text() == f"{PREDECESSOR}\n"
-    predecessor.line.say(Yours())
-    succession.hear(*succession.descriptors)
+    predecessor.link.send(Yours())
+    succession.receive(*succession.descriptors)
     assert path.read_text() == f"{os.getpid()}\n"
     succession.close()
 
 
-def test_a_pidfile_that_cannot_be_taken_keeps_nobody_from_serving(
+def test_a_pidfile_that_cannot_be_written_does_not_prevent_serving(
     predecessor: Predecessor, listeners: NotingListeners, tmp_path: Path, log: Log
 ) -> None:
     folder = tmp_path / "run"
@@ -188,35 +188,35 @@ def test_a_pidfile_that_cannot_be_taken_keeps_nobody_from_serving(
     pidfile = Pidfile(folder / "pid", PREDECESSOR)
     folder.rmdir()
     succession = Succession(Origin(None, predecessor.inheritance), listeners, pidfile)
-    predecessor.line.say(Yours())
-    succession.hear(*succession.descriptors)
+    predecessor.link.send(Yours())
+    succession.receive(*succession.descriptors)
     assert not succession.is_waiting
     assert predecessor.hears() == [Taken()]
     assert any("cannot write the pidfile" in line for line in log())
     succession.close()
 
 
-def test_the_service_manager_is_told_when_the_predecessor_has_left(
+def test_the_service_manager_is_notified_when_the_predecessor_has_left(
     predecessor: Predecessor, listeners: NotingListeners, tmp_path: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
-        notifier = Notifier(os.fsencode(tmp_path / "notify"), os.getpid(), is_held=True)
-        succession = Succession(Origin(None, predecessor.inheritance, notifier), listeners, None)
-        notifier.ready()
-        predecessor.line.say(Yours())
+        notify_socket = NotifySocket(os.fsencode(tmp_path / "notify"), os.getpid(), is_held=True)
+        succession = Succession(Origin(None, predecessor.inheritance, notify_socket), listeners, None)
+        notify_socket.ready()
+        predecessor.link.send(Yours())
         (fd,) = succession.descriptors
-        succession.hear(fd)
+        succession.receive(fd)
         with pytest.raises(BlockingIOError):
             manager.recv(100)
-        predecessor.line.hang_up()
-        succession.hear(fd)
+        predecessor.link.shut_down()
+        succession.receive(fd)
         assert manager.recv(100) == b"READY=1"
         succession.close()
 
 
-def test_who_is_about_to_replace_another_is_not_replaced_itself(
+def test_a_successor_that_does_not_own_the_sockets_cannot_upgrade(
     predecessor: Predecessor, listeners: NotingListeners
 ) -> None:
     succession = Succession(Origin(Invocation.current(), predecessor.inheritance), listeners, None)
@@ -231,7 +231,7 @@ def test_who_is_about_to_replace_another_is_not_replaced_itself(
 
 @pytest.fixture
 def _successors_are_children() -> Iterator[None]:
-    """Be the parent of successors, who are nobody's children, so that they can be waited for."""
+    """Be the parent of successors, which are orphans, so that the test can wait for them."""
     libc = ctypes.CDLL(None)
     libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
     yield
@@ -239,13 +239,13 @@ def _successors_are_children() -> Iterator[None]:
 
 
 class Upgrade:
-    """What is to be replaced by `support.heir`: this process."""
+    """The predecessor, in this process, that `support.heir` replaces."""
 
     def __init__(self, way: str, listeners: NotingListeners, executable: str = sys.executable) -> None:
         arguments = ("-P", str(Path(heir.__file__)), way)
         invocation = Invocation(executable, arguments, "/", dict(os.environ))
-        self.notifier = Notifier(None, os.getpid())
-        self.succession = Succession(Origin(invocation, None, self.notifier), listeners, None)
+        self.notify_socket = NotifySocket(None, os.getpid())
+        self.succession = Succession(Origin(invocation, None, self.notify_socket), listeners, None)
         self.terminated: list[int] = []
         self.pid = 0
 
@@ -262,7 +262,7 @@ class Upgrade:
             poll = select.poll()
             poll.register(fd, select.POLLIN)
             assert poll.poll(DEADLINE * 1000), "nothing was said"
-            event = self.succession.hear(fd)
+            event = self.succession.receive(fd)
             if event is not None:
                 return event
 
@@ -334,7 +334,7 @@ def test_a_program_that_is_not_there_is_a_failure(listeners: NotingListeners) ->
     upgrade.succession.close()
 
 
-def test_who_was_not_started_by_a_command_cannot_be_started_anew(listeners: NotingListeners) -> None:
+def test_without_a_command_no_upgrade_is_possible(listeners: NotingListeners) -> None:
     event = Succession(Origin(), listeners, None).start()
     assert isinstance(event, ev.SuccessorFailed)
     assert "not started by a command" in event.reason
@@ -351,7 +351,7 @@ def test_a_successor_takes_over_once_all_its_workers_serve(
     kernel: FakeKernel, predecessor: Predecessor, log: Log
 ) -> None:
     kernel.on_fork(lambda pid: kernel.at(2, lambda: kernel.says_ready(pid)))
-    early: list[list[Word]] = []
+    early: list[list[PeerMessage]] = []
     kernel.at(1, lambda: early.append(list(predecessor.hears())))
     kernel.always(predecessor.answers)
     kernel.at(20, lambda: kernel.receives("SIGTERM"))
@@ -378,16 +378,16 @@ def test_sockets_are_steered_only_once_they_are_ours(
     assert steered[0][1] == (0, 1)
 
 
-def test_a_successor_whose_predecessor_goes_too_early_stops(
+def test_a_successor_stops_if_its_predecessor_ends_too_early(
     kernel: FakeKernel, predecessor: Predecessor, log: Log
 ) -> None:
-    kernel.at(5, predecessor.line.hang_up)
+    kernel.at(5, predecessor.link.shut_down)
     assert run(kernel, Origin(None, predecessor.inheritance)) is Exit.OK
-    assert log()[2] == "the supervisor that we were to replace is gone, or wants us no more"
+    assert log()[2] == "the supervisor to be replaced is gone, or has withdrawn its offer"
     assert log()[-1] == "stopped"
 
 
-def test_who_cannot_be_started_anew_says_so_and_goes_on(kernel: FakeKernel, log: Log) -> None:
+def test_a_supervisor_that_cannot_upgrade_logs_it_and_continues(kernel: FakeKernel, log: Log) -> None:
     kernel.at(1, lambda: kernel.receives("SIGUSR2"))
     kernel.at(9, lambda: kernel.receives("SIGTERM"))
     assert run(kernel, Origin()) is Exit.OK
@@ -398,7 +398,7 @@ def test_who_cannot_be_started_anew_says_so_and_goes_on(kernel: FakeKernel, log:
     ]
 
 
-def test_the_service_manager_hears_of_a_whole_life(kernel: FakeKernel, log: Log, tmp_path: Path) -> None:
+def test_the_service_manager_is_notified_of_a_whole_life(kernel: FakeKernel, log: Log, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(DEADLINE)
@@ -411,7 +411,7 @@ def test_the_service_manager_hears_of_a_whole_life(kernel: FakeKernel, log: Log,
         kernel.always(listen)
         kernel.at(1, lambda: kernel.receives("SIGHUP"))
         kernel.at(9, lambda: kernel.receives("SIGTERM"))
-        run(kernel, Origin(notifier=Notifier(os.fsencode(tmp_path / "notify"), os.getpid())))
+        run(kernel, Origin(notify_socket=NotifySocket(os.fsencode(tmp_path / "notify"), os.getpid())))
         listen()
     words = [word for word in heard if not word.startswith("STATUS=")]
     assert words == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]

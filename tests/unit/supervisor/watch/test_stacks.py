@@ -1,4 +1,4 @@
-"""What is read out of the stacks of a stalled worker."""
+"""Reading the stacks of a stalled worker."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_other_threads_of_the_application_are_known_from_a_dump_of_all(version: 
 
 
 @pytest.mark.parametrize("version", ALONE)
-def test_a_dump_of_one_thread_says_nothing_of_others(version: str) -> None:
+def test_a_dump_of_one_thread_does_not_list_others(version: str) -> None:
     stack = innermost(ALONE[version], ours=["/usr/bin"])
     assert functions(stack) == ["dump", "handler", "main"]
     assert stack.others is None
 
 
-def test_what_started_the_worker_is_left_out() -> None:
+def test_the_frames_that_started_the_worker_are_left_out() -> None:
     stack = innermost(dump(("/srv/app.py", 12, "handler"), *LOOP, *LAUNCHER), OURS, PARENT)
     assert functions(stack) == ["handler"]
 
@@ -86,7 +86,7 @@ def test_a_module_that_hangs_while_it_is_imported_is_found() -> None:
     assert [str(frame) for frame in stack.frames] == ["/srv/app.py:3 in <module>"]
 
 
-def test_what_the_application_called_last_stands_before_its_own_calls() -> None:
+def test_the_innermost_call_precedes_the_applications_frames() -> None:
     calls = (("/usr/lib/python3.11/ssl.py", 1167, "read"), ("/usr/lib/python3.11/site-packages/x/y.py", 2, "get"))
     stack = innermost(dump(*calls, ("/srv/app.py", 12, "handler"), *LAUNCHER), OURS, PARENT)
     assert str(stack) == "  /usr/lib/python3.11/ssl.py:1167 in read\n  /srv/app.py:12 in handler"
@@ -98,7 +98,7 @@ def test_packages_are_shown_if_nothing_else_is_left(folder: str) -> None:
     assert functions(stack) == ["pay"]
 
 
-def test_no_more_than_the_innermost_calls_are_shown() -> None:
+def test_only_the_innermost_calls_are_shown() -> None:
     stack = innermost(dump(*[("/srv/app.py", number, f"f{number}") for number in range(100)]) + "  ...\n", OURS)
     assert functions(stack) == [f"f{number}" for number in range(SHOWN)]
 
@@ -108,14 +108,14 @@ def test_files_are_shown_as_seen_from_the_working_directory() -> None:
     assert [frame.file for frame in stack.frames] == ["app.py", "/srvs/b.py"]
 
 
-def test_a_collection_of_garbage_is_told() -> None:
+def test_a_garbage_collection_is_reported() -> None:
     text = dump(("/srv/app.py", 12, "handler")).replace(":\n", ":\n  Garbage-collecting\n", 1)
     assert describe(innermost(text, OURS), 1.2).startswith(
         "worker stalled for 1.2 s: its loop stands in /srv/app.py:12 in handler while it collects garbage\n"
     )
 
 
-def test_names_that_nobody_knows_are_taken() -> None:
+def test_unknown_names_are_accepted() -> None:
     text = 'Stack (most recent call first):\n  File ???, line ??? in ???\n  File "/srv/a.py", line ??? in f\n'
     assert [str(frame) for frame in innermost(text, OURS).frames] == ["???:??? in ???", "/srv/a.py:??? in f"]
 
@@ -147,7 +147,7 @@ def test_the_record_names_the_line_and_shows_the_calls() -> None:
     )
 
 
-def test_the_record_says_why_there_is_no_stack() -> None:
+def test_the_log_record_has_the_reason_for_a_missing_stack() -> None:
     assert (
         describe(Stack(), 3.0, "the process is stopped") == "worker stalled for 3.0 s: no stack: the process is stopped"
     )

@@ -77,25 +77,25 @@ def test_a_series_gives_the_same_results_as_separate_requests(requests: list[byt
     on_loop(main)
 
 
-LINE = b"GET / HTTP/1.1\r\n"
+CACHE_LINE = b"GET / HTTP/1.1\r\n"
 MISLEADING = {
     "a header section that ends with the newest one": [
-        *[LINE + b"X: 1\r\nHost: a\r\n\r\n"] * 3,
-        LINE + b"Host: a\r\n\r\n",
-        LINE + b"X: 1\r\nHost: a\r\n\r\n",
+        *[CACHE_LINE + b"X: 1\r\nHost: a\r\n\r\n"] * 3,
+        CACHE_LINE + b"Host: a\r\n\r\n",
+        CACHE_LINE + b"X: 1\r\nHost: a\r\n\r\n",
     ],
     "one with whose host a target did away": [
-        LINE + b"Host: a\r\n\r\n",
+        CACHE_LINE + b"Host: a\r\n\r\n",
         b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
-        LINE + b"Host: a\r\n\r\n",
+        CACHE_LINE + b"Host: a\r\n\r\n",
     ],
-    "one whose fields were dropped": [LINE + b"Host: a\r\nProxy: b\r\nC_D: e\r\n\r\n"] * 4,
+    "one whose fields were dropped": [CACHE_LINE + b"Host: a\r\nProxy: b\r\nC_D: e\r\n\r\n"] * 4,
     "fields within a request line": [
-        *[LINE + b"Host: a\r\n\r\n"] * 3,
-        LINE + b"X: 1\r\nHost: a\r\n\r\n",
+        *[CACHE_LINE + b"Host: a\r\n\r\n"] * 3,
+        CACHE_LINE + b"X: 1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
     ],
-    "two requests in one packet": [*[LINE + b"Host: a\r\n\r\n"] * 3, (LINE + b"Host: a\r\n\r\n") * 2],
+    "two requests in one packet": [*[CACHE_LINE + b"Host: a\r\n\r\n"] * 3, (CACHE_LINE + b"Host: a\r\n\r\n") * 2],
 }
 
 

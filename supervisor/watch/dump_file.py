@@ -1,8 +1,8 @@
-"""The evidence of a stall: memory that a worker writes its stacks to, and the asking.
+"""The dump file: memory that a worker writes its stacks to, and the request for one dump.
 
-Who asks: an `Inquiry`, one a stall, which never waits. It sends the first signal of `contract.signals` and looks into
-the memory whenever it is called; if nothing comes, and the worker can run at all, it sends the second. A worker that
-has no handler for these signals yet would be ended by them, so /proc is asked first.
+A `StackDump` is the request for one dump, and never waits. It sends the first signal of `contract.signals` and reads
+the memory each time it is called. If nothing arrives although the worker can run, it sends the second signal. These
+signals kill a worker that has no handler for them yet, so /proc is read first.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from pathlib import Path
 
 from hybrid.supervisor.watch.stacks import Stack, describe, innermost
 from hybrid.workers.contract.records import record
-from hybrid.workers.contract.signals import DUMP_STACK, MOST_EVIDENCE, TELL_STACKS
+from hybrid.workers.contract.signals import DUMP_STACK, MAX_DUMP, TELL_STACKS
 
 PATIENCE = 0.2
-"""Seconds until a worker that has not answered is taken to be unable to: it may wait for the interpreter, which 40 busy
-threads have in turns of 5 ms."""
-_STARVED = 0.4  # seconds more for one that has not even been given a core to take the signal
-_LOOK = 0.02  # seconds between looks; for so long, too, no line is added to a dump that is complete
+"""Seconds after which a worker counts as unable to answer. It may wait for the GIL, which 40 busy threads hold for
+5 ms each."""
+_STARVED = 0.4  # seconds more if the worker has not been scheduled to take the signal
+_LOOK = 0.02  # seconds between reads; a dump is complete if nothing was added for this long
 
 _SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
-class Evidence:
-    """Memory of a fixed size, shared with one worker by its descriptor, the place to write at included.
+class DumpFile:
+    """Memory of a fixed size, shared with one worker through its descriptor, which includes the write position.
 
-    The worker gets it by the fork or over a socket (SCM_RIGHTS), not by opening it anew. Whatever it writes cannot make
-    it larger (F_SEAL_GROW, fcntl(2)); what finds no room is refused to the worker. No method blocks.
+    The worker gets the descriptor by the fork or over a socket (SCM_RIGHTS), and does not open the file itself. Writes
+    cannot enlarge it (F_SEAL_GROW, fcntl(2)); those beyond its size fail in the worker. No method blocks.
     """
 
     def __init__(self) -> None:
         """Raises `OSError` (EMFILE, ENFILE, ENOMEM)."""
-        self._taken = 0  # bytes from the beginning that were returned already
-        self._fd = os.memfd_create("hybrid-evidence", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._taken = 0  # bytes returned already
+        self._fd = os.memfd_create("hybrid-dump", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.ftruncate(self._fd, MOST_EVIDENCE)
+            os.ftruncate(self._fd, MAX_DUMP)
             fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
         except OSError:
             self.close()
@@ -49,23 +49,23 @@ class Evidence:
         return self._fd
 
     def take(self) -> str:
-        """Return what was written since it was last taken, at most `MOST_EVIDENCE` bytes; "" once closed.
+        """Return the text written since the last call, at most `MAX_DUMP` bytes; "" once closed.
 
-        When nothing was, all of the room is free again.
+        A call that finds nothing new frees all of the room.
         """
         if self._fd == -1:
             return ""
         written = os.lseek(self._fd, 0, os.SEEK_CUR)
         begin = self._taken if self._taken <= written else 0
-        data = os.pread(self._fd, min(written - begin, MOST_EVIDENCE), begin)
+        data = os.pread(self._fd, min(written - begin, MAX_DUMP), begin)
         self._taken = begin + len(data)
-        if written and not data:  # it is quiet: only now, for what is written here between two calls would be lost
+        if written and not data:  # only when quiet: text written between these two calls would be lost
             os.lseek(self._fd, 0, os.SEEK_SET)
             self._taken = 0
         return data.decode("ascii", "backslashreplace")
 
     def close(self) -> None:
-        """Give the descriptor back; may be called twice. The worker's own stays open."""
+        """Close the descriptor; may be called twice. The worker's own stays open."""
         fd, self._fd = self._fd, -1
         if fd != -1:
             os.close(fd)
@@ -73,27 +73,27 @@ class Evidence:
 
 @record(frozen=True, slots=True)
 class Condition:
-    """What the kernel says of the main thread of a process (proc_pid_status(5))."""
+    """The state of the main thread of a process (proc_pid_status(5))."""
 
     state: str
     """R running, S sleeping, D in uninterruptible sleep, T stopped, t stopped by a tracer, Z ended."""
     caught: int
-    """The signals that have a handler: bit n - 1 for signal n."""
+    """The signals with a handler: bit n - 1 for signal n."""
     blocked: int
-    """Those that the thread does not want now."""
+    """The signals that the thread blocks."""
     pending: int
-    """Those that it or the process was sent, and has not been given yet."""
+    """The signals sent to the thread or the process, and not delivered yet."""
 
     def hears(self, number: int) -> bool:
-        """Whether there is a handler for a signal."""
+        """Return True if the signal has a handler."""
         return bool(self.caught >> (number - 1) & 1)
 
     def blocks(self, number: int) -> bool:
-        """Whether the main thread would not get a signal."""
+        """Return True if the main thread blocks the signal."""
         return bool(self.blocked >> (number - 1) & 1)
 
     def waits(self, number: int) -> bool:
-        """Whether a signal was sent that has not arrived: the process has not run since."""
+        """Return True if the signal was sent but not delivered: the process has not run since."""
         return bool(self.pending >> (number - 1) & 1)
 
     @property
@@ -113,7 +113,7 @@ _ENDED = frozenset("ZX")
 
 
 def condition_of(pid: int) -> Condition | None:
-    """Return what /proc says of a process; None if it says nothing, because it is gone or not to be seen."""
+    """Return the condition of a process from /proc; None if the process is gone or hidden."""
     try:
         text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
         fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
@@ -124,8 +124,8 @@ def condition_of(pid: int) -> Condition | None:
 
 
 @record(frozen=True, slots=True)
-class Finding:
-    """The result of an inquiry."""
+class DumpResult:
+    """The result of a stack dump."""
 
     stack: Stack
     missing: str = ""
@@ -136,65 +136,65 @@ class Finding:
         return describe(self.stack, seconds, self.missing, is_zygote=is_zygote, turns_again=turns_again)
 
 
-class Inquiry:
-    """Asks one stalled worker where it stands. Nothing here blocks; call `advance` until it returns a `Finding`."""
+class StackDump:
+    """Requests the stacks of one stalled worker. Never blocks; call `advance` until it returns a `DumpResult`."""
 
-    def __init__(self, evidence: Evidence, pid: int, send: Callable[[int, int], None]) -> None:
-        """`send(pid, signal)` must take a process that is gone."""
-        self._evidence = evidence
+    def __init__(self, dump_file: DumpFile, pid: int, send: Callable[[int, int], None]) -> None:
+        """`send(pid, signal)` must ignore a process that is gone."""
+        self._dump_file = dump_file
         self._pid = pid
         self._send = send
-        self._asked = 0  # the signal that was sent last
+        self._asked = 0  # the signal sent last
         self._asked_at = 0.0
-        self._text = ""  # what has been written of a dump
+        self._text = ""  # the dump so far
         self.due: float | None = 0.0
-        """When to call `advance` next, at the latest; None once it is over."""
+        """When to call `advance` next, at the latest; None once it has ended."""
 
-    def advance(self, now: float) -> Finding | None:
-        """Ask, look, or give up; None as long as there is hope, for less than a second."""
+    def advance(self, now: float) -> DumpResult | None:
+        """Send a signal, read, or give up; returns None while an answer may still come, for less than a second."""
         if self.due is None:
-            raise RuntimeError("this inquiry is over")
+            raise RuntimeError("this stack dump is over")
         self.due = now + _LOOK
         if not self._asked:
-            for _ in range(2):  # answers to an earlier inquiry that came too late; the second begins at the beginning
-                self._evidence.take()
+            for _ in range(2):  # drops late answers to an earlier request; the second call rewinds
+                self._dump_file.take()
             return self._ask(TELL_STACKS, now)
-        news = self._evidence.take()
+        news = self._dump_file.take()
         self._text += news
         if self._text and (self._asked == TELL_STACKS or not news):
             stack = innermost(self._text, OURS, _OUR_SIDE, _working_directory())
-            return self._end("" if stack != Stack() else "what the worker wrote is none", stack)
+            return self._end("" if stack != Stack() else "the text that the worker wrote is no stack", stack)
         if news or now < self._asked_at + PATIENCE:
             return None
         return self._ask_again(now) if self._asked == TELL_STACKS else self._end("the worker does not answer")
 
-    def _ask(self, number: int, now: float) -> Finding | None:
+    def _ask(self, number: int, now: float) -> DumpResult | None:
         condition = condition_of(self._pid)
         if condition is None:
-            return self._end("the process is not to be seen in /proc")
+            return self._end("the process is not visible in /proc")
         if condition.state in _ENDED:
             return self._end(condition.hindrance)
         if not condition.hears(number):
-            return self._end("the worker does not listen yet, or its application has taken the signal")
+            return self._end("the worker has no handler yet, or its application has replaced it")
         self._asked, self._asked_at = number, now
         self._send(self._pid, number)
         return None
 
-    def _ask_again(self, now: float) -> Finding | None:
-        """Send the second signal, if the worker has been given the first: it must not come while Python code runs."""
+    def _ask_again(self, now: float) -> DumpResult | None:
+        """Send the second signal if the first was delivered: it must not arrive while Python code runs."""
         condition = condition_of(self._pid)
         if condition is not None and condition.hindrance:
             return self._end(condition.hindrance)
         if condition is not None and condition.waits(TELL_STACKS):
             starved = now >= self._asked_at + PATIENCE + _STARVED
-            return self._end("the process is not given a core, or blocks signals") if starved else None
+            return self._end("the process gets no CPU time, or blocks signals") if starved else None
         if condition is not None and condition.blocks(DUMP_STACK):
-            return self._end("the application blocks the signal")  # another thread would get it, and show its own stack
+            return self._end("the application blocks the signal")  # another thread would get it, and dump its own stack
         return self._ask(DUMP_STACK, now)
 
-    def _end(self, missing: str, stack: Stack = Stack()) -> Finding:  # noqa: B008 - it is immutable
+    def _end(self, missing: str, stack: Stack = Stack()) -> DumpResult:  # noqa: B008 - it is immutable
         self.due = None
-        return Finding(stack, missing)
+        return DumpResult(stack, missing)
 
 
 def _working_directory() -> str:
@@ -212,5 +212,5 @@ def _folders() -> Iterator[str]:
 
 
 OURS = frozenset(_folders())
-"""The folders of this package, as they stand in the stacks of workers."""
-_OUR_SIDE = str(Path(__file__).parents[1])  # the code that has forked a worker: it stands below the worker's
+"""The folders of this package, as they appear in the stacks of workers."""
+_OUR_SIDE = str(Path(__file__).parents[1])  # the code that forked a worker, which is below the worker's on the stack

@@ -1,4 +1,4 @@
-"""What the service manager hears of a machine: the herald over a notifier that only keeps what it is told."""
+"""Messages to the service manager: the systemd notifier over a socket that only records them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from support.play import ENDED, KILLED, Play
 from support.play import serving as serving_play
 from support.said import READY, said
 
-from hybrid.supervisor.contact.herald import Herald
-from hybrid.supervisor.contact.notify import Notifier
+from hybrid.supervisor.contact.notify_socket import NotifySocket
+from hybrid.supervisor.contact.systemd_notifier import SystemdNotifier
 from hybrid.supervisor.core import events as ev
 from hybrid.workers.contract.messages import BootFailed
 
@@ -17,8 +17,8 @@ WATCHDOG = 10.0
 """Seconds between two feeds."""
 
 
-class FakeNotifier(Notifier):
-    """A line to a manager that reads when it wants to."""
+class FakeNotifySocket(NotifySocket):
+    """A socket to a manager that reads when the test says."""
 
     def __init__(self, interval: float | None) -> None:
         super().__init__(None, 4711, watchdog_interval=interval)
@@ -35,7 +35,7 @@ class FakeNotifier(Notifier):
         self._is_full = False
 
     def heard(self) -> list[str]:
-        """What was said since this was last asked."""
+        """The notifications since the last call."""
         words, self.words = self.words, []
         return words
 
@@ -64,21 +64,21 @@ class FakeNotifier(Notifier):
 
 
 class Scene:
-    """A play, and a herald that is called after each step as the shell does."""
+    """A play, and a systemd notifier that is called after each step as the shell does."""
 
     def __init__(self, play: Play, interval: float | None = None) -> None:
         self.play = play
-        self.notifier = FakeNotifier(interval)
-        self.herald = Herald(self.notifier, play.machine)
+        self.socket = FakeNotifySocket(interval)
+        self.notifier = SystemdNotifier(self.socket, play.machine)
 
     def step(self, *events: ev.Event) -> list[str]:
-        """Feed events; return what the manager hears then."""
+        """Feed events; return the notifications."""
         self.play.step(*events)
         return self.tell()
 
     def tell(self) -> list[str]:
-        self.herald.tell(self.play.now)
-        return self.notifier.heard()
+        self.notifier.tell(self.play.now)
+        return self.socket.heard()
 
     def at(self, now: float, *events: ev.Event) -> list[str]:
         """Feed events at another time."""
@@ -122,7 +122,7 @@ def test_a_death_does_not_take_it_back(ready: Scene) -> None:
     assert ready.step(ev.Exited(1, KILLED), said(3, READY)) == []
 
 
-def test_a_reload_is_told_and_ready_again_when_it_is_complete(ready: Scene) -> None:
+def test_a_reload_is_notified_and_ready_follows_when_it_is_complete(ready: Scene) -> None:
     assert ready.step(ev.ReloadAsked()) == ["reloading"]
     assert ready.step(said(3, READY)) == []
     assert ready.step(said(4, READY), ev.Exited(1, ENDED), ev.Exited(2, ENDED)) == ["ready"]
@@ -133,30 +133,30 @@ def test_a_reload_that_fails_ends_with_ready_too(ready: Scene) -> None:
     assert ready.step(said(3, BootFailed(3, "broken"))) == ["ready"]
 
 
-def test_a_reload_that_fails_at_once_is_told_from_begin_to_end(ready: Scene) -> None:
+def test_a_reload_that_fails_at_once_is_notified_from_start_to_end(ready: Scene) -> None:
     """Systemd has sent SIGHUP and waits for both (Type=notify-reload)."""
     ready.play.forks_fail = True
-    ready.herald.reload_asked()
+    ready.notifier.reload_asked()
     assert ready.step(ev.ReloadAsked()) == ["reloading", "ready"]
     assert ready.tell() == []
 
 
 def test_a_reload_that_is_asked_for_during_another_is_one_reload(ready: Scene) -> None:
-    ready.herald.reload_asked()
+    ready.notifier.reload_asked()
     assert ready.step(ev.ReloadAsked()) == ["reloading"]
-    ready.herald.reload_asked()
+    ready.notifier.reload_asked()
     assert ready.step(ev.ReloadAsked()) == []
     assert ready.step(said(4, READY), said(5, READY)) == ["ready"]
 
 
 def test_a_reload_that_is_asked_for_before_all_serve_is_no_word(scene: Scene) -> None:
     scene.step(ev.Started())
-    scene.herald.reload_asked()
+    scene.notifier.reload_asked()
     assert scene.step(ev.ReloadAsked()) == []
     assert scene.step(said(1, READY)) == []
 
 
-def test_a_stop_is_told_once_and_nothing_after_it(ready: Scene) -> None:
+def test_a_stop_is_notified_once_and_nothing_follows(ready: Scene) -> None:
     assert ready.step(ev.StopAsked(graceful=True)) == ["stopping"]
     assert ready.step(ev.StopAsked(graceful=False)) == []
     assert ready.step(ev.Exited(1, ENDED), ev.Exited(2, ENDED)) == []
@@ -175,23 +175,23 @@ def test_a_start_that_fails_is_a_stop(scene: Scene) -> None:
 
 def test_the_status_is_the_machines_summary(scene: Scene) -> None:
     scene.step(ev.Started())
-    assert scene.notifier.line == "0 of 2 workers ready, generation 1"
+    assert scene.socket.line == "0 of 2 workers ready, generation 1"
     scene.step(said(2, READY))
-    assert scene.notifier.line == "1 of 2 workers ready, generation 1"
+    assert scene.socket.line == "1 of 2 workers ready, generation 1"
 
 
 # --- the watchdog
 
 
 def test_without_a_watchdog_nothing_is_due(ready: Scene) -> None:
-    assert ready.herald.due is None
+    assert ready.notifier.due is None
 
 
 def test_the_watchdog_is_fed_when_it_is_due_and_not_before(fed: Scene) -> None:
-    assert fed.herald.due == WATCHDOG
+    assert fed.notifier.due == WATCHDOG
     assert fed.at(WATCHDOG - 0.01) == []
     assert fed.at(WATCHDOG) == ["watchdog"]
-    assert fed.herald.due == 2 * WATCHDOG
+    assert fed.notifier.due == 2 * WATCHDOG
 
 
 def test_one_that_turns_among_those_that_stand_still_is_enough(fed: Scene) -> None:
@@ -209,14 +209,14 @@ def test_when_all_have_stood_still_for_too_long_it_is_not_fed_until_one_turns(fe
     fed.at(1, ev.Stalled(1, since=0.9), ev.Stalled(2, since=0.9))
     assert fed.at(10) == ["watchdog"]
     assert fed.at(20) == []
-    assert fed.herald.due is not None
-    assert fed.herald.due - 20 < 1
+    assert fed.notifier.due is not None
+    assert fed.notifier.due - 20 < 1
     assert fed.at(20.5) == []
     assert fed.at(21, ev.Recovered(2)) == ["watchdog"]
-    assert fed.herald.due == 21 + WATCHDOG
+    assert fed.notifier.due == 21 + WATCHDOG
 
 
-def test_when_nobody_serves_any_more_it_is_not_fed(fed: Scene) -> None:
+def test_without_a_serving_worker_it_is_not_fed(fed: Scene) -> None:
     fed.play.forks_fail = True
     fed.at(1, ev.Exited(1, KILLED), ev.Exited(2, KILLED))
     assert fed.at(10) == []
@@ -234,61 +234,61 @@ def test_a_start_may_take_its_time_and_so_may_a_stop() -> None:
 # --- a manager that does not keep up, and a successor
 
 
-def test_what_had_no_room_is_sent_again_soon(ready: Scene) -> None:
-    ready.notifier.takes_nothing()
+def test_messages_without_room_are_sent_again_soon(ready: Scene) -> None:
+    ready.socket.takes_nothing()
     ready.tell()
-    assert ready.herald.due == pytest.approx(0.2)
+    assert ready.notifier.due == pytest.approx(0.2)
     ready.at(0.2)
-    assert ready.notifier.retries == 1
-    ready.notifier.takes_all()
+    assert ready.socket.retries == 1
+    ready.socket.takes_all()
     ready.tell()
-    assert ready.herald.due is None
+    assert ready.notifier.due is None
 
 
 def test_it_is_sent_again_soon_also_while_much_else_happens(ready: Scene) -> None:
-    ready.notifier.takes_nothing()
+    ready.socket.takes_nothing()
     for turn in range(1000):
         ready.at(turn * 0.005)
-    assert 20 <= ready.notifier.retries <= 26
+    assert 20 <= ready.socket.retries <= 26
 
 
 def test_after_a_handover_only_the_successor_speaks(fed: Scene) -> None:
     fed.step(ev.UpgradeAsked(), ev.SuccessorStarted(500))
     assert fed.step(ev.SuccessorServes()) == []
-    assert fed.herald.due is None
+    assert fed.notifier.due is None
     assert fed.at(100, ev.Exited(1, ENDED), ev.Exited(2, ENDED)) == []
 
 
 def test_after_a_handover_what_had_no_room_is_sent_again(fed: Scene) -> None:
-    """The word that another process is the main one may be among it."""
-    fed.notifier.takes_nothing()
+    """One of them may name another main process."""
+    fed.socket.takes_nothing()
     fed.step(ev.UpgradeAsked(), ev.SuccessorStarted(500), ev.SuccessorServes())
-    assert fed.herald.due == pytest.approx(0.2)
+    assert fed.notifier.due == pytest.approx(0.2)
     assert fed.at(0.2) == []
-    assert fed.notifier.retries == 1
+    assert fed.socket.retries == 1
 
 
 def test_the_end_waits_until_a_manager_reads_whose_queue_is_full(ready: Scene) -> None:
     kernel = FakeKernel()
     began = kernel.now()
-    ready.notifier.takes_nothing()
-    kernel.at(0.3, ready.notifier.takes_all)
-    ready.herald.finish(kernel)
+    ready.socket.takes_nothing()
+    kernel.at(0.3, ready.socket.takes_all)
+    ready.notifier.finish(kernel)
     assert kernel.now() - began == pytest.approx(0.3, abs=0.06)
 
 
 def test_the_end_does_not_wait_for_ever_for_a_manager(ready: Scene) -> None:
     kernel = FakeKernel()
     began = kernel.now()
-    ready.notifier.takes_nothing()
-    ready.herald.finish(kernel)
+    ready.socket.takes_nothing()
+    ready.notifier.finish(kernel)
     assert kernel.now() - began == pytest.approx(1.0, abs=0.06)
 
 
 def test_the_end_does_not_wait_if_all_was_said(ready: Scene) -> None:
     kernel = FakeKernel()
     began = kernel.now()
-    ready.herald.finish(kernel)
+    ready.notifier.finish(kernel)
     assert kernel.now() - began == 0
 
 

@@ -1,9 +1,9 @@
-"""When a worker is worn: it has served, lived or grown as much as it may, and another should take its place.
+"""When a worker is due for recycling: it has reached its limit of requests, age or memory.
 
-And when it is seasoned: it has served enough for its memory to be worth sharing.
+And when it is ready for a refork: it has served enough requests for its memory to be worth sharing.
 
-Each worker draws its own limits, a little above those that were set, so that workers that start together do not end
-together. A worn worker says so and serves on.
+Each worker draws its own limits, a little above the configured ones, so that workers that start together do not end
+together. A worker that is due reports it and keeps serving.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 from time import monotonic
 
-from hybrid.workers.boot.application import Wear
+from hybrid.workers.boot.application import RecycleLimits
 from hybrid.workers.common.heartbeat import Heartbeat
 
 _MIB = 1024 * 1024
@@ -21,37 +21,37 @@ _log = logging.getLogger("hybrid")
 _draw = random.SystemRandom().random  # workers that are forked from one process would draw the same from `random`
 
 
-class Endurance:
-    """What one worker endures. Requests are counted exactly; time and memory are looked at when `look` is called."""
+class RecycleCheck:
+    """Compares one worker with its limits. Requests are counted exactly; `look` checks age and memory."""
 
     def __init__(
         self,
-        wear: Wear,
+        limits: RecycleLimits,
         heartbeat: Heartbeat,
-        worn: Callable[[str], object],
+        recycle_due: Callable[[str], object],
         clock: Callable[[], float] = monotonic,
         draw: Callable[[], float] = _draw,
-        seasoned: Callable[[], object] = lambda: None,
+        refork_ready: Callable[[], object] = lambda: None,
     ) -> None:
-        """`worn(why)` is called once, whatever limit is reached first; `draw` returns a number from 0 to 1.
+        """`recycle_due(reason)` is called once, at the first limit reached; `draw` returns a number from 0 to 1.
 
-        `seasoned()` is called once, too.
+        `refork_ready()` is called once too.
         """
         self._heartbeat = heartbeat
-        self._tell = worn
+        self._tell = recycle_due
         self._clock = clock
         self._began = clock()
-        self._worn = False
-        self._lifetime = wear.max_lifetime * (1 + wear.jitter * draw())
-        self._most_memory = wear.max_memory
-        self._memory = wear.max_memory * (1 + wear.jitter * draw())
-        self._requests = int(wear.max_requests * (1 + wear.jitter * draw()))
-        marks = [(self._requests, self._served_all), (wear.refork_after, seasoned)]
+        self._is_due = False
+        self._lifetime = limits.max_lifetime * (1 + limits.jitter * draw())
+        self._most_memory = limits.max_memory
+        self._memory = limits.max_memory * (1 + limits.jitter * draw())
+        self._requests = int(limits.max_requests * (1 + limits.jitter * draw()))
+        marks = [(self._requests, self._served_all), (limits.refork_after, refork_ready)]
         self._marks = sorted((mark for mark in marks if mark[0]), key=lambda mark: mark[0])  # those still to come
         self._expect(0)
 
     def begin(self) -> None:
-        """The worker is about to serve. A limit that it exceeds already would have it replaced for ever: forget it."""
+        """Drop a memory limit that is exceeded before the first request: it would recycle the worker endlessly."""
         memory = self._heartbeat.measure_memory()
         if 0 < self._most_memory <= memory:
             _log.warning(
@@ -65,12 +65,12 @@ class Endurance:
         """Compare the worker's age and memory with its limits."""
         age = self._clock() - self._began
         if 0 < self._memory <= self._heartbeat.memory:
-            self._is_worn(f"holds {self._heartbeat.memory / _MIB:.0f} MiB of memory")
+            self._recycle_due(f"holds {self._heartbeat.memory / _MIB:.0f} MiB of memory")
         elif 0 < self._lifetime <= age:
-            self._is_worn(f"lived for {_spoken(age)}")
+            self._recycle_due(f"lived for {_spoken(age)}")
 
     def _expect(self, served: int) -> None:
-        """Have the request counted that comes to the next mark."""
+        """Count the request that crosses the next mark."""
         if self._marks:
             self._heartbeat.expects_last_request(self._marks[0][0] - served, self._has_served)
 
@@ -81,11 +81,11 @@ class Endurance:
         self._expect(served)
 
     def _served_all(self) -> None:
-        self._is_worn(f"served {self._requests} requests")
+        self._recycle_due(f"served {self._requests} requests")
 
-    def _is_worn(self, why: str) -> None:
-        if not self._worn:
-            self._worn = True
+    def _recycle_due(self, why: str) -> None:
+        if not self._is_due:
+            self._is_due = True
             self._tell(why)
 
 

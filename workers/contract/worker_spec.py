@@ -1,4 +1,4 @@
-"""The seat: what the supervisor hands to a worker when it forks it."""
+"""The worker spec: everything the supervisor gives to a worker at its fork."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.records import record
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
 
-_MARGIN = 0.5  # seconds before the drain deadline at which a worker leaves unfinished threads, but
+_MARGIN = 0.5  # seconds before the drain deadline at which a worker abandons unfinished threads, but
 _MOST_MARGIN = 1 / 8  # of the grace period at most
 
 
 class ListenerKind(enum.Enum):
-    """What comes out of a listening socket."""
+    """The kind of a listening socket."""
 
     STREAM = "stream"
     """Connections, by accept(2): TCP and UNIX stream sockets."""
@@ -34,9 +34,9 @@ _GONE = select.POLLHUP | select.POLLRDHUP | select.POLLERR | select.POLLNVAL
 
 
 def is_shut_down(sock: socket.socket) -> bool:
-    """Return True if a listening socket accepts no more connections: it is closed here, or was shut down anywhere.
+    """Return True if a listening socket no longer accepts: it is closed here, or was shut down in any process.
 
-    shutdown(2) in one process ends the listening in all that share the socket. Does not block.
+    shutdown(2) in one process stops the socket in all processes that share it. Does not block.
     """
     if sock.fileno() < 0:
         return True
@@ -47,20 +47,20 @@ def is_shut_down(sock: socket.socket) -> bool:
 
 @record(frozen=True, slots=True)
 class Listener:
-    """A socket that the supervisor made before the fork, bound (and listening, if it is a stream)."""
+    """A socket opened by the supervisor before the fork, bound (and listening, if it is a stream)."""
 
     address: str
-    """As a person types it: `127.0.0.1:9000`, `[::1]:9000`, `unix:/run/x.sock`, `udp://127.0.0.1:53`."""
+    """As a user types it: `127.0.0.1:9000`, `[::1]:9000`, `unix:/run/x.sock`, `udp://127.0.0.1:53`."""
     kind: ListenerKind
     sock: socket.socket
     """Non-blocking. Its open file description is shared with the supervisor and every sibling."""
     slot: int | None
     """The slot that polls it; None: one socket, polled by all (UNIX, `fd://`)."""
     inode: int = dataclasses.field(init=False, compare=False)
-    """Of the socket when this was made. An application may close the descriptor, and its number be used again."""
+    """The inode of the socket at first. An application may close the descriptor, and its number may be reused."""
 
     def __post_init__(self) -> None:
-        """Note which file it is; 0 for a socket that is closed."""
+        """Note the inode; 0 for a closed socket."""
         inode = 0
         with contextlib.suppress(OSError):
             inode = os.fstat(self.sock.fileno()).st_ino
@@ -68,14 +68,14 @@ class Listener:
 
     @property
     def is_open(self) -> bool:
-        """Whether the descriptor still is this socket's in this process."""
+        """True if the descriptor is still this socket in this process."""
         try:
             return os.fstat(self.sock.fileno()).st_ino == self.inode
         except OSError:
             return False
 
     def defect(self) -> str | None:
-        """Return why the socket cannot accept, for a log line; None if it can. Never blocks."""
+        """Return why the socket cannot accept, for a log line, or None. Never blocks."""
         if not self.is_open:
             return f"{self.address} was closed in this process"
         if self.kind is ListenerKind.STREAM and is_shut_down(self.sock):
@@ -85,9 +85,9 @@ class Listener:
 
 @dataclasses.dataclass(slots=True)
 class Grace:
-    """The time in which a worker must end, from the moment it begins to drain."""
+    """The time left for a worker to end, once it drains."""
 
-    _until: float | None = None  # monotonic; None: it does not drain yet
+    _until: float | None = None  # monotonic seconds; None: it does not drain yet
 
     def begin(self, seconds: float) -> None:
         """Start the clock; the first call counts."""
@@ -95,7 +95,7 @@ class Grace:
             self._until = time.monotonic() + seconds - min(_MARGIN, seconds * _MOST_MARGIN)
 
     def left(self, otherwise: float) -> float:
-        """Return the seconds until SIGKILL may come, less a margin for it; `otherwise` if the clock does not run."""
+        """Return the seconds until SIGKILL, less a margin; `otherwise` if the clock does not run."""
         if self._until is None:
             return otherwise
         return self._until - time.monotonic()
@@ -106,25 +106,25 @@ def _own_record() -> Record:
 
 
 @record(frozen=True, slots=True)
-class Seat:
-    """Everything a worker needs to know of the process tree it is born into."""
+class WorkerSpec:
+    """Everything a worker needs to know of its process tree."""
 
     service: str
     slot: int
     generation: int
     supervisor_pid: int
     listeners: tuple[Listener, ...]
-    """All listeners of all slots that existed at the fork, so that none is closed while anybody may need it."""
+    """All listeners of all slots that existed at the fork, so that none is closed while it may be needed."""
     channel: Channel
     graceful_timeout: float
-    """Seconds between the request to drain (SIGTERM) and the supervisor's SIGKILL."""
+    """Seconds between the order to drain (SIGTERM) and the supervisor's SIGKILL."""
     record: Record = dataclasses.field(default_factory=_own_record)
-    """Its record in shared memory; by default one that is never read."""
-    evidence: int = 2
-    """Descriptor that the stacks of a stalled loop are written to; standard error by default."""
+    """Its record in shared memory; by default one that the supervisor does not see."""
+    dump_fd: int = 2
+    """Descriptor for the stack dumps of a stalled loop; standard error by default."""
 
     grace: Grace = dataclasses.field(default_factory=Grace)
-    """How long this worker may take to end; runs once it drains."""
+    """The time left for this worker to end; runs once it drains."""
 
     @property
     def own_listeners(self) -> tuple[Listener, ...]:
@@ -133,5 +133,5 @@ class Seat:
 
     @property
     def labels(self) -> Mapping[str, object]:
-        """What every log line of this worker carries."""
+        """The labels on every log line of this worker."""
         return types.MappingProxyType({"service": self.service, "slot": self.slot, "generation": self.generation})

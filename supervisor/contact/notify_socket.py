@@ -1,7 +1,7 @@
-"""What a service manager is told: ready, reloading, stopping, status, main process, watchdog (sd_notify(3)).
+"""Notifications to a service manager: ready, reloading, stopping, status, main process, watchdog (sd_notify(3)).
 
-Datagrams to the socket that NOTIFY_SOCKET names. It decides nothing: the shell knows when to say what. And nothing in
-it blocks or raises: a manager that does not listen must not stop a service.
+Datagrams to the socket that NOTIFY_SOCKET names. `systemd_notifier` decides when to send which. Nothing here blocks or
+raises: a manager that does not read must not stop a service.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import Final, Self
 from hybrid.workers.contract import log
 
 _VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-_LONGEST_STATUS: Final = 1000  # characters; systemd throws datagrams of more than 4096 bytes away
-_SHORTEST_INTERVAL: Final = 0.01  # seconds: a watchdog of microseconds would keep the supervisor busy with nothing else
+_LONGEST_STATUS: Final = 1000  # characters; systemd discards datagrams of more than 4096 bytes
+_SHORTEST_INTERVAL: Final = 0.01  # seconds: a watchdog of microseconds would keep the supervisor busy
 _USEC_INFINITY: Final = 2**64 - 1  # systemd's "never"
-# What passes: a full queue of the manager's (net.unix.max_dgram_qlen datagrams), and want of memory or descriptors.
-_PASSING: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+# Temporary: the manager's queue is full (net.unix.max_dgram_qlen datagrams), or memory or descriptors are short.
+_TEMPORARY: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 logger = logging.getLogger(log.LOGGER_NAME)
 
 
-class Notifier:
-    """The line to a service manager; one that does nothing if there is none.
+class NotifySocket:
+    """The socket to a service manager; does nothing if there is no manager.
 
-    No method blocks or raises. The first failure is logged, as one warning. What cannot be sent because the manager
-    does not keep up is kept, of each kind the newest, and goes out in its order with the next message or with `retry`.
+    No method blocks or raises. The first failure is logged, as one warning. If the manager does not keep up, the newest
+    message of each kind is kept, and sent in order with the next message or by `retry`.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class Notifier:
         environment: Mapping[str, str] | None = None,
         is_held: bool = False,
     ) -> None:
-        """`address` is that of an AF_UNIX datagram socket, or None; `is_held`: send nothing before `take_over`."""
-        self._address = address  # None: there is nobody to tell
+        """`address`: of an AF_UNIX datagram socket, or None; `is_held`: send nothing before `take_over`."""
+        self._address = address  # None: no manager
         self._pid = pid
         self._watchdog_interval = watchdog_interval
         self._environment = dict(environment or {})
         self._is_held = is_held
-        self._is_mute = False  # another process has the word
-        self._unsent: dict[str, bytes] = {}  # first variable of a message -> the message, in their order
-        self._status = ""  # as last said
+        self._is_mute = False  # another process notifies now
+        self._unsent: dict[str, bytes] = {}  # first variable of a message -> the message, in order
+        self._status = ""  # the last one sent
         self._has_complained = False
         self._sock: socket.socket | None = None
         if address is not None:
@@ -60,10 +60,10 @@ class Notifier:
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str], pid: int, *, handed_over: bool = False) -> Self:
-        """Take NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID out of `environ`, so that no program of a worker's speaks.
+        """Take NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID out of `environ`, so that no worker uses them.
 
-        `pid` is this process. `handed_over`: it continues another supervisor, whose pid WATCHDOG_PID may still name,
-        and which alone systemd listens to until it has said `main_pid`: all is held back until `take_over`.
+        `pid` is this process. `handed_over`: it replaces another supervisor, whose pid WATCHDOG_PID may still name.
+        systemd accepts messages only from that one until it sends `main_pid`, so all are held until `take_over`.
         """
         found = {name: environ.pop(name) for name in _VARIABLES if name in environ}
         address = _address_of(found.get("NOTIFY_SOCKET", ""))
@@ -73,51 +73,51 @@ class Notifier:
 
     @property
     def watchdog_interval(self) -> float | None:
-        """Seconds between two calls of `watchdog`: half of what systemd allows (sd_watchdog_enabled(3)); None: none."""
+        """Seconds between two calls of `watchdog`: half of the limit (sd_watchdog_enabled(3)); None: no watchdog."""
         return self._watchdog_interval
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables as they were, for a successor."""
+        """The original variables, for a successor."""
         return dict(self._environment)
 
     @property
     def has_unsent(self) -> bool:
-        """Whether something waits for `retry`: call it in some milliseconds."""
+        """True if messages wait for `retry`: call it in some milliseconds."""
         return bool(self._unsent) and not self._is_held
 
     def ready(self) -> None:
-        """Tell that the service serves: at the start, and after `reloading`, whether the reload went well or not."""
+        """The service serves: at the start, and after `reloading`, even if the reload failed."""
         self._say("READY", "READY=1")
 
     def reloading(self) -> None:
-        """Tell that a reload has begun; `ready` must follow.
+        """A reload has begun; `ready` must follow.
 
-        Type=notify-reload demands the time: systemd compares it with that of its signal (systemd.service(5)).
+        Type=notify-reload requires the time: systemd compares it with that of its signal (systemd.service(5)).
         """
         now = time.monotonic_ns() // 1000  # microseconds of CLOCK_MONOTONIC
         self._say("RELOADING", f"RELOADING=1\nMONOTONIC_USEC={now}")
 
     def stopping(self) -> None:
-        """Tell that the service goes down. There is no way back: systemd takes the unit for stopping from here on."""
+        """The service stops. This is final: systemd treats the unit as stopping from now on."""
         self._say("STOPPING", "STOPPING=1")
 
     def status(self, text: str) -> None:
-        """Tell in one line how the service is; sent only if it differs from the last one."""
+        """Send a status of one line, if it differs from the last one."""
         line = " ".join(text.split())[:_LONGEST_STATUS]
         if line != self._status:
             self._status = line
             self._say("STATUS", f"STATUS={line}")
 
     def watchdog(self) -> None:
-        """Tell that all is well, every `watchdog_interval` seconds, as long as it is; nothing without a watchdog."""
+        """Feed the watchdog; call it every `watchdog_interval` seconds. Does nothing without a watchdog."""
         if self._watchdog_interval is not None:
             self._say("WATCHDOG", "WATCHDOG=1")
 
     def main_pid(self, pid: int) -> None:
-        """Tell which process is the main one from now on. If it is another one, this was the last word.
+        """Name the main process. If it is another process, this is the last message.
 
-        systemd would refuse what follows (NotifyAccess=main), or take `stopping` for the whole service's (all).
+        systemd would refuse later ones (NotifyAccess=main), or apply `stopping` to the whole service (all).
         """
         self._say("MAINPID", f"MAINPID={pid}")
         if pid != self._pid:
@@ -125,24 +125,24 @@ class Notifier:
             self._watchdog_interval = None
 
     def take_over(self) -> None:
-        """Send what was held back, and the rest as it comes: the old supervisor has named this process."""
+        """Send the held messages, and further ones directly: the old supervisor has named this process."""
         self._is_held = False
         self.retry()
 
     def retry(self) -> None:
-        """Send what could not be sent."""
+        """Send the messages that could not be sent."""
         while self._unsent and not self._is_held:
             name = next(iter(self._unsent))
             try:
                 self._send(self._unsent[name])
             except OSError as error:
                 self._complain(error)
-                if error.errno in _PASSING:
+                if error.errno in _TEMPORARY:
                     return
             del self._unsent[name]
 
     def close(self) -> None:
-        """Say no more. For workers, right after the fork; may be called twice."""
+        """Send nothing from now on. For workers, right after the fork; may be called twice."""
         self._address = None
         self._unsent.clear()
         if self._sock is not None:
@@ -152,19 +152,19 @@ class Notifier:
     def _say(self, name: str, text: str) -> None:
         if self._address is None or self._is_mute:
             return
-        self._unsent.pop(name, None)  # the newest goes last
+        self._unsent.pop(name, None)  # the newest is sent last
         self._unsent[name] = text.encode("utf-8", "replace")
         self.retry()
 
     def _open(self) -> socket.socket:
-        """Return the socket. Kept for life: where descriptors run out, the watchdog must be fed all the same."""
+        """Return the socket. It stays open: the watchdog must be fed even if descriptors run out."""
         if self._sock is None:
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._sock.setblocking(False)
         return self._sock
 
     def _send(self, datagram: bytes) -> None:
-        # By address each time, never connected: a manager that is restarted binds a new socket there.
+        # Never connected, so that messages reach the new socket of a restarted manager.
         assert self._address is not None
         self._open().sendto(datagram, socket.MSG_NOSIGNAL, self._address)
 
@@ -176,7 +176,7 @@ class Notifier:
 
 
 def _address_of(text: str) -> bytes | None:
-    """Return the address of NOTIFY_SOCKET as bind(2) takes it; None if there is none, or one that is not for us."""
+    """Return the address of NOTIFY_SOCKET as bind(2) takes it; None if there is none, or of an unknown kind."""
     match text[:1]:
         case "":
             return None
@@ -185,12 +185,12 @@ def _address_of(text: str) -> bytes | None:
         case "@":
             return b"\0" + os.fsencode(text[1:])
         case _:
-            logger.warning("NOTIFY_SOCKET is %s: nothing is told, for only paths and @names are understood", text)
+            logger.warning("NOTIFY_SOCKET is %s: not notifying, as only paths and @names are supported", text)
             return None
 
 
 def _interval(text: str) -> float | None:
-    """Return half of WATCHDOG_USEC in seconds; None if it is no number of microseconds."""
+    """Return half of WATCHDOG_USEC in seconds; None if it is no valid number."""
     usec = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_USEC_INFINITY)) else 0
     if not 0 < usec < _USEC_INFINITY:
         return None

@@ -1,4 +1,4 @@
-"""What an embedding process hears of the shell, and what the shell does for it; over a fake kernel."""
+"""Requests of an embedding process and the answers of the shell, over a fake kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hybrid.workers.contract.exits import Exit
 
 
 class Embedder:
-    """The other end of the line: says things at a time, and collects what was answered."""
+    """The other end of the socket pair: sends requests at given times, and collects the answers."""
 
     def __init__(self, kernel: FakeKernel, client: ControlClient) -> None:
         self._kernel = kernel
@@ -28,7 +28,7 @@ class Embedder:
     def says(self, seconds: float, **request: object) -> None:
         self._kernel.at(seconds, lambda: os.write(self._client.fileno(), json.dumps(request).encode()))
 
-    def babbles(self, seconds: float) -> None:
+    def sends_bad_messages(self, seconds: float) -> None:
         self._kernel.at(seconds, lambda: os.write(self._client.fileno(), b"lorem ipsum"))
 
     def hangs_up(self, seconds: float) -> None:
@@ -61,10 +61,10 @@ def embedder(kernel: FakeKernel, control: tuple[Control, ControlClient]) -> Embe
     return Embedder(kernel, control[1])
 
 
-Line = tuple[Control, ControlClient]
+Ends = tuple[Control, ControlClient]
 
 
-def test_an_embedder_hears_of_start_and_end(kernel: FakeKernel, log: Log, control: Line, embedder: Embedder) -> None:
+def test_an_embedder_is_told_of_start_and_end(kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder) -> None:
     embedder.says(1, id=1, type="StopRequest", graceful=True)
     assert run(kernel, control[0]) is Exit.OK
     started, stopping, ended = embedder.heard()
@@ -74,14 +74,16 @@ def test_an_embedder_hears_of_start_and_end(kernel: FakeKernel, log: Log, contro
     assert ended == {"type": "Ended", "code": 0, "reason": ""}
 
 
-def test_an_embedder_hears_why_a_start_failed(kernel: FakeKernel, log: Log, control: Line, embedder: Embedder) -> None:
+def test_an_embedder_gets_the_reason_of_a_failed_start(
+    kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder
+) -> None:
     kernel.on_fork(lambda pid: kernel.says_failed(pid, Exit.TARGET, "no module named app"))
     run(kernel, control[0])
     assert embedder.heard() == [{"type": "Ended", "code": 3, "reason": "no module named app"}]
 
 
 def test_an_embedder_hears_why_an_address_was_refused(
-    kernel: FakeKernel, log: Log, control: Line, embedder: Embedder
+    kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder
 ) -> None:
     run(kernel, control[0], binds=(parse_bind("fd://987654"),))
     (ended,) = embedder.heard()
@@ -89,7 +91,7 @@ def test_an_embedder_hears_why_an_address_was_refused(
     assert "no such descriptor" in ended["reason"]
 
 
-def test_a_status_tells_the_workers(kernel: FakeKernel, log: Log, control: Line, embedder: Embedder) -> None:
+def test_a_status_lists_the_workers(kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder) -> None:
     embedder.says(2.5, id=7, type="StatusRequest")
     embedder.says(3, id=8, type="StopRequest", graceful=False)
     assert run(kernel, control[0], service="chat") is Exit.KILLED
@@ -106,7 +108,7 @@ def test_a_status_tells_the_workers(kernel: FakeKernel, log: Log, control: Line,
 
 
 def test_a_scale_is_answered_when_all_serve_and_the_retired_are_gone(
-    kernel: FakeKernel, log: Log, control: Line, embedder: Embedder
+    kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder
 ) -> None:
     kernel.at(1, lambda: kernel.ignores_terminate(4712))
     embedder.says(2, id=1, type="ScaleRequest", workers=1)
@@ -119,7 +121,7 @@ def test_a_scale_is_answered_when_all_serve_and_the_retired_are_gone(
 
 @pytest.mark.parametrize("workers", [0, 5000])
 def test_a_scale_that_cannot_be_is_refused(
-    kernel: FakeKernel, log: Log, control: Line, embedder: Embedder, workers: int
+    kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder, workers: int
 ) -> None:
     embedder.says(1, id=1, type="ScaleRequest", workers=workers)
     embedder.says(2, id=2, type="StopRequest", graceful=True)
@@ -131,7 +133,7 @@ def test_a_scale_that_cannot_be_is_refused(
     }
 
 
-def test_a_scale_while_stopping_is_refused(kernel: FakeKernel, log: Log, control: Line, embedder: Embedder) -> None:
+def test_a_scale_while_stopping_is_refused(kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder) -> None:
     kernel.at(1, lambda: kernel.ignores_terminate(4712))
     embedder.says(2, id=1, type="StopRequest", graceful=True)
     embedder.says(3, id=2, type="ScaleRequest", workers=3)
@@ -140,7 +142,7 @@ def test_a_scale_while_stopping_is_refused(kernel: FakeKernel, log: Log, control
 
 
 def test_the_end_of_the_embedder_is_a_graceful_stop(
-    kernel: FakeKernel, log: Log, control: Line, embedder: Embedder
+    kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder
 ) -> None:
     embedder.hangs_up(1)
     assert run(kernel, control[0]) is Exit.OK
@@ -148,10 +150,10 @@ def test_the_end_of_the_embedder_is_a_graceful_stop(
     assert [name for _, name in kernel.sent] == ["SIGTERM", "SIGTERM"]
 
 
-def test_babble_of_an_embedder_is_logged_and_the_rest_is_heard(
-    kernel: FakeKernel, log: Log, control: Line, embedder: Embedder
+def test_bad_messages_of_an_embedder_are_logged_and_later_ones_read(
+    kernel: FakeKernel, log: Log, control: Ends, embedder: Embedder
 ) -> None:
-    embedder.babbles(1)
+    embedder.sends_bad_messages(1)
     embedder.says(1, id=1, type="StopRequest", graceful=True)
     assert run(kernel, control[0]) is Exit.OK
     assert "refused: not a request: b'lorem ipsum'" in log()

@@ -1,4 +1,4 @@
-"""Where an embedding process is answered: requests become events, promises are kept once the machine has settled."""
+"""Answers an embedding process: requests become events; a scaling is answered once the machine has settled."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from hybrid.workers.contract.log import LOGGER_NAME
 logger = logging.getLogger(LOGGER_NAME)
 
 
-class Desk:
-    """The talk with one embedding process. No method blocks."""
+class ControlServer:
+    """The connection to one embedding process. No method blocks."""
 
     def __init__(self, control: Control, machine: Machine, status: Callable[[], Status], roll_call: RollCall) -> None:
         self._control = control
         self._machine = machine
         self._status = status
         self._roll_call = roll_call
-        self._curious: list[int] = []  # ids of the status requests that wait for the roll call
-        self._has_called = False  # it is under way
+        self._status_requests: list[int] = []  # ids of the status requests that wait for the roll call
+        self._is_calling = False  # the roll call is in progress
         self.due: float | None = None
-        """When to call `tell`, at the latest, in monotonic seconds; None: when something has happened."""
+        """When to call `tell` at the latest, in monotonic seconds; None: after the next event."""
         self._scaling: list[int] = []  # ids of the scale requests that wait for the machine to settle
         self._has_told_start = False
 
@@ -43,7 +43,7 @@ class Desk:
         return self._control.fileno()
 
     def take(self) -> ev.Event | None:
-        """Take the next request and return what the machine must hear of it, if anything."""
+        """Receive the next request; return its event for the machine, or None."""
         try:
             request = self._control.receive_nowait()
         except ControlClosed:
@@ -57,7 +57,7 @@ class Desk:
         return None if request is None else self._event_of(request)
 
     def tell(self, now: float) -> None:
-        """Send the answers that are due: the start, a scaling that is done, a status."""
+        """Send the answers that are due: the start, a finished scaling, a status."""
         if self._machine.has_started and not self._has_told_start:
             self._has_told_start = True
             self._control.started(self._status().addresses)
@@ -66,24 +66,24 @@ class Desk:
                 self._control.answer(number)
             self._scaling.clear()
         self.due = None
-        if self._curious:
-            self._answer_curious(now)
+        if self._status_requests:
+            self._answer_status(now)
 
-    def _answer_curious(self, now: float) -> None:
-        """Tell what runs, once the workers have been asked for the numbers of this moment."""
-        if not self._has_called:
-            self._has_called = True
+    def _answer_status(self, now: float) -> None:
+        """Answer with the status once the workers have updated their records."""
+        if not self._is_calling:
+            self._is_calling = True
             self._roll_call.begin(self._machine.serving(), now)
         if not self._roll_call.is_over(now):
             self.due = self._roll_call.due(now)
             return
-        self._has_called = False
-        for number in self._curious:
+        self._is_calling = False
+        for number in self._status_requests:
             self._control.answer_status(number, self._status())
-        self._curious.clear()
+        self._status_requests.clear()
 
     def tell_end(self, code: int, reason: str) -> None:
-        """Tell that the supervisor ends, and why."""
+        """Report that the supervisor ends, and why."""
         self._control.ended(code, reason)
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Desk:
     def _event_of(self, request: Request) -> ev.Event | None:
         match request:
             case StatusRequest(number):
-                self._curious.append(number)
+                self._status_requests.append(number)
                 return None
             case ScaleRequest(number, workers):
                 return self._scale(number, workers)

@@ -1,4 +1,4 @@
-"""Inquests over real processes: what is logged of one that stalls, when it is looked at, who is ended then."""
+"""Stack dumps of real processes: the log record of a stall, when dumps are read, which process is ended then."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from support.process import DEADLINE
 from support.service import eventually, is_stopped
 from support.shell import Log
 
-from hybrid.supervisor.children.crew import Crew, Line
+from hybrid.supervisor.children.handles import ChildHandle, Children
 from hybrid.supervisor.core.table import ZYGOTE
-from hybrid.supervisor.watch.evidence import Evidence
-from hybrid.supervisor.watch.inquest import Inquest
+from hybrid.supervisor.watch.dump_file import DumpFile
+from hybrid.supervisor.watch.stack_dumps import StackDumps
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.signals import DUMP_STACK, TELL_STACKS
 
@@ -30,7 +30,7 @@ PROGRAM = Path(stalling.__file__)
 
 
 class RealSignals(FakeKernel):
-    """A fake kernel whose signals reach real processes."""
+    """A fake kernel that sends real signals."""
 
     def send(self, pid: int, number: int) -> None:
         self.sent.append((pid, signal.Signals(number).name if number < signal.SIGRTMIN else str(number)))
@@ -40,8 +40,8 @@ class RealSignals(FakeKernel):
         self.send(pid, signal.SIGABRT)
 
 
-class CountingEvidence(Evidence):
-    """Evidence that knows how often it was looked into."""
+class CountingDumpFile(DumpFile):
+    """DumpFile that knows how often it was looked into."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,61 +53,65 @@ class CountingEvidence(Evidence):
 
 
 class Court:
-    """A crew of real processes, and the inquest into them."""
+    """Real processes as children, and the stack_dumps into them."""
 
     def __init__(self) -> None:
         self.kernel = RealSignals()
-        self.crew = Crew(4)
-        self.inquest = Inquest(self.kernel, self.crew)
+        self.children = Children(4)
+        self.stack_dumps = StackDumps(self.kernel, self.children)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def stalls(self, way: str, slot: int = 0) -> int:
         """Start a process that stalls in a way of `support.stalling`, and wait until it is about to; return its pid."""
-        evidence = CountingEvidence()
-        command = [sys.executable, "-P", str(PROGRAM), str(evidence.fileno()), way]
-        return self._start(command, evidence, slot)
+        dump_file = CountingDumpFile()
+        command = [sys.executable, "-P", str(PROGRAM), str(dump_file.fileno()), way]
+        return self._start(command, dump_file, slot)
 
     def listens_not(self) -> int:
         """Start a process that has no handlers for our signals."""
-        return self._start([sys.executable, "-c", "print('>', flush=True); input()"], CountingEvidence(), 0)
+        return self._start([sys.executable, "-c", "print('>', flush=True); input()"], CountingDumpFile(), 0)
 
-    def _start(self, command: list[str], evidence: Evidence, slot: int) -> int:
+    def _start(self, command: list[str], dump_file: DumpFile, slot: int) -> int:
         popen = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[evidence.fileno()], stderr=subprocess.PIPE
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[dump_file.fileno()],
+            stderr=subprocess.PIPE,
         )
         assert popen.stdout is not None
         assert popen.stdout.read(1) == b">"
         self.processes[popen.pid] = popen
         ours, theirs = Channel.pair()
         theirs.close()
-        self.crew.add(popen.pid, Line(slot, 3, ours, self.crew.take_place(), evidence, 1))
+        self.children.add(popen.pid, ChildHandle(slot, 3, ours, self.children.take_place(), dump_file, 1))
         return popen.pid
 
     def looks(self, pid: int) -> int:
-        """How often its evidence was looked into."""
-        evidence = self.crew[pid].evidence
-        assert isinstance(evidence, CountingEvidence)
-        return evidence.looks
+        """How often its dump_file was looked into."""
+        dump_file = self.children[pid].dump_file
+        assert isinstance(dump_file, CountingDumpFile)
+        return dump_file.looks
 
     def goes_on(self) -> None:
-        """Let the inquest advance when it is due, until it is over."""
+        """Let the stack_dumps advance when it is due, until it is over."""
         until = time.monotonic() + DEADLINE
-        while (due := self.inquest.due) is not None:
+        while (due := self.stack_dumps.due) is not None:
             assert time.monotonic() < until, "it never ends"
             select.select([], [], [], max(0.0, due - time.monotonic()))
-            self.inquest.advance(time.monotonic())
+            self.stack_dumps.advance(time.monotonic())
 
     def removes(self, pid: int) -> None:
-        """Take a process out of the crew, as when it was reaped."""
-        line = self.crew.remove(pid)
-        self.crew.hang_up(line)
-        self.crew.bury(line)
+        """Take a process out of the children, as when it was reaped."""
+        handle = self.children.remove(pid)
+        self.children.close_channel(handle)
+        self.children.forget(handle)
 
     def close(self) -> None:
         for popen in self.processes.values():
             popen.kill()
             popen.communicate()
-        for pid in self.crew.pids:
+        for pid in self.children.pids:
             self.removes(pid)
         self.kernel.close()
 
@@ -123,8 +127,8 @@ def test_the_application_that_stalls_is_named_with_its_worker(
     court: Court, log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     pid = court.stalls("spin", slot=1)
-    court.inquest.open(pid, time.monotonic() - 5.0, time.monotonic(), aborts=False)
-    assert court.inquest.due is not None
+    court.stack_dumps.open(pid, time.monotonic() - 5.0, time.monotonic(), aborts=False)
+    assert court.stack_dumps.due is not None
     court.goes_on()
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -134,16 +138,16 @@ def test_the_application_that_stalls_is_named_with_its_worker(
     assert court.processes[pid].poll() is None
 
     def is_named() -> bool:
-        court.inquest.open(pid, time.monotonic(), time.monotonic(), aborts=False)
+        court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=False)
         court.goes_on()
         return "stalling.py" in log()[-1]
 
     assert "stalling.py" in log()[0] or eventually(is_named, "it is named")  # the machine may be busy
 
 
-def test_who_is_to_end_is_ended_after_it_was_asked(court: Court, log: Log) -> None:
+def test_a_child_to_abort_gets_sigabrt_after_the_dump(court: Court, log: Log) -> None:
     pid = court.stalls("spin")
-    court.inquest.open(pid, time.monotonic() - 5.0, time.monotonic(), aborts=True)
+    court.stack_dumps.open(pid, time.monotonic() - 5.0, time.monotonic(), aborts=True)
     court.goes_on()
     assert log()[0].startswith("worker stalled for 5.")
     names = [name for _, name in court.kernel.sent]
@@ -153,7 +157,7 @@ def test_who_is_to_end_is_ended_after_it_was_asked(court: Court, log: Log) -> No
 
 def test_a_process_that_c_code_holds_is_ended_after_it_was_asked_twice(court: Court, log: Log) -> None:
     pid = court.stalls("hold")
-    court.inquest.open(pid, time.monotonic(), time.monotonic(), aborts=True)
+    court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=True)
     court.goes_on()
     assert len(log()) == 1
     names = [name for _, name in court.kernel.sent]
@@ -162,12 +166,12 @@ def test_a_process_that_c_code_holds_is_ended_after_it_was_asked_twice(court: Co
     assert court.processes[pid].wait(DEADLINE) == -signal.SIGABRT
 
 
-def test_one_that_is_asked_already_is_asked_no_more_and_ends_if_that_is_wanted_now(court: Court, log: Log) -> None:
+def test_a_second_request_sends_no_second_signal_but_may_abort(court: Court, log: Log) -> None:
     pid = court.stalls("spin")
     since = time.monotonic()
-    court.inquest.open(pid, since, time.monotonic(), aborts=False)
-    court.inquest.open(pid, since, time.monotonic(), aborts=True)
-    court.inquest.open(pid, since, time.monotonic(), aborts=False)
+    court.stack_dumps.open(pid, since, time.monotonic(), aborts=False)
+    court.stack_dumps.open(pid, since, time.monotonic(), aborts=True)
+    court.stack_dumps.open(pid, since, time.monotonic(), aborts=False)
     court.goes_on()
     assert len(log()) == 1
     names = [name for _, name in court.kernel.sent]
@@ -177,17 +181,17 @@ def test_one_that_is_asked_already_is_asked_no_more_and_ends_if_that_is_wanted_n
 def test_it_can_be_asked_again_when_it_stalls_again(court: Court, log: Log) -> None:
     pid = court.stalls("spin")
     for _ in range(2):
-        court.inquest.open(pid, time.monotonic(), time.monotonic(), aborts=False)
+        court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=False)
         court.goes_on()
     assert len(log()) == 2
 
 
-def test_one_that_does_not_listen_is_sent_nothing_that_would_end_it(court: Court, log: Log) -> None:
+def test_a_child_without_a_handler_gets_no_deadly_signal(court: Court, log: Log) -> None:
     pid = court.listens_not()
-    court.inquest.open(pid, time.monotonic(), time.monotonic(), aborts=False)
-    assert "the worker does not listen yet" in log()[0]
-    assert (court.inquest.due, court.kernel.sent) == (None, [])
-    court.inquest.open(pid, time.monotonic(), time.monotonic(), aborts=True)
+    court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=False)
+    assert "the worker has no handler yet" in log()[0]
+    assert (court.stack_dumps.due, court.kernel.sent) == (None, [])
+    court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=True)
     assert court.kernel.sent == [(pid, "SIGABRT")]
 
 
@@ -195,7 +199,7 @@ def test_one_that_is_stopped_is_named_so_and_ended_all_the_same(court: Court, lo
     pid = court.stalls("spin")
     os.kill(pid, signal.SIGSTOP)
     eventually(lambda: is_stopped(pid), "it is stopped")
-    court.inquest.open(pid, time.monotonic(), time.monotonic(), aborts=True)
+    court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=True)
     court.goes_on()
     assert "stopped (SIGSTOP)" in log()[0]
     assert court.kernel.sent[-1] == (pid, "SIGABRT")
@@ -203,7 +207,7 @@ def test_one_that_is_stopped_is_named_so_and_ended_all_the_same(court: Court, lo
 
 def test_one_that_has_died_meanwhile_is_no_error(court: Court, log: Log) -> None:
     pid = court.stalls("spin")
-    court.inquest.open(pid, time.monotonic(), time.monotonic(), aborts=False)
+    court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=False)
     court.processes[pid].kill()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     court.goes_on()
@@ -212,48 +216,48 @@ def test_one_that_has_died_meanwhile_is_no_error(court: Court, log: Log) -> None
 
 def test_when_it_was_reaped_the_case_is_closed(court: Court, log: Log) -> None:
     pid = court.stalls("spin")
-    court.inquest.open(pid, time.monotonic(), time.monotonic(), aborts=True)
-    court.inquest.close(pid)
-    court.inquest.close(pid)
+    court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=True)
+    court.stack_dumps.close(pid)
+    court.stack_dumps.close(pid)
     court.removes(pid)
-    assert court.inquest.due is None
-    court.inquest.advance(time.monotonic() + 100)
+    assert court.stack_dumps.due is None
+    court.stack_dumps.advance(time.monotonic() + 100)
     assert log() == []
 
 
-def test_one_that_was_reaped_a_moment_ago_keeps_nobody_from_asking_another(court: Court, log: Log) -> None:
+def test_a_reaped_child_does_not_block_other_dumps(court: Court, log: Log) -> None:
     gone, other = court.stalls("spin"), court.stalls("spin", slot=1)
-    court.inquest.open(gone, time.monotonic(), time.monotonic(), aborts=True)
+    court.stack_dumps.open(gone, time.monotonic(), time.monotonic(), aborts=True)
     court.removes(gone)
-    court.inquest.open(other, time.monotonic(), time.monotonic() + 1, aborts=False)
+    court.stack_dumps.open(other, time.monotonic(), time.monotonic() + 1, aborts=False)
     assert (gone, "SIGABRT") not in court.kernel.sent
 
 
-def test_nobody_looks_before_it_is_due(court: Court, log: Log) -> None:
+def test_dumps_are_not_read_before_they_are_due(court: Court, log: Log) -> None:
     """Between two looks a dump that is being written must have time to grow; other things wake the supervisor too."""
     pid = court.stalls("hold")
     now = time.monotonic()
-    court.inquest.open(pid, now, now, aborts=False)
-    looks, due = court.looks(pid), court.inquest.due
+    court.stack_dumps.open(pid, now, now, aborts=False)
+    looks, due = court.looks(pid), court.stack_dumps.due
     assert due is not None
     assert due > now
     for _ in range(10):
-        court.inquest.advance(now + (due - now) / 2)
+        court.stack_dumps.advance(now + (due - now) / 2)
     assert court.looks(pid) == looks
-    court.inquest.advance(due)
+    court.stack_dumps.advance(due)
     assert court.looks(pid) == looks + 1
 
 
 def test_several_are_asked_side_by_side(court: Court, log: Log, caplog: pytest.LogCaptureFixture) -> None:
     pids = [court.stalls(way, slot) for slot, way in enumerate(("spin", "sleep", "hold"))]
     for pid in pids:
-        court.inquest.open(pid, time.monotonic(), time.monotonic(), aborts=False)
+        court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=False)
     court.goes_on()
     assert sorted(record.__dict__["subject_pid"] for record in caplog.records) == sorted(pids)
 
 
 def test_a_zygote_is_called_one(court: Court, log: Log, caplog: pytest.LogCaptureFixture) -> None:
     pid = court.stalls("spin", slot=ZYGOTE)
-    court.inquest.open(pid, time.monotonic(), time.monotonic(), aborts=False)
+    court.stack_dumps.open(pid, time.monotonic(), time.monotonic(), aborts=False)
     court.goes_on()
     assert caplog.records[0].__dict__["slot"] == "zygote"

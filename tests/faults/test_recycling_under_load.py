@@ -1,4 +1,4 @@
-"""Workers that are worn are replaced under load: no request is lost, and there are never too few of them."""
+"""Workers due for recycling are replaced under load: no request is lost, and there are never too few of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLIENTS = 8
 
 @pytest.fixture
 def manager() -> Iterator[Manager]:
-    """Who is told of every change of the number of workers that are ready; the path has at most 107 bytes."""
+    """A service manager that gets every change of the number of ready workers; the path has at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="hybrid") as name, managing(f"{name}/notify") as manager:
         yield manager
 
@@ -73,7 +73,7 @@ def test_workers_that_grow_are_replaced_without_a_loss(loop: str, tmp_path: Path
         assert_nothing_lost(storm)
 
 
-def test_what_is_worn_and_cannot_be_replaced_serves_on(tmp_path: Path) -> None:
+def test_a_worker_due_for_recycling_that_cannot_be_replaced_keeps_serving(tmp_path: Path) -> None:
     """Its successor dies at its import, again and again."""
     (tmp_path / "app.py").write_text(
         "import os\n"

@@ -1,10 +1,10 @@
-"""The look-out: reads what the workers write on the scoreboard, and tells whose loop stands still, whose turns again.
+"""The stall detector: finds stalled and recovered loops from the records that workers write on the scoreboard.
 
-While connections come in it looks every few milliseconds; when none have come for a while, a few times a second. Then a
-worker that accepts one finds the board's flag down, raises it and says `Awake`: that costs nothing per connection.
+It looks every few milliseconds while connections come in, and a few times a second when none have come for a while.
+Then a worker that accepts one finds the board's flag cleared, sets it and sends `Awake`: no cost per connection.
 
-A loop that stands still is seen in two ways: its turn began too long ago, or a ping has not been answered for too
-long. The latter also finds what cannot tell its turns (uvloop), and processes that are stopped or frozen.
+A stalled loop shows in two ways: its turn began too long ago, or a ping has gone unanswered for too long. The second
+way also covers loops that cannot report their turns (uvloop), and stopped or frozen processes.
 """
 
 from __future__ import annotations
@@ -27,74 +27,74 @@ from hybrid.workers.contract.scoreboard import (
 )
 
 CALM = 0.3
-"""Seconds between looks when no connections come in: a stall is seen by then, and a quiet process rarely wakes."""
-_LINGER = 0.1  # seconds without a new connection after which it is calm
+"""Seconds between looks when no connections come in: stalls are still found, and an idle process rarely wakes."""
+_LINGER = 0.1  # seconds without a new connection until it looks rarely
 _FASTEST = 0.002  # seconds between looks, whatever the threshold
 
 
 @record(frozen=True, slots=True)
 class Sight:
-    """What a look has shown."""
+    """The result of a look."""
 
     news: tuple[ev.Stalled | ev.Recovered, ...] = ()
     ping: tuple[int, ...] = ()
-    """Pids of the workers that are to be sent a ping now: that they were is noted already."""
+    """Pids of the workers to ping now; the records note the ping already."""
 
 
-class Lookout:
-    """See above. No method blocks; times are monotonic seconds."""
+class StallDetector:
+    """Finds stalled loops. No method blocks; times are monotonic seconds."""
 
     def __init__(self, board: Scoreboard, threshold: float, slowest: float) -> None:
-        """`threshold`: how long a turn may take before its worker gets no new connections, 0: as long as it likes.
+        """`threshold`: seconds of a turn after which its worker gets no new connections; 0: no limit.
 
-        `slowest`: how long it may take before anybody wants to know, 0: never; counts where it is the only limit.
+        `slowest`: seconds after which a turn is reported; 0: never. Used if there is no threshold.
         """
         self._board = board
         self._threshold = threshold or slowest
         self._watches = threshold > 0
         self._interval = max(threshold / 2, _FASTEST)
-        self._stalled: dict[int, float] = {}  # pid -> since when its loop stands still
-        self._accepted = 0  # connections of all workers, at the last look
-        self._calm_at = 0.0  # when it is calm, unless a connection comes in before
+        self._stalled: dict[int, float] = {}  # pid -> when its loop stalled
+        self._accepted = 0  # connections of all workers at the last look
+        self._calm_at = 0.0  # when to look rarely, unless a connection comes in before
         self._next = 0.0
-        self._floor = 0.0  # stalls are counted from then on at the earliest
-        self._asks_all_at = 0.0  # when all are to be sent a ping again
+        self._floor = 0.0  # no stall counts from before this time
+        self._asks_all_at = 0.0  # when to ping all workers again
         board.watched = True  # until the first look
 
     @property
     def next_look(self) -> float:
-        """When to look next, or a little later."""
+        """When to look next; a little later is fine."""
         return self._next
 
     def wake(self, now: float) -> None:
-        """Connections come in: look often."""
+        """Look often: connections come in."""
         if self._watches:
             self._calm_at = now + _LINGER
             self._next = min(self._next, now + self._interval)
 
     def forgive(self, now: float) -> None:
-        """No process has run for a while, as in a container that was stopped: no stall began before now."""
+        """Count no stall from before now: no process has run for a while, as in a stopped container."""
         self._floor = now
 
     def look(self, now: float, records: Mapping[int, Record]) -> Sight:
-        """Look at the records of those that serve: pid -> record."""
+        """Look at the records of the serving workers: pid -> record."""
         for pid in [pid for pid in self._stalled if pid not in records]:
             del self._stalled[pid]
         news: list[ev.Stalled | ev.Recovered] = []
         for pid, entry in records.items():
-            self._judge(pid, _stands_since(entry, now), now, news)
+            self._judge(pid, _stalled_since(entry, now), now, news)
         watching = self._decide(now, records)
         self._next = now + (self._interval if watching else CALM)
         return Sight(tuple(news), self._asked(now, records, watching=watching))
 
     def _decide(self, now: float, records: Mapping[int, Record]) -> bool:
-        """Return whether to look often, and tell the workers so."""
-        if not self._watches or len(records) < 2:  # there is no other worker
-            self._board.watched = True  # no worker is to wake us
+        """Return True to look often, and set the flag for the workers."""
+        if not self._watches or len(records) < 2:  # no other worker could take connections
+            self._board.watched = True  # no worker needs to wake us
             return False
         watching = self._is_watching(now, records)
         self._board.watched = watching
-        if not watching and self._is_watching(now, records):  # a worker has accepted one just before the flag fell
+        if not watching and self._is_watching(now, records):  # a worker accepted one just before the flag was cleared
             self._board.watched = watching = True
         return watching
 
@@ -106,17 +106,17 @@ class Lookout:
         return now < self._calm_at or bool(self._stalled)
 
     def _asked(self, now: float, records: Mapping[int, Record], *, watching: bool) -> tuple[int, ...]:
-        """Note which workers are asked now, and return their pids.
+        """Choose the workers to ping now, note it in their records, and return their pids.
 
-        All of them a few times a second, also while we watch: one that was stopped while it waited is not in a turn.
+        All of them a few times a second, even while looking often: a process stopped while its loop waits has no turn.
         """
-        everybody = not watching or now >= self._asks_all_at
-        if everybody:
+        asks_all = not watching or now >= self._asks_all_at
+        if asks_all:
             self._asks_all_at = now + CALM
         asked = []
         for pid, entry in records.items():
             times = entry.times
-            if times[ASKED] <= times[ANSWERED] and (everybody or entry.numbers[PULSE] == Pulse.PINGS):
+            if times[ASKED] <= times[ANSWERED] and (asks_all or entry.numbers[PULSE] == Pulse.PINGS):
                 times[ASKED] = now
                 asked.append(pid)
         return tuple(asked)
@@ -134,17 +134,17 @@ class Lookout:
 
 
 def turns_again(record: Record, since: float, now: float) -> bool:
-    """Tell whether the loop of a worker that serves has ended the turn in which it has stood since a time."""
-    if record.numbers[STATE] != Activity.READY:  # only then do the times tell of turns
+    """Return True if a serving worker has ended the turn that stalled at `since`."""
+    if record.numbers[STATE] != Activity.READY:  # the times are valid in this state only
         return False
-    current = _stands_since(record, now)
+    current = _stalled_since(record, now)
     return current is None or current > since
 
 
-def _stands_since(record: Record, now: float) -> float | None:
-    """Return when the turn that is under way began, or a ping was sent that is not answered; None: the loop waits.
+def _stalled_since(record: Record, now: float) -> float | None:
+    """Return when the current turn began or the unanswered ping was sent; None: the loop waits.
 
-    What is no time of the past is passed over: applications can write there too, by mistake.
+    Ignores times that are not in the past: applications can write to the memory too, by mistake.
     """
     times = record.times
     asked = times[ASKED] if times[ASKED] > times[ANSWERED] else 0.0

@@ -1,4 +1,4 @@
-"""A zygote and its workers under a supervisor that does as a test says (`midwife.py`, a process of its own)."""
+"""A zygote and its workers under a supervisor that does as a test says (`zygote_parent.py`, a process of its own)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from typing import Any
 from support.process import DEADLINE, HybridProcess
 from support.service import APPLICATIONS
 
-_PROGRAM = Path(__file__).with_name("midwife.py")
+_PROGRAM = Path(__file__).with_name("zygote_parent.py")
 
 
-class Births:
-    """The test's line to the midwife. Every wait has a deadline, and raises `AssertionError` with what was heard."""
+class ZygoteProcess:
+    """The test's connection to the zygote's parent.
+
+    Every wait has a deadline, and raises `AssertionError` with the reports so far.
+    """
 
     def __init__(self, process: HybridProcess, line: socket.socket) -> None:
         self.process = process
         self._line = line
         self._line.settimeout(DEADLINE)
         self._lines = line.makefile("r")
-        self._heard: list[dict[str, Any]] = []  # what nobody has waited for yet, oldest first
+        self._heard: list[dict[str, Any]] = []  # reports that were not waited for yet, oldest first
         first = self.wait("zygote")
         self.zygote: int = first["zygote"]
         self.addresses: list[str] = first["addresses"]
@@ -36,7 +39,7 @@ class Births:
         return host, int(port)
 
     def order(self, **order: Any) -> None:
-        """Have the midwife do something; see there."""
+        """Send an order to the parent; `zygote_parent.py` lists them."""
         self._line.sendall(json.dumps(order).encode() + b"\n")
 
     def wait(self, *keys: str, **facts: Any) -> dict[str, Any]:
@@ -60,7 +63,7 @@ class Births:
     def spawn(self, slot: int = 0) -> int:
         """Have the zygote fork a worker and wait until it serves; return its pid."""
         self.order(spawn=slot)
-        pid: int = self.hears(slot, "Born")["pid"]
+        pid: int = self.hears(slot, "Forked")["pid"]
         self.hears(slot, "Ready")
         return pid
 
@@ -71,7 +74,7 @@ class Births:
 
 
 @contextmanager
-def births(
+def zygote_process(
     target: str | None,
     cwd: Path,
     *,
@@ -81,11 +84,11 @@ def births(
     env: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
     **options: Any,
-) -> Iterator[Births]:
-    """Start a midwife in `cwd`, with `app` as `app.py` if given.
+) -> Iterator[ZygoteProcess]:
+    """Start the parent of a zygote in `cwd`, with `app` as `app.py` if given.
 
-    `options` are fields of `Service`; `prefix` is the beginning of the command line. At the end the midwife goes, and
-    all of its children must, too.
+    `options` are fields of `Service`; `prefix` is the beginning of the command line. At the end the parent exits, and
+    all of its children must exit too.
     """
     if app is not None:
         (cwd / "app.py").write_text(app)
@@ -101,7 +104,7 @@ def births(
     theirs.close()
     made = None
     try:
-        made = Births(process, ours)
+        made = ZygoteProcess(process, ours)
         yield made
         ours.shutdown(socket.SHUT_WR)
         process.wait()

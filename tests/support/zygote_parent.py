@@ -1,9 +1,9 @@
 """A program: a supervisor that has a zygote and does nothing by itself; it obeys lines of JSON and reports in such.
 
-    python midwife.py '{"line": 7, "target": "app:handle", "options": {...of Service...}, "audit": true}'
+    python zygote_parent.py '{"line": 7, "target": "app:handle", "options": {...of Service...}, "audit": true}'
 
     in   {"spawn": slot}  {"fork": slot}  {"learn": slot}  {"steer": slot}  {"terminate": pid}  {"hang_up": true}
-         {"babble": true}  {"forget_descriptors": true}
+         {"bad_message": true}  {"forget_descriptors": true}
     out  {"zygote": pid, "addresses": [...]} first; then {"from": "zygote" or slot, "says": "Warm", ...its fields},
          {"ended": pid, "code": code, "signal": name}, {"silent": "zygote" or slot} for a channel's end,
          {"steered": slot}
@@ -24,15 +24,15 @@ from typing import Any
 from hybrid.config.service import Service
 from hybrid.plan import plan
 from hybrid.supervisor.children.kernel import LinuxKernel
-from hybrid.supervisor.children.nursery import Nursery
 from hybrid.supervisor.children.spawn import be_worker
 from hybrid.supervisor.children.zygote import be_zygote
+from hybrid.supervisor.children.zygote_spec import ZygoteSpec
 from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import Learn, Spawn
 from hybrid.workers.contract.scoreboard import Scoreboard
-from hybrid.workers.contract.seat import Seat
+from hybrid.workers.contract.worker_spec import WorkerSpec
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -47,7 +47,7 @@ def closure() -> Any:
     return handle
 
 
-class Midwife:
+class ZygoteParent:
     """The supervisor. `channels` are ours to the zygote, and to each worker by slot."""
 
     def __init__(self, given: dict[str, Any]) -> None:
@@ -69,8 +69,8 @@ class Midwife:
 
     def fork_zygote(self) -> None:
         def be(channel: Channel) -> int:
-            nursery = Nursery("web", 1, os.getppid(), self.listeners.all(), channel, 10.0, self.board, self.audit)
-            return be_zygote(nursery, self.plan.settings, self.plan, [lambda: os.close(self.line)])
+            spec = ZygoteSpec("web", 1, os.getppid(), self.listeners.all(), channel, 10.0, self.board, self.audit)
+            return be_zygote(spec, self.plan.settings, self.plan, [lambda: os.close(self.line)])
 
         pid, self.channels["zygote"] = self.kernel.fork(be)
         self.pids.append(pid)
@@ -82,19 +82,19 @@ class Midwife:
         self.pids.append(pid)
 
     def be_worker(self, slot: int, channel: Channel) -> int:
-        seat = Seat("web", slot, 1, os.getppid(), self.listeners.all(), channel, 10.0)
+        spec = WorkerSpec("web", slot, 1, os.getppid(), self.listeners.all(), channel, 10.0)
         foreign = [one.close for one in self.channels.values()]
-        return be_worker(seat, self.plan.settings, self.plan.body, [*foreign, lambda: os.close(self.line)])
+        return be_worker(spec, self.plan.settings, self.plan.body, [*foreign, lambda: os.close(self.line)])
 
     def obey(self, order: dict[str, Any]) -> None:
         match order:
             case {"spawn": slot}:
                 ours, theirs = Channel.pair()
-                evidence = os.memfd_create("evidence")
+                dump_fd = os.memfd_create("dump_fd")
                 spawn = Spawn(slot, order.get("generation", 1), next(self.places))
-                assert self.channels["zygote"].hand_over_nowait(spawn, [theirs.fileno(), evidence])
+                assert self.channels["zygote"].hand_over_nowait(spawn, [theirs.fileno(), dump_fd])
                 theirs.close()
-                os.close(evidence)
+                os.close(dump_fd)
                 self.channels[slot] = ours
             case {"learn": slot}:
                 self.listeners.grow(slot + 1)
@@ -108,7 +108,7 @@ class Midwife:
                 self.fork_worker(slot)
             case {"terminate": pid}:
                 self.kernel.terminate(pid)
-            case {"babble": _}:
+            case {"bad_message": _}:
                 self.channels["zygote"]._sock.send(b"nonsense")
             case {"forget_descriptors": _}:
                 assert self.channels["zygote"].hand_over_nowait(Learn(9, ("127.0.0.1:9",), ("stream",)), [])
@@ -138,7 +138,7 @@ class Midwife:
         try:
             while (message := channel.receive_nowait()) is not None:
                 facts = {**dataclasses.asdict(message), "from": name, "says": type(message).__name__}
-                if facts["says"] == "Born":
+                if facts["says"] == "Forked":
                     self.pids.append(facts["pid"])
                 self.say(**facts)
         except ChannelClosed:
@@ -149,6 +149,6 @@ class Midwife:
 
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    midwife = Midwife(json.loads(sys.argv[1]))
-    midwife.fork_zygote()
-    midwife.run()
+    parent = ZygoteParent(json.loads(sys.argv[1]))
+    parent.fork_zygote()
+    parent.run()

@@ -1,4 +1,4 @@
-"""A supervisor whose zygote does as it is told, does not, or lies; over a fake kernel."""
+"""A supervisor with a zygote that obeys, does not, or lies; over a fake kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.shell import Log, run
 
 from hybrid.supervisor.core.events import How
 from hybrid.workers.contract.exits import Exit
-from hybrid.workers.contract.messages import Born, CannotSpawn, Message, Ping, Ready
+from hybrid.workers.contract.messages import CannotSpawn, Forked, Message, Ping, Ready
 
 KILLED = How(signal="SIGKILL")
 
@@ -57,7 +57,7 @@ def test_a_worker_that_dies_is_replaced_by_the_zygote(kernel: FakeKernel, zygote
     assert len(zygotes.all) == 1
 
 
-def test_a_birth_that_takes_a_while_is_waited_for(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
+def test_a_slow_fork_is_waited_for(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
     zygotes.do = lambda zygote: None
     for _ in range(2):
         kernel.at(3, lambda: zygotes.last.serves())
@@ -78,7 +78,9 @@ def test_a_zygote_that_cannot_fork_is_asked_again(kernel: FakeKernel, zygotes: Z
     assert log()[1:3] == [why, "serving with 2 workers"]
 
 
-def test_a_worker_that_dies_before_its_first_word_is_replaced(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
+def test_a_worker_that_died_before_its_first_message_is_replaced(
+    kernel: FakeKernel, zygotes: Zygotes, log: Log
+) -> None:
     def lose_once(zygote: FakeZygote) -> None:
         zygotes.do = FakeZygote.serves
         zygote.loses_worker()
@@ -105,7 +107,7 @@ def test_a_zygote_that_dies_with_orders_is_replaced_and_so_are_they(
     assert "draining 2 workers" in log()[-2]
 
 
-def test_a_mute_zygote_is_given_up_and_what_it_forks_then_is_not_ours(
+def test_a_silent_zygote_is_given_up_and_its_late_forks_are_ignored(
     kernel: FakeKernel, zygotes: Zygotes, log: Log
 ) -> None:
     def never(zygote: FakeZygote) -> None:
@@ -127,7 +129,7 @@ def test_a_mute_zygote_is_given_up_and_what_it_forks_then_is_not_ours(
 
 
 @pytest.mark.parametrize("word", [b"lorem ipsum", Ready("epoll", "async stream"), Ping()])
-def test_a_first_word_that_is_no_birth_is_a_failed_fork(
+def test_a_wrong_first_message_is_a_failed_fork(
     kernel: FakeKernel, zygotes: Zygotes, log: Log, word: Message | bytes
 ) -> None:
     def lie_once(zygote: FakeZygote) -> None:
@@ -137,11 +139,11 @@ def test_a_first_word_that_is_no_birth_is_a_failed_fork(
     zygotes.do = lie_once
     kernel.at(9, lambda: kernel.receives("SIGTERM"))
     assert run(kernel, preload="on") is Exit.OK
-    assert log()[1].startswith("cannot fork a worker: its first word is ")
+    assert log()[1].startswith("cannot fork a worker: its first message is ")
     assert log()[2] == "serving with 2 workers"
 
 
-# --- workers that lie about who they are
+# --- workers that lie about their pid
 
 
 @pytest.mark.parametrize("pid", [0, -1, 1, 4711, 4712, pytest.param(os.getpid(), id="own"), 2**31, 2**80])
@@ -152,7 +154,7 @@ def test_a_pid_that_is_no_new_childs_is_never_signalled(
 
     def lie(zygote: FakeZygote) -> None:
         zygotes.do = FakeZygote.serves
-        zygote.forks_who_says(Born(pid))
+        zygote.forks_who_says(Forked(pid))
 
     def lie_from_now_on() -> None:
         zygotes.do = lie
@@ -161,14 +163,12 @@ def test_a_pid_that_is_no_new_childs_is_never_signalled(
     kernel.at(1, lambda: kernel.dies(4713, KILLED))
     kernel.at(9, lambda: kernel.receives("SIGQUIT"))
     assert run(kernel, preload="on") is Exit.KILLED
-    assert any(f"its first word is Born(pid={pid}), which no new child" in line for line in log())
+    assert any(f"its first message is Forked(pid={pid}), which no new child" in line for line in log())
     # the zygote, the first worker, and the one in place of the liar
     assert {pid for pid, _ in kernel.sent} == {4711, 4712, 4715}
 
 
-def test_a_worker_that_the_kernel_gave_to_somebody_else_is_not_ours(
-    kernel: FakeKernel, zygotes: Zygotes, log: Log
-) -> None:
+def test_a_worker_adopted_by_another_process_is_ignored(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
     def lose_once(zygote: FakeZygote) -> None:
         zygotes.do = FakeZygote.serves
         strangers.append(zygote.forks(is_ours=False))
@@ -180,16 +180,16 @@ def test_a_worker_that_the_kernel_gave_to_somebody_else_is_not_ours(
     assert not {pid for pid, _ in kernel.sent} & set(strangers)
 
 
-def test_a_second_birth_of_a_worker_means_nothing(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
-    kernel.at(2, lambda: kernel.says(4712, Born(4712)))
-    kernel.at(3, lambda: kernel.says(4712, Born(4713)))
-    kernel.at(4, lambda: kernel.says(4712, Born(1)))
+def test_a_second_confirmation_of_a_worker_is_ignored(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
+    kernel.at(2, lambda: kernel.says(4712, Forked(4712)))
+    kernel.at(3, lambda: kernel.says(4712, Forked(4713)))
+    kernel.at(4, lambda: kernel.says(4712, Forked(1)))
     kernel.at(9, lambda: kernel.receives("SIGTERM"))
     assert run(kernel, preload="on") is Exit.OK
     assert len(log()) == 4
 
 
-def test_a_worker_cannot_call_off_the_birth_of_another(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
+def test_a_worker_cannot_call_off_the_fork_of_another(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
     def hold(zygote: FakeZygote) -> None:
         zygotes.do = lambda zygote: None
         kernel.says(4712, CannotSpawn(1, "so there"))
@@ -204,7 +204,7 @@ def test_a_worker_cannot_call_off_the_birth_of_another(kernel: FakeKernel, zygot
 
 def test_a_late_refusal_of_an_old_zygote_means_nothing(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
     def hold(zygote: FakeZygote) -> None:
-        """Say nothing as the new zygote; the old one refuses what it was never asked for."""
+        """Say nothing as the new zygote; the old one refuses forks it was never asked for."""
         kernel.says(4711, CannotSpawn(0, "too late"))
         kernel.says(4711, CannotSpawn(1, "too late"))
         zygotes.do = lambda zygote: None
@@ -236,7 +236,7 @@ def test_deaths_leave_no_descriptor_open(kernel: FakeKernel, log: Log, preload: 
     assert counts[0] == counts[1]
 
 
-def test_a_failure_of_our_own_leaves_no_birth_behind(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
+def test_a_failure_of_our_own_leaves_no_pending_fork_behind(kernel: FakeKernel, zygotes: Zygotes, log: Log) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 

@@ -1,4 +1,4 @@
-"""The look-out over a scoreboard that nobody else writes: when it looks, whom it asks, whose loop it finds standing."""
+"""The stall detector over a scoreboard: when it looks, which workers it pings, which stalls it finds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.supervisor.core.events import Recovered, Stalled
-from hybrid.supervisor.watch.lookout import CALM, Lookout, turns_again
+from hybrid.supervisor.watch.stall_detector import CALM, StallDetector, turns_again
 from hybrid.workers.contract.scoreboard import (
     ACCEPTED,
     ANSWERED,
@@ -29,32 +29,32 @@ News = tuple[Stalled | Recovered, ...]
 
 
 class Watch:
-    """A look-out, and workers 1 to `workers` that do as they are told. Their loops wait unless they are `busy`."""
+    """A stall detector and workers 1 to `workers`, controlled by the test. Their loops wait unless they are `busy`."""
 
     def __init__(self, workers: int = 2, *, threshold: float = THRESHOLD, slowest: float = 1.0) -> None:
         self.board = Scoreboard(8)
         self.records: dict[int, Record] = {pid: self.board.record(pid) for pid in range(1, workers + 1)}
         self.now = 1000.0
-        self.lookout = Lookout(self.board, threshold, slowest)
+        self.detector = StallDetector(self.board, threshold, slowest)
         self.pinged: tuple[int, ...] = ()
         self.looks = 0
 
     def look(self) -> News:
         """Look now; return the news."""
-        sight = self.lookout.look(self.now, self.records)
+        sight = self.detector.look(self.now, self.records)
         self.looks += 1
         self.pinged = sight.ping
         return sight.news
 
     def next_look(self) -> News:
         """Let time pass until the next look."""
-        self.now = max(self.now, self.lookout.next_look)
+        self.now = max(self.now, self.detector.next_look)
         return self.look()
 
     def looks_within(self, seconds: float, *, answering: bool = True) -> News:
-        """Look whenever it is due, for so long; return all news."""
+        """Look whenever it is due, for some seconds; return all news."""
         end, news = self.now + seconds, self.look()
-        while self.lookout.next_look <= end:
+        while self.detector.next_look <= end:
             if answering:
                 self.answer(*self.records)
             news += self.next_look()
@@ -70,7 +70,7 @@ class Watch:
         self.busy(pid, 0.0)
 
     def accept(self, pid: int) -> bool:
-        """Let a worker take a connection; whether it wakes the supervisor."""
+        """Let a worker accept a connection; return True if it wakes the supervisor."""
         record = self.records[pid]
         record.numbers[ACCEPTED] += 1
         if record.watched:
@@ -98,7 +98,7 @@ class Watch:
 
 @pytest.fixture
 def watch() -> Watch:
-    """Two workers that wait; nobody has looked yet."""
+    """Two workers that wait; before the first look."""
     return Watch()
 
 
@@ -114,15 +114,15 @@ def test_while_connections_come_in_it_looks_twice_within_the_threshold(watch: Wa
     watch.look()
     watch.accept(1)
     watch.next_look()
-    assert watch.lookout.next_look == pytest.approx(watch.now + THRESHOLD / 2)
+    assert watch.detector.next_look == pytest.approx(watch.now + THRESHOLD / 2)
 
 
 def test_a_short_threshold_does_not_make_it_look_without_pause() -> None:
     watch = Watch(threshold=0.001).watches()
-    assert watch.lookout.next_look - watch.now >= 0.002 - 1e-9
+    assert watch.detector.next_look - watch.now >= 0.002 - 1e-9
 
 
-def test_who_takes_the_first_connection_wakes_it_and_the_next_ones_do_not(watch: Watch) -> None:
+def test_only_the_first_connection_wakes_the_detector(watch: Watch) -> None:
     watch.look()
     assert [watch.accept(1), watch.accept(2), watch.accept(1)] == [True, False, False]
 
@@ -131,8 +131,8 @@ def test_once_woken_it_looks_soon_and_watches(watch: Watch) -> None:
     watch.look()
     watch.now += 0.01
     watch.accept(2)
-    watch.lookout.wake(watch.now)
-    assert watch.lookout.next_look == pytest.approx(watch.now + THRESHOLD / 2)
+    watch.detector.wake(watch.now)
+    assert watch.detector.next_look == pytest.approx(watch.now + THRESHOLD / 2)
     watch.next_look()
     assert watch.board.watched
 
@@ -144,20 +144,20 @@ def test_it_is_calm_again_a_while_after_the_last_connection(watch: Watch) -> Non
         watch.next_look()
         watch.answer(1, 2)
     assert 0.05 < watch.now - begin < 0.2
-    assert watch.lookout.next_look == pytest.approx(watch.now + CALM)
+    assert watch.detector.next_look == pytest.approx(watch.now + CALM)
     assert watch.accept(1)
 
 
 def test_a_wake_up_does_not_put_a_look_off(watch: Watch) -> None:
     watch.watches()
-    due = watch.lookout.next_look
-    watch.lookout.wake(watch.now + THRESHOLD / 4)
-    assert watch.lookout.next_look == due
+    due = watch.detector.next_look
+    watch.detector.wake(watch.now + THRESHOLD / 4)
+    assert watch.detector.next_look == due
 
 
 def test_a_connection_that_is_taken_while_the_flag_falls_is_not_overlooked() -> None:
     class Falling(Scoreboard):
-        """A board whose flag falls just after a connection was taken."""
+        """A board with a flag that is cleared just after a connection was accepted."""
 
         @property
         def watched(self) -> bool:
@@ -173,14 +173,14 @@ def test_a_connection_that_is_taken_while_the_flag_falls_is_not_overlooked() -> 
     taken: list[bool] = []
     board = Falling(8)
     records = {pid: board.record(pid) for pid in (1, 2)}
-    lookout = Lookout(board, THRESHOLD, 1.0)
-    lookout.look(1000.0, records)
+    detector = StallDetector(board, THRESHOLD, 1.0)
+    detector.look(1000.0, records)
     assert taken
     assert board.watched
-    assert lookout.next_look == pytest.approx(1000.0 + THRESHOLD / 2)
+    assert detector.next_look == pytest.approx(1000.0 + THRESHOLD / 2)
 
 
-# --- whom it asks
+# --- pings
 
 
 def test_everybody_is_asked_when_it_is_calm(watch: Watch) -> None:
@@ -189,7 +189,7 @@ def test_everybody_is_asked_when_it_is_calm(watch: Watch) -> None:
     assert [watch.records[pid].times[ASKED] for pid in (1, 2)] == [watch.now, watch.now]
 
 
-def test_nobody_is_asked_anew_before_the_answer(watch: Watch) -> None:
+def test_no_worker_is_pinged_again_before_its_answer(watch: Watch) -> None:
     watch.look()
     watch.answer(2)
     watch.next_look()
@@ -217,7 +217,7 @@ def test_under_a_load_that_never_ends_everybody_is_asked_now_and_then(watch: Wat
     assert max(after - before for before, after in itertools.pairwise(asked)) < 2 * CALM
 
 
-# --- whose loop stands still
+# --- stalled loops
 
 
 def test_a_turn_that_takes_too_long_is_a_stall_and_its_end_a_recovery(watch: Watch) -> None:
@@ -299,7 +299,7 @@ def test_a_stall_that_is_found_when_it_is_calm_is_watched_from_then_on(watch: Wa
     watch.answer(1, 2)
     watch.busy(1, watch.now)
     assert watch.next_look() == (Stalled(1, watch.now - CALM),)
-    assert watch.lookout.next_look == pytest.approx(watch.now + THRESHOLD / 2)
+    assert watch.detector.next_look == pytest.approx(watch.now + THRESHOLD / 2)
 
 
 def test_it_watches_for_as_long_as_a_stall_lasts(watch: Watch) -> None:
@@ -322,7 +322,7 @@ def test_a_worker_that_vanishes_in_a_stall_is_forgotten(watch: Watch) -> None:
     assert not watch.board.watched
 
 
-def test_a_pid_that_comes_again_begins_anew(watch: Watch) -> None:
+def test_a_recycled_pid_starts_without_a_stall(watch: Watch) -> None:
     watch.watches().busy(2, begin := watch.now)
     watch.now += 1
     watch.look()
@@ -336,7 +336,7 @@ def test_a_pid_that_comes_again_begins_anew(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_with_nobody_to_turn_to_nobody_watches_and_nobody_wakes_us(workers: int) -> None:
+def test_with_a_single_worker_the_detector_looks_rarely_and_is_not_woken(workers: int) -> None:
     watch = Watch(workers)
     for _ in range(20):
         watch.next_look()
@@ -346,16 +346,16 @@ def test_with_nobody_to_turn_to_nobody_watches_and_nobody_wakes_us(workers: int)
     assert watch.now > 1000.0 + 18 * CALM
 
 
-def test_a_lone_worker_that_stands_still_is_told_all_the_same() -> None:
+def test_a_stall_of_a_single_worker_is_reported() -> None:
     watch = Watch(1)
     watch.look()
     watch.answer(1)
     watch.busy(1, watch.now)
     assert watch.next_look() == (Stalled(1, watch.now - CALM),)
-    assert watch.lookout.next_look == pytest.approx(watch.now + CALM)
+    assert watch.detector.next_look == pytest.approx(watch.now + CALM)
 
 
-def test_without_a_threshold_only_what_is_to_be_reported_is_a_stall() -> None:
+def test_without_a_threshold_only_stalls_to_report_count() -> None:
     watch = Watch(threshold=0.0, slowest=1.0)
     watch.look()
     watch.answer(1, 2)
@@ -365,13 +365,13 @@ def test_without_a_threshold_only_what_is_to_be_reported_is_a_stall() -> None:
     assert watch.looks_within(0.5) == (Stalled(1, begin),)
 
 
-def test_without_a_threshold_nobody_watches_and_nobody_wakes_us() -> None:
+def test_without_a_threshold_the_detector_looks_rarely_and_is_not_woken() -> None:
     watch = Watch(threshold=0.0)
     for _ in range(20):
         assert not watch.accept(1)
         watch.next_look()
-    watch.lookout.wake(watch.now)
-    assert watch.lookout.next_look == pytest.approx(watch.now + CALM)
+    watch.detector.wake(watch.now)
+    assert watch.detector.next_look == pytest.approx(watch.now + CALM)
 
 
 def test_without_any_limit_nothing_is_a_stall_and_memory_is_still_looked_at() -> None:
@@ -385,7 +385,7 @@ def test_without_any_limit_nothing_is_a_stall_and_memory_is_still_looked_at() ->
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, -1.0, 1e300, 5000.0])
 @pytest.mark.parametrize("place", [BUSY_SINCE, ASKED, ANSWERED])
-def test_what_an_application_scribbles_on_the_board_is_no_stall(watch: Watch, wrong: float, place: int) -> None:
+def test_garbage_on_the_scoreboard_is_no_stall(watch: Watch, wrong: float, place: int) -> None:
     watch.watches()
     watch.records[1].times[place] = wrong
     for _ in range(5):
@@ -400,12 +400,12 @@ _step = st.tuples(st.floats(0.0, 2.0), st.dictionaries(st.integers(1, 4), _facts
 
 
 @given(st.lists(_step, max_size=12), st.sampled_from([0.0, 0.01, 0.5]), st.sampled_from([0.0, 0.2]))
-def test_the_news_tell_who_stands_still(
+def test_the_news_match_the_stalled_loops(
     steps: list[tuple[float, dict[int, tuple[float, float, float, int, int]]]], threshold: float, slowest: float
 ) -> None:
-    """A model that has no memory: who stands still is who has a turn or a question that is older than the limit."""
+    """A model without memory: a worker is stalled if its turn or an unanswered ping is older than the limit."""
     board, now, limit = Scoreboard(8), 1000.0, threshold or slowest
-    lookout = Lookout(board, threshold, slowest)
+    detector = StallDetector(board, threshold, slowest)
     told: set[int] = set()
     for seconds, facts in steps:
         now += seconds
@@ -418,7 +418,7 @@ def test_the_news_tell_who_stands_still(
             began = [busy] * (0 < busy <= now) + [asked] * (answered < asked <= now)
             standing |= {pid} if limit and any(now - since >= limit for since in began) else set()
             waiting |= {pid} if asked > answered else set()
-        sight = lookout.look(now, records)
+        sight = detector.look(now, records)
         told &= facts.keys()
         for item in sight.news:
             assert (item.pid in told) == isinstance(item, Recovered), "news come in turns"
@@ -426,11 +426,11 @@ def test_the_news_tell_who_stands_still(
         assert told == standing
         assert not waiting & set(sight.ping)
         assert all(records[pid].times[ASKED] == now for pid in sight.ping)
-        assert now + 0.002 <= lookout.next_look + 1e-9 <= now + CALM + 1e-6
+        assert now + 0.002 <= detector.next_look + 1e-9 <= now + CALM + 1e-6
         assert board.watched or len(facts) >= 2
 
 
-# --- whether it turns again
+# --- recovery
 
 
 @pytest.mark.parametrize(

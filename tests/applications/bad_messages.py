@@ -1,6 +1,6 @@
 """An application that writes into a socket that is not its own: the one its worker talks to the supervisor with.
 
-BABBLE is `some` for three messages, or `full` for as many as fit after the gate has opened.
+BAD_MESSAGES is `some` for three messages, or `full` for as many as fit after the gate has opened.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def _channel() -> socket.socket:
     raise LookupError("no channel")
 
 
-def _babble(channel: socket.socket) -> None:
-    if os.environ["BABBLE"] == "some":
+def _send_bad_messages(channel: socket.socket) -> None:
+    if os.environ["BAD_MESSAGES"] == "some":
         for words in (b"lorem ipsum", b'{"type": "Exit"}', b"\xff" * 40_000):
             channel.send(words)
         return
@@ -39,5 +39,5 @@ def _babble(channel: socket.socket) -> None:
 
 
 with _channel() as found:
-    _babble(found)
+    _send_bad_messages(found)
 handle = tell_pid
