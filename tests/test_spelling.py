@@ -25,10 +25,11 @@ CHECKED = (
     "benchmarks/README.md",
     "hybrid/",
     "examples/",
-    "tests/unit/hybrid/",
-    "tests/test_spelling.py",
+    "supervisor/",
+    "workers/",
+    "tests/",
 )
-"""Beginnings of the paths that are checked. `hybrid/supervisor` and `hybrid/workers` are links: add `supervisor/`."""
+"""Beginnings of the paths that are checked. `hybrid/supervisor` and `hybrid/workers` are links."""
 
 REPLACED = (
     # names
@@ -39,6 +40,19 @@ REPLACED = (
     ("demonstration/guide", "demonstration/hints"),
     ("what_to_try", "hints_for"),
     ("Errand", "ChildSpec"),
+    ("Nursery", "ZygoteSpec"),
+    ("Crew", "Children"),
+    ("Herald", "SystemdNotifier"),
+    ("Lookout", "StallDetector"),
+    ("Inquest", "StackDumps"),
+    ("Seasoned", "ReforkReady"),
+    ("Worn", "RecycleDue"),
+    ("Wear", "RecycleLimits"),
+    ("babble", "send a bad message"),
+    ("miscarry", "cancel"),
+    ("contract/seat", "contract/worker_spec"),
+    ("http/site", "http/context"),
+    ("LoggedExchange", "Exchange, which `AccessEvents` is told of"),
     # terms
     ("renewal", "recycling"),
     ("look-out", "stall detector"),

@@ -69,18 +69,23 @@ def choose(word: str | None, document: Document | None, profile: str | None) -> 
 
     Raises `click.UsageError`, `FileError`.
     """
+    target = Sourced(word or DEMONSTRATION, "command line" if word else DEFAULT)
     if document is None:
         if profile is not None:
             raise click.UsageError(f"--profile {profile}: there is no hybrid.toml here, and --config names none")
-        return Chosen(Sourced(word or DEMONSTRATION, "command line" if word else DEFAULT), None, ())
+        return Chosen(target, None, ())
     services = document.services
     if word is None and len(services) > 1:
         names = ", ".join(services)
         raise click.UsageError(f"{relative(Path(document.file))} has {len(services)} services: name one of {names}")
     name = next(iter(services), None) if word is None else word
     if name is None or (word is not None and ":" in word):
-        target = Sourced(word or DEMONSTRATION, "command line" if word else DEFAULT)
         return Chosen(target, None, document.layers(None, profile))
+    return _service(name, document, profile)
+
+
+def _service(name: str, document: Document, profile: str | None) -> Chosen:
+    services = document.services
     if name not in services:
         known = f"its services are {', '.join(services)}" if services else "it has no services"
         raise click.UsageError(

@@ -83,7 +83,7 @@ class Telling:
         self._systemd.reload_asked()
 
     def events(self, fd: int) -> Iterator[ev.Event]:
-        """Yield the events of a readable descriptor, if it is one of theirs."""
+        """Yield the events of a readable descriptor, if it belongs to one of them."""
         if self._control_server is not None and fd == self._control_server.fileno():
             yield from self._of_request(self._control_server, fd)
         elif fd in self._succession.descriptors:

@@ -63,7 +63,7 @@ def nap(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 def events(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-    """Send lines for ever."""
+    """Send lines forever."""
     start_response("200 OK", [("Content-Type", "text/event-stream")])
     while True:
         yield b"data: tick\n\n"

@@ -96,7 +96,7 @@ def test_curl_posts(service: HybridProcess) -> None:
 @needs_curl
 @pytest.mark.parametrize("framing", [(), ("-H", "Transfer-Encoding: chunked")], ids=["length", "chunks"])
 def test_curl_waits_for_100_continue(service: HybridProcess, framing: tuple[str, ...]) -> None:
-    """It would wait for ever if it were not told to go on."""
+    """It would wait forever if it were not told to continue."""
     expecting = ("-v", "-H", "Expect: 100-continue", "--expect100-timeout", str(TIMEOUT + 5), *framing)
     done = _curl(*expecting, "--data-binary", "@-", f"{_base(service)}/a", data=DATA)
     assert done.stdout == b"POST /a " + DATA

@@ -193,11 +193,11 @@ def test_a_worker_holds_nothing_of_its_zygotes(tmp_path: Path) -> None:
         supervisors = set(links(zygote.process.pid).values())
 
         def private() -> list[str]:
-            return [what for what in links(zygote.zygote).values() if what not in supervisors]
+            return [link for link in links(zygote.zygote).values() if link not in supervisors]
 
         eventually(lambda: len(private()) == 1, "the zygote has its end of its channel, and nothing of the worker's")
         assert not set(private()) & set(links(pid).values())
-        assert [what for what in links(pid).values() if what.startswith("pipe:") and what not in supervisors] == []
+        assert [link for link in links(pid).values() if link.startswith("pipe:") and link not in supervisors] == []
 
 
 def test_many_forks_leave_no_descriptor_in_a_zygote(tmp_path: Path) -> None:

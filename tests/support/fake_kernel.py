@@ -214,7 +214,7 @@ class FakeKernel:
                 self._now, _, what = heapq.heappop(self._agenda)
                 what()
             elif end is None:
-                raise AssertionError("waits for ever, and nothing is on the agenda")
+                raise AssertionError("waits forever, and nothing is on the agenda")
             else:
                 self._now = end
                 return None

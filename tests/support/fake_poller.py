@@ -86,7 +86,7 @@ class FakePoller:
                 self.now, _, what = heapq.heappop(self._agenda)
                 what()
             elif end is None:
-                raise AssertionError("waits for ever, and nothing is on the agenda")
+                raise AssertionError("waits forever, and nothing is on the agenda")
             else:
                 self.now = end
                 return []

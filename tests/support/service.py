@@ -71,7 +71,7 @@ def _wait_ready(process: HybridProcess) -> None:
 def assert_free(process: HybridProcess) -> None:
     """Check that no process of the group of `process` listens on its TCP addresses any more.
 
-    Somebody else may: the kernel gives a port that has become free to whoever asks next. So nothing is connected to it.
+    Another process may: the kernel gives a freed port to the next process that asks. So nothing is connected to it.
     """
     survivors = process.survivors()
     if not survivors:

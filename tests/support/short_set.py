@@ -189,7 +189,7 @@ KINDS = (
             "faults/test_http_slow_clients.py",
             "faults/test_http_cut.py",
         ),
-        "one timer of the worker compares all deadlines; the units drive it with a clock of theirs",
+        "one timer of the worker compares all deadlines; the units drive it with their own clock",
     ),
     Kind(
         "WebSocket",

@@ -28,7 +28,7 @@ class Listening:
 
     def __init__(self, spec: WorkerSpec, open_server: Open, lost: Callable[[str], object]) -> None:
         """`lost` is called once, with the listener and the reason, if the worker can no longer accept from it."""
-        self._seat = spec
+        self._spec = spec
         self._open = open_server
         self._lost = lost
         self._own = spec.own_listeners

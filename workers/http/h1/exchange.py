@@ -116,28 +116,30 @@ class Http1Exchange:
 
     def start(self, status: Status, fields: Head, body: Any, more: bool) -> None:
         """See `Exchange`."""
-        if not more and self.complete and (number := status.number) not in BODILESS and self.stage is WAITING:
+        if not more and self.complete and self.stage is WAITING and (number := status.number) not in BODILESS:
             block, length, flags = fields
             connection = self.connection
             size = len(body)
-            style = self.style
-            if length != UNKNOWN and length != size:
-                pass  # an error, raised by `_start_slowly`
-            elif style is PLAIN and not flags and size < _LARGE and connection.persistent:
+            if self.style is PLAIN and not flags and size < _LARGE and (length == size or length == UNKNOWN):  # noqa: SIM109
                 # nearly always: the whole response at once, with the simplest framing; `_open` handles all the others
-                self.stage = WHOLE
-                self.status = number
-                self.sent = size
-                end = _LENGTHS[size] if size < _MOST_LENGTHS else b"content-length: %d\r\n\r\n" % size
-                connection.write_last(b"".join((status.line, block, connection.clock.fields, end, body)))
-                if self._waiters is not None:
-                    self.wake_waiters()
-                connection.exchange_ended(self)
-                return
-            elif style is CLOSING and size < _MOST_LENGTHS and not flags & _OWN_FIELDS and self.sent_head is None:
+                if connection.persistent:
+                    self.stage = WHOLE
+                    self.status = number
+                    self.sent = size
+                    end = _LENGTHS[size] if size < _MOST_LENGTHS else b"content-length: %d\r\n\r\n" % size
+                    connection.write_last(b"".join((status.line, block, connection.clock.fields, end, body)))
+                    if self._waiters is not None:
+                        self.wake_waiters()
+                    connection.exchange_ended(self)
+                    return
+            elif self.style is CLOSING and self._is_small(length, size, flags):
                 self._answer_and_close(status, block, body, size)
                 return
         self._start_slowly(status, fields, body, more)
+
+    def _is_small(self, length: int, size: int, flags: int) -> bool:
+        is_known = length in (UNKNOWN, size)
+        return is_known and size < _MOST_LENGTHS and not flags & _OWN_FIELDS and self.sent_head is None
 
     def _answer_and_close(self, status: Status, block: bytes, body: Any, size: int) -> None:
         """Send a small response at once, the only one of its connection."""
