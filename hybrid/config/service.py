@@ -39,8 +39,8 @@ def _why_no_addresses(bind: object) -> str | None:
     addresses: Sequence[object] = (bind,) if isinstance(bind, str) else tuple(bind)  # type: ignore[arg-type]
     if not addresses:
         return f"no address: give at least one, e.g. {DEFAULT_BIND!r}"
-    strange = next((one for one in addresses if not isinstance(one, str)), None)
-    return None if strange is None else f"{strange!r}: give addresses as text, e.g. {DEFAULT_BIND!r}"
+    strange = [one for one in addresses if not isinstance(one, str)]
+    return f"{strange[0]!r}: give addresses as text, e.g. {DEFAULT_BIND!r}" if strange else None
 
 
 def _why_no_loop(loop: object) -> str | None:

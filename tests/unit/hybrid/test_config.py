@@ -55,6 +55,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("target", None, "callable"),
     ("bind", [], "at least one"),
     ("bind", [8000], "as text"),
+    ("bind", [None, 5], "None: give addresses as text"),
     ("workers", 0, "1 to 1024"),
     ("workers", 1025, "1 to 1024"),
     ("workers", "many", "'auto' or a number"),
