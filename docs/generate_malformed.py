@@ -28,23 +28,24 @@ _HEAD = """\
 
 # Strictness
 
-What two programs read in two ways is how requests are smuggled past one of them. So a request that is not exactly what
-the standards say is refused: an answer, `Connection: close`, and nothing behind it is read. No application gets any of
-the {count} requests below whole, nor a good one that follows it. Where a body turns out to be malformed while an
-application reads it, that application hears that its client is gone (`http.disconnect`, an error of `wsgi.input`).
+Request smuggling needs two programs that parse a request differently. So a request that does not follow the standards
+exactly is refused: with an error, `Connection: close`, and nothing after it is read. No application gets any of
+the {count} requests below whole, nor a good one that follows it. If a body turns out to be malformed while an
+application reads it, that application is told that its client has disconnected (`http.disconnect`, an error of
+`wsgi.input`).
 
 The tests send each over sockets to a WSGI and an ASGI application on every loop, and to the connection alone in one
-piece and in small ones, down to single bytes. The limits are the default ones; that for bodies is {body:,} bytes here,
-and off by default. Line ends are shown as `\\r\\n`, 20 times the letter a as `a{{20}}`. Where good requests come first,
-the status is that of the last answer.
+piece and in small ones, down to single bytes. The limits are the default ones; the limit for bodies is {body:,} bytes
+here, and off by default. Line ends are shown as `\\r\\n`, 20 times the letter a as `a{{20}}`. If good requests precede
+the malformed one, the status is the last response's.
 
-Fields whose name has an underscore and the field `Proxy` are dropped before an application sees them, unless
-`--underscore-headers` lets the former through. Trailers are checked and dropped.
+Fields with an underscore in their name and the field `Proxy` are dropped before an application sees them, unless
+`--underscore-headers` passes the former on. Trailers are checked and dropped.
 """
 _SERVED = """\
 ## Odd, but served
 
-These {count} are unusual and right: the application gets them. The answer repeats method, target and body.
+These {count} are unusual but valid: the application gets them. The response repeats method, target and body.
 """
 _MOST = 160  # characters of a request that are shown
 
@@ -59,7 +60,7 @@ def render() -> str:
 
 
 def _refused(rows: Iterable[Malformed]) -> Iterator[str]:
-    yield "| what | request | answer | why |"
+    yield "| case | request | response | reason |"
     yield "|---|---|---|---|"
     for row in rows:
         end = " (end of stream)" if row.ends else ""
@@ -67,7 +68,7 @@ def _refused(rows: Iterable[Malformed]) -> Iterator[str]:
 
 
 def _served(rows: Iterable[Odd]) -> Iterator[str]:
-    yield "| what | request | the application gets | why |"
+    yield "| case | request | the application gets | reason |"
     yield "|---|---|---|---|"
     for row in rows:
         got = ", ".join(_code(seen.rstrip(b" ")) for seen in row.seen)

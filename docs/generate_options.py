@@ -13,43 +13,48 @@ from typing import Any
 import click
 
 from hybrid.cli.commands import command
-from hybrid.cli.headings import HeadedCommand
+from hybrid.cli.sections import SectionedCommand
 
 FILE = Path(__file__).with_name("options.md")
 _HEAD = """\
-<!-- Written by docs/generate_options.py; edit hybrid/config/ and hybrid/cli/manual.py instead. -->
+<!-- Written by docs/generate_options.py; edit hybrid/config/ and hybrid/cli/help.py instead. -->
 
 # Options
 
-What `hybrid --help` and `hybrid run --help` say, for reading in one piece.
+The texts of `hybrid --help` and `hybrid run --help` on one page.
 """
 
 
 def render() -> str:
     """Return the whole text of the reference."""
     sections = [_HEAD, *_section("hybrid", command)]
+    described: dict[str, str] = {}
     for name, sub in command.commands.items():
-        sections += _section(f"hybrid {name}", sub)
+        sections += _section(f"hybrid {name}", sub, described)
     return "\n".join(sections).rstrip("\n") + "\n"
 
 
-def _section(path: str, described: click.Command) -> Iterator[str]:
-    context = click.Context(described, info_name=path, **described.context_settings)
-    usage = " ".join([path, *described.collect_usage_pieces(context)])
+def _section(path: str, sub: click.Command, described: dict[str, str] | None = None) -> Iterator[str]:
+    """Give the section of a command. `described`: option -> the command above that has it too."""
+    described = {} if described is None else described
+    context = click.Context(sub, info_name=path, **sub.context_settings)
+    usage = " ".join([path, *sub.collect_usage_pieces(context)])
     yield f"## {path}\n"
     yield f"    {usage}\n"
-    yield _prose(described.help)
-    if isinstance(described, HeadedCommand):
-        for heading, under in described.headed(context):
+    yield _prose(sub.help)
+    options = [one for one in sub.get_params(context) if isinstance(one, click.Option)]
+    fresh = [one for one in options if one.opts[0] not in described or "--help" in one.opts]
+    if isinstance(sub, SectionedCommand) and fresh == options:
+        for heading, under in sub.sections(context):
             yield f"### {heading.value}\n"
             for option in under:
                 yield from _option(option, context, "####")
     else:
-        for parameter in described.get_params(context):
-            if isinstance(parameter, click.Option):
-                yield from _option(parameter, context, "###")
-    if described.epilog:
-        yield _prose(described.epilog)
+        for option in fresh:
+            yield from _option(option, context, "###")
+    described.update(dict.fromkeys((one.opts[0] for one in options if "--help" not in one.opts), path))
+    if sub.epilog:
+        yield _prose(sub.epilog)
 
 
 def _prose(text: str | None) -> str:

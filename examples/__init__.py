@@ -1,7 +1,7 @@
-"""Programs to read and to type, one subject each; every one is run by the tests.
+"""Programs to read and to try, one subject each. The tests run every one of them.
 
-    ping_pong            two greenlets that hand the word to each other
-    many_greenlets       thousands of them on one core
+    ping_pong            two greenlets that switch to each other
+    many_greenlets       thousands of greenlets on one core
     select_server        the event-driven server: listener, three lists, a queue per connection
     select_handler       the same service as a handler
     echo_sync            a handler as for gevent's StreamServer
@@ -15,9 +15,9 @@
     web_django           Django in one file, as WSGI and as ASGI
     web_fastapi          a FastAPI application
     web_starlette        a Starlette application: pages, an upload, a WebSocket
-    chat                 rooms, in a worker or across workers
-    one_core_many_cores  what the second core brings
-    embedded             a service inside a program of yours
+    chat                 chat rooms, in a worker or across workers
+    one_core_many_cores  the gain from a second core
+    embedded             a service inside your own program
 
-Handlers and applications are started with ``hybrid run``, as the first lines of each say, from the directory above.
+Start handlers and applications with ``hybrid run`` from the directory above, as the first lines of each show.
 """

@@ -5,7 +5,7 @@
     curl -N http://127.0.0.1:9000/clock
     curl -v http://127.0.0.1:9000/hinted                     shows 103 before 200
 
-The clock ends by itself when its client goes or the worker stops: `receive` gives `http.disconnect` then.
+The clock ends when its client disconnects or the worker stops: `receive` returns `http.disconnect` in both cases.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
                 await clock(receive, send)
             case "/hinted":
                 await send({"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload; as=style"]})
-                await answer(send, b"the style sheet was told before this page\n")
+                await answer(send, b"the hint for the style sheet came before this page\n")
             case _:
                 await answer(send, b"try /, /clock, /hinted\n", 404)
 
 
 async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
-    """What a worker opens once: here only the time of its start. Requests find it in their `state`."""
+    """Set up resources once per worker, here only the time of its start. Requests find them in their `state`."""
     await receive()
     scope["state"]["began"] = time.strftime("%H:%M:%S")
     await send({"type": "lifespan.startup.complete"})
@@ -49,14 +49,14 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def answer(send: Send, body: bytes, status: int = 200) -> None:
-    """Send a whole answer."""
+    """Send a complete response."""
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 async def clock(receive: Receive, send: Send) -> None:
-    """Send the time until nobody wants it any more."""
+    """Send the time until the client disconnects or the worker stops."""
     headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     gone = asyncio.create_task(disconnected(receive))
@@ -67,12 +67,12 @@ async def clock(receive: Receive, send: Send) -> None:
             await asyncio.wait([gone], timeout=TICK)
         await send({"type": "http.response.body"})
     except OSError:
-        pass  # the client went while something was sent
+        pass  # the client disconnected during a send
     finally:
         gone.cancel()
 
 
 async def disconnected(receive: Receive) -> None:
-    """Wait for the end of the client, or of the worker."""
+    """Wait until the client disconnects or the worker stops."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,19 +1,19 @@
-"""A chat server: async handlers, rooms, and the truth about processes.
+"""A chat server: async handlers, rooms, and the consequences of several processes.
 
     hybrid run --workers 1 --bind 127.0.0.1:9000 examples.chat:handle
     nc 127.0.0.1 9000                                      twice, and talk; /join ROOM changes the room, /quit leaves
 
-**Rooms live in the memory of a worker, and a worker knows nothing of its siblings.** The kernel decides which worker
-gets a connection, so with two workers half of your friends cannot hear you. Two ways out:
+**Rooms are in the memory of a worker, and workers share no memory.** The kernel decides which worker gets a connection,
+so with two workers half of your friends cannot hear you. There are two solutions:
 
-  one worker      `--workers 1`: right as long as one core can carry the talk, and a core carries a lot of it
-  a bridge        let the workers pass messages on; here by UNIX datagrams in a directory all of them know:
+  one worker      `--workers 1`: enough as long as one core can handle the chat, and a core handles a lot
+  a bridge        workers forward messages to each other, here by UNIX datagrams in a shared directory:
 
     mkdir /tmp/chat
     CHAT_BRIDGE=/tmp/chat hybrid run --workers 2 --bind 127.0.0.1:9000 examples.chat:handle
 
-Between machines the same is done over UDP or a message broker. Such a bridge may lose a message when a sibling is
-overwhelmed: for a chat that is right, for money it is not.
+Between machines, use UDP or a message broker. Such a bridge may lose a message when another worker is overloaded. That
+is fine for a chat, but not for payments.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from pathlib import Path
 
 LOBBY = "lobby"
 LONGEST = 1024  # characters of a message
-MOST_UNREAD = 100  # messages a client may be behind before it is sent away: nobody's silence may fill our memory
+MOST_UNREAD = 100  # unread messages before a client is disconnected, so that slow clients do not fill our memory
 BRIDGE = os.environ.get("CHAT_BRIDGE")
 
 
 class Member:
-    """Somebody who listens. Messages wait in a queue of its own, so that a slow client delays nobody."""
+    """A connected client. Each has its own queue of messages, so that a slow client does not delay others."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.name = "?"
@@ -41,56 +41,56 @@ class Member:
         self._writer = writer
 
     def tell(self, text: str) -> None:
-        """Queue a message; somebody who is too far behind is disconnected. Never waits."""
+        """Queue a message; disconnect a client that is too far behind. Never waits."""
         try:
             self.unread.put_nowait(text)
         except asyncio.QueueFull:
             self._writer.transport.abort()
 
     async def write_out(self) -> None:
-        """Send the messages as fast as the client reads them, for ever."""
+        """Send the messages as fast as the client reads them, until cancelled."""
         while True:
             text = await self.unread.get()
             self._writer.write(f"{text}\n".encode())
             await self._writer.drain()
 
 
-members: set[Member] = set()  # who is connected to this worker
+members: set[Member] = set()  # the clients of this worker
 
 
 def deliver(room: str, text: str) -> None:
-    """Tell everybody of this worker who is in the room."""
+    """Send a message to the clients of this worker that are in the room."""
     for member in list(members):
         if member.room == room:
             member.tell(text)
 
 
 def say(room: str, text: str) -> None:
-    """Tell everybody in the room, and the other workers if there is a bridge."""
+    """Send a message to the room, and to the other workers if there is a bridge."""
     deliver(room, text)
     if bridge is not None:
         bridge.send(room, text)
 
 
 class Bridge:
-    """Datagrams between the workers: one UNIX socket each, in a directory; its name is the process id."""
+    """Datagrams between the workers. Each has a UNIX socket in a directory, named after its process id."""
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
-        self._sock: socket.socket | None = None  # made with the first member: without one there is nobody to hear
+        self._sock: socket.socket | None = None  # created for the first member
 
     def open(self) -> None:
-        """Listen, if this worker does not yet. Works on every loop, for it needs `add_reader` only."""
+        """Open the socket unless it is open. Works on every loop, because it only needs `add_reader`."""
         if self._sock is None:
             path = self._directory / f"{os.getpid()}.sock"
-            path.unlink(missing_ok=True)  # left by a process that had our number
+            path.unlink(missing_ok=True)  # left by a process with the same id
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._sock.setblocking(False)  # not SOCK_NONBLOCK: gevent's sockets would wait all the same
+            self._sock.setblocking(False)  # not SOCK_NONBLOCK: gevent's sockets would wait nevertheless
             self._sock.bind(str(path))
             asyncio.get_running_loop().add_reader(self._sock.fileno(), self._receive)
 
     def send(self, room: str, text: str) -> None:
-        """Pass a message on to all siblings. Never waits: one that cannot keep up misses it."""
+        """Send a message to all other workers. Never waits: a worker that cannot keep up misses it."""
         assert self._sock is not None
         message = json.dumps([room, text]).encode()
         for path in self._directory.glob("*.sock"):
@@ -100,7 +100,7 @@ class Bridge:
                 except ConnectionRefusedError:
                     path.unlink(missing_ok=True)  # its worker is dead
                 except OSError:
-                    continue  # the rule: a full queue, or a sibling that is just leaving
+                    continue  # its queue is full, or the worker is exiting
 
     def _receive(self) -> None:
         assert self._sock is not None
@@ -114,7 +114,7 @@ bridge = Bridge(BRIDGE) if BRIDGE else None
 
 
 async def listen(member: Member, reader: asyncio.StreamReader) -> None:
-    """Do what the client says, line by line, until it leaves."""
+    """Execute the lines of the client until it leaves."""
     member.tell("your name?")
     while line := await reader.readline():
         text = line.decode(errors="replace").strip()[:LONGEST]
@@ -141,7 +141,7 @@ async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     try:
         await listen(member, reader)
     except (ConnectionError, ValueError):
-        pass  # reset, or a line without end (ValueError: longer than the reader's limit)
+        pass  # reset, or a line longer than the reader's limit (ValueError)
     finally:
         members.discard(member)
         writing.cancel()

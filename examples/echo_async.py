@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 
-SILENCE = 300.0  # seconds after which a client that says nothing is sent away
+SILENCE = 300.0  # seconds after which a silent client is disconnected
 
 
 async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send back every line, until the client closes or falls silent."""
+    """Echo every line until the client closes or is silent for too long."""
     try:
         async with asyncio.timeout(SILENCE) as deadline:
             while line := await reader.readline():

@@ -3,8 +3,8 @@
     hybrid run --workers auto --loop epoll --bind 127.0.0.1:9000 examples.echo_sync:handle
     nc 127.0.0.1 9000
 
-`--loop gevent` gives the same handler a gevent socket; on the other loops it gets one of hybrid's own. It reads as if
-it blocked, and while it waits the worker serves others.
+With `--loop gevent` the same handler gets a gevent socket, on the other loops one of hybrid's. The code looks blocking,
+but while it waits the worker serves others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 
 
 def handle(sock: socket.socket, address: tuple[str, int]) -> None:
-    """Welcome the client, then send back every line until it says `quit` or closes."""
+    """Welcome the client, then echo every line until it sends `quit` or closes."""
     sock.sendall(b"Welcome to the echo server! Type quit to exit.\r\n")
     with sock.makefile("rb") as lines:
         for line in lines:

@@ -1,9 +1,9 @@
-"""A service inside a program of yours: it starts with a `with`, and has ended after it.
+"""A service inside your own program: a `with` block starts and stops it.
 
     python examples/embedded.py
 
-The supervisor runs in a process of its own, and the workers are its children; your program goes on meanwhile. The
-handler may be a closure: it travels to the workers.
+The supervisor runs in a separate process, and the workers are its children; your program continues meanwhile. The
+handler may be a closure: it is pickled for the workers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def make_greeter(greeting: str) -> Callable[[socket.socket, object], None]:
 
 
 def ask(address: str, name: str) -> str:
-    """Connect to `host:port`, say a name, and return the answer."""
+    """Connect to `host:port`, send a name, and return the answer."""
     host, port = address.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=10) as sock:
         sock.sendall(name.encode() + b"\n")
@@ -34,7 +34,7 @@ def ask(address: str, name: str) -> str:
 
 
 def main() -> None:
-    """Serve, ask, scale, look, stop."""
+    """Start the service, query it, scale it, print its status, and stop it."""
     service = hybrid.Service(make_greeter("hello"), bind="127.0.0.1:0", workers=1, loop="epoll", log_level="warning")
     with hybrid.Supervisor(service) as running:
         print(ask(running.addresses[0], "world"))

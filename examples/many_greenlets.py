@@ -4,7 +4,7 @@
     python examples/many_greenlets.py 50000 --loop gevent
 
 Each sleeps for a tenth of a second. One after the other they would need minutes; together they need little more than
-what it takes to start them. `spawn`, `joinall` and `sleep` are those that handlers use, and what gevent's users know.
+the time to start them. Handlers use the same `spawn`, `joinall` and `sleep`, which gevent's users know.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ NAP = 0.1  # seconds
 
 
 def double(number: int) -> int:
-    """Sleep, while all others run, and answer."""
+    """Sleep while all others run, then return twice the number."""
     hybrid.sleep(NAP)
     return 2 * number
 
 
 def many(count: int) -> int:
-    """Start `count` greenlets, wait for all of them, and add up what they return."""
+    """Start `count` greenlets, wait for all of them, and return the sum of their results."""
     greenlets = [hybrid.spawn(double, number) for number in range(count)]
     hybrid.joinall(greenlets, raise_error=True)
     return sum(one.get() for one in greenlets)
 
 
 def main() -> None:
-    """Run them on a loop and say how long it took."""
+    """Run them on a loop and print the time it took."""
     parser = argparse.ArgumentParser(description="Many greenlets at once.")
     parser.add_argument("count", nargs="?", type=int, default=10_000)
     parser.add_argument("--loop", default="auto", help="as in: hybrid loops")

@@ -1,11 +1,11 @@
-"""The same handler on one core and on all: what coroutines cannot do alone, and processes can.
+"""The same handler on one core and on all cores: coroutines share one core, processes use more.
 
-    python examples/one_core_many_cores.py                measures both and prints what the other cores bring
+    python examples/one_core_many_cores.py                measures both and prints the gain from the other cores
     hybrid run --workers auto --bind 127.0.0.1:9000 examples.one_core_many_cores:handle
-    echo 20000 | nc -q1 127.0.0.1 9000                    answers 2262: so many primes are below 20,000
+    echo 20000 | nc -q1 127.0.0.1 9000                    answers 2262, the number of primes below 20,000
 
-The handler computes. While it does, its worker serves nobody else, however many greenlets there are: one loop is one
-core. A second worker is a second core.
+The handler computes. Meanwhile its worker serves no other client, however many greenlets there are: one loop uses one
+core. A second worker uses a second core.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from collections.abc import Sequence
 import hybrid
 
 MOST = 1_000_000
-CLIENTS_PER_WORKER = 8  # enough that no worker ever waits for a request
+CLIENTS_PER_WORKER = 8  # enough to keep every worker busy
 QUESTION = 20_000
 
 
 def count_primes(limit: int) -> int:
-    """Return how many primes are below `limit`, in pure Python: about a millisecond for 20,000."""
+    """Return the number of primes below `limit`, in pure Python: about a millisecond for 20,000."""
     odd = [True] * (limit // 2)  # index i stands for the number 2 * i + 1
     for i in range(1, len(odd)):
         if odd[i]:
             for j in range(3 * i + 1, len(odd), 2 * i + 1):
                 odd[j] = False
-    return sum(odd) if limit > 2 else 0  # the place of 1, which is no prime, stands for 2, which is
+    return sum(odd) if limit > 2 else 0  # index 0 is the number 1, not a prime; count it for the prime 2
 
 
 def handle(sock: socket.socket, address: object) -> None:
-    """Answer every number with how many primes are below it."""
+    """Answer every number with the number of primes below it."""
     with sock.makefile("rb") as lines:
         for line in lines:
             number = int(line) if line.strip().isdigit() else MOST + 1
@@ -45,7 +45,7 @@ def handle(sock: socket.socket, address: object) -> None:
 
 
 def ask(address: str, until: float, answered: list[int]) -> None:
-    """Ask again and again until a moment of `time.monotonic`; note how often that was."""
+    """Send requests until `time.monotonic()` reaches `until`; append their number to `answered`."""
     host, port = address.rsplit(":", 1)
     count = 0
     with socket.create_connection((host, int(port)), timeout=30) as sock, sock.makefile("rb") as answers:
@@ -58,7 +58,7 @@ def ask(address: str, until: float, answered: list[int]) -> None:
 
 
 def measure(workers: int, seconds: float) -> float:
-    """Return the answers per second of a service with `workers` workers, each on a core of its own."""
+    """Return the answers per second of a service with `workers` workers, each pinned to its own core."""
     service = hybrid.Service(
         handle,
         bind="127.0.0.1:0",
@@ -83,7 +83,7 @@ def measure(workers: int, seconds: float) -> float:
 
 def main(arguments: Sequence[str]) -> None:
     """Measure with one worker and with one per core."""
-    parser = argparse.ArgumentParser(description="What the other cores bring.")
+    parser = argparse.ArgumentParser(description="The gain from the other cores.")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each of the two measurements")
     seconds = parser.parse_args(arguments).seconds
     cores = len(os.sched_getaffinity(0))

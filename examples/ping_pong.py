@@ -1,9 +1,9 @@
-"""Two greenlets that switch to each other by hand: a coroutine is a function that can stop in the middle.
+"""Two greenlets that switch to each other explicitly: a coroutine is a function that can pause in the middle.
 
     python examples/ping_pong.py          prints 12 56 34 78, one a line
 
-Nothing but the code itself decides who runs: `switch` stops the caller and continues the other where it had stopped. An
-event loop, hybrid's too, does no more than to call `switch` for you when a socket or a timer is ready.
+The code itself decides which greenlet runs: `switch` pauses the caller and resumes the other where it had paused. An
+event loop, hybrid's included, calls `switch` for you when a socket or a timer is ready.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from greenlet import greenlet
 
 
 def ping() -> None:
-    """Print, hand over, and go on when handed back."""
+    """Print, switch to `pong`, and continue when it switches back."""
     print(12)
     second.switch()
     print(34)
-    second.switch()  # never returns: nobody switches back, and `pong` ends in the main program
+    second.switch()  # never returns: `pong` does not switch back, and its end resumes the main program
 
 
 def pong() -> None:
-    """Print, hand back, and end when handed over again."""
+    """Print, switch back, and end when resumed."""
     print(56)
     first.switch()
     print(78)

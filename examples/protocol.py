@@ -15,18 +15,18 @@ LONGEST = 4096  # bytes of a line
 
 
 class Reverser(asyncio.Protocol):
-    """Answers every line with the line turned round."""
+    """Answers every line with the reversed line."""
 
     def __init__(self) -> None:
-        self._begun = b""  # the line that has not ended yet
+        self._begun = b""  # the incomplete last line
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport to answer through."""
+        """Keep the transport for the answers."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer the lines that are complete; keep the rest until more comes."""
+        """Answer the complete lines; keep the rest until more data arrives."""
         *lines, self._begun = (self._begun + data).split(b"\n")
         if lines:
             self._transport.write(b"".join(line.rstrip(b"\r")[::-1] + b"\n" for line in lines))
@@ -35,9 +35,9 @@ class Reverser(asyncio.Protocol):
             self._transport.close()
 
     def pause_writing(self) -> None:
-        """Read no more from a client that does not read its answers."""
+        """Stop reading from a client that does not read its answers."""
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Go on: the answers have gone out."""
+        """Resume reading: the answers have been sent."""
         self._transport.resume_reading()

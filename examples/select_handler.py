@@ -1,4 +1,4 @@
-"""The service of `select_server.py`, as a handler: the loop is hybrid's.
+"""The service of `select_server.py` as a handler, on hybrid's loop.
 
 hybrid run --loop select --bind 127.0.0.1:9000 examples.select_handler:handle
 """
@@ -7,6 +7,6 @@ import socket
 
 
 def handle(sock: socket.socket, address: object) -> None:
-    """Send back what comes; the queue of a slow client is this very line, waiting in `sendall`."""
+    """Echo all data. For a slow client, `sendall` waits: no queue is needed."""
     while data := sock.recv(1024):
         sock.sendall(data)

@@ -1,12 +1,12 @@
-"""The event-driven echo server, as one writes it by hand: a loop, three lists, and a queue per connection.
+"""The event-driven echo server, written by hand: a loop, three lists, and a queue per connection.
 
     python examples/select_server.py 9000                 then: nc 127.0.0.1 9000
     python examples/select_server.py 9000 --poller epoll  the same on poll(2) or epoll(7)
 
-Everything happens in one place. The listener readable: a new connection. A connection readable: bytes, which go into
-its queue, or nothing, which is its end. A connection writable: the head of its queue is sent; when the queue is
-empty, nobody asks any more whether it is writable. A connection in error: forgotten. `select_handler.py` is the same
-service in three lines, because the loop is written already; compare what one has to keep in mind in either.
+Everything happens in one place. If the listener is readable, there is a new connection. If a connection is readable,
+there are bytes for its queue, or EOF. If a connection is writable, the head of its queue is sent; with an empty queue
+the poller no longer watches for writability. A connection in error is closed. `select_handler.py` is the same service
+in three lines, because the loop exists already; compare the two.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ import socket
 from hybrid.workers.pollers import ERROR, HANGUP, READ, WRITE, Poller, open_poller
 
 CHUNK = 1024  # bytes read at once
-MOST_QUEUED = 64  # pieces waiting for a client that does not read; then its own bytes are left in the kernel
+MOST_QUEUED = 64  # chunks queued for a client that does not read; above that its data stays in the kernel
 
 
 class Server:
-    """All there is to know: who is connected, and what is still to be sent to whom."""
+    """The connections and the data still to send to each."""
 
     def __init__(self, listener: socket.socket, poller: Poller) -> None:
         self.listener = listener
         self.poller = poller
         self.connections: dict[int, socket.socket] = {}  # fd -> connection
-        self.queues: dict[int, collections.deque[bytes]] = {}  # fd -> what is to be sent, oldest first
-        self.finished: set[int] = set()  # fds whose client says no more, but waits for what is queued
+        self.queues: dict[int, collections.deque[bytes]] = {}  # fd -> data to send, oldest first
+        self.finished: set[int] = set()  # fds of clients that sent EOF and still wait for queued data
         listener.setblocking(False)  # a client may be gone between the poll and the accept
         poller.add(listener.fileno(), READ)
 
     def turn(self, timeout: float | None = None) -> None:
-        """Wait until something is ready, and deal with all that is. Blocks at most `timeout` seconds.
+        """Wait until descriptors are ready, and handle all of them. Blocks at most `timeout` seconds.
 
-        New connections come last: one of them may get the number of a connection that was forgotten a moment ago, and
-        what the lists say of that number is not about it.
+        New connections come last: one of them may get the number of a descriptor closed a moment ago, to which the
+        lists still refer.
         """
         readable, writable, exceptional = three_lists(self.poller.wait(timeout))
         for fd in readable:
@@ -55,7 +55,7 @@ class Server:
             self.accept()
 
     def accept(self) -> None:
-        """The listener is readable: somebody wants in."""
+        """The listener is readable: accept a connection."""
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             connection, _ = self.listener.accept()
             connection.setblocking(False)
@@ -64,13 +64,13 @@ class Server:
             self.poller.add(connection.fileno(), READ)
 
     def receive(self, fd: int) -> None:
-        """A connection is readable: bytes for its queue, or its end."""
+        """A connection is readable: queue its data, or handle EOF."""
         try:
             data = self.connections[fd].recv(CHUNK)
         except BlockingIOError:
             return
         except OSError:
-            self.forget(fd)  # reset by the client: nobody is there to read what is queued
+            self.forget(fd)  # reset by the client: drop the queued data
             return
         if data:
             self.queues[fd].append(data)
@@ -82,7 +82,7 @@ class Server:
         self.watch(fd)
 
     def send(self, fd: int) -> None:
-        """A connection is writable: send the head of its queue, and keep what did not fit."""
+        """A connection is writable: send the head of its queue, and keep the unsent rest."""
         queue = self.queues[fd]
         try:
             sent = self.connections[fd].send(queue[0])
@@ -100,20 +100,20 @@ class Server:
             self.forget(fd)
 
     def watch(self, fd: int) -> None:
-        """Ask for what makes sense now: room while something waits, bytes while there is a place for them."""
+        """Watch for writability while data is queued, and for readability while the queue has room."""
         queued = len(self.queues[fd])
         wants_more = queued < MOST_QUEUED and fd not in self.finished
         self.poller.modify(fd, (WRITE if queued else 0) | (READ if wants_more else 0))
 
     def forget(self, fd: int) -> None:
-        """Take a connection out of everything. Out of the poller first: the number may be given out again."""
+        """Remove and close a connection. Remove it from the poller first: the number may be reused."""
         self.poller.remove(fd)
         self.finished.discard(fd)
         del self.queues[fd]
         self.connections.pop(fd).close()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close all connections, the poller and the listener."""
         for fd in list(self.connections):
             self.forget(fd)
         self.poller.close()
@@ -121,9 +121,9 @@ class Server:
 
 
 def three_lists(ready: list[tuple[int, int]]) -> tuple[list[int], list[int], list[int]]:
-    """Return what `select.select` returns: the descriptors that are readable, writable, and in error.
+    """Return the same as `select.select`: the descriptors that are readable, writable, and in error.
 
-    A hang-up counts as readable: the next `recv` returns what has arrived, and then the end.
+    A hang-up counts as readable: `recv` returns the received data first, and then EOF.
     """
     readable = [fd for fd, mask in ready if mask & (READ | HANGUP)]
     writable = [fd for fd, mask in ready if mask & WRITE]

@@ -1,4 +1,4 @@
-"""Django in one file, as WSGI and as ASGI. A project of yours needs nothing of this. Needs `pip install django`.
+"""Django in one file, as WSGI and as ASGI. Your own project needs none of this code. Needs `pip install django`.
 
     hybrid run --bind 127.0.0.1:9000 examples.web_django:application
     hybrid run --bind 127.0.0.1:9000 examples.web_django:asgi_application
@@ -21,7 +21,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 settings.configure(
-    SECRET_KEY=secrets.token_hex(),  # another one in each worker: fine without sessions
+    SECRET_KEY=secrets.token_hex(),  # differs between workers: fine without sessions
     ALLOWED_HOSTS=["127.0.0.1", "localhost"],
     ROOT_URLCONF=__name__,
 )
@@ -34,7 +34,7 @@ def hello(request: HttpRequest, name: str) -> HttpResponse:
 
 
 async def slowly(request: HttpRequest) -> HttpResponse:
-    """Take a while. Over ASGI nobody waits behind this."""
+    """Answer slowly. Over ASGI, other requests do not wait for this one."""
     await asyncio.sleep(0.2)
     return HttpResponse("at last\n")
 

@@ -1,10 +1,10 @@
-"""A FastAPI application: validated input, and something that is opened once per worker. Needs `pip install fastapi`.
+"""A FastAPI application: validated input, and state that is set up once per worker. Needs `pip install fastapi`.
 
     hybrid run --bind 127.0.0.1:9000 examples.web_fastapi:app
     curl -d '{"name": "tea", "price": 3.5}' -H 'content-type: application/json' http://127.0.0.1:9000/items
     curl http://127.0.0.1:9000/items/tea
 
-`def` endpoints are run in threads by FastAPI itself, `async def` ones in the loop, as with every server.
+FastAPI itself runs `def` endpoints in threads and `async def` endpoints in the loop, as with every server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, PositiveFloat
 
 
 class Item(BaseModel):
-    """Something that is sold."""
+    """An item for sale."""
 
     name: str
     price: PositiveFloat

@@ -1,11 +1,11 @@
-"""A Flask application: routes, a form, and a list that every worker has for itself. Needs `pip install flask`.
+"""A Flask application: routes, a form, and a list that is separate in every worker. Needs `pip install flask`.
 
     hybrid run --bind 127.0.0.1:9000 examples.web_flask:app
     curl http://127.0.0.1:9000/hello/you
     curl -d note=milk http://127.0.0.1:9000/notes
 
-Each request runs in a greenlet: one that waits for its client holds up nobody. One that waits for a database by an
-ordinary driver does; `--loop gevent`, or threads (`--threads 8`), are for that.
+Each request runs in a greenlet: while it waits for its client, others run. A request that waits for a database with an
+ordinary driver blocks the worker; use `--loop gevent` or threads (`--threads 8`) for that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue
 
 app = Flask(__name__)
-notes: list[str] = []  # of this worker only: with several workers, keep such things in a database
+notes: list[str] = []  # of this worker only: with several workers, use a database
 
 
 @app.get("/hello/<name>")

@@ -5,7 +5,7 @@
     curl -T README.md http://127.0.0.1:9000/size
     python -m websockets ws://127.0.0.1:9000/shout
 
-`request.body()` would hold a whole upload in memory, `request.stream()` does not.
+`request.body()` would keep a whole upload in memory; `request.stream()` does not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ async def hello(request: Request) -> PlainTextResponse:
 
 
 async def size(request: Request) -> PlainTextResponse:
-    """Count the bytes of an upload as they come: a large one needs no memory."""
+    """Count the bytes of an upload as they arrive, without keeping them in memory."""
     total = 0
     async for piece in request.stream():
         total += len(piece)
@@ -31,7 +31,7 @@ async def size(request: Request) -> PlainTextResponse:
 
 
 async def shout(websocket: WebSocket) -> None:
-    """Send back everything in capitals."""
+    """Echo every message in capitals."""
     await websocket.accept()
     async for text in websocket.iter_text():
         await websocket.send_text(text.upper())

@@ -1,9 +1,9 @@
-"""A WebSocket without a framework: sends back every message, text or binary.
+"""A WebSocket without a framework: echoes every message, text or binary.
 
     hybrid run --bind 127.0.0.1:9000 examples.websocket_echo:app
     python -m websockets ws://127.0.0.1:9000/
 
-Pings, their timeouts, compression and the longest message are the server's business: see `hybrid run --help`.
+The server handles pings, their timeouts, compression and the size limit of messages: see `hybrid run --help`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
-    """Serve one WebSocket; tell others what this is."""
+    """Serve one WebSocket; answer plain HTTP requests with 426."""
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 426, "headers": [(b"upgrade", b"websocket")]})
         await send({"type": "http.response.body", "body": b"this is a WebSocket\n"})

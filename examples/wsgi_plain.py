@@ -1,4 +1,4 @@
-"""A WSGI application without a framework: what `environ` says, a body that is read, an answer that is streamed.
+"""A WSGI application without a framework: a query string, a request body, and a streamed response.
 
     hybrid run --bind 127.0.0.1:9000 examples.wsgi_plain:app
     curl http://127.0.0.1:9000/hello?name=you
@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-PIECE = 65_536  # bytes of the body to take at once
+PIECE = 65_536  # bytes of the body per read
 
 
 def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -36,14 +36,14 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
 
 
 def text(start_response: StartResponse, words: str, status: str = "200 OK") -> list[bytes]:
-    """A whole answer."""
+    """Return a complete text response."""
     body = words.encode()
     start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
     return [body]
 
 
 def digest(body: Any) -> str:
-    """The SHA-256 of a body of any length: it is read as it comes, never held as a whole."""
+    """Return the SHA-256 of a body of any length, without keeping it in memory."""
     found = hashlib.sha256()
     while piece := body.read(PIECE):
         found.update(piece)
@@ -51,6 +51,6 @@ def digest(body: Any) -> str:
 
 
 def count(last: int) -> Iterator[bytes]:
-    """Pieces of an answer whose length nobody knows before: each goes out when it is there."""
+    """Yield parts of a response of unknown length; each is sent as soon as it is yielded."""
     for number in range(1, last + 1):
         yield f"{number}\n".encode()

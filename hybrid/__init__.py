@@ -1,12 +1,11 @@
-"""hybrid runs a Python server on every core: one supervised worker per core, on the loop you name.
+"""hybrid runs a Python server on every core: one supervised worker per core, on the event loop of your choice.
 
-It serves web applications (WSGI, ASGI) and handlers of streams, protocols and datagrams, coroutines or not.
+It serves web applications (WSGI, ASGI) and handlers of streams, protocols and datagrams, sync or async.
 
     hybrid run --workers auto myapp:handle
 
-As a library: a `Service` says what to run, a `Supervisor` runs it. `spawn`, `joinall`, `sleep`, `await_`, `green`,
-`connect` and `run` are for code inside a worker. Everything is imported on first use: `import hybrid` loads no event
-loop.
+As a library: a `Service` describes a server, a `Supervisor` runs it. `spawn`, `joinall`, `sleep`, `await_`, `green`,
+`connect` and `run` are for code inside a worker. Names are imported on first use: `import hybrid` loads no event loop.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""`Supervisor`: runs a `Service`, in this process or beside it.
+"""`Supervisor`: runs a `Service`, in this process or in a child process.
 
-`Supervisor(service).run()`: this process becomes the supervisor, until it is asked to stop.
-`with Supervisor(service) as running:` the supervisor runs in a child process, until the block ends.
+`Supervisor(service).run()`: this process becomes the supervisor until it is asked to stop.
+`with Supervisor(service) as running:` the supervisor runs in a child process until the block ends.
 
-Here and in the modules beside (plan, embedding, checking, loops) the two sides are put together, and nowhere else.
+Only this module and its neighbours (plan, embedding, checking, loops) use both the supervisor and the workers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hybrid.checking import CheckError, check
 from hybrid.config.service import Service
 from hybrid.config.targets import DEMONSTRATION
 from hybrid.config.travel import is_importing_main
-from hybrid.demonstration.guide import guided
+from hybrid.demonstration.hints import logging_hints
 from hybrid.embedding import EmbeddedSupervisor
 from hybrid.loops import LoopRow, list_loops
 from hybrid.plan import plan
@@ -36,9 +36,9 @@ _START_MARGIN = 30.0  # seconds to start an interpreter on a loaded machine
 
 
 class Supervisor:
-    """Runs a service: either `run()`, or as a context manager; one at a time.
+    """Runs a service, either by `run()` or as a context manager; one at a time.
 
-    Raises `ConfigError` on construction for an address, loop or account that cannot be.
+    Raises `ConfigError` on construction for an invalid address, loop or account.
     """
 
     def __init__(self, service: Service, *, start_timeout: float | None = None) -> None:
@@ -47,12 +47,12 @@ class Supervisor:
         self._start_timeout = start_timeout
         self._embedded: EmbeddedSupervisor | None = None
         self._addresses: tuple[str, ...] = ()
-        plan(service, travels=False)  # only to find mistakes now, not in `run` or `with`
+        plan(service, travels=False)  # only to report mistakes now, not in `run` or `with`
 
     def run(self) -> Exit:
-        """Be the supervisor until the service is stopped by a signal; return how it ended, for `sys.exit`.
+        """Be the supervisor until a signal stops the service; return the exit code, for `sys.exit`.
 
-        Blocks. Changes the working directory if the service says so, and takes over the signals meanwhile. Must be
+        Blocks. Changes the working directory if the service sets one, and handles the signals meanwhile. Must be
         called in the main thread and not inside a running asyncio loop; raises `RuntimeError` otherwise. Threads of
         this process do not exist in the workers it forks; the context manager has no such hazard.
         """
@@ -60,13 +60,13 @@ class Supervisor:
         intended = plan(self.service, travels=False)
         origin = Origin.of_this_process(os.environ)
         intended.enter()
-        with guided() if self.service.target == DEMONSTRATION else nullcontext():
+        with logging_hints() if self.service.target == DEMONSTRATION else nullcontext():
             return supervise(intended.settings, intended, origin=origin)
 
     def __enter__(self) -> Self:
         """Start the supervisor in a child process and wait until all workers are ready.
 
-        Raises `StartError` with exit code and reason if the start fails, also when `start_timeout` has passed.
+        Raises `StartError` with exit code and reason if the start fails or `start_timeout` has passed.
         """
         if self._embedded is not None:
             raise RuntimeError("this Supervisor is running already: make another one")
@@ -90,7 +90,7 @@ class Supervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop gracefully; a Ctrl-C meanwhile stops at once."""
+        """Stop gracefully. A Ctrl-C meanwhile stops at once."""
         if self._embedded is None:
             return
         try:
@@ -101,27 +101,27 @@ class Supervisor:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The real addresses, as a person types them: port 0 has become a number. Empty before the start."""
+        """The real addresses, as a person types them: port 0 is replaced by the actual port. Empty before the start."""
         return self._addresses
 
     @property
     def pid(self) -> int:
-        """Process id of the supervisor. Raises `RuntimeError` when it does not run as a child."""
+        """Process id of the supervisor. Raises `RuntimeError` if it does not run as a child process."""
         return self._running().pid
 
     def status(self, timeout: float = 10.0) -> Status:
-        """Return what runs now: service, addresses, and each worker's slot, generation, pid and state.
+        """Return the current status: service, addresses, and each worker's slot, generation, pid and state.
 
-        Blocks at most `timeout` seconds. Raises `TimeoutError`, `ConnectionError` when the supervisor is gone, and
-        `RuntimeError` when none was started.
+        Blocks at most `timeout` seconds. Raises `TimeoutError`, `ConnectionError` if the supervisor is gone, and
+        `RuntimeError` if none was started.
         """
         return self._running().status(timeout)
 
     def scale(self, workers: int, timeout: float | None = None) -> None:
-        """Change the number of workers and wait until they are ready, and the superfluous ones gone.
+        """Change the number of workers and wait until new ones are ready and superfluous ones gone.
 
-        Blocks at most `timeout` seconds (None: boot and drain deadline together). Raises as `status` does, `TypeError`
-        if `workers` is no whole number, and `ValueError` if it is less than one.
+        Blocks at most `timeout` seconds (None: the sum of boot deadline and drain deadline). Raises the errors of
+        `status`, `TypeError` if `workers` is not a whole number, and `ValueError` if it is less than one.
         """
         try:
             workers = operator.index(workers)
@@ -134,10 +134,10 @@ class Supervisor:
         self._running().scale(workers, timeout)
 
     def stop(self, graceful: bool = True, timeout: float | None = None) -> Exit:
-        """Stop the service and wait for its end; return how it ended. Does nothing if it is stopped already.
+        """Stop the service and wait for its end; return the exit code. Does nothing if it is stopped already.
 
         `graceful` lets the workers finish their connections for at most `graceful_timeout` seconds. After `timeout`
-        seconds (None: a little more than that) whatever is left is killed.
+        seconds (None: a little more than that) all remaining processes are killed.
         """
         if self._embedded is None:
             return Exit.OK
@@ -158,7 +158,7 @@ class Supervisor:
 def _check_may_start() -> None:
     if is_importing_main():
         raise RuntimeError(
-            "a worker imports this program for its application, and must not start the service again: "
+            "a worker imports this program for its application and must not start the service again: "
             'put the code that starts it below `if __name__ == "__main__":`'
         )
 

@@ -1,4 +1,4 @@
-"""`hybrid run --check`: open the sockets, load the target in a child process, say what it is, and end."""
+"""`hybrid run --check`: open the sockets, load the target in a child process, report its kind, and exit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hybrid.workers.contract.seat import ListenerKind
 
 
 class CheckError(Exception):
-    """The service could not start: with which exit code, and why."""
+    """The service could not start; has the exit code and the reason."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
@@ -29,7 +29,7 @@ class CheckError(Exception):
 
 
 def check(service: Service) -> str:
-    """Return one line that says what `run` would serve.
+    """Return one line that describes the service that `run` would start.
 
     Changes the working directory, as `run` does. Blocks while the target is loaded, at most `boot_timeout` seconds.
     Raises `ConfigError`, `CheckError`, and `BindError` for an address that cannot be bound.
@@ -38,42 +38,42 @@ def check(service: Service) -> str:
     intended.enter()
     with open_listeners(intended.settings) as listeners:
         kinds = frozenset(listener.kind for listener in listeners.all())
-        what = _load(intended, kinds)
+        loaded = _load(intended, kinds)
         addresses = ", ".join(listeners.addresses)
     count = intended.settings.workers
-    return f"{describe(service.target)}: {what}; {count} worker{'s' * (count != 1)} on {addresses}"
+    return f"{describe(service.target)}: {loaded}; {count} worker{'s' * (count != 1)} on {addresses}"
 
 
 def _load(intended: Plan, kinds: frozenset[ListenerKind]) -> str:
-    """Load the target in a child, so that it cannot take this process along; return its description."""
+    """Load the target in a child process, so that it cannot crash this one; return its description."""
     ours, theirs = Channel.pair()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _be_the_child(intended, kinds, theirs)
+        _run_child(intended, kinds, theirs)
     theirs.close()
-    has_spoken = False
+    has_answered = False
     status = 0
     try:
         message = _receive(ours, intended.settings.boot_timeout)
-        has_spoken = message is not None
+        has_answered = message is not None
     finally:
         ours.close()
-        if not has_spoken:  # it hangs, or is dead already: then the signal does not change how it ended
+        if not has_answered:  # it hangs, or is dead already: then the signal has no effect
             os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):  # this program ignores SIGCHLD: the kernel has reaped it
             _, status = os.waitpid(pid, 0)
     return _description(message, status)
 
 
-def _be_the_child(intended: Plan, kinds: frozenset[ListenerKind], channel: Channel) -> None:
+def _run_child(intended: Plan, kinds: frozenset[ListenerKind], channel: Channel) -> None:
     """Never returns."""
     try:
-        os.dup2(2, 1)  # what the target prints while it is imported must not get between our summary
+        os.dup2(2, 1)  # the target may print during its import: keep that out of our summary
         channel.send_nowait(Ready(intended.application.loop, intended.check(kinds)))
-    except BaseException as error:  # noqa: BLE001 - whatever the target raises, SystemExit too
+    except BaseException as error:  # noqa: BLE001 - the target may raise anything, SystemExit too
         code = getattr(error, "code", None)
         reason = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"
         channel.send_nowait(BootFailed(code if isinstance(code, Exit) else Exit.TARGET, str(reason)))
@@ -85,7 +85,7 @@ def _be_the_child(intended: Plan, kinds: frozenset[ListenerKind], channel: Chann
 
 
 def _receive(channel: Channel, timeout: float) -> Message | None:
-    """Wait for the child's message, at most `timeout` seconds; None if it ended, or sent nonsense, instead."""
+    """Wait for the child's message, at most `timeout` seconds; None if it ended or sent a bad message instead."""
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
     if not poll.poll(timeout * 1000):

@@ -1,7 +1,7 @@
-"""The supervisor as a child process of an embedding program, and the line to it.
+"""The supervisor as a child process of an embedding program, and the control socket to it.
 
-The child is made with `multiprocess` by *spawn*, always: a fresh interpreter has none of the embedder's threads, loops,
-locks and patches, which a fork would copy in whatever state they are. Arguments travel with dill.
+The child is always *spawned*, with `multiprocess`: a fresh interpreter has none of the embedder's threads, loops, locks
+and patches, which a fork would copy in an arbitrary state. Arguments are pickled with dill.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from hybrid.workers.contract.exits import Exit
 
 _PREFIX = "hybrid-supervisor-"  # of the names of our processes
 _numbers = itertools.count(1)
-_KILL_MARGIN = 5.0  # seconds a supervisor gets to end after all of its workers must have
+_KILL_MARGIN = 5.0  # seconds for a supervisor to end after the deadline of its workers
 
 
 class EmbeddedSupervisor:
-    """A supervisor in a child process. Its methods block at most as long as they say, and are for any thread."""
+    """A supervisor in a child process. Its methods are thread-safe and block at most for their timeout."""
 
     def __init__(self, plan: Plan) -> None:
-        """Start the child; does not wait for its workers. Raises `OSError` if no process can be made."""
+        """Start the child without waiting for its workers. Raises `OSError` if no process can be created."""
         self._plan = plan
         self._owner = os.getpid()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = _start(plan, theirs)
         try:
-            self._pidfd: int | None = os.pidfd_open(self.pid)  # at once: where SIGCHLD is ignored its pid may be reused
-        except ProcessLookupError:  # it has ended, and was reaped, already
+            self._pidfd: int | None = os.pidfd_open(self.pid)  # at once: if SIGCHLD is ignored, the pid may be reused
+        except ProcessLookupError:  # it has ended and was reaped already
             self._pidfd = None
         self._client = ControlClient(ours)
         _living.add(self)
@@ -58,36 +58,36 @@ class EmbeddedSupervisor:
     def wait_started(self, timeout: float) -> tuple[str, ...]:
         """Wait until all workers are ready; return the addresses.
 
-        Raises `StartError` with the reason when the start fails, and `TimeoutError`.
+        Raises `StartError` with the reason if the start fails, and `TimeoutError`.
         """
         return self._client.wait_started(timeout)
 
     def status(self, timeout: float) -> Status:
-        """Return what runs now. Raises `TimeoutError`, and `ConnectionError` when the supervisor is gone."""
+        """Return the current status. Raises `TimeoutError`, and `ConnectionError` if the supervisor is gone."""
         return self._client.status(timeout)
 
     def scale(self, workers: int, timeout: float) -> None:
-        """Change the number of workers and wait until it is reached. Raises as `status` does."""
+        """Change the number of workers and wait until it is reached. Raises the errors of `status`."""
         self._client.scale(workers, timeout)
 
     def stop(self, *, graceful: bool, timeout: float | None) -> Exit:
-        """Ask the supervisor to stop, wait, and kill it when `timeout` seconds have passed; return how it ended.
+        """Ask the supervisor to stop, wait, and kill it after `timeout` seconds; return the exit code.
 
-        `timeout` None: as long as the workers may drain, and a little more.
+        `timeout` None: the drain deadline of the workers, and a little more.
         """
         if timeout is None:
             timeout = _KILL_MARGIN + (self._plan.settings.graceful_timeout if graceful else 0.0)
-        if os.getpid() != self._owner:  # forked since: the supervisor is the embedder's, not this process's
+        if os.getpid() != self._owner:  # forked since: the supervisor belongs to the embedder, not to this process
             return Exit.OK
         until = time.monotonic() + timeout
-        with contextlib.suppress(OSError):  # gone, or too stuck to answer: then it is killed
+        with contextlib.suppress(OSError):  # it is gone, or does not answer: then it is killed
             self._client.stop(graceful, timeout)
         code = self._join(until - time.monotonic())
-        self._forget()  # not after an interrupt: then `stop` is called again
+        self._forget()  # not reached after an interrupt: `stop` is called again then
         return code
 
     def kill(self) -> None:
-        """End the supervisor at once; its workers end with it."""
+        """Kill the supervisor; its workers end with it."""
         if os.getpid() != self._owner:
             return
         if self._pidfd is not None:
@@ -100,7 +100,7 @@ class EmbeddedSupervisor:
             self.kill()
             _wait_for_end(self._pidfd, _KILL_MARGIN)
         code = self._process.exitcode
-        if code is None:  # the kernel has reaped it, because this program ignores SIGCHLD: its last words tell
+        if code is None:  # this program ignores SIGCHLD, so the kernel reaped it: use the code in its last message
             code = self._client.wait_ended(0.0)
         if is_killed or (code is not None and code < 0):
             return Exit.KILLED
@@ -113,54 +113,54 @@ class EmbeddedSupervisor:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
-        with contextlib.suppress(ValueError):  # it has ended, but was not ours to reap, see `_join`
+        with contextlib.suppress(ValueError):  # it has ended, but the kernel reaped it, see `_join`
             self._process.close()
         _started().discard(self._process)
 
     def _stop_at_exit(self) -> None:
-        """Runs before the handler of `multiprocess`, which would wait forever for a running child."""
+        """Stop at exit, before the handler of `multiprocess`, which would wait forever for a running child."""
         if os.getpid() == self._owner:
             self.stop(graceful=True, timeout=None)
 
     @property
     def handle(self) -> Any:
-        """The process as `multiprocess` knows it."""
+        """The process object of `multiprocess`."""
         return self._process
 
-    def close_line(self) -> None:
-        """Close this process's end of the line and nothing else."""
+    def close_control_socket(self) -> None:
+        """Close this process's end of the control socket and nothing else."""
         self._client.abandon()
 
 
-_living: weakref.WeakSet[EmbeddedSupervisor] = weakref.WeakSet()  # those started and not yet stopped
+_living: weakref.WeakSet[EmbeddedSupervisor] = weakref.WeakSet()  # started and not yet stopped
 
 
 def _started() -> set[Any]:
-    """Return the processes that `multiprocess` waits for at the end of this one."""
+    """Return the processes that `multiprocess` joins at exit."""
     found: set[Any] = getattr(sys.modules.get("multiprocess.process"), "_children", set())
     return found
 
 
-def _close_lines_after_fork() -> None:
-    """In a child the embedder forks: the supervisor must see the embedder's death although this child lives on."""
+def _close_control_sockets_after_fork() -> None:
+    """Run in forks of the embedder: the supervisor must notice the embedder's death although such a fork lives on."""
     for supervisor in list(_living):
-        supervisor.close_line()
-        _started().discard(supervisor.handle)  # or its exit handler would try to join a process that is no child here
+        supervisor.close_control_socket()
+        _started().discard(supervisor.handle)  # its exit handler would join a process that is not a child of this one
 
 
-os.register_at_fork(after_in_child=_close_lines_after_fork)
+os.register_at_fork(after_in_child=_close_control_sockets_after_fork)
 
 
 def _end_tracker(owner: int) -> None:
-    """Let go of the resource tracker of `multiprocess` in a program that gevent has patched.
+    """Close the pipe to the resource tracker of `multiprocess` in a program that gevent has patched.
 
-    It closes its pipe and waits for the tracker when the interpreter ends (Python 3.12). gevent's `os.close` puts the
-    closing off until its hub runs, which it no longer does: both wait forever.
+    `multiprocess` closes the pipe and waits for the tracker when the interpreter exits (Python 3.12). gevent's
+    `os.close` delays the closing until its hub runs, which it no longer does: both wait forever.
     """
     tracker = getattr(sys.modules.get("multiprocess.resource_tracker"), "_resource_tracker", None)
     fd = getattr(tracker, "_fd", None)
     if fd is not None and "gevent" in sys.modules and os.getpid() == owner:
-        os.closerange(fd, fd + 1)  # the one way to close that gevent leaves alone
+        os.closerange(fd, fd + 1)  # the only way to close that gevent does not patch
         tracker._fd = None  # type: ignore[union-attr]
 
 
@@ -168,14 +168,14 @@ atexit.register(_end_tracker, os.getpid())
 
 
 def _start(plan: Plan, line: socket.socket) -> Any:
-    """Start the supervisor's process and return its `multiprocess` handle."""
+    """Start the supervisor process and return its `multiprocess` handle."""
     import multiprocess.spawn
 
-    _keep_main_out(multiprocess.spawn)
-    # a descriptor's number means nothing in another process
+    _skip_main_import(multiprocess.spawn)
+    # descriptor numbers are not valid in another process
     inherited = [socket.socket(fileno=os.dup(bind.fd)) for bind in plan.settings.binds if isinstance(bind, FdBind)]
     process = multiprocess.get_context("spawn").Process(
-        target=_be_the_supervisor, args=(plan, line, inherited), name=f"{_PREFIX}{next(_numbers)}"
+        target=_run_supervisor, args=(plan, line, inherited), name=f"{_PREFIX}{next(_numbers)}"
     )
     try:
         process.start()
@@ -185,14 +185,14 @@ def _start(plan: Plan, line: socket.socket) -> Any:
     return process
 
 
-def _keep_main_out(spawn: Any) -> None:
+def _skip_main_import(spawn: Any) -> None:
     """Keep `multiprocess` from importing the embedder's `__main__` into the supervisor.
 
-    That would run application code there, monkey-patching perhaps. What a callable target needs travels inside it.
-    Other processes of `multiprocess` are made as ever; where it has changed its inside, so is ours.
+    That would run application code there, perhaps monkey-patching. A callable target carries everything it needs.
+    Other processes of `multiprocess` are not affected. If its internals have changed, this does nothing.
     """
     original = getattr(spawn, "get_preparation_data", None)
-    if original is None or getattr(original, "leaves_main_out", False):
+    if original is None or getattr(original, "skips_main", False):
         return
 
     def get_preparation_data(name: str) -> dict[str, Any]:
@@ -202,15 +202,15 @@ def _keep_main_out(spawn: Any) -> None:
             data.pop("init_main_from_path", None)
         return data
 
-    get_preparation_data.leaves_main_out = True  # type: ignore[attr-defined]
+    get_preparation_data.skips_main = True  # type: ignore[attr-defined]
     spawn.get_preparation_data = get_preparation_data
 
 
-def _be_the_supervisor(plan: Plan, line: socket.socket, inherited: list[socket.socket]) -> None:
-    """The child's main: become the supervisor of `plan`, and end with its exit code."""
-    # not the embedder's process group: Ctrl-C is the embedder's business, which then stops us, or dies, which we see
+def _run_supervisor(plan: Plan, line: socket.socket, inherited: list[socket.socket]) -> None:
+    """The child's main: become the supervisor of `plan`, and exit with its code."""
+    # own process group: Ctrl-C must reach the embedder only, which then stops us, or dies, which we notice
     os.setpgid(0, 0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # exec(3) keeps what the starting thread had blocked
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # exec(3) keeps the signal mask of the starting thread
     arrived = iter(inherited)
     binds = tuple(FdBind(next(arrived).fileno()) if isinstance(b, FdBind) else b for b in plan.settings.binds)
     plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, binds=binds))
@@ -219,9 +219,10 @@ def _be_the_supervisor(plan: Plan, line: socket.socket, inherited: list[socket.s
 
 
 def _wait_for_end(pidfd: int | None, timeout: float) -> bool:
-    """Wait for the end of a child, at most `timeout` seconds; True if it has ended. Does not reap it.
+    """Wait for a child to end, at most `timeout` seconds; True if it has ended. Does not reap it.
 
-    The sentinel of `multiprocess` is a pipe whose other end the workers inherit, so it also waits for them.
+    The sentinel of `multiprocess` is not used: it is a pipe whose other end the workers inherit, so it waits for them
+    too.
     """
     if pidfd is None:
         return True

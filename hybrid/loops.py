@@ -1,4 +1,4 @@
-"""The loops to choose from, and which of them are usable here: what `hybrid loops` shows."""
+"""The event loops and their availability on this machine, for `hybrid loops`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class LoopRow:
     name: str
     summary: str
     needs: tuple[str, ...]
-    """Names of packages."""
+    """Names of the required packages."""
     problem: str | None
-    """Why it cannot be used here; None if it can."""
+    """Why the loop cannot be used here; None if it can."""
 
 
 def list_loops() -> tuple[LoopRow, ...]:

@@ -1,4 +1,4 @@
-"""From a `Service` to what the two sides understand: settings for the supervisor, an application for the workers."""
+"""Turns a `Service` into a `Plan`: the settings of the supervisor and the application of the workers."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from hybrid.workers.loops.registry import resolve as resolve_loop
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that a supervisor process needs to know; travels to another process."""
+    """The complete configuration of a supervisor process; can be pickled."""
 
     settings: Settings
     application: Application
     directory: str
-    """Where to work; absolute."""
+    """The working directory, absolute."""
     homes: tuple[tuple[str, str], ...] = ()
     """Names and files of modules that a callable target needs."""
-    remarks: tuple[str, ...] = ()
-    """What works but is probably not meant, such as a certificate that has expired."""
+    warnings: tuple[str, ...] = ()
+    """Texts about values that work but are probably a mistake, such as an expired certificate."""
 
     def enter(self) -> None:
-        """Make this process ready to be the supervisor: change the directory, log the remarks. Raises `ConfigError`."""
-        if self.remarks:
+        """Prepare this process to be the supervisor: log the warnings, change the directory. Raises `ConfigError`."""
+        if self.warnings:
             form, level = self.settings.log_format, self.settings.log_level
             logger = log.configure(form, level, {"service": self.settings.service})
-            for remark in self.remarks:
-                logger.warning("%s", remark)
+            for warning in self.warnings:
+                logger.warning("%s", warning)
         try:
             os.chdir(self.directory)
         except OSError as error:
@@ -58,8 +58,8 @@ class Plan:
     def body(self, seat: Seat) -> int | Promotion:
         """Be a worker until it has drained; return its exit code. Called in the forked child.
 
-        What `warm` has loaded in an ancestor of this process is served; else the target is imported here. Returns a
-        `Promotion` where this process is to be a zygote from now on.
+        Serves the target that `warm` loaded in an ancestor of this process, or imports it here. Returns a `Promotion`
+        if this process has to continue as a zygote.
         """
         self._make_importable()
         from hybrid.workers import main as entry  # import event loops: never in the supervisor
@@ -68,10 +68,10 @@ class Plan:
         return entry.main(seat, self.application, preload.loaded_for(self.application))
 
     def warm(self, *, audit: bool, evidence: int) -> None:
-        """Import the target in this process, whose forks will be workers. Called in a zygote; blocks meanwhile.
+        """Import the target in this process, from which workers will be forked. Called in a zygote; blocks meanwhile.
 
-        Where it hangs is written to the descriptor `evidence` when the supervisor asks.
-        Raises `CannotWarm` if it cannot be loaded, and with `audit` `NotForkable` if it must not be forked.
+        If the import hangs and the supervisor asks, its stack is written to the descriptor `evidence`.
+        Raises `CannotWarm` if the target cannot be loaded, and with `audit` `NotForkable` if it must not be forked.
         """
         self._make_importable()
         from hybrid.workers import preload
@@ -79,9 +79,9 @@ class Plan:
         preload.warm(self.application, audit_import=audit, evidence=evidence)
 
     def check(self, kinds: frozenset[ListenerKind]) -> str:
-        """Load the target for listeners of `kinds` and return what it is. Called in a forked child.
+        """Load the target for listeners of `kinds` and return its description. Called in a forked child.
 
-        Raises whatever importing the target raises, `BootError` among it.
+        Raises any error of the import, and `BootError`.
         """
         self._make_importable()
         from hybrid.workers import main as entry
@@ -99,20 +99,20 @@ class Plan:
 def plan(service: Service, *, travels: bool) -> Plan:
     """Return the plan of a service.
 
-    `travels`: the plan will be sent to another process, so a callable target is turned into bytes that only workers
-    read. Reads the files of TLS, so it is to be called before privileges are dropped. Raises `ConfigError` for what
-    `Service` could not check: addresses, the loop's name, accounts, certificates, the access log, the target.
+    `travels`: the plan will be sent to another process, so a callable target is pickled; only workers unpickle it.
+    Reads the TLS files, so call it before privileges are dropped. Raises `ConfigError` for the values that `Service`
+    could not check: addresses, the loop's name, accounts, certificates, the access log, the target.
     """
-    remarks: list[str] = []
+    warnings: list[str] = []
     if service.refork_after and service.preload == "off":
-        remarks.append("--refork-after has no effect with --preload off: there is no zygote")
-    application, homes = _with_target(_application(service, remarks), service.target, travels=travels)
+        warnings.append("--refork-after has no effect with --preload off: there is no zygote")
+    application, homes = _with_target(_application(service, warnings), service.target, travels=travels)
     return Plan(
         settings=_settings(service),
         application=application,
         directory=str(service.directory),
         homes=homes,
-        remarks=tuple(remarks),
+        warnings=tuple(warnings),
     )
 
 
@@ -130,7 +130,7 @@ def _settings(service: Service) -> Settings:
         pidfile=service.pidfile_path,
         uid=account.uid,
         gid=account.gid,
-        **_of_the_same_name(service, Settings, without={"workers", "pidfile"}),
+        **_same_named(service, Settings, without={"workers", "pidfile"}),
     )
 
 
@@ -146,7 +146,7 @@ def _bind(text: str) -> Bind:
         raise ConfigError("bind", str(error)) from None
 
 
-def _application(service: Service, remarks: list[str]) -> Application:
+def _application(service: Service, warnings: list[str]) -> Application:
     try:
         loop = resolve_loop(service.loop)
     except ValueError as error:
@@ -157,11 +157,11 @@ def _application(service: Service, remarks: list[str]) -> Application:
         interface=service.interface,
         call_factory=service.factory,
         max_connections=service.max_connections,
-        http=_http(service, remarks),
+        http=_http(service, warnings),
         wear=Wear(
             refork_after=0 if service.preload == "off" else service.refork_after,
             jitter=float(service.recycle_jitter),
-            **_of_the_same_name(service, Wear, without={"refork_after"}),
+            **_same_named(service, Wear, without={"refork_after"}),
         ),
     )
 
@@ -169,7 +169,7 @@ def _application(service: Service, remarks: list[str]) -> Application:
 def _with_target(
     application: Application, target: str | Callable[..., Any], *, travels: bool
 ) -> tuple[Application, tuple[tuple[str, str], ...]]:
-    """Return the application with its target, and the homes of that."""
+    """Return the application with its target, and the modules that the target needs."""
     if isinstance(target, str):
         return dataclasses.replace(application, reference=target), ()
     if not travels:
@@ -185,26 +185,26 @@ def _with_target(
     )
 
 
-def _http(service: Service, remarks: list[str]) -> HttpSettings:
+def _http(service: Service, warnings: list[str]) -> HttpSettings:
     if service.access_log is not None:
-        from hybrid.workers.http.access.line import check_format  # memory of the supervisor's, where there is no log
+        from hybrid.workers.http.access.line import check_format  # costs the supervisor memory
 
         try:
             check_format(service.access_log)
         except ValueError as error:
             raise ConfigError("access_log", str(error)) from None
     return HttpSettings(
-        **_of_the_same_name(service, HttpSettings, without={"forwarded_allow_ips"}),
-        limits=Limits(**_of_the_same_name(service, Limits)),
+        **_same_named(service, HttpSettings, without={"forwarded_allow_ips"}),
+        limits=Limits(**_same_named(service, Limits)),
         forwarded_allow_ips=service.trusted_proxies,
-        tls=_tls(service, remarks),
+        tls=_tls(service, warnings),
     )
 
 
-def _of_the_same_name(service: Service, settings: type, without: Set[str] = frozenset()) -> dict[str, Any]:
-    """Return the options for `settings` that are declared under the names of its fields; durations become floats.
+def _same_named(service: Service, settings: type, without: Set[str] = frozenset()) -> dict[str, Any]:
+    """Return the options that have the same names as the fields of `settings`; durations become floats.
 
-    `without`: the fields whose value is another one than the option's.
+    `without`: fields whose value differs from the option's.
     """
     names = {field.name for field in dataclasses.fields(settings)} - without
     values: dict[str, Any] = {}
@@ -215,7 +215,7 @@ def _of_the_same_name(service: Service, settings: type, without: Set[str] = froz
     return values
 
 
-def _tls(service: Service, remarks: list[str]) -> Tls | None:
+def _tls(service: Service, warnings: list[str]) -> Tls | None:
     try:
         return read_tls(
             certfile=service.certfile,
@@ -226,7 +226,7 @@ def _tls(service: Service, remarks: list[str]) -> Tls | None:
             ciphers=service.ciphers,
             sni_hook=service.sni_hook,
             directory=service.directory,
-            warn=remarks.append,
+            warn=warnings.append,
         )
     except CertificateError as error:
         field = "keyfile_password" if error.field == "password" else error.field
@@ -234,10 +234,10 @@ def _tls(service: Service, remarks: list[str]) -> Tls | None:
 
 
 class _HomeFinder:
-    """Finds the module of a callable target in its file, where `import` alone does not (it is asked last).
+    """Finds the module of a callable target by its file if `import` cannot. It is the last finder in `sys.meta_path`.
 
-    A callable that is importable in the embedder travels as `module.name`. A test runner may have loaded that module
-    under a name which no other process can import.
+    A callable that the embedder can import travels as `module.name`. A test runner may have loaded that module under a
+    name that no other process can import.
     """
 
     def __init__(self, name: str, file: str) -> None:
@@ -245,7 +245,7 @@ class _HomeFinder:
         self._file = file
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether it finds the same."""
+        """True if `other` finds the same module."""
         return isinstance(other, _HomeFinder) and (self._name, self._file) == (other._name, other._file)
 
     def __hash__(self) -> int:
@@ -254,7 +254,7 @@ class _HomeFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return where the module is, an empty package for a parent of it, None for others."""
+        """Return the spec of the module, an empty package for each of its parents, and None for others."""
         if name == self._name:
             return importlib.util.spec_from_file_location(name, self._file)
         if self._name.startswith(f"{name}."):

@@ -26,7 +26,10 @@ LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
 
 
 # how long an example takes is the machine's matter: on a busy one both of these checks fail
-settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = 100 if MATRIX else 40  # of a property, where it does not say; others in each run, as they are random
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=EXAMPLES
+)
 settings.load_profile("any-machine")
 
 
@@ -137,6 +140,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for file, function in sorted(functions):
             if file in kind.stands_for:
                 terminalreporter.write_line(f"    {file}::{function}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send the reports of a process of pytest-xdist without keywords: nobody there looks at them.
+
+    There are thirty thousand reports, and most of what is packed, sent and unpacked is the keywords.
+    """
+    report = yield
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        report.keywords = {}
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ FROM_THE_SIDES = {
     "hybrid.config.proxies": {"hybrid.workers.http.settings"},
     "hybrid.config.tls": {"hybrid.workers.http.settings"},
     "hybrid.demonstration.app": {"hybrid.workers.identity"},
-    "hybrid.demonstration.guide": {"hybrid.workers.contract.log"},
+    "hybrid.demonstration.hints": {"hybrid.workers.contract.log"},
     "hybrid.autoreload.restarting": {"hybrid.workers.contract.exits", "hybrid.workers.contract.log"},
 }
 
@@ -341,7 +342,7 @@ FORBIDDEN = [
     ("hybrid.config.service", "from hybrid import plan"),
     ("hybrid.config.service", "import click"),
     ("hybrid.config.declaring", "import click"),
-    ("hybrid.demonstration.guide", "from hybrid import api"),
+    ("hybrid.demonstration.hints", "from hybrid import api"),
     ("hybrid.plan", "import hybrid.autoreload.watcher"),
     ("hybrid.autoreload.changes", "def batches():\n    from hybrid.cli import flags as options"),
     ("hybrid.cli.commands", "import watchfiles"),
@@ -380,6 +381,67 @@ def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
     assert not [item for item in imports_of(module, source) if why_forbidden(item)]
 
 
+# -- the application's side of a request knows no wire ----------------------------------------------------------------
+
+WIRE = "hybrid.workers.http.h1"
+CONTRACT = "hybrid.workers.http.exchange"
+APPLICATION_SIDE = ("hybrid.workers.apps.asgi", "hybrid.workers.apps.wsgi", "hybrid.workers.http.websocket")
+# modules beside the wire -> what they still import of it; none is to be added
+OF_THE_WIRE = {
+    "hybrid.workers.apps.web": {"hybrid.workers.http.h1.connection"},  # opens the connections
+    "hybrid.workers.http.site": {"hybrid.workers.http.h1.rules"},
+}
+# what asks more of a connection than a `Peer` has
+ASKS_MORE = {
+    "hybrid.workers.apps.wsgi.interface": "Served",
+    "hybrid.workers.apps.wsgi.socket": "Upgraded",
+    "hybrid.workers.http.websocket.session": "Upgraded",
+}
+
+
+def test_what_stands_beside_the_wire_imports_of_it_what_the_table_says() -> None:
+    found: dict[str, set[str]] = {}
+    for module in MODULES:
+        for item in imports_of(module, MODULES[module].read_text()):
+            if _is_in(item.imported, WIRE) and not _is_in(module, WIRE):
+                found.setdefault(module, set()).add(item.imported)
+    assert found == OF_THE_WIRE
+
+
+def _members_of(*protocols: str) -> set[str]:
+    """Return the names that protocols of the contract give their objects."""
+    classes = [node for node in ast.parse(MODULES[CONTRACT].read_text()).body if isinstance(node, ast.ClassDef)]
+    nodes = [node for each in classes if each.name in protocols for node in each.body]
+    names = {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    return names | {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def _asked_of(tree: ast.AST, *names: str) -> Iterator[tuple[int, str]]:
+    """Give the attributes that a source asks of objects which it calls by one of these names, with their lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).rpartition(".")[2].lstrip("_") in names:
+            yield node.lineno, node.attr
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if any(_is_in(name, side) for side in APPLICATION_SIDE)])
+def test_the_applications_side_asks_a_wire_for_what_the_contract_names(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text())
+    peer = _members_of("Peer", ASKS_MORE.get(module, "Peer"))
+    found = [f"{line}: connection.{name}" for line, name in _asked_of(tree, "connection") if name not in peer]
+    exchange = _members_of("Exchange")
+    found += [f"{line}: exchange.{name}" for line, name in _asked_of(tree, "exchange") if name not in exchange]
+    assert not found, f"{CONTRACT} does not name it:\n" + "\n".join(found)
+
+
+def test_the_contract_has_members() -> None:
+    """Without them nothing would be allowed, or everything be overlooked."""
+    assert {"start", "stage", "send_file"} <= _members_of("Exchange")
+    assert {"facts", "get_extra_info"} <= _members_of("Peer")
+    assert "take_rest" not in _members_of("Peer")
+    asked = [name for _, name in _asked_of(ast.parse("self._exchange.connection.paused"), "connection")]
+    assert asked == ["paused"]
+
+
 # -- private names of asyncio: a new CPython breaks one file ---------------------------------------------------------
 
 PRIVATE_NAMES_ARE_IN = "hybrid.workers.tasks.cpython"
@@ -398,28 +460,40 @@ def _is_of_self(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id in ("self", "cls")
 
 
-def _names_in(tree: ast.AST) -> set[str]:
+def _names_in(nodes: Iterable[ast.AST]) -> set[str]:
     """Return the private names that a source text of asyncio defines, or looks for in the objects that it is given."""
-    found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    found = set()
+    for node in nodes:
+        match node:
+            case ast.Attribute(attr=name):
+                found.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
     return {name for name in found if _is_private(name)}
 
 
-def _asyncio_sources() -> list[ast.Module]:
-    return [ast.parse(file.read_text()) for file in sorted(Path(asyncio.__file__).parent.glob("*.py"))]
+@functools.cache
+def _asyncio_nodes() -> list[ast.AST]:
+    """All nodes of asyncio's sources. Not read at the import: every process that collects the tests imports this."""
+    files = sorted(Path(asyncio.__file__).parent.glob("*.py"))
+    return [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
 
 
-_ASYNCIO = _asyncio_sources()
-NAMES_OF_ASYNCIO = set().union(*map(_names_in, _ASYNCIO))
-CLASSES_OF_ASYNCIO = {node.name: node for tree in _ASYNCIO for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+@functools.cache
+def names_of_asyncio() -> frozenset[str]:
+    return frozenset(_names_in(_asyncio_nodes()))
+
+
+@functools.cache
+def _classes_of_asyncio() -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in _asyncio_nodes() if isinstance(node, ast.ClassDef)}
 
 
 def _names_of_class(name: str) -> set[str]:
     """Return the private names that a class of asyncio and its bases give their instances."""
-    if name not in CLASSES_OF_ASYNCIO:
+    if name not in _classes_of_asyncio():
         return set()
-    node = CLASSES_OF_ASYNCIO[name]
+    node = _classes_of_asyncio()[name]
     own = {item.attr for item in ast.walk(node) if isinstance(item, ast.Attribute) and _is_of_self(item.value)}
     own |= {item.name for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)}
     bases = (_names_of_class(ast.unparse(base).rpartition(".")[2]) for base in node.bases)
@@ -442,7 +516,7 @@ def private_names_of_asyncio(source: str) -> Iterator[tuple[int, str]]:
     own |= {"_exit", "_getframe", "_children"}  # of `os`, `sys`, `multiprocessing.process`
     for node in ast.walk(tree):
         match node:
-            case ast.Attribute(value=value, attr=name) if name in NAMES_OF_ASYNCIO and not _is_of_self(value):
+            case ast.Attribute(value=value, attr=name) if name in names_of_asyncio() and not _is_of_self(value):
                 if name not in own or ast.unparse(value).startswith("asyncio"):
                     yield node.lineno, ast.unparse(node)
             case ast.ImportFrom(module=str(home), names=names) if _top(home) == "asyncio":
@@ -451,7 +525,7 @@ def private_names_of_asyncio(source: str) -> Iterator[tuple[int, str]]:
                 func=ast.Name(id="getattr" | "setattr" | "hasattr" | "delattr"),
                 args=[_, ast.Constant(value=str(name)), *_],
             ):
-                if name in NAMES_OF_ASYNCIO - own:
+                if name in names_of_asyncio() - own:
                     yield node.lineno, name
             case ast.Constant(value="_asyncio_future_blocking"):
                 yield node.lineno, str(node.value)

@@ -1,6 +1,6 @@
-"""Which changed files make a service restart (`Watched`), and the stream of changes on a disk (`batches`).
+"""The files whose changes restart a service (`Watched`), and the stream of changes on disk (`batches`).
 
-Nothing here knows of processes: what a change leads to is decided in `hybrid.autoreload.watcher`.
+Nothing here knows of processes: `hybrid.autoreload.restarting` decides on restarts.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from pathlib import Path, PurePath
 from hybrid.config.service import ConfigError, Service
 
 SOURCES = "*.py"  # always watched
-_NEVER = frozenset({"__pycache__", "node_modules", "site-packages"})  # directories beside the hidden ones
+_NEVER = frozenset({"__pycache__", "node_modules", "site-packages"})  # ignored directories, like hidden ones
 _VENV_MARK = "pyvenv.cfg"  # PEP 405: a directory that holds it is a virtual environment
 
 _QUIET = 50  # milliseconds without a change after which a batch is complete
-_LONGEST = 400  # milliseconds a batch may grow where there is no end of changes; also how late a signal is seen then
+_LONGEST = 400  # milliseconds a batch may grow while changes continue; also the longest delay of a signal then
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Watched:
-    """Directories, and which files below them matter.
+    """Directories, and the files below them that matter.
 
-    A glob without a slash is compared with the name of a file, one with slashes with the end of its path. Like a
-    shell's, it takes a hidden file only where it begins with a dot itself. Raises `ConfigError` on construction for a
+    A glob without a slash is matched against the name of a file, one with slashes against the end of its path. As in a
+    shell, it matches a hidden file only if it begins with a dot itself. Raises `ConfigError` on construction for a
     directory that does not exist and for a glob that can match nothing.
     """
 
     directories: tuple[Path, ...]
-    """Absolute."""
+    """Absolute paths."""
     includes: tuple[str, ...] = ()
-    """Globs of files that matter beside `SOURCES`."""
+    """Globs of files that matter besides `SOURCES`."""
     excludes: tuple[str, ...] = ()
-    """Globs of files, and of directories with all that is in them, that do not; they win."""
+    """Globs of files and directories to ignore; they take precedence. A directory is ignored with all its contents."""
 
     def __post_init__(self) -> None:
         for directory in self.directories:
@@ -46,14 +46,14 @@ class Watched:
                     raise ConfigError(field, f"{glob!r}: give a pattern for names or ends of paths, e.g. '*.html'")
 
     def matters(self, path: Path) -> bool:
-        """Whether a change of the file at `path`, absolute, is one of the service. Looks for virtual environments."""
+        """True if a change of the file at `path`, absolute, concerns the service. Looks for virtual environments."""
         return any(
             path != root and path.is_relative_to(root) and self._matters_below(root, path.relative_to(root))
             for root in self.directories
         )
 
     def _matters_below(self, root: Path, relative: Path) -> bool:
-        folders = relative.parents[:-1]  # without `root` itself, which somebody wants to be watched
+        folders = relative.parents[:-1]  # without `root` itself, which was chosen explicitly
         if any(folder.name.startswith(".") or folder.name in _NEVER for folder in folders):
             return False
         if not any(_takes(glob, relative) for glob in (SOURCES, *self.includes)):
@@ -71,9 +71,9 @@ def _takes(glob: str, relative: Path) -> bool:
 def watched_for(
     service: Service, directories: Sequence[str], includes: Sequence[str] = (), excludes: Sequence[str] = ()
 ) -> Watched:
-    """Return what to watch for `service`: these directories, relative to its own, or without any its own.
+    """Return the files to watch for `service`. `directories` are relative to its working directory, their default.
 
-    Raises `ConfigError`, as `Watched` does. Symbolic links on the way to a directory are resolved.
+    Raises `ConfigError`, as `Watched` does. Symbolic links in the paths of directories are resolved.
     """
     home = service.directory
     chosen = tuple((home / one).resolve() for one in directories or ("",))
@@ -81,17 +81,17 @@ def watched_for(
 
 
 def batches(directories: tuple[Path, ...]) -> Generator[frozenset[Path], None, None]:
-    """Give, again and again, the files that have changed since the last time: often none; unfiltered.
+    """Yield, repeatedly, the files that have changed since the last step: often none; unfiltered.
 
-    Each step blocks, `_LONGEST` milliseconds at most. Raises `OSError` when the kernel has no watch left
+    Each step blocks for `_LONGEST` milliseconds at most. Raises `OSError` if the kernel has no watches left
     (fs.inotify.max_user_watches).
     """
-    # What notices changes is not in the standard library, and looking at every file's time again and again wakes a
-    # laptop up for a large tree. Only here: who does not reload does not load it.
+    # The standard library cannot watch files, and polling the times of a large tree keeps a laptop awake. Imported
+    # here, so that it is loaded for --reload only.
     from watchfiles import watch
 
-    # no filter of theirs: it would keep us waiting, and deaf for signals, as long as only files change that do not
-    # matter, such as a log
+    # without a filter of watchfiles: it would block, and delay signals, while only irrelevant files change, such as
+    # a log
     changes = watch(
         *directories,
         watch_filter=None,
@@ -107,7 +107,7 @@ def batches(directories: tuple[Path, ...]) -> Generator[frozenset[Path], None, N
 
 
 def describe(changed: frozenset[Path], directories: tuple[Path, ...]) -> str:
-    """Return the changed files in a few words, the first by its path below the directory that is watched."""
+    """Return a short description of the changed files, the first by its path below the watched directory."""
     first, *others = sorted(changed)
     home = next((directory for directory in directories if first.is_relative_to(directory)), first.anchor)
     more = f" and {len(others)} more" if others else ""

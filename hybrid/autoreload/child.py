@@ -1,6 +1,6 @@
-"""The child of a reloading watcher: `python -m hybrid.autoreload.child FD` becomes the supervisor of an errand.
+"""The child of a reloading watcher: `python -m hybrid.autoreload.child FD` becomes the supervisor of a `ChildSpec`.
 
-A fresh interpreter each time, so that nothing of the old code is left in memory; `hybrid.autoreload.watcher` starts it.
+`hybrid.autoreload.watcher` starts it as a fresh interpreter each time, so that no old code is left in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import nullcontext
 
 from hybrid.config.service import ConfigError, Service
 from hybrid.config.targets import DEMONSTRATION
-from hybrid.demonstration.guide import guided
+from hybrid.demonstration.hints import logging_hints
 from hybrid.plan import plan
 from hybrid.supervisor.contact.control import Control
 from hybrid.supervisor.start import supervise
@@ -22,53 +22,53 @@ from hybrid.workers.contract.exits import Exit
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Errand:
-    """What the child is told. Descriptors keep their numbers on the way."""
+class ChildSpec:
+    """The instructions for a child. The child inherits the descriptors under the same numbers."""
 
     service: Service
-    """All its addresses are `fd://`; they outlive the child."""
+    """All its addresses are `fd://`; the sockets outlive the child."""
     arguments: tuple[str, ...]
-    """`sys.argv` of the watcher: an application may look at it."""
-    line: int
-    """Descriptor of the control line: its end means that the watcher is gone."""
+    """`sys.argv` of the watcher, in case the application reads it."""
+    control_fd: int
+    """Descriptor of the control socket; EOF means that the watcher is gone."""
 
-    def written(self) -> int:
-        """Return a descriptor from which `read_errand` reads this errand; the caller closes it."""
-        fd = os.memfd_create("hybrid-errand")
+    def to_fd(self) -> int:
+        """Write this spec to a memory file and return its descriptor, for `read_spec`; the caller closes it."""
+        fd = os.memfd_create("hybrid-reload")
         os.write(fd, pickle.dumps(self))
         os.lseek(fd, 0, os.SEEK_SET)
         return fd
 
 
-def read_errand(fd: int) -> Errand:
-    """Return the errand written to `fd`, which is closed."""
+def read_spec(fd: int) -> ChildSpec:
+    """Return the spec in `fd`, and close it."""
     with os.fdopen(fd, "rb") as file:
-        errand: Errand = pickle.load(file)
-    return errand
+        spec: ChildSpec = pickle.load(file)
+    return spec
 
 
-def run(errand: Errand) -> Exit:
-    """Be the supervisor until it is stopped, or its watcher is gone; return how it ended. Blocks."""
-    sys.argv[:] = errand.arguments
-    os.set_inheritable(errand.line, False)
-    control = Control(socket.socket(fileno=errand.line))
-    intended = plan(errand.service, travels=False)
+def run(spec: ChildSpec) -> Exit:
+    """Be the supervisor until it is stopped or its watcher is gone; return the exit code. Blocks."""
+    sys.argv[:] = spec.arguments
+    os.set_inheritable(spec.control_fd, False)
+    control = Control(socket.socket(fileno=spec.control_fd))
+    intended = plan(spec.service, travels=False)
     intended.enter()
-    with guided() if errand.service.target == DEMONSTRATION else nullcontext():
+    with logging_hints() if spec.service.target == DEMONSTRATION else nullcontext():
         return supervise(intended.settings, intended, control=control)
 
 
 def main() -> int:
-    """Run the errand that the command line names; return the exit code."""
+    """Run the spec in the descriptor that the command line names; return the exit code."""
     try:
-        return int(run(read_errand(int(sys.argv[1]))))
-    except ConfigError as error:  # what the watcher found good has changed since: a directory, an account
+        return int(run(read_spec(int(sys.argv[1]))))
+    except ConfigError as error:  # a directory or an account has changed since the watcher checked it
         sys.stderr.write(f"hybrid: error: {error}\n")
         return int(Exit.USAGE)
 
 
 if __name__ == "__main__":
-    # pickle names the class by this module's real name, and must not make a second one
+    # pickle finds the class under this module's real name: do not define a second one in `__main__`
     from hybrid.autoreload import child as reloaded
 
     sys.exit(reloaded.main())

@@ -1,6 +1,6 @@
-"""When a reloading watcher starts and ends its child: decisions only.
+"""Decides when a reloading watcher starts and ends its child.
 
-The processes are those of `hybrid.autoreload.watcher`.
+`hybrid.autoreload.watcher` owns the processes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from hybrid.autoreload.changes import Watched, describe
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.log import LOGGER_NAME
 
-RESTART_GRACE = 2.0  # seconds that connections may take to finish at a restart; who changes code does not wait for more
-QUIT_GRACE = 5.0  # seconds that a supervisor gets to end at once
+RESTART_GRACE = 2.0  # seconds for connections to finish at a restart; a developer does not want to wait longer
+QUIT_GRACE = 5.0  # seconds for a supervisor to end after SIGQUIT
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 _STOPPED_AS_ASKED = frozenset({Exit.OK, Exit.KILLED})
 
@@ -29,13 +29,13 @@ logger = logging.getLogger(LOGGER_NAME)
 
 
 class Child(Protocol):
-    """A service that runs, as `subprocess.Popen` shows it."""
+    """A running service, with the interface of `subprocess.Popen`."""
 
     def poll(self) -> int | None:
-        """Return how it ended, negative for a signal; None while it runs."""
+        """Return the exit code, negative for a signal; None while it runs."""
 
     def send_signal(self, sig: int, /) -> None:
-        """Send a signal; nothing happens if it has ended."""
+        """Send a signal; does nothing if the child has ended."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,21 +44,21 @@ class Signalled:
 
     number: signal.Signals
     is_for_all: bool
-    """The kernel has sent it to the whole process group, as for a Ctrl-C: the child has it too."""
+    """True if the kernel sent it to the whole process group, as for a Ctrl-C: the child got it too."""
 
 
 class Phase(enum.Enum):
-    """What the watcher is about."""
+    """The phase of the watcher."""
 
-    STARTING = "a child is started as soon as nothing changes any more"
+    STARTING = "waiting for changes to settle before a child is started"
     RUNNING = "a child runs"
-    RESTARTING = "a child has been asked to end, another one follows"
-    BROKEN = "the child has ended by itself; a change may mend it"
-    ENDING = "the child ends because we are asked to"
+    RESTARTING = "a child has been asked to end; another one follows"
+    BROKEN = "the child has ended by itself; waiting for a change"
+    ENDING = "the watcher was stopped; waiting for the child to end"
 
 
 class Reloader:
-    """Decides when a child is started and ended. Waits nowhere: it is moved by the batches of changes, empty or not."""
+    """Decides when a child is started and ended. Never waits: each batch of changes, empty or not, is one step."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Reloader:
         grace: float = RESTART_GRACE,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`start` begins a child, `signals` gives what has come since it was called, `grace` and `now` are seconds."""
+        """`start` starts a child, `signals` returns the signals since its last call, `grace` and `now` are seconds."""
         self._watched = watched
         self._start_child = start
         self._signals = signals
@@ -78,11 +78,11 @@ class Reloader:
         self._phase = Phase.STARTING
         self._child: Child | None = None
         self._changed: frozenset[Path] = frozenset()  # since the last start
-        self._ladder: list[tuple[float, signal.Signals]] = []  # when to send what to a child that does not end
-        self._code: int | None = None  # once all is over
+        self._escalation: list[tuple[float, signal.Signals]] = []  # time -> signal for a child that does not end
+        self._code: int | None = None  # exit code, once the watcher is done
 
     def run(self, changes: Iterable[frozenset[Path]]) -> int:
-        """Go on until a stop is asked for, or the child has been stopped by somebody; return the exit code."""
+        """Run until the watcher or the child is stopped by a signal; return the exit code."""
         for batch in changes:
             mattering = frozenset(path for path in batch if self._watched.matters(path))
             for signalled in self._signals():
@@ -100,12 +100,13 @@ class Reloader:
             self._child.send_signal(self._translated(signalled.number))
         if signalled.number in STOPS:
             self._phase = Phase.ENDING
-            self._ladder.clear()  # from here on the grace period is the service's own
+            self._escalation.clear()  # from now on the service's own grace period counts
 
     def _translated(self, number: signal.Signals) -> signal.Signals:
-        """Say an interrupt in words that may be repeated.
+        """Translate SIGINT to a signal that the child may get twice.
 
-        Who sends one to a whole process group with kill(2) has sent it to the child too, and two would end it at once.
+        If kill(2) sent SIGINT to the whole process group, the child has got it too, and a second one would end it at
+        once.
         """
         if number is not signal.SIGINT:
             return number
@@ -122,12 +123,12 @@ class Reloader:
         self._phase = Phase.RESTARTING
         self._child.send_signal(signal.SIGTERM)
         until = self._now() + self._grace
-        self._ladder = [(until, signal.SIGQUIT), (until + QUIT_GRACE, signal.SIGKILL)]
+        self._escalation = [(until, signal.SIGQUIT), (until + QUIT_GRACE, signal.SIGKILL)]
 
     def _on_child(self) -> None:
         code = None if self._child is None else self._child.poll()
         if self._child is not None and code is None:
-            self._climb(self._child)
+            self._escalate(self._child)
             return
         self._child = None
         match self._phase:
@@ -135,23 +136,23 @@ class Reloader:
                 self._code = int(Exit.OK) if code is None else _shell_code(code)
             case Phase.RESTARTING:
                 self._phase = Phase.STARTING
-            case Phase.RUNNING if code in _STOPPED_AS_ASKED:  # by a signal to the child itself
+            case Phase.RUNNING if code in _STOPPED_AS_ASKED:  # a signal to the child itself
                 self._code = code
             case Phase.RUNNING:
                 self._phase = Phase.BROKEN
                 logger.warning("reload: the service has ended %s; waiting for a change", _ending(code or 0))
 
-    def _climb(self, child: Child) -> None:
-        while self._ladder and self._ladder[0][0] <= self._now():
-            child.send_signal(self._ladder.pop(0)[1])
+    def _escalate(self, child: Child) -> None:
+        while self._escalation and self._escalation[0][0] <= self._now():
+            child.send_signal(self._escalation.pop(0)[1])
 
     def _start(self) -> None:
-        self._ladder.clear()
+        self._escalation.clear()
         _forget_compiled(self._changed)
         self._changed = frozenset()
         try:
             self._child = self._start_child()
-        except OSError as error:  # no process, no memory; what is missing now may be there at the next change
+        except OSError as error:  # no process or no memory; the next change may succeed
             logger.error("reload: the service cannot be started: %s; waiting for a change", error)
             self._phase = Phase.BROKEN
         else:
@@ -161,8 +162,8 @@ class Reloader:
 def _forget_compiled(sources: Iterable[Path]) -> None:
     """Remove the compiled forms of changed modules.
 
-    Python compares a time in whole seconds and a size (PEP 552 calls it the default): it takes the old code for that
-    of a file changed twice within a second where the length stays.
+    By default Python compares the time, in whole seconds, and the size of the source (PEP 552). It would use the old
+    code if a file changes twice within a second and keeps its length.
     """
     for source in sources:
         if source.suffix == ".py":

@@ -1,9 +1,9 @@
 """`hybrid run --reload`: a watcher that restarts the service when its source files change. For development.
 
-The watcher opens the listening sockets and keeps them, so a connection made while the service restarts waits in the
-queue instead of being refused. The service is a child process, a whole supervisor with its workers, in a fresh
-interpreter each time. There is one socket per address, shared by all workers, where a service without --reload has one
-per worker: the sockets of a group cannot be handed on as one address.
+The watcher opens the listening sockets and keeps them, so new connections wait in the queue during a restart instead of
+being refused. The service is a child process, a supervisor with its workers, in a fresh interpreter each time. There is
+one socket per address, shared by all workers, where a service without --reload has one per worker: a group of sockets
+cannot be passed on as one address.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 
 from hybrid.autoreload.changes import Watched, batches
-from hybrid.autoreload.child import Errand
+from hybrid.autoreload.child import ChildSpec
 from hybrid.autoreload.restarting import RESTART_GRACE, STOPS, Child, Reloader, Signalled
 from hybrid.checking import CheckError
 from hybrid.config.service import ConfigError, Service
@@ -37,21 +37,21 @@ logger = logging.getLogger(log.LOGGER_NAME)
 
 
 def reload(service: Service, watched: Watched) -> int:
-    """Run `service`, restarted at each change of what is `watched`, until it is stopped; return the exit code.
+    """Run `service` until it is stopped, and restart it when `watched` files change; return the exit code.
 
-    Blocks. Changes the working directory, and blocks the signals of a supervisor meanwhile. Raises `ConfigError`,
-    `BindError`, and `CheckError` for a pidfile that is held or a tree that cannot be watched.
+    Blocks. Changes the working directory, and blocks the supervisor's signals meanwhile. Raises `ConfigError`,
+    `BindError`, and `CheckError` for a pidfile in use or a tree that cannot be watched.
     """
     if not isinstance(service.target, str):
-        raise ConfigError("target", "only a target given as module:attribute can be loaded anew")
-    service = dataclasses.replace(service, chdir=service.directory)  # absolute: the child begins where we are then
+        raise ConfigError("target", "only a target given as module:attribute can be reloaded")
+    service = dataclasses.replace(service, chdir=service.directory)  # absolute: the child starts in this directory
     intended = plan(service, travels=False)
     intended.enter()
     settings = intended.settings
     occupy_standard_descriptors()
     log.configure(settings.log_format, settings.log_level, {"service": settings.service})
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_blocked_signals())  # before there is a second thread
+        stack.enter_context(_blocked_signals())  # before any thread is started
         stack.enter_context(_holding_pidfile(settings))
         listeners = stack.enter_context(open_listeners(dataclasses.replace(settings, workers=1)))
         starter = stack.enter_context(contextlib.closing(_Starter(service, listeners)))
@@ -73,39 +73,39 @@ class _Starter:
         self._service = dataclasses.replace(
             service,
             bind=tuple(f"fd://{fd}" for fd in self._fds),
-            pidfile=None,  # it names the process that a person stops: this one
+            pidfile=None,  # it has to name this process, the one to stop
         )
-        self._line: socket.socket | None = None  # our end of the newest child's control line
+        self._control: socket.socket | None = None  # our end of the newest child's control socket
 
     def start(self) -> Child:
-        """Begin a child. Raises `OSError`."""
+        """Start a child. Raises `OSError`."""
         self.close()
-        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, contextlib.ExitStack() as stack:
-            errand = Errand(self._service, tuple(sys.argv), theirs.fileno()).written()
-            stack.callback(os.close, errand)
-            # -P: what lies in the working directory is the workers' business. The signals that we have blocked stay
-            # so in the child until its supervisor is ready for them.
+            spec = ChildSpec(self._service, tuple(sys.argv), theirs.fileno()).to_fd()
+            stack.callback(os.close, spec)
+            # -P: only workers may import from the working directory. The child inherits the blocked signals, until
+            # its supervisor is ready for them.
             return subprocess.Popen(
-                [sys.executable, *_flags(), "-P", "-m", "hybrid.autoreload.child", str(errand)],
-                pass_fds=(*self._fds, theirs.fileno(), errand),
+                [sys.executable, *_flags(), "-P", "-m", "hybrid.autoreload.child", str(spec)],
+                pass_fds=(*self._fds, theirs.fileno(), spec),
             )
 
     def close(self) -> None:
-        """Hang up: a child that still runs ends."""
-        if self._line is not None:
-            self._line.close()
+        """Close the control socket: a child that still runs ends."""
+        if self._control is not None:
+            self._control.close()
 
 
 def _flags() -> list[str]:
-    """The options that this interpreter was started with, such as -X dev."""
+    """Return the options that this interpreter was started with, such as -X dev."""
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
     return flags
 
 
 @contextlib.contextmanager
 def _blocked_signals() -> Iterator[None]:
-    """Keep the signals of a supervisor pending; with a handler, Python would not tell who has sent them."""
+    """Block the supervisor's signals for sigtimedwait(2): a Python signal handler does not get the sender."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     try:
         yield
@@ -115,7 +115,7 @@ def _blocked_signals() -> Iterator[None]:
 
 def _signals_nowait() -> Iterator[Signalled]:
     while (info := signal.sigtimedwait(_PASSED_ON, 0)) is not None:
-        # sigaction(2): above zero the kernel has made it, and what a terminal makes goes to its whole process group
+        # sigaction(2): above zero the kernel sent it; a terminal's signals go to the whole process group
         yield Signalled(signal.Signals(info.si_signo), is_for_all=info.si_code > 0)
 
 

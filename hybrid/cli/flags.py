@@ -1,4 +1,4 @@
-"""Flags made of declarations: `flags_of(Service)` are the options of click for all that a `Service` declares."""
+"""Flags from declarations: `flags_of(Service)` returns a click option for each option that a `Service` declares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hybrid.cli.headings import HeadedOption
+from hybrid.cli.sections import SectionOption
 from hybrid.config.declaring import Option, declared
 from hybrid.config.kinds import Choice, Count, Directory, File, Fraction, Kind, Parsed, Switch
 
@@ -16,18 +16,18 @@ else:
     _Type = click.ParamType
 
 
-def flags_of(config: type) -> list[HeadedOption]:
-    """Return an option for each declaration of a dataclass, in their order."""
+def flags_of(config: type) -> list[SectionOption]:
+    """Return a click option for each declaration of a dataclass, in their order."""
     return [flag_of(option) for option in declared(config)]
 
 
-def flag_of(option: Option) -> HeadedOption:
-    """Return the option of the command line. Its value comes under the name of the field."""
+def flag_of(option: Option) -> SectionOption:
+    """Return the click option. Its value is passed under the name of the field."""
     is_on = isinstance(option.kind, Switch) and option.default is True
     names = f"{option.flag}/--no-{option.flag.removeprefix('--')}" if is_on else option.flag
-    return HeadedOption(
+    return SectionOption(
         [names, option.field],
-        heading=option.heading,
+        section=option.section,
         alone=option.alone,
         help=option.help,
         envvar=list(option.variables) or None,
@@ -39,7 +39,7 @@ def flag_of(option: Option) -> HeadedOption:
 
 
 def _value(option: Option) -> dict[str, Any]:
-    """Return what click has to know about the value; defaults are given as a person types them, and shown so."""
+    """Return click's arguments for the value. Defaults are given, and shown, as a person types them."""
     if isinstance(option.kind, Switch):
         return {"default": True} if option.default else {"is_flag": True}
     details: dict[str, Any] = {"type": _type(option.kind)}
@@ -67,14 +67,14 @@ def _type(kind: Kind) -> click.ParamType[Any]:
 
 
 class _ParsedType(_Type):
-    """The type of a kind that reads text itself."""
+    """The click type of a kind that parses text itself."""
 
     def __init__(self, kind: Parsed) -> None:
         self.name = type(kind).__name__.lower()
         self._kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        """Return the value that a text means; another value is one already."""
+        """Parse a text; any other value is returned unchanged."""
         if not isinstance(value, str):
             return value
         try:

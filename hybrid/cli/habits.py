@@ -1,7 +1,7 @@
-"""Options of gunicorn, uvicorn, granian and hypercorn that people type by habit, and the ones to type here.
+"""Options of gunicorn, uvicorn, granian and hypercorn that people type by habit, and their equivalents here.
 
-Pure: arguments in, advice out. The command asks only about an option or a command that it does not know, so a word
-of hybrid's own never gets advice.
+Pure: arguments in, advice out. The command asks only about options and commands that it does not know, so hybrid's own
+words never get advice.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _SAME: dict[str, str] = {
     "--workers-lifetime": "--max-lifetime",
     "--workers-max-rss": "--max-memory",
     "--workers-kill-timeout": "--graceful-timeout",
-}  # option of another server -> the one of hybrid that takes the same value
+}  # option of another server -> hybrid's option that takes the same value
 
 _WORKER_CLASSES: dict[str, str] = {
     "gevent": "write --loop gevent",
@@ -66,20 +66,19 @@ _WORKER_CLASSES: dict[str, str] = {
     "sync": "leave it out: WSGI applications are recognised",
     "asgi": "leave it out: ASGI applications are recognised",
     "uvicorn": "leave it out: ASGI applications are recognised (--loop uvloop, if you want that loop)",
-}  # what the name of a worker class contains -> advice
+}  # part of the name of a worker class -> advice
 
 _OTHERWISE: dict[str, str] = {
     "--daemon": "let a service manager start it, e.g. systemd, or put & behind the command",
     "-D": "let a service manager start it, e.g. systemd, or put & behind the command",
-    "--reuse-port": "leave it out: each worker has a listening socket of its own",
+    "--reuse-port": "leave it out: each worker has its own listening socket",
     "--respawn-failed-workers": "leave it out: workers that die are always replaced",
-    "--http": "leave it out: there is one parser of HTTP",
-    "--ws": "leave it out: there is one implementation of WebSocket",
+    "--http": "leave it out: hybrid has one HTTP parser",
+    "--ws": "leave it out: hybrid has one WebSocket implementation",
     "--error-logfile": "redirect stderr, e.g. 2>error.log",
     "--log-file": "redirect stderr, e.g. 2>error.log",
     "--access-logfile": "write --access-log, which goes to stdout",
-    "--config": "give options, or environment variables such as HYBRID_BIND",
-    "-c": "give options, or environment variables such as HYBRID_BIND",
+    "-c": "write --config FILE, with a file in TOML, or hybrid.toml in this directory",
     "-m": "write --unix-mode, e.g. --unix-mode 660",
     "--umask": "write --unix-mode, e.g. --unix-mode 660",
     "--cert-reqs": "write --client-certificate required",
@@ -88,21 +87,21 @@ _OTHERWISE: dict[str, str] = {
     "--proxy-headers": "write --forwarded-allow-ips with the addresses of the proxies",
     "--header-map": "write --underscore-headers for `dangerous`; leave it out otherwise",
     "--max-requests-jitter": "write --recycle-jitter, a fraction, e.g. 0.1",
-    "--statsd-host": "there is no statsd in hybrid",
+    "--statsd-host": "hybrid has no statsd client",
     "--env-file": "set the variables before the command, e.g. set -a; . ./.env",
     "--log-config": "configure `logging` in the application",
     "--headers": "let the application, or a proxy, add header fields",
     "--header": "let the application, or a proxy, add header fields",
-}  # option of another server -> what to do
+}  # option of another server -> advice
 
 _BINDS = frozenset({"--port", "-p", "--host", "-b", "--uds", "--fd", "--insecure-bind"})
 _CLASSES = frozenset({"--worker-class", "-k"})
 
 
 def advise_option(option: str, arguments: Sequence[str]) -> str | None:
-    """Return what to type instead of `option`, which is none of hybrid's; None if it is not known from elsewhere.
+    """Return the replacement for `option`, which hybrid does not have; None if no other server is known to have it.
 
-    `arguments` are all words of the command: the value is among them.
+    `arguments` are all words of the command line, the option's value among them.
     """
     if option in _BINDS:
         return f"write {_bind(arguments)}"
@@ -119,7 +118,7 @@ def advise_option(option: str, arguments: Sequence[str]) -> str | None:
 
 
 def advise_command(word: str, arguments: Sequence[str]) -> str | None:
-    """Return what to type instead of `hybrid WORD ...` where no command has that name; None where nothing is likely.
+    """Return the replacement for `hybrid WORD ...` if no command has that name; None if there is no likely one.
 
     A target or an option in that place means that `run` was left out.
     """
@@ -129,7 +128,7 @@ def advise_command(word: str, arguments: Sequence[str]) -> str | None:
 
 
 def _bind(arguments: Sequence[str]) -> str:
-    """The `--bind` that options of other servers mean together."""
+    """Return the one `--bind` that replaces several options of other servers."""
     for name, form in (("--uds", "unix:{}"), ("--fd", "fd://{}"), ("-b", "{}"), ("--insecure-bind", "{}")):
         if (value := _value(name, arguments)) is not None:
             return f"--bind {form.format(f'0.0.0.0{value}' if value.startswith(':') else value)}"
@@ -139,7 +138,7 @@ def _bind(arguments: Sequence[str]) -> str:
 
 
 def _value(option: str, arguments: Sequence[str]) -> str | None:
-    """The value of an option: behind `=`, in the next word, or, of a letter, in the same one (`-w4`)."""
+    """Return the value of an option: after `=`, in the next word, or, for a single letter, in the same word (`-w4`)."""
     for place, word in enumerate(arguments):
         name, equals, value = word.partition("=")
         if name == option and equals:

@@ -1,6 +1,6 @@
-"""The process that tries out a certificate: what a worker would do with it, and how a client would like it.
+"""The process that tries out a certificate: it loads it as a worker would, and verifies it as a client would.
 
-Started by `certificates`, nothing else imports it: it imports `ssl`, which the supervisor must not.
+`certificates` starts it. Nothing else imports it: it imports `ssl`, which the supervisor must not do.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _IGNORE_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of openssl/x509_vfy.h; `ssl
 
 
 def main() -> None:
-    """Answer the `Tls` that comes pickled on standard input with one JSON object on standard output.
+    """Read a pickled `Tls` from standard input and write one JSON object to standard output.
 
-    `{"field": ..., "reason": ...}` for what a worker could not use, otherwise `{"warnings": [...]}`.
+    `{"field": ..., "reason": ...}` if a worker could not use it, otherwise `{"warnings": [...]}`.
     """
     tls: Tls = pickle.load(sys.stdin.buffer)  # from our own parent
     json.dump(examine(tls, time.time()), sys.stdout)
@@ -40,30 +40,30 @@ def examine(tls: Tls, now: float) -> dict[str, Any]:
 
 
 def _warnings(server: ssl.SSLContext, certificates: str, now: float) -> list[str]:
-    """Shake hands with a client that trusts this very certificate; return what it dislikes about it."""
+    """Shake hands with a client that trusts this very certificate; return its complaints."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.load_verify_locations(cadata=certificates)
     client.check_hostname = False
     client.verify_flags = ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _IGNORE_TIME)
     try:
-        certificate = _seen_by(client, server)
+        certificate = _peer_certificate(client, server)
     except ssl.SSLCertVerificationError as error:
         return [f"clients may refuse it: {error.verify_message}"]
     except ssl.SSLError as error:
         return [f"a handshake with it fails: {error.reason}"]
     if ssl.cert_time_to_seconds(certificate["notAfter"]) <= now:
-        return [f"the certificate has expired on {certificate['notAfter']}"]
+        return [f"the certificate expired on {certificate['notAfter']}"]
     if ssl.cert_time_to_seconds(certificate["notBefore"]) > now:
         return [f"the certificate is not valid before {certificate['notBefore']}"]
     return []
 
 
-def _seen_by(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, Any]:
-    """Return the certificate that `server` shows, decoded: `ssl` decodes only what a peer has shown."""
+def _peer_certificate(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, Any]:
+    """Return the certificate of `server`, decoded: `ssl` only decodes the certificate of a peer."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     asking = client.wrap_bio(to_client, to_server)
     answering = server.wrap_bio(to_server, to_client, server_side=True)
-    for side in (asking, answering) * 3:  # as many turns as TLS 1.2 takes, should 1.3 be switched off
+    for side in (asking, answering) * 3:  # enough round trips for TLS 1.2, if 1.3 is switched off
         with contextlib.suppress(ssl.SSLWantReadError):
             side.do_handshake()
     return dict(asking.getpeercert() or {})

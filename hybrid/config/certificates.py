@@ -1,7 +1,7 @@
-"""The files of TLS: read in the supervisor, while it may still be root, and checked there before any worker starts.
+"""The TLS files: the supervisor reads them while it may still be root, and checks them before any worker starts.
 
-The check runs in a process of its own (`certificate_check`), because the supervisor must not import `ssl`: workers are
-forked from it, and gevent can patch `ssl` only where nobody has imported it yet.
+The check runs in a separate process (`certificate_check`), because the supervisor must not import `ssl`: workers are
+forked from it, and gevent can patch `ssl` only before its first import.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from hybrid.config.targets import TargetError, check_reference
 from hybrid.config.tls import CLIENT_CERTIFICATES
 from hybrid.workers.http.settings import Tls
 
-_PATIENCE = 30.0  # seconds; it takes a tenth of one
+_PATIENCE = 30.0  # seconds; the check takes 0.1
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")
 _CHILD = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); import hybrid.config.certificate_check as check; "
 )
 _CHILD += "check.main()"
-_UNCHECKED = "what workers will say to it could not be checked"
+_UNCHECKED = "the certificate could not be checked before the start of the workers"
 _log = logging.getLogger("hybrid")
 
 Name = str | os.PathLike[str] | None
@@ -52,11 +52,12 @@ def read_tls(
 ) -> Tls | None:
     """Read and check the files; None without `certfile`. Relative names start from `directory`.
 
-    Without `keyfile` the key is in `certfile`. `client_certificate` None: `required` if there are `ca_certs`. The SNI
-    hook is only looked at for its form, for it is the application's code. `warn` is told what works but is probably
-    not meant, an expired certificate for instance.
+    Without `keyfile` the key is in `certfile`. `client_certificate` None: `required` if there are `ca_certs`. Only the
+    form of the SNI hook is checked, because it is the application's code. `warn` is called for values that work but
+    are probably a mistake, such as an expired certificate.
 
-    Raises `CertificateError`. Blocks for some tenths of a second, for it starts a process; never asks for a password.
+    Raises `CertificateError`. Blocks for some tenths of a second, because it starts a process. Never asks for a
+    password.
     """
     if certfile is None:
         _refuse_without_certificate(keyfile, password, ca_certs, client_certificate, ciphers, sni_hook)
@@ -65,7 +66,7 @@ def read_tls(
         client_certificate = "none" if ca_certs is None else "required"
     _check_values(client_certificate, ca_certs, sni_hook)
     certificates, key = directory / certfile, directory / (certfile if keyfile is None else keyfile)
-    files = {"certfile": certificates, "keyfile": key, "password": key}  # field -> file that a complaint is about
+    files = {"certfile": certificates, "keyfile": key, "password": key}  # field -> file that an error names
     if ca_certs is not None:
         files["ca_certs"] = directory / ca_certs
     tls = Tls(
@@ -99,7 +100,7 @@ def _refuse_without_certificate(
     }
     for field, value in given.items():
         if value is not None:
-            raise CertificateError(field, "is of no use without a certificate: give certfile too")
+            raise CertificateError(field, "has no effect without a certificate: give certfile too")
 
 
 def _check_values(client_certificate: str, ca_certs: Name, sni_hook: str | None) -> None:
@@ -108,7 +109,7 @@ def _check_values(client_certificate: str, ca_certs: Name, sni_hook: str | None)
             "client_certificate", f"{client_certificate!r} is none of {', '.join(CLIENT_CERTIFICATES)}"
         )
     if client_certificate == "none" and ca_certs is not None:
-        raise CertificateError("ca_certs", "is of no use while client_certificate is none: write optional or required")
+        raise CertificateError("ca_certs", "has no effect while client_certificate is none: write optional or required")
     if client_certificate != "none" and ca_certs is None:
         raise CertificateError("client_certificate", f"{client_certificate} needs ca_certs, the authorities to accept")
     if sni_hook is not None:
@@ -130,7 +131,7 @@ def _read(field: str, file: Path) -> bytes:
 
 
 def _certificates(field: str, file: Path) -> bytes:
-    """Return the certificates in a file, without a key or remarks that may stand between them."""
+    """Return the certificates in a file, without keys or comments between them."""
     content = _read(field, file)
     found = _CERTIFICATE.findall(content)
     if found:
@@ -145,7 +146,7 @@ def _private_key(file: Path, certfile: Path) -> bytes:
     if _PRIVATE_KEY.search(content):
         return content
     if file == certfile:
-        raise CertificateError("keyfile", f"is needed, for {file} holds no private key")
+        raise CertificateError("keyfile", f"is needed: {file} holds no private key")
     raise CertificateError("keyfile", f"{file} holds no private key in PEM form{_hint(content, 'pkey', file)}")
 
 
@@ -156,7 +157,7 @@ def _hint(content: bytes, command: str, file: Path) -> str:
 
 
 def _check(tls: Tls, files: dict[str, Path], warn: Callable[[str], object]) -> None:
-    """Let another process try to use all of it; raise `CertificateError` for what it complains about."""
+    """Let another process try to use the files; raise `CertificateError` for its complaint."""
     verdict = _verdict(tls)
     if verdict.get("field") is not None:
         field, reason = verdict["field"], verdict["reason"]
@@ -167,8 +168,8 @@ def _check(tls: Tls, files: dict[str, Path], warn: Callable[[str], object]) -> N
 
 
 def _verdict(tls: Tls) -> dict[str, Any]:
-    """Return what `certificate_check` answers; only a warning if it cannot run, for then the workers will tell."""
-    import pickle  # not needed without TLS, nor is the other
+    """Return the answer of `certificate_check`; only a warning if it cannot run: the workers report errors too."""
+    import pickle  # imported here, like subprocess: not needed without TLS
     import subprocess
 
     try:

@@ -1,4 +1,4 @@
-"""What values are checked with: the error, and ranges of numbers with their units."""
+"""The tools of validation: the error, and ranges of numbers with their units."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ DAY: Final = 86_400.0  # seconds; poll(2) takes at most 24 days
 
 
 class ConfigError(ValueError):
-    """A value that cannot be used: which one, and what is allowed."""
+    """A value that cannot be used; names the field and the allowed values."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(field, reason)
         self.field = field
         """Name of the field of `Service`."""
         self.reason = reason
-        """What is wrong with its value, and what to write instead."""
+        """Why the value cannot be used, and a value to write instead."""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.reason}"
@@ -32,7 +32,7 @@ class Range:
     unit: str = ""
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is a number of the range; never true of a boolean or a NaN."""
+        """True if `value` is a number in the range. False for booleans and NaN."""
         if is_whole(value) or (isinstance(value, float) and not self.whole):
             return self.lowest <= value <= self.highest
         return False
@@ -43,5 +43,5 @@ class Range:
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether `value` is an integer; booleans are none here."""
+    """True if `value` is an integer. False for booleans."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -1,9 +1,9 @@
-"""How many cores this process may really use: what `--workers auto` means.
+"""How many cores this process may really use: the meaning of `--workers auto`.
 
-The count of the machine is wrong inside a container, and the affinity does not know quotas: a container with
-`--cpus=1` on a machine of 128 cores sees 128 cores in either. So it is the smaller of the affinity and the tightest
-quota on the path of this process through the cgroup tree (cgroups(7); kernel: cgroup-v2.rst "cpu.max",
-sched-bwc.rst "cpu.cfs_quota_us").
+The machine's count is wrong inside a container, and the affinity does not include quotas: a container with `--cpus=1`
+on a machine with 128 cores sees 128 cores in both. So the count is the smaller of the affinity and the tightest quota
+on the path of this process through the cgroup tree (cgroups(7); kernel: cgroup-v2.rst "cpu.max", sched-bwc.rst
+"cpu.cfs_quota_us").
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 def count_usable(affinity: int | None = None, root: Path = Path("/")) -> int:
     """Return the number of cores this process can keep busy, at least 1.
 
-    `affinity` is the number of cores the scheduler may choose from (None: ask the kernel). `root` is where `proc` and
-    `sys` are found. Files that are missing or unreadable mean no limit. Does not block.
+    `affinity` is the number of cores the scheduler may choose from (None: ask the kernel). `root` is the directory of
+    `proc` and `sys`. Missing or unreadable files mean no limit. Does not block.
     """
     allowed = affinity if affinity is not None else len(os.sched_getaffinity(0))
     cores = min([float(allowed), *_quotas(root)])
-    return max(1, math.ceil(cores))  # 1.5 cores: the second worker can use the half
+    return max(1, math.ceil(cores))  # 1.5 cores: a second worker can use the half
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class _Mount:
     """A mounted hierarchy that may limit the CPU."""
 
     v2: bool
-    inside: PurePosixPath  # which cgroup is seen at the mount point
+    inside: PurePosixPath  # the cgroup visible at the mount point
     point: PurePosixPath
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Give the cores granted by each cgroup from that of this process up to the top of what is mounted."""
+    """Yield the cores granted by each cgroup, from this process's cgroup up to the top of the mount."""
     paths = _own_cgroups(root)
     for mount in _mounts(root):
         own = paths.get("" if mount.v2 else "cpu")
@@ -50,7 +50,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _own_cgroups(root: Path) -> dict[str, PurePosixPath]:
-    """Return controller -> path of this process; the controller of the unified hierarchy is ''."""
+    """Return this process's cgroup paths: controller -> path; '' is the unified hierarchy."""
     found: dict[str, PurePosixPath] = {}
     for line in _lines(root / "proc/self/cgroup"):
         fields = line.split(":", 2)  # number:controllers:path
@@ -79,7 +79,7 @@ def _unescaped(text: str) -> str:
 
 
 def _below(mount: _Mount, own: PurePosixPath) -> PurePosixPath:
-    """Where the cgroup `own` lies under the mount point; the point itself if it lies outside of what is mounted."""
+    """Return the path of the cgroup `own` below the mount point; the mount point itself if `own` is outside of it."""
     nowhere = PurePosixPath()
     if ".." in own.parts:  # outside of this process's cgroup namespace
         return nowhere
@@ -100,7 +100,7 @@ def _quota_v2(directory: Path) -> float | None:
 
 
 def _quota_v1(directory: Path) -> float | None:
-    """Two files, in microseconds; a quota of -1 is none."""
+    """Two files, in microseconds; a quota of -1 means no quota."""
     quota = " ".join(_lines(directory / "cpu.cfs_quota_us"))
     period = " ".join(_lines(directory / "cpu.cfs_period_us"))
     return _cores(quota, period)
@@ -109,7 +109,7 @@ def _quota_v1(directory: Path) -> float | None:
 def _cores(quota: str, period: str) -> float | None:
     try:
         amount, per = int(quota), int(period)
-    except ValueError:  # "max", or a file that is not there
+    except ValueError:  # "max", or a missing file
         return None
     return amount / per if amount > 0 and per > 0 else None
 

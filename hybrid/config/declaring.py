@@ -1,12 +1,12 @@
-"""How an option is declared: once, as a field of a dataclass.
+"""Declarations of options: each option is declared once, as a field of a dataclass.
 
     keep_alive_timeout: float = option(
-        5.0, Seconds(0, DAY, zero="no limit"), Heading.LIMITS, "How long a connection may be idle between two requests."
+        5.0, Seconds(0, DAY, zero="no limit"), Section.LIMITS, "How long a connection may be idle between two requests."
     )
 
 From this follow the flag `--keep-alive-timeout`, the variable `HYBRID_KEEP_ALIVE_TIMEOUT`, the key
-`keep_alive_timeout` of a file, the line under its heading in `--help`, the paragraph of `docs/options.md`, the keyword
-of `Service`, and one check of its value for all of these ways in. Pure: knows no command line and no file.
+`keep_alive_timeout` of a file, the line in its section of `--help`, the paragraph of `docs/options.md`, the keyword of
+`Service`, and one check of the value for all of these sources. Pure: independent of the command line and of files.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Final, TypedDict, TypeVar, Unpack
 from hybrid.config.checks import ConfigError
 from hybrid.config.kinds import Kind
 
-_KEY: Final = "hybrid.option"  # of the metadata of a field -> what makes an `Option` of the field's name
+_KEY: Final = "hybrid.option"  # key in the metadata of a field; its value makes an `Option` of the field's name
 _T = TypeVar("_T")
 
 
-class Heading(enum.Enum):
-    """The headings of the help, in their order."""
+class Section(enum.Enum):
+    """The sections of the help, in their order."""
 
     PROCESS = "Process"
-    RENEWAL = "Renewal"
+    RECYCLING = "Recycling"
     STALLS = "Stalls"
     HTTP = "HTTP"
     LIMITS = "Limits"
@@ -41,34 +41,36 @@ class Heading(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Option:
-    """All that is known about an option."""
+    """An option and all facts about it."""
 
     field: str
-    """The keyword of the library."""
+    """The keyword argument of `Service`."""
     default: object
-    """The value where it is not given."""
+    """The value if the option is not given."""
     kind: Kind
-    """Which values are allowed, in which unit, and how a person writes one; of an option with several, of each."""
-    heading: Heading
-    """Where it stands in the help. The order under a heading is that of the declarations."""
+    """The allowed values, their unit and their form as text; for an option with several values, of each."""
+    section: Section
+    """The section of the help. Within a section, options are in the order of their declarations."""
     help: str
-    """What it does, in the words of the command line. For all that is written about the option."""
+    """The help text, in the words of the command line. Used in all documents."""
     name: str = ""
-    """What people call it, with underscores; empty: as the field."""
+    """The name users see, with underscores; empty: the name of the field."""
     more_variables: tuple[str, ...] = ()
-    """Environment variables that are looked at where its own is not set."""
+    """Environment variables to read if the option's own is not set."""
     is_repeated: bool = False
-    """Whether the value is a sequence: the flag may be repeated."""
+    """True if the value is a sequence: the flag may be repeated."""
     shown: str = ""
-    """What the help says about the default, where the default itself says too little."""
+    """The description of the default in the help, if the default itself says too little."""
     alone: str | None = None
-    """The value that is meant where the flag stands without one; None: the flag needs a value."""
+    """The value of a flag that is given without one; None: the flag needs a value."""
     is_flag_only: bool = False
-    """Whether it is about a single run of the command: there is no variable and no key of a file for it."""
+    """True if the option is about a single run of the command: it has no variable and no key in a file."""
+    is_of_the_run: bool = False
+    """True if the option is about a single run of the command: it has a variable, but no key in a file."""
     is_secret: bool = False
-    """Whether the value must not be shown."""
+    """True if the value must not be shown."""
     check: Callable[[object], str | None] | None = None
-    """What is wrong with a value of the right kind, None if nothing is; with all of several at once."""
+    """Returns why a value of the right kind is not allowed, or None; gets all of several values at once."""
 
     @property
     def flag(self) -> str:
@@ -83,14 +85,14 @@ class Option:
     @property
     def key(self) -> str | None:
         """Its key in a file, `some_name`; None if it cannot be set there."""
-        return None if self.is_flag_only else self._words
+        return None if self.is_flag_only or self.is_of_the_run else self._words
 
     @property
     def _words(self) -> str:
         return self.name or self.field
 
     def complaint(self, value: object) -> str | None:
-        """Return what is wrong with `value`, and what to write instead; None if it is allowed."""
+        """Return why `value` is not allowed, and a value to write instead; None if it is allowed."""
         if value is None and self.default is None:
             return None
         items = value if self.is_repeated and isinstance(value, tuple | list) else (value,)
@@ -107,26 +109,27 @@ class Details(TypedDict, total=False):
     shown: str
     alone: str
     is_flag_only: bool
+    is_of_the_run: bool
     is_secret: bool
     check: Callable[[object], str | None]
 
 
-def option(default: _T, kind: Kind, heading: Heading, help: str, **details: Unpack[Details]) -> _T:
+def option(default: _T, kind: Kind, section: Section, help: str, **details: Unpack[Details]) -> _T:
     """Declare an option as a field of a dataclass. The arguments are the fields of `Option`."""
-    make = functools.partial(Option, default=default, kind=kind, heading=heading, help=help, **details)
+    make = functools.partial(Option, default=default, kind=kind, section=section, help=help, **details)
     return dataclasses.field(default=default, repr=not details.get("is_secret", False), metadata={_KEY: make})
 
 
 @functools.cache
 def declared(config: type) -> tuple[Option, ...]:
-    """Return the options of a dataclass, in the order of the help: its own before those of its bases."""
+    """Return the options of a dataclass, in the order of the help: its own before those of its base classes."""
     makers = {field.name: field.metadata[_KEY] for field in dataclasses.fields(config) if _KEY in field.metadata}
     names = [name for one in inspect.getmro(config) for name in inspect.get_annotations(one) if name in makers]
     return tuple(makers[name](field=name) for name in dict.fromkeys(names))
 
 
 def check_declared(config: object, declaring: type) -> None:
-    """Check each option that the class `declaring` has. Raises `ConfigError` for the first value that is not allowed.
+    """Check each option that the class `declaring` declares. Raises `ConfigError` for the first invalid value.
 
     The class of `config` may be a subclass that gives fields other defaults, and so hides their declarations.
     """

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from hybrid.config.checks import DAY, ConfigError
-from hybrid.config.declaring import Heading, option
+from hybrid.config.declaring import Section, option
 from hybrid.config.kinds import Bytes, BytesPerSecond, Choice, Count, Seconds, Switch, Text
 from hybrid.workers.http.settings import HttpSettings, Limits
 
@@ -19,8 +19,8 @@ LIFESPANS: Final = ("auto", "on", "off")
 _DEFAULT: Final = HttpSettings()
 _DEFAULT_LIMITS: Final = Limits()
 _NOT_IN_A_PATH = re.compile(r"[\x00-\x20\x7f?#]")
-_HTTP: Final = Heading.HTTP
-_LIMITS: Final = Heading.LIMITS
+_HTTP: Final = Section.HTTP
+_LIMITS: Final = Section.LIMITS
 _TIME: Final = Seconds(0, DAY, zero="no limit")
 _COUNT: Final = Count(0, 1_000_000_000, zero="no limit")
 _SIZE: Final = Bytes(0, 1 << 30, zero="no limit")
@@ -63,23 +63,23 @@ class HttpFields:
         _DEFAULT.lifespan,
         Choice(LIFESPANS),
         _HTTP,
-        "ASGI's events at the start and the stop of a worker. on: the application has to know them; auto: it may.",
+        "ASGI's events at the start and the stop of a worker. on: the application must support them; auto: it may.",
     )
-    server_header: bool = option(_DEFAULT.server_header, Switch(), _HTTP, "Say Server in answers.")
-    date_header: bool = option(_DEFAULT.date_header, Switch(), _HTTP, "Say Date in answers.")
+    server_header: bool = option(_DEFAULT.server_header, Switch(), _HTTP, "Send a Server header.")
+    date_header: bool = option(_DEFAULT.date_header, Switch(), _HTTP, "Send a Date header.")
     underscore_headers: bool = option(
         _DEFAULT.underscore_headers,
         Switch(),
         _HTTP,
-        "Let header fields with an underscore in their name reach the application, which may take them for those with "
-        "a dash.",
+        "Pass header fields with an underscore in their name to the application, which may confuse them with those "
+        "that have a dash.",
     )
     pathsend: bool = option(
         _DEFAULT.pathsend,
         Switch(),
         _HTTP,
-        "Offer ASGI's http.response.pathsend: files go by sendfile, and middleware such as Starlette's GZipMiddleware "
-        "does not see their content.",
+        "Offer ASGI's http.response.pathsend: files are sent by sendfile(2), and middleware such as Starlette's "
+        "GZipMiddleware does not see their content.",
     )
     websocket_compression: bool = option(
         _DEFAULT.websocket_compression, Switch(), _HTTP, "Offer per-message deflate on WebSockets."
@@ -94,7 +94,7 @@ class HttpFields:
         _DEFAULT_LIMITS.websocket_ping_timeout,
         _TIME,
         _HTTP,
-        "How long the answer to a ping may take; then the WebSocket is closed.",
+        "How long to wait for the pong before the WebSocket is closed.",
     )
 
     max_request_line: int = option(_DEFAULT_LIMITS.max_request_line, _SIZE, _LIMITS, "Longest request target.")
@@ -117,7 +117,7 @@ class HttpFields:
         _DEFAULT_LIMITS.min_body_rate,
         BytesPerSecond(0, 1 << 30, zero="no limit"),
         _LIMITS,
-        "Slowest request body that is waited for, in bytes per second.",
+        "Slowest accepted rate of a request body, in bytes per second.",
     )
     keep_alive_timeout: float = option(
         _DEFAULT_LIMITS.keep_alive_timeout,
@@ -129,24 +129,24 @@ class HttpFields:
         _DEFAULT_LIMITS.idle_close_delay,
         _TIME,
         _LIMITS,
-        "How long an idle connection stays open once the whole service stops, for a request that is on its way; a few "
+        "How long an idle connection stays open when the whole service stops, for a request that is on its way; a few "
         "round trips. Ctrl-C closes idle connections at once, a reload after --keep-alive-timeout. 0: after "
-        "--keep-alive-timeout in any case but Ctrl-C.",
+        "--keep-alive-timeout, except for Ctrl-C.",
     )
     send_timeout: float = option(
         _DEFAULT_LIMITS.send_timeout,
         _TIME,
         _LIMITS,
-        "How long a client may take nothing of an answer that waits for it.",
+        "How long a client may read nothing while response data is waiting for it.",
     )
     max_requests_per_connection: int = option(
-        _DEFAULT_LIMITS.max_requests_per_connection, _COUNT, _LIMITS, "Requests until a connection is closed."
+        _DEFAULT_LIMITS.max_requests_per_connection, _COUNT, _LIMITS, "Requests after which a connection is closed."
     )
     max_pipelined: int = option(
         _DEFAULT_LIMITS.max_pipelined,
         _COUNT,
         _LIMITS,
-        "Requests of a connection that may wait behind the one that is answered.",
+        "Pipelined requests of a connection that may wait behind the current one.",
     )
     websocket_max_size: int = option(
         _DEFAULT_LIMITS.websocket_max_size, _SIZE, _LIMITS, "Longest WebSocket message, after decompression."
@@ -155,15 +155,15 @@ class HttpFields:
     access_log: str | None = option(
         _DEFAULT.access_log,
         Text("[FORMAT]"),
-        Heading.LOG,
-        "Write a line for every request to stdout, refused ones included, and for every WebSocket at its end: common, "
-        "combined, json, or a format with fields such as %(h)s. Without FORMAT: combined.",
+        Section.LOG,
+        "Write a line to stdout for every request, refused ones included, and for every WebSocket when it ends: "
+        "common, combined, json, or a format with fields such as %(h)s. Without FORMAT: combined.",
         alone="combined",
         check=_why_no_access_log,
     )
 
 
 def check_http(fields: HttpFields, loop: str) -> None:
-    """Check that the options go together with each other and with the loop. Raises `ConfigError`."""
+    """Check that the options are compatible with each other and with the loop. Raises `ConfigError`."""
     if fields.threads and loop == "gevent":
         raise ConfigError("threads", f"{fields.threads!r}: requests run in greenlets on gevent: leave --threads out")

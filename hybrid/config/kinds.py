@@ -1,7 +1,7 @@
-"""The kinds of values that options have. A kind knows which values are allowed, and how a person writes one.
+"""The kinds of values of options. A kind checks values, and converts them from and to text.
 
-Pure: no command line and no file. `hybrid.cli.flags` makes the types of click of them; what reads a file or an
-answer of a person can do the same.
+Pure: no command line and no file. `hybrid.cli.flags` makes click types of them; a reader of a file or a prompt can use
+them in the same way.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ MAX_WORKERS: Final = 1024
 
 
 class Kind:
-    """A kind of values. This class takes all of them: the option's own check has to say what is allowed."""
+    """A kind of values. This class allows all of them; the option's own check has to restrict them."""
 
     metavar: str | None = None
-    """What stands for a value in the help; None: the command line finds a word itself, or there is no value."""
+    """The placeholder for a value in the help; None: click chooses a word itself, or there is no value."""
 
     def complaint(self, value: object) -> str | None:
-        """Return what is wrong with `value`, and what to write instead; None if it is allowed."""
+        """Return why `value` is not allowed, and a value to write instead; None if it is allowed."""
         return None
 
     def text(self, value: object) -> object:
-        """Return `value` as a person types it; a number or a word stays as it is."""
+        """Return `value` as a person types it; numbers and words are returned unchanged."""
         return value
 
 
 class Text(Kind):
-    """A text, of which the option says what it may be."""
+    """A text; the option's own check restricts it."""
 
     def __init__(self, metavar: str) -> None:
         self.metavar = metavar
@@ -56,7 +56,7 @@ class Switch(Kind):
 
 
 class Choice(Kind):
-    """One of some words."""
+    """One word of a fixed set."""
 
     def __init__(self, words: tuple[str, ...]) -> None:
         self.words = words
@@ -67,7 +67,7 @@ class Choice(Kind):
 
 
 class File(Kind):
-    """The path of a file. Whether there is one is not looked at here."""
+    """The path of a file. Not checked for existence."""
 
     metavar = "PATH"
 
@@ -78,23 +78,23 @@ class File(Kind):
 
 
 class Directory(File):
-    """The path of a directory. Whether there is one is not looked at here."""
+    """The path of a directory. Not checked for existence."""
 
 
 class Number(Kind):
-    """Numbers of a range, in a unit."""
+    """A number in a range, with a unit."""
 
     whole: ClassVar[bool] = False
     unit: str = ""
-    """Of what the number is, in the plural. A count has none: it is of the things that the option is named after."""
+    """The unit, in the plural. A count has none: the name of the option tells its unit."""
 
     def __init__(self, lowest: float, highest: float, *, zero: str = "") -> None:
-        """`zero`: what 0 means, where that is another thing than the number."""
+        """`zero`: the meaning of 0, if 0 does not mean the number."""
         notes = [note for note in (self.unit, f"0: {zero}" if zero else "") if note]
         self.range = Range(lowest, highest, self.whole, f" ({'; '.join(notes)})" if notes else "")
 
     def complaint(self, value: object) -> str | None:
-        """Only numbers of the range are allowed."""
+        """Only numbers in the range are allowed."""
         return None if self.range.contains(value) else f"{value!r}: use {self.range}"
 
 
@@ -139,7 +139,7 @@ class Bytes(Number):
         return read_size(text)
 
     def text(self, value: object) -> object:
-        """Return the number with a unit where it is a whole multiple."""
+        """Return the number with the largest unit of which it is a whole multiple."""
         return size_text(value) if isinstance(value, int) else value
 
 
@@ -155,7 +155,7 @@ class Workers(Kind):
     metavar = "auto|N"
 
     def complaint(self, value: object) -> str | None:
-        """Allowed are `auto` and 1 to `MAX_WORKERS`."""
+        """`auto` and 1 to `MAX_WORKERS` are allowed."""
         if value == "auto" or (is_whole(value) and 1 <= value <= MAX_WORKERS):
             return None
         return f"{value!r}: use 'auto' or a number from 1 to {MAX_WORKERS}"
@@ -171,7 +171,7 @@ class Mode(Kind):
     metavar = "OCTAL"
 
     def complaint(self, value: object) -> str | None:
-        """Allowed are the nine bits of user, group and others."""
+        """The nine bits of user, group and others are allowed."""
         is_mode = is_whole(value) and 0 <= value <= 0o777
         return None if is_mode else f"{value!r}: use a file mode from 0o000 to 0o777"
 
@@ -185,12 +185,12 @@ class Mode(Kind):
 
 
 class Restarts(Kind):
-    """A limit of restarts, or None."""
+    """A restart limit, or None."""
 
     metavar = "N/SECONDS"
 
     def complaint(self, value: object) -> str | None:
-        """Allowed is a `RestartLimit`, which checks its numbers itself."""
+        """Only a `RestartLimit` is allowed, which checks its numbers itself."""
         is_limit = isinstance(value, RestartLimit)
         return None if is_limit else f"{value!r}: give a RestartLimit(restarts, seconds), or None"
 
@@ -204,4 +204,4 @@ class Restarts(Kind):
 
 
 Parsed = Seconds | Bytes | Workers | Mode | Restarts
-"""The kinds whose values have a form of their own in text."""
+"""The kinds that parse their values from text."""

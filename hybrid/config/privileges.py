@@ -1,6 +1,6 @@
-"""Names and numbers of users and groups: what `--user` and `--group` accept.
+"""Look-up of users and groups by name or number, for `--user` and `--group`.
 
-Only looks up; the change itself is made in each worker, right after the fork.
+Each worker changes its account itself, right after the fork.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import pwd
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Account:
-    """Who the workers become; None: who they are already."""
+    """The user and group of the workers; None: no change."""
 
     uid: int | None
     gid: int | None
 
 
 class UnknownAccountError(ValueError):
-    """There is no such user or group, or this process may not become it; `field` is `user` or `group`."""
+    """The user or group does not exist, or this process may not become it; `field` is `user` or `group`."""
 
     def __init__(self, field: str, text: str) -> None:
         super().__init__(text)
@@ -28,10 +28,10 @@ class UnknownAccountError(ValueError):
 
 
 def resolve(user: str | int | None, group: str | int | None) -> Account:
-    """Return the numbers for a user and a group, each given by name or number.
+    """Return the numbers of a user and a group, each given by name or number.
 
-    A user alone brings its primary group. Raises `UnknownAccountError` for a name that does not exist, and for any
-    other account than the own one unless this process is root. May block as long as a directory service does.
+    A user without a group gets its primary group. Raises `UnknownAccountError` for a name that does not exist, and,
+    unless this process is root, for any account but its own. May block as long as a directory service does.
     """
     uid = gid = None
     if user is not None:
@@ -53,13 +53,13 @@ def _user(user: str | int) -> tuple[int, int | None]:
         try:
             return number, pwd.getpwuid(number).pw_gid
         except KeyError:
-            # containers run as numbers nobody has a name for; as in `USER 1000`, the group then is 0 in docker, but
-            # to keep root's group unasked would be a hole: take the same number
+            # Containers run under numbers without a name. Docker uses group 0 for `USER 1000`, but keeping root's
+            # group unasked would be a hole: use the user's number for the group.
             return number, number
     try:
         entry = pwd.getpwnam(str(user))
     except KeyError:
-        raise UnknownAccountError("user", f"there is no user {user!r}; see who there is with: getent passwd") from None
+        raise UnknownAccountError("user", f"there is no user {user!r}; list the users with: getent passwd") from None
     return entry.pw_uid, entry.pw_gid
 
 
@@ -70,15 +70,13 @@ def _group(group: str | int) -> int:
     try:
         return grp.getgrnam(str(group)).gr_gid
     except KeyError:
-        raise UnknownAccountError(
-            "group", f"there is no group {group!r}; see which there are with: getent group"
-        ) from None
+        raise UnknownAccountError("group", f"there is no group {group!r}; list the groups with: getent group") from None
 
 
 def _number(value: str | int, kind: str) -> int | None:
     if isinstance(value, str) and not (value.isascii() and value.isdigit()):
         return None
     number = int(value)
-    if not 0 <= number < 2**32 - 1:  # the last one means "leave as it is" to setuid(2)
+    if not 0 <= number < 2**32 - 1:  # the last one means "no change" to setuid(2)
         raise UnknownAccountError(kind, f"{number} is not the number of a {kind}: use 0 to {2**32 - 2}")
     return number

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from hybrid.config.checks import ConfigError
-from hybrid.config.declaring import Heading, option
+from hybrid.config.declaring import Section, option
 from hybrid.config.kinds import Choice, Switch, Text
 from hybrid.workers.http.settings import HttpSettings
 
 FORWARDED_HEADERS: Final = ("x-forwarded", "forwarded")
 _HTTP: Final = HttpSettings()
-_PROXIES: Final = Heading.PROXIES
+_PROXIES: Final = Section.PROXIES
 
 
 def _why_no_proxies(given: object) -> str | None:
@@ -25,7 +25,7 @@ def _why_no_proxies(given: object) -> str | None:
 
 
 def _entries(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the entries one by one: a text of several, separated by commas, is taken apart."""
+    """Return the single entries; texts are split at commas."""
     texts = (given,) if isinstance(given, str) else tuple(given)
     return tuple(entry for text in texts for part in text.split(",") if (entry := part.strip()))
 
@@ -40,56 +40,56 @@ def _why_no_network(entry: str) -> str | None:
     try:
         network = ipaddress.ip_network(entry, strict=False)
     except ValueError:
-        return f"{entry!r}: use addresses and networks such as 10.0.0.0/8, `unix`, or * for everybody"
+        return f"{entry!r}: use addresses and networks such as 10.0.0.0/8, `unix`, or * for all"
     # 10.0.0.1/8: an address inside of a network
     return f"{entry!r}: write {network} for the network, or the address without /{network.prefixlen}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # `Service` makes all its methods
 class ProxyFields:
-    """Which proxies are trusted, and to tell what."""
+    """Trusted proxies, and the headers they are trusted for."""
 
     forwarded_allow_ips: str | Sequence[str] = option(
         _HTTP.forwarded_allow_ips,
         Text("ADDRESSES"),
         _PROXIES,
-        "Proxies that are trusted to tell the client's address and the scheme: addresses, networks, unix for UNIX "
-        "sockets, * for all peers. Separated by commas; may be repeated.",
+        "Proxies trusted to forward the client's address and the scheme: addresses, networks, unix for UNIX sockets, "
+        "* for all peers. Separated by commas; may be repeated.",
         is_repeated=True,
-        shown="nobody",
+        shown="none",
         check=_why_no_proxies,
     )
     forwarded_headers: str = option(
         _HTTP.forwarded_headers,
         Choice(FORWARDED_HEADERS),
         _PROXIES,
-        "The headers that these proxies write: X-Forwarded-For and -Proto, or Forwarded. The others come from clients "
-        "and are ignored. A Forwarded that cannot be parsed is answered with 400.",
+        "The headers that these proxies set: X-Forwarded-For and -Proto, or Forwarded. The other ones are ignored, "
+        "because clients may have set them. A Forwarded header that cannot be parsed is answered with 400.",
     )
     forwarded_host: bool = option(
         _HTTP.forwarded_host,
         Switch(),
         _PROXIES,
-        "Let X-Forwarded-Host, or host in Forwarded, replace the request's Host. Only if the proxy sets or removes it: "
-        "nginx hands on a client's.",
+        "Let X-Forwarded-Host, or host in Forwarded, replace the request's Host. Use it only if the proxy sets or "
+        "removes that header: nginx passes on the client's.",
     )
     proxy_protocol: bool = option(
         _HTTP.proxy_protocol,
         Switch(),
         _PROXIES,
-        "Every connection begins with a PROXY header, version 1 or 2, also before TLS; others are closed. It is taken "
-        "from everybody, or only from --forwarded-allow-ips if there are any; whether the HTTP headers behind it are "
-        "believed depends on the client it names.",
+        "Every connection begins with a PROXY header, version 1 or 2, also before TLS; others are closed. It is "
+        "accepted from all peers, or only from --forwarded-allow-ips if given. The HTTP headers after it are trusted "
+        "if the client that it names is.",
     )
 
     @property
     def trusted_proxies(self) -> tuple[str, ...]:
-        """`forwarded_allow_ips` as a tuple; a text of several, separated by commas, is taken apart."""
+        """`forwarded_allow_ips` as a tuple of single entries."""
         return _entries(self.forwarded_allow_ips)
 
 
 def check_proxies(fields: ProxyFields) -> None:
-    """Check that the options, each of which is allowed, go together. Raises `ConfigError`."""
+    """Check that the options, each valid by itself, are compatible. Raises `ConfigError`."""
     for field in ("forwarded_headers", "forwarded_host"):
         if getattr(fields, field) != getattr(_HTTP, field) and not fields.trusted_proxies:
             raise ConfigError(field, "no proxy is trusted: name yours with --forwarded-allow-ips too")

@@ -1,4 +1,4 @@
-"""How many restarts of workers a supervisor bears before it gives up: the value of `max_restarts`, checked."""
+"""How many restarts of workers a supervisor accepts before it gives up: the checked value of `max_restarts`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SECONDS: Final = Range(0.001, DAY, False, " (seconds)")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RestartLimit:
-    """At most `restarts` deaths of workers within `seconds`; with one more the service ends.
+    """At most `restarts` deaths of workers within `seconds`; one more ends the service.
 
-    Raises `ConfigError` for other than 1 to 10,000 restarts, and 1 ms to a day.
+    Raises `ConfigError` unless there are 1 to 10,000 restarts within 1 ms to a day.
     """
 
     restarts: int

@@ -1,9 +1,8 @@
-"""`Service`: what to run and how, checked as far as it can be without looking at the machine.
+"""`Service`: a target and its options, checked as far as possible without inspecting the machine.
 
-Each field but the target is the declaration of an option (`hybrid.config.declaring`). Addresses and loops are checked
-by `Supervisor`, which knows the two sides that understand them. Options of web applications are in
-`hybrid.config.http`, `hybrid.config.tls` and `hybrid.config.proxies`, those about the lives of workers in
-`hybrid.config.life`.
+Each field except the target declares an option (`hybrid.config.declaring`). `Supervisor` checks addresses and loops,
+with the code of the supervisor and the workers. Options of web applications are in `hybrid.config.http`,
+`hybrid.config.tls` and `hybrid.config.proxies`, those about the life cycle of workers in `hybrid.config.life`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hybrid.config.checks import DAY, ConfigError, is_whole
-from hybrid.config.declaring import Heading, check_declared, option
+from hybrid.config.declaring import Section, check_declared, option
 from hybrid.config.http import HttpFields, check_http
 from hybrid.config.kinds import Choice, Count, Directory, File, Mode, Seconds, Switch, Text, Workers
 from hybrid.config.life import LifeFields
@@ -32,16 +31,16 @@ INTERFACES: Final = ("auto", "stream", "protocol", "datagram", "wsgi", "asgi")
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_PROCESS: Final = Heading.PROCESS
-_LOG: Final = Heading.LOG
+_PROCESS: Final = Section.PROCESS
+_LOG: Final = Section.LOG
 
 
 def _why_no_addresses(bind: object) -> str | None:
     addresses: Sequence[object] = (bind,) if isinstance(bind, str) else tuple(bind)  # type: ignore[arg-type]
     if not addresses:
         return f"no address: give at least one, e.g. {DEFAULT_BIND!r}"
-    strange = next((one for one in addresses if not isinstance(one, str)), None)
-    return None if strange is None else f"{strange!r}: give addresses as text, e.g. {DEFAULT_BIND!r}"
+    strange = [one for one in addresses if not isinstance(one, str)]
+    return f"{strange[0]!r}: give addresses as text, e.g. {DEFAULT_BIND!r}" if strange else None
 
 
 def _why_no_loop(loop: object) -> str | None:
@@ -63,7 +62,7 @@ def _why_no_account(account: object) -> str | None:
 class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
     """A target and how to serve it. All values are checked on construction; a bad one raises `ConfigError`.
 
-    Durations are seconds, sizes bytes. What each field does is said in its declaration, and in `docs/options.md`.
+    Durations are seconds, sizes bytes. Each field is explained in its declaration and in `docs/options.md`.
     """
 
     target: str | Callable[..., Any] = DEMONSTRATION
@@ -74,8 +73,8 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
         Text("ADDRESS"),
         _PROCESS,
         "Where to listen: HOST:PORT, [IPV6]:PORT ([::]:PORT is IPv4 too), unix:/PATH, unix:@NAME, udp://HOST:PORT, or "
-        "fd://N for a socket that is open already. Port 0 takes a free one. May be repeated. Without it, sockets "
-        "passed by systemd are used, or 0.0.0.0 with the port that the variable PORT names.",
+        "fd://N for a socket that is open already. Port 0 means any free port. May be repeated. Without it, sockets "
+        "passed by systemd are used, or 0.0.0.0 with the port in the variable PORT.",
         is_repeated=True,
         shown=DEFAULT_BIND,
         check=_why_no_addresses,
@@ -84,7 +83,7 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
         "auto",
         Workers(),
         _PROCESS,
-        "Number of worker processes. auto: as many as there are cores usable here (affinity and cgroup quota).",
+        "Number of worker processes. auto: one per usable core (affinity and cgroup quota).",
         more_variables=("WEB_CONCURRENCY",),
     )
     loop: str = option(
@@ -98,11 +97,11 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
         "auto",
         Choice(INTERFACES),
         _PROCESS,
-        "What TARGET is: wsgi, an application (environ, start_response); asgi, an application (scope, receive, send); "
+        "Kind of TARGET: wsgi, an application (environ, start_response); asgi, an application (scope, receive, send); "
         "stream, a handler of one connection, sync (sock, address) or async (reader, writer); protocol, a factory of "
-        "asyncio.Protocol; datagram, a handler (data, address, transport). auto tells by the signature: a sync TARGET "
-        "of two parameters is WSGI if they are called environ, start_response, and a stream handler if not; an async "
-        "one of three is ASGI if the first is called scope, and a datagram handler if not.",
+        "asyncio.Protocol; datagram, a handler (data, address, transport). auto decides by the signature: a sync "
+        "TARGET with two parameters is WSGI if they are called environ, start_response, and a stream handler "
+        "otherwise; an async one with three is ASGI if the first is called scope, and a datagram handler otherwise.",
     )
     factory: bool = option(
         False,
@@ -111,19 +110,25 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
         "TARGET is an application factory: call it without arguments and serve its result.",
     )
     name: str = option(
-        "web", Text("NAME"), _PROCESS, "Name of the service in the log.", name="service", check=_why_no_name
+        "web",
+        Text("NAME"),
+        _PROCESS,
+        "Name of the service in the log.",
+        name="service",
+        is_of_the_run=True,
+        check=_why_no_name,
     )
     graceful_timeout: float = option(
         30.0,
         Seconds(0, DAY),
         _PROCESS,
-        "How long workers may finish their connections at a stop; then they are killed.",
+        "How long workers may take to finish their connections at a stop before they are killed.",
     )
     boot_timeout: float = option(
         60.0,
         Seconds(0.01, DAY),
         _PROCESS,
-        "How long a worker may take until it is ready; then it is killed and started anew.",
+        "How long a worker may take to become ready before it is killed and restarted.",
     )
     backoff: float = option(
         0.1,
@@ -141,8 +146,8 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
     max_connections: int = option(
         0,
         Count(0, 10_000_000),
-        Heading.LIMITS,
-        "Connections one worker serves at once; more wait in its queue.",
+        Section.LIMITS,
+        "Connections that one worker serves at once; further ones wait in its queue.",
     )
     ipv6_only: bool = option(
         False, Switch(), _PROCESS, "Let [::]:PORT serve IPv6 only. Without this option it serves IPv4 too."
@@ -150,14 +155,14 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
     unix_mode: int = option(0o600, Mode(), _PROCESS, "File mode of UNIX sockets.")
     pidfile: str | os.PathLike[str] | None = option(None, File(), _PROCESS, "File for the supervisor's process id.")
     chdir: str | os.PathLike[str] | None = option(
-        None, Directory(), _PROCESS, "Directory to work in; TARGET is looked for there first."
+        None, Directory(), _PROCESS, "Working directory; it is searched for TARGET first."
     )
     user: str | int | None = option(
         None,
         Text("NAME|UID"),
         _PROCESS,
-        "Run the workers as this user (needs root; sockets are made before). HOME, USER and LOGNAME become those of "
-        "its account, unless they were set to something else than root's.",
+        "Run the workers as this user (needs root; sockets are opened before). HOME, USER and LOGNAME are set to those "
+        "of its account, unless they differ from root's.",
         check=_why_no_account,
     )
     group: str | int | None = option(
@@ -185,12 +190,12 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
 
     @property
     def directory(self) -> Path:
-        """The directory to work in, absolute. A link in its name is kept: a new release may move it."""
+        """The working directory, absolute. Symbolic links in it are kept: a new release may move them."""
         return Path(working_directory(os.environ)) / (self.chdir or "")
 
     @property
     def pidfile_path(self) -> Path | None:
-        """The pidfile, absolute; None if there shall be none."""
+        """The absolute path of the pidfile, or None."""
         return None if self.pidfile is None else self.directory / self.pidfile
 
 
@@ -213,5 +218,5 @@ def _why_no_directory(service: Service) -> str:
 def _is_directory(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # may not be looked at
+    except OSError:  # no permission
         return False

@@ -1,6 +1,6 @@
-"""Targets: what a service runs, named as `module:attribute` or given as a callable.
+"""Targets: the code that a service runs, named as `module:attribute` or given as a callable.
 
-Nothing here imports a target: that is a worker's business (a bad one must not take the supervisor along).
+Nothing here imports a target. Workers do that: a broken target must not crash the supervisor.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-DEMONSTRATION = "hybrid.demonstration.app:handle"  # what runs where no target is given
+DEMONSTRATION = "hybrid.demonstration.app:handle"  # the default target
 _HOW = "write module:attribute, e.g. myapp:handle"
 
 
 class TargetError(ValueError):
-    """A target that is no `module:attribute`, or a callable that cannot travel to a worker."""
+    """A target that is not of the form `module:attribute`, or a callable that cannot be sent to a worker."""
 
 
 def check_reference(text: str) -> str:
-    """Return `text` if it has the form `package.module:attribute`; raise `TargetError` saying what is wrong."""
+    """Return `text` if it has the form `package.module:attribute`; raise `TargetError` with the reason otherwise."""
     module, colon, attribute = text.partition(":")
     if not colon:
         raise TargetError(f"target {text!r} names no attribute: {_suggestion(text)}")
     if "/" in module or "\\" in module or module.endswith(".py"):
         raise TargetError(f"target {text!r} starts with a file name, not a module: {_suggestion(text)}")
-    for part, what in ((module, "module"), (attribute, "attribute")):
+    for part, noun in ((module, "module"), (attribute, "attribute")):
         if not _is_dotted_name(part):
-            raise TargetError(f"target {text!r}: {part!r} is not the name of {_article(what)}: {_HOW}")
+            raise TargetError(f"target {text!r}: {part!r} is not the name of {_article(noun)}: {_HOW}")
     return text
 
 
@@ -38,7 +38,7 @@ def describe(target: str | Callable[..., Any]) -> str:
 
 
 def _suggestion(text: str) -> str:
-    """Say what to write, using as much of what was typed as is usable."""
+    """Return advice that keeps the usable parts of the input."""
     stem, _, attribute = text.partition(":")
     module = stem.removesuffix(".py").replace("\\", "/").strip("./").replace("/", ".")
     if not _is_dotted_name(module):

@@ -1,6 +1,6 @@
-"""How people write values: text becomes a duration, a size, a count of workers, a file mode, a limit of restarts.
+"""Values as text: parses durations, sizes, numbers of workers, file modes and restart limits.
 
-Each `read_...` raises `ValueError` that says what to write instead. The `..._text` functions are the way back.
+Each `read_...` raises `ValueError` with the form to write instead. The `..._text` functions format values.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read_size(text: str) -> int:
 
 
 def read_workers(text: str) -> int | str:
-    """Return a number of workers, or `auto`."""
+    """Return the number of workers, or `auto`."""
     if text == "auto":
         return text
     try:
@@ -57,14 +57,14 @@ def read_mode(text: str) -> int:
 
 
 def read_restarts(text: str) -> RestartLimit | None:
-    """Return a limit of restarts, `5/10`, `5/10s` or `20/1m`; None for `0`, no limit."""
+    """Return a restart limit from `5/10`, `5/10s` or `20/1m`; None for `0`, no limit."""
     meant = text.strip().lower()
     if meant == "0":
         return None
     restarts, slash, time = meant.partition("/")
     seconds = _DURATION.fullmatch(time.strip())
     if not slash or seconds is None or not _COUNT.fullmatch(restarts.strip()):
-        raise ValueError(f"{text!r} is no limit of restarts: write N/SECONDS, e.g. 5/10, 5/10s or 20/1m, or 0 for none")
+        raise ValueError(f"{text!r} is not a restart limit: write N/SECONDS, e.g. 5/10, 5/10s or 20/1m, or 0 for none")
     try:
         return RestartLimit(int(restarts), _seconds(seconds))
     except ConfigError as error:
@@ -89,5 +89,5 @@ def size_text(size: int) -> str:
 
 
 def restarts_text(limit: RestartLimit | None) -> str:
-    """Return a limit of restarts as a person types it: `5/10`; `0` for None."""
+    """Return a restart limit as a person types it: `5/10`; `0` for None."""
     return "0" if limit is None else f"{limit.restarts}/{limit.seconds:g}"

@@ -1,4 +1,4 @@
-"""How a callable target gets into another process: as a copy, or by an import there."""
+"""How a callable target reaches another process: as a copy, or by an import there."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any
 from hybrid.config.targets import TargetError, describe
 
 MAIN = "__hybrid_main__"
-"""The name under which workers import the program's main module. What stands below `if __name__ == "__main__":` is not
-run there, as under `__mp_main__` of `multiprocessing`."""
+"""The name under which workers import the program's main module. Code below `if __name__ == "__main__":` does not run
+there, as with `__mp_main__` of `multiprocessing`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parcel:
-    """A target on its way. At least one of `content` and `reference` is there; `content` is tried first."""
+    """A target ready to be sent. At least one of `content` and `reference` is set; `content` is tried first."""
 
     content: bytes | None
     """A copy, for `dill.loads`."""
     reference: str | None
     """`module:variable`."""
     homes: tuple[tuple[str, str], ...]
-    """Name and file of modules that another process may not find otherwise."""
+    """Names and files of modules that another process may not find otherwise."""
 
 
 def parcel(target: Callable[..., Any]) -> Parcel:
@@ -42,7 +42,7 @@ def parcel(target: Callable[..., Any]) -> Parcel:
     try:
         return Parcel(pickled(target), reference, tuple(homes))
     except TargetError as error:
-        # a function's globals may be made below `if __name__ == "__main__"`: then only a call would tell
+        # a function's globals may be set below `if __name__ == "__main__"`: only a call would show that
         is_bare = isinstance(target, FunctionType) and not isinstance(error.__cause__, dill.PicklingWarning)
         if reference is None or is_bare:
             raise
@@ -52,7 +52,7 @@ def parcel(target: Callable[..., Any]) -> Parcel:
 def home_of(target: Callable[..., Any]) -> tuple[str, str] | None:
     """Return (module name, file) of the module that defines `target`; None if it has no file or is `__main__`.
 
-    A test runner or a plug-in system may have loaded the module under a name that `import` does not find elsewhere.
+    A test runner or a plug-in system may have loaded the module under a name that no other process can import.
     """
     name = getattr(target, "__module__", None) or type(target).__module__
     module = sys.modules.get(name)
@@ -62,40 +62,40 @@ def home_of(target: Callable[..., Any]) -> tuple[str, str] | None:
 def pickled(target: Callable[..., Any]) -> bytes:
     """Return `target` as bytes that a worker can load: lambdas and closures by value, importable names by name.
 
-    Raises `TargetError` when something in it cannot be sent, e.g. an open socket, or a class of `__main__` that dill
+    Raises `TargetError` if something in it cannot be sent, e.g. an open socket, or a class of `__main__` that dill
     cannot copy.
     """
     import dill
 
     file = io.BytesIO()
-    # recurse: take along the globals a function uses, and not all of its module
+    # recurse: include the globals that a function uses, instead of its whole module
     pickler: Any = dill.Pickler(file, recurse=True)
     pickler.reducer_override = _reduced
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", dill.PicklingWarning)  # of names that mean nothing in another process
+            warnings.simplefilter("error", dill.PicklingWarning)  # for names that mean nothing in another process
             pickler.dump(target)
-    except Exception as error:  # whatever the objects' own __reduce__ raises
+    except Exception as error:  # an object's own __reduce__ may raise anything
         reason = str(error) or type(error).__name__
         raise TargetError(
             f"{describe(target)} cannot be sent to a worker: {reason}; "
-            "give it as 'module:attribute', or make what it needs inside of it"
+            "give it as 'module:attribute', or create the object inside of it"
         ) from error
     return file.getvalue()
 
 
 def is_importing_main() -> bool:
-    """Whether a worker is importing the program's main module right now: it must not start another service."""
+    """True while a worker imports the program's main module: it must not start another service."""
     spec = getattr(sys.modules.get(MAIN), "__spec__", None)
     return bool(getattr(spec, "_initializing", False))
 
 
 def _reduced(value: Any) -> Any:
-    """Say how an object is pickled whose class has `__getattr__` (a `reducer_override`; others: as usual).
+    """Pickle objects whose class has `__getattr__` in another way than usual (a `reducer_override`).
 
-    To load it, pickle asks the object, which is empty at that moment, for `__setstate__`. A `__getattr__` that needs an
-    attribute of the object then calls itself until the stack ends (Starlette's `State`). Classes travel as ever, those
-    whose metaclass has `__getattr__` too (enumerations before Python 3.12, models of pydantic).
+    To load such an object, pickle looks up `__setstate__` in it while it is still empty. A `__getattr__` that needs an
+    attribute of the object then recurses until the stack overflows (Starlette's `State`). Classes are pickled as usual,
+    also if their metaclass has `__getattr__` (enumerations before Python 3.12, models of pydantic).
     """
     if isinstance(value, type):
         return NotImplemented
@@ -108,7 +108,7 @@ def _reduced(value: Any) -> Any:
 
 
 def restore(value: object, state: Any) -> None:
-    """Give a new object its attributes, past its own `__setattr__` (a `state_setter` of pickle). Called in workers."""
+    """Set the attributes of a new object, bypassing its `__setattr__` (a `state_setter` of pickle). Runs in workers."""
     attributes, slots = state if isinstance(state, tuple) else (state, None)
     if attributes:
         object.__getattribute__(value, "__dict__").update(attributes)

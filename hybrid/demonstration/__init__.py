@@ -1,5 +1,5 @@
-"""What `hybrid run` serves when it is given no target.
+"""The demonstration, which `hybrid run` serves without a target.
 
 app    an ASGI application with a page about itself
-guide  what to try there, added to the supervisor's words
+hints  commands to try, added to the supervisor's log
 """

@@ -1,12 +1,12 @@
-"""The demonstration: what `hybrid run` serves when it is given no target. An ASGI 3 application without a framework.
+"""The demonstration, which `hybrid run` serves without a target: an ASGI 3 application without a framework.
 
     /            a page that shows which worker answered, and with JavaScript how the workers take turns
     /who         the same as JSON; closes the connection, so that the next request may go to another worker
     /events      a clock, as server-sent events
     /slow        answers after a second; others are served meanwhile
-    /ws          a WebSocket that sends back what it gets
+    /ws          a WebSocket that echoes messages
 
-The files of the page lie beside this one. They need no build step and load nothing from elsewhere.
+The files of the page are in this directory. They need no build step and load nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 SLOW = 1.0  # seconds that /slow takes
 TICK = 1.0  # seconds between two events of /events
 _PROTECTION = (
-    # the page loads its own two files and talks to its own server; nothing else, and nobody may frame it
+    # the page may load its own two files and connect to its own server only, and may not be framed
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
@@ -47,18 +47,18 @@ _PROTECTION = (
 _CLOSE = ((b"connection", b"close"),)
 _TEXT = "text/plain; charset=utf-8"
 
-_answered = itertools.count(1)  # answers of this worker that name it
+_answered = itertools.count(1)  # responses of this worker that name it
 
 
 async def handle(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request, one WebSocket, or the lifespan of the process."""
     match scope["type"]:
         case "http":
-            await _answer(scope, receive, send)
+            await _http(scope, receive, send)
         case "websocket":
-            await _converse(scope, receive, send)
+            await _websocket(scope, receive, send)
         case "lifespan":
-            await _live(receive, send)
+            await _lifespan(receive, send)
         case other:
             raise ValueError(f"the demonstration knows no scope of type {other!r}")
 
@@ -66,7 +66,7 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
 # --- http
 
 
-async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
+async def _http(scope: Scope, receive: Receive, send: Send) -> None:
     view = _VIEWS.get(_path(scope))
     if view is None:
         await _respond(scope, send, "There is no such page here.\n", _TEXT, status=404)
@@ -100,18 +100,18 @@ async def _respond(
 
 
 async def _page(scope: Scope, receive: Receive, send: Send) -> None:
-    facts = {name: html.escape(str(value)) for name, value in _who().items()}
+    facts = {name: html.escape(str(value)) for name, value in _identity().items()}
     page = string.Template(_file("demo.html")).substitute(facts)
     await _respond(scope, send, page, "text/html; charset=utf-8", extra=_CLOSE)
 
 
-async def _tell_who(scope: Scope, receive: Receive, send: Send) -> None:
-    await _respond(scope, send, json.dumps(_who()) + "\n", "application/json", extra=_CLOSE)
+async def _identify(scope: Scope, receive: Receive, send: Send) -> None:
+    await _respond(scope, send, json.dumps(_identity()) + "\n", "application/json", extra=_CLOSE)
 
 
-async def _be_slow(scope: Scope, receive: Receive, send: Send) -> None:
+async def _slow(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.sleep(SLOW)
-    await _tell_who(scope, receive, send)
+    await _identify(scope, receive, send)
 
 
 async def _script(scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,7 +123,7 @@ async def _style(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _events(scope: Scope, receive: Receive, send: Send) -> None:
-    """Send the time until the client goes, or the server wants to stop; then the browser asks another worker."""
+    """Send the time until the client disconnects or the server stops; then the browser connects to another worker."""
     headers = [(b"content-type", b"text/event-stream; charset=utf-8"), *_PROTECTION]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     with contextlib.suppress(OSError):  # the client is gone
@@ -137,7 +137,7 @@ async def _tick(receive: Receive, send: Send) -> None:
     try:
         await send(_chunk("retry: 1000\n\n"))  # milliseconds until a browser connects again
         while not gone.done():
-            event = {"time": time.strftime("%H:%M:%S"), **_who()}
+            event = {"time": time.strftime("%H:%M:%S"), **_identity()}
             await send(_chunk(f"data: {json.dumps(event)}\n\n"))
             await asyncio.wait((gone,), timeout=TICK)
     finally:
@@ -155,15 +155,15 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 _VIEWS = {
     "/": _page,
-    "/who": _tell_who,
+    "/who": _identify,
     "/events": _events,
-    "/slow": _be_slow,
+    "/slow": _slow,
     "/demo.js": _script,
     "/demo.css": _style,
-}  # path -> what answers it
+}  # path -> view
 
 
-def _who() -> dict[str, Any]:
+def _identity() -> dict[str, Any]:
     return {**dataclasses.asdict(current()), "answers": next(_answered)}
 
 
@@ -175,7 +175,7 @@ def _file(name: str) -> str:
 # --- the rest
 
 
-async def _converse(scope: Scope, receive: Receive, send: Send) -> None:
+async def _websocket(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()  # websocket.connect
     if _path(scope) != "/ws":
         await send({"type": "websocket.close"})  # before it is accepted: the client gets a 403
@@ -188,8 +188,8 @@ async def _converse(scope: Scope, receive: Receive, send: Send) -> None:
             await send({"type": "websocket.send", **data})
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """Say yes to the start and to the stop: there is nothing to prepare."""
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Confirm start-up and shutdown: there is nothing to prepare."""
     for _ in range(2):
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

@@ -1,9 +1,9 @@
-// The demonstration's page: asks who answers, and counts.
+// The demonstration's page: requests /who repeatedly and counts the responses of each worker.
 "use strict";
 
-const PAUSE = 250; // milliseconds between two questions
+const PAUSE = 250; // milliseconds between two requests
 const byId = (id) => document.getElementById(id);
-const workers = []; // of each worker process seen: its row, its meter and how often it has answered; in order
+const workers = []; // sorted; for each worker process seen: its row, its meter and its number of responses
 let total = 0;
 let paused = false;
 
@@ -27,7 +27,7 @@ function addWorker(who, key) {
   cell(row, "td", who.generation);
   cell(row, "td", who.loop);
   const share = document.createElement("meter");
-  share.setAttribute("aria-label", "share of all answers");
+  share.setAttribute("aria-label", "share of all responses");
   const number = document.createElement("span");
   cell(row, "td", "").append(share, number);
   const worker = { key, row, share, number, count: 0 };
@@ -57,7 +57,7 @@ function count(who) {
 
 function say(text) {
   if (byId("state").textContent !== text) {
-    byId("state").textContent = text; // a screen reader reads it out, so only when it is news
+    byId("state").textContent = text; // a screen reader reads it out, so only set it if it changes
   }
 }
 
@@ -75,7 +75,7 @@ async function poll() {
       count(await ask("who"));
       say("");
     } catch {
-      say("Nobody answers. Trying again.");
+      say("No response. Trying again.");
     }
   }
   setTimeout(poll, document.hidden ? 4 * PAUSE : PAUSE);
@@ -83,7 +83,7 @@ async function poll() {
 
 byId("pause").addEventListener("click", () => {
   paused = !paused;
-  byId("pause").textContent = paused ? "Go on" : "Pause";
+  byId("pause").textContent = paused ? "Resume" : "Pause";
 });
 
 byId("slow").addEventListener("click", async () => {
@@ -94,9 +94,9 @@ byId("slow").addEventListener("click", async () => {
   try {
     const who = await ask("slow");
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    answer.textContent = `${nameOf(who)} answered after ${seconds} s; meanwhile ${total - before} others were answered.`;
+    answer.textContent = `${nameOf(who)} answered after ${seconds} s; meanwhile ${total - before} other requests were answered.`;
   } catch {
-    answer.textContent = "No answer.";
+    answer.textContent = "No response.";
   }
   button.disabled = false;
 });
@@ -107,18 +107,18 @@ new EventSource("events").addEventListener("message", (event) => {
   byId("clock-worker").textContent = `from ${nameOf(told)}, process ${told.pid}`;
 });
 
-let line = null; // the WebSocket, once something was said
+let socket = null; // the WebSocket, after the first message
 
 function connect() {
   const address = new URL("ws", document.baseURI);
   address.protocol = address.protocol.replace("http", "ws");
   const made = new WebSocket(address);
   made.addEventListener("message", (event) => {
-    byId("echo-answer").textContent = `The answer: ${event.data}`;
+    byId("echo-answer").textContent = `Received: ${event.data}`;
   });
   made.addEventListener("close", (event) => {
-    byId("echo-answer").textContent = `Closed (${event.code}); the next words connect again.`;
-    line = null;
+    byId("echo-answer").textContent = `Closed (${event.code}); the next message connects again.`;
+    socket = null;
   });
   return made;
 }
@@ -126,11 +126,11 @@ function connect() {
 byId("echo").addEventListener("submit", (event) => {
   event.preventDefault();
   const words = byId("words").value;
-  line ??= connect();
-  if (line.readyState === WebSocket.CONNECTING) {
-    line.addEventListener("open", () => line.send(words), { once: true });
+  socket ??= connect();
+  if (socket.readyState === WebSocket.CONNECTING) {
+    socket.addEventListener("open", () => socket.send(words), { once: true });
   } else {
-    line.send(words);
+    socket.send(words);
   }
   byId("words").value = "";
 });

@@ -14,7 +14,8 @@ from support.certificates import certificates
 from support.clients import connected
 from support.loops import LOOPS
 from support.process import HybridProcess
-from support.service import connections, eventually, serving
+from support.service import eventually, serving
+from support.tcp import connections
 from support.websocket import HANDSHAKE
 
 BEGINNINGS = (

@@ -19,8 +19,9 @@ import pytest
 from support.clients import connected
 from support.loops import LOOPS
 from support.process import DEADLINE, HybridProcess
-from support.service import UNSTEERED, connected_to_all, connections, eventually, serving
+from support.service import UNSTEERED, connected_to_all, eventually, serving
 from support.steady import steady
+from support.tcp import connections
 from support.wsgi import read_answer, send_request
 
 from hybrid.workers.contract.exits import Exit

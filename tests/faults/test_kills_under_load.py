@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.changes import INTERFACES, ONE_EACH, assert_nothing_lost, complaints, who_answers
+from support.changes import CLOSING, INTERFACES, ONE_EACH, PLACES, assert_nothing_lost, complaints, who_answers
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, is_stopped, serving, sockets
-from support.storm import Storm
+from support.storm import PACE, Storm
 
 CHOSEN = [loop for loop in ("epoll", "gevent", "uvloop") if loop in LOOPS]
 CLIENTS = 16
 KILLS = 4
+LIMITS = ("--keep-alive-timeout", "400ms", "--header-timeout", "400ms")  # shorter than a stall until it is logged
 PROMISED = 0.15  # seconds from a SIGKILL to the successor's "ready", on a machine that has nothing else to do
 
 
@@ -63,7 +64,7 @@ def test_kills_cost_no_more_than_the_requests_in_hand(loop: str, interface: str,
     with serving(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
         idle = idle_sockets(process)
         in_hand, took = 0, []
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             for number in range(KILLS):
                 storm.wait_answers(200)
                 accepted, seconds = kill_one(process, idle, number + 1)
@@ -82,7 +83,7 @@ def test_kills_cost_no_more_than_the_requests_in_hand(loop: str, interface: str,
 def test_a_killed_worker_costs_kept_connections_what_they_had_under_way(tmp_path: Path) -> None:
     with serving("echoing:asgi", "--workers", "2", cwd=tmp_path) as process:
         idle = idle_sockets(process)
-        with Storm(process.address, clients=CLIENTS) as storm:
+        with Storm(process.address, clients=CLIENTS, rest=PACE) as storm:
             storm.wait_answers(200)
             in_hand, _ = kill_one(process, idle, 1)
             storm.wait_answers(200)
@@ -93,7 +94,7 @@ def test_a_killed_worker_costs_kept_connections_what_they_had_under_way(tmp_path
 
 def test_both_workers_killed_at_once_leave_the_queues_to_their_successors(tmp_path: Path) -> None:
     with serving("echoing:wsgi", "--workers", "2", cwd=tmp_path) as process:
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             storm.wait_answers(200)
             for pid in process.worker_pids():
                 os.kill(pid, signal.SIGKILL)
@@ -113,7 +114,7 @@ def test_a_service_goes_on_when_its_zygote_is_killed(loop: str, interface: str, 
     with serving(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
         workers = process.worker_pids()
         (zygote,) = process.zygote_pids()
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             storm.wait_answers(100)
             os.kill(zygote, signal.SIGKILL)
             process.wait_for_log("zygote died: killed by SIGKILL .*; starting another one now")
@@ -129,7 +130,7 @@ def test_a_service_goes_on_when_its_zygote_is_killed(loop: str, interface: str, 
 
 def test_a_worker_and_the_zygote_killed_at_once_are_replaced(tmp_path: Path) -> None:
     with serving("echoing:wsgi", "--workers", "2", cwd=tmp_path) as process:
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             for number in range(1, 4):
                 storm.wait_answers(100)
                 (zygote,) = eventually(process.zygote_pids, "there is a zygote")
@@ -152,7 +153,7 @@ def test_new_connections_are_served_by_the_siblings_of_a_stopped_worker(
     """Also those that came into its queue; when it goes on, it serves again."""
     with serving(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path) as process:
         frozen, sibling = process.worker_pids()
-        with stopped(frozen), Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with stopped(frozen), Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             storm.wait_answers(500)
             tally = assert_nothing_lost(storm)
             assert set(tally.by_pid) == {str(sibling)}
@@ -165,9 +166,26 @@ def test_new_connections_are_served_by_the_siblings_of_a_stopped_worker(
 
 def test_what_a_stopped_worker_has_accepted_waits_for_it(tmp_path: Path) -> None:
     with serving("echoing:asgi", "--workers", "2", cwd=tmp_path) as process:
-        with Storm(process.address, clients=CLIENTS) as storm:
+        with Storm(process.address, clients=CLIENTS, rest=PACE) as storm:
             storm.wait_answers(200)
             with stopped(process.worker_pids()[0]):
                 process.wait_for_log("worker stalled for .* no stack: the process is stopped")
             storm.wait_answers(200)
+        assert_nothing_lost(storm)
+
+
+@pytest.mark.parametrize("closing", CLOSING)
+@pytest.mark.parametrize(("loop", "interface"), PLACES)
+def test_a_worker_that_was_stopped_for_longer_than_its_limits_blames_no_client(
+    loop: str, interface: str, closing: str, tmp_path: Path
+) -> None:
+    """Their requests came in time, and so do those that follow an answer of the same turn."""
+    options = ("--workers", "2", "--loop", loop, *LIMITS)
+    with serving(f"echoing:{interface}", *options, cwd=tmp_path) as process:
+        with Storm(process.address, clients=CLIENTS, close=CLOSING[closing]) as storm:
+            for number, pid in enumerate(process.worker_pids(), 1):
+                storm.wait_answers(200)
+                with stopped(pid):
+                    process.wait_for_log("worker stalled for .* no stack: the process is stopped", count=number)
+                storm.wait_answers(200)
         assert_nothing_lost(storm)

@@ -11,12 +11,12 @@ from support.changes import FRESH, INTERFACES, assert_nothing_lost, complaints, 
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, serving
-from support.storm import Storm
+from support.storm import PACE, Storm
 
 CHOSEN = [loop for loop in ("epoll", "gevent", "uvloop") if loop in LOOPS]
 BOOT = ("--boot-timeout", "3")  # seconds; more than a machine with other things to do needs for the first start
 CLIENTS = 8
-REST = 0.01  # seconds: the old workers serve on, whatever the load, and what fails may take three seconds for that
+REST = 0.02  # seconds: the old workers serve on, whatever the load, and what fails may take three seconds for that
 FAILED = "reload failed, generation 1 goes on: generation 2 cannot start: "
 LIFESPAN = """
 serves = app
@@ -67,7 +67,7 @@ def test_code_that_cannot_start_is_given_up_and_mended_code_is_taken(
             assert len(complaints(process)) == 1, process.stderr
         assert set(assert_nothing_lost(storm).by_generation) == {"1"}
         write_application(tmp_path, "asgi")
-        with Storm(process.address, clients=CLIENTS, close=preload == "auto") as storm:
+        with Storm(process.address, clients=CLIENTS, close=preload == "auto", rest=PACE) as storm:
             storm.wait_answers(100)
             reload(process, 3)
             storm.wait_answers(100)
@@ -107,7 +107,7 @@ def test_a_service_whose_workers_cannot_start_any_more_takes_mended_code_at_once
         (worker,) = process.worker_pids()
         os.kill(worker, signal.SIGKILL)
         process.wait_for_log("worker cannot start, restarting in 60.0 s")
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             eventually(lambda: storm.in_flight().sent == CLIENTS, "all requests wait in the queue")
             write_application(tmp_path, interface)
             process.signal(signal.SIGHUP)
@@ -135,7 +135,7 @@ def test_what_keeps_dying_after_its_fork_is_mended_by_a_reload_at_once(tmp_path:
             os.kill(worker, signal.SIGKILL)
         process.wait_for_log("worker died: exited with code 42 .* restarting in 60.0 s", count=2)
         write_application(tmp_path, "asgi")
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             process.signal(signal.SIGHUP)
             process.wait_for_log("reload complete: 2 workers of generation 2")
             storm.wait_answers(100)

@@ -12,7 +12,7 @@ from support.changes import ONE_EACH, assert_nothing_lost
 from support.loops import LOOPS
 from support.manager import Manager, managing
 from support.service import eventually, serving
-from support.storm import Storm
+from support.storm import PACE, Storm
 
 CHOSEN = [loop for loop in ("epoll", "gevent", "uvloop") if loop in LOOPS]
 CLIENTS = 8
@@ -40,7 +40,7 @@ def test_workers_that_have_served_their_requests_are_replaced_without_a_loss(
         manager.wait("READY=1")
         with (
             manager.recorded() as told,
-            Storm(process.address, clients=CLIENTS, close=interface == "wsgi") as storm,
+            Storm(process.address, clients=CLIENTS, close=interface == "wsgi", rest=PACE) as storm,
         ):
             process.wait_for_log("worker retired", count=12)
             storm.wait_answers(50)

@@ -11,7 +11,7 @@ from support.clients import ask
 from support.load import loaded
 from support.loops import LOOPS
 from support.service import eventually, serving
-from support.storm import Storm
+from support.storm import PACE, Storm
 
 
 @pytest.mark.parametrize("target", ["blocking:handle", "coroutines:handle"])
@@ -34,7 +34,7 @@ def test_scaling_up_and_down_loses_no_connection(target: str, loop: str, tmp_pat
 @pytest.mark.parametrize(("loop", "interface"), ONE_EACH)
 def test_from_two_workers_to_six_to_one_no_request_is_lost(loop: str, interface: str, tmp_path: Path) -> None:
     with serving(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path, growth=4) as process:
-        with Storm(process.address, clients=16, close=interface == "asgi") as storm:
+        with Storm(process.address, clients=16, close=interface == "asgi", rest=PACE) as storm:
             for workers in range(3, 7):
                 storm.wait_answers(50)
                 process.signal(signal.SIGTTIN)

@@ -20,7 +20,7 @@ from support.changes import (
 )
 from support.loops import LOOPS
 from support.service import assert_free, eventually
-from support.storm import Storm
+from support.storm import PACE, Storm
 from support.upgrading import is_alive, upgradable
 
 from hybrid.workers.contract.exits import Exit
@@ -44,7 +44,7 @@ def test_an_upgrade_under_load_loses_no_request(loop: str, interface: str, conne
     with upgradable(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path) as service:
         process = service.process
         first = {str(pid) for pid in process.worker_pids()}
-        with Storm(process.address, clients=CLIENTS, close=CLOSING[connections]) as storm:
+        with Storm(process.address, clients=CLIENTS, close=CLOSING[connections], rest=PACE) as storm:
             storm.wait_answers(BETWEEN)
             successor = service.upgrade()
             storm.wait_answers(BETWEEN)
@@ -59,7 +59,7 @@ def test_an_upgrade_under_load_loses_no_request(loop: str, interface: str, conne
 
 def test_a_supervisor_that_has_replaced_another_one_is_replaced_itself(tmp_path: Path) -> None:
     with upgradable("echoing:wsgi", "--workers", "2", cwd=tmp_path) as service:
-        with Storm(service.process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(service.process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             supervisors = [service.process.pid]
             for _ in range(2):
                 storm.wait_answers(BETWEEN)
@@ -74,7 +74,7 @@ def test_a_unix_socket_is_served_at_its_path_throughout(directory: Path) -> None
     path = directory / "s"
     with upgradable("echoing:wsgi", "--workers", "2", "--bind", f"unix:{path}", cwd=directory) as service:
         inode = path.stat().st_ino
-        with Storm(str(path), clients=CLIENTS, close=True) as storm:
+        with Storm(str(path), clients=CLIENTS, close=True, rest=PACE) as storm:
             storm.wait_answers(BETWEEN)
             service.upgrade()
             storm.wait_answers(BETWEEN)
@@ -184,7 +184,7 @@ def test_the_number_of_workers_of_the_moment_is_not_lost_by_an_upgrade(tmp_path:
         for workers in (2, 3):
             process.signal(signal.SIGTTIN)
             process.wait_for_log(" ready on ", count=workers)
-        with Storm(process.address, clients=CLIENTS, close=True) as storm:
+        with Storm(process.address, clients=CLIENTS, close=True, rest=PACE) as storm:
             storm.wait_answers(BETWEEN)
             service.upgrade()
             storm.wait_answers(BETWEEN)

@@ -236,7 +236,7 @@ def test_a_port_of_the_environment_that_is_none_is_refused(
     monkeypatch.setenv("PORT", port)
     code, _, err = answered("run", "--check")
     assert code == 2
-    assert f"PORT={port!r} in the environment is no port" in err
+    assert f"PORT={port!r} in the environment is not a port" in err
 
 
 def test_a_start_in_a_removed_directory_is_one_line(hybrid_command: Command, tmp_path: Path) -> None:

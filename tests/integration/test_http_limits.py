@@ -158,32 +158,36 @@ def test_a_body_has_to_come_at_some_rate(tmp_path: Path) -> None:
 # --- numbers
 
 
-@pytest.mark.parametrize("interface", INTERFACES)
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_connection_ends_with_the_last_of_its_requests(loop: str, interface: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", params=[(loop, interface) for loop in LOOPS for interface in INTERFACES], ids="-".join)
+def few(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
+    """Two connections at a time, with three requests each."""
+    loop, interface = request.param
+    arguments = ("--max-connections", "2", "--max-requests-per-connection", "3")
+    with running(interface, loop, tmp_path_factory.mktemp("few"), *arguments) as process:
+        yield process
+
+
+def test_a_connection_ends_with_the_last_of_its_requests(few: HybridProcess) -> None:
     """Which is announced, whether they come one by one or all at once."""
-    with running(interface, loop, tmp_path, "--max-requests-per-connection", "3") as process:
-        with connected(process.address) as sock:
-            for expected in (None, None, "close"):
-                send_request(sock, "/hello")
-                assert read_answer(sock).header("connection") == expected
-            assert sock.recv(1) == b""
-        with connected(process.address) as sock:
-            sock.sendall((HEAD + b"\r\n") * 5)
-            answers = read_answers(read_all(sock))
-        assert [answer.field(b"connection") for answer in answers] == [None, None, b"close"]
+    with connected(few.address) as sock:
+        for expected in (None, None, "close"):
+            send_request(sock, "/hello")
+            assert read_answer(sock).header("connection") == expected
+        assert sock.recv(1) == b""
+    with connected(few.address) as sock:
+        sock.sendall((HEAD + b"\r\n") * 5)
+        answers = read_answers(read_all(sock))
+    assert [answer.field(b"connection") for answer in answers] == [None, None, b"close"]
 
 
-@pytest.mark.parametrize("interface", INTERFACES)
-@pytest.mark.parametrize("loop", LOOPS)
-def test_more_connections_wait_until_one_ends(loop: str, interface: str, tmp_path: Path) -> None:
+def test_more_connections_wait_until_one_ends(few: HybridProcess) -> None:
     """They are neither refused nor answered with 503."""
-    with running(interface, loop, tmp_path, "--max-connections", "2") as process, contextlib.ExitStack() as stack:
-        served = [stack.enter_context(connected(process.address)) for _ in range(2)]
+    with contextlib.ExitStack() as stack:
+        served = [stack.enter_context(connected(few.address)) for _ in range(2)]
         for sock in served:
             send_request(sock, "/hello")
             assert read_answer(sock).status == 200
-        waiting = [stack.enter_context(connected(process.address)) for _ in range(3)]
+        waiting = [stack.enter_context(connected(few.address)) for _ in range(3)]
         for sock in waiting:
             send_request(sock, "/hello", "connection: close")
         for sock in served:

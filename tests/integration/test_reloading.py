@@ -172,8 +172,8 @@ def test_the_pidfile_names_the_watcher(reloading: Reloading, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--reload-dir", "."], "--reload-dir needs --reload beside it"),
-        (["--reload", "--check"], "--check and --reload do not go together"),
+        (["--reload-dir", "."], "--reload-dir needs --reload"),
+        (["--reload", "--check"], "--check and --reload exclude each other"),
         (["--reload", "--reload-dir", "nowhere"], "there is no such directory"),
         (["--reload", "--reload-include", "/etc/*"], "--reload-include: '/etc/*': give a pattern"),
     ],

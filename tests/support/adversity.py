@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from support.changes import who_answers
-from support.household import connections
 from support.process import DEADLINE, HybridProcess
 from support.service import eventually, is_stopped
+from support.tcp import ACCEPTED, connections
 
 WORKERS = 2
 """When it is calm."""
@@ -113,7 +113,7 @@ class Adversity:
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             os.kill(victim, signal.SIGSTOP)
             eventually(lambda: is_stopped(victim) or victim not in self._process.worker_pids(), "it is stopped")
-            self.in_hand += connections(victim, self._process.address[1])
+            self.in_hand += connections(victim, self._process.address[1], ACCEPTED)
             os.kill(victim, signal.SIGKILL)
             self._asleep.pop(victim, None)
             self.counts["SIGKILL of a worker"] += 1

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from pathlib import Path
 
+from support import processes
 from support.process import HybridProcess
-from support.service import descriptors, eventually, resident
+from support.service import descriptors, eventually, is_asleep, resident, wake_ups
 
-_TCP = Path("/proc/net/tcp")
-_LISTEN = "0A"  # the state, in proc_net_tcp.txt of the kernel's documentation
 _MIB = 1 << 20
 
 
@@ -32,7 +30,11 @@ class Household:
 
     @classmethod
     def of(cls, process: HybridProcess, at: float) -> Household:
-        """Look at the processes of a service, and again if one of them ends meanwhile: children of forks do."""
+        """Look at the processes of a service, and again if one of them ends meanwhile: children of forks do.
+
+        Or if those that serve nobody are not at rest: a supervisor that has not come to reap a worker holds its line
+        and its evidence.
+        """
 
         def look() -> Household | None:
             try:
@@ -40,20 +42,26 @@ class Household:
             except (FileNotFoundError, ProcessLookupError):
                 return None
 
-        found = eventually(look, "no process ends during a look")
+        found = eventually(look, "nothing changes during a look")
         assert found is not None
         return found
 
     @classmethod
-    def _of(cls, process: HybridProcess, at: float) -> Household:
+    def _of(cls, process: HybridProcess, at: float) -> Household | None:
         everybody = process.survivors()
         quiet = [process.pid, *process.zygote_pids()]
+        if not all(map(processes.is_alive, processes.children(process.pid))):
+            return None  # one is to be reaped
+        rests = [wake_ups(pid) for pid in quiet if is_asleep(pid)]
+        held = sum(map(descriptors, quiet))
+        if rests != [wake_ups(pid) for pid in quiet]:
+            return None
         return cls(
             at=at,
             processes=len(everybody),
-            descriptors=sum(descriptors(pid) for pid in quiet),
+            descriptors=held,
             supervisor=resident(process.pid),
-            pss=sum(_pss(pid) for pid in everybody),
+            pss=sum(map(_pss, everybody)),
         )
 
     def __str__(self) -> str:
@@ -67,15 +75,3 @@ def _pss(pid: int) -> int:
     match = re.search(r"^Pss: +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
     assert match is not None
     return int(match[1]) * 1024
-
-
-def connections(pid: int, port: int) -> int:
-    """How many connections to a TCP port of IPv4 the process has accepted and not closed; it should be stopped."""
-    mine = set()
-    for entry in os.scandir(f"/proc/{pid}/fd"):
-        what = os.readlink(entry.path)  # noqa: PTH115 - as text
-        if what.startswith("socket:["):
-            mine.add(what[8:-1])
-    local = f":{port:04X}"
-    rows = (line.split() for line in _TCP.read_text().splitlines() if local in line)
-    return sum(row[1].endswith(local) and row[3] != _LISTEN and row[9] in mine for row in rows)

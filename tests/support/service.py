@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from hybrid.workers.contract.exits import Exit
 from support.clients import connected
 from support.process import DEADLINE, HybridProcess
+from support.tcp import LISTEN, connections, held, sockets_at
 
-_LISTENS, _ESTABLISHED = "0A", "01"  # states as /proc/net/tcp has them
 APPLICATIONS = Path(__file__).resolve().parents[1] / "applications"
 UNSTEERED = ("--stall-threshold", "60s")
 """Options for tests that count on connections coming to every worker. On a busy machine a worker waits for a core for
@@ -48,11 +48,11 @@ def serving(
     try:
         if ready:
             _wait_ready(process)
-            held = descriptors(process.pid) + growth
+            most = descriptors(process.pid) + growth
         yield process
         if process.is_running():
             if ready:
-                eventually(lambda: descriptors(process.pid) <= held, "the supervisor holds no more than at its start")
+                eventually(lambda: descriptors(process.pid) <= most, "the supervisor holds no more than at its start")
             code = process.stop()
             assert code in ends_with, f"exit code {code}; stderr:\n{process.stderr}"
         if not inherited:
@@ -72,28 +72,15 @@ def assert_free(process: HybridProcess) -> None:
     """Check that no process of the group of `process` listens on its TCP addresses any more.
 
     Somebody else may: the kernel gives a port that has become free to whoever asks next. So nothing is connected to it.
-    Without a process in the group there is nothing to look for: the tables of the kernel take 30 ms to read after a
-    load test, in which most services would have their share.
     """
     survivors = process.survivors()
     if not survivors:
         return
     tcp = [address for address in process.addresses if "://" not in address and not address.startswith("unix:")]
-    listening = _sockets_at({int(address.rpartition(":")[2]) for address in tcp}, _LISTENS)
-    if listening:
-        held = {pid: open_files(pid) & listening for pid in survivors}
-        assert not any(held.values()), f"{tcp} are still listened on; by process: {held}"
-
-
-def _sockets_at(ports: Collection[int], wanted: str) -> set[str]:
-    """The sockets of a state at one of the ports, on whatever address, as /proc/PID/fd names them."""
-    found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
-            _, local, _, state, *fields = line.split()
-            if state == wanted and int(local.rpartition(":")[2], 16) in ports:
-                found.add(f"socket:[{fields[5]}]")
-    return found
+    ports = {int(address.rpartition(":")[2]) for address in tcp}
+    listening = set().union(*(sockets_at(port, {LISTEN}) for port in ports))
+    still = {pid: held(pid) & listening for pid in survivors}
+    assert not any(still.values()), f"{tcp} are still listened on; by process: {still}"
 
 
 def eventually(condition: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
@@ -124,11 +111,6 @@ def connected_to_all(process: HybridProcess) -> Iterator[None]:
 
 
 # --- what /proc tells of a process
-
-
-def connections(pid: int, port: int) -> int:
-    """How many connections to the port the process has accepted that neither side has ended."""
-    return len(open_files(pid) & _sockets_at({port}, _ESTABLISHED))
 
 
 def descriptors(pid: int) -> int:
@@ -169,6 +151,11 @@ def resident(pid: int) -> int:
 def is_stopped(pid: int) -> bool:
     """Whether the process is stopped, as by SIGSTOP."""
     return _field(Path(f"/proc/{pid}/status").read_text(), "State").startswith("T")
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether the process waits for something."""
+    return _field(Path(f"/proc/{pid}/status").read_text(), "State").startswith("S")
 
 
 def owner(pid: int) -> int:

@@ -11,6 +11,7 @@ checks the table: every name exists and runs on every loop, and every file with 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from types import ModuleType
@@ -362,6 +363,7 @@ def is_chosen(test: str, identity: str) -> bool:
     return test in CHOSEN and CHOSEN[test] <= set(identity.split("-"))
 
 
+@functools.cache  # asked for each test, of which a module has up to a thousand
 def takes_loops(module: ModuleType) -> bool:
     """Return True if a module has its loops from `support`: `LOOPS` itself, or the pairs that others make of it.
 

@@ -20,9 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from support.loops import MATRIX
 from support.process import DEADLINE
 
 ROOT = Path(__file__).resolve().parents[2]
+PACE = 0.0 if MATRIX else 0.01
+"""The rest, in seconds, for tests of what a change costs the clients. In the README's run sixteen of them ask some 1500
+times a second, in the matrix as often as they can: then they take all the time of the processors while they are there.
+"""
 
 
 def _tally_class() -> Any:
@@ -71,7 +76,7 @@ class Storm:
         deadline: float = 100.0,
     ) -> None:
         name = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
-        self._command = [sys.executable, "-m", "benchmarks.storm", name, "--target", target]
+        self._command = [sys.executable, "-S", "-m", "benchmarks.storm", name, "--target", target]
         self._command += ["--clients", str(clients), "--timeout", str(timeout), "--rest", str(rest)]
         self._command += ["--seconds", str(deadline)]
         self._command += ["--close"] if close else []

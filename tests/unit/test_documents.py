@@ -107,7 +107,8 @@ def test_options_exist(document: Path) -> None:
 
 @every_document
 def test_environment_variables_exist(document: Path) -> None:
-    known = {name for option in _options_of_the_command() for name in option.envvar or ()} | FOREIGN_VARIABLES
+    known = {name for option in _options_of_the_command() for name in option.envvar or ()}
+    known |= {name.replace("HYBRID_", "HYBRID_SERVICE_WEB_", 1) for name in known} | FOREIGN_VARIABLES
     assert sorted(set(_VARIABLE.findall(_code(document))) - known) == []
 
 
@@ -119,10 +120,10 @@ def test_python_blocks_compile(document: Path) -> None:
 
 @every_document
 def test_public_names_exist(document: Path) -> None:
-    """`hybrid.spawn` and the like: a public name, or a module."""
+    """`hybrid.spawn` and the like: a public name, or a module. `hybrid.toml` is a file."""
     import hybrid
 
-    mentioned = set(_NAME.findall(_code(document)))
+    mentioned = set(_NAME.findall(_code(document))) - {"toml"}
     unknown = [name for name in mentioned - set(hybrid.__all__) if not _is_module(f"hybrid.{name}")]
     assert unknown == []
 
@@ -204,15 +205,15 @@ def test_the_events_and_actions_named_are_all_there_are() -> None:
 def _limits() -> dict[str, click.Option]:
     """The options that limit clients: all under Limits, and two that stand elsewhere in the help."""
     from hybrid.cli.commands import command
-    from hybrid.cli.headings import HeadedCommand
-    from hybrid.config.declaring import Heading
+    from hybrid.cli.sections import SectionedCommand
+    from hybrid.config.declaring import Section
 
     run = command.commands["run"]
-    assert isinstance(run, HeadedCommand)
-    headed = dict(run.headed(click.Context(run, **run.context_settings)))  # the command keeps its first --help
-    elsewhere = [one for one in headed[Heading.HTTP] if one.opts[0].startswith("--websocket-ping")]
-    elsewhere += [one for one in headed[Heading.TLS] if one.opts[0] == "--tls-handshake-timeout"]
-    return {one.opts[0]: one for one in (*headed[Heading.LIMITS], *elsewhere)}
+    assert isinstance(run, SectionedCommand)
+    sections = dict(run.sections(click.Context(run, **run.context_settings)))  # the command keeps its first --help
+    elsewhere = [one for one in sections[Section.HTTP] if one.opts[0].startswith("--websocket-ping")]
+    elsewhere += [one for one in sections[Section.TLS] if one.opts[0] == "--tls-handshake-timeout"]
+    return {one.opts[0]: one for one in (*sections[Section.LIMITS], *elsewhere)}
 
 
 def test_the_table_of_limits_has_all_of_them_with_their_defaults() -> None:
@@ -263,8 +264,8 @@ def test_the_times_of_a_stop_are_those_that_are_told() -> None:
     from hybrid.workers.serving import CLEAN_UP, INTERRUPT
 
     text = _text(ROOT / "docs/http.md")
-    assert f"{CLEAN_UP + INTERRUPT:g} s before the deadline `receive` gives" in text
-    assert f"what is left {CLEAN_UP:g} s before the deadline" in text
+    assert f"{CLEAN_UP + INTERRUPT:g} s before the deadline `receive` returns" in text
+    assert f"all others {CLEAN_UP:g} s before the deadline" in text
     assert f"The client gets {CLOSE_TIMEOUT:g} seconds to answer a close frame" in text
     assert f"{INTERRUPT:g} s before the next line" in _text(ROOT / "docs/signals.md")
 

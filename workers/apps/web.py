@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hybrid.workers import identity
@@ -13,7 +13,7 @@ from hybrid.workers.apps.adapter import Adapter
 from hybrid.workers.apps.greetings import Greetings
 from hybrid.workers.common.addresses import unmapped
 from hybrid.workers.common.connections import Connection, Connections
-from hybrid.workers.http.exchange import Exchange, Peer
+from hybrid.workers.http.exchange import Exchange, Peer, Served
 from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.proxy_protocol import Preamble
 from hybrid.workers.http.settings import HttpSettings
@@ -112,12 +112,16 @@ class Web(Adapter):
             self._names[listener.fileno()] = known
             return known
 
+    def served(self) -> Sequence[Served]:
+        """Return the connections that are open."""
+        return self.site.connections()
+
     def drain(self) -> None:
         """Answer what is asked, with `Connection: close`; end what has no end of its own."""
         self.site.draining = True
         if self._greetings is not None:
             self._greetings.drain(self._settings.limits.keep_alive_timeout)
-        for connection in self.site.connections():
+        for connection in self.served():
             connection.drain()
 
     def close_idle(self, *, at_once: bool) -> None:
@@ -133,13 +137,13 @@ class Web(Adapter):
             self._runtime.loop.call_later(delay, self._close_idle_now)
 
     def _close_idle_now(self) -> None:
-        for connection in self.site.connections():
+        for connection in self.served():
             connection.close_idle()
 
     def interrupt(self) -> None:
         """Tell the applications that their clients are gone."""
         self._interrupt_greetings()
-        for connection in self.site.connections():
+        for connection in self.served():
             connection.interrupt()
 
     def _interrupt_greetings(self) -> None:

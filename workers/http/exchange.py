@@ -149,6 +149,26 @@ class Peer(Protocol):
         ...
 
 
+class Served(Protocol):
+    """A connection as the worker sees it, which tells it of the stop."""
+
+    def drain(self) -> None:
+        """Answer what is asked, and then close; what has no end of its own ends now."""
+        ...
+
+    def close_idle(self) -> None:
+        """Close unless a request has begun, or an answer is on its way."""
+        ...
+
+    def interrupt(self) -> None:
+        """Tell the application that the client is gone; close if there is none."""
+        ...
+
+    def interrupt_upgraded(self) -> None:
+        """The same, but only if the connection was taken over."""
+        ...
+
+
 class Upgraded(Peer, Protocol):
     """The connection of an exchange that takes it over."""
 
@@ -211,7 +231,7 @@ class Listener(Protocol):
     def peer_done(self) -> bool:
         """The client sends no more: it may be gone, or wait for the answer with its writing half closed.
 
-        Return True to keep the connection open.
+        Return True to keep an upgraded connection open; others are kept open for their answer.
         """
         ...
 
@@ -257,7 +277,10 @@ class Exchange(Protocol):
     listener: Any
     """The application's side; None before it was called. It sets itself."""
     body: deque[bytes]
-    """The part of the request's body that has arrived and was not taken. A thread may take from its left side."""
+    """The part of the request's body that has arrived and was not taken. A thread may take from its left side.
+
+    `NO_BODY_CAME` itself where the request has no body: that is told by identity.
+    """
     buffered: int
     """Bytes in it."""
     complete: bool
@@ -316,7 +339,10 @@ class Exchange(Protocol):
         ...
 
     def promise_trailers(self) -> None:
-        """Trailers follow: the last piece of the body does not end the answer. Called before `start`."""
+        """Trailers follow: the last piece of the body does not end the answer. Called before `start`.
+
+        Forgotten where trailers have no place: HTTP/1.0, HEAD, and bodies with a Content-Length.
+        """
         ...
 
     def send_trailers(self, fields: Head) -> None:
@@ -325,6 +351,10 @@ class Exchange(Protocol):
 
     def fail(self) -> None:
         """Answer 500 for an application that failed; cut an answer that has begun: it must not be taken for whole."""
+        ...
+
+    def abandon(self) -> None:
+        """Take nothing more from the application: for it the client is gone from now on."""
         ...
 
     def leave(self) -> None:
@@ -338,7 +368,10 @@ class Exchange(Protocol):
     # -- waiting
 
     def is_held(self) -> bool:
-        """Return True if the client takes too little, or nothing any more: wait before sending more."""
+        """Return True if the client takes too little, or nothing any more: wait before sending more.
+
+        Threads may ask.
+        """
         ...
 
     def news(self) -> asyncio.Future[None]:
@@ -359,8 +392,11 @@ class Exchange(Protocol):
         """Accept the upgrade that the request asks for; return the method that sends bytes from now on."""
         ...
 
-    def take_over(self, status: int) -> None:
-        """The listener writes to the connection by itself from now on, an answer of this status first."""
+    def take_over(self, status: int, head_size: int) -> None:
+        """The listener writes to the connection by itself from now on, an answer of this status first.
+
+        `head_size`: bytes of its head, which do not count as sent.
+        """
         ...
 
     @property

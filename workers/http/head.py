@@ -33,10 +33,11 @@ _known: dict[str | bytes, int] = {}  # names of fields as applications write the
 class Status:
     """A status as it is sent. Those of the registry exist once."""
 
-    __slots__ = ("line", "number")
+    __slots__ = ("line", "number", "reason")
 
     def __init__(self, number: int, reason: bytes) -> None:
         self.number = number
+        self.reason = reason
         self.line = b"HTTP/1.1 %d %b\r\n" % (number, reason)
         """The first line of an answer of HTTP/1."""
 
@@ -54,11 +55,16 @@ class Head(NamedTuple):
     """Validated header fields, ready to be sent."""
 
     block: bytes
-    """The lines, each with its CRLF, without Content-Length and Connection."""
+    """The lines in the form of HTTP/1, each with its CRLF, without Content-Length and Connection."""
     length: int
     """What Content-Length says, or UNKNOWN."""
     flags: int
     """CLOSE, OWN_DATE, OWN_SERVER."""
+
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Return the lines taken apart, for a wire that has another form of them."""
+        pairs = [line.partition(b": ") for line in self.block.split(b"\r\n") if line]
+        return [(name, value) for name, _, value in pairs]
 
 
 _new: Callable[..., Head] = tuple.__new__  # a third of what `Head(...)` costs

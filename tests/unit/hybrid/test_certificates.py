@@ -1,4 +1,4 @@
-"""Reading and checking the files of TLS: what is said about wrong ones, and what the check must not do."""
+"""Reading and checking the TLS files: the errors for wrong ones, and the limits of the check."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refusal(**changes: object) -> tuple[str, str]:
     return raised.value.field, raised.value.reason
 
 
-def test_without_a_certificate_there_is_no_tls() -> None:
+def test_no_certificate_means_no_tls() -> None:
     assert read() is None
     assert read(client_certificate="none") is None
 
@@ -53,11 +53,11 @@ def test_without_a_certificate_there_is_no_tls() -> None:
         ("sni_hook", "app:choose"),
     ],
 )
-def test_what_needs_a_certificate_says_so(field: str, value: str) -> None:
-    assert refusal(**{field: value}) == (field, "is of no use without a certificate: give certfile too")
+def test_a_value_that_needs_a_certificate_is_refused_without_one(field: str, value: str) -> None:
+    assert refusal(**{field: value}) == (field, "has no effect without a certificate: give certfile too")
 
 
-def test_the_contents_are_read() -> None:
+def test_the_files_are_read() -> None:
     tls = read(certfile="server.pem", keyfile="server.key", ca_certs="ca.pem", ciphers="HIGH:!aNULL:!eNULL")
     assert tls == Tls(
         certificate=certificates().certificate.read_bytes(),
@@ -75,7 +75,7 @@ def test_a_key_in_the_file_of_the_certificate_is_found_and_kept_apart() -> None:
     shake(server_context(tls), certificates().client_context())
 
 
-def test_the_password_of_a_key_goes_along() -> None:
+def test_the_password_of_a_key_is_passed_on() -> None:
     tls = read(certfile="server.pem", keyfile="encrypted.key", password=PASSWORD)
     assert tls is not None
     assert tls.password == PASSWORD
@@ -90,7 +90,7 @@ def test_the_password_of_a_key_goes_along() -> None:
         ("rsa.pem", None, "keyfile", "the private key does not belong to the certificate"),
     ],
 )
-def test_a_key_that_does_not_work_is_named(keyfile: str, password: str | None, field: str, said: str) -> None:
+def test_an_unusable_key_is_named(keyfile: str, password: str | None, field: str, said: str) -> None:
     found = refusal(certfile="server.pem", keyfile=keyfile, password=password)
     assert found == (field, f"{certificates().folder / keyfile}: {said}")
 
@@ -103,24 +103,24 @@ def test_a_key_that_does_not_work_is_named(keyfile: str, password: str | None, f
         ({"certfile": "nu\0l"}, "certfile", "embedded null byte"),
         ({"certfile": "server.pem", "keyfile": "no.key"}, "keyfile", "cannot read {}/no.key: No such file"),
         ({"certfile": BOTH, "ca_certs": "no.pem"}, "ca_certs", "cannot read {}/no.pem: No such file"),
-        ({"certfile": "server.pem"}, "keyfile", "is needed, for {}/server.pem holds no private key"),
+        ({"certfile": "server.pem"}, "keyfile", "is needed: {}/server.pem holds no private key"),
         ({"certfile": "server.pem", "keyfile": "ca.pem"}, "keyfile", "{}/ca.pem holds no private key in PEM form"),
         ({"certfile": "server.key", "keyfile": "server.pem"}, "certfile", "are the two files swapped?"),
         ({"certfile": BOTH, "client_certificate": "maybe"}, "client_certificate", "'maybe' is none of none, optional"),
         ({"certfile": BOTH, "client_certificate": "optional"}, "client_certificate", "optional needs ca_certs"),
-        ({"certfile": BOTH, "client_certificate": "none", "ca_certs": "ca.pem"}, "ca_certs", "is of no use while"),
+        ({"certfile": BOTH, "client_certificate": "none", "ca_certs": "ca.pem"}, "ca_certs", "has no effect while"),
         ({"certfile": BOTH, "ciphers": "nonsense"}, "ciphers", "'nonsense' selects no cipher of TLS 1.2"),
         ({"certfile": BOTH, "sni_hook": "app.py"}, "sni_hook", "'app.py' is not of the form module:attribute"),
     ],
 )
-def test_what_cannot_be_used_is_explained(changes: dict[str, object], field: str, said: str) -> None:
+def test_an_unusable_value_is_explained(changes: dict[str, object], field: str, said: str) -> None:
     found, reason = refusal(**changes)
     assert found == field
     assert said.format(certificates().folder) in reason
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "secret.pem").touch(mode=0)
     assert refusal(certfile=tmp_path / "secret.pem") == (
         "certfile",
@@ -128,7 +128,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_in_der_form_is_answered_with_how_to_convert_it(tmp_path: Path) -> None:
+def test_the_error_for_a_der_file_has_the_command_that_converts_it(tmp_path: Path) -> None:
     first = certificates().certificate.read_text().partition("-----END CERTIFICATE-----")
     (tmp_path / "cert.der").write_bytes(ssl.PEM_cert_to_DER_cert("".join(first[:2]) + "\n"))
     assert f"openssl x509 -inform der -in {tmp_path}/cert.der -out" in refusal(certfile=tmp_path / "cert.der")[1]
@@ -145,16 +145,16 @@ def test_a_damaged_certificate_is_named(tmp_path: Path) -> None:
 def test_an_expired_certificate_is_a_warning() -> None:
     heard: list[str] = []
     assert read(heard.append, certfile="expired.pem") is not None
-    assert heard == [f"{certificates().expired}: the certificate has expired on Jan  1 00:00:00 2001 GMT"]
+    assert heard == [f"{certificates().expired}: the certificate expired on Jan  1 00:00:00 2001 GMT"]
 
 
-def test_a_certificate_whose_time_has_not_come_is_a_warning() -> None:
+def test_a_certificate_that_is_not_yet_valid_is_a_warning() -> None:
     tls = certificates().tls(certificate=certificates().expired, key=certificates().expired)
     answer = certificate_check.examine(tls, now=0.0)
     assert answer == {"warnings": ["the certificate is not valid before Jan  1 00:00:00 2000 GMT"]}
 
 
-def test_a_certificate_that_is_no_servers_is_a_warning() -> None:
+def test_a_certificate_for_clients_only_is_a_warning() -> None:
     """Its extended key usage allows clients only: RFC 5280, section 4.2.1.12."""
     tls = certificates().tls(certificate=certificates().client_only, key=certificates().client_only)
     (warning,) = certificate_check.examine(tls, now=0.0)["warnings"]
@@ -165,14 +165,14 @@ def test_a_check_that_cannot_run_is_a_warning(monkeypatch: pytest.MonkeyPatch) -
     heard: list[str] = []
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     assert read(heard.append, certfile=BOTH) is not None
-    assert "could not be checked: " in heard[0]
+    assert "could not be checked before the start of the workers: " in heard[0]
 
 
 def test_a_check_that_dies_is_a_warning_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[str] = []
     monkeypatch.setattr(sys, "path", [])
     assert read(heard.append, certfile=BOTH) is not None
-    assert "could not be checked: ModuleNotFoundError: " in heard[0]
+    assert "could not be checked before the start of the workers: ModuleNotFoundError: " in heard[0]
 
 
 READING = """
@@ -221,8 +221,8 @@ except CertificateError as error:
 """
 
 
-def test_nobody_is_asked_for_a_password_on_the_terminal() -> None:
-    """OpenSSL would open the terminal itself, whatever standard input is."""
+def test_openssl_does_not_prompt_for_a_password() -> None:
+    """OpenSSL would open the terminal itself, regardless of standard input."""
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb", buffering=0) as screen:
         with os.fdopen(theirs, "rb", buffering=0) as terminal:
@@ -235,7 +235,7 @@ def test_nobody_is_asked_for_a_password_on_the_terminal() -> None:
                 cwd="/",
             )
         shown = b""
-        with child, contextlib.suppress(OSError):  # EIO: nobody has the other side open any more
+        with child, contextlib.suppress(OSError):  # EIO: the other side is closed
             while (data := screen.read(4096)) and b"pass phrase" not in shown:
                 shown += data
             child.kill()

@@ -1,4 +1,4 @@
-"""Which files make a service restart, and how changes of a disk arrive."""
+"""The files whose changes restart a service, and the stream of changes on disk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_python_sources_matter(tmp_path: Path, path: str) -> None:
         "../beside.py",
     ],
 )
-def test_other_files_and_what_nobody_edits_do_not(tmp_path: Path, path: str) -> None:
+def test_other_files_and_generated_files_do_not_matter(tmp_path: Path, path: str) -> None:
     root = tmp_path / "root"
     root.mkdir()
     assert not watched(root).matters((root / path).resolve())
@@ -52,7 +52,7 @@ def test_a_virtual_environment_of_any_name_does_not_matter(tmp_path: Path) -> No
     assert watched(tmp_path).matters(tmp_path / "sand/x.py")
 
 
-def test_a_directory_that_is_asked_for_matters_whatever_it_is(tmp_path: Path) -> None:
+def test_a_directory_named_explicitly_matters_even_if_hidden(tmp_path: Path) -> None:
     root = tmp_path / ".hidden"
     root.mkdir()
     (root / "pyvenv.cfg").touch()
@@ -104,7 +104,7 @@ def test_the_directory_of_the_service_is_watched_unless_others_are_named(tmp_pat
     assert watched_for(service, ("src", str(tmp_path))).directories == (tmp_path / "src", tmp_path)
 
 
-def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such directory"):
         watched_for(Service(chdir=tmp_path), ("nowhere",))
 
@@ -115,7 +115,7 @@ def test_a_change_is_described_by_its_first_file(tmp_path: Path) -> None:
     assert describe(frozenset({one, two}), (tmp_path,)) == "a/one.py and 1 more"
 
 
-def test_batches_come_without_changes_too_and_tell_of_a_file_below(tmp_path: Path) -> None:
+def test_batches_arrive_without_changes_and_name_a_changed_file(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     until = time.monotonic() + 20
     before = descriptors(os.getpid())

@@ -1,4 +1,4 @@
-"""`Service`: each good value is taken, each bad one is named together with what is allowed."""
+"""`Service`: good values are accepted, and the error for a bad one names it and the allowed values."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("target", None, "callable"),
     ("bind", [], "at least one"),
     ("bind", [8000], "as text"),
+    ("bind", [None, 5], "None: give addresses as text"),
     ("workers", 0, "1 to 1024"),
     ("workers", 1025, "1 to 1024"),
     ("workers", "many", "'auto' or a number"),
@@ -100,7 +101,7 @@ def test_a_good_value_is_taken(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("field", "value", "allowed"), BAD)
-def test_a_bad_value_is_refused_and_the_error_says_what_is_allowed(field: str, value: Any, allowed: str) -> None:
+def test_the_error_for_a_bad_value_has_the_allowed_values(field: str, value: Any, allowed: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Service(**{field: value})
     assert allowed in caught.value.reason
@@ -114,7 +115,7 @@ def test_the_error_names_the_field(field: str, value: Any) -> None:
     assert caught.value.field == field
 
 
-def test_without_a_target_it_is_the_demonstration() -> None:
+def test_the_default_target_is_the_demonstration() -> None:
     assert Service().target == "hybrid.demonstration.app:handle"
 
 
@@ -122,7 +123,7 @@ def test_a_single_address_counts_as_a_list_of_one() -> None:
     assert Service(bind="127.0.0.1:0").binds == ("127.0.0.1:0",)
 
 
-def test_a_relative_pidfile_lies_in_the_directory_to_work_in(tmp_path: Path) -> None:
+def test_a_relative_pidfile_is_in_the_working_directory(tmp_path: Path) -> None:
     assert Service(chdir=tmp_path, pidfile="run/x.pid").pidfile_path == tmp_path / "run/x.pid"
 
 
@@ -134,6 +135,6 @@ def test_without_a_pidfile_there_is_no_path() -> None:
     assert Service().pidfile_path is None
 
 
-def test_all_but_the_target_must_be_named() -> None:
+def test_only_the_target_is_positional() -> None:
     with pytest.raises(TypeError):
         Service("app:handle", "127.0.0.1:0")  # type: ignore[misc]

@@ -81,7 +81,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("ciphers", {**TLS, "ciphers": ""}, "a text that is not empty"),
     ("sni_hook", {"sni_hook": "app:hook"}, "give --certfile too"),
     ("sni_hook", {**TLS, "sni_hook": "app.py"}, "module:attribute"),
-    ("client_certificate", {**TLS, "client_certificate": "required"}, "give the authorities that are accepted"),
+    ("client_certificate", {**TLS, "client_certificate": "required"}, "give the accepted authorities"),
     ("client_certificate", {**TLS, "client_certificate": "optional"}, "--ca-certs"),
     ("client_certificate", {**TLS, "ca_certs": "ca.pem", "client_certificate": "none"}, "leave it out, or --ca-certs"),
     ("client_certificate", {**TLS, "client_certificate": "perhaps"}, "use one of none, optional, required"),
@@ -107,7 +107,9 @@ def test_good_values_are_taken(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("field", "values", "allowed"), BAD)
-def test_a_bad_value_is_refused_by_name_with_what_is_allowed(field: str, values: dict[str, Any], allowed: str) -> None:
+def test_the_error_for_a_bad_value_has_its_name_and_the_allowed_values(
+    field: str, values: dict[str, Any], allowed: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         Service(**values)
     assert caught.value.field == field
@@ -157,7 +159,7 @@ def test_proxies_may_be_listed_or_separated_by_commas(given: Any, proxies: tuple
         ({**TLS, "ca_certs": "ca.pem", "client_certificate": "optional"}, "optional"),
     ],
 )
-def test_authorities_mean_that_a_client_certificate_is_required(values: dict[str, Any], wanted: str) -> None:
+def test_ca_certs_make_a_client_certificate_required(values: dict[str, Any], wanted: str) -> None:
     assert Service(**values).client_certificate_wanted == wanted
 
 

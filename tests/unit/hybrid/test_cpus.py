@@ -16,7 +16,7 @@ V1_MOUNT = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup 
 
 
 class Machine:
-    """A root directory with the files the count looks at."""
+    """A root directory with the files that the count reads."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -47,17 +47,17 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_without_any_cgroup_file_the_affinity_counts(machine: Machine) -> None:
+def test_without_cgroup_files_the_affinity_counts(machine: Machine) -> None:
     assert machine.count(affinity=3) == 3
 
 
 def test_a_v2_quota_is_rounded_up(machine: Machine) -> None:
-    """With a core and a half a second worker has something to do."""
+    """With a core and a half, a second worker is useful."""
     machine.v2("/").write("sys/fs/cgroup/cpu.max", "150000 100000\n")
     assert machine.count() == 2
 
 
-def test_the_affinity_counts_where_it_is_smaller_than_the_quota(machine: Machine) -> None:
+def test_the_affinity_counts_if_it_is_smaller_than_the_quota(machine: Machine) -> None:
     machine.v2("/").write("sys/fs/cgroup/cpu.max", "800000 100000\n")
     assert machine.count(affinity=2) == 2
 
@@ -68,7 +68,7 @@ def test_max_means_no_quota(machine: Machine) -> None:
 
 
 def test_the_tightest_quota_on_the_way_up_counts(machine: Machine) -> None:
-    """A slice above the own group may grant less than the group asks for."""
+    """A slice above the process's own group may grant less than the group asks for."""
     machine.v2("/a.slice/b.service")
     machine.write("sys/fs/cgroup/a.slice/cpu.max", "300000 100000\n")
     machine.write("sys/fs/cgroup/a.slice/b.service/cpu.max", "700000 100000\n")
@@ -96,7 +96,7 @@ def test_minus_one_means_no_v1_quota(machine: Machine) -> None:
 
 
 def test_a_v1_container_without_a_cgroup_namespace_is_found_below_its_mount(machine: Machine) -> None:
-    """There the path is that of the host, and the mount shows only this container's part of it."""
+    """There the path is the host's, and the mount shows only this container's part of it."""
     machine.v1("/docker/abc", V1_MOUNT.replace(" / /sys", " /docker/abc /sys")).v1_quota("", 200_000)
     assert machine.count() == 2
 
@@ -123,21 +123,21 @@ def test_an_unreadable_quota_is_none(machine: Machine, text: str) -> None:
     assert machine.count(affinity=5) == 5
 
 
-def test_lines_that_are_not_understood_are_passed_over(machine: Machine) -> None:
+def test_malformed_lines_are_skipped(machine: Machine) -> None:
     machine.write("proc/self/cgroup", "what\n0::/\n").write("proc/self/mountinfo", f"one two\na b - c\n{V2_MOUNT}")
     machine.write("sys/fs/cgroup/cpu.max", "100000 100000\n")
     assert machine.count() == 1
 
 
-def test_a_hierarchy_this_process_is_not_in_does_not_count(machine: Machine) -> None:
+def test_a_hierarchy_without_this_process_does_not_count(machine: Machine) -> None:
     machine.write("proc/self/cgroup", "9:memory:/\n").write("proc/self/mountinfo", V1_MOUNT).v1_quota("", 100_000)
     assert machine.count() == 64
 
 
 @given(affinity=st.integers(1, 512))
-def test_here_the_count_is_between_one_and_the_affinity(affinity: int) -> None:
+def test_on_this_machine_the_count_is_between_one_and_the_affinity(affinity: int) -> None:
     assert 1 <= count_usable(affinity) <= affinity
 
 
-def test_by_default_the_affinity_is_that_of_this_process() -> None:
+def test_the_default_affinity_is_that_of_this_process() -> None:
     assert 1 <= count_usable() <= len(os.sched_getaffinity(0))

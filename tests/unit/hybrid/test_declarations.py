@@ -1,4 +1,4 @@
-"""Each option is declared once; flag, variable, key, help, reference and check are those of the declaration."""
+"""Each option is declared once; flag, variable, key, help, reference and check follow from the declaration."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from hybrid import api
 from hybrid.cli.commands import command, main, run
 from hybrid.cli.flags import flag_of
-from hybrid.cli.headings import HeadedCommand
 from hybrid.cli.modes import Modes
+from hybrid.cli.sections import SectionedCommand
 from hybrid.config.checks import ConfigError
-from hybrid.config.declaring import Details, Heading, Option, check_declared, declared, option
+from hybrid.config.declaring import Details, Option, Section, check_declared, declared, option
 from hybrid.config.kinds import Choice, Count, Kind, Number, Parsed, Seconds, Switch, Text
 from hybrid.config.restart_limit import RestartLimit
 from hybrid.config.service import Service
@@ -36,12 +36,12 @@ def named(one: Option) -> str:
     return one.field
 
 
-def test_every_field_of_a_service_is_declared_or_has_a_reason_not_to_be() -> None:
+def test_every_field_of_a_service_is_declared_or_listed_with_a_reason() -> None:
     fields = {field.name for field in dataclasses.fields(Service)}
     assert {one.field for one in SERVICE} == fields - UNDECLARED.keys()
 
 
-def test_a_name_is_taken_once() -> None:
+def test_names_are_unique() -> None:
     flags = [one.flag for one in OPTIONS]
     variables = [name for one in OPTIONS for name in one.variables]
     assert len(set(flags)) == len(flags)
@@ -49,27 +49,27 @@ def test_a_name_is_taken_once() -> None:
 
 
 @pytest.mark.parametrize("one", OPTIONS, ids=named)
-def test_a_declaration_says_what_the_option_does_and_how_it_is_set(one: Option) -> None:
+def test_a_declaration_has_a_help_text_and_a_way_to_set_it(one: Option) -> None:
     assert one.help.endswith(".")
-    assert one.heading is not Heading.OTHER
+    assert one.section is not Section.OTHER
     if one.is_flag_only:
         assert (one.variables, one.key) == ((), None)
     else:
         words = one.flag.removeprefix("--").replace("-", "_")
         assert one.variables[0] == f"HYBRID_{words.upper()}"
-        assert one.key == words
+        assert one.key == (None if one.is_of_the_run else words)
 
 
 @pytest.mark.parametrize("one", OPTIONS, ids=named)
 def test_a_declaration_checks_its_value(one: Option) -> None:
-    """A kind that takes everything needs a check of the option; globs of --reload are checked by the watcher."""
+    """An option whose kind allows everything needs its own check. The watcher checks the globs of --reload."""
     takes_all = type(one.kind).complaint is Kind.complaint
     assert not takes_all or one.check is not None or one.field.startswith("reload_")
 
 
 @pytest.mark.parametrize("one", NUMBERS, ids=named)
 def test_a_number_has_a_unit_and_its_complaint_names_it(one: Option) -> None:
-    """A count has none: it is of the things that the option is named after."""
+    """A count has none: the name of the option tells its unit."""
     assert isinstance(one.kind, Number)
     assert one.kind.unit or isinstance(one.kind, Count)
     assert one.kind.unit in (one.complaint(-1) or "")
@@ -81,15 +81,15 @@ def test_a_default_is_allowed(one: Option) -> None:
 
 
 @pytest.mark.parametrize("one", [one for one in SERVICE if isinstance(one.kind, Parsed)], ids=named)
-def test_a_default_is_shown_in_words_that_mean_it(one: Option) -> None:
+def test_a_shown_default_parses_to_the_default(one: Option) -> None:
     assert isinstance(one.kind, Parsed)
     assert one.kind.parse(str(one.kind.text(one.default))) == one.default
 
 
 @pytest.mark.parametrize("one", OPTIONS, ids=named)
 def test_the_help_and_the_reference_hold_each_option(one: Option) -> None:
-    assert isinstance(run, HeadedCommand)
-    under = dict(run.headed(click.Context(run, **run.context_settings)))[one.heading]
+    assert isinstance(run, SectionedCommand)
+    under = dict(run.sections(click.Context(run, **run.context_settings)))[one.section]
     assert [flag.help for flag in under if one.flag in flag.opts] == [one.help]
     section = re.search(rf"^#### `{one.flag}`.*?(?=^#)", REFERENCE.read_text() + "#", re.DOTALL | re.MULTILINE)
     assert section is not None
@@ -98,7 +98,7 @@ def test_the_help_and_the_reference_hold_each_option(one: Option) -> None:
 
 
 def bad_values() -> Iterator[tuple[Option, object, str]]:
-    """Give options, a value outside of their range, and how it is typed where it can be typed at all."""
+    """Yield options, a value outside of their range, and its text if it can be typed."""
     for one in SERVICE:
         if isinstance(one.kind, Number):
             above = int(one.kind.range.highest) + 1
@@ -119,7 +119,7 @@ BESIDE += [
 
 
 @pytest.mark.parametrize(("field", "value", "text"), BESIDE, ids=lambda part: str(part)[:40])
-def test_a_value_that_is_not_allowed_is_refused_with_one_sentence_on_all_ways_in(
+def test_an_invalid_value_gets_the_same_error_from_every_source(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], field: str, value: object, text: str
 ) -> None:
     one = next(one for one in SERVICE if one.field == field)
@@ -135,7 +135,7 @@ def test_a_value_that_is_not_allowed_is_refused_with_one_sentence_on_all_ways_in
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Return the first line of the complaint about a command line."""
+    """Return the first line of the error for a command line."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == api.Exit.USAGE
@@ -144,7 +144,6 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 FILE = """
 workers = 3
-service = "shop"
 bind = ["127.0.0.1:0", "unix:/run/shop"]
 keep_alive_timeout = "500ms"
 send_timeout = 5
@@ -165,7 +164,6 @@ def test_keys_and_kinds_are_enough_to_read_a_file() -> None:
         values[one.field] = kind.parse(value) if isinstance(kind, Parsed) and isinstance(value, str) else value
     assert Service(**values) == Service(
         workers=3,
-        name="shop",
         bind=["127.0.0.1:0", "unix:/run/shop"],
         keep_alive_timeout=0.5,
         send_timeout=5,
@@ -177,7 +175,7 @@ def test_keys_and_kinds_are_enough_to_read_a_file() -> None:
     )
 
 
-FILES_OF_TLS = {one.field for one in SERVICE if one.heading is Heading.TLS} - {"tls_handshake_timeout"}
+FILES_OF_TLS = {one.field for one in SERVICE if one.section is Section.TLS} - {"tls_handshake_timeout"}
 OTHER_VALUES: dict[str, Any] = {
     "bind": "127.0.0.1:1",
     "workers": 77,
@@ -192,7 +190,7 @@ OTHER_VALUES: dict[str, Any] = {
     "max_restarts": RestartLimit(5, 10.0),
     "access_log": "json",
     "forwarded_allow_ips": "10.0.0.1",
-}  # field -> a value that is not the default, where the kind alone does not tell one
+}  # field -> a value that is not the default, if none follows from the kind
 
 
 def other_value(one: Option) -> Any:
@@ -209,7 +207,7 @@ def other_value(one: Option) -> Any:
 
 @pytest.mark.parametrize("one", [one for one in SERVICE if one.field not in FILES_OF_TLS], ids=named)
 def test_each_option_reaches_the_plan_of_a_service(one: Option) -> None:
-    """What is about certificates is read from files: `test_certificates.py`, `test_plan.py`.
+    """Options about certificates are read from files: `test_certificates.py`, `test_plan.py`.
 
     Texts are compared, because addresses are equal whatever family they are limited to.
     """
@@ -229,36 +227,36 @@ def test_a_secret_is_neither_shown_nor_repeated() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Busy(Service):
-    """What an embedding program may write."""
+    """A subclass as an embedding program may write it."""
 
     backlog: int = 5
 
 
-def test_a_subclass_with_defaults_of_its_own_is_checked_too() -> None:
+def test_a_subclass_with_other_defaults_is_checked_too() -> None:
     assert _Busy().backlog == 5
     with pytest.raises(ConfigError, match="use a whole number from 1 to 65535"):
         _Busy(backlog=0)
 
 
-def test_a_declaration_may_give_all_that_has_a_default() -> None:
+def test_a_declaration_may_set_every_field_with_a_default() -> None:
     optional = {field.name for field in dataclasses.fields(Option) if field.default is not dataclasses.MISSING}
     assert Details.__annotations__.keys() == optional
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Base:
-    of_the_base: bool = option(True, Switch(), Heading.LOG, "On.")
+    of_the_base: bool = option(True, Switch(), Section.LOG, "On.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Imaginary(_Base):
-    tcp_keepalive_idle: float = option(60.0, Seconds(1, 32_767, zero="never"), Heading.LIMITS, "How long.")
+    tcp_keepalive_idle: float = option(60.0, Seconds(1, 32_767, zero="never"), Section.LIMITS, "How long.")
     plain: int = 3
-    colour: str | None = option(None, Choice(("red", "blue")), Heading.LOG, "Which.", shown="none", name="paint")
-    words: tuple[str, ...] = option((), Text("WORD"), Heading.LOG, "What.", is_repeated=True)
+    colour: str | None = option(None, Choice(("red", "blue")), Section.LOG, "Which.", shown="none", name="paint")
+    words: tuple[str, ...] = option((), Text("WORD"), Section.LOG, "What.", is_repeated=True)
 
 
-def test_a_field_alone_makes_a_flag_a_variable_a_key_and_a_check() -> None:
+def test_one_field_makes_a_flag_a_variable_a_key_and_a_check() -> None:
     one = declared(_Imaginary)[0]
     assert (one.flag, one.variables, one.key) == (
         "--tcp-keepalive-idle",
@@ -281,22 +279,22 @@ def test_each_of_several_values_is_checked() -> None:
     assert one.complaint(("src", "")) == "'': give a path"
 
 
-def test_options_of_a_base_come_after_the_own_ones_and_other_fields_are_none() -> None:
+def test_options_of_a_base_class_come_last_and_other_fields_are_not_options() -> None:
     assert [one.field for one in declared(_Imaginary)] == ["tcp_keepalive_idle", "colour", "words", "of_the_base"]
 
 
-def test_none_is_allowed_where_it_is_the_default_only() -> None:
+def test_none_is_allowed_only_if_it_is_the_default() -> None:
     check_declared(_Imaginary(), _Imaginary)
     with pytest.raises(ConfigError, match="True or False"):
         check_declared(_Imaginary(of_the_base=None), _Imaginary)  # type: ignore[arg-type]
 
 
-def test_a_name_beside_the_field_is_that_of_flag_variable_and_key() -> None:
+def test_an_explicit_name_is_used_for_flag_variable_and_key() -> None:
     one = declared(_Imaginary)[1]
     assert (one.flag, one.variables, one.key) == ("--paint", ("HYBRID_PAINT",), "paint")
     assert flag_of(one).name == "colour"
 
 
-def test_the_options_of_the_command_are_those_declared() -> None:
+def test_the_command_has_exactly_the_declared_options() -> None:
     flags = {parameter.name for parameter in command.commands["run"].params if isinstance(parameter, click.Option)}
     assert flags - {"help"} == {one.field for one in OPTIONS}

@@ -1,4 +1,4 @@
-"""The demonstration over plain ASGI messages: pages, headers, the methods allowed, the lifespan."""
+"""The demonstration over plain ASGI messages: pages, headers, allowed methods, the lifespan."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from hybrid.workers.identity import Identity
 
 @pytest.fixture
 def evil_identity() -> Iterator[Identity]:
-    """Be a worker of a service whose name is markup; `Service` refuses such a name, an embedder's code may not."""
+    """Be a worker of a service whose name is markup. `Service` refuses such a name; other code may set one."""
     before = identity.current()
-    who = Identity(service="<b>&", slot=3, generation=2, pid=4711, loop="epoll")
-    identity.take(who)
-    yield who
+    evil = Identity(service="<b>&", slot=3, generation=2, pid=4711, loop="epoll")
+    identity.take(evil)
+    yield evil
     identity.take(before)
 
 
@@ -40,7 +40,7 @@ def test_the_page_names_the_worker_that_answered() -> None:
     assert f"<strong>{os.getpid()}</strong>" in answer.text
 
 
-def test_what_the_page_shows_is_escaped(evil_identity: Identity) -> None:
+def test_values_on_the_page_are_escaped(evil_identity: Identity) -> None:
     text = get(demo.handle, "/").text
     assert "<strong>&lt;b&gt;&amp;/3</strong>" in text
     assert evil_identity.service not in text
@@ -51,7 +51,7 @@ def test_no_placeholder_is_left_in_the_page() -> None:
 
 
 class Loaded(HTMLParser):
-    """Collects what a page loads, what is in it that its policy would not let run, and its ids."""
+    """Collects the resources that a page loads, inline code that its policy would block, and its ids."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def loaded() -> Loaded:
 
 
 @pytest.mark.usefixtures("quick")
-def test_all_that_the_page_refers_to_is_served_here_and_found_below_any_mount(loaded: Loaded) -> None:
+def test_all_resources_of_the_page_are_local_and_relative(loaded: Loaded) -> None:
     assert {"demo.js", "demo.css", "who"} <= set(loaded.files)
     assert not [file for file in loaded.files if file.startswith("/") or ":" in file]
     assert {get(demo.handle, f"/{file}", method="HEAD").status for file in loaded.files} == {200}
@@ -97,7 +97,7 @@ def test_labels_and_the_script_name_elements_that_are_there(loaded: Loaded) -> N
 
 
 @pytest.mark.parametrize("path", ["/", "/who", "/demo.js", "/demo.css", "/nowhere"])
-def test_every_answer_carries_the_protecting_headers(path: str) -> None:
+def test_every_response_has_the_security_headers(path: str) -> None:
     headers = get(demo.handle, path).headers
     assert headers["content-security-policy"].startswith("default-src 'none';")
     assert "unsafe" not in headers["content-security-policy"]
@@ -106,27 +106,27 @@ def test_every_answer_carries_the_protecting_headers(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/who", "/demo.js", "/demo.css", "/nowhere"])
-def test_the_length_is_that_of_the_body(path: str) -> None:
+def test_content_length_is_the_length_of_the_body(path: str) -> None:
     answer = get(demo.handle, path)
     assert int(answer.headers["content-length"]) == len(answer.body)
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("path", ["/", "/who", "/slow", "/events", "/demo.js", "/demo.css"])
-def test_head_gets_the_headers_alone(path: str) -> None:
+def test_head_gets_only_the_headers(path: str) -> None:
     answer = get(demo.handle, path, method="HEAD")
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers.get("content-length") != "0"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
-def test_other_methods_are_told_which_are_allowed(method: str) -> None:
+def test_other_methods_get_405_with_allow(method: str) -> None:
     answer = get(demo.handle, "/who", method=method)
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/who/", "//", "/../demo.py", "/demo.html", "/ws"])
-def test_what_is_not_there_is_not_found(path: str) -> None:
+def test_an_unknown_path_is_a_404(path: str) -> None:
     assert get(demo.handle, path).status == 404
 
 
@@ -154,7 +154,7 @@ def test_answers_are_counted() -> None:
 
 
 def test_a_slow_answer_does_not_keep_others_waiting() -> None:
-    """The second request, which comes later, is answered first."""
+    """The second request arrives later and is answered first."""
     ended: list[str] = []
 
     async def request(path: str) -> Answer:
@@ -170,7 +170,7 @@ def test_a_slow_answer_does_not_keep_others_waiting() -> None:
     assert ended == ["/who", "/slow"]
 
 
-def test_the_lifespan_is_agreed_to() -> None:
+def test_the_lifespan_events_are_confirmed() -> None:
     questions = iter(["lifespan.startup", "lifespan.shutdown"])
     answers: list[str] = []
 
@@ -184,6 +184,6 @@ def test_the_lifespan_is_agreed_to() -> None:
     assert answers == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-def test_a_scope_it_does_not_know_is_an_error() -> None:
+def test_an_unknown_scope_type_is_an_error() -> None:
     with pytest.raises(ValueError, match="no scope of type 'mail'"):
         asyncio.run(demo.handle({"type": "mail"}, None, None))  # type: ignore[arg-type]

@@ -45,8 +45,8 @@ def test_events_tell_the_time_and_the_worker_until_the_client_goes() -> None:
 
 
 @pytest.mark.usefixtures("events")
-def test_a_server_that_stops_gets_a_complete_answer() -> None:
-    """A disconnect is announced, but the connection still takes what is sent: the stream ends as a stream does."""
+def test_the_event_stream_ends_cleanly_when_the_server_stops() -> None:
+    """A disconnect is announced, but the connection still accepts data: the stream ends normally."""
 
     async def scenario() -> None:
         async with asyncio.timeout(DEADLINE):
@@ -79,7 +79,7 @@ def test_a_stream_that_is_cancelled_leaves_no_task_behind() -> None:
 
 
 def converse(path: str, *messages: dict[str, Any]) -> list[dict[str, Any]]:
-    """Connect a WebSocket, send `messages`, close; return what the application has sent."""
+    """Connect a WebSocket, send `messages`, close; return the messages of the application."""
     sent: list[dict[str, Any]] = []
     coming = iter([{"type": "websocket.connect"}, *messages, {"type": "websocket.disconnect", "code": 1000}])
 

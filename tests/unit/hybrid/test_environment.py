@@ -1,4 +1,4 @@
-"""Secrets leave the environment of the process and of all it starts."""
+"""Secrets are removed from the environment of the process and of its children."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ print(os.environ["NEIGHBOUR"])
 """
 
 
-def test_a_secret_is_neither_inherited_nor_shown_in_proc_and_other_variables_stay() -> None:
+def test_a_secret_is_neither_inherited_nor_in_proc_and_other_variables_stay() -> None:
     environment = {"BEFORE": "b", "HYBRID_KEYFILE_PASSWORD": "hunter2", "NEIGHBOUR": "stays"}
     command = [sys.executable, "-P", "-c", PROGRAM]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

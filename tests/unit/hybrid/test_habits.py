@@ -1,4 +1,4 @@
-"""Words of other servers, and what the command says to them."""
+"""Options of other servers, and the advice for them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES = {name for parameter in RUN.params for name in (*parameter.opts, *paramet
         ("--daemon", "--daemon", "let a service manager start it"),
     ],
 )
-def test_an_option_of_another_server_is_answered_with_what_to_type(line: str, option: str, expected: str) -> None:
+def test_an_option_of_another_server_gets_its_equivalent(line: str, option: str, expected: str) -> None:
     advice = advise_option(option, line.split())
     assert advice is not None
     assert advice.startswith(expected)
@@ -44,11 +44,11 @@ def test_each_advised_option_exists(option: str) -> None:
 
 
 @pytest.mark.parametrize("option", sorted({*_SAME, *_OTHERWISE}))
-def test_no_option_of_hybrid_is_explained_away(option: str) -> None:
+def test_no_option_of_hybrid_gets_advice(option: str) -> None:
     assert option not in NAMES
 
 
-def test_an_option_that_no_server_has_gets_no_advice() -> None:
+def test_an_unknown_option_gets_no_advice() -> None:
     assert advise_option("--nonsense", ["--nonsense"]) is None
 
 
@@ -60,7 +60,7 @@ def test_an_option_that_no_server_has_gets_no_advice() -> None:
         ("serve", "write hybrid run"),
     ],
 )
-def test_a_target_in_the_place_of_a_command_is_answered_with_run(line: str, expected: str) -> None:
+def test_a_target_in_the_place_of_a_command_gets_the_advice_to_write_run(line: str, expected: str) -> None:
     assert advise_command(line.split()[0], line.split()) == expected
 
 

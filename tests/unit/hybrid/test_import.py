@@ -1,4 +1,4 @@
-"""What `import hybrid` costs and loads, and what its public names are."""
+"""The cost of `import hybrid`, the modules it loads, and its public names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAVY = LOOP_LIBRARIES | {"click", "multiprocess", "dill", "socket", "ssl", "log
 
 
 def in_fresh_python(code: str) -> str:
-    """Run `code` in a new interpreter outside of this directory; return what it prints."""
+    """Run `code` in a new interpreter outside of this directory; return its output."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd="/"
     )
@@ -34,13 +34,13 @@ def test_importing_hybrid_loads_no_loop_and_nothing_heavy() -> None:
 
 
 def test_importing_hybrid_takes_less_than_100_ms() -> None:
-    """The best of five: the machine runs other tests meanwhile."""
+    """The best of five runs, because other tests run at the same time."""
     code = "import time; start = time.perf_counter(); import hybrid; print(time.perf_counter() - start)"
     assert min(float(in_fresh_python(code)) for _ in range(5)) < 0.1
 
 
 @pytest.mark.parametrize("name", ["hybrid.cli.commands", "hybrid.api", "hybrid.supervisor.loop"])
-def test_what_the_supervisor_process_imports_has_no_loop_in_it(name: str) -> None:
+def test_the_supervisor_imports_no_loop(name: str) -> None:
     assert not modules_after(f"import {name}") & (LOOP_LIBRARIES | {"multiprocess", "dill"})
 
 
@@ -53,7 +53,7 @@ def test_a_service_can_be_described_without_importing_a_loop() -> None:
 
 
 @pytest.mark.parametrize("name", hybrid.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_exists(name: str) -> None:
     assert getattr(hybrid, name) is not None
 
 

@@ -28,7 +28,7 @@ def plan_of(target: object = "app:handle", *, travels: bool = False, **values: o
     return plan(Service(target, **values), travels=travels)  # type: ignore[arg-type]
 
 
-def test_addresses_are_understood() -> None:
+def test_addresses_are_parsed() -> None:
     binds = plan_of(bind=["127.0.0.1:80", "udp://[::1]:53", "unix:/run/x"]).settings.binds
     assert binds == (TcpBind("127.0.0.1", 80), UdpBind("::1", 53), UnixBind("/run/x"))
 
@@ -37,19 +37,19 @@ def test_auto_means_as_many_workers_as_cores_are_usable() -> None:
     assert plan_of().settings.workers == count_usable()
 
 
-def test_auto_means_a_certain_loop() -> None:
+def test_the_default_loop_is_resolved() -> None:
     assert plan_of().application.loop == "epoll"
 
 
-def test_values_reach_the_side_they_are_for() -> None:
+def test_values_reach_the_supervisor_or_the_workers() -> None:
     made = plan_of(name="lines", workers=3, backlog=7, max_connections=9, interface="stream", pin=True, backoff=1)
     assert (made.settings.service, made.settings.workers, made.settings.backlog) == ("lines", 3, 7)
     assert (made.settings.pin, made.settings.backoff) == (True, 1.0)
     assert (made.application.max_connections, made.application.interface) == (9, "stream")
 
 
-def test_every_default_is_the_same_on_both_sides_of_the_plan() -> None:
-    """What is stated twice must not drift apart."""
+def test_every_default_is_the_same_in_service_and_settings() -> None:
+    """The defaults are stated twice and must not diverge."""
     settings = plan_of().settings
     for field in dataclasses.fields(settings):
         if field.default is not dataclasses.MISSING:
@@ -84,7 +84,7 @@ def certificates(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_files_of_tls_are_read_in_the_directory_to_work_in(certificates: Path) -> None:
+def test_tls_files_are_read_from_the_working_directory(certificates: Path) -> None:
     made = plan_of(chdir=certificates, certfile="cert.pem", keyfile="key.pem", ca_certs="ca.pem", sni_hook="app:hook")
     tls = made.application.http.tls
     assert tls is not None
@@ -111,7 +111,7 @@ def test_a_private_key_is_not_shown(certificates: Path) -> None:
         ({"certfile": "cert.pem", "keyfile": "key.pem", "ciphers": "nonsense"}, "ciphers", ""),
     ],
 )
-def test_what_is_wrong_with_the_files_of_tls_is_named(
+def test_an_error_about_tls_files_names_the_option(
     certificates: Path, files: dict[str, str], field: str, reason: str
 ) -> None:
     key = serialization.load_pem_private_key((certificates / "key.pem").read_bytes(), None)
@@ -127,7 +127,7 @@ def test_what_is_wrong_with_the_files_of_tls_is_named(
     assert reason in caught.value.reason
 
 
-def test_remarks_are_logged_where_the_process_becomes_the_supervisor(
+def test_warnings_are_logged_when_the_process_becomes_the_supervisor(
     certificates: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(certificates)
@@ -139,32 +139,32 @@ def test_remarks_are_logged_where_the_process_becomes_the_supervisor(
     assert re.search(r" WARNING .*past\.pem: .*2020", capfd.readouterr().err)
 
 
-def test_both_sides_are_told_of_reforks() -> None:
+def test_supervisor_and_workers_get_refork_after() -> None:
     made = plan_of(refork_after=500)
-    assert (made.settings.policy.reforks, made.application.wear.refork_after, made.remarks) == (True, 500, ())
+    assert (made.settings.policy.reforks, made.application.wear.refork_after, made.warnings) == (True, 500, ())
 
 
 def test_reforks_have_no_effect_without_a_zygote() -> None:
     made = plan_of(refork_after=500, preload="off")
     assert not made.settings.policy.reforks
-    assert made.remarks == ("--refork-after has no effect with --preload off: there is no zygote",)
+    assert made.warnings == ("--refork-after has no effect with --preload off: there is no zygote",)
 
 
 def test_a_reference_stays_a_reference() -> None:
     assert plan_of("app:handle", travels=True).application.reference == "app:handle"
 
 
-def test_a_callable_that_stays_in_this_process_is_left_as_it_is() -> None:
+def test_a_callable_for_this_process_is_not_pickled() -> None:
     assert plan_of(handle).application.factory is handle
 
 
-def test_a_callable_that_travels_becomes_bytes() -> None:
+def test_a_callable_for_another_process_is_pickled() -> None:
     data = plan_of(lambda sock, address: "far away", travels=True).application.pickled
     assert data is not None
     assert dill.loads(data)(None, None) == "far away"
 
 
-def test_a_whole_plan_travels() -> None:
+def test_a_plan_can_be_pickled() -> None:
     made = plan_of(travels=True, pidfile="x.pid", bind=["unix:@x"])
     assert dill.loads(dill.dumps(made)) == made
 
@@ -179,13 +179,13 @@ def test_a_whole_plan_travels() -> None:
         ("access_log", "%(nonsense)s"),
     ],
 )
-def test_what_only_the_sides_can_tell_is_named_too(field: str, value: str) -> None:
+def test_values_that_service_cannot_check_are_refused_by_name(field: str, value: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plan_of(**{field: value})
     assert caught.value.field == field
 
 
-def test_a_directory_that_has_gone_is_named(tmp_path: Path) -> None:
+def test_a_removed_directory_is_named(tmp_path: Path) -> None:
     made = plan_of(chdir=tmp_path)
     tmp_path.rmdir()
     with pytest.raises(ConfigError, match=f"cannot work in {tmp_path}: No such file"):
@@ -205,5 +205,5 @@ def test_the_parents_of_that_home_are_empty_packages() -> None:
     assert spec.submodule_search_locations == []
 
 
-def test_other_modules_are_none_of_its_business() -> None:
+def test_the_finder_ignores_other_modules() -> None:
     assert _HomeFinder("odd.name", "file.py").find_spec("od") is None

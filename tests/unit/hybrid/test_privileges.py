@@ -10,11 +10,11 @@ import pytest
 
 from hybrid.config.privileges import Account, UnknownAccountError, resolve
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 NOBODY = pwd.getpwnam("nobody")
 
 
-def test_nothing_asked_means_no_change() -> None:
+def test_no_user_and_no_group_means_no_change() -> None:
     assert resolve(None, None) == Account(None, None)
 
 
@@ -30,12 +30,12 @@ def test_a_user_by_number_brings_the_primary_group(number: int | str) -> None:
 
 
 @needs_root
-def test_a_number_nobody_has_a_name_for_never_keeps_the_group_of_root() -> None:
+def test_a_number_without_a_name_never_keeps_the_group_of_root() -> None:
     assert resolve(123_456, None) == Account(123_456, 123_456)
 
 
 @needs_root
-def test_a_group_is_taken_before_the_primary_group() -> None:
+def test_an_explicit_group_overrides_the_primary_group() -> None:
     other = grp.getgrgid(0)
     assert resolve("nobody", other.gr_name) == Account(NOBODY.pw_uid, 0)
 
@@ -45,7 +45,7 @@ def test_a_group_alone_leaves_the_user() -> None:
     assert resolve(None, "1234") == Account(None, 1234)
 
 
-def test_the_own_account_is_always_allowed() -> None:
+def test_the_current_account_is_always_allowed() -> None:
     assert resolve(os.geteuid(), os.getegid()) == Account(os.geteuid(), os.getegid())
 
 
@@ -65,7 +65,7 @@ def test_a_number_out_of_range_is_refused(number: int | str) -> None:
         resolve(number, None)
 
 
-def test_whoever_is_not_root_may_not_become_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_root_may_become_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UnknownAccountError, match="only root"):
         resolve(1001, None)

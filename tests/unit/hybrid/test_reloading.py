@@ -1,4 +1,4 @@
-"""When a watcher starts and ends its child: lists of batches of changes, a child that does what it is told."""
+"""When a watcher starts and ends its child: scripted batches of changes and a fake child."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GRACE = 2.0
 
 
 class FakeChild:
-    """A service in name only: it ends when a test says so."""
+    """A fake service: it ends when a test says so."""
 
     def __init__(self) -> None:
         self.signals: list[int] = []
@@ -40,7 +40,7 @@ class FakeChild:
 
 
 class Scene:
-    """A reloader, what it has started, and hands to move it: each step is one batch."""
+    """A reloader, the children it has started, and methods to drive it: each step is one batch."""
 
     def __init__(self, directory: Path) -> None:
         self.children: list[FakeChild] = []
@@ -63,7 +63,7 @@ class Scene:
         self._signals.append(Signalled(number, to_all))
 
     def play(self, *steps: Step) -> int | None:
-        """Do one step before each batch; what it returns is the file that has changed. Return the exit code, if any."""
+        """Run one step before each batch; a step returns the changed file. Return the exit code, if any."""
         self._steps = steps
         try:
             self.code = self._reloader.run(self._give())
@@ -159,19 +159,19 @@ def test_a_burst_of_changes_is_one_restart_when_it_is_over(scene: Scene) -> None
 
 
 def test_a_change_while_the_new_child_boots_restarts_once_more(scene: Scene) -> None:
-    """The watcher does not know of booting: a child is a child from its first moment."""
+    """The watcher does not know about booting: a child counts from its first moment."""
     scene.play(quiet, edits(), quiet, edits(), quiet)
     assert len(scene.children) == 3
 
 
-def test_the_log_says_what_has_changed_once(scene: Scene, records: list[str]) -> None:
+def test_a_change_is_logged_once(scene: Scene, records: list[str]) -> None:
     scene.play(quiet, edits("sub/app.py"), edits("other.py"), quiet)
     assert records == ["INFO reload: sub/app.py changed; restarting"]
 
 
 @pytest.fixture
 def records() -> Iterator[list[str]]:
-    """What is logged, as it is logged."""
+    """The log messages, in order."""
     with logged() as lines:
         yield lines
 
@@ -193,7 +193,7 @@ def test_the_compiled_form_of_a_changed_module_is_gone_before_the_next_start(sce
 # --- a child that does not end
 
 
-def test_a_child_that_does_not_end_is_told_again_and_killed_at_last(scene: Scene) -> None:
+def test_a_child_that_does_not_end_gets_sigquit_and_then_sigkill(scene: Scene) -> None:
     scene.play(quiet, stubborn, edits(), passes(GRACE - 0.1))
     assert scene.child.signals == [signal.SIGTERM]
     scene.play(passes(0.1))
@@ -202,7 +202,7 @@ def test_a_child_that_does_not_end_is_told_again_and_killed_at_last(scene: Scene
     assert scene.child.signals == [signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL]
 
 
-def test_a_stop_during_a_restart_gives_the_child_its_own_time(scene: Scene) -> None:
+def test_a_stop_during_a_restart_gives_the_child_its_full_grace_period(scene: Scene) -> None:
     code = scene.play(quiet, stubborn, edits(), hears(signal.SIGTERM), passes(1000), quiet, child_ends(0))
     assert code == 0
     assert scene.child.signals == [signal.SIGTERM, signal.SIGTERM]
@@ -212,7 +212,7 @@ def test_a_stop_during_a_restart_gives_the_child_its_own_time(scene: Scene) -> N
 
 
 @pytest.mark.parametrize(("code", "words"), [(3, "with code 3"), (6, "with code 6"), (-9, "by SIGKILL")])
-def test_a_child_that_fails_is_left_until_something_changes(
+def test_a_failed_child_is_restarted_only_after_a_change(
     scene: Scene, records: list[str], code: int, words: str
 ) -> None:
     assert scene.play(quiet, child_ends(code), quiet, quiet) is None
@@ -223,11 +223,11 @@ def test_a_child_that_fails_is_left_until_something_changes(
 
 
 @pytest.mark.parametrize("code", [0, 7])
-def test_a_child_that_somebody_has_stopped_ends_the_watcher(scene: Scene, code: int) -> None:
+def test_stopping_the_child_ends_the_watcher(scene: Scene, code: int) -> None:
     assert scene.play(quiet, child_ends(code)) == code
 
 
-def test_a_start_that_fails_is_tried_again_after_a_change(scene: Scene, records: list[str]) -> None:
+def test_a_failed_start_is_retried_after_a_change(scene: Scene, records: list[str]) -> None:
     scene.fail_next_start(BlockingIOError(11, "Resource temporarily unavailable"))
     scene.play(quiet, quiet)
     assert "cannot be started" in records[0]
@@ -243,10 +243,10 @@ def test_a_start_that_fails_is_tried_again_after_a_change(scene: Scene, records:
     [
         (signal.SIGTERM, signal.SIGTERM),
         (signal.SIGQUIT, signal.SIGQUIT),
-        (signal.SIGINT, signal.SIGTERM),  # may be repeated, where the child has got the interrupt too
+        (signal.SIGINT, signal.SIGTERM),  # may be repeated if the child has got the interrupt too
     ],
 )
-def test_a_stop_is_passed_on_and_the_child_tells_the_exit_code(
+def test_a_stop_is_passed_on_and_the_exit_code_is_the_childs(
     scene: Scene, number: signal.Signals, passed_on: signal.Signals
 ) -> None:
     code = scene.play(quiet, stubborn, hears(number), quiet, edits(), child_ends(7))
@@ -259,7 +259,7 @@ def test_a_second_interrupt_ends_the_child_at_once(scene: Scene) -> None:
     assert scene.child.signals == [signal.SIGTERM, signal.SIGQUIT]
 
 
-def test_what_the_terminal_sends_has_reached_the_child_already(scene: Scene) -> None:
+def test_a_signal_from_the_terminal_is_not_passed_on(scene: Scene) -> None:
     """A second interrupt would end it at once."""
     code = scene.play(quiet, hears(signal.SIGINT, to_all=True), child_ends(0))
     assert code == 0
@@ -276,11 +276,11 @@ def test_a_stop_before_the_first_start_starts_nothing(scene: Scene) -> None:
     assert scene.children == []
 
 
-def test_a_child_killed_at_the_stop_is_told_as_a_shell_does(scene: Scene) -> None:
+def test_a_child_killed_at_the_stop_gets_the_exit_code_of_a_shell(scene: Scene) -> None:
     assert scene.play(quiet, stubborn, hears(signal.SIGTERM), child_ends(-9)) == 137
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU])
-def test_other_signals_are_the_childs_business(scene: Scene, number: signal.Signals) -> None:
+def test_other_signals_are_passed_on(scene: Scene, number: signal.Signals) -> None:
     assert scene.play(quiet, hears(number), quiet) is None
     assert scene.child.signals == [number]

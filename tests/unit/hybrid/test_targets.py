@@ -1,4 +1,4 @@
-"""Targets: the form of a reference, and what is suggested for a wrong one."""
+"""Targets: the form of a reference, and the suggestion for a wrong one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_reference_of_the_right_form_is_taken(text: str) -> None:
         ("a..b:c", "'a..b' is not the name of a module"),
     ],
 )
-def test_a_wrong_reference_is_answered_with_what_to_write(text: str, advice: str) -> None:
+def test_a_wrong_reference_gets_advice(text: str, advice: str) -> None:
     with pytest.raises(TargetError, match="module:attribute") as caught:
         check_reference(text)
     assert advice in str(caught.value)

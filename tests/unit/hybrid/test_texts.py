@@ -1,4 +1,4 @@
-"""How people write values: text becomes a value, and a value text."""
+"""Values as text: parsing and formatting."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_duration_is_seconds_or_has_a_unit(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "soon", "1d", "1e3", "nan", "inf", "5 5", "ms"])
-def test_what_is_no_duration_is_refused_with_examples(text: str) -> None:
+def test_an_invalid_duration_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="500ms"):
         read_duration(text)
 
@@ -60,7 +60,7 @@ def test_a_size_is_bytes_or_has_a_unit(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "much", "1.5M", "1e3", "M", "1 2", "1T", "0x10", "1i"])
-def test_what_is_no_size_is_refused_with_examples(text: str) -> None:
+def test_an_invalid_size_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="64K"):
         read_size(text)
 
@@ -90,7 +90,7 @@ def test_a_file_mode_is_octal(text: str, mode: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["rw", "", "680"])
-def test_what_is_not_octal_is_refused(text: str) -> None:
+def test_an_invalid_file_mode_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="octal"):
         read_mode(text)
 
@@ -106,7 +106,7 @@ def test_what_is_not_octal_is_refused(text: str) -> None:
         ("0", None),
     ],
 )
-def test_a_limit_of_restarts_is_a_number_and_a_time_or_0(text: str, limit: RestartLimit | None) -> None:
+def test_a_restart_limit_is_a_number_and_a_time_or_0(text: str, limit: RestartLimit | None) -> None:
     assert read_restarts(text) == limit
 
 
@@ -129,7 +129,7 @@ def test_a_limit_of_restarts_is_a_number_and_a_time_or_0(text: str, limit: Resta
         "9" * 5000,
     ],
 )
-def test_what_is_no_limit_of_restarts_is_refused_with_examples(text: str) -> None:
+def test_an_invalid_restart_limit_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match=r"write N/SECONDS, e\.g\. 5/10, 5/10s or 20/1m, or 0 for none"):
         read_restarts(text)
 
@@ -138,13 +138,13 @@ def test_what_is_no_limit_of_restarts_is_refused_with_examples(text: str) -> Non
     ("text", "allowed"),
     [("0/10", "from 1 to 10000"), ("10001/10", "from 1 to 10000"), ("5/0", "from 0.001"), ("5/25h", "to 86400")],
 )
-def test_a_limit_of_restarts_out_of_its_range_is_refused_with_the_range(text: str, allowed: str) -> None:
+def test_a_restart_limit_out_of_range_is_refused_with_the_range(text: str, allowed: str) -> None:
     with pytest.raises(ValueError, match=rf"{allowed}.*, e\.g\. 5/10, or 0 alone for no limit"):
         read_restarts(text)
 
 
 @pytest.mark.parametrize(("restarts", "seconds"), [(0, 10.0), (True, 10.0), (1.5, 10.0), (5, 0.0), (5, float("nan"))])
-def test_a_limit_of_restarts_made_in_python_is_checked_too(restarts: int, seconds: float) -> None:
+def test_a_restart_limit_made_in_python_is_checked_too(restarts: int, seconds: float) -> None:
     with pytest.raises(ConfigError) as raised:
         RestartLimit(restarts, seconds)
     assert raised.value.field == "max_restarts"
@@ -153,18 +153,18 @@ def test_a_limit_of_restarts_made_in_python_is_checked_too(restarts: int, second
 @pytest.mark.parametrize(
     ("limit", "text"), [(None, "0"), (RestartLimit(5, 10.0), "5/10"), (RestartLimit(20, 0.5), "20/0.5")]
 )
-def test_a_limit_of_restarts_is_shown_as_it_is_typed(limit: RestartLimit | None, text: str) -> None:
+def test_a_restart_limit_is_shown_as_typed(limit: RestartLimit | None, text: str) -> None:
     assert restarts_text(limit) == text
     assert read_restarts(text) == limit
 
 
-def test_the_command_says_what_the_reader_of_a_text_says() -> None:
+def test_the_command_shows_the_error_of_the_parser() -> None:
     option = next(one for one in declared(Service) if one.field == "keep_alive_timeout")
     with pytest.raises(click.BadParameter, match="is not a duration: write seconds"):
         flag_of(option).type.convert("soon", None, None)
 
 
-def test_a_limit_of_restarts_can_be_off_by_default() -> None:
+def test_a_restart_limit_can_be_off_by_default() -> None:
     seen: list[RestartLimit | None] = []
     option = flag_of(next(one for one in declared(Service) if one.field == "max_restarts"))
     command = click.Command("run", params=[option], callback=lambda max_restarts: seen.append(max_restarts))

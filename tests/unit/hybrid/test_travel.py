@@ -1,4 +1,4 @@
-"""Callables on their way to another process: as a copy, or by the name of a variable."""
+"""Sending callables to another process: as a copy, or by the name of a variable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HERE = sys.modules[__name__].__file__
 
 
 class Asking:
-    """An object that finds what it has not in another one, as proxies do."""
+    """An object that delegates missing attributes to another one, as proxies do."""
 
     def __init__(self, inner: object) -> None:
         self.inner = inner
@@ -32,7 +32,7 @@ class Asking:
 
 
 class AnsweringMeta(type):
-    """As pydantic's, and that of enumerations before Python 3.12."""
+    """Like the metaclass of pydantic, and of enumerations before Python 3.12."""
 
     def __getattr__(cls, name: str) -> object:
         raise AttributeError(name)
@@ -64,7 +64,7 @@ class Listing(list[object]):
 
 
 class Holding:
-    """Something that cannot be copied."""
+    """An object that cannot be copied."""
 
     def __init__(self) -> None:
         self.numbers = (number for number in range(3))
@@ -81,7 +81,7 @@ def test_a_closure_travels_with_its_variables() -> None:
     assert dill.loads(pickled(lambda name: f"{greeting} {name}"))("you") == "hello you"
 
 
-def test_a_lock_travels_as_a_new_one() -> None:
+def test_a_lock_is_replaced_by_a_new_one() -> None:
     lock = threading.Lock()
     assert dill.loads(pickled(lambda: lock))().acquire(blocking=False)
 
@@ -104,7 +104,7 @@ def test_the_state_of_starlette_travels() -> None:
     assert dill.loads(pickled(lambda: state))().answer == 42
 
 
-def test_something_that_cannot_travel_is_explained() -> None:
+def test_an_object_that_cannot_be_pickled_is_refused() -> None:
     generator = (number for number in range(3))
     with pytest.raises(TargetError, match="cannot be sent to a worker"):
         parcel(lambda: generator)
@@ -115,17 +115,17 @@ def test_an_open_socket_cannot_travel() -> None:
         parcel(lambda: sock)
 
 
-def test_an_object_that_cannot_be_copied_is_imported_by_its_name() -> None:
+def test_an_object_that_cannot_be_copied_is_imported_by_name() -> None:
     assert parcel(holding) == Parcel(None, f"{__name__}:holding", ((__name__, HERE), (__name__, HERE)))
 
 
-def test_an_object_that_can_be_copied_has_a_name_too_if_some_module_knows_it() -> None:
+def test_an_object_that_can_be_copied_has_a_name_too_if_a_module_has_it() -> None:
     sent = parcel(asking)
     assert sent.content is not None
     assert sent.reference == f"{__name__}:asking"
 
 
-def test_an_object_without_a_name_that_cannot_be_copied_is_explained() -> None:
+def test_an_object_without_a_name_that_cannot_be_copied_is_refused() -> None:
     with pytest.raises(TargetError, match="Holding cannot be sent to a worker: cannot pickle 'generator' object"):
         parcel(Holding())
 
@@ -139,9 +139,9 @@ def test_a_builtin_has_no_home() -> None:
 
 
 def test_objects_of_main_have_no_home() -> None:
-    """It travels by value: another process has another `__main__`."""
+    """They are sent by value: another process has another `__main__`."""
     assert home_of(types.FunctionType((lambda: None).__code__, {"__name__": "__main__"})) is None
 
 
-def test_the_home_of_an_instance_is_that_of_its_class() -> None:
+def test_the_home_of_an_instance_is_the_home_of_its_class() -> None:
     assert home_of(holding) == (__name__, HERE)

@@ -1,4 +1,8 @@
-"""The audit of an import finds each kind of thing that does not survive a fork, and nothing else."""
+"""The audit of an import finds each kind of thing that does not survive a fork, and nothing else.
+
+An audit looks at all objects except those that the check for leftovers has frozen before each test. So it neither sees
+objects of other tests nor takes the time for them.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +25,6 @@ import greenlet
 import pytest
 
 from hybrid.workers.boot import audit, native_threads
-
-
-@pytest.fixture(autouse=True)
-def _others_are_out_of_sight() -> Iterator[None]:
-    """Nor do they cost time: an audit goes over all objects, and a process that ran a thousand tests has millions."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

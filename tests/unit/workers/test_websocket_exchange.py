@@ -1,15 +1,19 @@
-"""A WebSocket from handshake to end, over a transport without a socket: what the application and the client see."""
+"""A WebSocket from handshake to end, without a socket: what the application and the client see.
+
+Over HTTP/1 and over messages in memory, which carry the frames behind the handshake.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
-from support.http import FakeTransport, asgi_adapter, connect, in_callback, let_expire, until
+from support.http import asgi_adapter, in_callback, until
 from support.websocket import (
     ACCEPT,
     BINARY,
@@ -24,9 +28,9 @@ from support.websocket import (
     frame,
     received,
 )
+from support.wires import WIRES, Answer, Client, Http1Client
 
 from hybrid.workers.apps.asgi.call import ClientGoneError
-from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.head import HeadError
 from hybrid.workers.http.settings import HttpSettings, Limits
 from hybrid.workers.http.websocket.session import CLOSE_TIMEOUT
@@ -48,26 +52,34 @@ class Scene:
     scope: dict[str, Any] = dataclasses.field(default_factory=dict)
     returned: bool = False
     tasks: list[asyncio.Task[None]] = dataclasses.field(default_factory=list)
-    connection: HttpConnection = None  # type: ignore[assignment]
-    client: FakeTransport = None  # type: ignore[assignment]
+    client: Client = None  # type: ignore[assignment]
     adapter: Any = None
 
     @property
-    def answer(self) -> tuple[bytes, bytes]:
-        """Head and rest of what the client has got."""
-        head, _, rest = bytes(self.client.received).partition(b"\r\n\r\n")
-        return head, rest
+    def connection(self) -> Any:
+        """The server's side of it."""
+        return self.client.connection
+
+    @property
+    def answer(self) -> Answer:
+        """What the client has got."""
+        return self.client.answers[-1]
 
     @property
     def frames(self) -> list[Received]:
         """What the client got after the handshake."""
-        head, rest = self.answer
-        assert head.startswith(b"HTTP/1.1 101 ")
-        return received(rest)
+        assert self.answer.status == 101
+        return received(self.answer.body)
 
     @property
     def status(self) -> int:
-        return int(self.client.received.split(b" ", 2)[1])
+        return self.answer.status
+
+    @property
+    def head(self) -> bytes:
+        """The head of an answer of HTTP/1."""
+        assert isinstance(self.client, Http1Client)
+        return bytes(self.client.transport.received).partition(b"\r\n\r\n")[0]
 
     async def event(self, kind: str) -> dict[str, Any]:
         """Wait until the application has received one of a kind; return the last."""
@@ -75,7 +87,7 @@ class Scene:
         return next(event for event in reversed(self.events) if event["type"] == kind)
 
     async def received_frames(self, count: int) -> list[Received]:
-        await until(lambda: self.client.received and len(self.frames) >= count, f"{count} frames")
+        await until(lambda: self.client.answers and len(self.frames) >= count, f"{count} frames")
         return self.frames
 
 
@@ -115,14 +127,36 @@ def scripted(*messages: dict[str, Any], listen: bool = True) -> Callable[[Scene]
 ACCEPTED = {"type": "websocket.accept"}
 
 
-def play(
+Play = Callable[..., Scene]
+
+
+@pytest.fixture(params=WIRES)
+def wire(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def play(wire: str) -> Play:
+    """Give what plays a scene over the wire of the test."""
+    return functools.partial(play_over, wire)
+
+
+over_http1 = pytest.mark.parametrize("wire", ["http1"])
+
+
+def play_over(
+    wire: str,
     make: Callable[[Scene], Callable[..., Awaitable[None]]],
     script: Callable[[Scene], Coroutine[Any, Any, None]],
     settings: HttpSettings | None = None,
-    handshake: bytes = HANDSHAKE + b"\r\n",
+    *fields: tuple[bytes, bytes],
+    before: bool = False,
     **options: Any,
 ) -> Scene:
-    """Send a handshake to an application, do what the script says, then let the client vanish; return what was seen."""
+    """Send a handshake to an application, do what the script says, then let the client vanish; return what was seen.
+
+    `before`: another request comes first.
+    """
     scene = Scene()
 
     async def scenario() -> None:
@@ -136,10 +170,12 @@ def play(
                 scene.returned = True
 
         scene.adapter = asgi_adapter(application, settings)
-        scene.connection, scene.client = connect(scene.adapter, **options)
-        await scene.client.sends(handshake)
+        scene.client = WIRES[wire](scene.adapter.site)
+        if before:
+            await scene.client.asks()
+        await scene.client.asks_for_websocket(*fields, **options)
         await script(scene)
-        await scene.client.vanishes()
+        await scene.client.leaves()
         await until(lambda: not scene.scope or scene.returned, "the application returns")
         assert await scene.adapter.wait_idle(5)
         await scene.adapter.shut_down(5)
@@ -155,30 +191,39 @@ async def nothing(scene: Scene) -> None:
 # -- the handshake
 
 
-def test_an_accepted_handshake_is_answered_with_101() -> None:
+def test_an_accepted_handshake_is_answered_with_101(play: Play) -> None:
     async def script(scene: Scene) -> None:
-        head, _ = scene.answer
-        assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
-        assert b"\r\nsec-websocket-accept: " + ACCEPT in head
-        assert b"\r\nserver: hybrid" in head
-        assert b"\r\ndate: " in head
-        assert b"content-length" not in head
+        answer = scene.answer
+        assert (answer.status, answer.reason, answer.length) == (101, "Switching Protocols", None)
+        assert (b"sec-websocket-accept", ACCEPT) in answer.fields
 
     play(echo, script)
 
 
-def test_server_and_date_are_left_out_where_that_is_set() -> None:
+@over_http1
+def test_an_accepted_handshake_is_answered_with_server_and_date(play: Play) -> None:
     async def script(scene: Scene) -> None:
-        assert b"date" not in scene.answer[0]
-        assert b"server" not in scene.answer[0]
+        assert scene.head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        assert b"\r\nserver: hybrid" in scene.head
+        assert b"\r\ndate: " in scene.head
+        assert b"content-length" not in scene.head
+
+    play(echo, script)
+
+
+@over_http1
+def test_server_and_date_are_left_out_where_that_is_set(play: Play) -> None:
+    async def script(scene: Scene) -> None:
+        assert b"date" not in scene.head
+        assert b"server" not in scene.head
 
     play(echo, script, HttpSettings(server_header=False, date_header=False))
 
 
-def test_the_scope_is_that_of_the_specification() -> None:
-    offer = HANDSHAKE.replace(b"/chat?", b"/ch%C3%A4t?") + b"Sec-WebSocket-Protocol: a, b\r\n"
-    offer += b"sec-websocket-protocol: c\r\n\r\n"
-    scope = play(echo, nothing, HttpSettings(root_path="/mounted"), handshake=offer).scope
+def test_the_scope_is_that_of_the_specification(play: Play) -> None:
+    handshake = HANDSHAKE.replace(b"/chat?", b"/ch%C3%A4t?")
+    offers = [(b"sec-websocket-protocol", b"a, b"), (b"sec-websocket-protocol", b"c")]
+    scope = play(echo, nothing, HttpSettings(root_path="/mounted"), *offers, handshake=handshake).scope
     assert scope["type"] == "websocket"
     assert scope["asgi"] == {"version": "3.0", "spec_version": "2.5"}
     assert scope["http_version"] == "1.1"
@@ -192,17 +237,22 @@ def test_the_scope_is_that_of_the_specification() -> None:
     assert "method" not in scope
 
 
-def test_the_subprotocol_and_header_fields_of_the_application_are_in_the_answer() -> None:
+def test_the_subprotocol_and_header_fields_of_the_application_are_in_the_answer(play: Play) -> None:
     async def script(scene: Scene) -> None:
-        head, _ = scene.answer
-        assert b"\r\nsec-websocket-protocol: b" in head
-        assert b"\r\nx-mine: yes" in head
-        assert head.count(b"server: ") == 1
-        assert b"server: mine" in head
+        assert (b"sec-websocket-protocol", b"b") in scene.answer.fields
+        assert (b"x-mine", b"yes") in scene.answer.fields
 
-    fields = [(b"x-mine", b"yes"), (b"server", b"mine")]
-    accept = {"type": "websocket.accept", "subprotocol": "b", "headers": fields}
-    play(scripted(accept), script, handshake=HANDSHAKE + b"Sec-WebSocket-Protocol: a, b\r\n\r\n")
+    accept = {"type": "websocket.accept", "subprotocol": "b", "headers": [(b"x-mine", b"yes")]}
+    play(scripted(accept), script, None, (b"sec-websocket-protocol", b"a, b"))
+
+
+@over_http1
+def test_the_server_that_the_application_names_is_the_only_one(play: Play) -> None:
+    async def script(scene: Scene) -> None:
+        assert scene.head.count(b"server: ") == 1
+        assert b"server: mine" in scene.head
+
+    play(scripted({"type": "websocket.accept", "headers": [(b"server", b"mine")]}), script)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +264,7 @@ def test_the_subprotocol_and_header_fields_of_the_application_are_in_the_answer(
         {"headers": [(b"sec-websocket-accept", b"a")]},
     ],
 )
-def test_an_impossible_accept_raises_in_the_application(accept: dict[str, Any]) -> None:
+def test_an_impossible_accept_raises_in_the_application(play: Play, accept: dict[str, Any]) -> None:
     scene = play(scripted({"type": "websocket.accept", **accept}, ACCEPTED), nothing)
     assert len(scene.errors) == 1
     assert scene.status == 101
@@ -225,27 +275,39 @@ def test_an_impossible_accept_raises_in_the_application(accept: dict[str, Any]) 
     [
         (400, b"Sec-WebSocket-Key: ", b"Sec-WebSocket-Kex: "),
         (426, b"Version: 13", b"Version: 12"),
-        (400, b"Host: example.test", b"Host: example.test\r\nContent-Length: 3"),
     ],
 )
-def test_a_bad_handshake_never_reaches_the_application(status: int, old: bytes, new: bytes) -> None:
-    scene = play(echo, nothing, handshake=HANDSHAKE.replace(old, new) + b"\r\n")
-    head, _ = scene.answer
+def test_a_bad_handshake_never_reaches_the_application(play: Play, status: int, old: bytes, new: bytes) -> None:
+    scene = play(echo, nothing, handshake=HANDSHAKE.replace(old, new))
     assert scene.status == status
     assert not scene.scope
-    assert b"connection: close" in head
-    assert b"sec-websocket-version: 13" in head
-    assert (b"upgrade: websocket" in head) == (status == 426)
+    assert scene.client.has_last
+    assert (b"sec-websocket-version", b"13") in scene.answer.fields
+    assert ((b"upgrade", b"websocket") in scene.answer.fields) == (status == 426)
 
 
-def test_frames_sent_along_with_the_handshake_are_not_lost() -> None:
+def test_a_handshake_with_a_body_never_reaches_the_application(play: Play) -> None:
+    scene = play(echo, nothing, body=b"abc")
+    assert scene.status == 400
+    assert not scene.scope
+
+
+@over_http1
+def test_a_refused_handshake_says_that_the_connection_closes(play: Play) -> None:
+    async def script(scene: Scene) -> None:
+        assert b"connection: close" in scene.head
+
+    play(echo, script, handshake=HANDSHAKE.replace(b"Version: 13", b"Version: 12"))
+
+
+def test_frames_sent_along_with_the_handshake_are_not_lost(play: Play) -> None:
     async def script(scene: Scene) -> None:
         assert await scene.received_frames(2) == [Received(TEXT, b"early"), Received(TEXT, b"bird")]
 
-    play(echo, script, handshake=HANDSHAKE + b"\r\n" + frame(TEXT, b"early") + frame(TEXT, b"bird"))
+    play(echo, script, rest=frame(TEXT, b"early") + frame(TEXT, b"bird"))
 
 
-def test_frames_before_the_answer_are_bounded() -> None:
+def test_frames_before_the_answer_are_bounded(play: Play) -> None:
     """An application that takes its time has no say in how much a client sends before it knows that it may."""
     gate = asyncio.Event()
 
@@ -259,10 +321,10 @@ def test_frames_before_the_answer_are_bounded() -> None:
     async def script(scene: Scene) -> None:
         for _ in range(3):
             await scene.client.sends(frame(BINARY, b"x" * 30_000))
-        assert scene.client.is_paused
+        assert scene.client.is_held_up
         gate.set()
         assert len(await scene.received_frames(3)) == 3
-        assert not scene.client.is_paused
+        assert not scene.client.is_held_up
 
     play(make, script)
 
@@ -270,30 +332,28 @@ def test_frames_before_the_answer_are_bounded() -> None:
 # -- refusing
 
 
-def test_a_close_instead_of_an_accept_is_403() -> None:
+def test_a_close_instead_of_an_accept_is_403(play: Play) -> None:
     scene = play(scripted({"type": "websocket.close"}), nothing)
     assert scene.status == 403
     assert [event["type"] for event in scene.events] == ["websocket.connect", "websocket.disconnect"]
-    assert scene.client.closing
+    assert scene.client.is_closed
 
 
-def test_a_denial_response_goes_out_as_the_application_says() -> None:
+def test_a_denial_response_goes_out_as_the_application_says(play: Play) -> None:
     messages = (
         {"type": "websocket.http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Basic")]},
         {"type": "websocket.http.response.body", "body": b"who ", "more_body": True},
         {"type": "websocket.http.response.body", "body": b"are you?"},
     )
     scene = play(scripted(*messages), nothing)
-    head, body = scene.answer
     assert scene.errors == []
-    assert head.startswith(b"HTTP/1.1 401 ")
-    assert b"www-authenticate: Basic" in head
-    assert body == b"4\r\nwho \r\n8\r\nare you?\r\n0\r\n\r\n"
+    assert (scene.answer.status, scene.answer.body, scene.answer.is_whole) == (401, b"who are you?", True)
+    assert (b"www-authenticate", b"Basic") in scene.answer.fields
     assert scene.events[-1]["type"] == "websocket.disconnect"
 
 
 @pytest.mark.parametrize("status", [100, 101, 103, 199])
-def test_a_denial_cannot_be_an_informational_answer(status: int) -> None:
+def test_a_denial_cannot_be_an_informational_answer(play: Play, status: int) -> None:
     """101 would tell the client that it was accepted."""
     scene = play(scripted({"type": "websocket.http.response.start", "status": status}, listen=False), nothing)
     (error,) = scene.errors
@@ -302,7 +362,7 @@ def test_a_denial_cannot_be_an_informational_answer(status: int) -> None:
     assert scene.status == 500
 
 
-def test_an_application_that_fails_before_it_answers_gives_500(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_application_that_fails_before_it_answers_gives_500(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             raise ValueError(SECRET)
@@ -311,17 +371,17 @@ def test_an_application_that_fails_before_it_answers_gives_500(caplog: pytest.Lo
 
     scene = play(make, nothing)
     assert scene.status == 500
-    assert SECRET.encode() not in scene.client.received
+    assert scene.answer.body == b"Internal Server Error\n"
     assert SECRET in caplog.text
 
 
-def test_an_application_that_returns_without_an_answer_gives_500(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_application_that_returns_without_an_answer_gives_500(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     scene = play(scripted(listen=False), nothing)
     assert scene.status == 500
     assert "returned with no answer to the WebSocket /chat?room=1" in caplog.text
 
 
-def test_a_client_that_goes_before_the_answer_is_told_as_1006() -> None:
+def test_a_client_that_goes_before_the_answer_is_told_as_1006(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             scene.events.extend((await receive(), await receive()))
@@ -331,7 +391,7 @@ def test_a_client_that_goes_before_the_answer_is_told_as_1006() -> None:
         return application
 
     async def script(scene: Scene) -> None:
-        await scene.client.ends()
+        await scene.client.ends_stream()
         await scene.event("websocket.disconnect")
 
     assert play(make, script).events[-1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
@@ -340,7 +400,7 @@ def test_a_client_that_goes_before_the_answer_is_told_as_1006() -> None:
 # -- messages
 
 
-def test_text_and_bytes_come_back_as_they_went() -> None:
+def test_text_and_bytes_come_back_as_they_went(play: Play) -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(frame(TEXT, "tschüß".encode()) + frame(BINARY, b"\xff\0"))
         assert await scene.received_frames(2) == [Received(TEXT, "tschüß".encode()), Received(BINARY, b"\xff\0")]
@@ -352,7 +412,7 @@ def test_text_and_bytes_come_back_as_they_went() -> None:
     ]
 
 
-def test_a_waiting_application_answers_before_the_read_is_over() -> None:
+def test_a_waiting_application_answers_before_the_read_is_over(play: Play) -> None:
     """It is stepped at once, and its answer is one write."""
 
     async def script(scene: Scene) -> None:
@@ -361,7 +421,7 @@ def test_a_waiting_application_answers_before_the_read_is_over() -> None:
 
         def read() -> None:
             before = scene.client.writes
-            scene.connection.data_received(frame(TEXT, b"now"))
+            scene.client.arrives(frame(TEXT, b"now"))
             written.append(scene.client.writes - before)
 
         await in_callback(read)
@@ -371,7 +431,7 @@ def test_a_waiting_application_answers_before_the_read_is_over() -> None:
     play(echo, script)
 
 
-def test_two_tasks_may_receive_at_the_same_time() -> None:
+def test_two_tasks_may_receive_at_the_same_time(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -390,7 +450,7 @@ def test_two_tasks_may_receive_at_the_same_time() -> None:
     assert sorted(event.get("text", "end") for event in scene.events) == ["a", "b", "end"]
 
 
-def test_a_message_is_not_lost_to_a_receive_that_was_given_up() -> None:
+def test_a_message_is_not_lost_to_a_receive_that_was_given_up(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -421,7 +481,9 @@ def test_a_message_is_not_lost_to_a_receive_that_was_given_up() -> None:
         ({"type": "websocket.close", "code": 1005}, "cannot be sent"),
     ],
 )
-def test_a_message_that_makes_no_sense_raises_and_harms_nothing(message: dict[str, Any], error: str) -> None:
+def test_a_message_that_makes_no_sense_raises_and_harms_nothing(
+    play: Play, message: dict[str, Any], error: str
+) -> None:
     async def script(scene: Scene) -> None:
         assert await scene.received_frames(1) == [Received(TEXT, b"still here")]
 
@@ -434,7 +496,7 @@ def test_a_message_that_makes_no_sense_raises_and_harms_nothing(message: dict[st
 # -- back-pressure
 
 
-def test_a_client_that_takes_nothing_makes_the_application_wait() -> None:
+def test_a_client_that_takes_nothing_makes_the_application_wait(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -452,7 +514,7 @@ def test_a_client_that_takes_nothing_makes_the_application_wait() -> None:
         await scene.client.sends(frame(TEXT, b"go"))
         await until(lambda: scene.connection.paused, "the buffer is full")
         await asyncio.sleep(0.01)
-        assert scene.client.get_write_buffer_size() < 100_000
+        assert scene.client.unsent < 100_000
         assert len(scene.events) < 10
         await scene.client.takes()
         await until(lambda: len(scene.events) == 100, "all is sent")
@@ -460,7 +522,7 @@ def test_a_client_that_takes_nothing_makes_the_application_wait() -> None:
     play(make, script)
 
 
-def test_a_sender_that_waits_hears_of_the_end() -> None:
+def test_a_sender_that_waits_hears_of_the_end(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -478,14 +540,14 @@ def test_a_sender_that_waits_hears_of_the_end() -> None:
         scene.client.stops_taking()
         await scene.client.sends(frame(TEXT, b"go"))
         await until(lambda: scene.connection.paused, "the buffer is full")
-        await scene.client.vanishes()
+        await scene.client.leaves()
         await scene.event("told")
 
     play(make, script)
 
 
 @pytest.mark.parametrize("size", [0, 1000])
-def test_an_application_that_does_not_receive_stops_the_reading(size: int) -> None:
+def test_an_application_that_does_not_receive_stops_the_reading(play: Play, size: int) -> None:
     go = asyncio.Event()
 
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
@@ -500,14 +562,14 @@ def test_an_application_that_does_not_receive_stops_the_reading(size: int) -> No
 
     async def script(scene: Scene) -> None:
         sent = 0
-        while not scene.client.is_paused:
+        while not scene.client.is_held_up:
             await scene.client.sends(frame(BINARY, b"x" * size) * 10)
             sent += 10
             assert sent * (size + 64) < 100_000
-        await let_expire(scene.connection)
+        await scene.client.lets_time_pass()
         assert scene.frames == [], "no ping: a client that is not read cannot answer"
         go.set()
-        await until(lambda: not scene.client.is_paused, "reading goes on")
+        await until(lambda: not scene.client.is_held_up, "reading goes on")
         await scene.client.sends(close_frame(1000))
         await scene.event("websocket.disconnect")
         assert len(scene.events) == sent + 1
@@ -515,14 +577,14 @@ def test_an_application_that_does_not_receive_stops_the_reading(size: int) -> No
     play(make, script)
 
 
-def test_a_client_that_asks_for_pongs_and_does_not_take_them_is_not_read() -> None:
+def test_a_client_that_asks_for_pongs_and_does_not_take_them_is_not_read(play: Play) -> None:
     async def script(scene: Scene) -> None:
         scene.client.stops_taking()
-        while not scene.client.is_paused:
+        while not scene.client.is_held_up:
             await scene.client.sends(frame(PING, b"x" * 125) * 10)
-            assert scene.client.get_write_buffer_size() < 100_000
+            assert scene.client.unsent < 100_000
         await scene.client.takes()
-        assert not scene.client.is_paused
+        assert not scene.client.is_held_up
 
     play(echo, script)
 
@@ -530,13 +592,13 @@ def test_a_client_that_asks_for_pongs_and_does_not_take_them_is_not_read() -> No
 # -- the end
 
 
-def test_the_clients_close_is_answered_and_told_behind_its_messages() -> None:
+def test_the_clients_close_is_answered_and_told_behind_its_messages(play: Play) -> None:
     async def script(scene: Scene) -> None:
         await scene.client.sends(frame(TEXT, b"last words") + close_frame(4321, "enough"))
         await scene.event("websocket.disconnect")
         assert code_of(scene.frames[0]) == 4321
-        assert scene.client.closing
-        assert not scene.client.aborted
+        assert scene.client.is_closed
+        assert not scene.client.is_cut
 
     scene = play(scripted(ACCEPTED), script)
     assert scene.events[1:] == [
@@ -558,25 +620,25 @@ def test_the_clients_close_is_answered_and_told_behind_its_messages() -> None:
         (close_frame(1005), 1002),
     ],
 )
-def test_a_client_that_breaks_the_rules_is_told_why_and_listened_to_no_more(data: bytes, code: int) -> None:
+def test_a_client_that_breaks_the_rules_is_told_why_and_listened_to_no_more(play: Play, data: bytes, code: int) -> None:
     """The server ends its half and goes on reading a little: a reset would destroy the close frame."""
 
     async def script(scene: Scene) -> None:
         await scene.client.sends(data)
         await scene.event("websocket.disconnect")
         assert [code_of(item) for item in scene.frames] == [code]
-        assert scene.client.ended
+        assert scene.client.has_last
         await scene.client.sends(frame(TEXT, b"more"))
-        await scene.client.ends()
-        assert scene.client.closing
+        await scene.client.ends_stream()
+        assert scene.client.is_closed
 
     scene = play(scripted(ACCEPTED), script, HttpSettings(limits=Limits(websocket_max_size=100)))
     assert scene.events[1]["code"] == code
     assert len(scene.events) == 2
 
 
-@pytest.mark.parametrize("verb", ["ends", "vanishes"])
-def test_a_client_that_goes_without_a_word_is_1006(verb: str) -> None:
+@pytest.mark.parametrize("verb", ["ends_stream", "leaves"])
+def test_a_client_that_goes_without_a_word_is_1006(play: Play, verb: str) -> None:
     async def script(scene: Scene) -> None:
         await getattr(scene.client, verb)()
         await scene.event("websocket.disconnect")
@@ -585,7 +647,7 @@ def test_a_client_that_goes_without_a_word_is_1006(verb: str) -> None:
     assert scene.events[-1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
 
 
-def test_sending_after_the_end_raises_an_os_error_and_the_end_is_told_again() -> None:
+def test_sending_after_the_end_raises_an_os_error_and_the_end_is_told_again(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -605,13 +667,13 @@ def test_sending_after_the_end_raises_an_os_error_and_the_end_is_told_again() ->
     assert [event["code"] for event in play(make, script).events] == [1001] * 3
 
 
-def test_the_applications_close_waits_for_the_clients() -> None:
+def test_the_applications_close_waits_for_the_clients(play: Play) -> None:
     async def script(scene: Scene) -> None:
         (close,) = await scene.received_frames(1)
         assert (code_of(close), close.payload[2:]) == (4000, b"bye")
-        assert not scene.client.closing
+        assert not scene.client.is_closed
         await scene.client.sends(frame(TEXT, b"crossed") + close_frame(4000))
-        assert scene.client.closing
+        assert scene.client.is_closed
         await scene.event("websocket.disconnect")
 
     scene = play(scripted(ACCEPTED, {"type": "websocket.close", "code": 4000, "reason": "bye"}), script)
@@ -619,28 +681,28 @@ def test_the_applications_close_waits_for_the_clients() -> None:
     assert scene.errors == []
 
 
-def test_a_client_that_does_not_answer_a_close_is_cut() -> None:
+def test_a_client_that_does_not_answer_a_close_is_cut(play: Play) -> None:
     async def script(scene: Scene) -> None:
         await scene.received_frames(1)
         assert scene.connection.deadline <= scene.connection.clock.now + CLOSE_TIMEOUT
-        await let_expire(scene.connection)
-        assert scene.client.aborted
+        await scene.client.lets_time_pass()
+        assert scene.client.is_cut
         await scene.event("websocket.disconnect")
 
     scene = play(scripted(ACCEPTED, {"type": "websocket.close"}), script)
     assert scene.events[-1]["code"] == 1006
 
 
-def test_an_application_that_returns_closes_with_1000() -> None:
+def test_an_application_that_returns_closes_with_1000(play: Play) -> None:
     async def script(scene: Scene) -> None:
         assert [code_of(item) for item in await scene.received_frames(1)] == [1000]
         await scene.client.sends(frame(TEXT, b"dropped") * 2000)
-        assert not scene.client.is_paused
+        assert not scene.client.is_held_up
 
     play(scripted(ACCEPTED, listen=False), script)
 
 
-def test_an_application_that_fails_closes_with_1011(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_application_that_fails_closes_with_1011(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await receive()
@@ -660,45 +722,45 @@ def test_an_application_that_fails_closes_with_1011(caplog: pytest.LogCaptureFix
 # -- keep-alive
 
 
-def test_silence_is_answered_with_a_ping_and_a_pong_is_enough() -> None:
+def test_silence_is_answered_with_a_ping_and_a_pong_is_enough(play: Play) -> None:
     async def script(scene: Scene) -> None:
         for count in (1, 2):
-            await let_expire(scene.connection)
+            await scene.client.lets_time_pass()
             assert [item.opcode for item in scene.frames] == [PING] * count
             await scene.client.sends(frame(PONG))
-            await let_expire(scene.connection)
+            await scene.client.lets_time_pass()
             assert [item.opcode for item in scene.frames] == [PING] * count
-        assert not scene.client.closing
+        assert not scene.client.is_closed
 
     play(echo, script)
 
 
-def test_a_client_that_answers_no_ping_is_closed_with_1011() -> None:
+def test_a_client_that_answers_no_ping_is_closed_with_1011(play: Play) -> None:
     async def script(scene: Scene) -> None:
-        await let_expire(scene.connection)
-        await let_expire(scene.connection)
+        await scene.client.lets_time_pass()
+        await scene.client.lets_time_pass()
         assert [item.opcode for item in scene.frames] == [PING, CLOSE]
         assert code_of(scene.frames[1]) == 1011
         await scene.event("websocket.disconnect")
-        await let_expire(scene.connection)
-        assert scene.client.aborted
+        await scene.client.lets_time_pass()
+        assert scene.client.is_cut
 
     assert play(echo, script).events[-1]["code"] == 1011
 
 
-def test_a_client_that_talks_is_not_pinged() -> None:
+def test_a_client_that_talks_is_not_pinged(play: Play) -> None:
     async def script(scene: Scene) -> None:
         scene.connection.clock.now += 15
         await scene.client.sends(frame(TEXT, b"here"))
         await scene.received_frames(1)
-        await let_expire(scene.connection)
+        await scene.client.lets_time_pass()
         assert len(scene.frames) == 1
         assert scene.connection.deadline == pytest.approx(scene.connection.clock.now + 15)
 
     play(echo, script)
 
 
-def test_zero_switches_the_pings_off() -> None:
+def test_zero_switches_the_pings_off(play: Play) -> None:
     async def script(scene: Scene) -> None:
         assert scene.connection.deadline == float("inf")
 
@@ -708,19 +770,19 @@ def test_zero_switches_the_pings_off() -> None:
 # -- the worker stops
 
 
-def test_a_stop_closes_with_1012_at_once_and_tells_the_application() -> None:
+def test_a_stop_closes_with_1012_at_once_and_tells_the_application(play: Play) -> None:
     async def script(scene: Scene) -> None:
         scene.adapter.drain()
         assert [code_of(item) for item in scene.frames] == [1012]
         await scene.event("websocket.disconnect")
         await until(lambda: scene.returned, "the application returns")
         await scene.client.sends(close_frame(1012))
-        assert scene.client.closing
+        assert scene.client.is_closed
 
     assert play(echo, script).events[-1]["code"] == 1012
 
 
-def test_a_stop_answers_a_handshake_that_waits_with_503() -> None:
+def test_a_stop_answers_a_handshake_that_waits_with_503(play: Play) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             scene.events.extend((await receive(), await receive()))
@@ -735,29 +797,29 @@ def test_a_stop_answers_a_handshake_that_waits_with_503() -> None:
     play(make, script)
 
 
-def test_a_handshake_during_a_stop_is_answered_with_503() -> None:
+def test_a_handshake_during_a_stop_is_answered_with_503(wire: str) -> None:
     async def scenario() -> None:
         adapter = asgi_adapter(None)
         adapter.drain()
-        connection, client = connect(adapter)
-        await client.sends(HANDSHAKE + b"\r\n")
-        assert client.received.startswith(b"HTTP/1.1 503 ")
-        await until(lambda: connection not in adapter.site.clock.watched, "the connection ends")
+        client = WIRES[wire](adapter.site)
+        await client.asks_for_websocket()
+        assert client.answers[-1].status == 503
+        await until(lambda: not adapter.site.clock.watched, "the connection ends")
 
     asyncio.run(scenario())
 
 
-def test_near_the_end_of_the_grace_period_nobody_is_waited_for() -> None:
+def test_near_the_end_of_the_grace_period_nobody_is_waited_for(play: Play) -> None:
     async def script(scene: Scene) -> None:
         scene.adapter.drain()
         scene.adapter.interrupt()
-        assert scene.client.aborted
+        assert scene.client.is_cut
 
     play(echo, script)
 
 
 def test_an_application_that_sends_during_a_stop_is_told_and_nothing_is_logged(
-    caplog: pytest.LogCaptureFixture,
+    play: Play, caplog: pytest.LogCaptureFixture
 ) -> None:
     def make(scene: Scene) -> Callable[..., Awaitable[None]]:
         async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -781,7 +843,7 @@ def test_an_application_that_sends_during_a_stop_is_told_and_nothing_is_logged(
 # -- beside HTTP
 
 
-def test_an_upgrade_behind_a_slow_request_waits_for_its_answer() -> None:
+def test_an_upgrade_behind_a_slow_request_waits_for_its_answer(play: Play) -> None:
     """Frames that arrive meanwhile are not taken for requests, nor for the body of the earlier one."""
     go = asyncio.Event()
 
@@ -798,9 +860,9 @@ def test_an_upgrade_behind_a_slow_request_waits_for_its_answer() -> None:
 
     async def script(scene: Scene) -> None:
         await scene.client.sends(frame(TEXT, b"patience"))
-        assert scene.client.received == b""
+        assert scene.client.answers == []
         go.set()
-        await until(lambda: b"patience" in scene.client.received, "the echo")
-        assert scene.client.received.index(b" 204 ") < scene.client.received.index(b" 101 ")
+        await until(lambda: b"patience" in b"".join(answer.body for answer in scene.client.answers), "the echo")
+        assert [answer.status for answer in scene.client.answers] == [204, 101]
 
-    play(make, script, handshake=b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + HANDSHAKE + b"\r\n")
+    play(make, script, before=True)

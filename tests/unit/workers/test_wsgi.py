@@ -17,7 +17,7 @@ import pytest
 from support.clients import connected, read_all
 from support.process import DEADLINE
 from support.service import eventually
-from support.wsgi import PLACES, Body, Server, read_answer, send_request, serving_wsgi
+from support.wsgi import PLACES, WIRES, Body, Server, over_http1, serving_wsgi
 
 import hybrid
 from hybrid.workers.http.settings import Limits
@@ -26,13 +26,18 @@ Serve = Callable[..., AbstractContextManager[Server]]
 PLAIN = [("Content-Type", "text/plain")]
 
 
+@pytest.fixture(params=WIRES)
+def wire(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(params=PLACES, ids=lambda place: f"{place[0]}-{'threads' if place[1] else 'greenlets'}")
-def serve(request: pytest.FixtureRequest) -> Serve:
+def serve(request: pytest.FixtureRequest, wire: str) -> Serve:
     loop, threads = request.param
 
     @contextmanager
     def start(application: Any, **settings: Any) -> Iterator[Server]:
-        with serving_wsgi(application, loop, settings.pop("threads", threads), **settings) as server:
+        with serving_wsgi(application, loop, settings.pop("threads", threads), wire=wire, **settings) as server:
             yield server
 
     return start
@@ -85,6 +90,7 @@ def test_an_empty_answer_has_length_nought(serve: Serve, result: Any) -> None:
     assert (answer.header("content-length"), answer.body) == ("0", b"")
 
 
+@over_http1
 def test_pieces_go_out_as_they_come(serve: Serve) -> None:
     went_on = threading.Event()
 
@@ -107,6 +113,7 @@ def test_pieces_go_out_as_they_come(serve: Serve) -> None:
     assert received.endswith(b"first\r\n6\r\nsecond\r\n0\r\n\r\n")
 
 
+@over_http1
 def test_http_10_gets_no_chunks(serve: Serve) -> None:
     with serve(answering(Pieces(b"a", b"bc"))) as server:
         head, _, body = server.ask(b"GET / HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")
@@ -148,7 +155,7 @@ def test_write_alone_is_an_answer(serve: Serve) -> None:
 
 
 def test_an_answer_to_head_has_the_head_alone(serve: Serve) -> None:
-    with serve(answering([b"abc"])) as server, connected(server.address) as sock:
+    with serve(answering([b"abc"])) as server, server.connected() as sock:
         answer = server.get_on(sock, method="HEAD")
         assert (answer.header("content-length"), answer.body) == ("3", b"")
         assert server.get_on(sock).body == b"abc", "and the connection goes on"
@@ -165,7 +172,7 @@ def test_an_endless_answer_to_head_ends_with_the_head(serve: Serve) -> None:
         finally:
             closed.append(True)
 
-    with serve(application) as server, connected(server.address) as sock:
+    with serve(application) as server, server.connected() as sock:
         assert server.get_on(sock, method="HEAD").status == 200
         assert server.get_on(sock, method="HEAD").status == 200
     assert closed == [True, True]
@@ -173,7 +180,7 @@ def test_an_endless_answer_to_head_ends_with_the_head(serve: Serve) -> None:
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 def test_statuses_without_a_body_get_none(serve: Serve, status: str) -> None:
-    with serve(answering(Pieces(b"dropped"), status)) as server, connected(server.address) as sock:
+    with serve(answering(Pieces(b"dropped"), status)) as server, server.connected() as sock:
         assert server.get_on(sock).body == b""
         assert server.get_on(sock).status == int(status[:3])
 
@@ -193,6 +200,7 @@ def test_a_subclass_of_bytes_is_bytes(serve: Serve) -> None:
         assert server.get().body == b"abc"
 
 
+@over_http1
 def test_early_hints_go_before_the_answer(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["wsgi.early_hints"]([("Link", "</a.css>; rel=preload")])
@@ -244,7 +252,7 @@ def test_an_error_after_the_head_is_out_is_raised_again(serve: Serve, sent: byte
         return []
 
     with serve(application) as server:
-        with pytest.raises(HTTPException), connected(server.address) as sock:
+        with pytest.raises(HTTPException), server.connected() as sock:
             server.get_on(sock)
         assert raised == ["too late"]
         assert len(failures(server)) == 1
@@ -310,7 +318,7 @@ def test_before_the_head_an_error_is_answered_with_500(serve: Serve, what: str) 
             return failing(environ, start_response)
         return answering([b"well"])(environ, start_response)
 
-    with serve(application) as server, connected(server.address) as sock:
+    with serve(application) as server, server.connected() as sock:
         answer = server.get_on(sock, "/fails")
         assert (answer.status, answer.body) == (500, b"Internal Server Error\n")
         assert server.get_on(sock).body == b"well"
@@ -330,7 +338,7 @@ AFTER_THE_HEAD = {
 def test_after_the_head_an_error_cuts_the_connection(serve: Serve, what: str) -> None:
     """Nobody can take the answer for whole; the log has one record."""
     with serve(AFTER_THE_HEAD[what]) as server:
-        with connected(server.address) as sock, pytest.raises((HTTPException, ConnectionResetError)):
+        with server.connected() as sock, pytest.raises((HTTPException, ConnectionResetError)):
             server.get_on(sock)
         assert len(failures(server)) == 1, server.log
         assert "/" in failures(server)[0]
@@ -383,8 +391,8 @@ def test_an_iterable_is_closed_once_when_all_is_well(serve: Serve) -> None:
 @pytest.mark.parametrize("pieces", [(LookupError(),), (b"a", LookupError()), (b"a", "text")])
 def test_an_iterable_is_closed_once_after_an_error(serve: Serve, pieces: Any) -> None:
     body = Body(*pieces)
-    with serve(answering(body)) as server, connected(server.address) as sock:
-        send_request(sock, "/")
+    with serve(answering(body)) as server, server.connected() as sock:
+        server.send_request(sock, "/")
         assert body.was_closed.wait(DEADLINE)
     assert body.closed == 1
 
@@ -401,9 +409,9 @@ def test_an_iterable_is_closed_once_when_the_client_goes(serve: Serve) -> None:
     """And the log has nothing to say of it."""
     body = Body(*[b"x" * 100_000] * 1000)
     with serve(answering(body)) as server:
-        with connected(server.address) as sock:
-            send_request(sock, "/")
-            sock.recv(1000)
+        with server.connected() as sock:
+            server.send_request(sock, "/")
+            server.take_little(sock)
         assert body.was_closed.wait(DEADLINE)
         assert failures(server) == []
     assert body.closed == 1
@@ -411,9 +419,9 @@ def test_an_iterable_is_closed_once_when_the_client_goes(serve: Serve) -> None:
 
 def test_an_iterable_is_closed_once_when_the_grace_period_ends(serve: Serve) -> None:
     body = Body(*[b"x" * 100_000] * 1000)
-    with serve(answering(body)) as server, connected(server.address) as sock:
-        send_request(sock, "/")
-        sock.recv(1000)
+    with serve(answering(body)) as server, server.connected() as sock:
+        server.send_request(sock, "/")
+        server.take_little(sock)
         server.do(server.adapter.end)
         assert body.was_closed.wait(DEADLINE)
         assert failures(server) == []
@@ -427,7 +435,7 @@ def test_an_error_of_close_is_logged_and_the_answer_stands(serve: Serve) -> None
             raise LookupError("in close")
 
     body = Failing(b"whole")
-    with serve(answering(body)) as server, connected(server.address) as sock:
+    with serve(answering(body)) as server, server.connected() as sock:
         assert server.get_on(sock).body == b"whole"
         eventually(lambda: failures(server), "a record")  # in a thread, the answer may come first
     assert len(failures(server)) == 1
@@ -446,9 +454,9 @@ def test_an_application_waits_for_a_client_that_does_not_read(serve: Serve) -> N
             given.append(number)
             yield b"x" * 50_000
 
-    with serve(application) as server, connected(server.address) as sock:
-        send_request(sock, "/")
-        sock.recv(1000)
+    with serve(application) as server, server.connected() as sock:
+        server.send_request(sock, "/")
+        server.take_little(sock)
         before = -1
         pause = threading.Event()
         while before != len(given):
@@ -459,8 +467,8 @@ def test_an_application_waits_for_a_client_that_does_not_read(serve: Serve) -> N
 
 def test_a_client_that_takes_nothing_is_cut(serve: Serve) -> None:
     body = Body(*[b"x" * 100_000] * 1000)
-    with serve(answering(body), limits=Limits(send_timeout=0.2)) as server, connected(server.address) as sock:
-        send_request(sock, "/")
+    with serve(answering(body), limits=Limits(send_timeout=0.2)) as server, server.connected() as sock:
+        server.send_request(sock, "/")
         assert body.was_closed.wait(DEADLINE)
     assert body.closed == 1
 
@@ -474,7 +482,7 @@ def test_context_variables_are_fresh_for_each_request(serve: Serve) -> None:
         start_response("200 OK", PLAIN)
         return [before.encode()]
 
-    with serve(application) as server, connected(server.address) as sock:
+    with serve(application) as server, server.connected() as sock:
         assert [server.get_on(sock).body for _ in range(8)] == [b"nothing"] * 8
 
 
@@ -488,16 +496,17 @@ def test_requests_of_several_clients_run_side_by_side(serve: Serve) -> None:
         start_response("200 OK", PLAIN)
         return [body]
 
-    with serve(application) as server, connected(server.address) as first, connected(server.address) as second:
+    with serve(application) as server, server.connected() as first, server.connected() as second:
         for sock in (first, second):
-            sock.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n")
+            server.send_request(sock, "/", method="POST", length=1)
         while len(begun) < 2:
             threading.Event().wait(0.001)
         for sock in (second, first):
-            sock.sendall(b"b")
-            assert read_answer(sock).body == b"b"
+            server.send(sock, b"b")
+            assert server.read_answer(sock).body == b"b"
 
 
+@over_http1
 def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", PLAIN)
@@ -525,12 +534,12 @@ def test_no_event_loop_seems_to_run(serve: Serve) -> None:
         start_response("200 OK", PLAIN)
         return [asyncio.run(answer()), b";"]
 
-    with serve(application) as server, connected(server.address) as first, connected(server.address) as second:
+    with serve(application) as server, server.connected() as first, server.connected() as second:
         for sock in (first, second):
-            sock.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n")
+            server.send_request(sock, "/", method="POST", length=1)
         for sock in (second, first):
-            sock.sendall(b"b")
-            assert read_answer(sock).body == b"seven;"
+            server.send(sock, b"b")
+            assert server.read_answer(sock).body == b"seven;"
         assert server.get(method="POST", body=b"x").status == 200
         assert failures(server) == []
 
@@ -614,6 +623,7 @@ def test_wsgiref_finds_nothing_wrong(serve: Serve, method: str) -> None:
         assert server.log == []
 
 
+@over_http1
 def test_the_answer_is_whole_for_a_client_that_has_closed_its_half(serve: Serve) -> None:
     with serve(answering([b"abc"])) as server, connected(server.address) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")

@@ -15,7 +15,7 @@ from wsgiref.validate import validator
 import pytest
 from support.clients import connected
 from support.process import DEADLINE
-from support.wsgi import PLACES, Bytes, Server, send_request, serving_wsgi
+from support.wsgi import PLACES, WIRES, Bytes, Server, over_http1, send_request, serving_wsgi
 
 from hybrid.workers.apps.wsgi.file import FileWrapper, extent_of
 
@@ -23,13 +23,18 @@ Serve = Callable[..., AbstractContextManager[Server]]
 DATA = bytes(range(256)) * 20_000  # 5 MB
 
 
+@pytest.fixture(params=WIRES)
+def wire(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(params=PLACES, ids=lambda place: f"{place[0]}-{'threads' if place[1] else 'greenlets'}")
-def serve(request: pytest.FixtureRequest) -> Serve:
+def serve(request: pytest.FixtureRequest, wire: str) -> Serve:
     loop, threads = request.param
 
     @contextmanager
     def start(application: Any, **settings: Any) -> Iterator[Server]:
-        with serving_wsgi(application, loop, threads, **settings) as server:
+        with serving_wsgi(application, loop, threads, wire=wire, **settings) as server:
             yield server
 
     return start
@@ -57,7 +62,7 @@ def test_a_file_arrives_whole_and_is_closed(serve: Serve, path: Path) -> None:
         opened.append(path.open("rb"))
         return opened[-1]
 
-    with serve(sending(open_file)) as server, connected(server.address) as sock:
+    with serve(sending(open_file)) as server, server.connected() as sock:
         for _ in range(2):
             answer = server.get_on(sock)
             assert answer.body == DATA
@@ -114,7 +119,7 @@ def test_a_pipe_is_read(serve: Serve) -> None:
 
 
 def test_head_sends_no_file(serve: Serve, path: Path) -> None:
-    with serve(sending(lambda: path.open("rb"))) as server, connected(server.address) as sock:
+    with serve(sending(lambda: path.open("rb"))) as server, server.connected() as sock:
         answer = server.get_on(sock, method="HEAD")
         assert (answer.header("content-length"), answer.body) == (str(len(DATA)), b"")
         assert len(server.get_on(sock).body) == len(DATA)
@@ -122,7 +127,7 @@ def test_head_sends_no_file(serve: Serve, path: Path) -> None:
 
 def test_an_empty_file_is_an_empty_answer(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    with serve(sending(lambda: (tmp_path / "empty").open("rb"))) as server, connected(server.address) as sock:
+    with serve(sending(lambda: (tmp_path / "empty").open("rb"))) as server, server.connected() as sock:
         for _ in range(2):
             assert server.get_on(sock).header("content-length") == "0"
 
@@ -130,7 +135,7 @@ def test_an_empty_file_is_an_empty_answer(serve: Serve, tmp_path: Path) -> None:
 def test_a_shorter_content_length_ends_the_file_early(serve: Serve, path: Path) -> None:
     """As for a range of it."""
     shorter = sending(lambda: path.open("rb"), ("Content-Length", "1000"))
-    with serve(shorter) as server, connected(server.address) as sock:
+    with serve(shorter) as server, server.connected() as sock:
         for _ in range(2):
             assert server.get_on(sock).body == DATA[:1000]
 
@@ -152,12 +157,13 @@ def test_a_client_that_goes_does_not_leave_the_file_open(serve: Serve, path: Pat
         start_response("200 OK", [])
         return Wrapped(opened[-1])
 
-    with serve(application) as server, connected(server.address) as sock:
-        send_request(sock, "/")
-        sock.recv(1000)
+    with serve(application) as server, server.connected() as sock:
+        server.send_request(sock, "/")
+        server.take_little(sock)
     assert opened[0].closed
 
 
+@over_http1
 def test_a_large_file_waits_for_its_client(serve: Serve, tmp_path: Path) -> None:
     """Others are served meanwhile."""
     large = tmp_path / "large"
@@ -178,6 +184,7 @@ def test_a_large_file_waits_for_its_client(serve: Serve, tmp_path: Path) -> None
             received += len(slow.recv(1 << 20))
 
 
+@over_http1
 def test_http_10_gets_the_file_as_well(serve: Serve, path: Path) -> None:
     with serve(sending(lambda: path.open("rb"))) as server:
         assert server.ask(b"GET / HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")[2] == DATA

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.clients import connected
 from support.process import DEADLINE
-from support.wsgi import PLACES, Server, read_answer, serving_wsgi
+from support.wsgi import PLACES, WIRES, Server, over_http1, read_answer, serving_wsgi
 
 from hybrid.workers.apps.wsgi.input import EMPTY, ClientGoneError, Input, Nowhere
 from hybrid.workers.http.settings import Limits
@@ -21,13 +21,18 @@ from hybrid.workers.http.settings import Limits
 Serve = Callable[..., AbstractContextManager[Server]]
 
 
+@pytest.fixture(params=WIRES)
+def wire(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(params=PLACES, ids=lambda place: f"{place[0]}-{'threads' if place[1] else 'greenlets'}")
-def serve(request: pytest.FixtureRequest) -> Serve:
+def serve(request: pytest.FixtureRequest, wire: str) -> Serve:
     loop, threads = request.param
 
     @contextmanager
     def start(application: Any, **settings: Any) -> Iterator[Server]:
-        with serving_wsgi(application, loop, threads, **settings) as server:
+        with serving_wsgi(application, loop, threads, wire=wire, **settings) as server:
             yield server
 
     return start
@@ -118,6 +123,7 @@ def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [body]
 
 
+@over_http1
 def test_a_chunked_body_has_an_end(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         assert "CONTENT_LENGTH" not in environ
@@ -130,6 +136,7 @@ def test_a_chunked_body_has_an_end(serve: Serve) -> None:
             assert read_answer(sock).body == b"abcde"
 
 
+@over_http1
 def test_nobody_can_read_into_the_next_request(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         body = environ["wsgi.input"].read(1000)
@@ -150,6 +157,7 @@ def test_a_large_body_arrives_whole(serve: Serve, size: int) -> None:
         assert server.get(method="POST", body=data).body == data
 
 
+@over_http1
 def test_100_continue_comes_when_the_body_is_read(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         if environ["PATH_INFO"] == "/yes":
@@ -181,12 +189,13 @@ def test_a_client_that_goes_within_the_body_is_told_to_the_application(serve: Se
         return []
 
     with serve(application) as server:
-        with connected(server.address) as sock:
-            sock.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc")
+        with server.connected() as sock:
+            server.send_request(sock, "/", method="POST", body=b"abc", length=10)
         assert told.wait(DEADLINE)
         assert [line for line in server.log if line.startswith("ERROR")] == []
 
 
+@over_http1
 def test_a_body_that_becomes_too_large_is_refused(serve: Serve) -> None:
     with serve(echo, limits=Limits(max_body_size=10)) as server:
         received = server.ask(
@@ -204,12 +213,13 @@ def test_a_body_that_is_not_read_does_not_disturb(serve: Serve) -> None:
         return [b"unread"]
 
     with serve(application) as server:
-        with connected(server.address) as sock:
+        with server.connected() as sock:
             for _ in range(2):
                 assert server.get_on(sock, method="POST", body=b"small").body == b"unread"
         assert server.get(method="POST", body=b"x" * 1_000_000).body == b"unread"
 
 
+@over_http1
 def test_reading_stops_while_the_application_does_not_read(serve: Serve) -> None:
     """A client that sends on is slowed down, whatever the application waits for."""
     go_on = threading.Event()

@@ -398,7 +398,7 @@ class AsgiCall:
         exchange = self._exchange
         if exchange.stage is Stage.SENDING and exchange.request.method != "HEAD" and _is_event_stream(self._fields):
             exchange.write(b"", more=False)
-            exchange.gone = True
+            exchange.abandon()
             self.interrupt()
 
 

@@ -90,7 +90,7 @@ class Wsgi(Web):
     def interrupt(self) -> None:
         """Tell those that have taken over their connection; other requests of WSGI cannot be told."""
         self._interrupt_greetings()
-        for connection in self.site.connections():
+        for connection in self.served():
             connection.interrupt_upgraded()
 
     def end(self) -> None:

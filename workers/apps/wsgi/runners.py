@@ -308,7 +308,7 @@ class ThreadRunner(_Base):
     @staticmethod
     def _is_ahead(call: WsgiCall) -> bool:
         exchange = call.exchange
-        is_full = exchange.connection.paused or call.given - call.out > _AHEAD
+        is_full = exchange.is_held() or call.given - call.out > _AHEAD
         return is_full and not (exchange.gone or exchange.stage is _WHOLE)
 
     def read(self, call: WsgiCall) -> bytes:
@@ -346,7 +346,8 @@ class ThreadRunner(_Base):
 
     def stop(self, call: WsgiCall) -> None:
         """Promise 6: a thread cannot be killed, but whatever it asks of the connection fails from now on."""
-        call.ending = call.exchange.gone = True
+        call.ending = True
+        call.exchange.abandon()
         _set(call.waiting)
 
     def close(self) -> None:

@@ -190,9 +190,8 @@ class SocketCall(WsgiCall):
         """`data` begins with the head of the answer: note its status and length for the access log."""
         status = data[9:12]
         exchange = self.exchange
-        exchange.take_over(int(status) if data.startswith(b"HTTP/1.1 ") and status.isdigit() else 101)
-        exchange.sent = -(data.find(b"\r\n\r\n") + 4) if b"\r\n\r\n" in data else 0
-        exchange.complete = False  # the client goes on sending: unread input must not become a reset
+        number = int(status) if data.startswith(b"HTTP/1.1 ") and status.isdigit() else 101
+        exchange.take_over(number, data.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in data else 0)
 
     def closed(self) -> None:
         """The application has closed its socket, or has returned: close the connection once everything is sent."""

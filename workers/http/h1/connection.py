@@ -424,9 +424,11 @@ class HttpConnection:
             answers.refuse(Refused(400, "the connection ended within the body"))
         current = self.current
         can_answer = bool(self.transport.can_write_eof())  # TLS has no half-closed connections
+        if self.life is LINGERING:
+            return False
         if current is not None and current.style is UPGRADE and current.listener is not None:
             return current.listener.peer_done() and can_answer
-        if self.life is LINGERING or not can_answer or (current is None and not self.has_more()):
+        if not can_answer or (current is None and not self.has_more()):
             return False
         if answers is not None:
             answers.advance()

@@ -309,6 +309,10 @@ class Http1Exchange:
         self.connection.abort()
         self.wake_waiters()
 
+    def abandon(self) -> None:
+        """See `Exchange`."""
+        self.gone = True
+
     def leave(self) -> None:
         """See `Exchange`.
 
@@ -420,16 +424,20 @@ class Http1Exchange:
         block += b"" if flags & OWN_SERVER else clock.server_field
         block += b"" if flags & OWN_DATE else clock.date_field
         head = b"%b%b\r\n" % (status.line, block)
-        self.take_over(status.number)
+        self.stage = SENDING
+        self.status = status.number
+        self._framing = UNTIL_CLOSE
         if self.sent_head is not None:
             self.sent_head = head
         self.connection.write(head)
         return self.connection.write if self.connection.site.journal is None else self._write_counted
 
-    def take_over(self, status: int) -> None:
+    def take_over(self, status: int, head_size: int) -> None:
         """See `Exchange`."""
         self.stage = SENDING
         self.status = status
+        self.sent = -head_size
+        self.complete = False  # the client goes on sending: unread input must not become a reset
         self._framing = UNTIL_CLOSE
 
     def _write_counted(self, data: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 
 from hypothesis import settings
+from support.loops import MATRIX
 from support.world import KILLED, World
 
 from hybrid.supervisor.core import events as ev
@@ -132,4 +133,4 @@ class AnyWorld(World):
 class TestAnyWorld(AnyWorld.TestCase):  # type: ignore[name-defined,misc]
     """Runs it."""
 
-    settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+    settings = settings(max_examples=100 if MATRIX else 40, stateful_step_count=50, deadline=None)

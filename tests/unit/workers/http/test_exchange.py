@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from support.echo import Wire, on_loop
-from support.http import asgi_adapter, connect, in_callback
+from support.http import asgi_adapter
 from support.malformed import get
+from support.wires import WIRES, stop_worker
 
 from hybrid.workers.http.settings import Limits
 
@@ -48,7 +49,8 @@ def test_waits_that_were_cancelled_are_not_kept() -> None:
         (b"link", b"</events>; type=text/event-stream", False),
     ],
 )
-def test_an_event_stream_is_one_by_its_content_type(name: bytes, value: bytes, expected: bool) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_event_stream_is_one_by_its_content_type(wire: str, name: bytes, value: bytes, expected: bool) -> None:
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y"), (name, value)]})
         await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
@@ -56,11 +58,11 @@ def test_an_event_stream_is_one_by_its_content_type(name: bytes, value: bytes, e
         await receive()
 
     async def main() -> None:
-        connection, transport = connect(asgi_adapter(application))
-        await transport.sends(get())
-        await in_callback(connection.drain)
-        assert transport.received.endswith(b"\r\n0\r\n\r\n") is expected, "an event stream is ended, whole"
-        await transport.vanishes()
+        client = WIRES[wire](asgi_adapter(application).site)
+        await client.asks()
+        await stop_worker(client)
+        assert client.answers[-1].is_whole is expected, "an event stream is ended, whole"
+        await client.leaves()
         await asyncio.sleep(0)
 
     on_loop(main)

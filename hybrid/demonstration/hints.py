@@ -1,4 +1,4 @@
-"""What to try, told where the demonstration is served: added to the supervisor's own words on the addresses."""
+"""Hints for the demonstration: commands to try, added to the supervisor's log of its addresses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LISTENING = re.compile(r"listening on (\S+)")
 _SERVING = "serving with "
 
 
-class Guide(logging.Filter):
-    """Remembers the addresses that are logged, and adds to "serving with N workers" how to reach them.
+class Hints(logging.Filter):
+    """Remembers the logged addresses, and adds commands that reach them to "serving with N workers".
 
-    A filter, because only the log tells the real address where the port was asked to be any.
+    A logging filter, because only the log has the real address if the port is 0.
     """
 
     def __init__(self) -> None:
@@ -25,30 +25,30 @@ class Guide(logging.Filter):
         self._addresses: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass; lengthen the one that says that all is ready."""
+        """Let every record pass; extend the one that reports readiness."""
         message = record.getMessage()
         if match := _LISTENING.fullmatch(message):
             self._addresses.append(match[1])
         elif message.startswith(_SERVING):
-            hints = [f"try: {hint}" for address in self._addresses for hint in what_to_try(address)]
+            hints = [f"try: {hint}" for address in self._addresses for hint in hints_for(address)]
             own = f"this is the demonstration ({DEMONSTRATION}); for your own: hybrid run module:attribute"
             record.msg, record.args = "\n".join([message, *hints, own]), None
         return True
 
 
 @contextlib.contextmanager
-def guided() -> Iterator[None]:
-    """Log what to try while a supervisor of this process serves the demonstration."""
-    logger, guide = logging.getLogger(LOGGER_NAME), Guide()
-    logger.addFilter(guide)
+def logging_hints() -> Iterator[None]:
+    """Log hints while a supervisor in this process serves the demonstration."""
+    logger, hints = logging.getLogger(LOGGER_NAME), Hints()
+    logger.addFilter(hints)
     try:
         yield
     finally:
-        logger.removeFilter(guide)
+        logger.removeFilter(hints)
 
 
-def what_to_try(address: str) -> list[str]:
-    """Return what reaches the demonstration at an address of the log."""
+def hints_for(address: str) -> list[str]:
+    """Return commands that reach the demonstration at a logged address."""
     if address.startswith("unix:@"):
         return []
     if address.startswith("unix:"):
@@ -57,6 +57,6 @@ def what_to_try(address: str) -> list[str]:
     if "://" in address:
         return []
     host, _, port = address.rpartition(":")
-    # the address of all interfaces is none to connect to
+    # a client cannot connect to the wildcard address
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
     return [f"curl http://{host}:{port}/who"]

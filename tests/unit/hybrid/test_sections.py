@@ -1,4 +1,4 @@
-"""The command line of `hybrid run`: headings of the help, defaults, variables, and what reaches `Service`."""
+"""The command line of `hybrid run`: sections of the help, defaults, variables, and the values passed to `Service`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pytest
 
 from hybrid import api
 from hybrid.cli.commands import command, run
-from hybrid.cli.headings import HeadedCommand
-from hybrid.config.declaring import Heading
+from hybrid.cli.sections import SectionedCommand
+from hybrid.config.declaring import Section
 from hybrid.config.service import Service
 
-assert isinstance(run, HeadedCommand)
-RUN: HeadedCommand = run
+assert isinstance(run, SectionedCommand)
+RUN: SectionedCommand = run
 
 Parse = Callable[..., Service]
 
 
 @pytest.fixture
 def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
-    """Return the `Service` that a command line means."""
+    """Return the `Service` for a command line."""
 
     def parse(*arguments: str) -> Service:
         seen: list[Service] = []
@@ -43,28 +43,28 @@ def test_the_defaults_of_the_command_are_those_of_a_service(parse: Parse) -> Non
     assert dataclasses.replace(parse(), bind=Service().bind) == Service()
 
 
-def test_the_help_has_the_headings_in_their_order() -> None:
+def test_the_help_has_the_sections_in_order() -> None:
     lines = RUN.get_help(click.Context(RUN, info_name="run", **RUN.context_settings)).splitlines()
-    headings = [line.removesuffix(":") for line in lines if line.removesuffix(":") in {item.value for item in Heading}]
-    assert headings == ["Process", "Renewal", "Stalls", "HTTP", "Limits", "TLS", "Proxies", "Log", "Other"]
+    headings = [line.removesuffix(":") for line in lines if line.removesuffix(":") in {item.value for item in Section}]
+    assert headings == ["Process", "Recycling", "Stalls", "HTTP", "Limits", "TLS", "Proxies", "Log", "Other"]
 
 
 @pytest.mark.parametrize(
-    ("heading", "options"),
+    ("section", "options"),
     [
-        (Heading.PROCESS, {"--bind", "--workers", "--interface", "--factory"}),
-        (Heading.RENEWAL, {"--preload", "--refork-after", "--max-requests", "--max-restarts"}),
-        (Heading.STALLS, {"--stall-threshold", "--stall-report", "--stall-timeout"}),
-        (Heading.HTTP, {"--threads", "--lifespan", "--root-path"}),
-        (Heading.LIMITS, {"--max-connections", "--max-body-size", "--keep-alive-timeout"}),
-        (Heading.TLS, {"--certfile", "--tls-handshake-timeout"}),
-        (Heading.PROXIES, {"--forwarded-allow-ips", "--forwarded-headers", "--forwarded-host", "--proxy-protocol"}),
-        (Heading.LOG, {"--log-level", "--access-log"}),
-        (Heading.OTHER, {"--help"}),
+        (Section.PROCESS, {"--bind", "--workers", "--interface", "--factory"}),
+        (Section.RECYCLING, {"--preload", "--refork-after", "--max-requests", "--max-restarts"}),
+        (Section.STALLS, {"--stall-threshold", "--stall-report", "--stall-timeout"}),
+        (Section.HTTP, {"--threads", "--lifespan", "--root-path"}),
+        (Section.LIMITS, {"--max-connections", "--max-body-size", "--keep-alive-timeout"}),
+        (Section.TLS, {"--certfile", "--tls-handshake-timeout"}),
+        (Section.PROXIES, {"--forwarded-allow-ips", "--forwarded-headers", "--forwarded-host", "--proxy-protocol"}),
+        (Section.LOG, {"--log-level", "--access-log"}),
+        (Section.OTHER, {"--help"}),
     ],
 )
-def test_an_option_stands_under_its_heading(heading: Heading, options: set[str]) -> None:
-    under = dict(RUN.headed(click.Context(RUN, info_name="run", **RUN.context_settings)))[heading]
+def test_an_option_is_in_its_section(section: Section, options: set[str]) -> None:
+    under = dict(RUN.sections(click.Context(RUN, info_name="run", **RUN.context_settings)))[section]
     assert options <= {name for option in under for name in option.opts}
 
 

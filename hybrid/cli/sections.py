@@ -1,4 +1,4 @@
-"""Options that stand under headings in `--help`, and a command that shows them so."""
+"""Options grouped into sections of `--help`, and the command that shows them."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from typing import Any
 
 import click
 
-from hybrid.config.declaring import Heading
+from hybrid.config.declaring import Section
 
 
-class HeadedOption(click.Option):
-    """An option under a heading."""
+class SectionOption(click.Option):
+    """An option that belongs to a section of the help."""
 
-    def __init__(self, names: Sequence[str], *, heading: Heading, alone: str | None = None, **details: Any) -> None:
-        """`alone`: the value that is meant where the option is given without one."""
+    def __init__(self, names: Sequence[str], *, section: Section, alone: str | None = None, **details: Any) -> None:
+        """`alone`: the value of the option if it is given without one."""
         super().__init__(names, show_envvar=True, **details)
-        self.heading = heading
+        self.section = section
         self.alone = alone
 
 
-class HeadedCommand(click.Command):
-    """A command whose help lists its options under their headings."""
+class SectionedCommand(click.Command):
+    """A command whose help lists its options in sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section per heading."""
-        for heading, options in self.headed(ctx):
-            with formatter.section(heading.value):
+        """Write one section per section."""
+        for section, options in self.sections(ctx):
+            with formatter.section(section.value):
                 formatter.write_dl([record for option in options if (record := option.get_help_record(ctx))])
 
-    def headed(self, ctx: click.Context) -> Iterator[tuple[Heading, list[click.Option]]]:
-        """Give the headings that have options, and these."""
+    def sections(self, ctx: click.Context) -> Iterator[tuple[Section, list[click.Option]]]:
+        """Yield each section that has options, with its options."""
         options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
-        for heading in Heading:
-            under = [option for option in options if getattr(option, "heading", Heading.OTHER) is heading]
+        for section in Section:
+            under = [option for option in options if getattr(option, "section", Section.OTHER) is section]
             if under:
-                yield heading, under
+                yield section, under
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; an option that may stand alone takes the next word, unless that is an option or a target."""
+        """Parse. An option with an optional value takes the next word, unless that is an option or a target."""
         alone = {
             name: parameter.alone
             for parameter in self.params
-            if isinstance(parameter, HeadedOption) and parameter.alone is not None
+            if isinstance(parameter, SectionOption) and parameter.alone is not None
             for name in parameter.opts
         }
         return super().parse_args(ctx, list(_completed(args, alone)))
 
 
 def _completed(args: list[str], alone: dict[str, str]) -> Iterator[str]:
-    """Give `args`; those that stand alone get their value: `alone` is option -> value."""
+    """Yield `args`, with the value added to options that have none. `alone`: option -> that value."""
     for place, word in enumerate(args):
         if word == "--":
             yield from args[place:]

@@ -1,4 +1,4 @@
-"""What is told to try where the demonstration is served."""
+"""The hints that are logged with the demonstration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from hybrid.demonstration.guide import Guide, guided, what_to_try
+from hybrid.demonstration.hints import Hints, hints_for, logging_hints
 from hybrid.workers.contract.log import LOGGER_NAME
 
 
@@ -27,27 +27,27 @@ def _record(message: str, *values: object) -> logging.LogRecord:
     ],
 )
 def test_each_kind_of_address_has_its_commands(address: str, commands: list[str]) -> None:
-    assert what_to_try(address) == commands
+    assert hints_for(address) == commands
 
 
-def test_the_record_that_all_is_ready_gets_the_hints() -> None:
-    guide = Guide()
+def test_the_record_of_readiness_gets_the_hints() -> None:
+    hints = Hints()
     ready = _record("%s", "serving with 2 workers")
-    assert guide.filter(_record("listening on %s", "127.0.0.1:9000"))
-    assert guide.filter(ready)
+    assert hints.filter(_record("listening on %s", "127.0.0.1:9000"))
+    assert hints.filter(ready)
     lines = ready.getMessage().splitlines()
     assert lines[:2] == ["serving with 2 workers", "try: curl http://127.0.0.1:9000/who"]
 
 
 def test_other_records_stay_as_they_are() -> None:
     record = _record("worker %d died", 3)
-    assert Guide().filter(record)
+    assert Hints().filter(record)
     assert record.getMessage() == "worker 3 died"
 
 
-def test_the_logger_is_left_as_it_was() -> None:
+def test_the_logger_is_restored() -> None:
     logger = logging.getLogger(LOGGER_NAME)
     before = list(logger.filters)
-    with guided():
+    with logging_hints():
         assert len(logger.filters) == len(before) + 1
     assert logger.filters == before
