@@ -86,9 +86,7 @@ class Socket(_base):
         self._watches = self._runtime.watches
         self._watch: Watch = self._watches.open(self._fd)
         self._eager = 1  # reads to try before waiting: the first bytes have often arrived with the connection
-        self._timeouts: tuple[LazyTimeout, LazyTimeout] | None = (
-            None  # for reading and for writing, once a timeout is set
-        )
+        self._timeouts: tuple[LazyTimeout, LazyTimeout] | None = None  # to read and to write; made on first use
         self._careful = self._is_special()
 
     def _is_special(self) -> bool:
