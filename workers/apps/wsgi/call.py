@@ -104,7 +104,6 @@ class WsgiCall:
                 and exchange.stage is _WAITING
                 and not exchange.gone
             ):  # nearly always; a list has nothing to close
-                self.given += len(piece)
                 exchange.start(status, self.fields, piece, False)
             else:
                 try:
