@@ -71,7 +71,6 @@ REPLACED = (
 
 EXCEPTIONS: dict[str, dict[str, str]] = {
     THIS: {word: "the list itself" for word, _ in REPLACED},
-    "docs/architecture.md": dict.fromkeys(("renewal", "look-out", "whoever"), "not rewritten yet"),
 }
 """Path -> word that it may have -> reason."""
 
