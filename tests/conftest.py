@@ -18,7 +18,18 @@ from hypothesis import HealthCheck, settings
 from support.leaks import Census
 from support.loops import DEFAULT, LOOPS, MATRIX, WHOLE
 from support.process import HybridProcess, RunHybrid
-from support.short_set import KINDS, LONG, is_chosen, loop_named, takes_loops
+from support.short_set import (
+    CHOSEN,
+    KINDS,
+    LONG,
+    ON_POLLERS,
+    POLLERS,
+    REPEATED,
+    chosen_variants,
+    is_repeated,
+    loop_named,
+    takes_loops,
+)
 
 HERE = Path(__file__).parent
 COLLECTION = 30.0  # seconds that a process waits for its turn to collect
@@ -64,7 +75,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 def pytest_report_header() -> str:
     rest = [loop for loop in LOOPS if loop not in WHOLE]
     short = f"; the short set on {', '.join(rest)} (HYBRID_TEST_LOOP=all: every test)" if rest else ""
-    return f"loops: every test on {', '.join(WHOLE)}{short}"
+    return f"loops: {'every test' if MATRIX else 'the tests'} on {', '.join(WHOLE)}{short}"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -96,8 +107,9 @@ def _is_locked(file: IO[str]) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep every test of the loops that are tested as a whole, and the short set of the others."""
-    left_out = [item for item in items if not _is_run(item)]
+    """Keep the tests of the loops that are tested as a whole, and the short set of the others."""
+    variants = _variants(items)
+    left_out = [item for item in items if not _is_run(item, variants)]
     if left_out:
         config.stash[LEFT_OUT] = left_out
         gone = set(left_out)
@@ -111,17 +123,42 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _is_run(item: pytest.Item) -> bool:
-    if str(item.path.relative_to(HERE)) in LONG and not MATRIX:
+def _variants(items: list[pytest.Item]) -> dict[tuple[str, str], set[str]]:
+    """Return the ids of the variants of each function on each loop of which there is a short set."""
+    variants: dict[tuple[str, str], set[str]] = {}
+    for item in items:
+        if (loop := _loop(item)) is not None and loop not in WHOLE:
+            variants.setdefault((_test(item), loop), set()).add(item.callspec.id)  # type: ignore[attr-defined]
+    return variants
+
+
+def _is_run(item: pytest.Item, variants: Mapping[tuple[str, str], set[str]]) -> bool:
+    test, identity, loop = _test(item), _identity(item), _loop(item)
+    if not MATRIX and (test.partition("::")[0] in LONG or (loop in (None, *WHOLE) and is_repeated(test, identity))):
         return False
-    module = getattr(item, "module", None)
-    if module is None or not takes_loops(module):
+    if not _takes_loops(item):
         return DEFAULT in WHOLE  # no loop is involved: once in the matrix, in the cell of the default loop
+    return loop is None or loop in WHOLE or identity in chosen_variants(test, loop, variants[test, loop])
+
+
+def _takes_loops(item: pytest.Item) -> bool:
+    module = getattr(item, "module", None)
+    return module is not None and takes_loops(module)
+
+
+def _loop(item: pytest.Item) -> str | None:
+    """Return the loop of a test that takes its loops from `support`, or None."""
     callspec = getattr(item, "callspec", None)
-    loop = loop_named(callspec.params) if callspec else None
-    if loop is None or loop in WHOLE:
-        return True
-    return is_chosen(f"{item.path.relative_to(HERE)}::{_function(item)}", callspec.id)  # type: ignore[union-attr]
+    return loop_named(callspec.params) if callspec and _takes_loops(item) else None
+
+
+def _identity(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    return callspec.id if callspec else ""
+
+
+def _test(item: pytest.Item) -> str:
+    return f"{item.path.relative_to(HERE)}::{_function(item)}"
 
 
 def _function(item: pytest.Item) -> str:
@@ -132,14 +169,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """With `--left-out`, list what the short set leaves out."""
     if not config.option.left_out:
         return
-    functions = {(str(item.path.relative_to(HERE)), _function(item)) for item in config.stash.get(LEFT_OUT, [])}
+    functions = {
+        _test(item) for item in config.stash.get(LEFT_OUT, []) if not is_repeated(_test(item), _identity(item))
+    }
     for file, because in LONG.items():
         terminalreporter.write_line(f"{file}: left out, because {because}")
+    for variants, because in REPEATED:
+        terminalreporter.write_line(f"variants: left out, because {because}")
+        for variant in variants:
+            terminalreporter.write_line(f"    {variant}")
     for kind in KINDS:
         terminalreporter.write_line(f"{kind.behaviour}: left out, because {kind.because}")
-        for file, function in sorted(functions):
-            if file in kind.stands_for:
-                terminalreporter.write_line(f"    {file}::{function}")
+        for test in sorted(functions - CHOSEN.keys()):
+            if test.partition("::")[0] in kind.stands_for:
+                terminalreporter.write_line(f"    {test}")
+    terminalreporter.write_line(f"left out on {' and '.join(POLLERS)} alone, as no poller has a part in it:")
+    for test in sorted(CHOSEN.keys() - ON_POLLERS):
+        terminalreporter.write_line(f"    {test}")
 
 
 @pytest.hookimpl(wrapper=True)

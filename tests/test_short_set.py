@@ -9,8 +9,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.loops import ALL_LOOPS
-from support.short_set import CHOSEN, KINDS, LONG, Kind, is_chosen, loop_named
+from support.loops import ALL_LOOPS, DEFAULT
+from support.short_set import (
+    CHOSEN,
+    EVERY_VARIANT,
+    KINDS,
+    LEFT_TO_THE_MATRIX,
+    LONG,
+    ON_POLLERS,
+    POLLED,
+    POLLERS,
+    REPEATED,
+    Kind,
+    chosen_variants,
+    is_repeated,
+    loop_named,
+)
 
 HERE = Path(__file__).parent
 IN_PROCESS = {"epoll", "asyncio", "uvloop"}  # gevent would change the whole process; select and poll are epoll's hub
@@ -51,14 +65,51 @@ def test_every_file_that_only_the_matrix_runs_exists() -> None:
 
 
 def test_every_chosen_test_exists_and_runs_on_every_loop() -> None:
+    """On select and poll those in which the poller matters."""
     loops: dict[str, set[str]] = {test: set() for test in CHOSEN}
-    for line in collected(*CHOSEN):
-        test, _, identity = line.removeprefix("tests/").rstrip("]").partition("[")
-        loop = loop_named({"": tuple(identity.split("-"))})
-        if loop and is_chosen(test, identity):
+    for (test, loop), identities in variants_of(*CHOSEN).items():
+        if loop and chosen_variants(test, loop, identities):
             loops[test].add(loop)
     expected = {test: FEWER_LOOPS.get(test.rpartition("::")[2], {*ALL_LOOPS}) for test in CHOSEN}
-    assert loops == expected
+    assert loops == {test: found if test in ON_POLLERS else found - set(POLLERS) for test, found in expected.items()}
+
+
+def test_everything_in_which_a_poller_has_a_part_is_chosen() -> None:
+    assert all(POLLED.values())
+    assert set(CHOSEN) >= ON_POLLERS
+
+
+def test_what_runs_in_every_variant_is_chosen_and_has_several_and_a_reason() -> None:
+    found = variants_of(*EVERY_VARIANT)
+    assert set(EVERY_VARIANT) <= set(CHOSEN)
+    for test, because in EVERY_VARIANT.items():
+        assert because
+        assert any(
+            len(chosen_variants(test, loop, found[test, loop])) > 1 for loop in ALL_LOOPS if (test, loop) in found
+        )
+
+
+def test_every_variant_that_is_left_to_the_matrix_exists_and_others_of_its_function_run_on_its_loop() -> None:
+    assert all(repeated.because for repeated in REPEATED)
+    found = {place: ids for place, ids in variants_of(*LEFT_TO_THE_MATRIX).items() if place[1] in (None, DEFAULT)}
+    for (test, loop), identities in found.items():
+        left = {identity for identity in identities if is_repeated(test, identity)}
+        assert left, (test, loop)
+        assert left < identities, (test, loop)
+    for test, variants in LEFT_TO_THE_MATRIX.items():
+        identities = {identity for (known, _), ids in found.items() if known == test for identity in ids}
+        for words in variants:
+            assert sum(words <= set(identity.split("-")) for identity in identities) == 1, (test, words)
+
+
+def variants_of(*tests: str) -> dict[tuple[str, str | None], set[str]]:
+    """Collect tests; return the ids of the variants of each FILE::FUNCTION on each loop, or on none."""
+    variants: dict[tuple[str, str | None], set[str]] = {}
+    for line in collected(*tests):
+        test, _, identity = line.removeprefix("tests/").removesuffix("]").partition("[")
+        loop = loop_named({"": tuple(identity.split("-"))})
+        variants.setdefault((test, loop), set()).add(identity)
+    return variants
 
 
 def collected(*tests: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The loops that handler tests run on: HYBRID_TEST_LOOP chooses them.
 
-    not set   every test on epoll, but for a few that take long; on the others the chosen ones of `support.short_set`
+    not set   every test on epoll, but for a few that take long or repeat another one; on the others the chosen ones of
+              `support.short_set`
     NAME      every test on the loop of that name, none on another (the tox matrix sets it)
     all       every test on every loop
 
@@ -37,4 +38,4 @@ MATRIX = _is_asked()
 """True if every test of a loop, or of all loops, is to run, including slow ones."""
 LOOPS = _chosen()
 WHOLE = _whole()
-"""Those of `LOOPS` on which every test runs."""
+"""Those of `LOOPS` on which every test runs; without HYBRID_TEST_LOOP but for a few, see `support.short_set`."""

@@ -1,9 +1,10 @@
 """What runs on every loop in the short set, and why the rest may wait for the loop matrix.
 
-Without HYBRID_TEST_LOOP every test runs on epoll. On the other loops run the tests that are named here: for each kind
-of behaviour in which the drivers of the loops could differ, tests that go through all of its layers. The other tests
-of the same files ask for details that are decided in code which all loops share; the tox matrix runs them on every
-loop.
+Without HYBRID_TEST_LOOP every test runs on epoll, but for variants that ask nothing new (`REPEATED`). On gevent,
+asyncio and uvloop run the tests that are named in `KINDS`: for each kind of behaviour in which the drivers of the loops
+could differ, tests that go through all of its layers. The other tests of the same files ask for details that are
+decided in code which all loops share. On select and poll run those of them in which the poller matters (`POLLED`). Of a
+chosen test one variant runs, unless `EVERY_VARIANT` has a reason for all. The tox matrix runs every test on every loop.
 
 `pytest --left-out` lists the functions that the short set leaves out on the other loops. `tests/test_short_set.py`
 checks the table: every name exists and runs on every loop, and every file with tests on several loops has a kind.
@@ -13,18 +14,20 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import NamedTuple
 
-from support.loops import ALL_LOOPS, LOOPS
+from support.loops import ALL_LOOPS, DEFAULT, HUB_LOOPS, LOOPS
+
+POLLERS = tuple(loop for loop in HUB_LOOPS if loop != DEFAULT)
 
 
 class Kind(NamedTuple):
     """A kind of behaviour, the tests of it that run on every loop, and the files whose other tests do not."""
 
     behaviour: str
-    chosen: tuple[str, ...]  # FILE::FUNCTION, below `tests`; [A+B] if only its variants with these words in their id
+    chosen: tuple[str, ...]  # FILE::FUNCTION, below `tests`; [A+B] where the variant has these words in its id
     stands_for: tuple[str, ...]  # files below `tests`
     because: str  # the reason why the rest of these files may wait
 
@@ -34,7 +37,7 @@ KINDS = (
         "a stream handler, sync and async: data, ends, large data both ways",
         (
             "integration/test_handlers.py::test_a_client_that_shuts_its_half_down_is_still_answered",
-            "integration/test_handlers.py::test_a_client_that_resets_is_one_line_in_the_log",
+            "integration/test_handlers.py::test_a_client_that_resets_is_one_line_in_the_log[coroutines]",
             "integration/test_handlers.py::test_a_handler_that_raises_is_one_record_with_file_and_line",
             "integration/test_handlers.py::test_handlers_run_greenlets_and_coroutines",
         ),
@@ -48,7 +51,7 @@ KINDS = (
     Kind(
         "a connection that ends with unread input, or whose client is always fast",
         (
-            "integration/test_closing.py::test_unread_input_does_not_truncate_the_response[tcp+close+1000000]",
+            "integration/test_closing.py::test_unread_input_does_not_truncate_the_response[coroutines+tcp+close+1000000]",
             "integration/test_last_answers.py::test_the_response_is_complete_and_followed_by_the_end[asgi+tcp+3000000]",
             "integration/test_fairness.py::test_a_fast_client_leaves_the_worker_to_others_too[asgi]",
         ),
@@ -226,7 +229,6 @@ KINDS = (
             "faults/test_http_stop.py::test_idle_connections_are_answered_once_more_during_a_stop[asgi]",
             "faults/test_idle_connections_at_a_stop.py::test_a_stop_does_not_wait_for_idle_connections[asgi]",
             "faults/test_stop_of_blocked_loops.py::test_a_client_that_waits_for_a_blocked_loop_is_answered_by_a_sibling[blocked:asgi]",
-            "faults/test_pools.py::test_a_worker_with_a_process_pool_stops_at_once[wsgi]",
             "faults/test_signals_changed.py::test_a_worker_hears_sigterm_again_a_moment_after_it",
         ),
         (
@@ -237,12 +239,12 @@ KINDS = (
             "faults/test_pools.py",
             "faults/test_signals_changed.py",
         ),
-        "what is stopped differs; that a drain waits, and ends, is chosen",
+        "what is stopped differs, as the processes of a pool; that a drain waits, and ends, is chosen",
     ),
     Kind(
         "a worker as a process: spec, signals, channel, exit code",
         (
-            "unit/workers/test_worker.py::test_it_serves_says_ready_and_drains",
+            "unit/workers/test_worker.py::test_it_serves_says_ready_and_drains[handle_async]",
             "unit/workers/test_worker.py::test_the_end_of_the_supervisor_ends_it",
             "unit/workers/test_loops.py::test_every_loop_is_usable_here",
         ),
@@ -319,10 +321,7 @@ KINDS = (
     ),
     Kind(
         "the command and the library",
-        (
-            "integration/test_cli.py::test_check_says_what_would_be_served",
-            "integration/test_embedding.py::test_a_closure_serves_on_every_loop",
-        ),
+        ("integration/test_embedding.py::test_a_closure_serves_on_every_loop",),
         ("integration/test_cli.py", "integration/test_embedding.py"),
         "the supervisor imports no loop, and says the same whichever is asked for",
     ),
@@ -335,12 +334,193 @@ KINDS = (
         "there is no other test; it takes all loops at a time",
     ),
 )
+POLLED = {
+    "readiness to read and to write": (
+        "contract/test_transports.py::test_2_an_answer_may_be_written_out_of_data_received",
+        "contract/test_transports.py::test_3_too_much_unsent_pauses_and_little_resumes",
+        "contract/test_tls_transports.py::test_1_data_comes_in_order",
+        "integration/test_other_kinds.py::test_many_datagrams_are_answered_at_once",
+    ),
+    "hang-ups": (
+        "contract/test_transports.py::test_9_a_reset_is_told_as_the_error",
+        "integration/test_handlers.py::test_a_client_that_resets_is_one_line_in_the_log",
+        "unit/workers/test_worker.py::test_the_end_of_the_supervisor_ends_it",
+    ),
+    "a descriptor that is closed while it is watched, or whose input is never read": (
+        "faults/test_broken_listeners.py::test_a_worker_with_a_closed_datagram_socket_is_replaced",
+        "integration/test_closing.py::test_unread_input_does_not_truncate_the_response",
+    ),
+    "many descriptors, and none left": (
+        "faults/test_exhaustion.py::test_a_worker_without_descriptors_rests_says_so_once_and_resumes",
+        "integration/test_idle.py::test_a_server_sleeps_on_every_loop_when_idle_and_among_a_hundred_idle_connections",
+    ),
+    "accepting: on several sockets, paused, by a worker that adopts": (
+        "integration/test_addresses.py::test_one_service_serves_ipv4_ipv6_and_unix_addresses_at_once",
+        "integration/test_http_limits.py::test_connections_beyond_the_limit_wait_until_one_ends",
+        "integration/test_heartbeat.py::test_it_serves_the_queues_of_adopted_slots_and_no_others",
+    ),
+    "timers": (
+        "integration/test_heartbeat.py::test_a_turn_that_does_not_end_is_seen_and_a_loop_that_waits_is_not_busy",
+        "integration/test_heartbeat.py::test_a_ping_is_answered_when_the_loop_turns_and_not_before",
+    ),
+    "a stop while busy": (
+        "integration/test_graceful_stop.py::test_handlers_in_flight_finish_and_are_answered",
+        "faults/test_http_stop.py::test_idle_connections_are_answered_once_more_during_a_stop",
+    ),
+    "each interface answers": (
+        "integration/test_handlers.py::test_a_client_that_shuts_its_half_down_is_still_answered",
+        "integration/test_wsgi.py::test_every_kind_of_request_is_answered",
+        "integration/test_asgi.py::test_bodies_of_every_kind_go_both_ways",
+        "integration/test_websocket.py::test_messages_of_every_kind_are_echoed",
+        "unit/workers/test_worker.py::test_it_serves_says_ready_and_drains",
+        "unit/workers/test_loops.py::test_every_loop_is_usable_here",
+    ),
+}
+"""What a poller has a part in -> the chosen tests of it, which run on select and poll, too.
+
+Both are epoll's hub over another poller: all else of them is the code that every test goes through on epoll. That
+pollers keep their contract, and what FD_SETSIZE does to select, is asked of each by tests of no loop
+(`contract/test_pollers.py`, `hub/`).
+"""
+EVERY_VARIANT = {
+    "integration/test_handlers.py::test_a_client_that_shuts_its_half_down_is_still_answered": (
+        "sockets of a sync handler and streams of an async one see the end of a half each in their own way"
+    ),
+    "integration/test_handlers.py::test_handlers_run_greenlets_and_coroutines": (
+        "each variant is another call that a driver of a loop makes"
+    ),
+    "integration/test_failed_handlers.py::test_an_error_that_the_application_has_caught_keeps_no_frame": (
+        "each variant is another call of a loop's own, all in one service"
+    ),
+    "integration/test_wsgi.py::test_waiting_requests_do_not_block_others": (
+        "a greenlet that waits is the loop's matter, and so is to be woken by a thread"
+    ),
+    "unit/workers/test_wsgi.py::test_pieces_are_sent_as_they_come": (
+        "pieces come from a greenlet within the loop, or from a thread beside it"
+    ),
+    "integration/test_tls.py::test_openssls_client_is_served": ("gevent has a transport of its own for each interface"),
+}
+"""Chosen tests of which every variant runs on a loop -> the reason why one does not stand for the rest."""
+
+
+class Repeated(NamedTuple):
+    """Variants of a test that only the matrix runs, on epoll as elsewhere, and the reason why others stand for them."""
+
+    variants: tuple[str, ...]  # FILE::FUNCTION[A+B], as above
+    because: str
+
+
+REPEATED = (
+    Repeated(
+        (
+            "faults/test_kills_under_load.py::test_a_worker_that_was_stopped_for_longer_than_its_limits_blames_no_client[wsgi+closed]",
+            "faults/test_kills_under_load.py::test_a_worker_that_was_stopped_for_longer_than_its_limits_blames_no_client[asgi+kept]",
+        ),
+        "one timer of the worker compares all limits; each interface, kept and closed connections are asked once",
+    ),
+    Repeated(
+        (
+            "faults/test_reload_under_load.py::test_reloads_under_load_lose_no_request[wsgi+closed]",
+            "faults/test_reload_under_load.py::test_reloads_under_load_lose_no_request[asgi+kept]",
+            "integration/test_moved_links.py::test_a_reload_works_in_the_directory_that_the_link_leads_to[on+by shell]",
+            "integration/test_moved_links.py::test_a_reload_works_in_the_directory_that_the_link_leads_to[off+by option]",  # noqa: E501 - a name
+        ),
+        "a reload is a plan of the supervisor, which knows none of these: each value of each parameter is asked once",
+    ),
+    Repeated(
+        (
+            "faults/test_reload_of_broken_code.py::test_code_that_cannot_start_is_given_up_and_mended_code_is_taken[off+failed+lifespan]",
+            "faults/test_reload_of_broken_code.py::test_code_that_cannot_start_is_given_up_and_mended_code_is_taken[off+deadly+import]",
+        ),
+        "a lifespan fails in a worker with a zygote, too; test_boot_steps kills workers at their start",
+    ),
+    Repeated(
+        (
+            "faults/test_broken_listeners.py::test_no_connection_is_lost_when_an_application_closes_the_listeners[close+tcp+breaking:wsgi]",
+            "faults/test_broken_listeners.py::test_no_connection_is_lost_when_an_application_closes_the_listeners[close+unix+breaking:handle]",
+            "faults/test_broken_listeners.py::test_no_connection_is_lost_when_an_application_closes_the_listeners[replace+tcp+breaking:handle]",
+            "faults/test_broken_listeners.py::test_no_connection_is_lost_when_an_application_closes_the_listeners[replace+unix+breaking:wsgi]",
+        ),
+        "every two of deed, family and interface meet in the other half; the listeners belong to none of them",
+    ),
+    Repeated(
+        (
+            "faults/test_http_noise.py::test_misbehaving_clients_are_not_logged_one_by_one[wsgi+tls]",
+            "faults/test_http_noise.py::test_misbehaving_clients_are_not_logged_one_by_one[asgi+plain]",
+            "integration/test_nginx.py::test_connections_to_the_service_are_kept[wsgi+unix]",
+            "integration/test_nginx.py::test_connections_to_the_service_are_kept[asgi+tcp]",
+            "integration/test_nginx.py::test_the_application_is_told_of_the_client[wsgi+tcp]",
+            "integration/test_nginx.py::test_the_application_is_told_of_the_client[asgi+unix]",
+            "integration/test_proxy_protocol.py::test_a_missing_header_does_not_keep_the_worker[wsgi+1]",
+            "integration/test_proxy_protocol.py::test_a_missing_header_does_not_keep_the_worker[asgi+0.2]",
+            "integration/test_last_answers.py::test_a_client_that_sends_more_than_it_announced_loses_nothing[wsgi+tcp]",
+            "integration/test_last_answers.py::test_a_client_that_sends_more_than_it_announced_loses_nothing[asgi+unix]",
+        ),
+        "one reader of HTTP, above one transport, serves both interfaces: each value of each parameter is asked once",
+    ),
+    Repeated(
+        (
+            "faults/test_stop_of_blocked_loops.py::test_a_client_that_waits_for_a_blocked_loop_is_answered_when_it_turns[tcp+blocked:handle]",
+            "faults/test_stop_of_blocked_loops.py::test_a_client_that_waits_for_a_blocked_loop_is_answered_when_it_turns[unix+blocked:asgi]",
+        ),
+        "the queue is looked after below families and interfaces: each of them is asked once",
+    ),
+    Repeated(
+        (
+            "integration/test_tls.py::test_a_client_certificate_can_be_required[epoll+wsgi]",
+            "integration/test_tls.py::test_a_missing_handshake_is_cut[epoll+wsgi]",
+            "integration/test_tls.py::test_a_client_that_does_not_read_is_cut[epoll+wsgi]",
+            "integration/test_tls.py::test_the_requested_name_chooses_the_certificate[epoll+wsgi]",
+        ),
+        "below both interfaces the hub has one TLS transport, which neither of them can tell from another",
+    ),
+    Repeated(
+        (
+            "integration/test_replaced_package.py::test_a_worker_imports_nothing_of_ours_that_its_zygote_has_not[wsgi over TLS]",  # noqa: E501 - a name
+            "integration/test_replaced_package.py::test_a_worker_imports_nothing_of_ours_that_its_zygote_has_not[asgi]",
+            "integration/test_replaced_package.py::test_a_worker_imports_nothing_of_ours_that_its_zygote_has_not[wsgi, all options]",  # noqa: E501 - a name
+        ),
+        "TLS is the same below both interfaces, the options above; what ASGI needs, it needs with all options, too",
+    ),
+    Repeated(
+        (
+            "faults/test_http_stop.py::test_new_connections_during_a_stop_are_served_or_refused[wsgi]",
+            "faults/test_http_stop.py::test_wrk_does_not_notice_a_retiring_worker[asgi]",
+            "faults/test_http_stop.py::test_idle_connections_are_answered_once_more_during_a_stop[wsgi]",
+            "faults/test_idle_connections_at_a_stop.py::test_ctrl_c_closes_idle_connections_immediately[wsgi]",
+            "faults/test_idle_connections_at_a_stop.py::test_a_stop_does_not_wait_for_idle_connections[wsgi]",
+            "integration/test_proxy_protocol.py::test_connections_without_a_header_do_not_fill_the_log[wsgi]",
+            "integration/test_proxy_protocol.py::test_a_slow_header_is_closed_at_its_deadline_and_costs_nothing[asgi]",
+            "integration/test_proxy_protocol.py::test_a_stop_waits_for_a_header_no_longer_than_for_an_idle_connection[wsgi]",
+            "integration/test_proxy_protocol.py::test_a_stop_waits_for_the_rest_of_a_header[asgi]",
+            "integration/test_proxy_protocol.py::test_over_tls_the_header_comes_first[wsgi]",
+            "faults/test_http_cut.py::test_a_reset_within_the_head_affects_no_other_client[wsgi]",
+        ),
+        "no request has begun, or each ends whole: what becomes of the connection, the reader of HTTP decides",
+    ),
+    Repeated(
+        (
+            "integration/test_embedding.py::test_an_application_object_serves[starlette]",
+            "integration/test_embedding.py::test_an_application_object_serves[an open socket]",
+            "faults/test_refused_starts.py::test_a_broken_application_ends_the_start[no+attribute]",
+            "faults/test_refused_starts.py::test_a_broken_application_ends_the_start[syntax+error]",
+            "integration/test_cli.py::test_check_recognises_web_applications[import flask\\napp = flask.Flask(__name__)]",  # noqa: E501 - a name
+        ),
+        "others take the same way: FastAPI is Starlette below, a lock of Flask's does not travel as no socket does",
+    ),
+)
 CHOSEN = {
     test: frozenset(words.rstrip("]").split("+")) - {""}
     for kind in KINDS
     for test, _, words in (name.partition("[") for name in kind.chosen)
 }
 """FILE::FUNCTION -> the words that the id of a variant has to hold."""
+ON_POLLERS = frozenset(test for tests in POLLED.values() for test in tests)
+LEFT_TO_THE_MATRIX: dict[str, list[frozenset[str]]] = {}
+"""FILE::FUNCTION -> for each of its variants in `REPEATED`, the words that the id has to hold."""
+for _repeated in REPEATED:
+    for _test, _, _words in (name.partition("[") for name in _repeated.variants):
+        LEFT_TO_THE_MATRIX.setdefault(_test, []).append(frozenset(_words.removesuffix("]").split("+")))
 LONG = {
     "integration/test_benchmarks.py": "what the benchmarks print is no matter of this machine's health",
     "integration/test_compressed_hour.py": "ten seconds of two cores; each of its promises has tests of its own",
@@ -358,9 +538,21 @@ def loop_named(parameters: Mapping[str, object]) -> str | None:
     return None
 
 
-def is_chosen(test: str, identity: str) -> bool:
-    """Return True if the variant of FILE::FUNCTION with that id runs on every loop."""
-    return test in CHOSEN and CHOSEN[test] <= set(identity.split("-"))
+def chosen_variants(test: str, loop: str, identities: Collection[str]) -> set[str]:
+    """Return those variants of FILE::FUNCTION on a loop, of which the ids are given, that run in the short set.
+
+    Of several it is the first in the order of the alphabet: tests may be collected in any.
+    """
+    if test not in CHOSEN or (loop in POLLERS and test not in ON_POLLERS):
+        return set()
+    fitting = {identity for identity in identities if CHOSEN[test] <= set(identity.split("-"))}
+    return fitting if test in EVERY_VARIANT else set(sorted(fitting)[:1])
+
+
+def is_repeated(test: str, identity: str) -> bool:
+    """Return True if only the matrix runs the variant of FILE::FUNCTION with that id."""
+    words = set(identity.split("-"))
+    return any(asked <= words for asked in LEFT_TO_THE_MATRIX.get(test, ()))
 
 
 @functools.cache  # asked for each test, of which a module has up to a thousand

@@ -15,6 +15,7 @@ from support.clients import connected
 from support.echo import Answer, on_loop, read_answers
 from support.http import FakeTransport, asgi_adapter, connect, in_callback, until
 from support.hub import run_on, turns
+from support.loops import MATRIX
 from support.pipeline import read_body
 from support.repeats import FIRST, series
 from support.wsgi import PLACES, serving_wsgi
@@ -27,7 +28,7 @@ from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.runtime import Runtime
 
-LIMIT = settings(max_examples=80, deadline=None)
+LIMIT = settings(max_examples=80 if MATRIX else 32, deadline=None)
 Seen = list[dict[str, Any]]
 Make = Callable[[Seen, Runtime, HttpSettings], Any]
 Outcome = tuple[Seen, list[Answer], bool]

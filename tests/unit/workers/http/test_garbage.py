@@ -6,13 +6,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.echo import on_loop, pieces
 from support.grammar import read_requests
+from support.loops import MATRIX
 from support.malformed import MALFORMED, ODD
 from support.ordeal import undergo
 from support.requests import Request, cut, garbage, points, requests
 
 from hybrid.workers.http.settings import Limits
 
-LIMIT = settings(max_examples=100, deadline=None)
+LIMIT = settings(max_examples=100 if MATRIX else 40, deadline=None)
 TIGHT = Limits(
     max_request_line=12, max_header_bytes=120, max_headers=4, max_body_size=20, max_pipelined=1,
     max_requests_per_connection=3,
@@ -50,7 +51,7 @@ def test_the_tables_give_the_same_responses_however_they_are_cut(data: bytes, wh
 
 
 @given(st.lists(requests(), min_size=1, max_size=3))
-@settings(max_examples=100, deadline=None)
+@LIMIT
 def test_the_grammar_matches_the_generated_requests(asked: list[Request]) -> None:
     """The second parser recovers the generated requests; otherwise the tests here would prove nothing."""
     found = list(read_requests(b"".join(request.wire for request in asked)))
@@ -59,7 +60,7 @@ def test_the_grammar_matches_the_generated_requests(asked: list[Request]) -> Non
 
 
 @given(garbage)
-@settings(max_examples=100, deadline=None)
+@LIMIT
 def test_garbage_may_arrive_in_single_bytes(data: bytes) -> None:
     """As from slow clients."""
     on_loop(lambda: undergo(pieces(data, 1)))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from support.echo import Answer, EchoCall, Wire, on_loop, pieces
 from support.hub import turns
+from support.loops import MATRIX
 from support.ordeal import undergo
 from support.repeats import FIRST, series
 from support.requests import cut, points
@@ -19,7 +20,7 @@ from hybrid.workers.http.exchange import Likeness, Stage
 from hybrid.workers.http.settings import Limits
 
 TIGHT = Limits(max_request_line=20, max_header_bytes=90, max_headers=3, max_pipelined=2)
-LIMIT = settings(max_examples=250, deadline=None)
+LIMIT = settings(max_examples=250 if MATRIX else 100, deadline=None)
 
 
 class Outcome(NamedTuple):
@@ -135,7 +136,7 @@ def test_a_series_may_be_cut_anywhere(requests: list[bytes], where: list[int]) -
 
 
 @given(series())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 if MATRIX else 25, deadline=None)
 def test_one_piece_may_contain_parts_of_two_requests(requests: list[bytes]) -> None:
     """The end of a repeat with the beginning of the next one, again and again."""
     data = b"".join(requests)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.echo import Answer, pieces, read_answers
 from support.http import connect, in_callback, until
 from support.hub import run_on, turns
+from support.loops import MATRIX
 from support.requests import Request, cut, points, requests
 
 from hybrid.workers.apps.asgi.interface import Asgi
@@ -19,7 +20,7 @@ from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.runtime import Runtime
 
 SETTINGS = HttpSettings(server_header=False, date_header=False, threads=0)
-LIMIT = settings(max_examples=60, deadline=None)
+LIMIT = settings(max_examples=60 if MATRIX else 25, deadline=None)
 Seen = list[Any]
 several = st.lists(requests(), min_size=1, max_size=4)
 
