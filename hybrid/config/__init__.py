@@ -5,6 +5,7 @@ http               its options about web applications
 tls                its options about certificates
 proxies            its options about proxies in front of it
 life               its options about starting, stalling and recycling workers
+file               `hybrid.toml`: found, read, and checked against the declarations
 declaring          the declaration of an option, from which flag, variable, key, help and check follow
 kinds              the kinds of values: allowed values and their form as text
 texts              parsing and formatting of durations, sizes and limits

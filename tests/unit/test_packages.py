@@ -10,12 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [
-    "supervisor",
-    "workers",
     *sorted(
-        f"{side}/{file.parent.name}"
-        for side in ("supervisor", "workers")
-        for file in ROOT.glob(f"{side}/*/__init__.py")
+        file.parent.relative_to(ROOT).as_posix()
+        for side in ("supervisor", "workers", "hybrid/cli", "hybrid/config", "hybrid/autoreload")
+        for file in ROOT.glob(f"{side}/**/__init__.py")
     ),
 ]
 LINE = re.compile(r"^ *(\w+/?)  +\S", re.MULTILINE)
@@ -31,4 +29,4 @@ def test_the_table_of_a_package_names_each_module_once(package: str) -> None:
 
 
 def test_packages_are_found() -> None:
-    assert "workers/http" in PACKAGES
+    assert {"supervisor", "workers/http", "workers/http/h1", "hybrid/config"} <= set(PACKAGES)
