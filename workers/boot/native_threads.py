@@ -9,6 +9,8 @@ from __future__ import annotations
 import bisect
 import contextlib
 import ctypes
+import functools
+import mmap
 import os
 import re
 import struct
@@ -24,6 +26,7 @@ _RUNTIME = re.compile(
     r"|libcrypto|libssl|libz[.-]|liblzma|libbz2|libsqlite3|libexpat|libuuid)[^/]*"
     r"|python[0-9.]*)$"
 )  # calls other libraries or starts no threads itself; stacks also hold stale addresses
+_STARTERS = (b"pthread_create", b"thrd_create", b"_M_start_thread")  # of C, C11 and libstdc++
 # Tested with OpenBLAS, numexpr, pyarrow and Intel's libiomp5: used before a fork, and again in the child, from several
 # threads. LLVM's libomp shares libiomp5's code. libgomp and polars hang in the child.
 _SURVIVING = re.compile(r"(/lib(scipy_)?openblas[^/]*|/libi?omp[5.-][^/]*|/libarrow[^/]*|/numexpr/[^/]*)$")
@@ -106,9 +109,23 @@ def _library_of(task: int, code: list[Mapping]) -> str:
         place = bisect.bisect_right(code, address, key=_start_of) - 1
         if place < 0 or address >= code[place].end:
             continue
-        if not _RUNTIME.match(code[place].file):
-            return code[place].file
+        file = code[place].file
+        if not _RUNTIME.match(file) and _can_start_threads(file):
+            return file
     return ""
+
+
+@functools.cache
+def _can_start_threads(file: str) -> bool:
+    """Return False for a library that names no function to start a thread; True if its file cannot be read.
+
+    Stacks also hold stale addresses, for instance of an extension module that has only switched greenlets.
+    """
+    try:
+        with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(name) >= 0 for name in _STARTERS)
+    except (OSError, ValueError):
+        return True
 
 
 def _start_of(mapping: Mapping) -> int:

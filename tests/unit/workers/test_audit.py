@@ -342,3 +342,13 @@ def test_numpys_threads_are_known_after_a_change_of_account() -> None:
 )
 def test_a_library_is_named_with_its_package_and_the_cure(file: str, said: str) -> None:
     assert native_threads.describe(file) == said
+
+
+def test_a_library_that_cannot_start_threads_is_not_blamed_for_one(tmp_path: Path) -> None:
+    """Its address on a stack is stale: gevent's modules, for instance, have only switched greenlets there."""
+    without, with_threads = tmp_path / "without.so", tmp_path / "with.so"
+    without.write_bytes(b"\x7fELF memcpy\0malloc\0")
+    with_threads.write_bytes(b"\x7fELF memcpy\0pthread_create\0")
+    assert not native_threads._can_start_threads(str(without))
+    assert native_threads._can_start_threads(str(with_threads))
+    assert native_threads._can_start_threads(str(tmp_path / "deleted.so"))
