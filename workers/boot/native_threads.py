@@ -26,7 +26,7 @@ _RUNTIME = re.compile(
     r"|libcrypto|libssl|libz[.-]|liblzma|libbz2|libsqlite3|libexpat|libuuid)[^/]*"
     r"|python[0-9.]*)$"
 )  # calls other libraries or starts no threads itself; stacks also hold stale addresses
-_STARTERS = (b"pthread_create", b"thrd_create", b"_M_start_thread")  # of C, C11 and libstdc++
+_STARTERS = (b"pthread_create", b"thrd_create", b"_M_start_thread", b"ffi_call")  # C, C11, libstdc++; calls anything
 # Tested with OpenBLAS, numexpr, pyarrow and Intel's libiomp5: used before a fork, and again in the child, from several
 # threads. LLVM's libomp shares libiomp5's code. libgomp and polars hang in the child.
 _SURVIVING = re.compile(r"(/lib(scipy_)?openblas[^/]*|/libi?omp[5.-][^/]*|/libarrow[^/]*|/numexpr/[^/]*)$")
@@ -122,7 +122,7 @@ def _can_start_threads(file: str) -> bool:
     Stacks also hold stale addresses, for instance of an extension module that has only switched greenlets.
     """
     try:
-        with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with Path(file).open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return any(content.find(name) >= 0 for name in _STARTERS)
     except (OSError, ValueError):
         return True

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import greenlet
 import pytest
