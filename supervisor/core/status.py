@@ -17,7 +17,7 @@ class WorkerStatus:
     pid: int | None
     """None while the slot waits for its next worker."""
     state: str
-    """`booting`, `failed`, `ready`, `draining`, `killed`; `waiting` without a process."""
+    """`booting`, `failed`, `ready`, `draining`, `aborted`, `killed`; `waiting` without a process."""
     ready_seconds: float | None
     """For how long it has been ready; None if it is not, or never was."""
     restarts: int

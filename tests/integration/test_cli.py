@@ -447,7 +447,7 @@ def test_check_keeps_what_the_target_prints_off_the_summary(hybrid_run: RunHybri
         ("x = 1", 3, "handle"),
         ("def handle(): pass", 3, "handle is: it takes (); write --interface wsgi or"),
         ("def handle(): pass", 3, "if it is an application factory add --factory"),
-        ("def handle(scope): pass", 3, "only ASGI 3 is served"),
+        ("def handle(scope): pass", 3, "only ASGI 3 is supported"),
         ("raise SystemExit(0)", 3, ""),
         ("import os; os._exit(9)", 6, "ended with code 9"),
         ("import os; os.kill(os.getpid(), 9)", 6, "was killed by SIGKILL"),

@@ -310,7 +310,7 @@ def test_addresses_that_the_target_cannot_serve_are_told_by_the_worker(tmp_path:
 def test_a_process_that_the_import_forks_does_not_become_a_second_zygote(tmp_path: Path) -> None:
     app = PLAIN + "child = os.fork()\nif child:\n    os.waitpid(child, 0)\n"
     with zygote_process("app:handle", tmp_path, app=app) as zygote:
-        zygote.process.wait_for_log("forked while the target was imported")
+        zygote.process.wait_for_log("a process forked during the import of the target reached its end")
         zygote.hears("zygote", "Warm")
         zygote.spawn()
 

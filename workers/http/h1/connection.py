@@ -226,7 +226,9 @@ class HttpConnection:
                 self.linger()
         elif not self.paused:  # else `resume_writing` does this
             self.deadline = self.clock.now + context.keep_alive_timeout
-            self._awaited = self.reader.repeated
+            self._awaited = repeated = self.reader.repeated
+            if repeated is None and self.reader.partial is not None:  # a head that has begun during the response
+                deadlines.await_head(self, self.reader.partial)
             if responses is not None and not responses.is_reading:
                 responses.resume_reading()
 

@@ -73,6 +73,27 @@ def test_a_head_that_began_during_an_unread_response_gets_a_deadline() -> None:
     on_loop(main)
 
 
+def test_a_head_that_began_during_a_response_gets_the_deadline_of_a_head() -> None:
+    """Not the one of an idle connection: the client is sending a request."""
+
+    async def wait_for_the_gate(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await gate.wait()
+        await application(scope, receive, send)
+
+    gate = asyncio.Event()
+
+    async def main() -> None:
+        connection, transport = connect(asgi_adapter(wait_for_the_gate, HttpSettings(limits=LIMITS)))
+        await transport.sends(SMALL + SMALL[:10])
+        gate.set()
+        await until(lambda: connection.current is None, "the application has responded")
+        assert patience(connection) == LIMITS.header_timeout
+        await let_expire(connection)
+        assert [answer.status for answer in read_answers(bytes(transport.received))] == [200, 408]
+
+    on_loop(main)
+
+
 def test_further_requests_do_not_extend_the_send_timeout() -> None:
     async def main() -> None:
         connection, transport = served()
