@@ -227,8 +227,8 @@ class HttpConnection:
         elif not self.paused:  # else `resume_writing` does this
             self.deadline = self.clock.now + context.keep_alive_timeout
             self._awaited = repeated = self.reader.repeated
-            if repeated is None and self.reader.partial is not None:  # a head that has begun during the response
-                deadlines.await_head(self, self.reader.partial)
+            if repeated is None:
+                deadlines.await_begun_head(self)
             if responses is not None and not responses.is_reading:
                 responses.resume_reading()
 

@@ -42,6 +42,12 @@ def await_head(connection: HttpConnection, partial: PartialHead) -> None:
         connection.deadline = connection.context.header_deadline()
 
 
+def await_begun_head(connection: HttpConnection) -> None:
+    """Set the deadline of a head, if one has begun to arrive during the response that is complete now."""
+    if connection.reader.partial is not None:
+        await_head(connection, connection.reader.partial)
+
+
 def patience(connection: HttpConnection) -> float:
     """Return the timeout in seconds for the next event, now that the client has read most of the data sent."""
     context, responses, partial = connection.context, connection.responses, connection.reader.partial
