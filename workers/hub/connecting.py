@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hybrid.workers.hub.sockets import Socket
 
+_connect_ex = socket.socket.connect_ex  # bound now: a program may put another class, even `Socket`, in its place
+
 
 def connect(sock: Socket, address: Any) -> int:
     """Connect `sock`; return 0 or an errno. Parks. Raises `TimeoutError`, `BlockingIOError`, `OSError`."""
     ends = sock._deadline()
-    code = socket.socket.connect_ex(sock, _resolved(sock, address))
+    code = _connect_ex(sock, _resolved(sock, address))
     if code not in (errno.EINPROGRESS, errno.EAGAIN, errno.EINTR):
         return code
     if sock._patience == 0:
