@@ -24,8 +24,8 @@ from support.loops import MATRIX
 from support.process import DEADLINE
 
 ROOT = Path(__file__).resolve().parents[2]
-PACE = 0.0 if MATRIX else 0.03
-"""The rest, in seconds, for tests of what a change costs the clients. In the README's run sixteen of them ask some 500
+PACE = 0.0 if MATRIX else 0.01
+"""The rest, in seconds, for tests of what a change costs the clients. In the README's run sixteen of them ask some 1500
 times a second, in the matrix as often as they can: then they take all the time of the processors while they are there.
 """
 
