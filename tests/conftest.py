@@ -190,9 +190,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Send the reports of a process of pytest-xdist without keywords: nobody there looks at them.
+    """Send the reports of a process of pytest-xdist without keywords, which no plugin there reads.
 
-    There are thirty thousand reports, and most of what is packed, sent and unpacked is the keywords.
+    There are thirty thousand reports, and keywords are most of their size.
     """
     report = yield
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -99,9 +99,12 @@ def config(target: str | None, as_json: bool, **_: Any) -> int:
 
 
 def _chosen(word: str | None) -> tuple[layers.Chosen, dict[str, layers.Sourced]]:
-    """Return what is to be run, and its values. Raises `FileError`, `UsageError`."""
+    """Return the target or service to run, and its values. Raises `ConfigError`, `FileError`, `UsageError`."""
     context = click.get_current_context()
     options = (*declared(Service), *declared(Modes))
+    for option in options:
+        if option.is_of_the_run and (reason := option.complaint(context.params[option.field])) is not None:
+            raise ConfigError(option.field, reason)
     document = layers.document_for(context.params["config"], options)
     chosen = layers.choose(word, document, context.params["profile"])
     values = layers.values_of(context, options, chosen)

@@ -37,13 +37,13 @@ class Sourced:
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """What is to be run."""
+    """The target or the service to run."""
 
     target: Sourced
     service: str | None
     """Its name in the file; None for a target that the file does not name."""
     layers: tuple[Entries, ...]
-    """What the file says about it, strongest first."""
+    """Its entries in the file, strongest first."""
 
 
 def document_for(path: str | None, options: Iterable[Option]) -> Document | None:

@@ -67,26 +67,26 @@ class Entry:
 
 
 Entries = Mapping[str, Entry]
-"""Key, which is a key of an option or `target` -> what it is set to."""
+"""Key of an option, or `target` -> its value and place."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """What a file says."""
+    """The content of a file."""
 
     file: str
     defaults: Entries
     """For every service."""
     services: Mapping[str, Entries]
-    """Name of a service -> what is set for it. In the order of the file."""
+    """Name of a service -> its own entries, in the order of the file."""
     profiles: Mapping[str, Entries]
-    """Name of a profile -> what it lays over the defaults."""
+    """Name of a profile -> the entries that override all others of the file."""
 
     def layers(self, service: str | None, profile: str | None) -> tuple[Entries, ...]:
-        """Return the entries that hold for a service (None: for a target that the file does not name), strongest first.
+        """Return the entries that apply to a service, strongest first; None: a target that is not in the file.
 
-        A profile is above the service: it is for the run at hand. Raises `FileError` for a profile that the file does
-        not have.
+        A profile overrides the service, because it is chosen for a single run. Raises `FileError` for a profile that
+        the file does not have.
         """
         named = () if service is None else (self.services[service],)
         if profile is None:

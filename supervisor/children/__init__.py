@@ -1,4 +1,4 @@
-"""The children of a supervisor, workers and zygotes: how they are forked, what they inherit, how they are reaped.
+"""The children of a supervisor: workers and zygotes, from the fork to their end.
 
 kernel       the interface to the operating system: fork, reap, kill, wait, signals, time
 orphans      children that this process adopted

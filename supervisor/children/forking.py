@@ -1,4 +1,4 @@
-"""Forks children, from this process or through a zygote, and decides what they inherit."""
+"""Forks children, directly or through a zygote, and chooses the descriptors they inherit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hybrid run` with a `hybrid.toml`: what it serves, and what an upgrade makes of a changed file."""
+"""`hybrid run` with a `hybrid.toml`: it serves a service of the file, and an upgrade reads the file again."""
 
 from __future__ import annotations
 

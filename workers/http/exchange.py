@@ -277,7 +277,10 @@ class Exchange(Protocol):
     repeated: Repetition | None
     """Set if the request repeats the previous one, at least in part."""
     listener: Any
-    """The application's side; it sets itself. None before the application is called."""
+    """The application's side, a `Listener`; it sets itself. Of an upgrade an `UpgradedListener`.
+
+    None before the application is called, and again once the wire has nothing more to tell it.
+    """
     body: deque[bytes]
     """Body data received and not yet taken. A thread may pop from the left.
 

@@ -42,7 +42,7 @@ PIECE = b"x" * 40_000
 
 
 class Listener:
-    """The application's side of an exchange: notes what it is told."""
+    """The application's side of an exchange: records the calls of the wire."""
 
     owed = 0
     ended_by = None
@@ -144,7 +144,7 @@ def on_wires(scenario: Scenario) -> Callable[[str], None]:
     return test
 
 
-# --- what is asked
+# --- the request
 
 
 @on_wires

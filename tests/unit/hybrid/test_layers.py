@@ -192,6 +192,14 @@ def test_what_cannot_be_run_is_answered_in_one_line(
         assert reason in err.splitlines()[0]
 
 
+@pytest.mark.parametrize("flag", ["--config", "--profile"])
+def test_an_empty_name_is_an_error(hybrid: Callable[..., Answer], flag: str) -> None:
+    for command in ("run", "config"):
+        code, out, err = hybrid(command, f"{flag}=")
+        assert (code, out) == (2, "")
+        assert err.splitlines()[0] == f"hybrid: error: {flag}: give a text that is not empty"
+
+
 def test_a_profile_without_a_file_is_an_error(hybrid: Callable[..., Answer]) -> None:
     code, _, err = hybrid("run", "--profile", "dev")
     assert code == 2
