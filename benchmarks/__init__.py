@@ -5,9 +5,10 @@
     cpu           a CPU-bound handler with one worker and with two
     memory        what a worker and an idle connection cost, at 10,000 connections
     boot          from the command to serving, and from a worker's SIGKILL to its successor's first answer
-    web/          the HTTP suites: wsgi, asgi, fastapi, upload, download, websocket, https
+    web/          the HTTP suites: wsgi, asgi, fastapi, upload, download, websocket, https, h2
     storm/        a load that checks every answer and counts every failure; the fault tests use it too
     service/      the suites about several workers: fairness, lifecycle, footprint
+    offload/      calls in other processes, by hybrid.offload and by other pools
     applications/ what they serve
     servers       starts, watches and always ends a server that is measured
     load          runs the compiled load generator

@@ -13,14 +13,17 @@ from pathlib import Path
 from benchmarks import compiler, machine, report
 
 _TCP = ("echo", "cpu", "memory", "boot")
-_HTTP = ("wsgi", "asgi", "fastapi", "upload", "download", "websocket", "https")
-_SERVICE = ("fairness", "lifecycle", "footprint")
+_HELLO = ("wsgi", "asgi", "wsgi-varied", "asgi-varied", "wsgi-close", "asgi-close")
+_HTTP = (*_HELLO, "fastapi", "upload", "download", "websocket", "https", "h2")
+_SERVICE = ("fairness", "lifecycle", "footprint", "balance")
+_CALLS = "offload"
 _MODULES = {
     **{name: f"benchmarks.{name}" for name in _TCP},
     "slowloris": "benchmarks.web.slowloris",
     **{name: f"benchmarks.service.{name}" for name in _SERVICE},
+    _CALLS: "benchmarks.offload.suite",
 }
-_SUITES = (*_TCP, *_HTTP, "slowloris", *_SERVICE)
+_SUITES = (*_TCP, *_HTTP, "slowloris", *_SERVICE, _CALLS)
 
 _MANUAL = """\
 Measures hybrid beside the servers people use today, in one run on one machine, and prints a table for each suite.
@@ -34,11 +37,16 @@ suites (default: all of them)
 
   wsgi       hello: hybrid on its six loops; granian, bjoern, gunicorn (gevent, sync)
   asgi       hello: hybrid; granian, uvicorn, hypercorn, gunicorn (asgi)
+  wsgi-varied  hello: heads that differ in target, cookie, request id and forwarded address
+  asgi-varied  the same
+  wsgi-close   hello: a new connection for each request
+  asgi-close   the same
   fastapi    an endpoint that validates path, query and JSON body: hybrid and the ASGI servers
   upload     1 MiB to the server, over WSGI and over ASGI
   download   1 MiB from the server, over WSGI and over ASGI
   websocket  100 echo clients, 64 bytes, every byte compared: hybrid and the ASGI servers
   https      hello over TLS 1.3: hybrid and the ASGI servers
+  h2         hello over HTTP/2, 10 connections x 32 requests at once: hybrid; granian, uvicorn with zttp, hypercorn
   slowloris  p50 and p99 of good clients, alone and beside 500 slow ones and one that reads nothing: hybrid
 
   fairness   16 clients with short requests beside one that keeps a worker computing; and what watching for it costs:
@@ -46,8 +54,14 @@ suites (default: all of them)
   lifecycle  reload, SIGKILL of a worker each second, stop, under load, every answer checked; upgrade, scaling and
              recycling: hybrid; uvicorn, granian, gunicorn (gevent, asgi)
   footprint  memory of all processes of a FastAPI application at four workers: hybrid, uvicorn, gunicorn, granian
+  balance    eight long connections over four workers, on TCP and on a UNIX socket: what the most loaded worker has:
+             hybrid with and without balancing, uvicorn, gunicorn (asgi), granian
 
-The second and the third group want the peers (pip install -e '.[benchmarks]'); the second group wants wrk, too
+  offload    calls in other processes: round trips, payloads of 1 KiB to 64 MiB, one pool process and two, a light
+             endpoint beside one that computes: hybrid.offload, ProcessPoolExecutor, multiprocessing.Pool, loky,
+             anyio.to_process, Dask's LocalCluster, gunicorn's dirty workers, gevent's threads
+
+The second and later groups want the peers (pip install -e '.[benchmarks]'); the second group wants wrk, too
 (apt-get install wrk).
 """
 
@@ -59,12 +73,13 @@ examples
   python -m benchmarks memory boot --runs 3 --json figures.json
   python -m benchmarks wsgi asgi fastapi websocket              every comparison of HTTP servers with small messages
   python -m benchmarks asgi --only 'hybrid epoll' --only uvicorn
+  python -m benchmarks offload --only 'calls *'                 round trips of offloaded calls, beside other pools
   python -m benchmarks lifecycle --runs 1 --only 'reload *'     one part of a suite of several workers
 
 how it measures
   The server and all its children run on the first core, the load generator on the second; in the third group all
-  share both. Figures are medians over the rounds; a ratio is computed in each round between two servers measured in
-  that round, and the median is shown.
+  share both; in offload the calling process runs on the first core, its pool on the second. Figures are medians over
+  the rounds; a ratio is computed in each round between two servers measured in that round, and the median is shown.
   Details, and how to read the tables: benchmarks/README.md. Progress goes to stderr, the tables to stdout.
 
 exit codes

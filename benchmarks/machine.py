@@ -13,6 +13,7 @@ from pathlib import Path
 _PACKAGES = (  # what figures depend on, as far as it is installed; gunicorn_h1c: gunicorn's parser in C
     *("gevent", "greenlet", "uvloop", "httptools", "websockets"),
     *("gunicorn", "gunicorn_h1c", "uvicorn", "granian", "hypercorn", "bjoern", "fastapi", "pydantic"),
+    *("dill", "loky", "anyio", "distributed"),
 )
 _TICK = os.sysconf("SC_CLK_TCK")  # ticks a second, the unit of /proc/stat
 
@@ -61,19 +62,26 @@ def busy_seconds() -> float:
 
 
 def group_seconds(pgid: int) -> float:
-    """Return the processor seconds that the living processes of a process group have used."""
-    return sum((process[1] for process in _processes() if process[0] == pgid), 0.0)
+    """Return the processor seconds that the living threads of a process group have used.
+
+    The scheduler counts them in nanoseconds (`/proc/PID/task/TID/schedstat`); those of proc(5), `stat`, are hundredths
+    of a second.
+    """
+    return sum(_thread_seconds(thread) for pid in group_members(pgid) for thread in _threads(pid))
 
 
-def _processes() -> Iterator[tuple[int, float]]:
-    """(process group, processor seconds) of everything that runs; what ends meanwhile is left out."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            yield int(fields[2]), (int(fields[11]) + int(fields[12])) / _TICK
+def _threads(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it has ended meanwhile
+        return []
+
+
+def _thread_seconds(thread: Path) -> float:
+    try:
+        return int((thread / "schedstat").read_text().split()[0]) / 1e9
+    except OSError:  # likewise
+        return 0.0
 
 
 def memory_of(pid: int) -> dict[str, int]:

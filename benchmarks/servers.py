@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -23,10 +24,11 @@ ROOT = Path(__file__).parent.parent
 _BOOT_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 _RETRY_SECONDS = 0.01
-_LISTENING = r"listening on 127\.0\.0\.1:(\d+)"
+LISTENING = r"listening on 127\.0\.0\.1:(\d+)"
 _KEPT_LINES = 5  # of what a server said last, for the error message
 _PIPE_BYTES = 1 << 20  # of a server's words; nobody reads while it is measured, and it must not have to wait for that
 FREE_PORT = "{port}"  # stands in a command for a port that is free when it is started
+FREE_PATH = "{path}"  # stands in a word of a command for the path of a UNIX socket, which its server is to make
 
 
 class ServerFailed(RuntimeError):  # noqa: N818 - an event, named as the standard library does it
@@ -39,8 +41,8 @@ class Command:
 
     name: str
     argv: tuple[str, ...]
-    listening: str = _LISTENING
-    """The line (regular expression) that tells the port; not looked for if the command has a `FREE_PORT`."""
+    listening: str = LISTENING
+    """The line (regular expression) that tells the port; not looked for if the command has a `FREE_PORT` or a path."""
     serving: str | None = None
     """A later line, after which every worker serves; None: there is none."""
 
@@ -69,6 +71,8 @@ class Server:
     def __init__(self, command: Command, core: int | None = None) -> None:
         self.command = command
         self.port = 0
+        self.path = ""  # of its UNIX socket, if it has no port
+        self._directory: tempfile.TemporaryDirectory[str] | None = None  # of that socket
         self.boot_seconds = 0.0  # from the start of the process to serving
         self.matched: re.Match[str]  # the line that said so last
         self._core = core
@@ -87,14 +91,18 @@ class Server:
         started = time.perf_counter()
         if FREE_PORT in self.command.argv:
             self.port = _free_port()
-        self._start([str(self.port) if word == FREE_PORT else word for word in self.command.argv])
+        if any(FREE_PATH in word for word in self.command.argv):
+            self._directory = tempfile.TemporaryDirectory()
+            self.path = f"{self._directory.name}/socket"
+        words = [str(self.port) if word == FREE_PORT else word for word in self.command.argv]
+        self._start([word.replace(FREE_PATH, self.path) for word in words])
         try:
-            if not self.port:
+            if not self.port and not self.path:
                 self.matched = self.wait_for(self.command.listening, _BOOT_SECONDS)
                 self.port = int(self.matched.group(1))
             if self.command.serving:
                 self.matched = self.wait_for(self.command.serving, _BOOT_SECONDS)
-            if FREE_PORT in self.command.argv:
+            if self.path or FREE_PORT in self.command.argv:
                 self._wait_until_it_accepts(_BOOT_SECONDS)
         except BaseException:
             self.stop()
@@ -127,11 +135,11 @@ class Server:
         fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def _wait_until_it_accepts(self, seconds: float) -> None:
-        """For granian, which says that it has started before it listens."""
+        """For granian, which says that it has started before it listens, and for what says no path."""
         deadline = time.monotonic() + seconds
-        while not _accepts(self.port):
+        while not (_accepts_at(self.path) if self.path else _accepts(self.port)):
             if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
-                raise ServerFailed(self._complaint(f"does not listen on port {self.port}"))
+                raise ServerFailed(self._complaint(f"does not listen on {self.path or f'port {self.port}'}"))
             time.sleep(_RETRY_SECONDS)
 
     def _last_words(self) -> str:
@@ -191,6 +199,8 @@ class Server:
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
+            if self._directory is not None:
+                self._directory.cleanup()
 
 
 def _free_port() -> int:
@@ -206,6 +216,12 @@ def _accepts(port: int) -> bool:
     except ConnectionRefusedError:
         return False  # the rule, for a moment
     return True
+
+
+def _accepts_at(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_STOP_SECONDS)
+        return sock.connect_ex(path) == 0
 
 
 def _kill_group(pgid: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from hybrid.cli.commands import command
+from hybrid.cli.commands import all_commands, command
 from hybrid.cli.sections import SectionedCommand
 
 FILE = Path(__file__).with_name("options.md")
@@ -21,29 +21,32 @@ _HEAD = """\
 
 # Options
 
-The texts of `hybrid --help` and `hybrid run --help` on one page.
+The texts of `hybrid --help` and of `hybrid COMMAND --help` on one page. An option that several commands
+have in the same words is described once.
 """
 
 
 def render() -> str:
     """Return the whole text of the reference."""
     sections = [_HEAD, *_section("hybrid", command)]
-    described: dict[str, str] = {}
-    for name, sub in command.commands.items():
+    described: set[tuple[str, str | None, object]] = set()
+    for name, sub in all_commands().items():
         sections += _section(f"hybrid {name}", sub, described)
     return "\n".join(sections).rstrip("\n") + "\n"
 
 
-def _section(path: str, sub: click.Command, described: dict[str, str] | None = None) -> Iterator[str]:
-    """Give the section of a command. `described`: option -> the command above that has it too."""
-    described = {} if described is None else described
+def _section(
+    path: str, sub: click.Command, described: set[tuple[str, str | None, object]] | None = None
+) -> Iterator[str]:
+    """Give the section of a command, without options that a command above has with the same words: `described`."""
+    described = set() if described is None else described
     context = click.Context(sub, info_name=path, **sub.context_settings)
     usage = " ".join([path, *sub.collect_usage_pieces(context)])
     yield f"## {path}\n"
     yield f"    {usage}\n"
     yield _prose(sub.help)
     options = [one for one in sub.get_params(context) if isinstance(one, click.Option)]
-    fresh = [one for one in options if one.opts[0] not in described or "--help" in one.opts]
+    fresh = [one for one in options if _words(one) not in described or "--help" in one.opts]
     if isinstance(sub, SectionedCommand) and fresh == options:
         for heading, under in sub.sections(context):
             yield f"### {heading.value}\n"
@@ -52,9 +55,13 @@ def _section(path: str, sub: click.Command, described: dict[str, str] | None = N
     else:
         for option in fresh:
             yield from _option(option, context, "###")
-    described.update(dict.fromkeys((one.opts[0] for one in options if "--help" not in one.opts), path))
+    described.update(map(_words, options))
     if sub.epilog:
         yield _prose(sub.epilog)
+
+
+def _words(option: click.Option) -> tuple[str, str | None, object]:
+    return option.opts[0], option.help, str(option.default)
 
 
 def _prose(text: str | None) -> str:

@@ -18,6 +18,7 @@
     chat                 chat rooms, in a worker or across workers
     one_core_many_cores  the gain from a second core
     embedded             a service inside your own program
+    offload_script       calls in other processes, from a script
 
 Start handlers and applications with ``hybrid run`` from the directory above, as the first lines of each show.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid.cli.commands import main
+from hybrid.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -1,10 +1,16 @@
-"""`hybrid run --check`: open the sockets, load the target in a child process, report its kind, and exit."""
+"""`hybrid run --check`: open the sockets, load the target in a child process, report its kind, and exit.
+
+`hybrid check` (`hybrid.checkup`) loads the target with `load` too.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
+import shlex
+import shutil
 import signal
 import sys
 
@@ -28,6 +34,16 @@ class CheckError(Exception):
         self.reason = reason
 
 
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A target that was loaded in a child process."""
+
+    description: str
+    """Its kind and the loop, e.g. `WSGI application on epoll`."""
+    memory: int
+    """Bytes that the process had in memory at most."""
+
+
 def check(service: Service) -> str:
     """Return one line that describes the service that `run` would start.
 
@@ -36,27 +52,49 @@ def check(service: Service) -> str:
     """
     intended = plan(service, travels=False)
     intended.enter()
+    if intended.command:
+        return _check_command(intended)
     with open_listeners(intended.settings) as listeners:
         kinds = frozenset(listener.kind for listener in listeners.all())
-        loaded = _load(intended, kinds)
+        loaded = load(intended, kinds).description
         addresses = ", ".join(listeners.addresses)
     count = intended.settings.workers
     return f"{describe(service.target)}: {loaded}; {count} worker{'s' * (count != 1)} on {addresses}"
 
 
-def _load(intended: Plan, kinds: frozenset[ListenerKind]) -> str:
-    """Load the target in a child process, so that it cannot crash this one; return its description."""
+def _check_command(intended: Plan) -> str:
+    """Return one line that describes a service of programs. Raises `CheckError`."""
+    program = intended.command[0]
+    if shutil.which(program) is None:
+        raise CheckError(Exit.TARGET, f"cannot execute {program}: there is no such program in the search path (PATH)")
+    count = intended.settings.workers
+    return f"{shlex.join(intended.command)}: a program; {count} process{'es' * (count != 1)}"
+
+
+def load(intended: Plan, kinds: frozenset[ListenerKind]) -> Loaded:
+    """Load the target in a child process, so that it cannot crash this one, for listeners of `kinds`.
+
+    Blocks meanwhile, at most `boot_timeout` seconds. Raises `CheckError`.
+    """
     ours, theirs = Channel.pair()
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    # an interrupt in a function of os.register_at_fork would be lost, and one right behind it would leave the child
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
     if pid == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         ours.close()
         _run_child(intended, kinds, theirs)
-    theirs.close()
     has_answered = False
-    status = 0
+    status, memory = 0, 0
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
         message = _receive(ours, intended.settings.boot_timeout)
         has_answered = message is not None
     finally:
@@ -64,13 +102,15 @@ def _load(intended: Plan, kinds: frozenset[ListenerKind]) -> str:
         if not has_answered:  # it hangs, or is dead already: then the signal has no effect
             os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):  # this program ignores SIGCHLD: the kernel has reaped it
-            _, status = os.waitpid(pid, 0)
-    return _description(message, status)
+            _, status, usage = os.wait4(pid, 0)
+            memory = usage.ru_maxrss * 1024  # KiB, getrusage(2)
+    return Loaded(_description(message, status), memory)
 
 
 def _run_child(intended: Plan, kinds: frozenset[ListenerKind], channel: Channel) -> None:
     """Never returns."""
     try:
+        os.chdir(intended.directory)
         os.dup2(2, 1)  # the target may print during its import: keep that out of our summary
         channel.send_nowait(Ready(intended.application.loop, intended.check(kinds)))
     except BaseException as error:  # noqa: BLE001 - the target may raise anything, SystemExit too

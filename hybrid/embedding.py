@@ -17,9 +17,11 @@ import socket
 import sys
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from hybrid.plan import Plan
+from hybrid.plans import Plans
 from hybrid.supervisor.contact.control import Control, ControlClient
 from hybrid.supervisor.core.status import Status
 from hybrid.supervisor.listeners.addresses import FdBind
@@ -34,13 +36,13 @@ _KILL_MARGIN = 5.0  # seconds for a supervisor to end after the deadline of its 
 class EmbeddedSupervisor:
     """A supervisor in a child process. Its methods are thread-safe and block at most for their timeout."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plans: Plans) -> None:
         """Start the child without waiting for its workers. Raises `OSError` if no process can be created."""
-        self._plan = plan
+        self._plans = plans
         self._owner = os.getpid()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = _start(plan, theirs)
+            self._process = _start(plans, theirs)
         try:
             self._pidfd: int | None = os.pidfd_open(self.pid)  # at once: if SIGCHLD is ignored, the pid may be reused
         except ProcessLookupError:  # it has ended and was reaped already
@@ -62,13 +64,13 @@ class EmbeddedSupervisor:
         """
         return self._client.wait_started(timeout)
 
-    def status(self, timeout: float) -> Status:
-        """Return the current status. Raises `TimeoutError`, and `ConnectionError` if the supervisor is gone."""
-        return self._client.status(timeout)
+    def status(self, timeout: float, service: str) -> Status:
+        """Return the status of a service. Raises `TimeoutError`, and `ConnectionError` if the supervisor is gone."""
+        return self._client.status(timeout, service)
 
-    def scale(self, workers: int, timeout: float) -> None:
-        """Change the number of workers and wait until it is reached. Raises the errors of `status`."""
-        self._client.scale(workers, timeout)
+    def scale(self, workers: int, timeout: float, service: str) -> None:
+        """Change the number of workers of a service and wait until it is reached. Raises the errors of `status`."""
+        self._client.scale(workers, timeout, service)
 
     def stop(self, *, graceful: bool, timeout: float | None) -> Exit:
         """Ask the supervisor to stop, wait, and kill it after `timeout` seconds; return the exit code.
@@ -76,7 +78,7 @@ class EmbeddedSupervisor:
         `timeout` None: the drain deadline of the workers, and a little more.
         """
         if timeout is None:
-            timeout = _KILL_MARGIN + (self._plan.settings.graceful_timeout if graceful else 0.0)
+            timeout = _KILL_MARGIN + (self._plans.graceful_timeout if graceful else 0.0)
         if os.getpid() != self._owner:  # forked since: the supervisor belongs to the embedder, not to this process
             return Exit.OK
         until = time.monotonic() + timeout
@@ -167,15 +169,16 @@ def _end_tracker(owner: int) -> None:
 atexit.register(_end_tracker, os.getpid())
 
 
-def _start(plan: Plan, line: socket.socket) -> Any:
+def _start(plans: Plans, line: socket.socket) -> Any:
     """Start the supervisor process and return its `multiprocess` handle."""
     import multiprocess.spawn
 
     _skip_main_import(multiprocess.spawn)
     # descriptor numbers are not valid in another process
-    inherited = [socket.socket(fileno=os.dup(bind.fd)) for bind in plan.settings.binds if isinstance(bind, FdBind)]
+    binds = [bind for one in plans.plans for bind in one.settings.binds]
+    inherited = [socket.socket(fileno=os.dup(bind.fd)) for bind in binds if isinstance(bind, FdBind)]
     process = multiprocess.get_context("spawn").Process(
-        target=_run_supervisor, args=(plan, line, inherited), name=f"{_PREFIX}{next(_numbers)}"
+        target=_run_supervisor, args=(plans, line, inherited), name=f"{_PREFIX}{next(_numbers)}"
     )
     try:
         process.start()
@@ -206,16 +209,22 @@ def _skip_main_import(spawn: Any) -> None:
     spawn.get_preparation_data = get_preparation_data
 
 
-def _run_supervisor(plan: Plan, line: socket.socket, inherited: list[socket.socket]) -> None:
-    """The child's main: become the supervisor of `plan`, and exit with its code."""
+def _run_supervisor(plans: Plans, line: socket.socket, inherited: list[socket.socket]) -> None:
+    """The child's main: become the supervisor of `plans`, and exit with its code."""
     # own process group: Ctrl-C must reach the embedder only, which then stops us, or dies, which we notice
     os.setpgid(0, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # exec(3) keeps the signal mask of the starting thread
     arrived = iter(inherited)
+    made = tuple(_with_descriptors(plan, arrived) for plan in plans.plans)
+    plans = dataclasses.replace(plans, plans=made)
+    plans.enter()
+    sys.exit(int(supervise(plans.deployment, control=Control(line))))
+
+
+def _with_descriptors(plan: Plan, arrived: Iterator[socket.socket]) -> Plan:
+    """Return a plan with the numbers that its passed sockets have in this process."""
     binds = tuple(FdBind(next(arrived).fileno()) if isinstance(b, FdBind) else b for b in plan.settings.binds)
-    plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, binds=binds))
-    plan.enter()
-    sys.exit(int(supervise(plan.settings, plan, control=Control(line))))
+    return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, binds=binds))
 
 
 def _wait_for_end(pidfd: int | None, timeout: float) -> bool:

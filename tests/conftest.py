@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import gc
 import logging
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
+from _pytest.pathlib import import_path
 from hypothesis import HealthCheck, settings
+from support import template
 from support.leaks import Census
 from support.loops import DEFAULT, LOOPS, MATRIX, WHOLE
 from support.process import HybridProcess, RunHybrid
@@ -33,11 +38,12 @@ from support.short_set import (
 
 HERE = Path(__file__).parent
 COLLECTION = 30.0  # seconds that a process waits for its turn to collect
+SHOWN = 0.005  # seconds: `--durations` lists no shorter step, unless `--durations-min` says so
 LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
 
 
 # how long an example takes is the machine's matter: on a busy one both of these checks fail
-EXAMPLES = 100 if MATRIX else 40  # of a property, where it does not say; others in each run, as they are random
+EXAMPLES = 100 if MATRIX else 25  # of a property, where it does not say; others in each run, as they are random
 settings.register_profile(
     "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=EXAMPLES
 )
@@ -45,9 +51,13 @@ settings.load_profile("any-machine")
 
 
 def pytest_configure() -> None:
-    """Heed SIGINT as in a terminal: `command &` in a script ignores it, and every child would inherit that."""
+    """Heed SIGINT as in a terminal: `command &` in a script ignores it, and every child would inherit that.
+
+    Remember what children inherit now: no test has changed it yet.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    template.usual_begin()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -82,19 +92,54 @@ def pytest_report_header() -> str:
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Collect in no more processes at a time than there are cores, where pytest-xdist has started several.
 
-    In a new checkout pytest compiles each test file and keeps the result. Processes that collect at once all compile
-    the same files; those that wait read what the first ones kept. This only saves time, so it waits for a while at
-    most: another run may have stopped within its collection.
+    In a new checkout pytest compiles each test file and keeps the result: each process does so for a share of the files
+    and reads what the others have kept. This only saves time, so it waits for a while at most: another run may have
+    stopped within its collection. Nor is there garbage in twenty thousand tests that are being made.
     """
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is None:
-        return (yield)
-    files = sorted((HERE / "support").glob("*.py"))[: len(os.sched_getaffinity(0))]
-    with files[sum(worker.encode()) % len(files)].open() as turn:
-        until = time.monotonic() + COLLECTION
-        while not _is_locked(turn) and time.monotonic() < until:
-            select.select([], [], [], 0.05)
-        return (yield)
+    gc.disable()
+    try:
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            return (yield)
+        _compile_share(session.config)
+        files = sorted((HERE / "support").glob("*.py"))[: len(os.sched_getaffinity(0))]
+        with files[_place() % len(files)].open() as turn:
+            until = time.monotonic() + COLLECTION
+            while not _is_locked(turn) and time.monotonic() < until:
+                select.select([], [], [], 0.05)
+            return (yield)
+    finally:
+        gc.enable()
+
+
+def _place() -> int:
+    """Return the number of this process among those of pytest-xdist, from 0."""
+    return int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+
+
+def _compile_share(config: pytest.Config) -> None:
+    """Import every n-th of the test files asked for, unless it is compiled. The collection finds them imported.
+
+    One that cannot be imported is left to the collection, which says why.
+    """
+    asked = [Path(argument.partition("::")[0]).absolute() for argument in config.args]
+    found = {file for path in asked for file in (path.rglob("test_*.py") if path.is_dir() else [path])}
+    share = sorted(found)[_place() :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
+    for file in [file for file in share if not _is_compiled(file)]:
+        before, is_imported = set(sys.modules), False
+        with suppress(Exception, pytest.skip.Exception):
+            import_path(file, mode="importlib", root=config.rootpath, consider_namespace_packages=False)
+            is_imported = True
+        if not is_imported:
+            for name in set(sys.modules) - before:
+                if getattr(sys.modules[name], "__file__", None) == str(file):
+                    del sys.modules[name]
+
+
+def _is_compiled(file: Path) -> bool:
+    return any(
+        kept.stat().st_mtime >= file.stat().st_mtime
+        for kept in file.parent.glob(f"__pycache__/{file.stem}.{sys.implementation.cache_tag}-pytest-*.pyc")
+    )
 
 
 def _is_locked(file: IO[str]) -> bool:
@@ -158,7 +203,12 @@ def _identity(item: pytest.Item) -> str:
 
 
 def _test(item: pytest.Item) -> str:
-    return f"{item.path.relative_to(HERE)}::{_function(item)}"
+    return f"{_relative(item.path)}::{_function(item)}"
+
+
+@functools.cache
+def _relative(path: Path) -> str:
+    return str(path.relative_to(HERE))
 
 
 def _function(item: pytest.Item) -> str:
@@ -200,6 +250,33 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have a process of pytest-xdist send only what the run may print of a test, where that is not all.
+
+    That is a third of the events: of a test that has passed not its beginning and its end, and neither its set-up nor
+    its clean-up, unless `--durations` would list it or it has written something.
+    """
+    option = session.config.option
+    if "PYTEST_XDIST_WORKER" not in os.environ or option.verbose > 0 or getattr(option, "xmlpath", None):
+        return
+    for plugin in session.config.pluginmanager.get_plugins():
+        if type(plugin).__name__ == "WorkerInteractor":  # of pytest-xdist, which executes its module without a name
+            shortest = SHOWN if option.durations_min is None else option.durations_min
+            plugin.sendevent = functools.partial(_send, plugin.sendevent, shortest)
+
+
+def _send(send: Callable[..., None], shortest: float, name: str, **event: Any) -> None:
+    if name in ("logstart", "logfinish") or (name == "testreport" and _is_silent(event["data"], shortest)):
+        return
+    send(name, **event)
+
+
+def _is_silent(report: Mapping[str, Any], shortest: float) -> bool:
+    """Return True for the report of a step about which the run prints nothing."""
+    is_beside_the_call = report["when"] != "call" and report["outcome"] == "passed"
+    return is_beside_the_call and not report["sections"] and report["duration"] < shortest
+
+
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
     """Fail a test that leaves a child process, a socket, a pipe or a poller behind."""
@@ -221,14 +298,14 @@ def _log_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def hybrid_command(tmp_path: Path) -> Iterator[Callable[..., HybridProcess]]:
-    """Start `python -m hybrid` with arguments, in an empty directory; at the end nothing of it is left.
+    """Execute `python -m hybrid` with arguments, in an empty directory; at the end nothing of it is left.
 
     A test whose supervisor ended while a worker of it lives on fails here.
     """
     started: list[HybridProcess] = []
 
     def start(*arguments: str, cwd: Path | None = None, **options: object) -> HybridProcess:
-        process = HybridProcess(*arguments, cwd=cwd or tmp_path, **options)  # type: ignore[arg-type]
+        process = HybridProcess(*arguments, cwd=cwd or tmp_path, **{"executed": True, **options})  # type: ignore[arg-type]
         started.append(process)
         return process
 
@@ -239,7 +316,10 @@ def hybrid_command(tmp_path: Path) -> Iterator[Callable[..., HybridProcess]]:
 
 @pytest.fixture
 def hybrid_run(hybrid_command: Callable[..., HybridProcess], tmp_path: Path) -> RunHybrid:
-    """Start `python -m hybrid run` with arguments; port 0 of 127.0.0.1 unless `--bind` is among them."""
+    """Start `python -m hybrid run` with arguments; port 0 of 127.0.0.1 unless `--bind` is among them.
+
+    It is a fork (`support.template`) where that can be.
+    """
 
     def start(
         *arguments: str,
@@ -251,7 +331,7 @@ def hybrid_run(hybrid_command: Callable[..., HybridProcess], tmp_path: Path) -> 
         if app is not None:
             (tmp_path / "app.py").write_text(app)
         bind = () if "--bind" in arguments else ("--bind", "127.0.0.1:0")
-        process = hybrid_command("run", *bind, *arguments, env=env, **options)
+        process = hybrid_command("run", *bind, *arguments, env=env, **{"executed": False, **options})
         return process.wait_serving() if serving else process
 
     return start

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from support.rows import for_each
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"hybrid": ROOT / "hybrid", "hybrid.supervisor": ROOT / "supervisor", "hybrid.workers": ROOT / "workers"}
@@ -18,15 +19,20 @@ SIDES = ("hybrid.supervisor", "hybrid.workers")
 
 # of the public package, these make up the composition root: they see both sides
 ROOM_WITH_BOTH_SIDES = {
-    *("hybrid.api", "hybrid.plan", "hybrid.embedding", "hybrid.checking", "hybrid.loops"),
+    *("hybrid.api", "hybrid.plan", "hybrid.plans", "hybrid.embedding", "hybrid.checking", "hybrid.loops"),
+    "hybrid.checkup.collecting",
     *("hybrid.autoreload.watcher", "hybrid.autoreload.child"),
 }
 # what other modules of the public package may import from the sides
 FROM_THE_SIDES = {
+    "hybrid.cli.layers": {"hybrid.supervisor.upgrade.invocation"},
     "hybrid.config.certificate_check": {"hybrid.workers.http.settings", "hybrid.workers.accepting.tls"},
     "hybrid.config.certificates": {"hybrid.workers.http.settings"},
     "hybrid.config.service": {"hybrid.supervisor.upgrade.invocation"},
+    "hybrid.config.admin": {"hybrid.workers.http.settings"},
     "hybrid.config.http": {"hybrid.workers.http.settings"},
+    "hybrid.config.log_config": {"hybrid.workers.boot.application"},
+    "hybrid.config.logs": {"hybrid.workers.http.settings"},
     "hybrid.config.proxies": {"hybrid.workers.http.settings"},
     "hybrid.config.tls": {"hybrid.workers.http.settings"},
     "hybrid.demonstration.app": {"hybrid.workers.identity"},
@@ -52,9 +58,17 @@ ROOMS = {
     "watch": {"children", "core"},
     "upgrade": {"contact", "core", "listeners"},
     "contact": {"children", "core"},
+    "control": {"listeners"},
     "settings": {"core", "listeners"},
-    "shell": {"contact", "children", "core", "listeners", "upgrade", "watch"},
+    "deployment": {"core", "settings"},
+    "revision": {"deployment"},
+    "shell": {
+        *("contact", "control", "children", "core", "deployment", "listeners", "revision", "settings", "upgrade"),
+        "watch",
+    },
 }
+# a package of others that the supervisor uses if it is installed -> the module that may import it
+THIRD_PARTY_OF_SUPERVISOR = {"setproctitle": "hybrid.supervisor.children.titles"}
 OPENERS = {"loop", "start"}  # modules that may look into all rooms
 # the same for the workers; `body`, which is a worker's life from the spec to the exit code, looks into all
 ROOMS_OF_WORKERS = {
@@ -69,19 +83,22 @@ ROOMS_OF_WORKERS = {
     "loops": {"common", "contract", "hub", "pollers", "runtime", "streams", "tasks"},
     "accepting": {"common", "boot", "contract", "runtime"},
     "http": {"common", "contract"},
+    "hooks": {"common", "contract", "runtime"},
+    "inspection": {"common", "contract", "hub", "tasks"},
+    "offload": {"common", "contract", "runtime", "tasks"},
     "apps": {"accepting", "common", "boot", "contract", "http", "runtime", "tasks"},
 }
 BODY = "body"
 # modules of the workers that are in no folder, by their rooms
 FLAT_OF_WORKERS = {
-    BODY: {"main", "preload", "refork", "serving"},
+    BODY: {"companion", "main", "ordering_thread", "orders", "preload", "refork", "serving"},
     "common": {"identity"},
     "runtime": {"runtime"},
     "loops": {"green"},
 }
 # single modules of the workers that look into single modules of other rooms
 BESIDES = {
-    "hybrid.workers.boot.application": {"hybrid.workers.http.settings"},
+    "hybrid.workers.boot.application": {"hybrid.workers.http.settings", "hybrid.workers.offload.settings"},
     "hybrid.workers.accepting.tls": {"hybrid.workers.http.settings"},
     "hybrid.workers.accepting.listening": {"hybrid.workers.apps.datagram"},
     "hybrid.workers.apps.asgi.interface": {"hybrid.workers.streams.drained"},
@@ -91,10 +108,14 @@ BESIDES = {
 # package of others that workers use -> the rooms that may import it
 THIRD_PARTY_OF_WORKERS = {
     "gevent": {"loops"},
-    "greenlet": {"common", "hub", "apps", "loops", "runtime"},
+    "greenlet": {"common", "hooks", "hub", "apps", "inspection", "loops", "runtime"},
     "uvloop": {"loops"},
-    "dill": {"boot"},
+    "cloudpickle": {"offload"},
+    "dill": {"boot", "offload"},
+    "distributed": {"offload"},
+    "multiprocess": {"offload"},
     "httptools": {"http"},
+    "ngh2": {"http"},
     "websockets": {"http"},
 }
 
@@ -102,14 +123,30 @@ THIRD_PARTY_OF_WORKERS = {
 ROOMS_OF_PUBLIC = {
     "config": set(),
     "demonstration": {"config"},
-    "api": {"config", "demonstration"},
+    "metrics": set(),
+    "admin": {"console", "control", "metrics"},
+    "api": {"admin", "config", "demonstration"},
     "autoreload": {"api", "config", "demonstration"},
-    "cli": {"api", "autoreload", "config"},
+    "control": set(),
+    "console": {"control"},
+    "checkup": {"api", "config"},
+    "init": {"config"},
+    "cli": {"api", "autoreload", "checkup", "config", "console", "control", "init", "metrics"},
 }
 # those that are no folders -> their modules
-FLAT_OF_PUBLIC = {"api": {"", "api", "checking", "embedding", "loops", "plan"}, "cli": {"__main__"}}
+FLAT_OF_PUBLIC = {"api": {"", "api", "checking", "embedding", "loops", "plan", "plans"}, "cli": {"__main__"}}
 # package of others that the public package uses -> the rooms that may import it
-THIRD_PARTY_OF_PUBLIC = {"click": {"cli"}, "dill": {"config"}, "multiprocess": {"api"}, "watchfiles": {"autoreload"}}
+THIRD_PARTY_OF_PUBLIC = {
+    "click": {"cli"},
+    "dill": {"config"},
+    "yaml": {"config"},
+    "multiprocess": {"api"},
+    "opentelemetry": {"metrics"},
+    "requests": {"metrics"},
+    "prometheus_client": {"admin", "metrics"},
+    "rich": {"console"},
+    "watchfiles": {"autoreload"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +161,16 @@ class Import:
         return f"{self.importer}:{self.line} imports {self.imported}"
 
 
-def imports_of(module: str, source: str) -> Iterator[Import]:
+@functools.cache
+def imports_of(module: str, source: str) -> tuple[Import, ...]:
     """Give every import of a source text, wherever it stands; those for type checkers only are passed over."""
-    tree = ast.parse(source)
-    for_types = {id(node) for guard in ast.walk(tree) if _is_type_guard(guard) for node in ast.walk(guard)}
-    for node in ast.walk(tree):
+    return tuple(_imports_of(module, source))
+
+
+def _imports_of(module: str, source: str) -> Iterator[Import]:
+    nodes = list(ast.walk(ast.parse(source)))
+    for_types = {id(node) for guard in nodes if _is_type_guard(guard) for node in ast.walk(guard)}
+    for node in nodes:
         if id(node) in for_types:
             continue
         match node:
@@ -200,6 +242,8 @@ def _why_not_in_supervisor(importer: str, imported: str) -> str | None:
         return None
     if _top(imported) in sys.stdlib_module_names:
         return "the supervisor runs no event loop" if _top(imported) == "asyncio" else None
+    if THIRD_PARTY_OF_SUPERVISOR.get(_top(imported)) == importer:
+        return None
     return f"the supervisor imports the standard library, itself and {SEAM}"
 
 
@@ -257,7 +301,7 @@ def _why_not_in_public(importer: str, imported: str) -> str | None:
     return "this package is none of those that may be used here"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@for_each("module", MODULES)
 def test_a_module_imports_only_what_it_may(module: str) -> None:
     found = [(item, rule) for item in imports_of(module, MODULES[module].read_text()) if (rule := why_forbidden(item))]
     assert not found, "\n".join(f"{item}: {rule}" for item, rule in found)
@@ -292,6 +336,9 @@ FORBIDDEN = [
     ("hybrid.supervisor.core.machine", "from hybrid.workers.contract.channel import Channel"),
     ("hybrid.supervisor.listeners.group", "from hybrid.supervisor.children import kernel"),
     ("hybrid.supervisor.core.table", "from hybrid.supervisor.settings import Settings"),
+    ("hybrid.supervisor.core.tree", "from hybrid.supervisor.deployment import Deployment"),
+    ("hybrid.supervisor.deployment", "from hybrid.supervisor.listeners.estate import Estate"),
+    ("hybrid.supervisor.listeners.estate", "from hybrid.supervisor.upgrade.inheritance import Inheritance"),
     ("hybrid.supervisor.children.handles", "from hybrid.supervisor.loop import Shell"),
     ("hybrid.supervisor.children.handles", "from hybrid.supervisor.shell.hearing import Hearing"),
     ("hybrid.supervisor.shell.hearing", "from hybrid.supervisor.loop import Shell"),
@@ -317,6 +364,8 @@ FORBIDDEN = [
     ("hybrid.supervisor.watch.stall_detector", "from hybrid.supervisor.upgrade import wire"),
     ("hybrid.supervisor.upgrade.wire", "from hybrid.supervisor.children import kernel"),
     ("hybrid.supervisor.contact.control", "from hybrid.supervisor.listeners.group import Group"),
+    ("hybrid.supervisor.control.server", "from hybrid.supervisor.children import kernel"),
+    ("hybrid.supervisor.control.clients", "from hybrid.supervisor.core import status"),
     ("hybrid.supervisor.settings", "import hybrid.supervisor.children.kernel"),
     ("hybrid.workers.http.h1.connection", "from hybrid.workers.hub.loop import HubLoop"),
     ("hybrid.workers.http.h1.connection", "import hybrid.workers.loops.registry"),
@@ -335,6 +384,9 @@ FORBIDDEN = [
     ("hybrid.workers.green", "from hybrid.workers.http import head"),
     ("hybrid.workers.pollers.epoll", "from hybrid.workers.hub import watch"),
     ("hybrid.workers.tasks.parked", "from hybrid.workers.hub.loop import HubLoop"),
+    ("hybrid.workers.hooks.life", "from hybrid.workers.boot.application import Application"),
+    ("hybrid.workers.inspection.survey", "from hybrid.workers.apps import adapter"),
+    ("hybrid.workers.offload.desk", "from hybrid.workers.boot import application"),
     ("hybrid.workers.runtime", "from hybrid.workers.hub.parking import Parking"),
     ("hybrid.workers.accepting.acceptor", "from hybrid.workers.http.h1.connection import HttpConnection"),
     ("hybrid.workers.boot.target", "from hybrid.workers import serving"),
@@ -346,10 +398,21 @@ FORBIDDEN = [
     ("hybrid.plan", "import hybrid.autoreload.watcher"),
     ("hybrid.autoreload.changes", "def batches():\n    from hybrid.cli import flags as options"),
     ("hybrid.cli.commands", "import watchfiles"),
+    ("hybrid.control.client", "from hybrid.console import safe"),
+    ("hybrid.control.client", "import click"),
+    ("hybrid.console.live", "from hybrid import api"),
+    ("hybrid.console.top", "import click"),
+    ("hybrid.checkup.judging", "from hybrid.supervisor.listeners import holders"),
+    ("hybrid.checkup.collecting", "import click"),
+    ("hybrid.init.searching", "from hybrid.cli import habits"),
+    ("hybrid.metrics.declarations", "from hybrid.control import client"),
+    ("hybrid.admin.app", "from hybrid.config.service import Service"),
+    ("hybrid.admin.line", "from hybrid.workers.contract import log"),
+    ("hybrid.init.writing", "import tomlkit"),
 ]
 
 
-@pytest.mark.parametrize(("module", "source"), FORBIDDEN)
+@for_each(("module", "source"), FORBIDDEN)
 def test_a_forbidden_import_is_found(module: str, source: str) -> None:
     assert any(why_forbidden(item) for item in imports_of(module, source))
 
@@ -383,13 +446,14 @@ def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
 
 # -- the application's side of a request knows no wire ----------------------------------------------------------------
 
-WIRE = "hybrid.workers.http.h1"
+WIRES = ("hybrid.workers.http.h1", "hybrid.workers.http.h2")
 CONTRACT = "hybrid.workers.http.exchange"
 APPLICATION_SIDE = ("hybrid.workers.apps.asgi", "hybrid.workers.apps.wsgi", "hybrid.workers.http.websocket")
 # modules beside the wire -> what they still import of it; none is to be added
 OF_THE_WIRE = {
     "hybrid.workers.apps.web": {"hybrid.workers.http.h1.connection"},  # opens the connections
     "hybrid.workers.http.context": {"hybrid.workers.http.h1.rules"},
+    "hybrid.workers.http.wires": {"hybrid.workers.http.h1.connection", "hybrid.workers.http.h2.choice"},
 }
 # what asks more of a connection than a `Peer` has
 ASKS_MORE = {
@@ -399,11 +463,15 @@ ASKS_MORE = {
 }
 
 
+def _is_of_a_wire(module: str) -> bool:
+    return any(_is_in(module, wire) for wire in WIRES)
+
+
 def test_what_stands_beside_the_wire_imports_of_it_what_the_table_says() -> None:
     found: dict[str, set[str]] = {}
     for module in MODULES:
         for item in imports_of(module, MODULES[module].read_text()):
-            if _is_in(item.imported, WIRE) and not _is_in(module, WIRE):
+            if _is_of_a_wire(item.imported) and not _is_of_a_wire(module):
                 found.setdefault(module, set()).add(item.imported)
     assert found == OF_THE_WIRE
 
@@ -506,15 +574,15 @@ def private_names_of_asyncio(source: str) -> Iterator[tuple[int, str]]:
     A name counts in an object that is not `self`, unless the module gives its own objects an attribute of that name; in
     a string for `getattr` and its like; and in a subclass of a class of asyncio that has it.
     """
-    tree = ast.parse(source)
-    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    nodes = list(ast.walk(ast.parse(source)))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     own |= {
         node.attr
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_of_self(node.value)
     }
     own |= {"_exit", "_getframe", "_children"}  # of `os`, `sys`, `multiprocessing.process`
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Attribute(value=value, attr=name) if name in names_of_asyncio() and not _is_of_self(value):
                 if name not in own or ast.unparse(value).startswith("asyncio"):
@@ -554,7 +622,7 @@ def _uses(node: ast.ClassDef, names: set[str]) -> Iterator[tuple[int, str]]:
                 yield item.lineno, f"def {name}"
 
 
-@pytest.mark.parametrize("module", MODULES.keys() - {PRIVATE_NAMES_ARE_IN} - PRIVATE_NAMES_OF_A_BASE.keys())
+@for_each("module", MODULES.keys() - {PRIVATE_NAMES_ARE_IN} - PRIVATE_NAMES_OF_A_BASE.keys())
 def test_private_names_of_asyncio_are_in_one_module(module: str) -> None:
     found = [f"{line}: {text}" for line, text in private_names_of_asyncio(MODULES[module].read_text())]
     assert not found, f"of asyncio, and so for {PRIVATE_NAMES_ARE_IN}:\n" + "\n".join(found)

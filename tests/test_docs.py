@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import pytest
+from support.rows import for_each
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -31,10 +31,10 @@ def test_the_option_reference_is_up_to_date() -> None:
 
 
 def test_every_option_is_in_the_reference() -> None:
-    from hybrid.cli.commands import command
+    from hybrid.cli.commands import all_commands
 
     text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
-    options = {name for sub in command.commands.values() for parameter in sub.params for name in parameter.opts}
+    options = {name for sub in all_commands().values() for parameter in sub.params for name in parameter.opts}
     assert not [name for name in options if name.startswith("--") and f"`{name}`" not in text]
 
 
@@ -53,7 +53,7 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@for_each("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_within_the_repository_lead_somewhere(document: Path) -> None:
     assert not list(_broken(document))
 

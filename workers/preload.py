@@ -16,6 +16,7 @@ from hybrid.workers.boot import audit
 from hybrid.workers.boot.application import Application
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.contract.warming import CannotWarm, NotForkable
+from hybrid.workers.inspection.heap import keep_in_view
 
 T = TypeVar("T")
 _warm: tuple[Application, entry.Loaded] | None = None  # loaded by this process or by the one it was forked from
@@ -33,13 +34,18 @@ def warm(application: Application, *, audit_import: bool, dump_fd: int = 2) -> N
     before = _looking(audit.census) if audit_import else None
     entry.prepare(dump_fd)
     try:
-        loaded = entry.load(application)
+        loaded = entry.load(application, with_companions=True)
     except BootError as error:
         raise CannotWarm(int(error.code), error.reason) from None
     for name in _needed(application, loaded):
         importlib.import_module(name)
+    try:
+        entry.call_early("zygote_warm")
+    except BootError as error:
+        raise CannotWarm(int(error.code), error.reason) from None
     if before is not None and (found := _looking(lambda: audit.findings(before))):
         raise NotForkable(", ".join(found))
+    keep_in_view()  # the zygote freezes its heap
     _warm = application, loaded
 
 
@@ -63,11 +69,17 @@ def _needed(application: Application, loaded: entry.Loaded) -> Iterator[str]:
                 yield f"hybrid.workers.pollers.{name}"
     if loaded.kind in HTTP_KINDS:
         yield f"hybrid.workers.apps.{loaded.kind.value}.interface"
+        if application.http.http != "1":
+            yield "hybrid.workers.http.h2.choice"
         if application.http.access_log is not None:
             yield "hybrid.workers.http.access.events"
             yield "hybrid.workers.http.access.log"
         if application.http.forwarded_allow_ips:
             yield "hybrid.workers.http.forwarded"
+    if entry.has_hooks():
+        yield "hybrid.workers.hooks.life"
+    if application.companions:
+        yield "hybrid.workers.companion"
     if application.recycle.refork_after:
         yield "hybrid.workers.refork"
 

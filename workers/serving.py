@@ -8,66 +8,82 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from hybrid.workers.accepting.acceptor import Acceptor
 from hybrid.workers.accepting.adoption import close_all
 from hybrid.workers.accepting.listening import Listening
+from hybrid.workers.accepting.passing import PATIENCE, PassedQueue, Passing, taken, unbalanced
+from hybrid.workers.accepting.rebalancing import Rebalancing
 from hybrid.workers.accepting.recycle import RecycleCheck
-from hybrid.workers.apps.adapter import Adapter
 from hybrid.workers.apps.datagram import Datagrams
 from hybrid.workers.apps.detect import Kind
-from hybrid.workers.apps.protocol import ProtocolFactory
-from hybrid.workers.apps.stream import AsyncStream, SyncStream
+from hybrid.workers.apps.making import WEB, make_adapter
 from hybrid.workers.boot.application import Application
-from hybrid.workers.boot.dispositions import Dispositions, do_nothing
+from hybrid.workers.boot.dispositions import Dispositions
 from hybrid.workers.common import forks
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.common.errors import BootError
 from hybrid.workers.common.heartbeat import Heartbeat
-from hybrid.workers.contract.channel import ChannelClosed
+from hybrid.workers.contract import offload_queue, reopening
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import (
     Adopt,
     Awake,
     BootFailed,
     Broken,
+    CallDied,
     Drain,
     Draining,
     Learn,
+    LogLevel,
     Message,
     Ping,
     Promote,
+    Readiness,
     Ready,
     RecycleDue,
     ReforkReady,
+    Reopened,
     Stop,
+    TellStacks,
 )
 from hybrid.workers.contract.promoted import Promoted
 from hybrid.workers.contract.scoreboard import Activity
 from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
+from hybrid.workers.inspection.heap import keep_in_view
+from hybrid.workers.offload import place as offloading
+from hybrid.workers.orders import Orders, told_stacks
 from hybrid.workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from hybrid.workers.common.accounting import Accounting
+    from hybrid.workers.hooks.life import LifeHooks
 
 _log = logging.getLogger("hybrid")
 CLEAN_UP = 1.0  # seconds for the `finally` blocks of ended handlers, within the grace period
+_END_OF_ONE = 0.0004  # seconds more for each handler: half of that to end it, 100 us on a slow machine, and a margin
 INTERRUPT = 5.0  # seconds before that in which a web application is told that its clients are gone
-_MOST_ORDERS = 100  # orders of the supervisor read before a drain begins
 _START_UP_ENDS = (
     1.0  # seconds for a start-up to end once it is cancelled, or once SIGTERM comes while it blocks the loop
 )
-_ADAPTERS: dict[Kind, Any] = {
-    Kind.SYNC_STREAM: SyncStream,
-    Kind.ASYNC_STREAM: AsyncStream,
-    Kind.PROTOCOL: ProtocolFactory,
-}
-_WEB = frozenset({Kind.WSGI, Kind.ASGI})
 
 
 class Worker:
     """Serves the listeners of a worker with one target until it is told to drain."""
 
-    def __init__(self, spec: WorkerSpec, application: Application, target: Any, kind: Kind, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        application: Application,
+        target: Any,
+        kind: Kind,
+        runtime: Runtime,
+        hooks: LifeHooks | None = None,
+    ) -> None:
         self._spec = spec
+        self._hooks = hooks
         self._application = application
         self._target = target
         self._kind = kind
@@ -75,44 +91,47 @@ class Worker:
         self._loop = runtime.loop
         self._heartbeat = Heartbeat(spec.record)
         self._heartbeat.on_awake = self._awakes
+        self._orders = Orders(spec.channel, runtime.loop, self._obey, self._orphaned)
+        self._tell = self._orders.tell
         self._connections = Connections(self._heartbeat)
+        if kind not in WEB:
+            self._connections.are_requests = True
+            self._heartbeat.counts.has_no_responses()
+            self._heartbeat.counts.soon = runtime.loop.call_soon
         self._listening = Listening(spec, self._open_server, self._lost_listener)
+        self._passing: Passing | None = None
+        if any(listener.kind is ListenerKind.PASSED for listener in spec.own_listeners):
+            queue_of = self._listening.adoption.queue_of
+            self._passing = Passing(
+                spec.record,
+                queue_of,
+                self._connections,
+                application.max_connections,
+                is_adopted=0 < application.stall_threshold <= PATIENCE,
+            )
+        self._rebalancing: Rebalancing | None = None
+        if kind in WEB and application.http.rebalance != "off":
+            self._rebalancing = Rebalancing(spec.record)
         self._recycle_check = RecycleCheck(
             application.recycle, self._heartbeat, self._is_recycle_due, refork_ready=self._is_refork_ready
         )
         self._promoted: Promoted | None = None  # to become a zygote once it has drained
-        self._misunderstood = False  # a bad order has been logged
         self._stop_order: Stop | None = None  # set if the whole service stops
         self._draining = asyncio.Event()
         self._serves = False  # the start-up is over
         self._exit = Exit.OK
         self._dispositions = Dispositions(self._loop, self._on_sigterm, lambda: self._drain_asked("SIGTERM"))
-        self._adapter = self._make_adapter()
+        self._accounting = _accounting_of(application)
+        self._adapter = make_adapter(
+            kind, target, runtime, self._connections, application, spec.access_fd, self._accounting
+        )
 
     @property
     def _scheme(self) -> str:
         """`http` or `https` for a web application; "" for other kinds."""
-        if self._kind not in _WEB:
+        if self._kind not in WEB:
             return ""
         return "http" if self._application.http.tls is None else "https"
-
-    def _make_adapter(self) -> Adapter:
-        if self._kind in _WEB:
-            return self._make_web()(self._target, self._runtime, self._connections, self._application.http)
-        make = _ADAPTERS.get(self._kind)
-        adapter: Adapter = Adapter() if make is None else make(self._target, self._runtime, self._connections)
-        adapter.guessed = self._application.interface == "auto"
-        return adapter
-
-    def _make_web(self) -> Callable[..., Adapter]:
-        """Return the interface; imported late, together with the parsers it needs."""
-        if self._kind is Kind.WSGI:
-            from hybrid.workers.apps.wsgi.interface import Wsgi
-
-            return Wsgi
-        from hybrid.workers.apps.asgi.interface import Asgi
-
-        return Asgi
 
     def _log_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Asyncio's exception handler: log one record for an exception that no task or protocol caught."""
@@ -132,38 +151,69 @@ class Worker:
         self._dispositions.take()
         forks.guard(self._spec.channel, self._abandon)
         self._runtime.observe(self._heartbeat)
-        self._loop.add_reader(self._spec.channel.fileno(), self._supervisor_spoke)
+        if self._accounting is not None:
+            self._accounting.begin(self._loop)
+        self._orders.listen()
         if not await self._start_up():
             return self._end_deaf()
+        self._offloads()  # not before: offload workers start once this worker is ready, and would be waited for
         gc.collect()
+        keep_in_view()
         gc.freeze()  # loaded objects live as long as the worker: the collector need not traverse them
         self._listening.start()
         self._recycle_check.begin()
         self._heartbeat.tells(Activity.READY)
         self._tell(Ready(loop=self._runtime.name, interface=self._kind.value, scheme=self._scheme, takes_orders=True))
         _log.info("ready on %s (%s)", self._runtime.name, self._kind.value)
+        if self._hooks is not None:
+            self._hooks.serves(lambda reason: self._tell(Readiness(reason)))
         await self._draining.wait()
         self._tell(Draining())  # SIGTERM may come from another process: steer new connections elsewhere
         await self._drain()
+        if self._accounting is not None:
+            self._tell_labels(self._accounting)
+            self._accounting.end()
         if self._promoted is not None:
+            offloading.leaves()
             self._listening.adoption.forget()
             return self._promoted
         return self._end_deaf()
 
     def _end_deaf(self) -> Exit:
-        """Ignore further SIGTERMs; return the exit code. Closing the loop would make the signal fatal."""
-        old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        self._loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, do_nothing)
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        """Ignore further SIGTERMs; return the exit code."""
+        offloading.leaves()
+        self._dispositions.release()
         return self._exit
+
+    def _offloads(self) -> None:
+        """Let `hybrid.offload` find the offload workers of this service."""
+        settings, spec = self._application.offload, self._spec
+        if settings is not None:
+            address = partial(offload_queue.address, spec.offload_key, spec.generation)
+            offloading.serves(self._loop, address, self._tell, spec.record, settings)
+
+    def _tell_labels(self, accounting: Accounting) -> None:
+        if (report := accounting.report()) is not None:
+            self._tell(report)
 
     def _open_server(self, listener: Listener, broken: Callable[[str], object]) -> Acceptor | Datagrams:
         if listener.kind is ListenerKind.DATAGRAM:
             is_async = self._kind is Kind.ASYNC_DATAGRAM
             return Datagrams(self._target, is_async, self._runtime, self._connections, listener.sock, broken)
         capacity, listen = self._application.max_connections, self._runtime.listen
-        return Acceptor(self._loop, listener.sock, self._adapter.connected, self._connections, capacity, listen, broken)
+        connected, connections = self._adapter.connected, self._connections
+        if listener.kind is ListenerKind.PASSED:
+            queue: Any = PassedQueue(listener.sock)
+            take = taken(connected, self._spec.stream_sockets)
+            holds, room = None, 0  # what was passed to this worker has no other
+            if self._passing is not None and listener.slot not in (None, self._spec.slot):
+                holds, room = partial(self._passing.holds, listener.slot), capacity
+            return Acceptor(self._loop, queue, take, connections, room, listen, unbalanced, adopts=True, holds=holds)
+        adopts = listener.slot not in (None, self._spec.slot)
+        passes = None if self._passing is None else partial(self._passing.passes, listener=listener.address)
+        return Acceptor(
+            self._loop, listener.sock, connected, connections, capacity, listen, broken, adopts=adopts, passes=passes
+        )
 
     def _lost_listener(self, why: str) -> None:
         self._hear_orders()  # the supervisor itself shuts listeners down, after an order that may still be unread
@@ -180,12 +230,18 @@ class Worker:
         for listener in self._spec.listeners:
             listener.sock.close()
         self._listening.adoption.forget()
+        offloading.abandon()
         self._heartbeat.abandon()
         self._runtime.abandon()
 
+    async def _prepare(self) -> None:
+        if self._hooks is not None:
+            await self._hooks.start()
+        await self._adapter.start_up()
+
     async def _start_up(self) -> bool:
         """Run the application's start-up; return False if this process was told to end first."""
-        starting = self._loop.create_task(self._adapter.start_up(), name="start-up")
+        starting = self._loop.create_task(self._prepare(), name="start-up")
         told = self._loop.create_task(self._draining.wait())
         await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
@@ -208,44 +264,9 @@ class Worker:
 
     # -- the supervisor ----------------------------------------------------------------------------------------------
 
-    def _tell(self, message: Message) -> None:
-        """Send to the supervisor; wait for room if the channel is full, e.g. while a debugger stops the supervisor."""
-        try:
-            if not self._spec.channel.send_nowait(message):
-                self._loop.add_writer(self._spec.channel.fileno(), self._flush)
-        except ChannelClosed:
-            self._orphaned()
-
-    def _flush(self) -> None:
-        try:
-            if not self._spec.channel.flush():
-                return
-        except ChannelClosed:
-            self._orphaned()
-        self._loop.remove_writer(self._spec.channel.fileno())
-
-    def _supervisor_spoke(self) -> bool:
-        """Obey one order of the supervisor, or note its end; return True if there may be another order."""
-        try:
-            taken = self._spec.channel.take_over_nowait()
-            if taken is None:
-                return False
-            self._obey(*taken)
-        except ValueError as error:  # `MessageError` among them
-            if not self._misunderstood:
-                self._misunderstood = True
-                _log.error("ignoring an order of the supervisor: %s", error)
-        except ChannelClosed:
-            self._loop.remove_reader(self._spec.channel.fileno())
-            self._orphaned()
-            return False
-        return True
-
     def _hear_orders(self) -> None:
         """Obey the orders that have arrived, up to one that begins a drain."""
-        for _ in range(_MOST_ORDERS):
-            if self._draining.is_set() or not self._supervisor_spoke():
-                return
+        self._orders.hear_until(self._draining.is_set)
 
     def _obey(self, order: Message, descriptors: list[int]) -> None:
         """Carry out an order. Raises `ValueError` if that is impossible."""
@@ -253,13 +274,27 @@ class Worker:
             case Learn():
                 self._listening.adoption.learn(order, descriptors)
                 return
+            case Reopened(numbers):
+                reopening.replace(numbers, descriptors)
+                return
             case Drain():
                 self._drain_asked("asked by the supervisor")
             case Ping():
                 self._dispositions.restore()
+                if self._accounting is not None and self._accounting.is_due:
+                    self._tell_labels(self._accounting)
                 self._heartbeat.answers()
+                if not self._listening.is_exhausted:  # else siblings would go on passing connections to it
+                    self._connections.recount()
                 self._recycle_check.look()
                 self._listening.look()
+                self._rebalance()
+            case TellStacks():
+                self._tell(told_stacks(order, descriptors, self._loop, self._adapter.in_progress))
+            case LogLevel(level):
+                _log.setLevel(level)
+            case CallDied():
+                offloading.hear(order)
             case Adopt():
                 self._listening.adoption.adopt(order.slots)
             case Stop():
@@ -272,6 +307,15 @@ class Worker:
                 close_all(descriptors)
                 raise ValueError(f"{order} is not for a worker")
         close_all(descriptors)
+
+    def _rebalance(self) -> None:
+        if self._rebalancing is not None and (excess := self._rebalancing.look()):
+            try:
+                number = self._adapter.move(partial(self._rebalancing.allowed, excess))
+            except Exception:  # noqa: BLE001 - logged; clients that stay are no harm
+                _log.exception("moving clients to other workers failed")
+                number = 0
+            self._rebalancing.have_left(number)
 
     def _awakes(self) -> None:
         self._tell(Awake())
@@ -293,7 +337,7 @@ class Worker:
     def _become_zygote(self, generation: int) -> None:
         """Drain. Later messages of the supervisor stay in the channel: they are for the zygote."""
         if not self._draining.is_set():
-            self._loop.remove_reader(self._spec.channel.fileno())
+            self._orders.deafen()
             self._begin_drain("to become the zygote")
             self._promoted = Promoted(generation)
 
@@ -340,9 +384,11 @@ class Worker:
     async def _drain(self) -> None:
         """Serve queued and open connections within the grace period; then end the remaining handlers."""
         grace = self._spec.graceful_timeout
-        clean_up = min(CLEAN_UP, grace / 4)
+        clean_up = clean_up_seconds(grace, 0 if self._kind in WEB else len(self._connections))
         begins = self._loop.time()
         ends = begins + grace - clean_up
+        if self._hooks is not None:
+            self._hooks.drains(ends)
         await self._listening.wait_accepted()
         self._adapter.drain()
         if self._stop_order is not None:
@@ -352,7 +398,13 @@ class Worker:
             if not await self._finished(ends):
                 await self._end(clean_up / 2)
         self._listening.close()
-        await self._adapter.shut_down(begins + grace - clean_up / 4 - self._loop.time())
+        last = begins + grace - clean_up / 4
+        if self._hooks is None:
+            await self._adapter.shut_down(last - self._loop.time())
+        else:
+            await self._hooks.drained()
+            await self._adapter.shut_down(last - clean_up / 4 - self._loop.time())
+            await self._hooks.stop(last)
 
     async def _finished(self, until: float) -> bool:
         """Wait, at most until `until`, for all connections and background work to end; return True if they have."""
@@ -368,3 +420,16 @@ class Worker:
         self._connections.end_all()
         await self._connections.wait_empty(timeout)
         await self._adapter.wait_idle(timeout)
+
+
+def clean_up_seconds(grace: float, handlers: int) -> float:
+    """Return which part of a grace period is kept for the ends of so many handlers of connections; seconds."""
+    return min(CLEAN_UP + handlers * _END_OF_ONE, grace / 4)
+
+
+def _accounting_of(application: Application) -> Accounting | None:
+    if not application.accounting:
+        return None
+    from hybrid.workers.common.accounting import Accounting  # most services do without
+
+    return Accounting(application.http.label_header)

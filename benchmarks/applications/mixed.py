@@ -17,7 +17,7 @@ BUSY_SECONDS = 0.1
 _STEPS = 1000  # of computing between two looks at the clock: some 50 us
 
 
-def _compute() -> None:
+def compute() -> None:
     """Use the processor, in Python, without giving way to anybody."""
     until = time.thread_time() + BUSY_SECONDS
     total = 0
@@ -29,7 +29,7 @@ def _compute() -> None:
 def _answer(path: str) -> bytes:
     if path != BUSY_PATH:
         return BODY
-    _compute()
+    compute()
     return BUSY_BODY
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
-import os
-import signal
 from collections.abc import Callable
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+from benchmarks.peers.life import end_with_parent
 
 
 def _gevent_stream() -> None:
@@ -65,14 +62,6 @@ PEERS: dict[str, Callable[[], None]] = {  # name on the command line -> what nev
 PEERS_WITH_TARGET: dict[str, Callable[[str], None]] = {"bjoern": _bjoern}  # the same for those that serve `module:attr`
 
 
-def _end_with_parent() -> None:
-    """Be killed when whoever started this process ends, however that happens."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise SystemExit("the parent is gone")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True)
@@ -81,7 +70,7 @@ if __name__ == "__main__":
     for name in PEERS_WITH_TARGET:
         commands.add_parser(name).add_argument("target", help="module:attribute of the application")
     given = parser.parse_args()
-    _end_with_parent()
+    end_with_parent()
     if given.name in PEERS:
         PEERS[given.name]()
     else:

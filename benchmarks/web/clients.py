@@ -1,16 +1,31 @@
-"""What asks the servers: wrk for requests, the load generator for WebSocket frames. Each checks the answers first."""
+"""What asks the servers: wrk and h2load for requests, the load generator for WebSocket frames.
+
+Each checks the answers first.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import tempfile
 from pathlib import Path
 from typing import Protocol
 
 from benchmarks import compiler, load, peers
 from benchmarks.load import Load
-from benchmarks.web import wrk
+from benchmarks.web import h2load, wrk
 from benchmarks.web.exchange import Exchange
+
+
+class Kind(enum.Enum):
+    """How the requests of a measurement differ."""
+
+    SAME = "same"
+    """One request over and over, on kept-alive connections."""
+    VARIED = "varied"
+    """Target, cookie, request id and forwarded address differ each time, as they do behind a proxy; kept-alive."""
+    CLOSE = "close"
+    """One request over and over, each on a connection of its own."""
 
 
 class Client(Protocol):
@@ -32,13 +47,14 @@ class Client(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Requests:
-    """One request over and over on 64 kept-alive connections."""
+    """Requests on 64 connections."""
 
     measured: Exchange
     checked: tuple[Exchange, ...] = ()
     """What else has to be answered rightly."""
     secure: bool = False
     """Over TLS."""
+    kind: Kind = Kind.SAME
     connections: int = 64
 
     def prepare(self) -> None:
@@ -59,10 +75,32 @@ class Requests:
 
     def _request(self, folder: Path) -> tuple[str, ...]:
         if not self.measured.body:
-            return (self.measured.method,)
+            return self.kind.value, self.measured.method
         body = folder / "body"
         body.write_bytes(self.measured.body)
-        return self.measured.method, self.measured.kind, str(body)
+        return self.kind.value, self.measured.method, self.measured.kind, str(body)
+
+
+@dataclasses.dataclass(frozen=True)
+class Streams:
+    """One request over and over on 10 connections of HTTP/2, 32 at once on each."""
+
+    measured: Exchange
+    connections: int = 10
+    streams: int = 32
+
+    def prepare(self) -> None:
+        """Look for h2load."""
+        h2load.program()
+
+    def check(self, port: int) -> None:
+        """Ask once; over HTTP/1, which all of these servers speak on the same port."""
+        self.measured.check(port, secure=False)
+
+    def run(self, port: int, *, seconds: float, core: int | None) -> Load:
+        """Run h2load."""
+        url = f"http://{peers.HOST}:{port}{self.measured.path}"
+        return h2load.run(url, connections=self.connections, streams=self.streams, seconds=seconds, core=core)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,12 @@ gets its fastest. Their "listening" lines tell the port; granian's does not know
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
 from benchmarks.peers import HOST
-from benchmarks.servers import FREE_PORT, Command
+from benchmarks.servers import FREE_PATH, FREE_PORT, Command
 
 _ANY = f"{HOST}:0"
 
@@ -48,6 +49,16 @@ def hypercorn(name: str, target: str, *options: str) -> Command:
     """Return hypercorn on uvloop."""
     fixed = ("--bind", _ANY, "--workers", "1", "--worker-class", "uvloop")
     return Command(name, (_tool("hypercorn"), *fixed, *options, target), r"Running on https?://127\.0\.0\.1:(\d+)")
+
+
+def on_unix(command: Command) -> Command:
+    """Return the command with a UNIX socket in the place of its port."""
+    words = list(command.argv)
+    for option, value in (("--bind", f"unix:{FREE_PATH}"), ("--port", "")):
+        if option in words:
+            place = words.index(option)
+            words[place : place + 2] = [option, value] if value else ["--uds", FREE_PATH]
+    return dataclasses.replace(command, argv=tuple(words))
 
 
 def bjoern(name: str, target: str) -> Command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -11,12 +12,17 @@ from pathlib import Path
 from benchmarks import servers
 from benchmarks.applications.transfer_wsgi import BODY, SIZE
 from benchmarks.web import certificate, peers
-from benchmarks.web.clients import Client, Requests, WebSockets
+from benchmarks.web.clients import Client, Kind, Requests, Streams, WebSockets
 from benchmarks.web.exchange import Exchange
 
 LOOPS = ("epoll", "uvloop", "asyncio", "gevent", "poll", "select")
 _APPLICATIONS = "benchmarks.applications"
 _HELLO = Exchange("/", b"Hello, World!")
+_KINDS = {
+    Kind.SAME: "the same head each time",
+    Kind.VARIED: "each head differs",
+    Kind.CLOSE: "a new connection each time",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +50,7 @@ def _ours(target: str, interface: str, against: tuple[str, ...], *options: str, 
     return [Row(servers.hybrid(f"hybrid {loop}{suffix}", target, loop=loop, options=words), against) for loop in LOOPS]
 
 
-def _wsgi(folder: Path) -> Suite:
+def _wsgi(folder: Path, kind: Kind) -> Suite:
     app = f"{_APPLICATIONS}.hello_wsgi:app"
     others = [
         peers.granian("granian", app, "wsgi"),
@@ -54,13 +60,15 @@ def _wsgi(folder: Path) -> Suite:
         peers.gunicorn("gunicorn sync", app, "sync"),
     ]
     against = ("granian", "granian 1 thread", "bjoern", "gunicorn gevent", "gunicorn sync")
-    return Suite("Hello over WSGI", [*_ours(app, "wsgi", against), *map(Row, others)], Requests(_HELLO))
+    rows = [*_ours(app, "wsgi", against), *map(Row, others)]
+    return Suite(f"Hello over WSGI, {_KINDS[kind]}", rows, Requests(_HELLO, kind=kind))
 
 
-def _asgi(folder: Path) -> Suite:
+def _asgi(folder: Path, kind: Kind) -> Suite:
     app = f"{_APPLICATIONS}.hello_asgi:app"
     against = ("granian", "uvicorn", "hypercorn", "gunicorn asgi")
-    return Suite("Hello over ASGI", [*_ours(app, "asgi", against), *_asgi_peers(app)], Requests(_HELLO))
+    rows = [*_ours(app, "asgi", against), *_asgi_peers(app)]
+    return Suite(f"Hello over ASGI, {_KINDS[kind]}", rows, Requests(_HELLO, kind=kind))
 
 
 def _asgi_peers(app: str) -> list[Row]:
@@ -158,12 +166,34 @@ def _https(folder: Path) -> Suite:
     return Suite("Hello over ASGI and TLS 1.3", rows, Requests(_HELLO, secure=True))
 
 
+def _h2(folder: Path) -> Suite:
+    wsgi, asgi = f"{_APPLICATIONS}.hello_wsgi:app", f"{_APPLICATIONS}.hello_asgi:app"
+    others = [
+        peers.granian("granian wsgi", wsgi, "wsgi"),
+        peers.granian("granian asgi", asgi, "asgi"),
+        peers.uvicorn("uvicorn zttp", asgi, "--http", "zttp", "--http2"),
+        peers.hypercorn("hypercorn", asgi),
+    ]
+    rows = [
+        *_ours(wsgi, "wsgi", ("granian wsgi",), suffix=" wsgi"),
+        *_ours(asgi, "asgi", ("granian asgi", "uvicorn zttp", "hypercorn"), suffix=" asgi"),
+    ]
+    return Suite(
+        "Hello over HTTP/2, 32 requests at once on each connection", [*rows, *map(Row, others)], Streams(_HELLO)
+    )
+
+
+def _named(interface: str) -> list[tuple[str, Kind]]:
+    return [(interface if kind is Kind.SAME else f"{interface}-{kind.value}", kind) for kind in Kind]
+
+
 SUITES: dict[str, Callable[[Path], Suite]] = {  # name on the command line -> what makes it; files go into the folder
-    "wsgi": _wsgi,
-    "asgi": _asgi,
+    **{name: functools.partial(_wsgi, kind=kind) for name, kind in _named("wsgi")},
+    **{name: functools.partial(_asgi, kind=kind) for name, kind in _named("asgi")},
     "fastapi": _fastapi,
     "upload": _upload,
     "download": _download,
     "websocket": _websocket,
     "https": _https,
+    "h2": _h2,
 }

@@ -13,9 +13,8 @@ import sys
 from contextlib import nullcontext
 
 from hybrid.config.service import ConfigError, Service
-from hybrid.config.targets import DEMONSTRATION
 from hybrid.demonstration.hints import logging_hints
-from hybrid.plan import plan
+from hybrid.plans import Plans
 from hybrid.supervisor.contact.control import Control
 from hybrid.supervisor.start import supervise
 from hybrid.workers.contract.exits import Exit
@@ -52,10 +51,10 @@ def run(spec: ChildSpec) -> Exit:
     sys.argv[:] = spec.arguments
     os.set_inheritable(spec.control_fd, False)
     control = Control(socket.socket(fileno=spec.control_fd))
-    intended = plan(spec.service, travels=False)
+    intended = Plans.of([spec.service], travels=False)
     intended.enter()
-    with logging_hints() if spec.service.target == DEMONSTRATION else nullcontext():
-        return supervise(intended.settings, intended, control=control)
+    with logging_hints((spec.service.name,)) if spec.service.is_demonstration else nullcontext():
+        return supervise(intended.deployment, control=control)
 
 
 def main() -> int:

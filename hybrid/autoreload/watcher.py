@@ -44,7 +44,9 @@ def reload(service: Service, watched: Watched) -> int:
     """
     if not isinstance(service.target, str):
         raise ConfigError("target", "only a target given as module:attribute can be reloaded")
-    service = dataclasses.replace(service, chdir=service.directory)  # absolute: the child starts in this directory
+    files = tuple(os.path.abspath(file) for file in service.env_files)  # noqa: PTH100 - may be text
+    # absolute: the child starts in this directory
+    service = dataclasses.replace(service, chdir=service.directory, env_file=files)
     intended = plan(service, travels=False)
     intended.enter()
     settings = intended.settings

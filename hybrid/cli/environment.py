@@ -9,8 +9,7 @@ from typing import Final
 from hybrid.config.declaring import declared
 from hybrid.config.service import Service
 
-SECRETS: Final = tuple(name for option in declared(Service) if option.is_secret for name in option.variables)
-"""Environment variables that only the command itself reads."""
+_SECRETS: Final = tuple(option for option in declared(Service) if option.is_secret)
 
 _libc = ctypes.CDLL(None)
 _libc.getenv.restype = ctypes.c_void_p
@@ -23,9 +22,7 @@ def forget_secrets() -> None:
     unsetenv(3) only removes the variable from a list. The text stays where execve(2) put it, and the kernel shows that
     memory to every process of the same account (proc_pid_environ(5)). So the text is overwritten first.
     """
-    for name in SECRETS:
-        if name not in os.environ:
-            continue
+    for name in [name for name in os.environ if any(option.is_set_by(name) for option in _SECRETS)]:
         place = _libc.getenv(os.fsencode(name))
         if place:
             ctypes.memset(place, ord("x"), len(ctypes.string_at(place)))

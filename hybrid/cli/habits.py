@@ -1,64 +1,17 @@
-"""Options of gunicorn, uvicorn, granian and hypercorn that people type by habit, and their equivalents here.
+"""Options and commands of other servers and process managers that people type by habit, and their equivalents here.
 
-Pure: arguments in, advice out. The command asks only about options and commands that it does not know, so hybrid's own
-words never get advice.
+Pure: arguments in, advice out. The tables are those of `hybrid init --from`. The command asks only about options and
+commands that it does not know, so hybrid's own words never get advice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hybrid.init.equivalents import OTHERWISE, SAME
+
 _PORT = "8000"
 _HOST = "127.0.0.1"
-
-_SAME: dict[str, str] = {
-    "-w": "--workers",
-    "-t": "--stall-timeout",
-    "-u": "--user",
-    "-g": "--group",
-    "--pid": "--pidfile",
-    "--keep-alive": "--keep-alive-timeout",
-    "--timeout": "--stall-timeout",
-    "--timeout-keep-alive": "--keep-alive-timeout",
-    "--timeout-graceful-shutdown": "--graceful-timeout",
-    "--worker-connections": "--max-connections",
-    "--limit-concurrency": "--max-connections",
-    "--limit-max-requests": "--max-requests",
-    "--limit-request-line": "--max-request-line",
-    "--limit-request-fields": "--max-headers",
-    "--limit-request-field_size": "--max-header-bytes",
-    "--check-config": "--check",
-    "--name": "--service",
-    "-n": "--service",
-    "--asgi-lifespan": "--lifespan",
-    "--reload-ignore-patterns": "--reload-exclude",
-    "--app-dir": "--chdir",
-    "--working-dir": "--chdir",
-    "--pid-file": "--pidfile",
-    "--uds-permissions": "--unix-mode",
-    "--blocking-threads": "--threads",
-    "--backpressure": "--max-connections",
-    "--ws-max-size": "--websocket-max-size",
-    "--ws-ping-interval": "--websocket-ping-interval",
-    "--ws-ping-timeout": "--websocket-ping-timeout",
-    "--ssl-certfile": "--certfile",
-    "--ssl-certificate": "--certfile",
-    "--ssl-keyfile": "--keyfile",
-    "--ssl-keyfile-password": "--keyfile-password",
-    "--ssl-ca-certs": "--ca-certs",
-    "--ssl-ca": "--ca-certs",
-    "--ssl-ciphers": "--ciphers",
-    "--proxy-allow-from": "--forwarded-allow-ips",
-    "--access-logformat": "--access-log",
-    "--access-log-format": "--access-log",
-    "--access-log-fmt": "--access-log",
-    "--reload-extra-file": "--reload-include",
-    "--reload-paths": "--reload-dir",
-    "--url-path-prefix": "--root-path",
-    "--workers-lifetime": "--max-lifetime",
-    "--workers-max-rss": "--max-memory",
-    "--workers-kill-timeout": "--graceful-timeout",
-}  # option of another server -> hybrid's option that takes the same value
 
 _WORKER_CLASSES: dict[str, str] = {
     "gevent": "write --loop gevent",
@@ -68,31 +21,30 @@ _WORKER_CLASSES: dict[str, str] = {
     "uvicorn": "leave it out: ASGI applications are recognised (--loop uvloop, if you want that loop)",
 }  # part of the name of a worker class -> advice
 
-_OTHERWISE: dict[str, str] = {
-    "--daemon": "let a service manager start it, e.g. systemd, or put & behind the command",
-    "-D": "let a service manager start it, e.g. systemd, or put & behind the command",
-    "--reuse-port": "leave it out: each worker has its own listening socket",
-    "--respawn-failed-workers": "leave it out: workers that die are always replaced",
-    "--http": "leave it out: hybrid has one HTTP parser",
-    "--ws": "leave it out: hybrid has one WebSocket implementation",
-    "--error-logfile": "redirect stderr, e.g. 2>error.log",
-    "--log-file": "redirect stderr, e.g. 2>error.log",
-    "--access-logfile": "write --access-log, which goes to stdout",
-    "-c": "write --config FILE, with a file in TOML, or hybrid.toml in this directory",
-    "-m": "write --unix-mode, e.g. --unix-mode 660",
-    "--umask": "write --unix-mode, e.g. --unix-mode 660",
-    "--cert-reqs": "write --client-certificate required",
-    "--ssl-cert-reqs": "write --client-certificate required",
-    "--ssl-client-verify": "write --ca-certs FILE, which requires certificates",
-    "--proxy-headers": "write --forwarded-allow-ips with the addresses of the proxies",
-    "--header-map": "write --underscore-headers for `dangerous`; leave it out otherwise",
-    "--max-requests-jitter": "write --recycle-jitter, a fraction, e.g. 0.1",
-    "--statsd-host": "hybrid has no statsd client",
-    "--env-file": "set the variables before the command, e.g. set -a; . ./.env",
-    "--log-config": "configure `logging` in the application",
-    "--headers": "let the application, or a proxy, add header fields",
-    "--header": "let the application, or a proxy, add header fields",
-}  # option of another server -> advice
+_COMMANDS: dict[str, str] = {
+    "serve": "write hybrid run",
+    "start": "write hybrid run",
+    "list": "write hybrid ps, or hybrid status",
+    "ls": "write hybrid ps, or hybrid status",
+    "stats": "write hybrid status, or hybrid top",
+    "info": "write hybrid status",
+    "show": "write hybrid status, or hybrid config",
+    "describe": "write hybrid status",
+    "monit": "write hybrid top",
+    "monitor": "write hybrid top",
+    "phased-restart": "write hybrid reload",
+    "hup": "write hybrid reload",
+    "incr": "write hybrid scale +1",
+    "decr": "write hybrid scale -1",
+    "numprocesses": "write hybrid status",
+    "kill": "write hybrid stop --now",
+    "halt": "write hybrid stop --now",
+    "quit": "write hybrid stop",
+    "shutdown": "write hybrid stop",
+    "thread-backtraces": "write hybrid stacks",
+    "dump": "write hybrid stacks",
+    "logs": "the log is on stderr; hybrid events shows what happened lately",
+}  # command of circus, PM2, Puma or gunicorn -> advice
 
 _BINDS = frozenset({"--port", "-p", "--host", "-b", "--uds", "--fd", "--insecure-bind"})
 _CLASSES = frozenset({"--worker-class", "-k"})
@@ -108,9 +60,9 @@ def advise_option(option: str, arguments: Sequence[str]) -> str | None:
     if option in _CLASSES and (value := _value(option, arguments)) is not None:
         named = [advice for part, advice in _WORKER_CLASSES.items() if part in value.lower()]
         return named[-1] if named else "the loop is --loop NAME, and applications are recognised"
-    if option in _OTHERWISE:
-        return _OTHERWISE[option]
-    same = _SAME.get(option)
+    if option in OTHERWISE:
+        return OTHERWISE[option]
+    same = SAME.get(option)
     if same is None:
         return None
     value = _value(option, arguments)
@@ -122,9 +74,11 @@ def advise_command(word: str, arguments: Sequence[str]) -> str | None:
 
     A target or an option in that place means that `run` was left out.
     """
+    if word in _COMMANDS:
+        return _COMMANDS[word]
     if ":" in word or word.endswith(".py") or word.startswith("-"):
         return f"write hybrid run {' '.join(arguments)}"
-    return "write hybrid run" if word in ("serve", "start") else None
+    return None
 
 
 def _bind(arguments: Sequence[str]) -> str:

@@ -23,7 +23,8 @@ _IGNORE_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of openssl/x509_vfy.h; `ssl
 def main() -> None:
     """Read a pickled `Tls` from standard input and write one JSON object to standard output.
 
-    `{"field": ..., "reason": ...}` if a worker could not use it, otherwise `{"warnings": [...]}`.
+    `{"field": ..., "reason": ...}` if a worker could not use it, otherwise `{"warnings": [...], "expires": ...,
+    "names": [...]}`; the last two only if a client could read them.
     """
     tls: Tls = pickle.load(sys.stdin.buffer)  # from our own parent
     json.dump(examine(tls, time.time()), sys.stdout)
@@ -36,11 +37,11 @@ def examine(tls: Tls, now: float) -> dict[str, Any]:
     except TlsError as error:
         return {"field": error.field, "reason": error.reason}
     context.verify_mode = ssl.CERT_NONE
-    return {"warnings": _warnings(context, tls.certificate.decode("ascii", "ignore"), now)}
+    return _as_a_client(context, tls.certificate.decode("ascii", "ignore"), now)
 
 
-def _warnings(server: ssl.SSLContext, certificates: str, now: float) -> list[str]:
-    """Shake hands with a client that trusts this very certificate; return its complaints."""
+def _as_a_client(server: ssl.SSLContext, certificates: str, now: float) -> dict[str, Any]:
+    """Shake hands with a client that trusts this very certificate; return its complaints, and what it sees."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.load_verify_locations(cadata=certificates)
     client.check_hostname = False
@@ -48,14 +49,17 @@ def _warnings(server: ssl.SSLContext, certificates: str, now: float) -> list[str
     try:
         certificate = _peer_certificate(client, server)
     except ssl.SSLCertVerificationError as error:
-        return [f"clients may refuse it: {error.verify_message}"]
+        return {"warnings": [f"clients may refuse it: {error.verify_message}"]}
     except ssl.SSLError as error:
-        return [f"a handshake with it fails: {error.reason}"]
-    if ssl.cert_time_to_seconds(certificate["notAfter"]) <= now:
-        return [f"the certificate expired on {certificate['notAfter']}"]
-    if ssl.cert_time_to_seconds(certificate["notBefore"]) > now:
-        return [f"the certificate is not valid before {certificate['notBefore']}"]
-    return []
+        return {"warnings": [f"a handshake with it fails: {error.reason}"]}
+    expires = ssl.cert_time_to_seconds(certificate["notAfter"])
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
+    warnings = []
+    if expires <= now:
+        warnings.append(f"the certificate expired on {certificate['notAfter']}")
+    elif ssl.cert_time_to_seconds(certificate["notBefore"]) > now:
+        warnings.append(f"the certificate is not valid before {certificate['notBefore']}")
+    return {"warnings": warnings, "expires": expires, "names": names}
 
 
 def _peer_certificate(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, Any]:

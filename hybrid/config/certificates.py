@@ -158,7 +158,7 @@ def _hint(content: bytes, command: str, file: Path) -> str:
 
 def _check(tls: Tls, files: dict[str, Path], warn: Callable[[str], object]) -> None:
     """Let another process try to use the files; raise `CertificateError` for its complaint."""
-    verdict = _verdict(tls)
+    verdict = verdict_of(tls)
     if verdict.get("field") is not None:
         field, reason = verdict["field"], verdict["reason"]
         file = files.get(field)
@@ -167,8 +167,11 @@ def _check(tls: Tls, files: dict[str, Path], warn: Callable[[str], object]) -> N
         warn(f"{files['certfile']}: {text}")
 
 
-def _verdict(tls: Tls) -> dict[str, Any]:
-    """Return the answer of `certificate_check`; only a warning if it cannot run: the workers report errors too."""
+def verdict_of(tls: Tls) -> dict[str, Any]:
+    """Return the answer of `certificate_check`; only a warning if it cannot run: the workers report errors too.
+
+    Blocks for some tenths of a second, because it starts a process.
+    """
     import pickle  # imported here, like subprocess: not needed without TLS
     import subprocess
 

@@ -17,6 +17,8 @@ class ConfigError(ValueError):
         """Name of the field of `Service`."""
         self.reason = reason
         """Why the value cannot be used, and a value to write instead."""
+        self.where = ""
+        """The file and the line of the value, once they are known; empty: it does not come from a file."""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.reason}"

@@ -29,12 +29,16 @@ class Section(enum.Enum):
     """The sections of the help, in their order."""
 
     PROCESS = "Process"
+    SERVICES = "Services"
     RECYCLING = "Recycling"
     STALLS = "Stalls"
+    OFFLOAD = "Offload"
+    HOOKS = "Hooks and events"
     HTTP = "HTTP"
     LIMITS = "Limits"
     TLS = "TLS"
     PROXIES = "Proxies"
+    ADMIN = "Admin"
     LOG = "Log"
     OTHER = "Other"
 
@@ -86,6 +90,16 @@ class Option:
     def key(self) -> str | None:
         """Its key in a file, `some_name`; None if it cannot be set there."""
         return None if self.is_flag_only or self.is_of_the_run else self._words
+
+    def is_set_by(self, variable: str) -> bool:
+        """True if an environment variable sets this option, for all services or for one of them."""
+        if variable in self.variables:
+            return True
+        return (
+            self.key is not None
+            and variable.startswith("HYBRID_SERVICE_")
+            and variable.endswith(f"_{self.key}".upper())
+        )
 
     @property
     def _words(self) -> str:

@@ -21,8 +21,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from hybrid.config.companions import TableError, companions_of
 from hybrid.config.declaring import Option
-from hybrid.config.kinds import File, Mode, Parsed, Restarts, Switch
+from hybrid.config.kinds import CommandLine, Companions, File, Mode, Parsed, Restarts, Switch
+from hybrid.config.pools import Pools, pools_of
 from hybrid.config.targets import TargetError, check_reference
 
 NAME: Final = "hybrid.toml"
@@ -100,10 +102,11 @@ class Document:
 def find(directory: Path) -> Path | None:
     """Return the file that is used in a directory: `hybrid.toml`, or a `pyproject.toml` with `[tool.hybrid]`.
 
-    None if there is neither. Raises `FileError` for a `pyproject.toml` that cannot be read.
+    None if there is neither; `read` says if the first cannot be read. Raises `FileError` for a `pyproject.toml` that
+    cannot be read.
     """
     own = directory / NAME
-    if own.is_file():
+    if own.exists() or own.is_symlink():  # a directory, or a link to nothing: reading it says so
         return own
     project = directory / PROJECT
     if project.is_file() and b"tool.hybrid" in _read(project):
@@ -169,6 +172,8 @@ class _Reader:
             raise self._error(at, self._unknown(key, more))
         try:
             converted = _value(option, value, self._path.parent)
+        except TableError as error:
+            raise self._error((*at, *error.path), error.reason) from None
         except ValueError as error:
             raise self._error(at, f"{key}: {error}") from None
         return Entry(converted, self._place(at))
@@ -186,7 +191,8 @@ class _Reader:
             return "target belongs to a service: write it below [service.NAME]"
         import difflib
 
-        near = difflib.get_close_matches(key.replace("-", "_"), [*self._options, *more], n=1)
+        tables = () if more else ("service", "profile")
+        near = difflib.get_close_matches(key.replace("-", "_"), [*self._options, *more, *tables], n=1)
         return f"unknown key {key!r}" + (f": did you mean {near[0]}?" if near else "")
 
     def _error(self, at: _Path, reason: str) -> FileError:
@@ -194,15 +200,22 @@ class _Reader:
 
     def _place(self, at: _Path) -> Place:
         while at and at not in self._places:
+            within = [place for path, place in self._places.items() if path[: len(at)] == at]
+            if within:  # a table that only the headers of its own tables name
+                return Place(str(self._path), *min(within))
             at = at[:-1]
         return Place(str(self._path), *self._places.get(at, (0, 0)))
 
 
 def _value(option: Option, value: object, directory: Path) -> object:
     """Return the value of an option that a value of TOML means. Raises `ValueError`."""
-    if option.is_repeated:
+    if isinstance(option.kind, Companions) and isinstance(value, dict):
+        converted: object = companions_of(value)
+    elif isinstance(option.kind, Pools) and isinstance(value, dict):
+        converted = pools_of(value, lambda one, given: _single(one, given, directory))
+    elif option.is_repeated:
         items = value if isinstance(value, list) else [value]
-        converted: object = tuple(_single(option, item, directory) for item in items)
+        converted = tuple(_single(option, item, directory) for item in items)
     else:
         converted = _single(option, value, directory)
     complaint = option.complaint(converted)
@@ -221,6 +234,8 @@ def _single(option: Option, value: object, directory: Path) -> object:
         return kind.parse(value)
     if isinstance(kind, Parsed) and isinstance(value, str):
         return kind.parse(value)
+    if isinstance(kind, CommandLine) and isinstance(value, list):
+        return tuple(value)
     if isinstance(kind, File) and isinstance(value, str) and value:
         return str(directory / value)
     return value
@@ -237,14 +252,24 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(path: Path) -> tuple[str, dict[str, Any]]:
+    text = read_text(path)
+    return text, parse_toml(path, text)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raises `FileError`."""
+    try:
+        return _read(path).decode()
+    except UnicodeDecodeError as error:
+        raise FileError(Place(str(path)), f"this is no UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def parse_toml(path: Path, text: str) -> dict[str, Any]:
+    """Return what the text of a file says. Raises `FileError`."""
     import tomllib
 
     try:
-        text = _read(path).decode()
-    except UnicodeDecodeError as error:
-        raise FileError(Place(str(path)), f"this is no UTF-8 text: {error.reason} at byte {error.start}") from None
-    try:
-        return text, tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _located(path, text, str(error)) from None
 

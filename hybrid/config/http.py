@@ -14,7 +14,7 @@ from hybrid.config.declaring import Section, option
 from hybrid.config.kinds import Bytes, BytesPerSecond, Choice, Count, Seconds, Switch, Text
 from hybrid.workers.http.settings import HttpSettings, Limits
 
-ACCESS_LOGS: Final = ("common", "combined", "json")
+HTTP_VERSIONS: Final = ("auto", "1", "2")
 LIFESPANS: Final = ("auto", "on", "off")
 _DEFAULT: Final = HttpSettings()
 _DEFAULT_LIMITS: Final = Limits()
@@ -32,12 +32,6 @@ def _why_no_root_path(path: object) -> str | None:
     if path and (path[0] != "/" or path[-1] == "/" or _NOT_IN_A_PATH.search(path)):
         return f"{path!r}: begin with a slash and end without one, e.g. '/shop'"
     return None
-
-
-def _why_no_access_log(log: object) -> str | None:
-    if log in ACCESS_LOGS or (isinstance(log, str) and "%(" in log):
-        return None
-    return f"{log!r}: use {', '.join(ACCESS_LOGS)}, or a format with fields such as %(h)s"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # `Service` makes all its methods
@@ -64,6 +58,13 @@ class HttpFields:
         Choice(LIFESPANS),
         _HTTP,
         "ASGI's events at the start and the stop of a worker. on: the application must support them; auto: it may.",
+    )
+    http: str = option(
+        _DEFAULT.http,
+        Choice(HTTP_VERSIONS),
+        _HTTP,
+        "Versions of HTTP. auto: HTTP/1, and HTTP/2 for clients that negotiate it by TLS or begin with it; 1 or 2: "
+        "only this one. HTTP/2 needs the package ngh2.",
     )
     server_header: bool = option(_DEFAULT.server_header, Switch(), _HTTP, "Send a Server header.")
     date_header: bool = option(_DEFAULT.date_header, Switch(), _HTTP, "Send a Date header.")
@@ -148,18 +149,14 @@ class HttpFields:
         _LIMITS,
         "Pipelined requests of a connection that may wait behind the current one.",
     )
+    h2_max_concurrent_streams: int = option(
+        _DEFAULT_LIMITS.h2_max_concurrent_streams,
+        _COUNT,
+        _LIMITS,
+        "Requests of an HTTP/2 connection at once.",
+    )
     websocket_max_size: int = option(
         _DEFAULT_LIMITS.websocket_max_size, _SIZE, _LIMITS, "Longest WebSocket message, after decompression."
-    )
-
-    access_log: str | None = option(
-        _DEFAULT.access_log,
-        Text("[FORMAT]"),
-        Section.LOG,
-        "Write a line to stdout for every request, refused ones included, and for every WebSocket when it ends: "
-        "common, combined, json, or a format with fields such as %(h)s. Without FORMAT: combined.",
-        alone="combined",
-        check=_why_no_access_log,
     )
 
 

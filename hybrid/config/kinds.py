@@ -6,13 +6,17 @@ them in the same way.
 
 from __future__ import annotations
 
+import abc
 import os
+import shlex
 from typing import ClassVar, Final
 
 from hybrid.config.checks import Range, is_whole
+from hybrid.config.companions import Companion, companion_text, read_companion
 from hybrid.config.restart_limit import RestartLimit
 from hybrid.config.texts import (
     duration_text,
+    read_command,
     read_duration,
     read_mode,
     read_restarts,
@@ -23,6 +27,8 @@ from hybrid.config.texts import (
 )
 
 MAX_WORKERS: Final = 1024
+MOST_OFFLOAD_WORKERS: Final = 64
+"""The maximum of offload workers of a service."""
 
 
 class Kind:
@@ -38,6 +44,14 @@ class Kind:
     def text(self, value: object) -> object:
         """Return `value` as a person types it; numbers and words are returned unchanged."""
         return value
+
+
+class Parsed(Kind, abc.ABC):
+    """A kind that parses its values from text."""
+
+    @abc.abstractmethod
+    def parse(self, text: str) -> object:
+        """Return the value that a text means. Raises `ValueError`."""
 
 
 class Text(Kind):
@@ -112,14 +126,14 @@ class Fraction(Number):
     metavar = "FRACTION"
 
 
-class Seconds(Number):
+class Seconds(Number, Parsed):
     """A duration in seconds."""
 
     unit = "seconds"
     metavar = "SECONDS"
 
     def parse(self, text: str) -> float:
-        """Return seconds. Raises `ValueError`, as all methods of this name do."""
+        """Return seconds."""
         return read_duration(text)
 
     def text(self, value: object) -> object:
@@ -127,7 +141,7 @@ class Seconds(Number):
         return duration_text(value) if isinstance(value, int | float) else value
 
 
-class Bytes(Number):
+class Bytes(Number, Parsed):
     """A size in bytes."""
 
     whole = True
@@ -149,7 +163,7 @@ class BytesPerSecond(Bytes):
     unit = "bytes per second"
 
 
-class Workers(Kind):
+class Workers(Parsed):
     """A number of workers, or `auto`."""
 
     metavar = "auto|N"
@@ -165,7 +179,27 @@ class Workers(Kind):
         return read_workers(text)
 
 
-class Mode(Kind):
+class OffloadWorkers(Parsed):
+    """A number of offload workers, or `auto`."""
+
+    metavar = "auto|N"
+
+    def __init__(self, fewest: int = 0) -> None:
+        self._fewest = fewest
+
+    def complaint(self, value: object) -> str | None:
+        """`auto` and numbers up to `MOST_OFFLOAD_WORKERS` are allowed."""
+        if value == "auto" or (is_whole(value) and self._fewest <= value <= MOST_OFFLOAD_WORKERS):
+            return None
+        return f"{value!r}: use 'auto' or a number from {self._fewest} to {MOST_OFFLOAD_WORKERS}"
+
+    def parse(self, text: str) -> int | str:
+        """Return the number, or `auto`."""
+        text = text.strip()
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else text
+
+
+class Mode(Parsed):
     """Permission bits of a file."""
 
     metavar = "OCTAL"
@@ -184,7 +218,7 @@ class Mode(Kind):
         return f"{value:o}" if isinstance(value, int) else value
 
 
-class Restarts(Kind):
+class Restarts(Parsed):
     """A restart limit, or None."""
 
     metavar = "N/SECONDS"
@@ -203,5 +237,43 @@ class Restarts(Kind):
         return restarts_text(value) if value is None or isinstance(value, RestartLimit) else value
 
 
-Parsed = Seconds | Bytes | Workers | Mode | Restarts
-"""The kinds that parse their values from text."""
+class CommandLine(Parsed):
+    """A program and its arguments, as a tuple of words."""
+
+    metavar = "COMMAND"
+
+    def complaint(self, value: object) -> str | None:
+        """At least one word is needed, and all are texts."""
+        words = value if isinstance(value, tuple | list) else ()
+        is_command = words and words[0] and all(isinstance(word, str) and "\0" not in word for word in words)
+        if is_command:
+            return None
+        advice = "give a program and its arguments"
+        return f"{value!r}: {advice}" if words or not isinstance(value, tuple | list) else advice
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """Return the words, split as a shell does; nothing is expanded."""
+        return read_command(text)
+
+    def text(self, value: object) -> object:
+        """Return the words as a person types them in a shell."""
+        return shlex.join(value) if isinstance(value, tuple | list) else value
+
+
+class Companions(Parsed):
+    """A companion."""
+
+    metavar = "NAME=FUNCTION[*N]"
+
+    def complaint(self, value: object) -> str | None:
+        """Only a `Companion` is allowed, which checks its fields itself."""
+        is_companion = isinstance(value, Companion)
+        return None if is_companion else f"{value!r}: give Companion(name, target), or name=module:function as text"
+
+    def parse(self, text: str) -> Companion:
+        """Return the companion."""
+        return read_companion(text)
+
+    def text(self, value: object) -> object:
+        """Return it as a person types it."""
+        return companion_text(value) if isinstance(value, Companion) else value

@@ -2,7 +2,8 @@
 
 Each field except the target declares an option (`hybrid.config.declaring`). `Supervisor` checks addresses and loops,
 with the code of the supervisor and the workers. Options of web applications are in `hybrid.config.http`,
-`hybrid.config.tls` and `hybrid.config.proxies`, those about the life cycle of workers in `hybrid.config.life`.
+`hybrid.config.tls` and `hybrid.config.proxies`, those about logs in `hybrid.config.logs`, those about the life cycle of
+workers in `hybrid.config.life` and `hybrid.config.hooks`, those about several services in `hybrid.config.tree`.
 """
 
 from __future__ import annotations
@@ -14,25 +15,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from hybrid.config.admin import AdminFields, check_admin
 from hybrid.config.checks import DAY, ConfigError, is_whole
 from hybrid.config.declaring import Section, check_declared, option
+from hybrid.config.hooks import HookFields
 from hybrid.config.http import HttpFields, check_http
 from hybrid.config.kinds import Choice, Count, Directory, File, Mode, Seconds, Switch, Text, Workers
 from hybrid.config.life import LifeFields
+from hybrid.config.logs import LOG_FORMATS, LOG_LEVELS, LogFields, check_logs
+from hybrid.config.offload import OffloadFields, check_offload
+from hybrid.config.pools import OffloadPool, PoolFields, check_pools
 from hybrid.config.proxies import ProxyFields, check_proxies
 from hybrid.config.targets import DEMONSTRATION, TargetError, check_reference
 from hybrid.config.tls import TlsFields, check_tls
+from hybrid.config.tree import TreeFields, check_tree
 from hybrid.supervisor.upgrade.invocation import working_directory
 
 __all__ = ["DEFAULT_BIND", "INTERFACES", "LOG_FORMATS", "LOG_LEVELS", "ConfigError", "Service"]
 
 DEFAULT_BIND: Final = "127.0.0.1:8000"
 INTERFACES: Final = ("auto", "stream", "protocol", "datagram", "wsgi", "asgi")
-LOG_FORMATS: Final = ("text", "json")
-LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PROCESS: Final = Section.PROCESS
-_LOG: Final = Section.LOG
 
 
 def _why_no_addresses(bind: object) -> str | None:
@@ -53,13 +57,29 @@ def _why_no_name(name: object) -> str | None:
     return f"{name!r}: use up to 64 letters, digits, dots, dashes and underscores"
 
 
+def _why_no_control(where: object) -> str | None:
+    is_place = isinstance(where, str) and where and not where.startswith("@")
+    return None if is_place else f"{where!r}: use 'auto', 'off' or the path of a socket"
+
+
 def _why_no_account(account: object) -> str | None:
     is_account = is_whole(account) or (isinstance(account, str) and account)
     return None if is_account else f"{account!r}: give a name or a number"
 
 
 @dataclasses.dataclass(frozen=True)
-class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
+class Service(
+    TreeFields,
+    HookFields,
+    LifeFields,
+    OffloadFields,
+    PoolFields,
+    LogFields,
+    AdminFields,
+    ProxyFields,
+    TlsFields,
+    HttpFields,
+):
     """A target and how to serve it. All values are checked on construction; a bad one raises `ConfigError`.
 
     Durations are seconds, sizes bytes. Each field is explained in its declaration and in `docs/options.md`.
@@ -143,6 +163,21 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
         _PROCESS,
         "Connections the kernel queues per worker (at most net.core.somaxconn).",
     )
+    balance: str = option(
+        "auto",
+        Choice(("auto", "off")),
+        _PROCESS,
+        "auto: a worker passes a connection that it has accepted to the worker with the fewest, at most 200 each "
+        "second, so that few long connections spread evenly. off: each serves what the kernel gave it.",
+    )
+    rebalance: str = option(
+        "auto",
+        Choice(("auto", "off")),
+        _PROCESS,
+        "auto: a worker with far more connections than the others, as after a reload or a change of the number of "
+        "workers, ends kept-alive ones with their next response (HTTP/2: when no request is in progress), each second "
+        "two or an eighth of its own, so that their clients come to the others. off: they stay. Needs balance = auto.",
+    )
     max_connections: int = option(
         0,
         Count(0, 10_000_000),
@@ -154,8 +189,32 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
     )
     unix_mode: int = option(0o600, Mode(), _PROCESS, "File mode of UNIX sockets.")
     pidfile: str | os.PathLike[str] | None = option(None, File(), _PROCESS, "File for the supervisor's process id.")
+    control: str = option(
+        "auto",
+        Text("auto|off|PATH"),
+        _PROCESS,
+        "Where the commands hybrid status, reload, scale and others reach the supervisor. auto: a name without a file, "
+        "@hybrid/NAME/PID.RANDOM; PATH: a UNIX socket; off: nowhere.",
+        check=_why_no_control,
+    )
+    control_group: str | int | None = option(
+        None,
+        Text("NAME|GID"),
+        _PROCESS,
+        "Group whose members may look at the status, but change nothing. Only root and the supervisor's account may.",
+        check=_why_no_account,
+    )
     chdir: str | os.PathLike[str] | None = option(
         None, Directory(), _PROCESS, "Working directory; it is searched for TARGET first."
+    )
+    env_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = option(
+        (),
+        File(),
+        _PROCESS,
+        "File of KEY=VALUE lines, e.g. .env: variables for the application, and HYBRID_*, PORT and WEB_CONCURRENCY for "
+        "hybrid. Those that the environment has already win. May be repeated; a later file overrides an earlier one.",
+        is_repeated=True,
+        shown="none",
     )
     user: str | int | None = option(
         None,
@@ -169,8 +228,6 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
         None, Text("NAME|GID"), _PROCESS, "Run the workers as this group (needs root).", check=_why_no_account
     )
     pin: bool = option(False, Switch(), _PROCESS, "Bind each worker to one core.")
-    log_format: str = option("text", Choice(LOG_FORMATS), _LOG, "Form of the log, on stderr.")
-    log_level: str = option("info", Choice(LOG_LEVELS), _LOG, "Least important records to log.")
 
     def __post_init__(self) -> None:
         _check_target(self.target)
@@ -181,12 +238,49 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
             raise ConfigError("chdir", _why_no_directory(self))
         check_http(self, self.loop)
         check_tls(self)
+        check_logs(self)
         check_proxies(self)
+        check_tree(self)
+        check_admin(self)
+        check_offload(self)
+        check_pools(self)
 
     @property
     def binds(self) -> tuple[str, ...]:
-        """The addresses, always as a tuple."""
+        """The addresses, always as a tuple; none for a program."""
+        if self.command is not None:
+            return ()
         return (self.bind,) if isinstance(self.bind, str) else tuple(self.bind)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The program and its arguments; empty for an application."""
+        return () if self.command is None else tuple(self.command)
+
+    @property
+    def pools(self) -> tuple[OffloadPool, ...]:
+        """The pools of offload workers with names of their own; what they do not say is as this service has it."""
+        return tuple(one.within(self) for one in self.offload_pools)
+
+    @property
+    def is_demonstration(self) -> bool:
+        """True if it serves the built-in demonstration."""
+        return self.target == DEMONSTRATION and self.command is None
+
+    @property
+    def event_words(self) -> tuple[str, ...] | None:
+        """The program for events and its arguments; None: none."""
+        return None if self.on_event is None else tuple(self.on_event)
+
+    @property
+    def dependencies(self) -> tuple[str, ...]:
+        """The services it depends on, always as a tuple."""
+        return (self.depends,) if isinstance(self.depends, str) else tuple(self.depends)
+
+    @property
+    def env_files(self) -> tuple[str | os.PathLike[str], ...]:
+        """The env files, always as a tuple."""
+        return (self.env_file,) if isinstance(self.env_file, str | os.PathLike) else tuple(self.env_file)
 
     @property
     def directory(self) -> Path:
@@ -196,7 +290,25 @@ class Service(LifeFields, ProxyFields, TlsFields, HttpFields):
     @property
     def pidfile_path(self) -> Path | None:
         """The absolute path of the pidfile, or None."""
-        return None if self.pidfile is None else self.directory / self.pidfile
+        return self._path(self.pidfile)
+
+    @property
+    def log_file_path(self) -> Path | None:
+        """The absolute path of the log, or None."""
+        return self._path(self.log_file)
+
+    @property
+    def access_log_file_path(self) -> Path | None:
+        """The absolute path of the access log, or None."""
+        return self._path(self.access_log_file)
+
+    @property
+    def log_config_path(self) -> Path | None:
+        """The absolute path of the configuration of `logging`, or None."""
+        return self._path(self.log_config)
+
+    def _path(self, path: str | os.PathLike[str] | None) -> Path | None:
+        return None if path is None else self.directory / path
 
 
 def _check_target(target: object) -> None:

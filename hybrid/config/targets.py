@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 DEMONSTRATION = "hybrid.demonstration.app:handle"  # the default target
+DASHBOARD = "HYBRID_DEMONSTRATION_DASHBOARD"
+"""The variable that tells the demonstration, and no other application, the address of --admin."""
 _HOW = "write module:attribute, e.g. myapp:handle"
 
 

@@ -6,6 +6,7 @@ Each `read_...` raises `ValueError` with the form to write instead. The `..._tex
 from __future__ import annotations
 
 import re
+import shlex
 
 from hybrid.config.checks import ConfigError
 from hybrid.config.restart_limit import RestartLimit
@@ -91,3 +92,14 @@ def size_text(size: int) -> str:
 def restarts_text(limit: RestartLimit | None) -> str:
     """Return a restart limit as a person types it: `5/10`; `0` for None."""
     return "0" if limit is None else f"{limit.restarts}/{limit.seconds:g}"
+
+
+def read_command(text: str) -> tuple[str, ...]:
+    """Return the words of a command line, split as a shell does; nothing is expanded. Raises `ValueError`."""
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {str(error).lower()}") from None
+    if not words:
+        raise ValueError("give a program and its arguments")
+    return words

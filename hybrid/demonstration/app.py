@@ -19,11 +19,14 @@ import html
 import importlib.resources
 import itertools
 import json
+import os
 import string
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from hybrid.config.targets import DASHBOARD
+from hybrid.demonstration.links import dashboard_url
 from hybrid.workers.identity import current
 
 Scope = MutableMapping[str, Any]
@@ -101,8 +104,16 @@ async def _respond(
 
 async def _page(scope: Scope, receive: Receive, send: Send) -> None:
     facts = {name: html.escape(str(value)) for name, value in _identity().items()}
-    page = string.Template(_file("demo.html")).substitute(facts)
+    page = string.Template(_file("demo.html")).substitute(facts, dashboard=_dashboard(scope))
     await _respond(scope, send, page, "text/html; charset=utf-8", extra=_CLOSE)
+
+
+def _dashboard(scope: Scope) -> str:
+    """Return the paragraph with the link to the dashboard; empty if there is none that the browser can reach."""
+    admin = os.environ.get(DASHBOARD)
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    url = dashboard_url(admin, host) if admin else None
+    return "" if url is None else f'<p><a href="{html.escape(url)}">The dashboard</a> shows the workers live.</p>'
 
 
 async def _identify(scope: Scope, receive: Receive, send: Send) -> None:

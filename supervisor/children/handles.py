@@ -8,13 +8,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.children.call_book import CallBook
+from hybrid.supervisor.children.command import Output
+from hybrid.supervisor.children.label_book import LabelBook
+from hybrid.supervisor.children.metric_files import Seats
+from hybrid.supervisor.children.remainders import NOTHING, Remainders
+from hybrid.supervisor.core.roles import ZYGOTE, Role, Roster, role_of
 from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.workers.contract.channel import Channel, ChannelClosed
-from hybrid.workers.contract.messages import Adopt, Drain, Learn, Message, Ping, Promote
-from hybrid.workers.contract.scoreboard import Record, Scoreboard
+from hybrid.workers.contract.messages import (
+    Adopt,
+    CallDied,
+    Drain,
+    GatewayTold,
+    Learn,
+    LogLevel,
+    Message,
+    Ping,
+    Promote,
+)
+from hybrid.workers.contract.scoreboard import CALL, CallCounts, Record, Scoreboard, Totals
 from hybrid.workers.contract.worker_spec import Listener
 
 STICKS = 0.1
@@ -41,36 +56,92 @@ class ChildHandle:
     dump_file: DumpFile
     knows: int
     """It has the listeners of the slots below this number."""
+    output: Output | None = None
+    """What a program writes that it executes."""
+    pools: tuple[str, ...] = ()
+    """The pools to which it may offload calls: their numbers in its record are their places here."""
     adopts: frozenset[int] = frozenset()
     """The other slots that it was last told to serve."""
     wants: frozenset[int] = frozenset()
     """The other slots that it should serve; for a moment a subset of `adopts`."""
     shrinks_at: float | None = None
     """When to tell it about the smaller set, monotonic seconds."""
+    edition: int = 0
+    """The edition of the files of the log that it has: see `LogFiles.edition`."""
     takes_orders: bool = False
     """True if it said that it drains when it reads `Drain`; otherwise it needs SIGTERM."""
+    runs_calls: bool = False
+    """True if it said that it runs offloaded calls: it shows what it does as a worker does, and has no loop."""
+    listens: bool = False
+    """True if it runs no loop, and said that it obeys some orders all the same."""
+    gateway: GatewayTold | None = None
+    """What it has said last as the gateway to a cluster."""
+    not_ready: str | None = None
+    """Why the application says that the worker is not ready; None: it says nothing against it."""
     has_sent_bad_message: bool = False
     """True if it has sent a bad message, which was logged."""
     knew_at_fork: int = dataclasses.field(init=False)
     """`knows` at its fork."""
+    counts_for: int = dataclasses.field(init=False)
+    """`slot` at its fork: a worker that becomes a zygote has counted for that slot. Companions count for none."""
 
     def __post_init__(self) -> None:
-        """Remember `knows` at the fork."""
+        """Remember what it was at the fork."""
         self.knew_at_fork = self.knows
+        self.counts_for = self.slot if role_of(self.slot) is Role.WORKER else ZYGOTE
+
+    def calls(self) -> dict[str, CallCounts]:
+        """Return the counts of the calls that it has offloaded: pool -> counts."""
+        return {pool: self.record.calls_to(number).counts() for number, pool in enumerate(self.pools)}
+
+    def underway(self, pool: str) -> int:
+        """Return how many calls wait or run that it has offloaded to a pool."""
+        return self.record.calls_to(self.pools.index(pool)).underway if pool in self.pools else 0
+
+    @property
+    def has_loop(self) -> bool:
+        """True if it is a worker, or a companion that has said that it runs a loop."""
+        return self.takes_orders or role_of(self.slot) is not Role.COMPANION
+
+    @property
+    def hears(self) -> bool:
+        """True if it obeys an order for its stacks or its log level."""
+        return self.listens or self.has_loop
 
 
 class Children:
     """The handles to all children. No method blocks."""
 
-    def __init__(self, places: int) -> None:
-        """Raises `OSError` (ENOMEM)."""
+    def __init__(
+        self, places: int, service: str = "web", roster: Roster | None = None, seats: Seats | None = None
+    ) -> None:
+        """`roster` has the names of companions; `seats`: for metrics of the application. Raises `OSError` (ENOMEM)."""
+        self.seats = seats
+        self._roster = Roster() if roster is None else roster
         self.board = Scoreboard(places)
+        self._receivers: list[int] = []  # as last stored on the board
+        self._service = service
         self._free = list(range(places))  # free places; a heap
         self._handles: dict[int, ChildHandle] = {}  # pid -> handle of a child that is not yet reaped
         self._pids: dict[int, int] = {}  # descriptor of a channel -> pid
+        self._outputs: dict[int, int] = {}  # descriptor of an output that is read -> pid
         self._pending_forks: dict[int, ChildHandle] = {}  # slot -> handle of the worker that a zygote was asked to fork
         self._pending_slots: dict[int, int] = {}  # descriptor of a channel -> slot of such a worker
+        self.remainders = Remainders()
+        """What the dead workers of each slot had counted."""
+        self.call_book = CallBook()
+        """How the calls have ended that were offloaded to each pool."""
+        self.label_book = LabelBook()
+        """What the requests of each label have cost."""
         self._stalled: dict[int, float] = {}  # slot -> when a stall of its worker last began or ended, seconds
+
+    def receive(self, pids: Iterable[int]) -> None:
+        """Let these workers, and no others, get connections that siblings pass on."""
+        handles = [handle for pid in pids if (handle := self._handles.get(pid)) is not None]
+        receivers = [handle.slot << 32 | handle.record.place for handle in handles]
+        if receivers != self._receivers:
+            self._receivers = receivers
+            self.board.receivers = receivers
 
     # --- questions
 
@@ -96,6 +167,10 @@ class Children:
         """Return the pid of the child with this channel; None if there is none."""
         return self._pids.get(fd)
 
+    def output_at(self, fd: int) -> int | None:
+        """Return the pid of the child whose output this is; None if there is none."""
+        return self._outputs.get(fd)
+
     def pending_slot_at(self, fd: int) -> int | None:
         """Return the slot of the pending fork with this channel; None if there is none."""
         return self._pending_slots.get(fd)
@@ -109,8 +184,22 @@ class Children:
         """True if a zygote was asked for a worker that has not sent its pid yet."""
         return bool(self._pending_forks)
 
+    def pid_of_call(self, key: int) -> int | None:
+        """Return the pid of the offload worker that runs a call; None if none does."""
+        found = (pid for pid, handle in self._handles.items() if key and handle.record.numbers[CALL] == key)
+        return next(found, None)
+
+    def place(self, slot: int) -> tuple[str, int | str]:
+        """Return service and slot as people read them; see `Roster.place`."""
+        return self._roster.place(self._service, slot)
+
+    def labels(self, pid: int, handle: ChildHandle) -> dict[str, object]:
+        """Return the labels of a log line about a child."""
+        service, slot = self.place(handle.slot)
+        return {"service": service, "slot": slot, "generation": handle.generation, "subject_pid": pid}
+
     def workers_of(self, generation: int) -> frozenset[int]:
-        """Return the pids of a generation's workers."""
+        """Return the pids of a generation's workers and companions."""
         return frozenset(pid for pid, handle in self if handle.slot != ZYGOTE and handle.generation == generation)
 
     def pending_slots(self) -> tuple[int, ...]:
@@ -120,6 +209,27 @@ class Children:
     def all_handles(self) -> list[ChildHandle]:
         """Return the handles of all children and pending forks."""
         return [*self._handles.values(), *self._pending_forks.values()]
+
+    def left_over(self) -> dict[int, Totals]:
+        """Return what the processes had counted that were workers of a slot, and are none any more: slot -> counts."""
+        left = {slot: self.remainders[slot] for slot in self.remainders.slots}
+        for handle in self._handles.values():
+            if handle.slot == ZYGOTE and handle.counts_for != ZYGOTE:
+                left[handle.counts_for] = left.get(handle.counts_for, NOTHING).plus(handle.record.totals())
+        return left
+
+    def totals(self) -> dict[int, Totals]:
+        """Return what our workers have counted for each slot, those that are dead included."""
+        totals = dict(self.remainders.own)
+        for handle in self._handles.values():
+            slot = handle.counts_for
+            if slot != ZYGOTE:
+                totals[slot] = totals.get(slot, NOTHING).plus(handle.record.totals())
+        return totals
+
+    def calls(self) -> dict[str, CallCounts]:
+        """Return what our children have counted of the calls to each pool, those that are dead included."""
+        return self.call_book.own(handle.calls() for handle in self._handles.values())
 
     # --- coming and going
 
@@ -132,13 +242,21 @@ class Children:
         return record
 
     def give_back(self, record: Record) -> None:
-        """Free the record of a process that is gone."""
+        """Free the record of a process that is gone, and its seat."""
+        self.vacate(record)
         heapq.heappush(self._free, record.place)
+
+    def vacate(self, record: Record) -> None:
+        """Remove the gauges of the application that count while the process with this record works."""
+        if self.seats is not None:
+            self.seats.vacate(record.place)
 
     def add(self, pid: int, handle: ChildHandle) -> None:
         """Add a child."""
         self._handles[pid] = handle
         self._pids[handle.channel.fileno()] = pid
+        if handle.output is not None:
+            self._outputs[handle.output.fileno()] = pid
 
     def add_pending(self, handle: ChildHandle) -> None:
         """Add a worker that a zygote was asked to fork."""
@@ -166,13 +284,29 @@ class Children:
         handle.channel.close()
         return fd if self._pids.pop(fd, None) is not None else None
 
+    def close_output(self, handle: ChildHandle) -> int | None:
+        """Close the output of a child; return the descriptor it had, None if there was none."""
+        if handle.output is None or (fd := handle.output.fileno()) < 0:
+            return None
+        self._outputs.pop(fd, None)
+        handle.output.close()
+        return fd
+
     def remove(self, pid: int) -> ChildHandle:
-        """Remove a reaped child; its channel stays open, as its last messages may be in it."""
-        return self._handles.pop(pid)
+        """Remove a reaped child; its channel and output stay open, as its last messages may be in them."""
+        handle = self._handles.pop(pid)
+        if handle.output is not None:
+            self._outputs.pop(handle.output.fileno(), None)
+        return handle
 
     def forget(self, handle: ChildHandle) -> None:
-        """Free the record and the dump file of a removed child."""
+        """Free the record and the dump file of a removed child; its slot and its service keep its counts."""
+        if handle.counts_for != ZYGOTE:
+            self.remainders.keep(handle.counts_for, handle.record.totals())
+        self.call_book.keep(handle.calls())
+        self.label_book.forget(handle.record.place)
         handle.dump_file.close()
+        self.close_output(handle)
         self.give_back(handle.record)
 
     def _close(self, handle: ChildHandle) -> None:
@@ -183,8 +317,16 @@ class Children:
 
     def tell(self, pid: int, message: Message) -> None:
         """Send a message to a child, unless it is gone."""
-        with contextlib.suppress(ChannelClosed):  # reap reports its death
-            self._handles[pid].channel.send_nowait(message)
+        handle = self._handles.get(pid)
+        if handle is not None:
+            with contextlib.suppress(ChannelClosed):  # reap reports its death
+                handle.channel.send_nowait(message)
+
+    def tell_of_death(self, dead: ChildHandle, how: str) -> None:
+        """Tell the worker whose offloaded call a dead child ran how that died."""
+        key = dead.record.numbers[CALL]
+        if key:
+            self.tell(key >> 32, CallDied(key, how))
 
     def drain(self, pid: int) -> bool:
         """Order a worker to drain. Return False if it takes no orders or its channel is full: then use SIGTERM."""
@@ -197,6 +339,10 @@ class Children:
     def ping(self, pid: int) -> None:
         """Ask a worker to show that its loop turns."""
         self.tell(pid, Ping())
+
+    def set_log_level(self, pid: int, level: int) -> None:
+        """Have a worker log records of `level` and above."""
+        self.tell(pid, LogLevel(level))
 
     def adopt(self, pid: int, slots: Sequence[int], listeners: Sequence[Listener], now: float = 0.0) -> None:
         """Have a worker serve the queues of `slots` too; `listeners` are those it may not know yet.
@@ -253,7 +399,7 @@ class Children:
         handle.slot, handle.generation, handle.knows = slot, generation, handle.knew_at_fork
         handle.adopts = handle.wants = frozenset()
         handle.shrinks_at = None
-        handle.takes_orders = False
+        handle.takes_orders, handle.not_ready = False, None
 
     def is_behind(self, slots: int) -> bool:
         """Return True if a child lacks listeners of some of `slots` slots: call `teach_all` again."""

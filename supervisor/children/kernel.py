@@ -12,15 +12,18 @@ The contract. Each clause has a test of the same number that runs over `LinuxKer
        (clause 11), or this process is PID 1, the parent of every orphan: then all are reaped, but only those in
        `pids` returned.
     5. A child that other code has reaped is returned too, as ended unseen.
-    6. `terminate(pid)`, `abort(pid)`, `kill(pid)` send SIGTERM, SIGABRT, SIGKILL, `send(pid, number)` any signal; a pid
-       that is gone is not an error.
-    7. `wait(timeout)` sleeps until a watched descriptor is readable, a signal has come, a child has died, or `timeout`
-       seconds have passed (None: forever; 0 or less: not at all). It returns the readable ones, or None if only time
+    6. `terminate(pid)`, `abort(pid)`, `kill(pid)` send SIGTERM, SIGABRT, SIGKILL, `send(pid, number)` any signal, to
+       the process group `-pid` if that is negative; a pid that is gone is not an error, nor is a program that runs as
+       another user.
+    7. `wait(timeout)` sleeps until a watched descriptor is ready, a signal has come, a child has died, or `timeout`
+       seconds have passed (None: forever; 0 or less: not at all). It returns the ready ones, or None if only time
        has passed. It never wakes early by more than the clock's resolution, except after 11 days; an interrupted
        system call is not an event.
     8. `wait` returns at once for events from before the call.
     9. `take_signals()` returns the names of the signals since the last call, in order; SIGCHLD is not among them.
-   10. `watch` takes a descriptor once; `unwatch` forgets it, before or after it was closed.
+   10. `watch` takes a descriptor, or changes what it is watched for. With `reads` (the default) it is ready when it is
+       readable or at EOF, with `writes` when it has room; with neither, and with both, when its other end has hung up
+       (POLLHUP, poll(2)). `unwatch` forgets it, before or after it was closed.
    11. `adopt_orphans(True)` makes processes whose parent dies, and that descend from this one, its children, until
        `adopt_orphans(False)` (PR_SET_CHILD_SUBREAPER, prctl(2)). `is_child(pid)` tells whether a process is a child
        of this one, alive or not yet reaped; any number may be asked for.
@@ -89,14 +92,14 @@ class Kernel(Protocol):
     def is_child(self, pid: int) -> bool:
         """Return True if a process is a child of this one (clause 11)."""
 
-    def watch(self, fd: int) -> None:
-        """Let `wait` return when `fd` is readable or at EOF (clause 10)."""
+    def watch(self, fd: int, *, reads: bool = True, writes: bool = False) -> None:
+        """Let `wait` return when `fd` is readable or at EOF, has room to write, or has hung up (clause 10)."""
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd` (clause 10)."""
 
     def wait(self, timeout: float | None) -> list[int] | None:
-        """Sleep until something happens; return the readable descriptors, None after the timeout (clauses 7, 8)."""
+        """Sleep until something happens; return the ready descriptors, None after the timeout (clauses 7, 8)."""
 
     def take_signals(self) -> list[str]:
         """Return the names of the signals since the last call, in order; never waits (clause 9)."""
@@ -215,8 +218,8 @@ class LinuxKernel:
         self.send(pid, signal.SIGKILL)
 
     def send(self, pid: int, number: int) -> None:
-        """Send a signal; a pid that is gone is not an error."""
-        with contextlib.suppress(ProcessLookupError):
+        """Send a signal; a pid that is gone is not an error, nor is one that runs as another user."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 
     def adopt_orphans(self, wanted: bool) -> None:
@@ -235,9 +238,9 @@ class LinuxKernel:
             return False
         return True
 
-    def watch(self, fd: int) -> None:
-        """Let `wait` return when `fd` is readable or at EOF."""
-        self._poll.register(fd, select.POLLIN)
+    def watch(self, fd: int, *, reads: bool = True, writes: bool = False) -> None:
+        """Let `wait` return when `fd` is readable or at EOF, has room to write, or has hung up."""
+        self._poll.register(fd, (select.POLLIN if reads else 0) | (select.POLLOUT if writes else 0))
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd`."""
@@ -245,7 +248,7 @@ class LinuxKernel:
             self._poll.unregister(fd)
 
     def wait(self, timeout: float | None) -> list[int] | None:
-        """Sleep until something happens; return the readable descriptors, None after the timeout.
+        """Sleep until something happens; return the ready descriptors, None after the timeout.
 
         poll(2) counts milliseconds: round up, or the last one before a deadline would be spent spinning.
         """

@@ -96,14 +96,20 @@ class Snapshot:
 def _modules(package: str, folders: Sequence[str]) -> Iterator[tuple[str, _Module]]:
     """Yield the modules of a package with their names, except imported ones."""
     for folder in folders:
+        beside = _compiled_beside(folder)
         for stem, file, is_package in _files(folder):
             name = f"{package}.{stem}"
             if name in sys.modules:
                 continue
-            if (module := _read(name, file, is_package=is_package)) is not None:
+            if is_package:
+                inside = os.path.dirname(file)  # noqa: PTH120 - text in, text out
+                module = _read(file, _compiled_beside(inside), "__init__", is_package=True)
+            else:
+                module = _read(file, beside, stem, is_package=False)
+            if module is not None:
                 yield name, module
             if is_package:
-                yield from _modules(name, [os.path.dirname(file)])  # noqa: PTH120
+                yield from _modules(name, [inside])
 
 
 def _files(folder: str) -> Iterator[tuple[str, str, bool]]:
@@ -119,26 +125,42 @@ def _files(folder: str) -> Iterator[tuple[str, str, bool]]:
             yield entry.name, init, True
 
 
-def _read(name: str, file: str, *, is_package: bool) -> _Module | None:
-    loader = importlib.machinery.SourceFileLoader(name, file)
+def _compiled_beside(folder: str) -> tuple[str, str] | None:
+    """Return what the names of .pyc files of a folder have before and behind the module's; None: there are none.
+
+    Python is asked once for each folder: for each of 140 modules that took a sixth of the time of a snapshot.
+    """
     try:
-        code = _cached_code(loader, file)
-        content = loader.get_data(file) if code is None else code
+        before, _, behind = importlib.util.cache_from_source(f"{folder}/_.py").rpartition("_.")
+    except NotImplementedError:  # this Python writes no .pyc files
+        return None
+    return before, behind
+
+
+def _read(file: str, beside: tuple[str, str] | None, stem: str, *, is_package: bool) -> _Module | None:
+    try:
+        code = None if beside is None else _cached_code(f"{beside[0]}{stem}.{beside[1]}", file)
+        content = _content(file) if code is None else code
     except OSError:  # imports of it fail as they would without this
         return None
     return _Module(file, is_package, content, is_source=code is None)
 
 
-def _cached_code(loader: importlib.machinery.SourceFileLoader, file: str) -> bytes | None:
+def _cached_code(compiled: str, file: str) -> bytes | None:
     """Return the code in the .pyc file if it matches the source.
 
     Only for files that are checked by time and size, the default of Python and of installers.
     """
     try:
-        data = loader.get_data(importlib.util.cache_from_source(file))
-    except (OSError, NotImplementedError):  # no such file, or this Python writes none
+        data = _content(compiled)
+    except OSError:  # no such file
         return None
-    source = loader.path_stats(file)
-    stamp, size = (int(source[key]) & 0xFFFFFFFF for key in ("mtime", "size"))
+    source = os.stat(file)  # noqa: PTH116
+    stamp, size = int(source.st_mtime) & 0xFFFFFFFF, source.st_size & 0xFFFFFFFF
     header = importlib.util.MAGIC_NUMBER + bytes(4) + stamp.to_bytes(4, "little") + size.to_bytes(4, "little")
-    return data[_HEADER:] if data[:_HEADER] == header else None
+    return data[_HEADER:] if data.startswith(header) else None
+
+
+def _content(file: str) -> bytes:
+    with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 - a hundred small files at each start
+        return opened.readall()

@@ -10,8 +10,10 @@
   6. drop privileges: groups, then group, then user, as each step takes away the right to do the one before
   7. ask for SIGTERM when the supervisor dies; after 6, as a change of ids clears it (`commit_creds`, kernel/cred.c)
   8. check that the supervisor still lives: it may have died between 1 and 7
+     with --log-capture, write standard output and error to the supervisor
   9. clear the exit handlers: they belong to the supervisor, or to an embedding program
- 10. log under this worker's name
+ 10. log under this worker's name, and show it in the process table
+     take the seat for the metrics of the application
  11. run the body
  12. end the interpreter as CPython does: join threads, run the exit handlers that the application added (`leaving`);
      flush the standard streams
@@ -24,7 +26,7 @@ forked by a zygote inherits that state. It waits until it is the supervisor's ch
   8. check that the supervisor still lives
  10. log under this worker's name; changes of the application to the logging stay
      clear the zygote's processes, which the exit handlers of `multiprocessing` would end
-     send `Forked`
+     send `Forked`, take the seat
  11. run the body
  12. the same, with the exit handlers that the application added when the zygote imported it, or later
 
@@ -46,10 +48,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from hybrid.supervisor.children import titles
+from hybrid.supervisor.children.command import write_to
 from hybrid.supervisor.children.environment import change_account
 from hybrid.supervisor.children.leaving import end_interpreter, forget_processes
 from hybrid.supervisor.settings import Settings
-from hybrid.workers.contract import log
+from hybrid.workers.contract import log, metric_seat
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Forked
@@ -80,8 +84,7 @@ class Program(Protocol):
         """
 
 
-_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_GET_NAME = 1, 15, 16  # linux/prctl.h
-_LONGEST_NAME = 16  # bytes, with the final zero
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _FAILED = 2.0  # seconds for the threads of a worker that could not start
 _libc = ctypes.CDLL(None, use_errno=True)  # looked up before the fork: a child should not search for libraries
 
@@ -99,20 +102,29 @@ def be_worker(
 
     `foreign` closes descriptors that are not the child's.
     """
-    code = settle(spec.channel, spec.supervisor_pid, settings, foreign, spec.slot if settings.pin else None)
+    slot = spec.slot if settings.pin and not spec.companion else None
+    code = settle(spec.channel, spec.supervisor_pid, settings, foreign, slot)
     if code is not None:
         return code
-    start_log(settings, spec.labels)
+    if settings.pin and spec.queue is not None:
+        _pin_away(settings.workers)
+    if settings.captures and spec.output_fd is not None:
+        write_to(spec.output_fd)
+    start_log(settings, spec.labels, spec.log_fd)
+    titles.of_worker(spec.title, spec.slot)
     return _run(body, spec)
 
 
 def be_forked_worker(spec: WorkerSpec, settings: Settings, body: Body) -> int | Promoted:
     """Run the worker of `spec`, forked by a zygote and adopted by the supervisor: the second checklist."""
-    if settings.pin:
+    if settings.pin and not spec.companion:
         _pin(spec.slot)
+    elif settings.pin and spec.queue is not None:
+        _pin_away(settings.workers)
     if not is_child_of(spec.supervisor_pid):
         return Exit.ORPHANED
     log.relabel(settings.log_format, spec.labels)
+    titles.of_worker(spec.title, spec.slot)
     forget_processes()
     try:
         spec.channel.send_nowait(Forked(os.getpid()))
@@ -143,11 +155,11 @@ def settle(
     return None if is_child_of(supervisor_pid) else Exit.ORPHANED
 
 
-def start_log(settings: Settings, labels: Mapping[str, object]) -> None:
-    """Clear the supervisor's exit handlers, and log with the labels of this process."""
+def start_log(settings: Settings, labels: Mapping[str, object], fd: int) -> None:
+    """Clear the supervisor's exit handlers, and log to `fd` with the labels of this process."""
     atexit._clear()
     atexit.register(logging.shutdown)  # it was cleared, and the application relies on it too
-    log.configure(settings.log_format, settings.log_level, labels)
+    log.configure(settings.log_format, settings.log_level, labels, fd)
 
 
 def is_child_of(supervisor_pid: int) -> bool:
@@ -161,14 +173,6 @@ def die_with_parent(number: int = signal.SIGTERM) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
-def take_name(name: bytes) -> bytes:
-    """Set the name in the process table, of which 15 bytes count; return the old one (PR_SET_NAME, prctl(2))."""
-    before = ctypes.create_string_buffer(_LONGEST_NAME)
-    _libc.prctl(_PR_GET_NAME, before, 0, 0, 0)
-    _libc.prctl(_PR_SET_NAME, ctypes.create_string_buffer(name), 0, 0, 0)
-    return before.value
-
-
 _cores: set[int] | None = None  # the cores this process may use, while it is pinned to one
 
 
@@ -178,6 +182,14 @@ def _pin(slot: int) -> None:
     cpus = sorted(_cores)
     with contextlib.suppress(OSError):  # a cpuset that shrank meanwhile: unpinned is slower, not wrong
         os.sched_setaffinity(0, {cpus[slot % len(cpus)]})
+
+
+def _pin_away(workers: int) -> None:
+    """Use the cores to which no worker is pinned; all, if there is none."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if others := set(cpus[workers:]):
+        with contextlib.suppress(OSError):  # as in `_pin`
+            os.sched_setaffinity(0, others)
 
 
 def unpin() -> None:
@@ -231,6 +243,7 @@ def _account(uid: int | None) -> tuple[str | None, int | None]:
 
 def _run(body: Body, spec: WorkerSpec) -> int | Promoted:
     outcome: int | Promoted = Exit.ERROR
+    metric_seat.take(spec.seat)
     try:
         outcome = body(spec)
     except SystemExit as error:

@@ -17,13 +17,14 @@ import select
 import signal
 import socket
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
-from hybrid.supervisor.children import double_fork, spawn
+from hybrid.supervisor.children import double_fork, spawn, titles
+from hybrid.supervisor.children.command import write_to
 from hybrid.supervisor.children.zygote_spec import ZygoteSpec, zygote_spec_of
 from hybrid.supervisor.settings import Settings
-from hybrid.workers.contract import log
+from hybrid.workers.contract import log, metric_seat, reopening
 from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import (
@@ -32,6 +33,7 @@ from hybrid.workers.contract.messages import (
     Learn,
     Message,
     MessageError,
+    Reopened,
     Spawn,
     Unfit,
     Warm,
@@ -40,7 +42,6 @@ from hybrid.workers.contract.promoted import Promoted
 from hybrid.workers.contract.warming import CannotWarm, NotForkable
 from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 
-NAME = b"hybrid-zygote"
 """The name of a zygote in the process table (`ps -o comm`); its workers keep the supervisor's name."""
 _NO_DESCRIPTORS = "no descriptors came with the order: this process may hold no more (ulimit -n)"
 _Socket = socket.socket  # as it was before the import
@@ -73,8 +74,12 @@ def be_zygote(
     code = spawn.settle(spec.channel, spec.supervisor_pid, settings, foreign, slot=None)
     if code is not None:
         return code
-    spawn.start_log(settings, spec.labels)
-    return _live(spec, settings, program, spawn.take_name(NAME), is_loaded=False)
+    if spec.output_fd is not None:
+        write_to(spec.output_fd)
+    spawn.start_log(settings, spec.labels, spec.outputs.log_fd)
+    titles.of_zygote(spec.service)
+    metric_seat.take(spec.seat)
+    return _live(spec, settings, program, is_loaded=False)
 
 
 def continue_as(outcome: int | Promoted, worker: WorkerSpec, settings: Settings, program: spawn.Program) -> int:
@@ -85,17 +90,18 @@ def continue_as(outcome: int | Promoted, worker: WorkerSpec, settings: Settings,
     if not isinstance(outcome, Promoted):
         return outcome
     spec = zygote_spec_of(worker, outcome.generation)
-    return _live(spec, settings, program, _change(spec, settings), is_loaded=True)
+    _change(spec, settings)
+    return _live(spec, settings, program, is_loaded=True)
 
 
-def _change(spec: ZygoteSpec, settings: Settings) -> bytes:
-    """Drop the core, log label and process name of a worker; return that name."""
+def _change(spec: ZygoteSpec, settings: Settings) -> None:
+    """Drop the core, log label and title of a worker."""
     spawn.unpin()
     log.relabel(settings.log_format, spec.labels)
-    return spawn.take_name(NAME)
+    titles.of_zygote(spec.service)
 
 
-def _live(spec: ZygoteSpec, settings: Settings, program: spawn.Program, name: bytes, *, is_loaded: bool) -> int:
+def _live(spec: ZygoteSpec, settings: Settings, program: spawn.Program, *, is_loaded: bool) -> int:
     """Run the zygote; in a promoted worker, run the next one. Returns the exit code."""
     while True:
         try:
@@ -103,7 +109,7 @@ def _live(spec: ZygoteSpec, settings: Settings, program: spawn.Program, name: by
                 return code
             is_loaded = True
             _share(spec)
-            return _Zygote(spec, settings, program, name).serve()
+            return _Zygote(spec, settings, program).serve()
         except _Unwind as unwind:
             spec = zygote_spec_of(unwind.worker, unwind.promoted.generation)
         except ChannelClosed:  # the supervisor is gone, or has closed the channel of this zygote
@@ -111,7 +117,7 @@ def _live(spec: ZygoteSpec, settings: Settings, program: spawn.Program, name: by
         except BaseException:  # anything that ends this process must be in the log
             logger.critical("zygote failed", exc_info=True)
             return Exit.ERROR
-        name = _change(spec, settings)
+        _change(spec, settings)
 
 
 def _share(spec: ZygoteSpec) -> None:
@@ -139,10 +145,9 @@ def _load(spec: ZygoteSpec, program: spawn.Program) -> int | None:
 class _Zygote:
     """A warm zygote. Call `serve` once."""
 
-    def __init__(self, spec: ZygoteSpec, settings: Settings, program: spawn.Program, name: bytes) -> None:
+    def __init__(self, spec: ZygoteSpec, settings: Settings, program: spawn.Program) -> None:
         """`name`: the workers' name in the process table."""
         self._spec = spec
-        self._name = name
         self._channel = spec.channel
         self._settings = settings
         self._program = program
@@ -172,8 +177,8 @@ class _Zygote:
     def _obey(self, order: Message, descriptors: list[int]) -> bool:
         """Handle one order; False if this process must end so that the supervisor starts another one."""
         match order, descriptors:
-            case Spawn(), [channel, dump_fd]:
-                reason = self._spawn(order, channel, dump_fd)
+            case Spawn(), [channel, dump_fd, *more] if len(more) == self._settings.captures + order.has_queue:
+                reason = self._spawn(order, channel, dump_fd, more)
                 if reason is not None:  # before the EOF of the worker's channel, which gives no reason
                     self._channel.send_nowait(CannotSpawn(order.slot, reason))
                 double_fork.close_all(descriptors)
@@ -185,6 +190,8 @@ class _Zygote:
             case Learn(), _:
                 logger.error("a new slot cannot be served: %s", _NO_DESCRIPTORS)
                 return False
+            case Reopened(numbers), _:
+                reopening.replace(numbers, descriptors)
             case _:  # orders for workers
                 double_fork.close_all(descriptors)
         return True
@@ -195,7 +202,7 @@ class _Zygote:
             sock.setblocking(False)
             self._listeners += (Listener(address, ListenerKind(kind), sock, order.slot),)
 
-    def _spawn(self, order: Spawn, channel: int, dump_fd: int) -> str | None:
+    def _spawn(self, order: Spawn, channel: int, dump_fd: int, more: Sequence[int]) -> str | None:
         """Fork the worker; return None once it has sent `Forked`, else the reason. Waits a few seconds at most.
 
         The intermediate, and the worker until it has sent `Forked`, hold an end of `life`; its EOF tells the zygote.
@@ -211,15 +218,17 @@ class _Zygote:
             double_fork.close_all((news, life))
             return double_fork.fork_error(error.errno)
         if pid == 0:
-            self._be_intermediate(order, channel, dump_fd, news, life)
+            self._be_intermediate(order, channel, dump_fd, more, (news, life))
         posix.close(life)
         try:
             return double_fork.await_worker(pid, news)
         finally:
             posix.close(news)
 
-    def _be_intermediate(self, order: Spawn, channel: int, dump_fd: int, news: int, life: int) -> NoReturn:
-        """Fork the worker, write its pid or the negated errno to `life`, and exit.
+    def _be_intermediate(
+        self, order: Spawn, channel: int, dump_fd: int, more: Sequence[int], life: tuple[int, int]
+    ) -> NoReturn:
+        """Fork the worker, write its pid or the negated errno to the second of `life`, and exit.
 
         In the worker this raises `_Unwind`, or does not return.
         """
@@ -231,8 +240,10 @@ class _Zygote:
             except OSError as error:
                 outcome = -(error.errno or 1)
             if outcome == 0:
-                self._be_worker(order, channel, dump_fd, own, (news, life))
-            os.write(life, b"%d" % outcome)
+                if self._settings.captures:
+                    write_to(more[0])
+                self._be_worker(order, channel, dump_fd, more[-1] if order.has_queue else None, own, life)
+            os.write(life[1], b"%d" % outcome)
         except _Unwind as raised:
             unwind = raised
         finally:
@@ -240,7 +251,9 @@ class _Zygote:
                 os._exit(0)
         raise unwind
 
-    def _be_worker(self, order: Spawn, channel: int, dump_fd: int, parent: int, life: tuple[int, int]) -> NoReturn:
+    def _be_worker(
+        self, order: Spawn, channel: int, dump_fd: int, queue: int | None, parent: int, life: tuple[int, int]
+    ) -> NoReturn:
         """Run the worker, once the supervisor has adopted this process. Never returns to a frame of the zygote.
 
         Raises `_Unwind` if the worker becomes a zygote itself.
@@ -251,8 +264,10 @@ class _Zygote:
             posix.close(life[0])
             dump_fd = self._take_dump_fd(dump_fd)
             double_fork.await_adoption(parent)
-            spawn.take_name(self._name)
-            worker = self._worker_spec(order, channel, dump_fd)
+            if order.companion:
+                for listener in self._listeners:
+                    listener.sock.close()
+            worker = self._worker_spec(order, channel, dump_fd, queue)
             outcome = spawn.be_forked_worker(worker, self._settings, lambda worker: self._run_body(worker, life[1]))
         except BaseException:  # noqa: BLE001 - must not return into the zygote's code
             traceback.print_exc()
@@ -270,17 +285,23 @@ class _Zygote:
         posix.close(dump_fd)
         return own
 
-    def _worker_spec(self, order: Spawn, channel: int, dump_fd: int) -> WorkerSpec:
+    def _worker_spec(self, order: Spawn, channel: int, dump_fd: int, queue: int | None) -> WorkerSpec:
         return WorkerSpec(
             service=self._spec.service,
-            slot=order.slot,
+            slot=order.number if order.companion else order.slot,
+            companion=order.companion,
             generation=order.generation,
             supervisor_pid=self._spec.supervisor_pid,
-            listeners=self._listeners,
+            listeners=() if order.companion else self._listeners,
             channel=Channel(_Socket(fileno=channel)),
             graceful_timeout=self._spec.graceful_timeout,
             record=self._spec.scoreboard.record(order.place),
             dump_fd=dump_fd,
+            log_fd=self._spec.outputs.log_fd,
+            access_fd=self._spec.outputs.access_fd,
+            seat=None if self._spec.seat is None else self._spec.seat.at(order.place),
+            offload_key=self._spec.offload_key,
+            queue=None if queue is None else _Socket(fileno=queue),
         )
 
     def _run_body(self, worker: WorkerSpec, life: int) -> int | Promoted:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hybrid.supervisor.children.log_files import Outputs
 from hybrid.workers.contract.channel import Channel
+from hybrid.workers.contract.metric_seat import Seat
 from hybrid.workers.contract.records import record
 from hybrid.workers.contract.scoreboard import Scoreboard
 from hybrid.workers.contract.worker_spec import Listener, WorkerSpec
@@ -27,6 +29,14 @@ class ZygoteSpec:
     """True if the zygote must not fork when the import left something that does not survive a fork."""
     dump_fd: int = 2
     """Descriptor for the stack dumps of an import that hangs; standard error by default."""
+    output_fd: int | None = None
+    """Descriptor for its standard output and error; None: they are the supervisor's, or in place already."""
+    outputs: Outputs = Outputs()
+    """The descriptors for lines of the logs."""
+    seat: Seat | None = None
+    """See `WorkerSpec.seat`; its workers sit in the same directory."""
+    offload_key: str = ""
+    """See `WorkerSpec.offload_key`."""
 
     @property
     def labels(self) -> Mapping[str, object]:
@@ -46,4 +56,7 @@ def zygote_spec_of(worker: WorkerSpec, generation: int) -> ZygoteSpec:
         scoreboard=worker.record.board,
         audit=False,
         dump_fd=worker.dump_fd,
+        outputs=Outputs(worker.log_fd, worker.access_fd),
+        seat=worker.seat,
+        offload_key=worker.offload_key,
     )

@@ -2,7 +2,7 @@
 
 A pair of SOCK_SEQPACKET sockets; `workers.contract.wire` says how messages travel.
 
-    client to supervisor    StatusRequest(id)   ScaleRequest(id, workers)   StopRequest(id, graceful)
+    client to supervisor    StatusRequest(id, service)   ScaleRequest(id, workers, service)   StopRequest(id, graceful)
     supervisor to client    Answer(id, result)   Refusal(id, reason)   Started(addresses)   Ended(code, reason)
 
 Requests may overlap: an answer carries the id of its request. A request that cannot be read is refused with its id, or
@@ -56,17 +56,21 @@ class StartError(Exception):
 
 @record(frozen=True, slots=True)
 class StatusRequest:
-    """Return the status."""
+    """Return the status of a service."""
 
     id: int
+    service: str = ""
+    """Empty: the first one."""
 
 
 @record(frozen=True, slots=True)
 class ScaleRequest:
-    """Run `workers` workers; answered once they serve."""
+    """Run `workers` workers of a service; answered once they serve."""
 
     id: int
     workers: int
+    service: str = ""
+    """Empty: the first one."""
 
 
 @record(frozen=True, slots=True)
@@ -227,20 +231,22 @@ class ControlClient:
             self._wait(lambda: self._end is not None, _deadline(timeout))
         return None if self._end is None else self._end.code
 
-    def status(self, timeout: float | None = 5.0) -> Status:
-        """Return a snapshot.
+    def status(self, timeout: float | None = 5.0, service: str = "") -> Status:
+        """Return a snapshot of a service; empty: of the first one.
 
         Raises `ControlClosed` if the supervisor is gone, and `TimeoutError` after `timeout` seconds.
         """
-        return unpack(self._ask(timeout, StatusRequest))
+        return unpack(self._ask(timeout, StatusRequest, service))
 
-    def scale(self, workers: int, timeout: float | None = 60.0) -> None:
-        """Run `workers` workers; return when all of them serve and the surplus ones are gone.
+    def scale(self, workers: int, timeout: float | None = 60.0, service: str = "") -> None:
+        """Run `workers` workers of a service (empty: of the first one).
+
+        Returns when all of them serve and the surplus ones are gone.
 
         Raises `ControlError` if the supervisor refuses, `ControlClosed` if it is gone, and `TimeoutError` after
         `timeout` seconds; the supervisor keeps trying then.
         """
-        self._ask(timeout, ScaleRequest, workers)
+        self._ask(timeout, ScaleRequest, workers, service)
 
     def stop(self, graceful: bool = True, timeout: float | None = 5.0) -> None:
         """Stop, draining or at once; return when the supervisor has begun, or is gone already.

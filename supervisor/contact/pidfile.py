@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 _MODE = 0o644
+_MOST = 64  # bytes read of a file that may be something else, even one without an end such as /dev/full
 
 
 class PidfileError(Exception):
@@ -78,7 +79,8 @@ class Pidfile:
 def _holder(path: Path) -> int | None:
     """Return the pid in the file; None without a file or a pid."""
     try:
-        text = path.read_text(encoding="ascii", errors="replace").strip()
+        with path.open("rb") as file:
+            text = file.read(_MOST).decode("ascii", "replace").strip()
     except OSError:
         return None
     is_pid = text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0

@@ -18,27 +18,28 @@ _LOOK = 0.005  # seconds between looks for the answers
 class RollCall:
     """One roll call at a time. No method blocks; times are monotonic seconds."""
 
-    def __init__(self, children: Children) -> None:
-        self._children = children
-        self._asked: dict[int, float] = {}  # pid of a worker that has not answered -> when it was pinged
+    def __init__(self, patience: float = PATIENCE) -> None:
+        """`patience`: seconds that it may take."""
+        self._patience = patience
+        self._asked: dict[int, tuple[Children, float]] = {}  # pid of a worker that has not answered -> when pinged
         self._ends = 0.0
 
-    def begin(self, pids: Iterable[int], now: float) -> None:
-        """Ping these workers, except those that have not answered their last ping."""
-        self._ends = now + PATIENCE
-        for pid in pids:
-            if pid not in self._children:
+    def begin(self, workers: Iterable[tuple[Children, int]], now: float) -> None:
+        """Ping these workers (each with the children of its service), except those with an unanswered ping."""
+        self._ends = now + self._patience
+        for children, pid in workers:
+            if pid not in children:
                 continue
-            times = self._children[pid].record.times
+            times = children[pid].record.times
             if times[ASKED] <= times[ANSWERED]:
                 times[ASKED] = now
-                self._children.ping(pid)
-            self._asked[pid] = times[ASKED]
+                children.ping(pid)
+            self._asked[pid] = children, times[ASKED]
 
     def is_over(self, now: float) -> bool:
         """Return True if all have answered or time is up."""
-        for pid, asked in list(self._asked.items()):
-            if pid not in self._children or self._children[pid].record.times[ANSWERED] >= asked:
+        for pid, (children, asked) in list(self._asked.items()):
+            if pid not in children or children[pid].record.times[ANSWERED] >= asked:
                 del self._asked[pid]
         if now >= self._ends:
             self._asked.clear()

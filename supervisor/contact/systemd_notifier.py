@@ -7,20 +7,21 @@ import math
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.contact.notify_socket import NotifySocket
 from hybrid.supervisor.core.base import OVER
-from hybrid.supervisor.core.machine import Machine
+from hybrid.supervisor.core.tree import Tree
 
 _LAST_WORDS = 1.0  # seconds to wait at the end for a manager with a full queue
 _RETRY = 0.2  # seconds until a full queue is tried again, or a stalled worker is checked again
 
 
 class SystemdNotifier:
-    """Compares the machine with the last notifications, once a turn of the shell. Only `finish` blocks."""
+    """Compares the tree of services with the last notifications, once a turn of the shell. Only `finish` blocks."""
 
-    def __init__(self, notify_socket: NotifySocket, machine: Machine) -> None:
+    def __init__(self, notify_socket: NotifySocket, tree: Tree) -> None:
         self._socket = notify_socket
-        self._machine = machine
+        self._tree = tree
         self._is_ready = False  # READY=1 was sent, and neither RELOADING=1 nor STOPPING=1 since
         self._is_stopping = False
+        self._told = -1  # the edition of the tree that was reported
         self._is_asked = False  # the manager may be waiting for RELOADING=1
         self._feeds_at = 0.0 if notify_socket.watchdog_interval is not None else math.inf
         self._retries_at = math.inf
@@ -37,15 +38,13 @@ class SystemdNotifier:
 
     def tell(self, now: float) -> None:
         """Report the changes since the last call; `now` in monotonic seconds."""
-        machine, notify_socket = self._machine, self._socket
-        if machine.has_successor:  # the successor notifies; earlier messages may still be unsent
+        tree, notify_socket = self._tree, self._socket
+        if tree.has_successor:  # the successor notifies; earlier messages may still be unsent
             self._feeds_at = math.inf
         else:
-            if machine.phase in OVER:
-                self._tell_stopping()
-            else:
-                self._tell_reloads()
-            notify_socket.status(machine.summary())
+            if self._is_asked or self._told != tree.edition:
+                self._told = tree.edition
+                self._tell_changes()
             self._feed(now)
         if notify_socket.has_unsent and now >= self._retries_at:
             notify_socket.retry()
@@ -63,6 +62,13 @@ class SystemdNotifier:
             kernel.take_signals()  # otherwise the next wait returns at once
             self._socket.retry()
 
+    def _tell_changes(self) -> None:
+        if self._tree.phase in OVER:
+            self._tell_stopping()
+        else:
+            self._tell_reloads()
+        self._socket.status(self._tree.summary())
+
     def _tell_stopping(self) -> None:
         if not self._is_stopping:
             self._is_stopping = True
@@ -70,12 +76,12 @@ class SystemdNotifier:
 
     def _tell_reloads(self) -> None:
         """Send RELOADING=1 when a reload begins, and READY=1 when none is in progress."""
-        machine = self._machine
-        if self._is_ready and (machine.is_reloading or self._is_asked):
+        tree = self._tree
+        if self._is_ready and (tree.is_reloading or self._is_asked):
             self._is_ready = False
             self._socket.reloading()
         self._is_asked = False
-        if machine.has_started and not machine.is_reloading and not self._is_ready:
+        if tree.has_started and not tree.is_reloading and not self._is_ready:
             self._is_ready = True
             self._socket.ready()
 
@@ -87,8 +93,8 @@ class SystemdNotifier:
         interval = self._socket.watchdog_interval
         if interval is None or now < self._feeds_at:
             return
-        machine = self._machine
-        if machine.has_turned_since(now - interval) or not machine.has_started or machine.phase in OVER:
+        tree = self._tree
+        if tree.has_turned_since(now - interval) or not tree.has_started or tree.phase in OVER:
             self._feeds_at = now + interval
             self._socket.watchdog()
         else:

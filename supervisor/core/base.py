@@ -11,6 +11,7 @@ from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core import policy as rules
 from hybrid.supervisor.core.events import Level
 from hybrid.supervisor.core.policy import Policy
+from hybrid.supervisor.core.roles import Roster
 from hybrid.supervisor.core.states import News, State
 from hybrid.supervisor.core.table import Child, Table
 from hybrid.workers.contract.exits import Exit
@@ -38,9 +39,10 @@ BEFORE_SERVING = frozenset({Phase.NEW, Phase.STARTING})
 class Core:
     """The shared state. All methods return at once."""
 
-    def __init__(self, policy: Policy, workers: int) -> None:
+    def __init__(self, policy: Policy, workers: int, roster: Roster, companions: tuple[int, ...]) -> None:
         self.policy = policy
-        self.table = Table(workers)
+        self.roster = roster
+        self.table = Table(workers, companions=companions)
         self.phase = Phase.NEW
         self.actions: list[ev.Action] = []
         """The actions of the current step, in order."""
@@ -78,20 +80,20 @@ class Core:
     def fail(self, code: Exit, reason: str) -> None:
         """Stop because of a failure: the workers end, and the exit code will be `code`."""
         self.verdict = code
-        self.say(Level.ERROR, reason)
+        self.say(Level.ERROR, reason, news=ev.News("failure", (("reason", reason),)))
         self.phase = Phase.STOPPING
         self.table.want(0)
 
-    def say(self, level: Level, text: str, slot: int | None = None) -> None:
-        """Report something about the service, or about a slot."""
-        self.do(ev.Report(level, text, slot, None if slot is None else self.table.generation))
+    def say(self, level: Level, text: str, slot: int | None = None, news: ev.News | None = None) -> None:
+        """Report something about the service, or about a slot; `news`: the same for programs."""
+        self.do(ev.Report(level, text, slot, None if slot is None else self.table.generation, news=news))
 
-    def say_of(self, child: Child, level: Level, text: str) -> None:
-        """Report something about a child."""
+    def say_of(self, child: Child, level: Level, text: str, news: ev.News | None = None) -> None:
+        """Report something about a child; `news`: the same for programs."""
         slot = "zygote" if child.is_zygote else child.slot
-        self.do(ev.Report(level, text, slot, child.generation, child.pid))
+        self.do(ev.Report(level, text, slot, child.generation, child.pid, news))
 
 
-def count_of(workers: int) -> str:
+def count_of(number: int, what: str = "worker") -> str:
     """Return `1 worker`, `2 workers`, ..."""
-    return "1 worker" if workers == 1 else f"{workers} workers"
+    return f"1 {what}" if number == 1 else f"{number} {what}s"

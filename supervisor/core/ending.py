@@ -48,10 +48,16 @@ class Ending:
         if core.phase is not Phase.STOPPING or not self.in_haste:
             limit = f"{core.policy.graceful_timeout:g}"
             hint = f"draining {count_of(alive)} (at most {limit} s); press Ctrl-C again to end at once"
-            core.say(Level.INFO, f"stopping: {hint}" if graceful else f"stopping at once: killing {count_of(alive)}")
+            news = ev.News("stop", (("graceful", graceful),))
+            companions = sum(child.state in KILLABLE for child in core.table.attendants())
+            whom = count_of(alive) if not companions else f"{count_of(alive)} and {count_of(companions, 'companion')}"
+            text = f"stopping: {hint}" if graceful else f"stopping at once: killing {whom}"
+            core.say(Level.INFO, text, news=news)
         self._was_asked, self._at_a_terminal = True, interrupted
         self.in_haste = not graceful
         core.phase = Phase.STOPPING
+        if self.in_haste:
+            core.table.dismiss()
         core.table.want(0)
 
     def pursue(self, now: float, *, has_successor: bool) -> None:

@@ -6,6 +6,7 @@ monotonic clock, which the caller reads.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 
 from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, RecycleDue, ReforkReady, Unfit, Warm
@@ -87,6 +88,22 @@ class Looked:
 
 
 @record(frozen=True, slots=True)
+class CompanionsAsked:
+    """A worker has work for companions that do not run yet: these slots are wanted from now on."""
+
+    slots: tuple[int, ...]
+
+
+@record(frozen=True, slots=True)
+class CallOverdue:
+    """An offload worker still runs a call that was cancelled or timed out a while ago."""
+
+    pid: int
+    name: str
+    """That of the function."""
+
+
+@record(frozen=True, slots=True)
 class Exited:
     """A child is dead and reaped."""
 
@@ -139,6 +156,13 @@ class ReloadAsked:
 
 
 @record(frozen=True, slots=True)
+class RestartAsked:
+    """A request to replace the worker of one slot."""
+
+    slot: int
+
+
+@record(frozen=True, slots=True)
 class UpgradeAsked:
     """A request to replace the supervisor itself, by USR2."""
 
@@ -169,8 +193,8 @@ class SuccessorFailed:
     reason: str
 
 
-ChildEvent = Spawned | ForkFailed | ChildSaid | Stalled | Recovered | Looked | Exited
-Wish = ScaleAsked | ScaleByAsked | StopAsked | Interrupted | ReloadAsked | UpgradeAsked
+ChildEvent = Spawned | ForkFailed | ChildSaid | Stalled | Recovered | Looked | CompanionsAsked | CallOverdue | Exited
+Wish = ScaleAsked | ScaleByAsked | StopAsked | Interrupted | ReloadAsked | RestartAsked | UpgradeAsked
 SuccessorEvent = SuccessorStarted | SuccessorServes | SuccessorFailed
 Event = ChildEvent | Wish | SuccessorEvent | Started | Tick | QueuesChecked | SlotsInherited
 
@@ -305,6 +329,16 @@ class RefuseConnections:
 
 
 @record(frozen=True, slots=True)
+class News:
+    """What a report says, for programs that listen to events."""
+
+    name: str
+    """`death`, `reload`, `scale`, `upgrade`, `stop`, `failure`, `recovered`."""
+    details: tuple[tuple[str, object], ...] = ()
+    """Names and JSON values."""
+
+
+@record(frozen=True, slots=True)
 class Report:
     """A log record; with slot, generation and pid if it is about a worker."""
 
@@ -314,6 +348,8 @@ class Report:
     """A number, or `zygote`."""
     generation: int | None = None
     pid: int | None = None
+    news: News | None = dataclasses.field(default=None, compare=False)
+    """The same for programs, if they get it."""
 
 
 @record(frozen=True, slots=True)

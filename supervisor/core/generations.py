@@ -14,9 +14,10 @@ from hybrid.supervisor.core import policy as rules
 from hybrid.supervisor.core import rollout
 from hybrid.supervisor.core.base import BEFORE_SERVING, OVER, Core, Phase, count_of
 from hybrid.supervisor.core.events import Level
+from hybrid.supervisor.core.roles import ZYGOTE
 from hybrid.supervisor.core.rollout import Readiness
-from hybrid.supervisor.core.states import OCCUPYING, UNPROVEN, News, State
-from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork
+from hybrid.supervisor.core.states import OCCUPYING, UNPROVEN, News, Reason, State
+from hybrid.supervisor.core.table import NEVER, Child, Fork
 from hybrid.workers.contract.exits import Exit
 
 
@@ -32,6 +33,7 @@ class Generations:
         self._replacing: int | None = None  # the proven generation of a reload, while it replaces the others
         self._is_asked = False  # a reload was asked for before the first worker was ready
         self._attempt = "reload"  # the kind of the last attempt: reload or refork
+        self._reforked: set[int] = set()  # the generations from a warm worker: the serving one, and the next
 
     # --- questions
 
@@ -44,13 +46,19 @@ class Generations:
         """Return the generations of which workers can be started now."""
         table = self._core.table
         return Readiness(
-            current=self._is_ready(table.generation), next=table.next is not None and self._is_ready(table.next)
+            current=self._is_ready(table.generation),
+            next=table.next is not None and self._is_ready(table.next),
+            serves=self._core.phase is Phase.SERVING,
         )
 
     def zygote_of(self, generation: int) -> int | None:
         """Return the pid of the zygote that forks workers of a generation; None: the supervisor forks them."""
         zygote = self._core.table.zygote(generation)
         return zygote.pid if zygote is not None and zygote.state is State.READY else None
+
+    def reason_of(self, generation: int) -> Reason:
+        """Return why a generation that is not the first was started."""
+        return Reason.REFORK if generation in self._reforked else Reason.RELOAD
 
     def next_start(self) -> float | None:
         """Return when the start of a missing zygote is due; None: none is missing."""
@@ -96,7 +104,8 @@ class Generations:
             return
         if table.next is None and rollout.is_complete(table):
             workers = count_of(len(table.wanted))
-            core.say(Level.INFO, f"{self._attempt} complete: {workers} of generation {self._replacing}")
+            news = ev.News(self._attempt, (("outcome", "complete"), ("generation", self._replacing)))
+            core.say(Level.INFO, f"{self._attempt} complete: {workers} of generation {self._replacing}", news=news)
         elif table.next is None and not rollout.is_failing(table):
             return  # slots that were vacant wait for their first worker
         self._replacing = None
@@ -121,7 +130,12 @@ class Generations:
         self._attempt = "reload"
         self._failures, self._not_before = 0, NEVER
         before, after = table.generation, table.try_next()
-        self._core.say(Level.INFO, f"reloading: starting generation {after} beside generation {before}")
+        news = ev.News("reload", (("outcome", "started"), ("generation", after)))
+        if self._core.policy.overlaps:
+            self._core.say(Level.INFO, f"reloading: starting generation {after} beside generation {before}", news=news)
+        else:
+            self._core.say(Level.INFO, f"reloading: starting generation {after} after generation {before}", news=news)
+            self._commit()  # nothing can be tried out beside the old one
 
     def try_heir(self, child: Child, generation: int, now: float) -> None:
         """Try out a generation whose zygote was a worker until now, and can fork."""
@@ -129,19 +143,26 @@ class Generations:
         self._attempt = "refork"
         table.promote(child.pid, generation, now)
         before, after = table.generation, table.try_next(generation)
+        self._reforked = (self._reforked & {before}) | {after}
         core.say(Level.INFO, f"reforking: starting generation {after} from a warm worker beside generation {before}")
 
     # --- workers
 
     def on_ready(self, child: Child) -> None:
         """A worker serves; if it is the first one of a new generation, commit that generation."""
+        if child.generation == self._core.table.next:
+            self._commit()
+
+    def _commit(self) -> None:
         core, table = self._core, self._core.table
-        if child.generation == table.next:
-            table.commit()
-            self._alone &= {table.generation}
-            self._replacing = table.generation
-            old = len(rollout.outdated(table))
-            core.say(Level.INFO, f"generation {table.generation} serves; replacing {count_of(old)} of older ones")
+        is_served = any(child.generation == table.next for child in table.serving())
+        table.commit()
+        self._alone &= {table.generation}
+        self._reforked &= {table.generation}
+        self._replacing = table.generation
+        old = count_of(len(rollout.outdated(table)))
+        serves = f"generation {table.generation} serves; " if is_served else ""
+        core.say(Level.INFO, f"{serves}replacing {old} of older ones")
 
     def on_failed(self, child: Child, reason: str) -> None:
         """A worker cannot start; if it is of the new generation, give that up."""
@@ -172,6 +193,7 @@ class Generations:
         core.say(
             Level.ERROR,
             f"{self._attempt} failed, generation {before} goes on: generation {failed} cannot start: {reason}",
+            news=ev.News(self._attempt, (("outcome", "failed"), ("generation", failed), ("reason", reason))),
         )
 
     # --- zygotes

@@ -8,6 +8,7 @@ their table. The caller feeds every event in order, performs the actions in orde
     stalls       stalled loops                   upgrades     another supervisor
     promotion    warm workers become zygotes     ending       the stop, until new connections are refused
     rollout      the workers to start and to retire
+    reasons      why a worker is started
 """
 
 from __future__ import annotations
@@ -24,26 +25,33 @@ from hybrid.supervisor.core.generations import Generations
 from hybrid.supervisor.core.lives import Lives, exit_of
 from hybrid.supervisor.core.policy import Policy
 from hybrid.supervisor.core.promotion import Promotion
+from hybrid.supervisor.core.reasons import note_retired, reason_to_start
+from hybrid.supervisor.core.roles import MAX_WORKERS, ZYGOTE, Roster
 from hybrid.supervisor.core.stalls import Stalls
-from hybrid.supervisor.core.states import State
-from hybrid.supervisor.core.status import WorkerStatus
-from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork
+from hybrid.supervisor.core.states import Reason
+from hybrid.supervisor.core.status import WorkerStatus, companion_rows, worker_rows
+from hybrid.supervisor.core.table import NEVER, Child, Fork
 from hybrid.supervisor.core.upgrades import Upgrades
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Broken, Draining, Ready, RecycleDue, ReforkReady, Unfit, Warm
 
 __all__ = ["MAX_WORKERS", "Machine", "Phase"]
 
-MAX_WORKERS = 1024
-"""A steering program has two instructions per slot, and 4096 are allowed (linux/bpf_common.h)."""
-
 
 class Machine:
     """Makes the decisions of a supervisor. All methods return at once."""
 
-    def __init__(self, policy: Policy, workers: int, *, preload: bool = False) -> None:
-        """`preload`: True if zygotes import the application."""
-        self._core = Core(policy, workers)
+    def __init__(
+        self,
+        policy: Policy,
+        workers: int,
+        *,
+        preload: bool = False,
+        roster: Roster | None = None,
+        companions: tuple[int, ...] = (),
+    ) -> None:
+        """`preload`: True if zygotes import the application. `companions`: slots that `roster` has given."""
+        self._core = Core(policy, workers, Roster() if roster is None else roster, companions)
         self._table = self._core.table
         self._generations = Generations(self._core, preload=preload)
         self._lives = Lives(self._core, self._generations)
@@ -54,6 +62,9 @@ class Machine:
         self._steered = self._receiving()  # where new connections and datagrams go, by the last action
         self._announced = False  # True once "serving with N workers" was reported
         self._now = NEVER  # time of the newest step
+        self.edition = 0
+        """Grows with each step: while it stays, all questions without a time have the same answers."""
+        self._deadline: tuple[int, float | None] = (-1, None)  # the edition of which it is, and the deadline
 
     # --- questions
 
@@ -61,6 +72,11 @@ class Machine:
     def phase(self) -> Phase:
         """The phase of the supervisor's life."""
         return self._core.phase
+
+    @property
+    def verdict(self) -> Exit | None:
+        """The exit code, if the service ends because of a failure."""
+        return self._core.verdict
 
     @property
     def has_started(self) -> bool:
@@ -78,9 +94,58 @@ class Machine:
         return len(self._table.wanted)
 
     @property
+    def slots(self) -> tuple[int, ...]:
+        """The slots that should have a child: of workers, then of companions."""
+        return (*self._table.wanted, *self._table.companions)
+
+    def replacement(self, slot: int, since: float) -> int | None:
+        """Return the pid of the child that is ready in a slot and needs no replacement, if it is so since `since`.
+
+        It may have been forked before: one that was starting then is as new as any.
+        """
+        for child in (*self._table.serving(), *self._table.attending()):
+            is_new = child.ready_at is not None and child.ready_at >= since
+            if child.slot == slot and is_new and not rollout.is_outdated(self._table, child):
+                return child.pid
+        return None
+
+    @property
+    def ready(self) -> int:
+        """The number of slots with a ready worker."""
+        return len(self._table.ready_slots())
+
+    @property
+    def up_to_date(self) -> int:
+        """The number of slots with a ready worker that needs no replacement; 0 while a generation is tried out."""
+        table = self._table
+        if table.next is not None:
+            return 0
+        return len({child.slot for child in table.serving() if not rollout.is_outdated(table, child)})
+
+    @property
+    def generation(self) -> int:
+        """The generation that serves."""
+        return self._table.generation
+
+    @property
+    def next_generation(self) -> int:
+        """The number that the next generation will have."""
+        return self._table.newest + 1
+
+    @property
+    def living(self) -> int:
+        """The number of children."""
+        return len(list(self._table.children()))
+
+    @property
     def has_successor(self) -> bool:
         """True if another supervisor has taken over."""
         return self._upgrades.has_successor
+
+    @property
+    def is_upgrading(self) -> bool:
+        """True while a successor is starting, or is about to."""
+        return self._upgrades.is_upgrading
 
     def is_settled(self) -> bool:
         """Return True if every wanted slot has an up-to-date worker, and no other worker is left."""
@@ -95,10 +160,23 @@ class Machine:
         """Return the pids of the ready workers: their loops should turn."""
         return tuple(child.pid for child in self._table.serving())
 
+    def turning(self) -> tuple[int, ...]:
+        """Return the pids of the ready workers whose loops are not known to stand still."""
+        return tuple(child.pid for child in self._table.serving() if child.stalled_since is None)
+
+    def attending(self, *, turning: bool = False) -> tuple[int, ...]:
+        """Return the pids of the ready companions; `turning`: of those whose loops are not known to stand still."""
+        return tuple(child.pid for child in self._table.attending() if not turning or child.stalled_since is None)
+
     @property
     def steering(self) -> ev.Steer:
         """Where new connections and datagrams should go, by the last action."""
         return self._steered
+
+    def reason(self, pid: int) -> Reason | None:
+        """Return why a worker or a companion was forked; None for a child that is not known."""
+        child = self._table.child(pid)
+        return None if child is None else child.reason
 
     def summary(self) -> str:
         """Return a summary of one line."""
@@ -107,6 +185,11 @@ class Machine:
 
     def deadline(self) -> float | None:
         """Return when `step` must be called with `Tick` at the latest; None: only with the next event."""
+        if self._deadline[0] != self.edition:
+            self._deadline = (self.edition, self._next_deadline())
+        return self._deadline[1]
+
+    def _next_deadline(self) -> float | None:
         if self._core.phase in (Phase.NEW, Phase.ENDED):
             return None
         deadlines = (
@@ -121,16 +204,18 @@ class Machine:
 
     def workers(self, now: float) -> tuple[WorkerStatus, ...]:
         """Return a snapshot of all workers and of the slots that wait for one, in order of slots."""
-        rows = [self._describe(child, now) for child in self._table.workers()]
-        for slot in self._table.vacant():
-            rows.append(WorkerStatus(slot.index, self._table.generation, None, "waiting", None, slot.restarts))
-        return tuple(sorted(rows, key=lambda row: (row.slot, row.pid or 0)))
+        return worker_rows(self._table, now)
 
-    def _describe(self, child: Child, now: float) -> WorkerStatus:
-        ready = child.served(now) if child.state is State.READY else None
-        restarts = self._table.slot(child.slot).restarts
-        stalled = None if child.stalled_since is None else now - child.stalled_since
-        return WorkerStatus(child.slot, child.generation, child.pid, child.state.value, ready, restarts, stalled)
+    def companions(self, now: float) -> tuple[WorkerStatus, ...]:
+        """Return a snapshot of all companions and of the slots that wait for one, in order of slots."""
+        return companion_rows(self._table, now)
+
+    def refit(self, policy: Policy, companions: tuple[int, ...] = ()) -> None:
+        """Use other limits from now on, and have these companions from the next generation on."""
+        self.edition += 1
+        self._core.policy = policy
+        self._table.enroll(companions, self.next_generation)
+        self._lives.refit()
 
     # --- the step
 
@@ -138,6 +223,7 @@ class Machine:
         """Handle `event`, seen at `now` (monotonic seconds); return the actions in order."""
         if self._core.phase is Phase.ENDED:
             return []
+        self.edition += 1
         self._core.actions = []
         self._now = now
         self._dispatch(event, now)
@@ -183,6 +269,9 @@ class Machine:
         core = self._core
         if core.phase is Phase.NEW:
             return
+        if core.phase is Phase.SERVING and len(self._table.done()) == len(self._table.wanted):
+            core.phase = Phase.STOPPING  # the last worker has ended for good
+            self._table.want(0)
         if core.phase is Phase.STOPPING:
             self._upgrades.give_up()
         self._ending.pursue(now, has_successor=self._upgrades.has_successor)
@@ -190,7 +279,7 @@ class Machine:
         self._generations.pursue(now)
         self._promotion.pursue()
         plan = self._plan(now)
-        retired = [self._promotion.retire(child, now) for child in plan.retire]
+        retired = [self._retire(child, now) for child in plan.retire]
         plan = self._plan(now) if retired else plan  # fill the vacated slots in this step
         self._steer()  # before the signals: a retiring worker serves its queue, and gets nothing more
         self._announce()  # after steering: an announced service gets connections
@@ -203,15 +292,21 @@ class Machine:
             zygote = self._generations.zygote_of(start.generation)
             if zygote is not None and (self._upgrades.is_held or self._table.orders_of(zygote) >= rules.MOST_ORDERS):
                 continue  # planned again after the next fork
-            self._table.reserve(start.slot, Fork(start.generation, now + rules.FORK_PATIENCE, zygote))
+            reason = reason_to_start(self._table, start.slot, start.generation, self._generations.reason_of)
+            self._table.reserve(start.slot, Fork(start.generation, now + rules.FORK_PATIENCE, zygote, reason))
             core.do(ev.Fork(start.slot, start.generation, zygote))
         self._generations.conclude()
         if core.phase is Phase.STOPPING and self._table.is_empty():
             self._finish()
 
+    def _retire(self, child: Child, now: float) -> ev.Action:
+        action = self._promotion.retire(child, now)
+        note_retired(self._table, child, self._generations.reason_of)
+        return action
+
     def _plan(self, now: float) -> rollout.Plan:
-        readiness = self._generations.readiness()
-        return rollout.plan(self._table, now, surge=self._core.policy.surge, readiness=readiness)
+        policy, readiness = self._core.policy, self._generations.readiness()
+        return rollout.plan(self._table, now, surge=policy.surge, readiness=readiness, overlaps=policy.overlaps)
 
     # --- children
 
@@ -228,6 +323,10 @@ class Machine:
             case ev.Looked(news):
                 for item in news:
                     self._stalls.on_news(item, now)
+            case ev.CompanionsAsked(slots):
+                self._table.attend(slots)
+            case ev.CallOverdue(pid, name):
+                self._lives.on_call_overdue(pid, name, now)
             case ev.Exited(pid, how):
                 self._on_exited(pid, how, now)
             case _:
@@ -302,6 +401,8 @@ class Machine:
                 self._generations.on_reload_asked()
             case ev.UpgradeAsked():
                 self._upgrades.on_asked(now)
+            case ev.RestartAsked(slot):
+                self._restart(slot)
             case _:
                 assert_never(wish)
 
@@ -316,6 +417,16 @@ class Machine:
             case _:
                 assert_never(event)
 
+    def _restart(self, slot: int) -> None:
+        """Replace the ready child of a slot, or start one if it has ended for good, and forgive its failures."""
+        if self._table.slot(slot).is_done:
+            self._table.expect(slot, Reason.RESTART)
+        self._table.reopen(slot)
+        for child in (*self._table.serving(), *self._table.attending()):
+            if child.slot == slot and child.recycle_reason is None:
+                self._table.set_recycle_reason(child.pid, "was asked to restart", Reason.RESTART)
+                self._core.say_of(child, Level.INFO, "restart asked for: starting its successor")
+
     def _scale(self, workers: int) -> None:
         before = len(self._table.wanted)
         if self._core.phase in OVER:
@@ -323,9 +434,11 @@ class Machine:
         elif not 1 <= workers <= MAX_WORKERS:
             self._core.say(Level.WARNING, f"not scaling to {workers}: the number of workers is 1 to {MAX_WORKERS}")
         elif workers != before:
-            self._core.say(Level.INFO, f"scaling from {before} to {count_of(workers)}")
+            news = ev.News("scale", (("workers", workers), ("before", before)))
+            self._core.say(Level.INFO, f"scaling from {before} to {count_of(workers)}", news=news)
             for slot in range(before, workers):
-                self._table.pardon(slot)
+                self._table.reopen(slot)
+                self._table.expect(slot, Reason.SCALE)
             self._table.want(workers)
 
     def _finish(self) -> None:

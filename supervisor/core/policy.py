@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import enum
 from typing import Self
 
 from hybrid.supervisor.core.states import State
@@ -20,6 +21,17 @@ MOST_ORDERS = 4
 """Forks ordered from a zygote at a time: it forks them one after another, and each has a deadline."""
 FORK_PATIENCE = 10.0
 """Seconds for a zygote to fork a worker; it does nothing else."""
+
+
+class Restart(enum.Enum):
+    """When a worker that has ended gets a successor, as in OTP's supervisor."""
+
+    PERMANENT = "permanent"
+    """Always."""
+    TRANSIENT = "transient"
+    """Unless it ended with exit code 0."""
+    TEMPORARY = "temporary"
+    """Never."""
 
 
 @record(frozen=True, slots=True)
@@ -46,6 +58,12 @@ class Policy:
     """True if workers that are refork ready become zygotes."""
     intensity: Intensity | None = None
     """How many worker deaths end the service; None: no limit."""
+    restart: Restart = Restart.PERMANENT
+    """Which workers that have ended get a successor."""
+    ending_signal: str = ""
+    """The signal by which a worker may end when it is told to drain, besides exit code 0; empty: none."""
+    overlaps: bool = True
+    """True if a worker's successor starts while it still serves; otherwise once it has ended."""
 
 
 def restart_delay(policy: Policy, failures: int) -> float:
@@ -78,6 +96,11 @@ def failures_after_death(policy: Policy, failures: int, served: float | None) ->
 def gives_up(policy: Policy, failures: int) -> bool:
     """Return True if a slot that failed this often, before any worker was ready, is given up."""
     return failures >= policy.boot_attempts
+
+
+def stays_ended(policy: Policy, code: int | None) -> bool:
+    """Return True if a worker that has ended with exit code `code` (None: by a signal) gets no successor."""
+    return policy.restart is Restart.TEMPORARY or (policy.restart is Restart.TRANSIENT and code == 0)
 
 
 def patience(policy: Policy, state: State) -> float | None:

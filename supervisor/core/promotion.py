@@ -14,7 +14,7 @@ from hybrid.supervisor.core import rollout
 from hybrid.supervisor.core.base import Core, Phase
 from hybrid.supervisor.core.events import Level
 from hybrid.supervisor.core.generations import Generations
-from hybrid.supervisor.core.states import State
+from hybrid.supervisor.core.states import Reason, State
 from hybrid.supervisor.core.table import Child
 
 _WHY = "is to become the zygote"  # the recycle reason of a candidate
@@ -36,7 +36,7 @@ class Promotion:
     def on_refork_ready(self, pid: int) -> None:
         """A worker has served enough for its memory to be worth sharing."""
         child = self._core.table.child(pid)
-        if self._core.policy.reforks and child is not None and child.state is State.READY and not child.is_zygote:
+        if self._core.policy.reforks and child is not None and child.state is State.READY and child.is_worker:
             self._core.table.set_refork_ready(pid)
 
     def on_warm(self, pid: int, now: float) -> bool:
@@ -94,7 +94,7 @@ class Promotion:
             child = next(filter(self._is_eligible, found), None)
             if child is not None:
                 self._candidate = child.pid
-                table.set_recycle_reason(child.pid, _WHY)
+                table.set_recycle_reason(child.pid, _WHY, Reason.REFORK)
                 core.say_of(child, Level.INFO, "worker is warm: starting its successor, then it becomes the zygote")
 
     def _watch(self, pid: int, generation: int) -> None:

@@ -1,4 +1,4 @@
-"""The plan: workers to start and workers to retire.
+"""The plan: children to start and children to retire. This is about workers; for companions see `attendance`.
 
 A plan is derived from the table each time and never stored: after an interruption, the next one starts from the facts.
 
@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import collections
 
+from hybrid.supervisor.core import attendance
+from hybrid.supervisor.core.roles import Role, role_of
 from hybrid.supervisor.core.states import State
 from hybrid.supervisor.core.table import Child, Table
 from hybrid.workers.contract.records import record
@@ -26,7 +28,7 @@ MOST_DRAINING = 3
 
 @record(frozen=True, slots=True)
 class Start:
-    """A worker to fork."""
+    """A worker or a companion to fork."""
 
     slot: int
     generation: int
@@ -34,11 +36,11 @@ class Start:
 
 @record(frozen=True, slots=True)
 class Plan:
-    """The next steps towards the wanted workers; empty if there is nothing to do now."""
+    """The next steps towards the wanted children; empty if there is nothing to do now."""
 
     start: tuple[Start, ...]
     retire: tuple[Child, ...]
-    """Workers to drain."""
+    """Workers and companions to drain."""
 
 
 @record(frozen=True, slots=True)
@@ -48,19 +50,41 @@ class Readiness:
     current: bool = True
     next: bool = True
     """For the generation that is tried out, if there is one."""
+    serves: bool = True
+    """True once a worker of the current one has been ready: companions follow."""
 
 
 _AT_ONCE = Readiness()
 
 
-def plan(table: Table, now: float, *, surge: int = 1, readiness: Readiness = _AT_ONCE) -> Plan:
+def plan(table: Table, now: float, *, surge: int = 1, readiness: Readiness = _AT_ONCE, overlaps: bool = True) -> Plan:
     """Return the plan at `now`; slots that back off wait for their time.
 
-    `surge`: the maximum number of successors that start at a time.
+    `surge`: the maximum number of successors that start at a time. `overlaps`: they start beside the workers that they
+    replace; otherwise those end first.
     """
-    retire = (child for slot, children in table.occupants().items() for child in _superfluous(table, slot, children))
-    start = (*_vacancies(table, now, readiness), *_successors(table, now, surge, readiness))
-    return Plan(start, tuple(retire))
+    retire = [
+        child
+        for slot, children in table.occupants().items()
+        if role_of(slot) is Role.WORKER
+        for child in _superfluous(table, slot, children)
+    ]
+    if not overlaps:
+        return Plan(_vacancies(table, now, readiness, 1), (*retire, *_replaced(table, surge)))
+    start = (*_vacancies(table, now, readiness, MOST_DRAINING), *_successors(table, now, surge, readiness))
+    return Plan((*start, *_companions(table, now, readiness)), (*retire, *attendance.superfluous(table)))
+
+
+def _companions(table: Table, now: float, readiness: Readiness) -> tuple[Start, ...]:
+    """Return the companions to start, once their generation serves."""
+    if not readiness.current or not readiness.serves:
+        return ()
+    return tuple(Start(slot, table.generation) for slot in attendance.due(table, now))
+
+
+def _replaced(table: Table, surge: int) -> list[Child]:
+    """Return the workers to retire so that others can start in their slots, a few at a time."""
+    return [] if table.vacant() or table.unproven() or table.is_forking() else outdated(table)[:surge]
 
 
 def _superfluous(table: Table, slot: int, children: tuple[Child, ...]) -> list[Child]:
@@ -94,9 +118,9 @@ def outdated(table: Table) -> list[Child]:
     return sorted(found, key=lambda child: (child.generation, child.slot))
 
 
-def _vacancies(table: Table, now: float, readiness: Readiness) -> tuple[Start, ...]:
+def _vacancies(table: Table, now: float, readiness: Readiness, most_draining: int) -> tuple[Start, ...]:
     draining = collections.Counter(child.slot for child in table.leaving())
-    due = [slot for slot in table.vacant() if slot.not_before <= now and draining[slot.index] < MOST_DRAINING]
+    due = [slot for slot in table.vacant() if slot.not_before <= now and draining[slot.index] < most_draining]
     if table.next is not None and readiness.next and not _trials(table):
         # the reload may fix the crashes: the first vacant slot tries the new code, even while it backs off
         for slot in table.vacant():
@@ -121,8 +145,8 @@ def _beside(table: Table, olds: list[Child], generation: int, surge: int) -> tup
     occupants = table.occupants()
     forks = table.forks()
     arriving = {child.slot for child in table.unproven() if len(occupants[child.slot]) > 1}
-    arriving |= {slot for slot in forks if slot in occupants}
-    draining = sum(not child.is_zygote for child in table.leaving())
+    arriving |= {slot for slot in forks if slot in occupants and role_of(slot) is Role.WORKER}
+    draining = sum(child.is_worker for child in table.leaving())
     free = max(0, min(surge - len(arriving), len(table.wanted) + surge - draining))
     slots = [child.slot for child in olds if len(occupants[child.slot]) == 1 and child.slot not in forks]
     return tuple(Start(slot, generation) for slot in slots[:free])
@@ -131,7 +155,7 @@ def _beside(table: Table, olds: list[Child], generation: int, surge: int) -> tup
 def _trials(table: Table) -> bool:
     """Return True if a worker of the generation that is tried out is starting."""
     return any(child.generation == table.next for child in table.unproven()) or any(
-        fork.generation == table.next for slot, fork in table.forks().items() if slot >= 0
+        fork.generation == table.next for slot, fork in table.forks().items() if role_of(slot) is Role.WORKER
     )
 
 
@@ -140,7 +164,8 @@ def next_start(table: Table, now: float) -> float | None:
 
     Call it after the plan of `now`: a slot that still waits after its back-off waits for something else.
     """
-    slots = [*table.vacant(), *(table.slot(child.slot) for child in outdated(table))]
+    olds = (table.slot(child.slot) for child in outdated(table))
+    slots = [*table.vacant(), *olds, *attendance.vacant(table)]
     return min((slot.not_before for slot in slots if slot.not_before > now), default=None)
 
 
@@ -165,8 +190,8 @@ def orphaned(table: Table) -> tuple[int, ...]:
 
 
 def is_complete(table: Table) -> bool:
-    """Return True if every wanted slot is served."""
-    return table.ready_slots() == tuple(table.wanted)
+    """Return True if every wanted slot is served, or done."""
+    return sorted({*table.ready_slots(), *table.done()}) == list(table.wanted)
 
 
 def is_failing(table: Table) -> bool:
@@ -176,12 +201,15 @@ def is_failing(table: Table) -> bool:
 
 
 def is_settled(table: Table) -> bool:
-    """Return True if every wanted slot has an up-to-date worker, and no other worker is left or starting."""
+    """Return True if every wanted slot has an up-to-date worker, and no other worker is left or starting.
+
+    Companions do not count: one that cannot start must not hold up what is asked for workers.
+    """
     return (
         is_complete(table)
         and table.next is None
         and not outdated(table)
-        and not any(not child.is_zygote for child in table.leaving())
-        and not table.is_forking()
-        and len(table.workers()) == len(table.wanted)
+        and not any(child.is_worker for child in table.leaving())
+        and not any(role_of(slot) is not Role.COMPANION for slot in table.forks())
+        and len(table.workers()) == len(table.wanted) - len(table.done())
     )

@@ -15,7 +15,7 @@ from hybrid.supervisor.core.table import Child
 
 
 class Stalls:
-    """The stalls of serving workers."""
+    """The stalls of serving workers, and of companions."""
 
     def __init__(self, core: Core, lives: Lives) -> None:
         self._core = core
@@ -42,7 +42,9 @@ class Stalls:
             return
         self._core.table.stall(pid, None)
         if child.is_reported and child.state is State.READY:
-            self._core.say_of(child, Level.INFO, f"worker turns again after {now - child.stalled_since:.1f} s")
+            seconds = now - child.stalled_since
+            news = ev.News("recovered", (("seconds", round(seconds, 3)),))
+            self._core.say_of(child, Level.INFO, f"{child.role.value} turns again after {seconds:.1f} s", news)
 
     def on_tick(self, now: float) -> None:
         """Report or end the stalls that have lasted too long."""
@@ -73,4 +75,5 @@ class Stalls:
     def _stalled(self) -> list[Child]:
         if self._core.phase in OVER:
             return []
-        return [child for child in self._core.table.serving() if child.stalled_since is not None]
+        table = self._core.table
+        return [child for child in (*table.serving(), *table.attending()) if child.stalled_since is not None]

@@ -1,4 +1,4 @@
-"""The states of a child process, the named sets of them, and the total transition table.
+"""The states of a child process, the named sets of them, and the total transition table; the reasons for its start.
 
     BOOTING --READY--> READY --DRAIN--> DRAINING --KILL--> KILLED --EXIT--> GONE
        \\                  \\--ABORT--> ABORTED --KILL--/
@@ -42,6 +42,27 @@ class News(enum.Enum):
     ABORT = "abort"
     KILL = "kill"
     EXIT = "exit"
+
+
+class Reason(enum.Enum):
+    """Why a worker or a companion is forked; the values are words of metrics and events."""
+
+    START = "start"
+    """The service starts."""
+    UPGRADE = "upgrade"
+    """The service starts in a successor of another supervisor. Only the shell knows that."""
+    SCALE = "scale"
+    """More workers are wanted."""
+    DEATH = "death"
+    """The one before died, or was ended because it hung or could not accept."""
+    RELOAD = "reload"
+    """It replaces one of an older generation, or tries out a new one."""
+    REFORK = "refork"
+    """A warm worker becomes the zygote: it takes its place, or is forked by it."""
+    RECYCLE = "recycle"
+    """The one before reached a limit."""
+    RESTART = "restart"
+    """An operator asked for it, or another process told the one before to drain."""
 
 
 OCCUPYING = frozenset({State.BOOTING, State.FAILED, State.READY})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from hybrid.supervisor.core.states import State
+from hybrid.supervisor.core.table import Child, Table
 from hybrid.workers.contract.scoreboard import Snapshot
 
 
@@ -45,6 +47,50 @@ class Status:
     """The real addresses, as a user types them."""
     workers: tuple[WorkerStatus, ...]
     """In order of slots."""
+
+
+def worker_rows(table: Table, now: float) -> tuple[WorkerStatus, ...]:
+    """Return the workers of a table and the slots that wait for one, in order of slots.
+
+    A slot whose worker is being forked waits for it, too: a wanted slot is never missing.
+    """
+    rows = [_row(table, child, now) for child in table.workers()]
+    rows += [_empty(table, index, "done") for index in table.done()]
+    rows += [_empty(table, slot.index, "waiting") for slot in table.vacant()]
+    seen = {row.slot for row in rows}
+    rows += [_empty(table, index, "waiting") for index in table.wanted if index not in seen]
+    return _in_order(rows)
+
+
+def companion_rows(table: Table, now: float) -> tuple[WorkerStatus, ...]:
+    """Return the companions of a table and the slots that wait for one, in order of slots."""
+    rows = [_row(table, child, now) for child in table.attendants()]
+    seen = {row.slot for row in rows}
+    for index in table.companions:
+        if table.slot(index).is_done:
+            rows.append(_empty(table, index, "done"))
+        elif index not in seen:
+            rows.append(_empty(table, index, "waiting"))
+    return _in_order(rows)
+
+
+def _row(table: Table, child: Child, now: float) -> WorkerStatus:
+    ready = child.served(now) if child.state is State.READY else None
+    stalled = None if child.stalled_since is None else now - child.stalled_since
+    restarts = table.slot(child.slot).restarts
+    return WorkerStatus(child.slot, child.generation, child.pid, child.state.value, ready, restarts, stalled)
+
+
+def _empty(table: Table, index: int, state: str) -> WorkerStatus:
+    return WorkerStatus(index, table.generation, None, state, None, table.slot(index).restarts)
+
+
+def _in_order(rows: list[WorkerStatus]) -> tuple[WorkerStatus, ...]:
+    return tuple(sorted(rows, key=_place))
+
+
+def _place(row: WorkerStatus) -> tuple[int, int]:
+    return row.slot, row.pid or 0
 
 
 def with_record(worker: WorkerStatus, record: Snapshot) -> WorkerStatus:

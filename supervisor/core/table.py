@@ -8,17 +8,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-from hybrid.supervisor.core.states import LEAVING, OCCUPYING, TRANSITIONS, UNPROVEN, News, State
+from hybrid.supervisor.core.roles import ZYGOTE, Role, role_of
+from hybrid.supervisor.core.states import LEAVING, OCCUPYING, TRANSITIONS, UNPROVEN, News, Reason, State
 from hybrid.workers.contract.records import record
 
 NEVER = float("-inf")
-ZYGOTE = -1
-"""The slot of zygotes."""
 
 
 @record(frozen=True, slots=True)
 class Child:
-    """A process that was forked and is not yet reaped: a worker or, in the slot `ZYGOTE`, a zygote."""
+    """A process that was forked and is not yet reaped."""
 
     pid: int
     slot: int
@@ -32,8 +31,12 @@ class Child:
     """When it reported that it serves, seconds."""
     failure: str | None = None
     """Why it cannot start, by its own report."""
+    reason: Reason = Reason.START
+    """Why it was forked."""
     recycle_reason: str | None = None
     """The limit that it reached, by its own report, or another reason to replace it."""
+    successor_reason: Reason = Reason.RECYCLE
+    """Why its successor is forked, if there is a `recycle_reason`."""
     is_refork_ready: bool = False
     """True if it has served enough to become the next zygote."""
     stalled_since: float | None = None
@@ -44,9 +47,19 @@ class Child:
     """True if this stall has been logged."""
 
     @property
+    def role(self) -> Role:
+        """What it is for."""
+        return role_of(self.slot)
+
+    @property
     def is_zygote(self) -> bool:
-        """True if it forks workers and serves no connections."""
-        return self.slot == ZYGOTE
+        """True if it forks the others and serves no connections."""
+        return self.role is Role.ZYGOTE
+
+    @property
+    def is_worker(self) -> bool:
+        """True if it serves connections."""
+        return self.role is Role.WORKER
 
     @property
     def is_healthy(self) -> bool:
@@ -67,6 +80,8 @@ class Fork:
     """When the answer is overdue, seconds."""
     zygote: int | None
     """Pid of the zygote that was asked; None: no zygote."""
+    reason: Reason = Reason.START
+    """Why a child is forked."""
 
 
 @record(frozen=True, slots=True)
@@ -82,25 +97,38 @@ class Slot:
     """Deaths that required a successor, in total."""
     not_before: float = NEVER
     """When the next child may start, seconds."""
+    is_done: bool = False
+    """True if its child has ended and gets no successor."""
+    reason: Reason = Reason.START
+    """Why the next child is forked, if the slot is vacant."""
 
 
 class Table:
     """Slots x children. The mutators come first, then the queries."""
 
-    def __init__(self, wanted: int, generation: int = 1) -> None:
+    def __init__(self, wanted: int, generation: int = 1, companions: tuple[int, ...] = ()) -> None:
+        """`companions`: the slots of companions of the first generation."""
         self.generation = generation
         """The generation that serves, and of which dead workers are replaced."""
         self.next: int | None = None
         """The generation that a reload tries out; None: there is none, or it is committed."""
-        self._newest = generation  # the highest number given so far
+        self.newest = generation
+        """The highest number given to a generation so far."""
+        self.is_in_haste = False
+        """True if companions need not outlive the workers."""
         self._wanted = wanted
         self._existing = wanted  # slots that were ever wanted, and so have listeners
+        self._companions = companions  # the slots of companions of the generation that serves
+        self._next_companions: tuple[int, tuple[int, ...]] | None = None  # those of this generation and later ones
         self._slots: dict[int, Slot] = {}  # index -> data; kept when the slot is no longer wanted
         self._children: dict[int, Child] = {}  # pid -> child that is not yet reaped
         self._adopted: dict[int, tuple[int, ...]] = {}  # pid -> other slots that the child serves too
         # caches, derived on the first query after a change: a step queries both many times
         self._occupants: dict[int, tuple[Child, ...]] | None = None  # slot -> its children, oldest first
+        self._workers: list[Child] | None = None  # oldest first
+        self._attendants: list[Child] | None = None  # companions, oldest first
         self._serving: list[Child] | None = None  # ready workers, oldest first
+        self._attending: list[Child] | None = None  # ready companions, oldest first
 
     # --- mutators
 
@@ -109,14 +137,29 @@ class Table:
         self._wanted = workers
         self._existing = max(self._existing, workers)
 
+    def dismiss(self) -> None:
+        """Let companions end without waiting for the workers."""
+        self.is_in_haste = True
+
+    def enroll(self, companions: tuple[int, ...], since: int) -> None:
+        """Want companions in these slots once the generation `since`, or a later one, serves."""
+        self._next_companions = since, companions
+
+    def attend(self, slots: tuple[int, ...]) -> None:
+        """Want companions in these slots too, from now on."""
+        self._companions = (*self._companions, *(slot for slot in slots if slot not in self._companions))
+        if self._next_companions is not None:
+            since, others = self._next_companions
+            self._next_companions = since, (*others, *(slot for slot in slots if slot not in others))
+
     def inherit(self, slots: int) -> None:
         """Note that at least `slots` slots have listeners."""
         self._existing = max(self._existing, slots)
 
     def number(self) -> int:
         """Return a new, unique number for a generation."""
-        self._newest += 1
-        return self._newest
+        self.newest += 1
+        return self.newest
 
     def try_next(self, number: int | None = None) -> int:
         """Begin to try out a new generation, with a `number` given before or a new one; return the number."""
@@ -132,6 +175,8 @@ class Table:
         """Make the generation that was tried out the serving one; failures of older ones cause no back-off."""
         assert self.next is not None, "only a generation that is tried out can be committed"
         self.generation, self.next = self.next, None
+        if self._next_companions is not None and self.generation >= self._next_companions[0]:
+            self._companions, self._next_companions = self._next_companions[1], None
         for slot in tuple(self._slots):
             self.pardon(slot)
 
@@ -161,9 +206,9 @@ class Table:
         """Note the reported reason why a child cannot start."""
         self._put(dataclasses.replace(self._children[pid], failure=reason))
 
-    def set_recycle_reason(self, pid: int, why: str) -> None:
-        """Note why a child must be replaced."""
-        self._put(dataclasses.replace(self._children[pid], recycle_reason=why))
+    def set_recycle_reason(self, pid: int, why: str, reason: Reason = Reason.RECYCLE) -> None:
+        """Note why a child must be replaced, in words and as the `reason` of its successor."""
+        self._put(dataclasses.replace(self._children[pid], recycle_reason=why, successor_reason=reason))
 
     def set_refork_ready(self, pid: int) -> None:
         """Note that a child may become a zygote."""
@@ -185,9 +230,23 @@ class Table:
     def lose(self, slot: int, failures: int, not_before: float) -> None:
         """Note that `slot` lost its child, with `failures` in a row, and backs off until `not_before`."""
         before = self.slot(slot)
+        restarts = before.restarts + 1
         self._slots[slot] = dataclasses.replace(
-            before, failures=failures, restarts=before.restarts + 1, not_before=not_before
+            before, failures=failures, restarts=restarts, not_before=not_before, reason=Reason.DEATH
         )
+
+    def expect(self, slot: int, reason: Reason) -> None:
+        """Note why the next child of a vacant `slot` will be forked."""
+        self._slots[slot] = dataclasses.replace(self.slot(slot), reason=reason)
+
+    def finish(self, slot: int) -> None:
+        """Note that the child of `slot` has ended and gets no successor."""
+        self._slots[slot] = dataclasses.replace(self.slot(slot), is_done=True)
+
+    def reopen(self, slot: int) -> None:
+        """Want a child in `slot` again, and forget its failures."""
+        self.pardon(slot)
+        self._slots[slot] = dataclasses.replace(self.slot(slot), is_done=False)
 
     def miss(self, slot: int, failures: int, not_before: float) -> None:
         """Note that the fork into `slot` failed, with `failures` in a row; it backs off until `not_before`."""
@@ -201,18 +260,30 @@ class Table:
         """Forget a child that is gone."""
         del self._children[pid]
         self._adopted.pop(pid, None)
-        self._occupants = self._serving = None
+        self._forget_queries()
 
     def _put(self, child: Child) -> None:
         self._children[child.pid] = child
-        self._occupants = self._serving = None
+        self._forget_queries()
+
+    def _forget_queries(self) -> None:
+        self._occupants = self._workers = self._attendants = self._serving = self._attending = None
 
     # --- questions
 
     @property
     def wanted(self) -> range:
-        """The slots that should be served."""
+        """The slots of workers that should be served."""
         return range(self._wanted)
+
+    @property
+    def companions(self) -> tuple[int, ...]:
+        """The slots of companions that should run; none once no worker is wanted: they end after the workers."""
+        return self._companions if self._wanted else ()
+
+    def is_wanted(self, slot: int) -> bool:
+        """Return True if a worker or a companion is wanted in a slot."""
+        return slot in self.wanted or slot in self.companions
 
     @property
     def existing(self) -> range:
@@ -231,16 +302,24 @@ class Table:
         """Return all children, oldest first."""
         return iter(tuple(self._children.values()))
 
-    def workers(self) -> list[Child]:
+    def workers(self) -> Sequence[Child]:
         """Return the children that are workers, oldest first."""
-        return [child for child in self._children.values() if not child.is_zygote]
+        if self._workers is None:
+            self._workers = [child for child in self._children.values() if child.is_worker]
+        return self._workers
+
+    def attendants(self) -> Sequence[Child]:
+        """Return the children that are companions, oldest first."""
+        if self._attendants is None:
+            self._attendants = [child for child in self._children.values() if child.role is Role.COMPANION]
+        return self._attendants
 
     def occupants(self) -> Mapping[int, tuple[Child, ...]]:
-        """Return slot -> children that occupy it, oldest first; two while one replaces the other."""
+        """Return slot -> workers or companions that occupy it, oldest first; two while one replaces the other."""
         if self._occupants is None:
             self._occupants = {}
-            for child in self.workers():
-                if child.state in OCCUPYING:
+            for child in self._children.values():
+                if child.state in OCCUPYING and not child.is_zygote:
                     self._occupants[child.slot] = (*self._occupants.get(child.slot, ()), child)
         return self._occupants
 
@@ -249,6 +328,12 @@ class Table:
         if self._serving is None:
             self._serving = [child for child in self.workers() if child.state is State.READY]
         return self._serving
+
+    def attending(self) -> Sequence[Child]:
+        """Return the ready companions, oldest first."""
+        if self._attending is None:
+            self._attending = [child for child in self.attendants() if child.state is State.READY]
+        return self._attending
 
     def adopted(self, pid: int) -> tuple[int, ...]:
         """Return the other slots that a child was told to serve."""
@@ -298,10 +383,14 @@ class Table:
         return sum(fork.zygote == zygote for fork in self.forks().values())
 
     def vacant(self) -> list[Slot]:
-        """Return the wanted slots with neither a child nor a pending fork."""
+        """Return the wanted slots of workers with neither a child nor a pending fork."""
         occupants = self.occupants()
         slots = (self.slot(index) for index in self.wanted if index not in occupants)
-        return [slot for slot in slots if slot.fork is None]
+        return [slot for slot in slots if slot.fork is None and not slot.is_done]
+
+    def done(self) -> tuple[int, ...]:
+        """Return the wanted slots of workers whose child has ended and gets no successor, in order."""
+        return tuple(index for index in self.wanted if self.slot(index).is_done)
 
     def is_forking(self) -> bool:
         """Return True if a fork is pending in any slot."""

@@ -83,6 +83,11 @@ class Group:
             for index, sock in enumerate(self._members)
         ]
 
+    @property
+    def by_slot(self) -> list[tuple[int | None, socket.socket]]:
+        """The slot (None: all) and the socket of each member, without a system call."""
+        return [(None if self._is_for_all(index) else index, sock) for index, sock in enumerate(self._members)]
+
     def _is_for_all(self, index: int) -> bool:
         return self._by_slot is not None and self._by_slot <= index < self._passed
 

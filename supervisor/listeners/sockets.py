@@ -6,23 +6,27 @@ the queued connections. A supervisor that replaces another starts with its socke
 
 from __future__ import annotations
 
+import logging
 import select
-from collections.abc import Collection
+import socket
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from hybrid.supervisor.listeners.addresses import Bind, BindSyntaxError, FdBind, TcpBind, UdpBind, UnixBind, parse_bind
 from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.group import Group
+from hybrid.supervisor.listeners.passing import PassingQueues
 from hybrid.supervisor.listeners.shared import Inode, PassedSocket, UnixSocket, systemd_binds
 from hybrid.supervisor.listeners.sources import Source, Sources, address_of
 from hybrid.supervisor.listeners.steering import SteeringError
 from hybrid.supervisor.settings import Settings
+from hybrid.workers.contract.log import LOGGER_NAME
 from hybrid.workers.contract.records import record
 from hybrid.workers.contract.worker_spec import Listener, ListenerKind, is_shut_down
 
 if TYPE_CHECKING:
-    from hybrid.supervisor.upgrade.inheritance import Inheritance
+    from hybrid.supervisor.upgrade.inheritance import Share
 
 __all__ = [
     "Bind",
@@ -38,6 +42,9 @@ __all__ = [
     "parse_bind",
     "systemd_binds",
 ]
+
+
+logger = logging.getLogger(LOGGER_NAME)
 
 
 @record(frozen=True, slots=True)
@@ -75,9 +82,11 @@ class Offered:
     """The file of a UNIX socket."""
     order: tuple[int, ...] = ()
     """For a group whose members are not in the order of slots; see `Order.told`."""
+    service: str = ""
+    """The service that it belongs to."""
 
 
-def open_listeners(settings: Settings, inheritance: Inheritance | None = None) -> Listeners:
+def open_listeners(settings: Settings, inheritance: Share | None = None) -> Listeners:
     """Open all sockets that `settings` names, for all its workers, or take them from `inheritance`.
 
     Raises `BindError`; then none is left open.
@@ -88,18 +97,21 @@ def open_listeners(settings: Settings, inheritance: Inheritance | None = None) -
 class Listeners:
     """The sockets of a service. As a context manager it closes them."""
 
-    def __init__(self, settings: Settings, inheritance: Inheritance | None = None) -> None:
+    def __init__(self, settings: Settings, inheritance: Share | None = None) -> None:
         """Open them all. Raises `BindError`.
 
         Blocks while a host name is resolved, and up to ten seconds while the predecessor opens additional sockets.
         """
         self._binds = settings.binds
         self._sources = Sources(settings, inheritance)
+        self._passing = PassingQueues()
+        self._passes = settings.balance != "off" and any(not isinstance(bind, UdpBind) for bind in settings.binds)
         self._lent: list[Source] = []  # sources taken by a successor
         self.addresses: tuple[str, ...] = ()
         """The real addresses, in the order of the settings, as a user types them."""
         try:
             self._sources.open()
+            self._grow_passing()
         except BaseException:
             self.close()
             raise
@@ -121,7 +133,21 @@ class Listeners:
     def all(self) -> tuple[Listener, ...]:
         """Return every socket of every slot that exists."""
         grouped = [listener for group in self._sources.groups for listener in group.listeners]
-        return (*grouped, *(one.listener for one in self._sources.all if not isinstance(one, Group)))
+        shared = (one.listener for one in self._sources.all if not isinstance(one, Group))
+        return (*grouped, *shared, *self._passing.listeners)
+
+    def streams(self) -> Iterator[tuple[str, int | None, socket.socket]]:
+        """Yield the address, the slot (None: all) and the socket of each listening stream socket.
+
+        Makes no system call.
+        """
+        for source in self._sources.all:
+            address = address_of(source)
+            if isinstance(source, Group):
+                if source.kind is ListenerKind.STREAM:
+                    yield from ((address, slot, sock) for slot, sock in source.by_slot)
+            elif source.listener.kind is ListenerKind.STREAM:
+                yield address, source.listener.slot, source.listener.sock
 
     def grow(self, slots: int) -> None:
         """Have sockets for at least `slots` slots; new ones get no connections before `steer`.
@@ -131,6 +157,16 @@ class Listeners:
         for group in self._sources.groups:
             group.grow(slots)
         self._sources.slots = max(self._sources.slots, slots)
+        self._grow_passing()
+
+    def _grow_passing(self) -> None:
+        """Have a queue of passed connections for each slot; without one, a slot keeps what it accepts."""
+        if self._passes:
+            try:
+                self._passing.grow(self._sources.slots)
+            except OSError as error:
+                self._passes = False
+                logger.warning("connections are not balanced: %s", error.strerror)
 
     def steer(self, slots: tuple[int, ...], datagrams: tuple[int, ...] | None = None) -> None:
         """Direct new connections to these slots, and datagrams to `datagrams` (None: to the same).
@@ -169,6 +205,9 @@ class Listeners:
                 if listener.kind is ListenerKind.STREAM and not is_shut_down(listener.sock):
                     found[fd] = Waiting(listener.slot, ends=fd in ending)
                     poll.register(fd, select.POLLIN)
+        for listener in self._passing.listeners:
+            found[listener.sock.fileno()] = Waiting(listener.slot, ends=True)
+            poll.register(listener.sock.fileno(), select.POLLIN)
         return tuple(found[fd] for fd, events in poll.poll(0) if events & select.POLLIN)
 
     def mend(self) -> Mended:
@@ -200,6 +239,12 @@ class Listeners:
             one.close()
         self._sources.all.clear()
         self._lent.clear()
+        self._passing.close()
+
+    def close_in_child(self) -> None:
+        """Close the descriptors in a fork that does not serve them; other processes notice nothing."""
+        for listener in self.all():
+            listener.sock.close()
 
     # --- for a successor
 
@@ -255,6 +300,7 @@ class Listeners:
         self._lent.clear()
         remarks: list[str] = []
         self._sources.add_members()
+        self._grow_passing()
         for source in self._sources.all:
             try:
                 if not isinstance(source, PassedSocket):

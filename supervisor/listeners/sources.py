@@ -18,7 +18,7 @@ from hybrid.supervisor.listeners.shared import PassedSocket, UnixFile, UnixSocke
 from hybrid.supervisor.settings import Settings
 
 if TYPE_CHECKING:
-    from hybrid.supervisor.upgrade.inheritance import Handed, Inheritance
+    from hybrid.supervisor.upgrade.inheritance import Handed, Share
 
 Source = Group | UnixSocket | PassedSocket
 
@@ -26,7 +26,7 @@ Source = Group | UnixSocket | PassedSocket
 class Sources:
     """The sources of a service's sockets."""
 
-    def __init__(self, settings: Settings, inheritance: Inheritance | None) -> None:
+    def __init__(self, settings: Settings, inheritance: Share | None) -> None:
         """Opens nothing yet."""
         self._settings = settings
         self._inheritance = inheritance
@@ -52,8 +52,6 @@ class Sources:
             self._enter(source)
             if isinstance(source, Group):
                 source.grow(self.slots)
-        if self._inheritance is not None:
-            self._inheritance.close_unused()
 
     @property
     def groups(self) -> list[Group]:

@@ -1,8 +1,9 @@
-"""Performs the actions of the machine. A table maps each action to its method."""
+"""Performs the actions of one service's machine. A table maps each action to its method."""
 
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +11,11 @@ from hybrid.supervisor.children.forking import Forking
 from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import Kernel
 from hybrid.supervisor.core import events as ev
-from hybrid.supervisor.core.machine import Machine
-from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.core.roles import ZYGOTE
 from hybrid.supervisor.listeners.sockets import Listeners
 from hybrid.supervisor.listeners.steering import SteeringError
-from hybrid.supervisor.upgrade.inheritance import Scale
-from hybrid.supervisor.upgrade.succession import Succession
+from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.watch.stack_dumps import StackDumps
-from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.log import LOGGER_NAME
 from hybrid.workers.contract.messages import Stop
 
@@ -33,26 +31,20 @@ class Actions:
         children: Children,
         forking: Forking,
         listeners: Listeners,
-        succession: Succession,
         stack_dumps: StackDumps,
-        machine: Machine,
-        configured: int,
+        is_heir: Callable[[], bool],
+        settings: Settings,
     ) -> None:
-        """`configured`: the number of workers in the command; the machine's may come from a predecessor."""
+        """`is_heir` returns True while a predecessor owns the sockets."""
         self._kernel = kernel
         self._children = children
         self._forking = forking
         self._listeners = listeners
-        self._succession = succession
         self._stack_dumps = stack_dumps
-        self._machine = machine
-        self._configured = configured
+        self._is_heir = is_heir
+        self._settings = settings
         self._has_told_steering = False
         self._told_failures: set[str] = set()  # reasons why listening sockets cannot be repaired, as logged
-        self.reason = ""
-        """The text of the newest error."""
-        self.code: Exit | None = None
-        """The exit code, once the machine has finished."""
         self._of_supervisor = self._methods_of_supervisor()
         self._of_child = self._methods_of_child()
 
@@ -63,16 +55,12 @@ class Actions:
             ev.Fork: lambda action: forking.fork(action.slot, action.generation, action.zygote),
             ev.ForkZygote: lambda action: forking.fork_zygote(action.generation),
             ev.CallOff: lambda action: forking.call_off(action.slot),
-            ev.StartSuccessor: lambda _: self._start_successor(),
-            ev.EndSuccessor: lambda _: self._end_successor(),
             ev.Steer: self.steer,
             ev.MendListeners: lambda _: self.mend(),
             ev.TellStop: self._tell_stop,
             ev.HoldConnections: lambda _: listeners.hold(),
             ev.CheckQueues: lambda _: self._check_queues(),
             ev.RefuseConnections: lambda _: listeners.refuse(),
-            ev.Report: self._report,
-            ev.Finish: self._finish,
         }
 
     def _methods_of_child(self) -> dict[type[ev.Action], Callable[[Any], object]]:
@@ -83,9 +71,13 @@ class Actions:
             ev.Promote: lambda action: children.promote(action.pid, ZYGOTE, action.generation),
             ev.Dump: lambda action: stack_dumps.open(action.pid, action.since, kernel.now(), aborts=False),
             ev.Abort: lambda action: stack_dumps.open(action.pid, action.since, kernel.now(), aborts=True),
-            ev.Kill: lambda action: kernel.kill(action.pid),
+            ev.Kill: self._kill,
             ev.Adopt: self._adopt,
         }
+
+    def refit(self, settings: Settings) -> None:
+        """Use other settings from now on."""
+        self._settings = settings
 
     @property
     def known(self) -> set[type[ev.Action]]:
@@ -104,7 +96,7 @@ class Actions:
 
     def steer(self, action: ev.Steer) -> None:
         """Have the kernel distribute new connections over the slots that serve."""
-        if self._succession.is_waiting:
+        if self._is_heir():
             return  # another supervisor owns the sockets until we serve
         try:
             self._listeners.steer(action.slots, action.datagrams)
@@ -126,7 +118,12 @@ class Actions:
 
     def _drain(self, action: ev.Drain) -> None:
         if not self._children.drain(action.pid):
-            self._kernel.terminate(action.pid)
+            self._kernel.send(action.pid, self._settings.stop_signal)
+
+    def _kill(self, action: ev.Kill) -> None:
+        if self._settings.command:
+            self._kernel.send(-action.pid, signal.SIGKILL)  # its process group; none before it has made one
+        self._kernel.kill(action.pid)
 
     def _adopt(self, action: ev.Adopt) -> None:
         knows_all = self._children[action.pid].knows >= self._listeners.slots
@@ -144,28 +141,3 @@ class Actions:
         if waiting:
             logger.debug("connections wait to be accepted: new ones are not refused yet")
         return ev.QueuesChecked(waiting)
-
-    def _start_successor(self) -> ev.Event:
-        self._kernel.adopt_orphans(False)  # the successor must not be our child: a service manager watches it
-        event = self._succession.start(Scale(self._configured, self._machine.wanted))
-        self._kernel.adopt_orphans(True)
-        for fd in self._succession.descriptors:
-            self._kernel.watch(fd)
-        return event
-
-    def _end_successor(self) -> None:
-        before = self._succession.descriptors
-        self._succession.withdraw(self._kernel.terminate)
-        for fd in before:
-            if fd not in self._succession.descriptors:
-                self._kernel.unwatch(fd)
-
-    def _report(self, report: ev.Report) -> None:
-        level = logging.getLevelNamesMapping()[report.level.value]
-        if report.level is ev.Level.ERROR:
-            self.reason = report.text
-        extra = {"slot": report.slot, "generation": report.generation, "subject_pid": report.pid}
-        logger.log(level, "%s", report.text, extra=extra)
-
-    def _finish(self, action: ev.Finish) -> None:
-        self.code = Exit(action.code)

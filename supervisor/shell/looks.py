@@ -10,7 +10,7 @@ from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.machine import Machine, Phase
 from hybrid.supervisor.listeners.sockets import Listeners
 from hybrid.supervisor.shell.actions import Actions
-from hybrid.supervisor.shell.deaths import Deaths
+from hybrid.supervisor.watch.rates import Samples
 from hybrid.supervisor.watch.stall_detector import CALM, StallDetector
 
 _ASLEEP = 0.5  # seconds of delay after which other processes probably did not run either
@@ -27,18 +27,23 @@ class Looks:
         machine: Machine,
         listeners: Listeners,
         actions: Actions,
-        deaths: Deaths,
         feed: Callable[[ev.Event], None],
+        pinged: Callable[[], None],
+        samples: Samples,
     ) -> None:
-        """`feed` gives an event to the machine and performs the actions."""
+        """`feed` gives an event to the machine and performs the actions; `pinged` is called after pings.
+
+        `samples` gets the records of the serving workers.
+        """
         self._kernel = kernel
         self._children = children
         self._detector = detector
         self._machine = machine
         self._listeners = listeners
         self._actions = actions
-        self._deaths = deaths
         self._feed = feed
+        self._pinged = pinged
+        self._samples = samples
         self._mends_at = 0.0  # when to check the listening sockets next
 
     @property
@@ -55,6 +60,17 @@ class Looks:
         """Look if it is time; return True if there is news."""
         return self._detector.next_look <= now and self._look(now)
 
+    def is_due(self, now: float) -> bool:
+        """Return True if it is time to look."""
+        return self._detector.next_look <= now and bool(self._machine.serving())
+
+    def look_soon(self, now: float) -> bool:
+        """Look if it is nearly time, because others are looked at now; return True if there is news.
+
+        Otherwise a hundred quiet services would wake this process a hundred times as often as one.
+        """
+        return self._detector.next_look <= now + CALM / 3 and self._machine.phase is Phase.SERVING and self._look(now)
+
     def _look(self, now: float) -> bool:
         """Find stalled loops, and ping the workers."""
         self._children.flush()
@@ -66,7 +82,12 @@ class Looks:
         if self._children.is_behind(self._listeners.slots):
             self._children.teach_all(self._listeners.all())
         records = {pid: self._children[pid].record for pid in self._machine.serving() if pid in self._children}
-        sight = self._detector.look(now, records)
+        attending = [(pid, self._children[pid]) for pid in self._machine.attending() if pid in self._children]
+        companions = {pid: handle.record for pid, handle in attending if handle.takes_orders}  # else it has no loop
+        calls = {pid: handle.record for pid, handle in attending if handle.runs_calls}
+        self._samples.note(now, {**records, **companions, **calls} if attending else records)
+        callees = {pid: handle.record for pid, handle in attending if handle.runs_calls and handle.listens}
+        sight = self._detector.look(now, records, companions, callees)
         if sight.news:
             for item in sight.news:
                 self._children.has_stalled(item.pid, now)
@@ -74,5 +95,5 @@ class Looks:
         for pid in sight.ping:
             self._children.ping(pid)
         if sight.ping:
-            self._deaths.end_leftovers(after_a_look=True)
+            self._pinged()
         return bool(sight.news or sight.ping)

@@ -20,8 +20,17 @@ from typing import Literal
 
 from hybrid.supervisor.core.machine import MAX_WORKERS
 from hybrid.supervisor.listeners.binding import BindError
-from hybrid.supervisor.listeners.sockets import Listeners, Offered
-from hybrid.supervisor.upgrade.inheritance import FILE_NAME, FORM, CannotInherit, Inheritance, Scale, inherited_binds
+from hybrid.supervisor.listeners.estate import Estate
+from hybrid.supervisor.listeners.sockets import Offered
+from hybrid.supervisor.upgrade.inheritance import (
+    FILE_NAME,
+    FORM,
+    CannotInherit,
+    Inheritance,
+    Ledgers,
+    Scale,
+    inherited_binds,
+)
 from hybrid.supervisor.upgrade.invocation import HANDOVER_VARIABLE, Invocation
 from hybrid.supervisor.upgrade.wire import (
     MOST_DESCRIPTORS,
@@ -55,24 +64,25 @@ class Failed:
 class Offer:
     """The sockets, offered to a successor that is starting. Only `begin` blocks, while execve(2) runs."""
 
-    def __init__(self, listeners: Listeners, pid: int, link: PeerLink) -> None:
+    def __init__(self, estate: Estate, pid: int, link: PeerLink) -> None:
         self.pid = pid
         """Process id of the successor, which is not our child: systemd drains a main process only if it is its own."""
-        self._listeners = listeners
+        self._estate = estate
         self._link = link
-        self._handed = [len(entry.fds) for entry in listeners.offer()]  # how many descriptors it has of each address
+        self._handed = [len(entry.fds) for entry in estate.offer()]  # how many descriptors it has of each address
         self._is_lent = False  # the successor owns the sockets, but may still fail
         self._is_over = False
 
     @classmethod
     def begin(
         cls,
-        listeners: Listeners,
+        estate: Estate,
         program: Invocation,
         extra_environment: Mapping[str, str],
-        scale: Scale | None = None,
+        scales: Mapping[str, Scale] | None = None,
+        ledgers: Ledgers = Ledgers(),  # noqa: B008 - frozen
     ) -> Offer:
-        """Execute `program` with the sockets of `listeners`, and pass it our `scale`.
+        """Execute `program` with the sockets of `estate`; pass it the `scales` of our services and `ledgers`.
 
         Raises `CannotOffer` if it could not be executed. The successor stays in our process group, so Ctrl-C in a
         terminal reaches both. It survives the end of this process.
@@ -90,11 +100,11 @@ class Offer:
             raise CannotOffer(f"cannot make a socket pair to a successor: {(error.strerror or '').lower()}") from error
         try:
             with theirs:
-                pid = _execute(listeners, program, extra_environment, theirs.fileno(), scale)
+                pid = _execute(estate, program, extra_environment, theirs.fileno(), scales or {}, ledgers)
         except OSError as error:
             ours.close()
             raise CannotOffer(_why_not_executed(program, error)) from error
-        return cls(listeners, pid, PeerLink(ours))
+        return cls(estate, pid, PeerLink(ours))
 
     def fileno(self) -> int:
         """Return the descriptor to poll for `poll_nowait`; -1 once closed. Workers must close it."""
@@ -131,12 +141,12 @@ class Offer:
     def _is_last(self, message: PeerMessage) -> bool:
         """Handle a message of the successor; return True if it was the last one."""
         match message:
-            case Want(slots):
-                self._grant(slots)
+            case Want(slots, service):
+                self._grant(slots, service)
             case Serving(taken) if not self._is_lent:
                 self._send_new_members()
                 self._is_lent = True
-                self._listeners.lend(taken)
+                self._estate.lend(taken)
                 self._link.send(Yours())
             case Taken() if self._is_lent:
                 self._is_over = True
@@ -145,11 +155,11 @@ class Offer:
                 raise WireError(f"the other supervisor sent {type(message).__name__} out of turn")
         return False
 
-    def _grant(self, slots: int) -> None:
+    def _grant(self, slots: int, service: str) -> None:
         try:
             if not 1 <= slots <= MAX_WORKERS:
                 raise BindError(f"{slots} workers are not between 1 and {MAX_WORKERS}")
-            self._listeners.reserve(slots)
+            self._estate.reserve(service, slots)
         except BindError as error:
             self._link.send(Cannot(str(error)))
         else:
@@ -158,7 +168,7 @@ class Offer:
 
     def _send_new_members(self) -> None:
         """Send the members opened since the last time; groups only grow."""
-        now = [entry.fds for entry in self._listeners.offer()]
+        now = [entry.fds for entry in self._estate.offer()]
         new = [(number, fd) for number, fds in enumerate(now) for fd in fds[self._handed[number] :]]
         for batch in _batches(new):
             self._link.send(Grant(tuple(number for number, _ in batch)), [fd for _, fd in batch])
@@ -168,7 +178,7 @@ class Offer:
         self._link.shut_down()
         if self._is_lent and not self._is_over:
             self._is_lent = False
-            reason = "; ".join((reason, *self._listeners.take_over()))
+            reason = "; ".join((reason, *self._estate.take_over()))
         return Failed(reason)
 
 
@@ -183,20 +193,26 @@ def _why_not_executed(program: Invocation, error: OSError) -> str:
 
 
 def _execute(
-    listeners: Listeners, program: Invocation, extra: Mapping[str, str], link_fd: int, scale: Scale | None
+    ours: Estate,
+    program: Invocation,
+    extra: Mapping[str, str],
+    link_fd: int,
+    scales: Mapping[str, Scale],
+    ledgers: Ledgers,
 ) -> int:
     """Start the successor; return its pid. Raises `OSError`, also if it cannot be executed."""
-    offered = listeners.offer()
+    offered = ours.offer()
     estate = {
         "form": FORM,
         "predecessor": os.getpid(),
         "line": link_fd,
         "entries": [_described(entry) for entry in offered],
-        "scale": None if scale is None else dataclasses.asdict(scale),
+        "scales": {name: dataclasses.asdict(scale) for name, scale in scales.items()},
+        **ledgers.described(),
     }
     with _memory_file(json.dumps(estate).encode("ascii")) as memfd:
         environment = {**program.environment, **extra, HANDOVER_VARIABLE: str(memfd)}
-        inherited = (link_fd, memfd, *(fd for entry in offered for fd in entry.fds))
+        inherited = (link_fd, memfd, *ledgers.fds, *(fd for entry in offered for fd in entry.fds))
         return _execute_as_orphan(program, environment, inherited)
 
 

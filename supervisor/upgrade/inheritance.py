@@ -10,6 +10,7 @@ import collections
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import select
 import socket
@@ -21,8 +22,12 @@ from hybrid.supervisor.listeners.addresses import Bind
 from hybrid.supervisor.listeners.binding import BindError
 from hybrid.supervisor.listeners.shared import Inode
 from hybrid.supervisor.upgrade.invocation import HANDOVER_VARIABLE
+from hybrid.supervisor.upgrade.ledger import Ledger
 from hybrid.supervisor.upgrade.wire import Cannot, Grant, Granted, PeerLink, Serving, Taken, Want, WireError, Yours
+from hybrid.workers.contract.log import LOGGER_NAME
 from hybrid.workers.contract.records import record
+
+logger = logging.getLogger(LOGGER_NAME)
 
 FILE_NAME: Final = "hybrid-handover"
 """Name of the memfd."""
@@ -65,6 +70,42 @@ class Scale:
         return self.wanted if configured == self.configured else configured
 
 
+@record(frozen=True, slots=True)
+class Ledgers:
+    """The ledgers that a predecessor gives to its successor."""
+
+    before: Ledger | None = None
+    """What the predecessor's workers count; None: it is of an older version, or has no memory for one."""
+    earlier: tuple[Ledger, ...] = ()
+    """Those of supervisors before it that were alive."""
+    reply: Ledger | None = None
+    """The successor writes there what its own workers count, until it is in charge."""
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors of all."""
+        ends = (self.before, *self.earlier, self.reply)
+        return tuple(ledger.fileno() for ledger in ends if ledger is not None)
+
+    def described(self) -> dict[str, Any]:
+        """Return the descriptors for JSON."""
+        return {
+            "ledger": None if self.before is None else self.before.fileno(),
+            "earlier": [ledger.fileno() for ledger in self.earlier],
+            "reply": None if self.reply is None else self.reply.fileno(),
+        }
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> Ledgers:
+        """Return what `described` describes in the process that got the descriptors. A missing one is logged."""
+        earlier = [_ledger_of(fd) for fd in described.get("earlier", ())]
+        return cls(
+            _ledger_of(described.get("ledger")),
+            tuple(ledger for ledger in earlier if ledger is not None),
+            _ledger_of(described.get("reply")),
+        )
+
+
 @dataclasses.dataclass(slots=True)
 class _Entry:
     """An address of the predecessor."""
@@ -74,6 +115,8 @@ class _Entry:
     slots: int
     inode: Inode | None
     order: tuple[int, ...] = ()
+    service: str = ""
+    """The service that it belongs to; empty: unknown."""
     is_taken: bool = False
 
 
@@ -86,11 +129,20 @@ def inherited_binds(environ: Mapping[str, str]) -> tuple[str, ...]:
 class Inheritance:
     """Everything a predecessor passed to this process. Only `have_slots` blocks."""
 
-    def __init__(self, predecessor_pid: int, link: PeerLink, entries: list[_Entry], scale: Scale | None = None) -> None:
+    def __init__(
+        self,
+        predecessor_pid: int,
+        link: PeerLink,
+        entries: list[_Entry],
+        scales: Mapping[str, Scale] | None = None,
+        ledgers: Ledgers = Ledgers(),  # noqa: B008 - frozen
+    ) -> None:
         self.predecessor_pid = predecessor_pid
         """Process id of the supervisor that this one replaces."""
-        self.scale = scale
-        """How many workers it has; None: unknown (an older version)."""
+        self.scales: Mapping[str, Scale] = {} if scales is None else scales
+        """Service -> how many workers it has; those that an older version does not tell are missing."""
+        self.ledgers = ledgers
+        """What the workers of predecessors count. Who takes them closes them."""
         self._link = link
         self._entries = entries  # in the order of the predecessor
         self._additions: dict[int, list[int]] = collections.defaultdict(list)  # entry that is taken -> new descriptors
@@ -116,29 +168,34 @@ class Inheritance:
         except OSError as error:  # a process in between closed descriptors it did not know
             raise CannotInherit(f"the sockets of the supervisor to be replaced got lost: {error}") from error
         sock.set_inheritable(False)
-        scale = estate.get("scale")  # older versions do not send it
-        return cls(estate["predecessor"], PeerLink(sock), entries, None if scale is None else Scale(**scale))
+        scales = {name: Scale(**scale) for name, scale in estate.get("scales", {}).items()}
+        return cls(estate["predecessor"], PeerLink(sock), entries, scales, Ledgers.of(estate))
 
     @property
     def binds(self) -> tuple[str, ...]:
         """The addresses of the predecessor, in its order."""
         return tuple(entry.bind for entry in self._entries)
 
-    @property
-    def slots(self) -> int:
-        """How many slots of the predecessor ever had a worker, and so may have connections in their queues."""
-        return max((entry.slots for entry in self._entries), default=0)
+    def share(self, service: str, binds: Sequence[Bind]) -> Share:
+        """Return the part of a service with these addresses.
 
-    def have_slots(self, slots: int) -> None:
-        """Have the predecessor open sockets for `slots` slots if it has fewer. Raises `CannotInherit`.
+        It includes addresses that are another service's at the predecessor, so that they stay open; but not those with
+        any free port, which may be given twice.
+        """
+        texts = {str(bind) for bind in binds}
+        certain = {str(bind) for bind in binds if getattr(bind, "port", None) != 0}
+        entries = [(number, entry) for number, entry in enumerate(self._entries) if entry.bind in texts]
+        own = [number for number, entry in entries if entry.service in ("", service)]
+        others = [number for number, entry in entries if number not in own and entry.bind in certain]
+        return Share(self, (*own, *others))
+
+    def have_slots(self, service: str, slots: int) -> None:
+        """Have the predecessor open sockets for `slots` slots of a service. Raises `CannotInherit`.
 
         It opens and keeps them, so that no connection is lost if this start fails. Blocks for ten seconds at most.
-        Call this before taking sockets.
         """
-        if not any(0 < entry.slots < slots for entry in self._entries):
-            return
         try:
-            self._link.send(Want(slots))
+            self._link.send(Want(slots, service))
             self._wait_granted(time.monotonic() + _PATIENCE)
         except WireError as error:
             raise CannotInherit(f"cannot have the sockets of {slots} workers: {error}") from error
@@ -160,16 +217,9 @@ class Inheritance:
                 case _:
                     pass
 
-    def sockets_for(self, bind: Bind) -> Handed | None:
-        """Return the sockets of `bind`, which the caller then owns; None if the predecessor has none.
-
-        An address that was given twice (port 0) is returned twice.
-        """
-        for number, entry in enumerate(self._entries):
-            if entry.bind == str(bind) and not entry.is_taken:
-                entry.is_taken = True
-                return Handed(number, tuple(entry.fds), entry.inode, entry.order)
-        return None
+    def entry(self, number: int) -> _Entry:
+        """Return an address of the predecessor."""
+        return self._entries[number]
 
     def close_unused(self) -> None:
         """Close the sockets that were not taken."""
@@ -177,11 +227,13 @@ class Inheritance:
             if not entry.is_taken:
                 _close_all(entry.fds)
 
-    def additions(self) -> dict[int, list[int]]:
-        """Return the descriptors opened since, once: index of a taken address -> descriptors."""
-        found = dict(self._additions)
-        self._additions.clear()
-        return found
+    def additions(self, numbers: Sequence[int] | None = None) -> dict[int, list[int]]:
+        """Return the descriptors opened since, once: index of a taken address -> descriptors.
+
+        `numbers`: of these addresses only.
+        """
+        chosen = [number for number in self._additions if numbers is None or number in numbers]
+        return {number: self._additions.pop(number) for number in chosen}
 
     def serving(self) -> None:
         """Tell the predecessor that every slot is served; `poll_nowait` returns its answer."""
@@ -236,8 +288,63 @@ class Inheritance:
                 self._entries[number].fds.append(fd)
 
 
-def _entry_of(bind: str, fds: list[int], slots: int, inode: list[int] | None, order: Sequence[int] = ()) -> _Entry:
-    return _Entry(bind, fds, slots, None if inode is None else (inode[0], inode[1]), tuple(order))
+class Share:
+    """The part of an inheritance that belongs to one service."""
+
+    def __init__(self, inheritance: Inheritance, numbers: Sequence[int]) -> None:
+        """`numbers`: the indexes of its addresses."""
+        self._inheritance = inheritance
+        self._numbers = numbers
+        self._taken: list[int] = []
+
+    @property
+    def slots(self) -> int:
+        """How many slots ever had a worker of the predecessor, and so may have connections in their queues."""
+        return max((self._inheritance.entry(number).slots for number in self._numbers), default=0)
+
+    def have_slots(self, slots: int) -> None:
+        """Have the predecessor open sockets for `slots` slots if it has fewer. Raises `CannotInherit`.
+
+        Blocks for ten seconds at most. Call this before taking sockets.
+        """
+        entries = [self._inheritance.entry(number) for number in self._numbers]
+        slots = max(slots, self.slots)  # addresses of several services may have different numbers
+        for service in dict.fromkeys(entry.service for entry in entries if 0 < entry.slots < slots):
+            self._inheritance.have_slots(service, slots)
+
+    def sockets_for(self, bind: Bind) -> Handed | None:
+        """Return the sockets of `bind`, which the caller then owns; None if the predecessor has none.
+
+        An address that was given twice (port 0) is returned twice.
+        """
+        for number in self._numbers:
+            entry = self._inheritance.entry(number)
+            if entry.bind == str(bind) and not entry.is_taken:
+                entry.is_taken = True
+                self._taken.append(number)
+                return Handed(number, tuple(entry.fds), entry.inode, entry.order)
+        return None
+
+    def additions(self) -> dict[int, list[int]]:
+        """Return the descriptors opened since, once: index of a taken address -> descriptors."""
+        return self._inheritance.additions(self._taken)
+
+
+def _ledger_of(fd: int | None) -> Ledger | None:
+    if fd is None:
+        return None
+    try:
+        os.set_inheritable(fd, False)
+    except OSError as error:  # a process in between closed it
+        logger.warning("counts of another supervisor are missing: its ledger got lost: %s", error.strerror)
+        return None
+    return Ledger(fd)
+
+
+def _entry_of(
+    bind: str, fds: list[int], slots: int, inode: list[int] | None, order: Sequence[int] = (), service: str = ""
+) -> _Entry:
+    return _Entry(bind, fds, slots, None if inode is None else (inode[0], inode[1]), tuple(order), service)
 
 
 def _read(text: str) -> tuple[int, dict[str, Any]] | None:

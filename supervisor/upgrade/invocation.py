@@ -12,6 +12,8 @@ from hybrid.workers.contract.records import record
 
 HANDOVER_VARIABLE: Final = "HYBRID_HANDOVER"
 """Names the memfd that a successor inherits; see `inheritance`."""
+METRICS_VARIABLE: Final = "HYBRID_METRICS_HOME"
+"""Names the directory of a predecessor for metrics of the application."""
 _OF_ONE_PROCESS: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
@@ -40,6 +42,7 @@ class Invocation:
 def _read() -> Invocation:
     environment = dict(os.environ)
     environment.pop(HANDOVER_VARIABLE, None)
+    environment.pop(METRICS_VARIABLE, None)
     if environment.get("LISTEN_PID") == str(os.getpid()):
         for name in _OF_ONE_PROCESS:
             environment.pop(name, None)

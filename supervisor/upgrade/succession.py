@@ -9,16 +9,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Self
 
 from hybrid.supervisor.contact.notify_socket import NotifySocket
 from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
 from hybrid.supervisor.core import events as ev
-from hybrid.supervisor.listeners.sockets import Listeners
+from hybrid.supervisor.listeners.estate import Estate
 from hybrid.supervisor.upgrade.handover import CannotOffer, Failed, Offer
-from hybrid.supervisor.upgrade.inheritance import Inheritance, Scale
-from hybrid.supervisor.upgrade.invocation import Invocation
+from hybrid.supervisor.upgrade.inheritance import Inheritance, Ledgers, Scale
+from hybrid.supervisor.upgrade.invocation import METRICS_VARIABLE, Invocation
 from hybrid.workers.contract import log
 from hybrid.workers.contract.records import record
 
@@ -32,6 +32,8 @@ class Origin:
     invocation: Invocation | None = None
     inheritance: Inheritance | None = None
     notify_socket: NotifySocket = dataclasses.field(default_factory=lambda: NotifySocket(None, os.getpid()))
+    metrics_home: str = ""
+    """The directory of the predecessor for metrics of the application; empty: none."""
 
     @classmethod
     def of_this_process(cls, environ: MutableMapping[str, str]) -> Self:
@@ -41,22 +43,36 @@ class Origin:
         """
         inheritance = Inheritance.take(environ)
         notify_socket = NotifySocket.from_environment(environ, os.getpid(), handed_over=inheritance is not None)
-        return cls(Invocation.current(), inheritance, notify_socket)
+        metrics_home = environ.pop(METRICS_VARIABLE, "")
+        return cls(Invocation.current(), inheritance, notify_socket, metrics_home if inheritance else "")
 
 
 class Succession:
     """Both ends of an upgrade. No method blocks, except for execve(2)."""
 
-    def __init__(self, origin: Origin, listeners: Listeners, pidfile: Pidfile | None) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        estate: Estate,
+        pidfile: Pidfile | None,
+        metrics_home: Callable[[], str] = str,
+    ) -> None:
+        """`metrics_home` returns the directory that a successor gets for metrics of the application."""
+        self._metrics_home = metrics_home
         self._invocation = origin.invocation
         self._inheritance = origin.inheritance
-        self._listeners = listeners
+        self._estate = estate
         self._pidfile = pidfile
         self._offer: Offer | None = None
         self._has_claimed = False
         self.notify_socket = origin.notify_socket
         self.is_waiting = origin.inheritance is not None
         """True while a predecessor owns the sockets, and steers them."""
+
+    @property
+    def ledgers(self) -> Ledgers:
+        """What the workers of predecessors count."""
+        return Ledgers() if self._inheritance is None else self._inheritance.ledgers
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -89,7 +105,7 @@ class Succession:
 
     def _take_over(self, inheritance: Inheritance) -> None:
         self.is_waiting = False
-        remarks = list(self._listeners.take_over())
+        remarks = list(self._estate.take_over())
         if self._pidfile is not None:
             try:
                 self._pidfile.take_over()
@@ -102,14 +118,20 @@ class Succession:
 
     # --- as predecessor
 
-    def start(self, scale: Scale | None = None) -> ev.Event:
-        """Execute the program again and pass it the number of workers; return the outcome."""
+    def start(
+        self,
+        scales: Mapping[str, Scale] | None = None,
+        ledgers: Ledgers = Ledgers(),  # noqa: B008 - frozen
+    ) -> ev.Event:
+        """Execute the program again, pass it the number of workers of each service and ledgers; return the outcome."""
         if self._invocation is None:
             return ev.SuccessorFailed("it was not started by a command of its own: restart the program it runs in")
         if self.is_waiting:
             return ev.SuccessorFailed("it is about to replace another one itself")
         try:
-            self._offer = Offer.begin(self._listeners, self._invocation, self.notify_socket.environment, scale)
+            home = self._metrics_home()
+            extra = {**self.notify_socket.environment, **({METRICS_VARIABLE: home} if home else {})}
+            self._offer = Offer.begin(self._estate, self._invocation, extra, scales, ledgers)
         except CannotOffer as error:
             return ev.SuccessorFailed(str(error))
         return ev.SuccessorStarted(self._offer.pid)
@@ -130,7 +152,7 @@ class Succession:
                 self._offer = None
                 return ev.SuccessorFailed(reason)
             case "serving":
-                self._listeners.leave()
+                self._estate.leave()
                 self.notify_socket.main_pid(offer.pid)
                 offer.close()
                 self._offer = None

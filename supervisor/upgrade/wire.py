@@ -1,8 +1,8 @@
 """Messages between a supervisor and its successor, in the form of `workers.contract.wire`.
 
     successor                                       predecessor
-    Want(slots)      I run more workers than    ->
-                     you have sockets
+    Want(slots,      I run more workers than    ->
+         service)    you have sockets
                                                 <-  Grant(entries)... Granted   here are some more
                                                 <-  Cannot(reason)              there are none
     Serving(taken)   all my workers serve       ->
@@ -36,9 +36,11 @@ class WireError(Exception):
 
 @record(frozen=True, slots=True)
 class Want:
-    """Open sockets for `slots` slots."""
+    """Open sockets for `slots` slots of a service."""
 
     slots: int
+    service: str = ""
+    """Empty: of the only one."""
 
 
 @record(frozen=True, slots=True)

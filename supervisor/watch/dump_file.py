@@ -26,6 +26,21 @@ _LOOK = 0.02  # seconds between reads; a dump is complete if nothing was added f
 _SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
+def sealed_memory(name: str, size: int) -> int:
+    """Return a descriptor of memory that other processes can write to, but neither enlarge nor shrink (fcntl(2)).
+
+    Pages are used once they are written. Raises `OSError` (EMFILE, ENFILE, ENOMEM).
+    """
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 class DumpFile:
     """Memory of a fixed size, shared with one worker through its descriptor, which includes the write position.
 
@@ -36,13 +51,7 @@ class DumpFile:
     def __init__(self) -> None:
         """Raises `OSError` (EMFILE, ENFILE, ENOMEM)."""
         self._taken = 0  # bytes returned already
-        self._fd = os.memfd_create("hybrid-dump", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(self._fd, MAX_DUMP)
-            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
-        except OSError:
-            self.close()
-            raise
+        self._fd = sealed_memory("hybrid-dump", MAX_DUMP)
 
     def fileno(self) -> int:
         """Return the descriptor; -1 once closed."""
@@ -130,6 +139,8 @@ class DumpResult:
     stack: Stack
     missing: str = ""
     """Why there is no stack."""
+    text: str = ""
+    """The dump as the worker wrote it."""
 
     def describe(self, seconds: float, *, is_zygote: bool = False, turns_again: bool = False) -> str:
         """Return the text of a log record about a child that has been stalled for `seconds`."""
@@ -162,7 +173,7 @@ class StackDump:
         news = self._dump_file.take()
         self._text += news
         if self._text and (self._asked == TELL_STACKS or not news):
-            stack = innermost(self._text, OURS, _OUR_SIDE, _working_directory())
+            stack = innermost(self._text, OURS, OUR_SIDE, _working_directory())
             return self._end("" if stack != Stack() else "the text that the worker wrote is no stack", stack)
         if news or now < self._asked_at + PATIENCE:
             return None
@@ -194,7 +205,7 @@ class StackDump:
 
     def _end(self, missing: str, stack: Stack = Stack()) -> DumpResult:  # noqa: B008 - it is immutable
         self.due = None
-        return DumpResult(stack, missing)
+        return DumpResult(stack, missing, self._text)
 
 
 def _working_directory() -> str:
@@ -213,4 +224,5 @@ def _folders() -> Iterator[str]:
 
 OURS = frozenset(_folders())
 """The folders of this package, as they appear in the stacks of workers."""
-_OUR_SIDE = str(Path(__file__).parents[1])  # the code that forked a worker, which is below the worker's on the stack
+OUR_SIDE = str(Path(__file__).parents[1])
+"""The folder of the code that forked a worker, which is below the worker's own on the stack."""

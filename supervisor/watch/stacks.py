@@ -19,9 +19,12 @@ SHOWN = 8
 """Frames in a log record, at most."""
 
 _LONGEST = 2048  # characters; the writer cuts names at 500, and escapes make them at most 4 times as long
-_HEADING = re.compile(r"(Current thread|Thread|Stack)\b.*\(most recent call first\):$")
+_HEADING = re.compile(
+    r"(Current thread|Thread|Stack)\b *(?P<number>0x[0-9a-f]+)?(?: \[(?P<name>.*)\])?.*\(most recent call first\):$"
+)
 _FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)$')
 _UNKNOWN = re.compile(r"  File (\?\?\?), line (\d+|\?\?\?) in (.*)$")  # a name that is no text
+_MAIN = "MainThread"
 _COLLECTING = "  Garbage-collecting"
 _PACKAGES = re.compile(r"/(?:site|dist)-packages/")
 _LOOPS = re.compile(r"/(?:site|dist)-packages/(?:gevent|greenlet|uvloop)/")
@@ -61,10 +64,16 @@ class Stack:
 
 
 @dataclasses.dataclass(slots=True)
-class _Thread:
+class Thread:
+    """One thread of a dump."""
+
+    name: str = ""
+    """Its name, or the number by which the dump identifies it. The loop runs in the main thread."""
     is_loop: bool = False
-    is_alone: bool = False  # a dump of one thread shows no other
+    is_alone: bool = False
+    """True in a dump of one thread, which shows no other."""
     is_collecting: bool = False
+    """True if the garbage collector was running."""
     frames: list[Frame] = dataclasses.field(default_factory=list)
 
 
@@ -76,12 +85,12 @@ def innermost(dump: str, ours: Collection[str], parent: str = "", base: str = ""
     main thread, which runs Python's handlers, and which the kernel prefers for a signal to a process
     (`complete_signal`, kernel/signal.c).
     """
-    threads = _threads(dump)
+    threads = threads_of(dump)
     loop = next((thread for thread in threads if thread.is_loop), None)
     if loop is None:
         return Stack()
     folders = tuple(_prefix(folder) for folder in ours)
-    foreign = _foreign(_without_launcher(loop.frames, parent), folders)
+    foreign = _foreign(without_launcher(loop.frames, parent), folders)
     chosen = _best(foreign)
     inner = [*(foreign if chosen else foreign or loop.frames)][:1]
     rest = [thread for thread in threads if not thread.is_loop]  # the loop may have answered twice
@@ -94,13 +103,16 @@ def innermost(dump: str, ours: Collection[str], parent: str = "", base: str = ""
     )
 
 
-def _threads(dump: str) -> list[_Thread]:
-    found: list[_Thread] = []
+def threads_of(dump: str) -> list[Thread]:
+    """Return all threads in `dump`, in its order. Accepts any text."""
+    found: list[Thread] = []
     for line in dump.split("\n"):
         if len(line) > _LONGEST or not line.isprintable():  # not from our code
             continue
         if heading := _HEADING.match(line):
-            found.append(_Thread(is_loop=heading[1] != "Thread", is_alone=heading[1] == "Stack"))
+            is_loop = heading[1] != "Thread"
+            name = _MAIN if is_loop else heading["name"] or f"Thread {heading['number'] or ''}".rstrip()
+            found.append(Thread(name, is_loop=is_loop, is_alone=heading[1] == "Stack"))
         elif found and (match := _FRAME.match(line) or _UNKNOWN.match(line)):
             found[-1].frames.append(Frame(match[1], match[2], match[3]))
         elif found and line == _COLLECTING:
@@ -108,8 +120,11 @@ def _threads(dump: str) -> list[_Thread]:
     return found
 
 
-def _without_launcher(frames: Sequence[Frame], parent: str) -> Sequence[Frame]:
-    """Drop the frames in which the worker was forked: those of the command, or of an embedding program."""
+def without_launcher(frames: Sequence[Frame], parent: str) -> Sequence[Frame]:
+    """Return the frames without those in which the worker was forked: of the command, or of an embedding program.
+
+    `parent` is the folder of the code that forks workers.
+    """
     for index, frame in enumerate(frames):
         if parent and frame.file.startswith(_prefix(parent)):
             return frames[:index]

@@ -3,21 +3,27 @@
 It looks every few milliseconds while connections come in, and a few times a second when none have come for a while.
 Then a worker that accepts one finds the board's flag cleared, sets it and sends `Awake`: no cost per connection.
 
-A stalled loop shows in two ways: its turn began too long ago, or a ping has gone unanswered for too long. The second
-way also covers loops that cannot report their turns (uvloop), and stopped or frozen processes.
+A stalled loop shows in two ways: its turn began too long ago, or it is in no turn and a ping has gone unanswered for
+too long. The second way also covers loops that cannot report their turns (uvloop), and stopped or frozen processes.
+
+An offload worker has no loop, and a thread that answers pings. A call may keep that from running for as long as it is
+in C, so only one that runs no call must answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from hybrid.supervisor.core import events as ev
 from hybrid.workers.contract.records import record
 from hybrid.workers.contract.scoreboard import (
     ACCEPTED,
+    ADOPTED,
     ANSWERED,
     ASKED,
     BUSY_SINCE,
+    CALL,
     PULSE,
     STATE,
     Activity,
@@ -29,6 +35,8 @@ from hybrid.workers.contract.scoreboard import (
 CALM = 0.3
 """Seconds between looks when no connections come in: stalls are still found, and an idle process rarely wakes."""
 _LINGER = 0.1  # seconds without a new connection until it looks rarely
+_SILENT: Final = 1.0  # seconds without an answer in which an offload worker without a call is taken for stopped
+_NONE: Mapping[int, Record] = {}
 _FASTEST = 0.002  # seconds between looks, whatever the threshold
 
 
@@ -50,16 +58,24 @@ class StallDetector:
         `slowest`: seconds after which a turn is reported; 0: never. Used if there is no threshold.
         """
         self._board = board
-        self._threshold = threshold or slowest
         self._watches = threshold > 0
-        self._interval = max(threshold / 2, _FASTEST)
+        self._threshold = threshold or slowest
+        self._interval = min(max(threshold / 2, _FASTEST), CALM)  # pings also drive statistics, recycling, rebalancing
         self._stalled: dict[int, float] = {}  # pid -> when its loop stalled
+        self._silent: dict[
+            int, float
+        ] = {}  # pid of an offload worker -> since when it has no call, and does not answer
         self._accepted = 0  # connections of all workers at the last look
         self._calm_at = 0.0  # when to look rarely, unless a connection comes in before
         self._next = 0.0
         self._floor = 0.0  # no stall counts from before this time
         self._asks_all_at = 0.0  # when to ping all workers again
         board.watched = True  # until the first look
+
+    def refit(self, slowest: float) -> None:
+        """Report turns after another time from now on."""
+        if not self._watches:
+            self._threshold = slowest
 
     @property
     def next_look(self) -> float:
@@ -76,16 +92,37 @@ class StallDetector:
         """Count no stall from before now: no process has run for a while, as in a stopped container."""
         self._floor = now
 
-    def look(self, now: float, records: Mapping[int, Record]) -> Sight:
-        """Look at the records of the serving workers: pid -> record."""
-        for pid in [pid for pid in self._stalled if pid not in records]:
-            del self._stalled[pid]
+    def look(
+        self,
+        now: float,
+        records: Mapping[int, Record],
+        others: Mapping[int, Record] = _NONE,
+        callees: Mapping[int, Record] = _NONE,
+    ) -> Sight:
+        """Look at the records of the serving workers: pid -> record.
+
+        `others`: those of processes that accept no connections. If they stall, that is no reason to look often.
+        `callees`: those of offload workers.
+        """
+        every = {**records, **others, **callees} if others or callees else records
+        for known in (self._stalled, self._silent):
+            for pid in [pid for pid in known if pid not in every]:
+                del known[pid]
         news: list[ev.Stalled | ev.Recovered] = []
-        for pid, entry in records.items():
-            self._judge(pid, _stalled_since(entry, now), now, news)
+        for pid, entry in every.items():
+            since = self._silent_since(pid, entry, now) if pid in callees else _stalled_since(entry, now)
+            self._judge(pid, since, now, news)
         watching = self._decide(now, records)
         self._next = now + (self._interval if watching else CALM)
-        return Sight(tuple(news), self._asked(now, records, watching=watching))
+        return Sight(tuple(news), self._asked(now, every, watching=watching))
+
+    def _silent_since(self, pid: int, entry: Record, now: float) -> float | None:
+        """Return since when an offload worker has been silent for too long; None: it has a call, or answers."""
+        if entry.numbers[CALL] or entry.times[ASKED] <= entry.times[ANSWERED]:
+            self._silent.pop(pid, None)
+            return None
+        since = max(self._silent.setdefault(pid, now), self._floor)
+        return since if now - since >= _SILENT else None
 
     def _decide(self, now: float, records: Mapping[int, Record]) -> bool:
         """Return True to look often, and set the flag for the workers."""
@@ -99,11 +136,11 @@ class StallDetector:
         return watching
 
     def _is_watching(self, now: float, records: Mapping[int, Record]) -> bool:
-        accepted = sum(record.numbers[ACCEPTED] for record in records.values())
+        accepted = sum(record.numbers[ACCEPTED] + record.numbers[ADOPTED] for record in records.values())
         if accepted != self._accepted:
             self._accepted = accepted
             self._calm_at = now + _LINGER
-        return now < self._calm_at or bool(self._stalled)
+        return now < self._calm_at or any(pid in records for pid in self._stalled)
 
     def _asked(self, now: float, records: Mapping[int, Record], *, watching: bool) -> tuple[int, ...]:
         """Choose the workers to ping now, note it in their records, and return their pids.
@@ -144,8 +181,13 @@ def turns_again(record: Record, since: float, now: float) -> bool:
 def _stalled_since(record: Record, now: float) -> float | None:
     """Return when the current turn began or the unanswered ping was sent; None: the loop waits.
 
-    Ignores times that are not in the past: applications can write to the memory too, by mistake.
+    A ping that is older than the current turn does not count: the loop turns, and answers it within this turn. It was
+    sent during the turn before, whose stall would be found a second time. Ignores times that are not in the past:
+    applications can write to the memory too, by mistake.
     """
     times = record.times
     asked = times[ASKED] if times[ASKED] > times[ANSWERED] else 0.0
-    return min((since for since in (times[BUSY_SINCE], asked) if 0.0 < since <= now), default=None)
+    turn = times[BUSY_SINCE]
+    if 0.0 < turn <= now:
+        return turn
+    return asked if 0.0 < asked <= now else None

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -179,8 +180,18 @@ async def path(scope: Scope, receive: Receive, send: Send) -> None:
 # --- waiting
 
 
+async def _rest(scope: Scope) -> None:
+    """Sleep for the seconds of the query, or until there is the file that it names."""
+    asked = query(scope)
+    if not asked.startswith("/"):
+        await asyncio.sleep(float(asked))
+        return
+    while not Path(asked).exists():
+        await asyncio.sleep(0.005)
+
+
 async def nap(scope: Scope, receive: Receive, send: Send) -> None:
-    await asyncio.sleep(float(query(scope)))
+    await _rest(scope)
     await answer(send, b"rested")
 
 
@@ -189,7 +200,7 @@ async def background(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, b"begun")
     remember(scope, f"behind the answer: {(await receive())['type']}")
     try:
-        await asyncio.sleep(float(query(scope)))
+        await _rest(scope)
     except asyncio.CancelledError:
         remember(scope, "cancelled")
         raise
@@ -216,7 +227,7 @@ async def sleep_on(scope: Scope, receive: Receive, send: Send) -> None:
     """Sleep, whether the client is there or not."""
     remember(scope, "sleeps")
     try:
-        await asyncio.sleep(float(query(scope)))
+        await _rest(scope)
     except asyncio.CancelledError:
         remember(scope, "cancelled")
         raise

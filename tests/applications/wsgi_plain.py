@@ -53,13 +53,22 @@ def send(environ: dict[str, Any], start_response: Any) -> Any:
 
 
 def nap(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Wait in the way that the place has, for the seconds of the query."""
-    seconds = float(environ["QUERY_STRING"])
+    """Wait for the seconds of the query, or until there is the file that it names."""
+    asked = environ["QUERY_STRING"]
+    if not asked.startswith("/"):
+        rest(float(asked))
+    else:
+        while not Path(asked).exists():
+            rest(0.005)
+    return hello(environ, start_response)
+
+
+def rest(seconds: float) -> None:
+    """Wait in the way that the place has."""
     try:
         hybrid.sleep(seconds)
     except RuntimeError:
         time.sleep(seconds)
-    return hello(environ, start_response)
 
 
 def events(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -67,10 +76,7 @@ def events(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
     start_response("200 OK", [("Content-Type", "text/event-stream")])
     while True:
         yield b"data: tick\n\n"
-        try:
-            hybrid.sleep(0.05)
-        except RuntimeError:
-            time.sleep(0.05)
+        rest(0.05)
 
 
 def fetch(environ: dict[str, Any], start_response: Any) -> list[bytes]:

@@ -255,11 +255,10 @@ def test_4_each_descriptor_is_reported_once(world: World) -> None:
     assert sorted(world.poller.wait(None)) == [(fd, READ | WRITE) for fd in sorted(fds)]
 
 
-@pytest.mark.parametrize("timeout", [0, -1, -0.5])
-def test_4_a_timeout_of_zero_or_less_does_not_block(world: World, timeout: float) -> None:
+def test_4_a_timeout_of_zero_does_not_block(world: World) -> None:
     fd = world.connection()
     world.poller.add(fd, READ)
-    assert world.poller.wait(timeout) == []
+    assert world.poller.wait(0) == []
 
 
 def test_4_a_timeout_is_rounded_up(world: World) -> None:

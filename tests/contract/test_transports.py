@@ -276,8 +276,6 @@ async def test_3_resume_writing_may_write(ends: Ends) -> None:
             ends.transport.write(left.pop())
 
     ends.protocol.resume_writing = go_on  # type: ignore[method-assign]
-    if hasattr(ends.transport, "_connection"):
-        ends.transport._connection.on_resumed = go_on  # bound at the start
     await ends.call(ends.transport.write, MANY)
     assert len(await ends.hears(3 * len(MANY))) == 3 * len(MANY)
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support.adversity import MOST, WORKERS, Adversity
 from support.changes import FRESH, INTERFACES, write_application
-from support.household import Household
+from support.household import Household, growths
 from support.loops import ALL_LOOPS
 from support.manager import managing
 from support.process import HybridProcess
@@ -41,8 +41,6 @@ _KINDS = ("wrong", "refused", "reset", "closed_fresh", "closed_reused", "cut", "
 _BY_A_KILL = frozenset({"reset", "closed_fresh", "closed_reused", "cut"})  # the others nothing may cause
 _LOOKS = 20
 _REST = 4.0  # seconds between two looks, at least
-_SLACK = 4 << 20  # bytes of memory more that are no growth: arenas, a log that is longer
-_SHARE = 0.05  # of the memory, likewise
 _EXPECTED = re.compile("reload failed|cannot start")  # errors in the log: of broken code
 
 
@@ -77,18 +75,7 @@ class Account:
             yield f"{failures} requests failed, and killed workers had {self.in_hand} in hand"
         yield from (f"{name}: no right answer" for name, tally in self.tallies.items() if not tally.right)
         yield from (f"in the log: {line}" for line in self.complaints)
-        yield from self._growth()
-
-    def _growth(self) -> Iterator[str]:
-        """Compare the looks of the first quarter, a minute at most, with as many of the last."""
-        count = max(1, sum(look.at < min(60.0, self.looks[-1].at / 4) for look in self.looks))
-        for field in ("processes", "descriptors", "supervisor", "pss"):
-            first, last = (
-                [getattr(look, field) for look in looks] for looks in (self.looks[:count], self.looks[-count:])
-            )
-            room = _SLACK + int(_SHARE * max(first)) if field in ("supervisor", "pss") else 0
-            if min(last) > max(first) + room:
-                yield f"{field} grow: {first} in the beginning, {last} in the end"
+        yield from growths(self.looks)
 
     def tell(self) -> None:
         """Print all of it."""
@@ -113,7 +100,9 @@ def endure(seconds: float, loop: str, interface: str, seed: int) -> Account:
         write_application(directory, interface)
         env = {**FRESH, "NOTIFY_SOCKET": manager.address}
         arguments = ("--workers", str(WORKERS), "--loop", loop, "--threads", "0", "--backoff", "50ms")
-        process = stack.enter_context(serving("app:app", *arguments, cwd=directory, growth=MOST - WORKERS, env=env))
+        process = stack.enter_context(
+            serving("app:app", *arguments, cwd=directory, growth=2 * (MOST - WORKERS), env=env)
+        )
         adversity = Adversity(process, directory, told, random.Random(seed))
         try:
             _storm(process, adversity, account, seconds)

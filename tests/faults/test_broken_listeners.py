@@ -14,7 +14,8 @@ from support.service import eventually, serving
 from hybrid.workers.contract.exits import Exit
 
 CONNECTIONS = 20
-SOON = 5.0  # seconds, on a machine that does other things as well
+SOON = 5.0  # seconds; or as many starts of the service, because this machine may be busy
+STARTS = 5
 BROKEN = "ending so that a successor takes over: the listening socket"
 REQUESTS = {"breaking:wsgi": b"GET /%s HTTP/1.0\r\n\r\n", "breaking:handle": b"%s\n"}
 
@@ -29,13 +30,14 @@ def test_no_connection_is_lost_when_an_application_closes_the_listeners(
     """One worker has none then, and its share of connections waits for its successor or for its sibling."""
     path = str(tmp_path / "socket")
     bind = ("--bind", f"unix:{path}") if family == "unix" else ()
+    starts = time.monotonic()
     with serving(target, "--loop", loop, "--workers", "2", *bind, cwd=tmp_path) as process:
+        began = time.monotonic()
         address = path if family == "unix" else process.address
         broken = int(ask(address, REQUESTS[target] % deed.encode()).rpartition(b"\n")[2])
-        began = time.monotonic()
         for _ in range(CONNECTIONS):
             assert int(ask(address, REQUESTS[target] % b"pid").rpartition(b"\n")[2]) > 0
-        assert time.monotonic() - began < SOON
+        assert time.monotonic() - began < max(SOON, STARTS * (began - starts))
         process.wait_for_log(BROKEN)
         eventually(lambda: len({*process.worker_pids()} - {broken}) == 2, "its successor is there")
         assert process.stop() == Exit.OK

@@ -121,7 +121,7 @@ def test_a_child_of_a_wsgi_request_sends_no_response_and_ends_with_it(place: str
     with serving("forking:web_sync", "--interface", "wsgi", "--workers", "1", *WSGI[place], cwd=tmp_path) as process:
         for way, code in ways.items():
             assert_answered_once(in_one_turn(process, way), f"{way}: {code}")
-        process.wait_for_log("a process that a request forked failed")
+        process.wait_for_log("a process that a request or a call forked failed")
 
 
 @pytest.mark.parametrize("place", WSGI)

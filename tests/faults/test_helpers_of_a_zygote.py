@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import psutil
+from support import processes
 from support.clients import connected
 from support.process import HybridProcess
 from support.service import eventually, serving
@@ -25,16 +26,12 @@ def pids(process: HybridProcess) -> tuple[int, int]:
     return int(worker), int(helper)
 
 
-def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
 def test_a_worker_that_retires_ends_no_process_of_its_zygote(tmp_path: Path) -> None:
     with serving("helped:wsgi", "--workers", "2", *PRELOADED, cwd=tmp_path) as process:
         _, helper = pids(process)
         process.signal(signal.SIGTTOU)
         process.wait_for_log("worker retired")
-        assert is_alive(helper)
+        assert processes.is_alive(helper)
         assert process.stop() == Exit.OK
         assert "Traceback" not in process.stderr
 
@@ -47,10 +44,10 @@ def test_leftovers_of_a_dead_zygote_serve_its_workers(tmp_path: Path) -> None:
         process.wait_for_log("zygote died")
         eventually(lambda: psutil.Process(helper).ppid() == process.pid, "the supervisor has adopted the helper")
         eventually(lambda: process.zygote_pids(), "another zygote is there")
-        assert is_alive(helper)
+        assert processes.is_alive(helper)
         assert pids(process) == (worker, helper)
         os.kill(worker, signal.SIGKILL)
-        eventually(lambda: not is_alive(helper), "it ends with the last worker that has used it")
+        eventually(lambda: not processes.is_alive(helper), "it ends with the last worker that has used it")
 
 
 def test_a_reload_leaves_them_to_the_workers_that_drain(tmp_path: Path) -> None:
@@ -64,7 +61,7 @@ def test_a_reload_leaves_them_to_the_workers_that_drain(tmp_path: Path) -> None:
             process.wait_for_log("reload complete")
             eventually(lambda: psutil.Process(helper).ppid() == process.pid, "the old zygote has ended")
             eventually(lambda: pids(process)[1] != helper, "the old worker accepts nothing more")
-            assert is_alive(helper)
+            assert processes.is_alive(helper)
             sock.sendall(b"go")
             assert int(read_answer(sock).body.split()[1]) == helper
-        eventually(lambda: not is_alive(helper), "it has ended with the worker")
+        eventually(lambda: not processes.is_alive(helper), "it has ended with the worker")

@@ -92,7 +92,7 @@ def test_a_worker_that_can_no_longer_be_loaded_leaves_the_others_serving(tmp_pat
     app.write_text("from plain import tell_pid as handle\n")
     env = {"PYTHONDONTWRITEBYTECODE": "1"}  # or a version of the same second would be taken for the other
     arguments = ("--workers", "1", "--preload", "off", *QUICK)
-    with serving("app:handle", *arguments, cwd=tmp_path, growth=3, env=env) as process:
+    with serving("app:handle", *arguments, cwd=tmp_path, growth=4, env=env) as process:
         app.write_text("raise LookupError('broken since')\n")
         process.signal(signal.SIGTTIN)
         process.wait_for_log("worker cannot start, restarting .*LookupError: broken since")

@@ -41,7 +41,7 @@ def directory() -> Iterator[Path]:
 @pytest.mark.parametrize(("interface", "connections"), [("asgi", "kept"), ("wsgi", "closed")])
 @pytest.mark.parametrize("loop", CHOSEN)
 def test_an_upgrade_under_load_loses_no_request(loop: str, interface: str, connections: str, tmp_path: Path) -> None:
-    with upgradable(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path) as service:
+    with upgradable(f"echoing:{interface}", "--workers", "2", "--loop", loop, cwd=tmp_path, executed=True) as service:
         process = service.process
         first = {str(pid) for pid in process.worker_pids()}
         with Storm(process.address, clients=CLIENTS, close=CLOSING[connections], rest=PACE) as storm:

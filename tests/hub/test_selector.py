@@ -19,7 +19,7 @@ from support.streams import open_ends
 from hybrid.workers.hub.hub_runtime import HubRuntime
 from hybrid.workers.hub.loop import HubLoop
 from hybrid.workers.hub.pool import Job, Pool
-from hybrid.workers.hub.selector import _MOST_JOBS, HubSelector
+from hybrid.workers.hub.selector import _MOST_JOBS, ACCEPTING, LOOKS, HubSelector
 from hybrid.workers.pollers.contract import ERROR, HANGUP, READ, WRITE, Poller
 
 
@@ -554,3 +554,92 @@ def test_a_forked_child_of_a_job_accepts_no_connections(hub: Hub, forking: Forki
     hub.selector.listen(hub.poller.opens(READ), accept)
     hub.selector.select(0)
     assert (forking.code, hub.seen) == (1, ["accept"])
+
+
+# --- several connections in a turn
+
+
+class Queue:
+    """A listener's queue; each connection takes some seconds to serve, in a job or at once."""
+
+    def __init__(self, waiting: int, seconds: float, *, jobs: bool) -> None:
+        self.now = 0.0
+        self.selector = HubSelector(poller := FakePoller(), lambda: self.now)
+        self.selector.run_jobs = lambda jobs: [job.run() for job in jobs]
+        self.waiting = waiting
+        self.served = 0
+        self.fd = poller.opens(READ)
+        self.end = self.selector.listen(self.fd, self.accept)
+        self._seconds = seconds
+        self._jobs = jobs
+
+    def accept(self) -> bool:
+        """Accept a connection if one waits."""
+        if not self.waiting:
+            return False
+        self.waiting -= 1
+        if self._jobs:
+            self.selector.run_job(self)
+        else:
+            self.run()
+        return True
+
+    def run(self) -> None:
+        """Serve a connection."""
+        self.now += self._seconds
+        self.served += 1
+
+    def parked(self, pool_worker: object) -> None:
+        raise AssertionError("it does not park")
+
+
+@pytest.mark.parametrize("jobs", [False, True])
+@pytest.mark.parametrize(
+    ("seconds", "served"),
+    [(0.0, 8), (ACCEPTING / 2.5, 3), (ACCEPTING, 1), (0.1, 1)],
+    ids=["none", "short", "long", "longer"],
+)
+def test_a_turn_accepts_connections_until_their_requests_have_taken_its_time(
+    seconds: float, served: int, jobs: bool
+) -> None:
+    queue = Queue(8, seconds, jobs=jobs)
+    queue.selector.select(0)
+    assert (queue.served, queue.waiting) == (served, 8 - served)
+
+
+def test_after_a_turn_that_found_no_second_connection_some_look_for_none() -> None:
+    queue = Queue(1, 0.0, jobs=False)
+    queue.selector.select(0)
+    queue.waiting = LOOKS + 8
+    for _ in range(LOOKS):
+        queue.selector.select(0)
+    assert queue.waiting == 8
+    queue.selector.select(0)
+    assert queue.waiting == 0
+
+
+def test_a_listener_that_is_no_longer_polled_accepts_no_further_connection() -> None:
+    queue = Queue(8, 0.0, jobs=True)
+    queue.run = queue.end  # type: ignore[assignment, method-assign]
+    queue.selector.select(0)
+    queue.selector.select(0)
+    assert queue.waiting == 7
+
+
+def test_a_child_forked_by_an_accepted_connection_accepts_no_other(hub: Hub) -> None:
+    hub.selector = HubSelector(hub.poller, lambda: 0.0)
+    hub.selector.run_jobs = lambda jobs: [job.run() for job in jobs]
+    parent = os.getpid()
+    forking = Forking(hub.selector)
+
+    def accept() -> bool:
+        if os.getpid() != parent:
+            os._exit(3)
+        hub.seen.append("accept")
+        if len(hub.seen) == 1:
+            forking.run()
+        return len(hub.seen) < 2
+
+    hub.selector.listen(hub.poller.opens(READ), accept)
+    hub.selector.select(0)
+    assert (forking.code, hub.seen) == (1, ["accept", "accept"])

@@ -21,6 +21,7 @@ import pytest
 from greenlet import GreenletExit
 from support.greens import Green, in_home, on_greens
 from support.hub import reset
+from support.rows import for_each
 
 from hybrid.workers.hub.connecting import is_numeric
 from hybrid.workers.hub.sockets import Socket
@@ -791,7 +792,7 @@ def test_a_name_that_does_not_exist_is_an_error(green: Green) -> None:
         green.runtime.connect(("no-such-host.invalid", 1))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("host", "expected"),
     [("127.0.0.1", True), ("::1", True), ("fe80::1%lo", True), ("", True), ("<broadcast>", True), ("localhost", False)],
 )

@@ -20,15 +20,23 @@ def in_thread(green: Green, function: Callable[[], Any]) -> Any:
 
 @on_greens
 def test_recv_waits_in_the_thread(green: Green) -> None:
+    received: list[bytes | int] = []
+
+    def receive() -> None:
+        for way in (lambda: left.recv(10), lambda: left.recv_into(bytearray(10)), lambda: left.recv(10)):
+            received.append(way())
+
     with green.pair() as (left, right):
-        reading = green.spawn(in_thread, green, lambda: [left.recv(10), left.recv_into(bytearray(10)), left.recv(10)])
-        for data in (b"one", b"two"):
+        reading = green.spawn(in_thread, green, receive)
+        for count, data in enumerate((b"one", b"two"), 1):
             green.turns()
             assert not reading.ready()
             right.sendall(data)
-            green.sleep(0.01)
+            while len(received) < count:
+                green.sleep(0.001)
         right.close()
-        assert reading.get() == [b"one", 3, b""]
+        reading.get()
+        assert received == [b"one", 3, b""]
 
 
 @on_greens

@@ -195,7 +195,7 @@ def test_consecutive_requests_have_lines_in_their_order(service: HybridProcess, 
 
 def test_a_response_ended_by_a_timeout_has_a_line(place: tuple[str, str], tmp_path: Path) -> None:
     """A head that arrives too late is refused; a response that outlives the grace period is cut."""
-    limits = ("--header-timeout", "0.3", "--graceful-timeout", "1")
+    limits = ("--header-timeout", "0.3", "--graceful-timeout", "2")
     with running(place, tmp_path, "--access-log", "%(U)s %(s)s %(X)s", *limits) as process:
         ask(process, b"GET /late HTTP/1.1\r\nhost")
         assert lines(process, 1) == ["/late 408 refused"]

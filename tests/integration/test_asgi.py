@@ -27,7 +27,7 @@ def loop(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def usual(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
     """One service for all tests with default options that check neither the log nor the pages' counters."""
-    with judged(loop, tmp_path_factory.mktemp("usual")) as process:
+    with judged(loop, tmp_path_factory.mktemp("usual"), executed=True) as process:
         yield process
 
 

@@ -103,11 +103,13 @@ def test_an_incomplete_body_is_a_disconnect(loop: str, tmp_path: Path) -> None:
 
 def test_work_continues_after_the_response(loop: str, tmp_path: Path) -> None:
     """The connection serves the next request meanwhile."""
+    gate = tmp_path / "gate"
     with judged(loop, tmp_path) as process:
         with connected(process.address) as sock:
-            assert get_on(sock, "/background?0.3").body == b"begun"
+            assert get_on(sock, f"/background?{gate}").body == b"begun"
             assert get_on(sock, "/nap?0").status == 200
             assert "/background finished" not in seen(tmp_path)
+        gate.touch()
         wait_seen(tmp_path, "/background behind the answer: http.disconnect", "/background finished")
 
 
@@ -122,11 +124,14 @@ def test_a_stop_waits_for_work_after_the_response(loop: str, tmp_path: Path) -> 
 
 
 def test_a_response_during_the_stop_ends_the_connection(loop: str, tmp_path: Path) -> None:
-    with judged(loop, tmp_path) as process, connected(process.address) as sock:
+    gate = tmp_path / "gate"
+    with judged(loop, tmp_path) as process, connected(process.address) as sock, connected(process.address) as idle:
         assert get_on(sock, "/hello").header("connection") is None
-        send_request(sock, "/nap?0.5")
-        assert get(process, "/hello").status == 200, "the one before has begun"
+        send_request(sock, f"/nap?{gate}")
+        assert get_on(idle, "/hello").status == 200, "the one before has begun"
         process.signal(signal.SIGTERM)
+        assert idle.recv(1) == b"", "the worker drains"
+        gate.touch()
         answer = read_answer(sock)
         assert (answer.status, answer.header("connection"), answer.body) == (200, "close", b"rested")
         assert process.wait() == Exit.OK
@@ -242,14 +247,16 @@ def test_an_application_waits_for_a_client_that_does_not_read(usual: HybridProce
 
 
 def test_a_client_waits_for_an_application_that_does_not_read(loop: str, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     with judged(loop, tmp_path) as process, connected(process.address) as sock, memory_of(process) as peak:
-        sock.sendall(b"POST /sleep-on?1.5&goes HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n")
+        sock.sendall(f"POST /sleep-on?{gate}&goes HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n".encode())
         sock.settimeout(0.5)
         sent = 0
         with suppress(TimeoutError):
             while sent < 3 * KERNEL:
                 sent += sock.send(BLOCK)
         assert sent < KERNEL
+        gate.touch()
     assert peak.growth < GROWTH
 
 

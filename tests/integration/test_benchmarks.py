@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -27,9 +28,10 @@ needs_compiler = pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("cc
 needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
 needs_uvicorn = pytest.mark.skipif(not importlib.util.find_spec("uvicorn"), reason="uvicorn is not installed")
 
-HTTP_SUITES = ("wsgi", "asgi", "fastapi", "upload", "download", "websocket", "https")
+HELLO_SUITES = ("wsgi", "asgi", "wsgi-varied", "asgi-varied", "wsgi-close", "asgi-close")
+HTTP_SUITES = (*HELLO_SUITES, "fastapi", "upload", "download", "websocket", "https", "h2")
 ONCE = ("--retries", "0")  # a figure that other processes disturb is as good
-SERVICE_SUITES = ("fairness", "lifecycle", "footprint")
+SERVICE_SUITES = ("fairness", "lifecycle", "footprint", "balance")
 UPGRADED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
@@ -84,7 +86,7 @@ def test_the_help_names_every_suite() -> None:
     assert done.returncode == 0
     assert all(
         f"\n  {suite} " in done.stdout
-        for suite in ("echo", "cpu", "memory", "boot", "slowloris", *HTTP_SUITES, *SERVICE_SUITES)
+        for suite in ("echo", "cpu", "memory", "boot", "slowloris", *HTTP_SUITES, *SERVICE_SUITES, "offload")
     )
 
 
@@ -148,7 +150,8 @@ def test_an_http_table_compares_hybrid_with_the_server_asked_for(tmp_path: Path)
 @needs_wrk
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
 def test_every_http_suite_measures_hybrid() -> None:
-    suites = [name for name in HTTP_SUITES if name not in ("fastapi", "websocket")]
+    without = ("fastapi", "websocket") if shutil.which("h2load") else ("fastapi", "websocket", "h2")
+    suites = [name for name in HTTP_SUITES if name not in without]
     done = benchmarks(*suites, "--runs", "1", "--seconds", "1", *ONCE, "--only", "hybrid epoll*")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -208,6 +211,82 @@ def test_the_footprint_table_adds_up_all_processes(tmp_path: Path) -> None:
     assert sample["pss"] > sample["largest"] > 0
 
 
+def test_the_balance_table_counts_the_connections_of_the_most_loaded_worker(tmp_path: Path) -> None:
+    raw = tmp_path / "figures.json"
+    only = [word for kind in ("TCP", "UNIX") for word in ("--only", f"burst hybrid epoll {kind}")]
+    done = benchmarks("balance", "--runs", "1", "--seconds", "0.3", "--json", str(raw), *only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Balance, all at once" in done.stdout
+    found = json.loads(raw.read_text())["suites"]["balance"]["servers"]
+    assert set(found) == {"burst hybrid epoll TCP", "burst hybrid epoll UNIX"}
+    assert all(len(one["most loaded"]) == 3 and max(one["most loaded"]) <= 8 for one in found.values())
+    assert re.search(r"\nhybrid epoll UNIX +3 +\d\.\d\d ", done.stdout)
+
+
+@needs_compiler
+def test_the_offload_tables_compare_hybrid_with_another_pool(tmp_path: Path) -> None:
+    raw = tmp_path / "figures.json"
+    parts = ("calls", "scaling")
+    only = [
+        word
+        for name in ("hybrid epoll", "ProcessPoolExecutor")
+        for part in parts
+        for word in ("--only", f"{part} {name}")
+    ]
+    done = benchmarks("offload", "--runs", "1", "--seconds", "0.2", *ONCE, "--json", str(raw), *only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(raw.read_text())["suites"]["offload"]["servers"]
+    assert set(found) == {f"{part} {name}" for part in parts for name in ("hybrid epoll", "ProcessPoolExecutor")}
+    assert found["calls hybrid epoll"]["rounds"]["0"]["alone"]["calls"] > 1
+    assert found["scaling hybrid epoll"]["rounds"]["0"]["two"]["calls"] > 1
+
+
+def test_the_offload_tables_have_payloads_from_greenlets_too() -> None:
+    done = benchmarks("offload", "--runs", "1", "--seconds", "0.2", *ONCE, "--only", "payloads hybrid gevent")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bytes as their argument" in done.stdout
+    assert "bytes as their result" in done.stdout
+
+
+@needs_compiler
+def test_the_offload_tables_show_a_light_endpoint_beside_one_that_computes(tmp_path: Path) -> None:
+    raw = tmp_path / "figures.json"
+    only = ["--only", "service hybrid.offload"]
+    done = benchmarks("offload", "--runs", "1", "--seconds", "0.3", *ONCE, "--json", str(raw), *only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sample = json.loads(raw.read_text())["suites"]["offload"]["servers"]["service hybrid.offload"]["rounds"]["0"]
+    assert sample["light"]["answers"] > 0
+    assert sample["light"]["failed"] == sample["heavy"]["failed"] == {}
+
+
+def test_a_pool_that_fails_is_listed_with_its_reason() -> None:
+    code = (
+        "import sys; from benchmarks.offload import blocking; from benchmarks.offload.task import Task\n"
+        "def submit(function, *arguments): raise OSError('no more processes')\n"
+        "print(blocking.measure(Task('nothing'), submit).error)"
+    )
+    assert python(code).stdout == "OSError: no more processes\n"
+
+
+def test_a_pool_with_fewer_processes_than_asked_for_is_noticed() -> None:
+    """Its figures would be those of one process."""
+    code = (
+        "from benchmarks.offload import blocking; from benchmarks.offload.task import Task\n"
+        "class Seven:\n def result(self): return 7\n"
+        "print(blocking.measure(Task('compute', pool=(0, 0)), lambda *call: Seven()).error)"
+    )
+    assert python(code).stdout == "RuntimeError: 2 calls at a time ran in 1 process(es)\n"
+
+
+def test_a_wrong_result_of_a_pool_is_noticed() -> None:
+    code = (
+        "import concurrent.futures; from benchmarks.offload import blocking; from benchmarks.offload.task import Task\n"
+        "class Wrong:\n def result(self): return b'short'\n"
+        "print(blocking.measure(Task('result', 64, seconds=0.1), lambda *call: Wrong()).error)"
+    )
+    assert python(code).stdout == "ValueError: result has returned a wrong result\n"
+
+
 @needs_compiler
 @pytest.mark.parametrize(
     ("answers", "kind"),
@@ -221,7 +300,7 @@ def test_the_footprint_table_adds_up_all_processes(tmp_path: Path) -> None:
 )
 def test_the_http_client_counts_failures_by_kind_and_goes_on(answers: tuple[bytes, ...], kind: str) -> None:
     with answering(*answers) as port:
-        failed = _failures_on(port)
+        failed = _failures_on(port, timeout=0.1 if kind == "timeout" else 5.0)
     assert set(failed) == {kind}
     assert failed[kind] > 1
 
@@ -257,14 +336,15 @@ def test_the_http_client_counts_who_is_refused() -> None:
         assert set(_failures_on(silent.getsockname()[1])) == {"refused"}
 
 
-def _failures_on(port: int, *, anew: bool = True) -> dict[str, int]:
-    """What one client of `httpload` sees: kind of failure -> how many."""
+def _failures_on(port: int, *, anew: bool = True, timeout: float = 5.0) -> dict[str, int]:
+    """What one client of `httpload` sees in a second: kind of failure -> how many."""
     code = (
         "import json, sys; from benchmarks.service.httpload import Clients, run;"
-        "found = run(Clients(connections=1, anew=sys.argv[2] == 'True', timeout=0.1), int(sys.argv[1]), 0.5);"
+        "clients = Clients(connections=1, anew=sys.argv[2] == 'True', timeout=float(sys.argv[3]));"
+        "found = run(clients, int(sys.argv[1]), 1);"
         "print(json.dumps(found.failed))"
     )
-    done = python(code, str(port), str(anew))
+    done = python(code, str(port), str(anew), str(timeout))
     assert done.returncode == 0, done.stderr
     failed: dict[str, int] = json.loads(done.stdout)
     return failed
@@ -275,7 +355,7 @@ def test_answers_of_a_wrong_status_make_a_measurement_fail() -> None:
     """What wrk counts as answers too."""
     code = (
         "import sys; from benchmarks.web import wrk;"
-        "wrk.run(sys.argv[1], connections=1, seconds=1, core=None, request=('GET',))"
+        "wrk.run(sys.argv[1], connections=1, seconds=1, core=None, request=('same', 'GET'))"
     )
     with answering(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as port:
         done = python(code, f"http://127.0.0.1:{port}/")

@@ -14,6 +14,7 @@ from support.clients import TIMEOUT, connected, read_all
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, serving
+from support.tcp import unused_port
 from support.upgrading import upgradable
 from support.wsgi import read_answer, send_request
 
@@ -74,15 +75,15 @@ def facts_of(address: tuple[str, int], field: str) -> dict[str, Any]:
 
 
 def test_ipv6_only_leaves_the_ipv4_port_to_others(tmp_path: Path) -> None:
-    with serving("peers:sync", "--bind", "[::]:0", "--ipv6-only", "--workers", "1", cwd=tmp_path) as process:
-        assert told_to("::1", port_of(process))[0][0] == "::1"
-        with socket.create_server(("127.0.0.1", port_of(process))):
+    port = unused_port()
+    with serving("peers:sync", "--bind", f"[::]:{port}", "--ipv6-only", "--workers", "1", cwd=tmp_path):
+        assert told_to("::1", port)[0][0] == "::1"
+        with socket.create_server(("127.0.0.1", port)):
             pass
 
 
 def test_both_wildcard_addresses_of_one_port_can_be_named(tmp_path: Path) -> None:
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as free:
-        port = free.getsockname()[1]
+    port = unused_port()
     binds = ("--bind", f"0.0.0.0:{port}", "--bind", f"[::]:{port}", "--workers", "1")
     with serving("peers:sync", *binds, cwd=tmp_path):
         assert [told_to(host, port)[0][0] for host in BOTH] == list(BOTH)

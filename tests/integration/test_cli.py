@@ -116,7 +116,7 @@ def test_a_mistake_ends_the_process_with_the_code_for_it(hybrid_command: Command
         (["--access-log", "apache"], "--access-log: 'apache': use common, combined, json, or a format"),
         (["--keyfile", "key.pem"], "--keyfile: TLS needs a certificate: give --certfile too"),
         (["--certfile", "nowhere.pem"], "--certfile: "),
-        (["a:b", "c:d"], "unexpected extra argument"),
+        (["a:b", "c:d"], "'a:b' is a target: give it alone"),
     ],
 )
 def test_a_wrong_command_line_is_answered_in_one_line_and_with_what_to_type(
@@ -137,6 +137,8 @@ def test_a_wrong_command_line_is_answered_in_one_line_and_with_what_to_type(
         (["good:app"], "there is no command 'good:app': write hybrid run good:app"),
         (["--workers", "2", "good:app"], "there is no option --workers: write hybrid run --workers 2 good:app"),
         (["-w", "2", "good:app"], "there is no option -w: write --workers 2, behind hybrid run"),
+        (["-n", "shop", "status"], "there is no option -n: write it behind the command: hybrid status -n ..."),
+        (["monit"], "there is no command 'monit': write hybrid top"),
     ],
 )
 def test_an_unknown_command_is_answered_in_one_line(answered: Answered, arguments: list[str], expected: str) -> None:

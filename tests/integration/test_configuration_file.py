@@ -35,6 +35,17 @@ def test_a_broken_file_starts_nothing_and_is_named_with_its_line(tmp_path: Path)
         process.close()
 
 
+def test_options_of_the_file_that_do_not_go_together_are_named_with_the_line(tmp_path: Path) -> None:
+    write(tmp_path, 'workers = 1\n\n[service.echo]\ntarget = "blocking:handle"\nlabel_header = "X-Route"\n')
+    process = HybridProcess("run", cwd=tmp_path)
+    try:
+        assert process.wait() == hybrid.Exit.USAGE
+        reason = "hybrid.toml:5: label_header: labels are counted with --accounting only: add it"
+        assert process.stderr.splitlines()[0] == f"hybrid: error: {reason}"
+    finally:
+        process.close()
+
+
 def test_an_upgrade_reads_the_file_again(tmp_path: Path) -> None:
     text = 'workers = 1\nloop = "poll"\n[service.echo]\ntarget = "blocking:handle"\n'
     write(tmp_path, text)

@@ -14,6 +14,7 @@ import pytest
 from support.clients import TIMEOUT, connected, read_all
 from support.loops import LOOPS
 from support.process import HybridProcess, RunHybrid
+from support.tcp import unused_port
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -123,3 +124,11 @@ def test_a_stop_ends_the_streams_and_says_so(demonstration: HybridProcess) -> No
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1012
     assert demonstration.wait() == 0
+
+
+def test_the_page_and_the_log_lead_to_the_dashboard(hybrid_run: RunHybrid, loop: str) -> None:
+    admin = f"127.0.0.1:{unused_port()}"
+    process = hybrid_run("--workers", "1", "--loop", loop, "--admin", admin)
+    process.wait_for_log(f"dashboard: http://{admin}")
+    _, body = get(process, "/")
+    assert f'<a href="http://{admin}/">' in body.decode()

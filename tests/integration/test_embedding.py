@@ -326,9 +326,9 @@ def handle(sock, address):
 if __name__ == "__main__":
     service = hybrid.Service(handle, bind="127.0.0.1:0", workers=1)
     with hybrid.Supervisor(service) as running:
-        print("supervisor", running.pid, file=sys.stderr, flush=True)
+        sys.stderr.write(f"supervisor {running.pid}\\n")  # in one piece: others write there, too
         END
-    print("left the block", file=sys.stderr, flush=True)
+    sys.stderr.write("left the block\\n")
 """
 
 
@@ -364,7 +364,7 @@ def test_an_embedder_that_leaves_without_a_stop_ends_the_service(script: Callabl
 
 def test_a_forked_child_of_the_embedder_keeps_no_service_alive(script: Callable[..., HybridProcess]) -> None:
     """The child inherits the socket to the supervisor, which would never see its EOF."""
-    fork = "import signal; child = os.fork(); print('child', child, file=sys.stderr, flush=True); signal.pause()"
+    fork = "import signal; child = os.fork(); sys.stderr.write(f'child {child}\\n'); signal.pause()"
     process = script(SCRIPT.replace("END", fork))
     supervisor = psutil.Process(int(process.wait_for_log(r"supervisor (\d+)")[1]))
     child = int(process.wait_for_log(r"child ([1-9]\d*)")[1])
@@ -400,7 +400,7 @@ def test_a_second_interrupt_does_not_wait_for_connections(script: Callable[..., 
 
 def test_an_embedder_that_ignores_its_children_can_stop_too(script: Callable[..., HybridProcess]) -> None:
     """The kernel reaps the supervisor then: how it ended is known from its last words."""
-    end = "print('ended', running.stop().name, file=sys.stderr, flush=True)"
+    end = "sys.stderr.write(f'ended {running.stop().name}\\n')"
     process = script("import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + SCRIPT.replace("END", end))
     process.wait_for_log("ended OK")
     assert process.wait() == 0
@@ -409,7 +409,7 @@ def test_an_embedder_that_ignores_its_children_can_stop_too(script: Callable[...
 def test_a_supervisor_that_is_killed_while_its_embedder_ignores_children_has_not_ended_well(
     script: Callable[..., HybridProcess],
 ) -> None:
-    end = "import os; os.kill(running.pid, 9); print('ended', running.stop().name, file=sys.stderr, flush=True)"
+    end = "import os; os.kill(running.pid, 9); sys.stderr.write(f'ended {running.stop().name}\\n')"
     process = script("import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + SCRIPT.replace("END", end))
     process.wait_for_log("ended ERROR")
     assert process.wait() == 0
@@ -421,7 +421,9 @@ def test_a_status_is_answered_while_a_scaling_lasts() -> None:
     with Supervisor(service) as running, ThreadPoolExecutor() as threads, ExitStack() as stack:
 
         def have_connections() -> bool:
-            stack.enter_context(connected(address_of(running)))
+            sock = stack.enter_context(connected(address_of(running)))
+            sock.sendall(b"?")
+            assert sock.recv(1) == b"?"  # accepted; before, a worker counts what another passes on to it
             return all(row.active for row in running.status(timeout=DEADLINE).workers)
 
         eventually(have_connections, "each worker has a connection")
@@ -584,7 +586,14 @@ def test_an_object_that_no_worker_can_have_is_named(script: Callable[..., Hybrid
 
 
 def test_the_status_counts_the_connection_that_was_just_served(lines: Supervisor) -> None:
-    before = sum(worker.requests for worker in lines.status().workers)
+    """A worker that waits for a core for longer than a status waits for it is late, but not each time."""
+
+    def counted() -> int:
+        return sum(worker.requests for worker in lines.status().workers)
+
+    before, at_once = counted(), 0
     for served in range(1, 6):
         assert ask(address_of(lines), b"x") == b"x"
-        assert sum(worker.requests for worker in lines.status().workers) == before + served
+        at_once += counted() == before + served
+        eventually(lambda: counted() == before + served, "it is counted")  # noqa: B023 - asked at once
+    assert at_once

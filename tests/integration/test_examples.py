@@ -34,7 +34,8 @@ def serve(hybrid_command: Command) -> Serve:
     def start(
         target: str, *arguments: str, bind: str = "127.0.0.1:0", env: dict[str, str] | None = None
     ) -> HybridProcess:
-        process = hybrid_command("run", "--bind", bind, *arguments, f"examples.{target}", cwd=ROOT, env=env)
+        words = ("run", "--bind", bind, *arguments, f"examples.{target}")
+        process = hybrid_command(*words, cwd=ROOT, env=env, executed=False)
         return process.wait_serving()
 
     return start
@@ -81,11 +82,33 @@ def test_a_program_embeds_a_service_and_scales_it() -> None:
     assert run_script("embedded").splitlines() == ["hello, world!", "slot 0: ready", "slot 1: ready", "ended"]
 
 
+def test_a_script_offloads_calls_without_a_service() -> None:
+    assert run_script("offload_script").splitlines() == [
+        "another process: True",
+        "primes below 20,000: 2262",
+        "primes below 10, 100, 1000: 4 25 168",
+        "an error comes back as itself: invalid literal for int() with base 10: 'twelve'",
+    ]
+
+
 def test_one_core_and_many_cores_are_measured() -> None:
     out = run_script("one_core_many_cores", "--seconds", "0.3")
     cores = len(os.sched_getaffinity(0))
     assert re.search(r"1 worker: +\d", out)
     assert f"{cores} workers:" in out if cores > 1 else "one core" in out
+
+
+# --- a file
+
+
+def test_the_three_services_of_the_file_run(hybrid_command: Command) -> None:
+    free = {f"HYBRID_SERVICE_{name}_BIND": "127.0.0.1:0" for name in ("WEB", "ECHO")}
+    process = hybrid_command("run", "--config", "examples/services.toml", cwd=ROOT, env=free)
+    process.wait_for_log(r"serving with \d+ worker", count=3)
+    process.wait_for_log(r" clock/0 gen=1 pid=\d+ .*\d\d:\d\d:\d\d")
+    web, echo = (("127.0.0.1", int(address.rpartition(":")[2])) for address in process.addresses)
+    assert ask(web, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert ask(echo, b"one\ntwo\n") == b"one\ntwo\n"
 
 
 # --- the event-driven original

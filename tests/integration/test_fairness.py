@@ -69,6 +69,17 @@ def test_a_fast_client_leaves_the_worker_to_others_too(loop: str, target: str, t
     with serving(f"endless:{target}", "--workers", "1", "--loop", loop, *threads, cwd=tmp_path) as server:
         for first, more in GREEDY[target].values():
             with greedy(server.address, first, more):
-                began = time.monotonic()
-                assert ask(server.address, REQUESTS[target]).endswith(b"hello")
-                assert time.monotonic() - began < PATIENCE
+                assert min(waits(server.address, REQUESTS[target])) < PATIENCE
+
+
+def waits(address: tuple[str, int], request: bytes) -> list[float]:
+    """Ask until an answer comes soon, three times at most; return how long each took.
+
+    This machine may be busy, and the server is where it is not: a client that is starved waits each time.
+    """
+    took: list[float] = []
+    while len(took) < 3 and min(took, default=PATIENCE) >= PATIENCE:
+        began = time.monotonic()
+        assert ask(address, request).endswith(b"hello")
+        took.append(time.monotonic() - began)
+    return took

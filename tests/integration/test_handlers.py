@@ -35,7 +35,7 @@ def server(
     request: pytest.FixtureRequest, loop: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HybridProcess]:
     cwd = tmp_path_factory.mktemp("handlers")
-    with serving(f"{request.param}:handle", "--workers", "1", "--loop", loop, cwd=cwd) as process:
+    with serving(f"{request.param}:handle", "--workers", "1", "--loop", loop, cwd=cwd, executed=True) as process:
         yield process
 
 

@@ -19,6 +19,7 @@ from support.service import descriptors, eventually, wake_ups
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import Adopt, Awake, Draining, Forked, Learn, Ping, Ready, RecycleDue, Spawn
 from hybrid.workers.contract.scoreboard import (
+    ACTIVE,
     ANSWERED,
     ASKED,
     BUSY_SINCE,
@@ -209,6 +210,15 @@ def test_the_record_shows_the_identity_and_the_phases_of_a_worker(loop: str, sta
     assert (seen.accepted, seen.active, seen.requests) == (1, 0, 1)
 
 
+def test_a_count_that_a_sibling_has_raised_is_right_again_after_a_ping(start: Start) -> None:
+    worker = watched(start("epoll", "handle"))
+    with start.connect() as client:
+        assert answer(client, b"once", b"E")
+        worker.record.numbers[ACTIVE] = 7  # it passed on some, and another worker has adopted them
+        is_pinged(worker)
+        assert worker.record.snapshot().active == 1
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("target", ["handle", "handle_async", "Protocol"])
 def test_connections_are_counted_and_count_as_requests(loop: str, target: str, start: Start) -> None:
@@ -351,7 +361,8 @@ def test_it_serves_the_queues_of_adopted_slots_and_no_others(loop: str, target: 
         assert answer(waiting, b"served on", b"N") == b"SERVED ON"
         worker.is_told(Adopt((0,)))
         is_adopted(start, start.foreign)
-        assert worker.record.snapshot().accepted == 5
+        totals = worker.record.totals()
+        assert (totals.accepted, totals.adopted) == (5, 3)
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -79,7 +79,9 @@ def test_a_worker_imports_nothing_of_ours_that_its_zygote_has_not(loop: str, cas
     target, requests, options = CASES[case]
     over_tls = TLS in options
     arguments = tls_options() if over_tls else tuple(map(str, options))
-    with serving(target, "--loop", loop, "--workers", "1", "--preload", "on", *arguments, cwd=tmp_path) as process:
+    with serving(
+        target, "--loop", loop, "--workers", "1", "--preload", "on", *arguments, cwd=tmp_path, executed=True
+    ) as process:
         for request in requests:
             assert exchange(process.address, request, over_tls=over_tls)
         assert process.stop() == 0

@@ -41,7 +41,8 @@ def start(hybrid_command: Callable[..., HybridProcess]) -> Start:
     def begin(
         *, serving: bool = True, prefix: tuple[str, ...] = (), pass_fds: tuple[int, ...] = (), **fields: object
     ) -> HybridProcess:
-        process = hybrid_command(json.dumps(fields), executable=[*prefix, *PROGRAM], pass_fds=pass_fds)
+        command = [*prefix, *PROGRAM]
+        process = hybrid_command(json.dumps(fields), executable=command, pass_fds=pass_fds, executed=bool(prefix))
         return process.wait_serving() if serving else process
 
     return begin
@@ -278,7 +279,7 @@ def test_a_worker_holds_only_its_own_channel_and_all_listeners(start: Start) -> 
 
 
 def test_a_pinned_worker_keeps_to_one_core(start: Start) -> None:
-    process = start(pin=True)
+    process = start(pin=True, **UNSTEERED)
     cores = {fact["slot"]: fact["cpus"] for fact in (ask(process) for _ in range(40))}
     ours = sorted(os.sched_getaffinity(0))
     assert cores == {slot: [ours[slot % len(ours)]] for slot in (0, 1)}

@@ -48,7 +48,7 @@ def running(place: str, cwd: Path, *arguments: str, target: str = "wsgi_plain:ap
 @pytest.fixture(scope="module")
 def usual(place: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HybridProcess]:
     """One service for all tests with default options that end nothing."""
-    with running(place, tmp_path_factory.mktemp("usual")) as process:
+    with running(place, tmp_path_factory.mktemp("usual"), executed=True) as process:
         yield process
 
 
@@ -85,12 +85,14 @@ def test_an_error_is_answered_with_500_and_logged_with_its_traceback(usual: Hybr
     usual.wait_for_log("LookupError: a broken page", since=seen)
 
 
-def test_waiting_requests_do_not_block_others(usual: HybridProcess) -> None:
+def test_waiting_requests_do_not_block_others(usual: HybridProcess, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     with connected(usual.address) as waiting:
-        send_request(waiting, "/nap?1")
+        send_request(waiting, f"/nap?{gate}")
         for _ in range(10):
             assert get(usual, "/hello").status == 200
         assert select.select([waiting], [], [], 0)[0] == [], "it still waits"
+        gate.touch()
         assert read_answer(waiting).status == 200
 
 
@@ -122,10 +124,15 @@ def test_an_endless_response_does_not_keep_the_worker(place: str, tmp_path: Path
 
 
 def test_requests_in_progress_are_answered_before_the_worker_ends(place: str, tmp_path: Path) -> None:
-    with running(place, tmp_path) as process, connected(process.address) as sock:
-        send_request(sock, "/nap?0.5")
+    gate = tmp_path / "gate"
+    with running(place, tmp_path) as process, connected(process.address) as sock, connected(process.address) as idle:
+        send_request(sock, f"/nap?{gate}")
         _wait_taken(process)
+        send_request(idle, "/hello")
+        assert read_answer(idle).status == 200
         process.signal(signal.SIGTERM)
+        assert idle.recv(1) == b"", "the worker drains"
+        gate.touch()
         answer = read_answer(sock)
         assert (answer.status, answer.header("connection")) == (200, "close")
         assert process.wait() == Exit.OK

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.descriptors import links
 from support.loops import LOOPS
 from support.process import HybridProcess
 from support.service import eventually, serving
@@ -186,10 +187,4 @@ def test_django_knows_its_address_and_its_errors(django: HybridProcess) -> None:
 
 
 def _holds(pid: int, name: str) -> bool:
-    links = []
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            links.append(str(entry.readlink()))
-        except OSError:
-            continue
-    return any(link.endswith(name) for link in links)
+    return any(link.endswith(name) for link in links(pid).values())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.clients import ask, connected
+from support.descriptors import links
 from support.loops import LOOPS
 from support.service import descriptors, eventually, owner
 from support.wsgi import Answer, read_answer
@@ -190,14 +191,14 @@ def test_exit_handlers_of_the_application_run_in_the_workers_only(tmp_path: Path
 def test_a_worker_holds_nothing_of_its_zygotes(tmp_path: Path) -> None:
     with zygote_process("app:handle", tmp_path, app=PLAIN) as zygote:
         pid = zygote.spawn()
-        supervisors = set(links(zygote.process.pid).values())
+        supervisors = set(open_links(zygote.process.pid).values())
 
         def private() -> list[str]:
-            return [link for link in links(zygote.zygote).values() if link not in supervisors]
+            return [link for link in open_links(zygote.zygote).values() if link not in supervisors]
 
         eventually(lambda: len(private()) == 1, "the zygote has its end of its channel, and nothing of the worker's")
-        assert not set(private()) & set(links(pid).values())
-        assert [link for link in links(pid).values() if link.startswith("pipe:") and link not in supervisors] == []
+        assert not set(private()) & set(open_links(pid).values())
+        assert [link for link in open_links(pid).values() if link.startswith("pipe:") and link not in supervisors] == []
 
 
 def test_many_forks_leave_no_descriptor_in_a_zygote(tmp_path: Path) -> None:
@@ -310,7 +311,7 @@ def test_addresses_that_the_target_cannot_serve_are_told_by_the_worker(tmp_path:
 def test_a_process_that_the_import_forks_does_not_become_a_second_zygote(tmp_path: Path) -> None:
     app = PLAIN + "child = os.fork()\nif child:\n    os.waitpid(child, 0)\n"
     with zygote_process("app:handle", tmp_path, app=app) as zygote:
-        zygote.process.wait_for_log("a process forked during the import of the target reached its end")
+        zygote.process.wait_for_log("a process forked by the import of the target, or by a hook, reached its end")
         zygote.hears("zygote", "Warm")
         zygote.spawn()
 
@@ -389,14 +390,6 @@ def test_a_zygote_that_imports_ends_with_its_supervisor(tmp_path: Path, gate: Pa
         eventually(lambda: not zygote.process.survivors(), "it has noticed")
 
 
-def links(pid: int) -> dict[int, str]:
-    """The sockets, pipes and the like of a process, by descriptor."""
-    found = {}
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            what = str(entry.readlink())
-        except FileNotFoundError:  # closed meanwhile
-            continue
-        if what.startswith(("socket:", "pipe:", "anon_inode:")):
-            found[int(entry.name)] = what
-    return found
+def open_links(pid: int) -> dict[int, str]:
+    """Return the sockets, pipes and the like of a process: descriptor -> link."""
+    return {fd: link for fd, link in links(pid).items() if link.startswith(("socket:", "pipe:", "anon_inode:"))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 Application = Callable[..., Awaitable[None]]
@@ -27,9 +27,18 @@ class Answer:
 class Exchange:
     """One HTTP request: its messages to the application, and what came back so far."""
 
-    def __init__(self, app: Application, path: str, *, method: str = "GET", root_path: str = "") -> None:
+    def __init__(
+        self,
+        app: Application,
+        path: str,
+        *,
+        method: str = "GET",
+        root_path: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._app = app
-        self._scope = {"type": "http", "method": method, "path": path, "root_path": root_path, "headers": []}
+        given = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        self._scope = {"type": "http", "method": method, "path": path, "root_path": root_path, "headers": given}
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming.put_nowait({"type": "http.request", "body": b"", "more_body": False})
         self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -61,10 +70,17 @@ class Exchange:
         self.sent.put_nowait(message)
 
 
-def get(app: Application, path: str, *, method: str = "GET", root_path: str = "") -> Answer:
+def get(
+    app: Application,
+    path: str,
+    *,
+    method: str = "GET",
+    root_path: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
     """Return the answer of `app` to one request, in an event loop of its own."""
 
     async def exchange() -> Answer:
-        return await Exchange(app, path, method=method, root_path=root_path).run()
+        return await Exchange(app, path, method=method, root_path=root_path, headers=headers).run()
 
     return asyncio.run(exchange())

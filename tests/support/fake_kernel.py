@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import math
 import os
 import select
 import signal
@@ -20,6 +21,7 @@ from hybrid.workers.contract.channel import Channel, ChannelClosed
 from hybrid.workers.contract.messages import BootFailed, Message, Ready
 
 _FIRST_PID = 4711
+_MOST_WAITS = 200_000  # between two events of the agenda; a test of the longest agenda has some thousand
 
 
 class FakeKernel:
@@ -42,6 +44,7 @@ class FakeKernel:
         self._woken = False  # a death has happened since the last wait
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []  # (when, order, what): what others will do
         self._order = itertools.count()
+        self._waits = 0  # since the last event of the agenda
         self._habits: list[Callable[[], object]] = []  # called at each wait
         self._is_pid_one = False
         self._adopted: set[int] = set()  # pids of children that we have not forked
@@ -74,6 +77,10 @@ class FakeKernel:
         """Let a child say that it cannot start, and exit."""
         self.says(pid, BootFailed(code, reason))
         self.dies(pid, How(code=code))
+
+    def told(self, pid: int) -> list[Message]:
+        """Return the messages that a child has been sent since the last time."""
+        return list(iter(self.alive[pid].receive_nowait, None))
 
     def sends_bad_messages(self, pid: int, times: int = 1) -> None:
         """Let a child send a bad message."""
@@ -194,8 +201,8 @@ class FakeKernel:
     def is_child(self, pid: int) -> bool:
         return pid not in self._foreign and (pid in self.alive or pid in self._dead)
 
-    def watch(self, fd: int) -> None:
-        self._poll.register(fd, select.POLLIN)
+    def watch(self, fd: int, *, reads: bool = True, writes: bool = False) -> None:
+        self._poll.register(fd, (select.POLLIN if reads else 0) | (select.POLLOUT if writes else 0))
 
     def unwatch(self, fd: int) -> None:
         with contextlib.suppress(KeyError):
@@ -203,21 +210,38 @@ class FakeKernel:
 
     def wait(self, timeout: float | None) -> list[int] | None:
         end = None if timeout is None else self._now + min(max(0.0, timeout), 1e6)
+        self._waits += 1
+        assert self._waits < _MOST_WAITS, f"nothing ends this: {self._state()}"
         for what in self._habits:
             what()
         while True:
-            ready = [fd for fd, _ in self._poll.poll(0)]
+            ready = self._ready()
             if ready or self._signals or self._woken:
                 self._woken = False
                 return ready
             if self._agenda and (end is None or self._agenda[0][0] <= end):
                 self._now, _, what = heapq.heappop(self._agenda)
+                self._waits = 0
                 what()
             elif end is None:
                 raise AssertionError("waits forever, and nothing is on the agenda")
             else:
-                self._now = end
+                # at least a bit later: `now + (due - now)` may be less than `due`
+                self._now = end if end > self._now or not timeout else math.nextafter(self._now, math.inf)
                 return None
+
+    def _state(self) -> str:
+        """Describe what there is, for a test that would go on forever."""
+        ready = [(fd, os.readlink(f"/proc/self/fd/{fd}")) for fd in self._ready()]  # noqa: PTH115
+        return f"it is {self._now}; ready: {ready}; alive: {[*self.alive]}; dead: {self._dead}; later: {self._agenda}"
+
+    def _ready(self) -> list[int]:
+        """Return the readable descriptors; those that were closed are forgotten, as epoll(7) does."""
+        found = self._poll.poll(0)
+        for fd, events in found:
+            if events & select.POLLNVAL:
+                self._poll.unregister(fd)
+        return [fd for fd, events in found if not events & select.POLLNVAL]
 
     def take_signals(self) -> list[str]:
         taken, self._signals = self._signals, []

@@ -26,7 +26,7 @@ from support.http import in_callback
 _WATER = 65_536  # bytes that wait for the application, or for the client
 _BLOCK = 65_536  # bytes of a file that are one piece
 _LINGER = 2.0  # seconds
-_FAILED = Head(b"content-type: text/plain; charset=utf-8\r\n", UNKNOWN, 0)
+_FAILED: Head = (b"content-type: text/plain; charset=utf-8\r\n", UNKNOWN, 0)
 _log = logging.getLogger("hybrid")
 WAITING, SENDING, WHOLE = Stage
 
@@ -95,6 +95,7 @@ class FakeWire:
         self.half_closed = False
         self.persistent = True
         """True if another request may follow the current one."""
+        self.bytes_in = self.bytes_out = 0  # there are no bytes, only messages
         self.current: FakeExchange | None = None
         self.received: list[Message] = []
         """What the client has got."""
@@ -197,6 +198,10 @@ class FakeWire:
             return
         if self.trusts_proxy:
             self.context.apply_forwarded(self, exchange.request)  # type: ignore[arg-type]
+        counts = self.context.counts
+        if counts.is_idle:
+            counts.begin_turn()
+        exchange.began = counts.since
         if not exchange.complete:
             self._receiving = exchange
         if exchange.buffered >= _WATER:
@@ -213,6 +218,7 @@ class FakeWire:
             else:
                 context.answer(exchange)
         if self._refusal is not None and self.current is None and not (self._queue or self.closing):
+            self.context.counts.refused(self._refusal)
             self.send(Refused(self._refusal))
             self.close()
 
@@ -251,6 +257,7 @@ class FakeWire:
 
     def answered(self, exchange: FakeExchange) -> None:
         """The answer is whole."""
+        self.context.counts.ended(exchange.status, exchange.began)
         exchange.listener = None
         if exchange is not self.current:
             return
@@ -416,11 +423,31 @@ class FakeWire:
         elif current.upgrades and current.listener is not None:
             current.listener.expired()
 
+    def activity(self) -> tuple[int, int]:
+        """Requests in progress, and sessions."""
+        current = self.current
+        is_session = current is not None and current.upgrades and current.status == 101
+        return int(current is not None and not is_session), int(is_session)
+
     def drain(self) -> None:
         """The worker stops."""
         self.persistent = False
         if self.current is not None and self.current.listener is not None:
             self.current.listener.draining()
+
+    @property
+    def may_leave(self) -> bool:
+        """It is kept, and is no session."""
+        return self.persistent and not self.activity()[1] and (self.current is None or not self.current.status)
+
+    @property
+    def is_leaving(self) -> bool:
+        """It closes after its next response."""
+        return not (self.persistent or self.activity()[1])
+
+    def leave(self) -> None:
+        """Close after the next response."""
+        self.persistent = False
 
     def close_idle(self) -> None:
         """Close if nothing is asked."""
@@ -491,7 +518,7 @@ class FakeExchange:
         self._refuse_second_head()
         size = len(body)
         is_bodiless = self._has_no_body(status)
-        told = fields.length
+        _, told, _ = fields
         if not is_bodiless and told != UNKNOWN and (size > told or (size < told and not more)):
             raise ResponseError(f"the body has {size} bytes, and its Content-Length says {told}")
         known = size if told == UNKNOWN and not more and not self._promised else told
@@ -517,10 +544,10 @@ class FakeExchange:
         self._is_bodiless = self._has_no_body(status)
         says_length = length != UNKNOWN
         if self._is_bodiless:
-            says_length = says_length and status.number != 204 and (size > 0 or fields.length != UNKNOWN)
+            says_length = says_length and status.number != 204 and (size > 0 or fields[1] != UNKNOWN)
         elif says_length:
             self._left = length
-        if fields.flags & heads.CLOSE or not (connection.persistent and self.complete):
+        if fields[2] & heads.CLOSE or not (connection.persistent and self.complete):
             self.keep_alive = False
         self.stage = SENDING
         self.status = status.number
@@ -568,9 +595,10 @@ class FakeExchange:
 
     async def send_file(self, status: Status, fields: Head, fd: int, offset: int, count: int) -> None:
         self._refuse_second_head()
-        if count < fields.length and not self._has_no_body(status):
-            raise ResponseError(f"the file has {count} bytes, and its Content-Length says {fields.length}")
-        self._begin(status, fields, count if fields.length == UNKNOWN else fields.length, count)
+        _, told, _ = fields
+        if count < told and not self._has_no_body(status):
+            raise ResponseError(f"the file has {count} bytes, and its Content-Length says {told}")
+        self._begin(status, fields, count if told == UNKNOWN else told, count)
         left = 0 if self._is_bodiless else (count if self._left is None else self._left)
         while left:
             block = os.pread(fd, min(_BLOCK, left), offset)
@@ -639,6 +667,7 @@ class FakeExchange:
     def upgrade(self, status: Status, fields: Head) -> Callable[[Any], None]:
         self.stage = SENDING
         self.status = status.number
+        self.connection.context.counts.upgraded()
         self.connection.send(Start(status.number, status.reason.decode("latin-1"), _lower(fields), None))
         return self.connection.write
 
@@ -646,6 +675,8 @@ class FakeExchange:
         self.stage = SENDING
         self.status = status
         self.sent = -head_size
+        if status == 101:
+            self.connection.context.counts.upgraded()
         self.complete = False
 
     @property
@@ -672,7 +703,7 @@ class FakeExchange:
 
 def _lower(head: Head) -> Fields:
     """Return the fields of a head, names in lower case."""
-    return [(name.lower(), value) for name, value in head.fields()]
+    return [(name.lower(), value) for name, value in heads.fields_of(head)]
 
 
 def _size(message: Message) -> int:

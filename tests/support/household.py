@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from support import processes
@@ -11,6 +12,8 @@ from support.process import HybridProcess
 from support.service import descriptors, eventually, is_asleep, resident, wake_ups
 
 _MIB = 1 << 20
+_SLACK = 4 << 20  # bytes of memory more that are no growth: arenas, a log that is longer
+_SHARE = 0.05  # of the memory, likewise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,16 @@ class Household:
             f"{self.at:6.1f} s: {self.processes} processes, {self.descriptors} descriptors of supervisor and zygote, "
             f"supervisor {self.supervisor / _MIB:.1f} MiB resident, all {self.pss / _MIB:.1f} MiB PSS"
         )
+
+
+def growths(looks: Sequence[Household]) -> Iterator[str]:
+    """Give in words what grows: compare the looks of the first quarter, a minute at most, with as many of the last."""
+    count = max(1, sum(look.at < min(60.0, looks[-1].at / 4) for look in looks))
+    for field in ("processes", "descriptors", "supervisor", "pss"):
+        first, last = ([getattr(look, field) for look in some] for some in (looks[:count], looks[-count:]))
+        room = _SLACK + int(_SHARE * max(first)) if field in ("supervisor", "pss") else 0
+        if min(last) > max(first) + room:
+            yield f"{field} grow: {first} in the beginning, {last} in the end"
 
 
 def _pss(pid: int) -> int:

@@ -87,6 +87,14 @@ class FakeTransport(asyncio.Transport):
             self._paused_protocol = True
             self._protocol.pause_writing()
 
+    def get_protocol(self) -> Any:
+        """Return the protocol."""
+        return self._protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Call this protocol from now on."""
+        self._protocol = protocol
+
     def can_write_eof(self) -> bool:
         """The limits given to the constructor."""
         return self._half_closes

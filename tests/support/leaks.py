@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import psutil
 
-from support import processes
+from support import processes, template
 
 _WATCHED = ("socket:", "pipe:", "anon_inode:")  # files and terminals belong to pytest, coverage and hypothesis
 _KEPT = ("resource_tracker",)  # a service process of the standard library and of multiprocess: one per interpreter
@@ -19,6 +19,35 @@ _KEPT = ("resource_tracker",)  # a service process of the standard library and o
 def descriptors() -> set[tuple[int, str]]:
     """Return (number, what it is) of the open sockets, pipes, epolls and the like of this process."""
     return set(_watched())
+
+
+class Owned:
+    """Descriptors that a test may close, or what it gives them to; `close` closes the others.
+
+    The number of one that was closed may be that of another one by now: then a second close would hit that.
+    """
+
+    def __init__(self, *numbers: int) -> None:
+        self._known: dict[int, tuple[int, int]] = {}
+        self.add(*numbers)
+
+    def add(self, *numbers: int) -> None:
+        """Take further ones."""
+        for number in numbers:
+            self._known[number] = _identity(number)
+
+    def close(self) -> None:
+        """Close those that are still open."""
+        for number, identity in self._known.items():
+            with suppress(OSError):
+                if _identity(number) == identity:
+                    os.close(number)
+        self._known.clear()
+
+
+def _identity(number: int) -> tuple[int, int]:
+    status = os.fstat(number)
+    return status.st_dev, status.st_ino
 
 
 def _watched() -> Iterator[tuple[int, str]]:
@@ -66,13 +95,13 @@ class Census:
         return self._added()
 
     def _added(self) -> list[str]:
-        fds = {item for item in descriptors() - self._descriptors if item[0] not in _tracker_fds()}
-        pids = set(processes.children()) - self._children
+        fds = {item for item in descriptors() - self._descriptors if item[0] not in _kept_fds()}
+        pids = set(processes.children()) - self._children - template.pids()
         return [line for pid in pids if (line := _described(pid))] + [f"fd {n} {what}" for n, what in fds]
 
 
-def _tracker_fds() -> set[int]:
-    """The pipe to the resource tracker, which the first spawned process opens for the life of the interpreter."""
+def _kept_fds() -> set[int]:
+    """The descriptors of the templates, and the pipe to the resource tracker: opened once, for the whole run."""
     names = ("multiprocessing.resource_tracker", "multiprocess.resource_tracker")
     trackers = [getattr(sys.modules.get(name), "_resource_tracker", None) for name in names]
-    return {fd for tracker in trackers if (fd := getattr(tracker, "_fd", None)) is not None}
+    return {fd for tracker in trackers if (fd := getattr(tracker, "_fd", None)) is not None} | template.descriptors()

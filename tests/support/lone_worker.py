@@ -14,6 +14,7 @@ from typing import Any
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.messages import Message, Order
 from hybrid.workers.contract.scoreboard import CACHE_LINE, RECORD
+from support import template
 from support.worker_process import record_in
 
 DEADLINE = 20.0  # seconds
@@ -36,7 +37,7 @@ class LoneWorker:
             "application": application,
             "grace": grace,
         }
-        self.process = subprocess.Popen(
+        self.process = template.Popen(
             [sys.executable, "-P", str(TESTS / "support" / "worker_process.py"), json.dumps(given)],
             pass_fds=[theirs.fileno(), board, *(sock.fileno() for sock, _, _ in listeners)],
             env={**os.environ, "PYTHONPATH": str(TESTS)},

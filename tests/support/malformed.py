@@ -255,7 +255,6 @@ LINES = (
     Malformed("HTTP/0.9", get(line=b"GET / HTTP/0.9"), 505, _VERSION),
     Malformed("HTTP/1.2", get(line=b"GET / HTTP/1.2"), 505, _VERSION),
     Malformed("HTTP/2.0", get(line=b"GET / HTTP/2.0"), 505, _VERSION),
-    Malformed("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, _VERSION),
     Malformed("HTTP/1", get(line=b"GET / HTTP/1"), 400, _VERSION),
     Malformed("HTTP/1.", get(line=b"GET / HTTP/1."), 400, _VERSION),
     Malformed("HTTP/11", get(line=b"GET / HTTP/11"), 400, _VERSION),

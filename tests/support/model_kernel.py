@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 
 from hybrid.supervisor.core import events as ev
+from hybrid.supervisor.core.attendance import MOST_IN_A_SLOT
 from hybrid.supervisor.core.policy import KILL_PATIENCE
-from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.core.roles import ZYGOTE, Role, role_of
 
 
 @dataclasses.dataclass
@@ -21,7 +22,7 @@ class Process:
     slot: int
     generation: int
     is_up: bool = False
-    """A worker that serves, or a zygote that is warm, as far as it has said."""
+    """A worker that serves, a companion that runs, or a zygote that is warm, as far as it has said."""
     has_failed: bool = False
     """It said that it cannot start."""
     is_leaving: bool = False
@@ -50,13 +51,17 @@ class Process:
         return self.slot == ZYGOTE
 
     @property
+    def is_companion(self) -> bool:
+        return role_of(self.slot) is Role.COMPANION
+
+    @property
     def serves(self) -> bool:
-        """True if it is a worker that accepts connections and is not leaving."""
+        """True if it is a worker that accepts connections, or a companion that runs, and is not leaving."""
         return self.is_up and not self.is_leaving and not self.is_zygote
 
     @property
     def boots(self) -> bool:
-        """True if it is a worker that boots, or failed to boot and still exists."""
+        """True if it is a worker or a companion that boots, or failed to boot and still exists."""
         return not self.is_up and not self.is_leaving and not self.is_zygote
 
 
@@ -71,7 +76,14 @@ class PendingFork:
 class ModelKernel:
     """See above."""
 
-    def __init__(self, wanted: int) -> None:
+    def __init__(self, wanted: int, *, overlaps: bool = True, companions: tuple[int, ...] = ()) -> None:
+        """`overlaps`: two processes may be in one slot, while one replaces the other. `companions`: their slots."""
+        self.companions = companions
+        self.has_served = False
+        """A worker has served at some time."""
+        self.is_in_haste = False
+        """All were told to end at once."""
+        self.overlaps = overlaps
         self.now = 0.0
         self.wanted = wanted
         self.existing = wanted
@@ -93,7 +105,14 @@ class ModelKernel:
     # --- questions
 
     def workers(self) -> list[Process]:
-        return [one for one in self.processes.values() if not one.is_zygote]
+        return [one for one in self.processes.values() if not one.is_zygote and not one.is_companion]
+
+    def attendants(self) -> list[Process]:
+        return [one for one in self.processes.values() if one.is_companion]
+
+    def attending(self, slot: int, generation: int) -> list[Process]:
+        """Return the companions of a generation that run in a slot."""
+        return [one for one in self.attendants() if (one.slot, one.generation) == (slot, generation) and one.serves]
 
     def serving(self, slot: int) -> list[Process]:
         return [one for one in self.workers() if one.slot == slot and one.serves]
@@ -180,7 +199,12 @@ class ModelKernel:
     def _fork(self, slot: int, fork: PendingFork) -> None:
         assert slot not in self.forks, "two forks under way for one slot"
         assert not self.is_stopping, "a fork while stopping"
-        assert slot == ZYGOTE or slot < self.wanted, "a fork into a slot that is not wanted"
+        if role_of(slot) is Role.COMPANION:
+            self._check_companion(slot)
+        else:
+            assert slot == ZYGOTE or slot < self.wanted, "a fork into a slot that is not wanted"
+        alone = self.overlaps or not any(one.slot == slot for one in self.processes.values())
+        assert alone, "a program was started beside another one in its slot"
         if fork.zygote is not None:
             zygote = self.processes[fork.zygote]
             assert zygote.is_zygote
@@ -189,9 +213,16 @@ class ModelKernel:
             assert zygote.generation == fork.generation
         self.forks[slot] = fork
 
+    def _check_companion(self, slot: int) -> None:
+        assert slot in self.companions, "a companion that is not wanted"
+        assert self.has_served, "a companion before any worker has served"
+        here = [one for one in self.attendants() if one.slot == slot]
+        assert len(here) < MOST_IN_A_SLOT, "companions pile up in a slot"
+
     def _promote(self, process: Process, generation: int) -> None:
         assert not self.is_stopping, "promoted while stopping"
         assert process.serves, "promoted, but does not serve"
+        assert not process.is_companion, "a companion became a zygote"
         assert all(generation > one.generation for one in self.processes.values()), "a number that is taken"
         assert all(one.heir_of is None for one in self.processes.values()), "two heirs"
         self._drain(process)
@@ -209,12 +240,22 @@ class ModelKernel:
             return
         assert not process.is_leaving, "told to leave twice"
         process.is_leaving = True
-        if process.is_zygote or not process.is_up or self.is_stopping:
+        if process.is_companion:
+            self._check_parting(process)
+            return
+        if process.is_zygote or not process.is_up or self.is_stopping or not self.overlaps:
             return
         if process.slot < self.wanted:
             assert self.serving(process.slot), "a worker that serves was retired without a successor that does"
         elif not self.serving(process.slot):
             assert process.slot not in self.steered.slots, "drained before connections went elsewhere"
+
+    def _check_parting(self, process: Process) -> None:
+        """Check that a companion that ends is needed by no worker, or has a successor."""
+        others = [one for one in self.attendants() if one.slot == process.slot and one.serves]
+        alive = [one for one in self.workers() if one.killed_at is None or self.now < one.killed_at + KILL_PATIENCE]
+        needed = any(one.generation == process.generation for one in alive) and not self.is_in_haste
+        assert not needed or others, "a companion was retired before the workers of its generation"
 
     def _dump(self, process: Process, since: float) -> None:
         assert process.stalled_since == since
@@ -244,6 +285,7 @@ class ModelKernel:
         self.steered = steer
 
     def _adopt(self, process: Process, slots: tuple[int, ...]) -> None:
+        assert not process.is_companion, "a companion was given a queue"
         assert process.serves, "a worker that does not serve was given the queues of others"
         assert process.slot not in slots, "its own queue is no other's"
         assert set(slots) <= set(range(self.existing))

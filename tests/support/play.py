@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.machine import Machine
 from hybrid.supervisor.core.policy import Policy
+from hybrid.supervisor.core.roles import ZYGOTE, Roster
 from hybrid.supervisor.core.states import State
-from hybrid.supervisor.core.table import ZYGOTE, Child, Table
+from hybrid.supervisor.core.table import Child, Table
 from hybrid.workers.contract.messages import Warm
 from support.said import READY, said
 
@@ -36,8 +37,13 @@ RELOAD_FAILED = "reload failed, generation 1 goes on: generation 2 cannot start:
 class Play:
     """See above."""
 
-    def __init__(self, workers: int = 2, *, policy: Policy = POLICY, preload: bool = False) -> None:
-        self.machine = Machine(policy, workers, preload=preload)
+    def __init__(
+        self, workers: int = 2, *, policy: Policy = POLICY, preload: bool = False, companions: int = 0
+    ) -> None:
+        """`companions`: their number; all are called `mailer`."""
+        self.roster = Roster()
+        slots = self.roster.slots_of([("mailer", companions)])
+        self.machine = Machine(policy, workers, preload=preload, roster=self.roster, companions=slots)
         self.now = 0.0
         self.pids = 0
         self.forks_fail = False
@@ -104,6 +110,13 @@ def serving(workers: int = 2, *, policy: Policy = POLICY, preload: bool = False)
         play.step(said(pid, READY))
     assert play.machine.is_settled()
     return play
+
+
+def roster_of(companions: Sequence[int]) -> Roster:
+    """Return a roster in which the companions of these slots, the first ones, are called `mailer`."""
+    roster = Roster()
+    assert roster.slots_of([("mailer", len(companions))]) == tuple(companions)
+    return roster
 
 
 def texts(actions: Sequence[ev.Action]) -> list[str]:

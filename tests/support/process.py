@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from support import processes
+from support import processes, template
 
 _ZYGOTE = "hybrid-zygote"
 DEADLINE = 20.0  # seconds; what a loaded machine may need, never what a test expects
@@ -37,17 +37,19 @@ class HybridProcess:
         pass_fds: Sequence[int] = (),
         python: Sequence[str] = (),
         executable: Sequence[str] | None = None,
+        executed: bool = False,
     ) -> None:
         """Start `python -m hybrid` with `arguments` in `cwd`; `env` adds to this environment, None removes.
 
-        `python` are options of the interpreter. `executable` replaces `python -m hybrid` as a whole.
+        `python` are options of the interpreter. `executable` replaces `python -m hybrid` as a whole. The process is a
+        fork of `support.template` where that can be, unless it is to be `executed`.
         """
         # -P: the tests' folder of that name must not be imported instead of the installed package
         command = [sys.executable, "-P", *python, "-m", "hybrid"] if executable is None else [*executable]
         self._lines: list[str] = []  # of stderr, without the line end
         self._news = threading.Condition()  # held to touch _lines and _ended
         self._ended = False  # stderr has reached its end: every process that held it is gone
-        self._popen = subprocess.Popen(
+        self._popen = (subprocess.Popen if executed else template.Popen)(
             [*command, *arguments],
             cwd=cwd,
             env=_environment(env or {}),
@@ -103,6 +105,12 @@ class HybridProcess:
         """The lines of stderr so far; `len()` of it marks a place for `wait_for_log(since=...)`."""
         with self._news:
             return list(self._lines)
+
+    def has_logged(self, lines: Sequence[str]) -> None:
+        """Add lines of a log that goes to a file, so that the addresses are known."""
+        with self._news:
+            self._lines += lines
+            self._news.notify_all()
 
     @property
     def addresses(self) -> list[str]:

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 from hybrid.workers.contract.exits import Exit
 from support.clients import connected
+from support.descriptors import links
 from support.process import DEADLINE, HybridProcess
 from support.tcp import LISTEN, connections, held, sockets_at
+from support.template import APPLICATIONS
 
-APPLICATIONS = Path(__file__).resolve().parents[1] / "applications"
 UNSTEERED = ("--stall-threshold", "60s")
 """Options for tests that count on connections coming to every worker. On a busy machine a worker waits for a core for
 longer than 10 ms, is stalled by default then, and its new connections go to the others."""
@@ -32,18 +33,20 @@ def serving(
     ready: bool = True,
     inherited: bool = False,
     growth: int = 0,
+    executed: bool = False,
     **options: Any,
 ) -> Iterator[HybridProcess]:
     """Run `hybrid run target`, on port 0 of 127.0.0.1 unless told otherwise, and give the process once it serves.
 
-    With `inherited` no address is given: its sockets are the test's, who passes them.
+    With `inherited` no address is given: its sockets are the test's, who passes them. With `executed` the interpreter
+    is started; otherwise the process is a fork of one that has imported the command (`support.template`).
     At the end, unless the test has ended it: the supervisor holds no more descriptors than at the start (`growth` more
-    where slots were added: a listener each, for good, and a channel and memory for its stacks for each worker more),
-    stops with one of `ends_with`, leaves no process behind, and its TCP addresses are free.
+    where slots were added: a listener and a queue each, for good, and a channel and memory for its stacks for each
+    worker more), stops with one of `ends_with`, leaves no process behind, and its TCP addresses are free.
     """
     bind = () if inherited or "--bind" in arguments else ("--bind", "127.0.0.1:0")
     env = {"PYTHONPATH": str(APPLICATIONS), "NOTES": str(cwd / "notes"), **options.pop("env", {})}
-    process = HybridProcess("run", *bind, target, *arguments, cwd=cwd, env=env, **options)
+    process = HybridProcess("run", *bind, target, *arguments, cwd=cwd, env=env, executed=executed, **options)
     outlived: list[int] = []
     try:
         if ready:
@@ -60,6 +63,18 @@ def serving(
     finally:
         outlived = process.close()
     assert not outlived, f"workers outlived their supervisor: {outlived}"
+
+
+def limit_for_starts(least: float, took: float) -> float:
+    """Return a time limit in seconds for starts of which one has taken `took`: more than they need, soon over."""
+    return round(max(least, min(4 * took, DEADLINE / 2)), 1)
+
+
+def time_to_start(target: str, *arguments: str, cwd: Path, **options: Any) -> float:
+    """Serve a target for a moment; return the seconds that its start has taken, on this machine and now."""
+    began = time.monotonic()
+    with serving(target, *arguments, cwd=cwd, **options):
+        return time.monotonic() - began
 
 
 def _wait_ready(process: HybridProcess) -> None:
@@ -120,21 +135,7 @@ def descriptors(pid: int) -> int:
 
 def open_files(pid: int) -> set[str]:
     """What the descriptors of the process are, as /proc names it; nothing if it has ended."""
-    found = set()
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                found.add(str(entry.readlink()))
-    return found
-
-
-def sockets(pid: int) -> int:
-    """How many of the descriptors of the process are sockets."""
-    found = 0
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            found += str(entry.readlink()).startswith("socket:")
-    return found
+    return set(links(pid).values())
 
 
 def wake_ups(pid: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from hybrid.supervisor import start
 from hybrid.supervisor.contact.control import Control
+from hybrid.supervisor.deployment import Deployment, ServiceSpec
 from hybrid.supervisor.listeners.addresses import parse_bind
 from hybrid.supervisor.settings import Settings
 from hybrid.workers.contract.exits import Exit
@@ -28,11 +29,22 @@ class NoProgram:
 
 def settings(**fields: object) -> Settings:
     """Return settings of two workers at a free port, without stall detection, as a fake answers no ping."""
-    unwatched = {"preload": "off", "stall_threshold": 0.0, "stall_report": 0.0}
+    unwatched = {"control": "off", "preload": "off", "balance": "off", "stall_threshold": 0.0, "stall_report": 0.0}
     usual = {"binds": (parse_bind("127.0.0.1:0"),), "workers": 2, **unwatched}
     return Settings(**{**usual, **fields})  # type: ignore[arg-type]
 
 
+def deployment(**fields: object) -> Deployment:
+    """Return a deployment of one service with such settings."""
+    return Deployment.of(ServiceSpec(settings(**fields), NoProgram()))
+
+
 def run(kernel: FakeKernel, control: Control | None = None, **fields: object) -> Exit:
     """Be the supervisor over a fake kernel."""
-    return start.run(settings(**fields), NoProgram(), kernel, control)
+    return start.run(deployment(**fields), kernel, control)
+
+
+def tree(kernel: FakeKernel, *services: Settings, reread: Callable[[], Deployment] | None = None) -> Exit:
+    """Be the supervisor of several services over a fake kernel."""
+    specs = tuple(ServiceSpec(one, NoProgram(), f"{one.service}:app") for one in services)
+    return start.run(Deployment(specs, "shop", reread), kernel, None)

@@ -155,6 +155,15 @@ KINDS = (
         "messages are made from requests without a loop; how a task waits is the loop's, and chosen",
     ),
     Kind(
+        "hooks of the application",
+        (
+            "integration/test_hooks.py::test_each_hook_is_called_at_its_moment[sync+on]",
+            "integration/test_hooks.py::test_a_hook_that_hangs_at_the_end_is_cancelled_in_the_grace_period[hang+worker_stop]",
+        ),
+        ("integration/test_hooks.py",),
+        "a sync hook runs in a greenlet of the loop's own, and is killed there; async ones are tasks everywhere",
+    ),
+    Kind(
         "the lifespan",
         ("integration/test_asgi_lifespan.py::test_each_worker_starts_and_stops_its_application[auto]",),
         ("integration/test_asgi_lifespan.py",),
@@ -178,6 +187,17 @@ KINDS = (
         ("integration/test_clients.py::test_httpx_is_answered[asgi]",),
         ("integration/test_clients.py", "integration/test_malformed.py"),
         "the parser sees bytes and no loop; the units run each row of the table",
+    ),
+    Kind(
+        "HTTP/2: the choice of the wire, large bodies both ways, many requests at once",
+        (
+            "integration/test_http2.py::test_large_bodies_go_both_ways[asgi]",
+            "integration/test_http2.py::test_many_requests_at_once_are_answered_over_one_connection[asgi]",
+            "integration/test_http2.py::test_a_client_of_tls_negotiates[wsgi]",
+            "faults/test_http2_attacks.py::test_an_offender_is_ended_with_the_reason_and_others_are_served",
+        ),
+        ("integration/test_http2.py", "faults/test_http2_attacks.py"),
+        "a connection of HTTP/2 sees bytes and no loop; what a loop has of its own, the transport, is chosen",
     ),
     Kind(
         "deadlines and limits of HTTP",
@@ -223,6 +243,16 @@ KINDS = (
         "fields and lines are made of bytes by code without a loop",
     ),
     Kind(
+        "what an application prints and logs",
+        (
+            "integration/test_log_capture.py::test_all_output_of_a_worker_becomes_records",
+            "integration/test_request_ids.py::test_the_id_of_a_trusted_proxy_is_everywhere",
+            "integration/test_request_ids.py::test_a_failure_has_the_id_in_its_record_and_in_its_response",
+        ),
+        ("integration/test_log_capture.py", "integration/test_request_ids.py"),
+        "the streams of a process are replaced before the loop begins, and ids are in the context of a request",
+    ),
+    Kind(
         "a graceful stop",
         (
             "integration/test_graceful_stop.py::test_handlers_in_flight_finish_and_are_answered[coroutines:handle]",
@@ -257,9 +287,60 @@ KINDS = (
             "integration/test_heartbeat.py::test_a_turn_that_does_not_end_is_seen_and_a_loop_that_waits_is_not_busy",
             "integration/test_heartbeat.py::test_a_ping_is_answered_when_the_loop_turns_and_not_before",
             "integration/test_heartbeat.py::test_it_serves_the_queues_of_adopted_slots_and_no_others",
+            "integration/test_balance.py::test_a_new_worker_gets_all_connections_until_it_has_as_many[staying:answer]",
+            "integration/test_balance.py::test_kept_alive_clients_move_to_a_new_worker[asgi]",
         ),
-        ("integration/test_heartbeat.py", "faults/test_stalls.py"),
+        ("integration/test_heartbeat.py", "integration/test_balance.py", "faults/test_stalls.py"),
         "what counts as a request is the interface's matter; what is made of a stall is decided by pure code",
+    ),
+    Kind(
+        "what a worker counts, told at the end of a turn",
+        (
+            "integration/test_counts.py::test_a_worker_counts_what_its_clients_see",
+            "integration/test_counts.py::test_connections_of_handlers_have_a_duration[handle]",
+        ),
+        ("integration/test_counts.py",),
+        "the loops differ in when a turn ends and in how a connection ends; the rest is counted in code that all share",
+    ),
+    Kind(
+        "what the requests of each label cost the loop and the processor",
+        (
+            "integration/test_accounting.py::test_a_busy_label_has_the_cost_and_an_idle_one_the_wall_time",
+            "integration/test_accounting.py::test_tasks_that_a_request_starts_are_its_cost_and_may_label_it",
+            "integration/test_accounting.py::test_a_connection_of_a_handler_is_a_request[handle]",
+        ),
+        ("integration/test_accounting.py",),
+        "the loops differ in how greenlets and tasks are stepped; labels and responses are counted in code all share",
+    ),
+    Kind(
+        "a companion: a function on the loop, or beside it in the main thread",
+        ("integration/test_companions.py::test_a_function_runs_in_a_fork_of_the_zygote_and_ends_when_it_is_told",),
+        ("integration/test_companions.py",),
+        "the chosen ones begin, run and are told to end; all others are about the supervisor",
+    ),
+    Kind(
+        "calls that leave the process: from each kind of code, cancelled, during a stop",
+        (
+            "integration/test_offload.py::test_coroutines_greenlets_and_threads_of_an_asgi_worker_offload_a_closure",
+            "integration/test_offload.py::test_a_wsgi_request_offloads_a_closure",
+            "integration/test_offload.py::test_an_executor_works_in_coroutines_greenlets_and_threads",
+            "faults/test_offload_faults.py::test_a_cancelled_call_is_interrupted[spin]",
+        ),
+        ("integration/test_offload.py", "faults/test_offload_faults.py"),
+        "the loops differ in how they watch a connection and wake what waits; offload workers and supervisor have none",
+    ),
+    Kind(
+        "a worker that tells its stacks",
+        (
+            "integration/test_stacks.py::test_a_sync_handler_that_waits_is_a_greenlet_with_its_stack",
+            "integration/test_stacks.py::test_a_spawned_greenlet_is_shown",
+            "integration/test_stacks.py::test_an_async_handler_is_a_task_with_the_chain_of_its_coroutines",
+            "integration/test_stacks.py::test_an_async_handler_that_reads_waits_for_data",
+            "integration/test_stacks.py::test_a_wsgi_request_is_shown_with_the_stack_that_runs_it",
+            "integration/test_stacks.py::test_an_asgi_request_that_sleeps_is_shown_with_its_task",
+        ),
+        ("integration/test_stacks.py",),
+        "greenlets and tasks are each loop's own; threads, and the signals for a loop that stands, are the same on all",
     ),
     Kind(
         "a worker that is killed, or loses its supervisor",
@@ -289,6 +370,7 @@ KINDS = (
             "faults/test_scaling_under_load.py",
             "faults/test_recycling_under_load.py",
             "integration/test_compressed_hour.py",
+            "integration/test_offload_hour.py",
         ),
         "these are plans of the supervisor, which knows no loop; all of them come down to Ready, drain and the queue",
     ),
@@ -386,6 +468,9 @@ EVERY_VARIANT = {
     "integration/test_handlers.py::test_a_client_that_shuts_its_half_down_is_still_answered": (
         "sockets of a sync handler and streams of an async one see the end of a half each in their own way"
     ),
+    "integration/test_companions.py::test_a_function_runs_in_a_fork_of_the_zygote_and_ends_when_it_is_told": (
+        "a coroutine is cancelled by the loop, and SystemExit reaches a function in the main thread past gevent's hub"
+    ),
     "integration/test_handlers.py::test_handlers_run_greenlets_and_coroutines": (
         "each variant is another call that a driver of a loop makes"
     ),
@@ -445,14 +530,20 @@ REPEATED = (
     ),
     Repeated(
         (
+            "integration/test_app_metrics.py::test_counts_are_exact_over_kills_and_reloads[on+gevent]",
+            "integration/test_app_metrics.py::test_counts_are_exact_over_kills_and_reloads[off+epoll]",
+        ),
+        "the files belong to seats, which know neither zygotes nor loops: each value of each parameter is asked once",
+    ),
+    Repeated(
+        (
             "faults/test_http_noise.py::test_misbehaving_clients_are_not_logged_one_by_one[wsgi+tls]",
             "faults/test_http_noise.py::test_misbehaving_clients_are_not_logged_one_by_one[asgi+plain]",
             "integration/test_nginx.py::test_connections_to_the_service_are_kept[wsgi+unix]",
             "integration/test_nginx.py::test_connections_to_the_service_are_kept[asgi+tcp]",
             "integration/test_nginx.py::test_the_application_is_told_of_the_client[wsgi+tcp]",
             "integration/test_nginx.py::test_the_application_is_told_of_the_client[asgi+unix]",
-            "integration/test_proxy_protocol.py::test_a_missing_header_does_not_keep_the_worker[wsgi+1]",
-            "integration/test_proxy_protocol.py::test_a_missing_header_does_not_keep_the_worker[asgi+0.2]",
+            "integration/test_proxy_protocol.py::test_a_missing_header_does_not_keep_the_worker[wsgi]",
             "integration/test_last_answers.py::test_a_client_that_sends_more_than_it_announced_loses_nothing[wsgi+tcp]",
             "integration/test_last_answers.py::test_a_client_that_sends_more_than_it_announced_loses_nothing[asgi+unix]",
         ),
@@ -524,6 +615,7 @@ for _repeated in REPEATED:
 LONG = {
     "integration/test_benchmarks.py": "what the benchmarks print is no matter of this machine's health",
     "integration/test_compressed_hour.py": "ten seconds of two cores; each of its promises has tests of its own",
+    "integration/test_offload_hour.py": "as long; each of its faults has tests of its own",
     "integration/test_cpython_sockets.py": "eleven seconds; `hub/test_sockets.py` asks what of it concerns our sockets",
 }
 """Files that only the loop matrix runs -> the reason."""

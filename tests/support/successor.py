@@ -56,8 +56,11 @@ class Successor:
             if pidfile is not None:
                 assert self.inheritance is not None
                 self.pidfile = Pidfile(Path(pidfile), self.inheritance.predecessor_pid)
-            settings = Settings(binds=tuple(map(parse_bind, binds)), workers=workers, **fields)
-            self.listeners = open_listeners(settings, self.inheritance)
+            settings = Settings(binds=tuple(map(parse_bind, binds)), workers=workers, balance="off", **fields)
+            share = None if self.inheritance is None else self.inheritance.share("web", settings.binds)
+            self.listeners = open_listeners(settings, share)
+            if self.inheritance is not None:
+                self.inheritance.close_unused()
         except (BindError, PidfileError) as error:
             return {"error": str(error)}
         return {"addresses": self.listeners.addresses, "slots": self.listeners.slots, **self.count()}

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import struct
 from collections.abc import Iterator, Set
+from pathlib import Path
+
+from support.descriptors import sockets
 
 ESTABLISHED, TIME_WAIT, LISTEN, NEW_REQUEST = 1, 6, 10, 12
 ACCEPTED = frozenset(range(1, 12)) - {TIME_WAIT, LISTEN}
 """The states of a connection that a process may hold, from the accept to the end of both streams."""
+_LOWEST = 10_000  # port; those below are for servers that people know
 _SOCK_DIAG_BY_FAMILY, _NETLINK_SOCK_DIAG = 20, 4  # linux/sock_diag.h, linux/netlink.h
 _REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 _ERROR, _DONE = 2, 3
@@ -23,6 +28,22 @@ _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, seque
 _ASKED = struct.Struct("=BBBBI")  # struct inet_diag_req_v2: family, protocol, extensions, padding, states; then:
 _SOCKET = struct.Struct(">HH32x12x")  # struct inet_diag_sockid: both ports, the rest is not compared
 _INODE = struct.Struct("=68xI")  # struct inet_diag_msg
+
+
+def unused_port() -> int:
+    """Return a port that no socket has, on any address, and that the kernel gives to none that asks for any port.
+
+    One that was just given to a socket of ours is given to another process as soon as ours is closed. The choice is not
+    that of `random`, which begins each test in the same state in all processes of pytest-xdist.
+    """
+    ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])  # the first one: ip(7)
+    while True:
+        port = _LOWEST + secrets.randbelow(ephemeral - _LOWEST)
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True),
+        ):
+            return port
 
 
 def sockets_at(port: int, states: Set[int]) -> set[int]:
@@ -64,11 +85,4 @@ def connections(pid: int, port: int, states: Set[int] = frozenset({ESTABLISHED})
 
 def held(pid: int) -> set[int]:
     """Return the inodes of the sockets that a process holds; none if it has ended."""
-    found = set()
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                what = os.readlink(entry.path)  # noqa: PTH115 - as text
-                if what.startswith("socket:["):
-                    found.add(int(what[8:-1]))
-    return found
+    return {int(name.removeprefix("socket:[").rstrip("]")) for name in sockets(pid)}

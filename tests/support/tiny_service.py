@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hybrid.supervisor.contact.control import Control
+from hybrid.supervisor.deployment import Deployment, ServiceSpec
 from hybrid.supervisor.listeners.addresses import parse_bind
 from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.start import supervise
@@ -76,7 +77,7 @@ def _facts(spec: WorkerSpec) -> dict[str, object]:
         "groups": os.getgroups(),
         "cpus": sorted(os.sched_getaffinity(0)),
         "channels": sum(_is_seqpacket(fd) for fd in fds),
-        "listeners": len(spec.listeners),
+        "listeners": sum(one.kind is not ListenerKind.PASSED for one in spec.listeners),
     }
 
 
@@ -165,7 +166,8 @@ def main() -> int:
     fields["binds"] = tuple(map(parse_bind, fields.get("binds", ["127.0.0.1:0"])))
     fields["pidfile"] = Path(fields["pidfile"]) if "pidfile" in fields else None
     control = None if fd is None else Control(socket.socket(fileno=fd))
-    return supervise(Settings(**{"workers": 2, "preload": "off", **fields}), Bare(body), control=control)
+    spec = ServiceSpec(Settings(**{"workers": 2, "preload": "off", **fields}), Bare(body))
+    return supervise(Deployment.of(spec), control=control)
 
 
 if __name__ == "__main__":

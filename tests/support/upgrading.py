@@ -66,11 +66,14 @@ def is_alive(pid: int) -> bool:
 
 @contextmanager
 def upgradable(
-    target: str, *arguments: str, cwd: Path, pidfile: Path | None = None, **options: Any
+    target: str, *arguments: str, cwd: Path, pidfile: Path | None = None, executed: bool = False, **options: Any
 ) -> Iterator[Upgrading]:
-    """Serve `target` with a pidfile, as `serving` does; stop the current supervisor at the end."""
+    """Serve `target` with a pidfile, as `serving` does; stop the current supervisor at the end.
+
+    An upgrade starts the interpreter with the words of the command. With `executed` the first supervisor starts so too.
+    """
     pidfile = pidfile or cwd / "pid"
-    with serving(target, "--pidfile", str(pidfile), *arguments, cwd=cwd, **options) as process:
+    with serving(target, "--pidfile", str(pidfile), *arguments, cwd=cwd, executed=executed, **options) as process:
         service = Upgrading(process, pidfile)
         try:
             yield service

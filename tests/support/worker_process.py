@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSp
 from hybrid.workers.main import main
 
 _left: list[Any] = []
+NAP = 0.2
+"""Seconds that a request for `/nap?FILE` takes at least; it ends when there is the file."""
 PROMOTED = 99
 """The exit code used here if a worker would continue as a zygote."""
 
@@ -91,6 +94,41 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
         while (await receive())["type"] != "websocket.disconnect":
             pass
+
+
+def wsgi_status(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answer with the status that the path says, or wait first."""
+    path = environ["PATH_INFO"].removeprefix("/")
+    environ["wsgi.input"].read()
+    if path == "nap":
+        path = "200"
+        _rest(NAP)
+        while not Path(environ["QUERY_STRING"]).exists():
+            _rest(0.005)
+    start_response(f"{path} Whatever", [("Content-Type", "text/plain")])
+    return [f"{path}!".encode()]
+
+
+def _rest(seconds: float) -> None:
+    try:
+        green.sleep(seconds)
+    except RuntimeError:  # in a thread
+        time.sleep(seconds)
+
+
+async def asgi_status(scope: Any, receive: Any, send: Any) -> None:
+    """As `wsgi_status`."""
+    path = scope["path"].removeprefix("/")
+    while (await receive()).get("more_body"):
+        pass
+    if path == "nap":
+        path = "200"
+        await asyncio.sleep(NAP)
+        while not Path(scope["query_string"].decode()).exists():
+            await asyncio.sleep(0.005)
+    head = {"type": "http.response.start", "status": int(path), "headers": [(b"content-type", b"text/plain")]}
+    await send(head)
+    await send({"type": "http.response.body", "body": f"{path}!".encode()})
 
 
 async def handle_async(reader: Any, writer: Any) -> None:

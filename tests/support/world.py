@@ -13,10 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.machine import MAX_WORKERS, Machine, Phase
 from hybrid.supervisor.core.policy import Intensity, Policy
+from hybrid.supervisor.core.roles import companion_slot
 from hybrid.supervisor.core.table import Table
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Broken, Draining, RecycleDue, ReforkReady, Unfit, Warm
 from support.model_kernel import ModelKernel, Process
+from support.play import roster_of
 from support.said import READY, said
 
 HOWS = st.sampled_from([ev.How(code=0), ev.How(code=3), ev.How(signal="SIGKILL"), ev.How(signal="SIGSEGV"), ev.How()])
@@ -27,6 +29,8 @@ KINDS: dict[str, Callable[[ModelKernel], list[Process]]] = {
     "any": lambda kernel: list(kernel.processes.values()),
     "worker": lambda kernel: kernel.workers(),
     "serving": lambda kernel: [one for one in kernel.workers() if one.serves],
+    "companion": lambda kernel: kernel.attendants(),
+    "turning": lambda kernel: [one for one in kernel.processes.values() if one.serves],
     "zygote": lambda kernel: [one for one in kernel.processes.values() if one.is_zygote],
     "heir": lambda kernel: [one for one in kernel.processes.values() if one.heir_of is not None],
     "new": lambda kernel: [one for one in kernel.processes.values() if not one.is_up and not one.is_leaving],
@@ -67,22 +71,35 @@ class World(RuleBasedStateMachine):
     @initialize(
         policy=policies,
         workers=st.integers(1, 4),
+        companions=st.integers(0, 2),
         inherited=st.integers(0, 5),
         preload=st.booleans(),
         starts=st.sampled_from([True, True, True, False]),
         ends_calmly=st.booleans(),
     )
     def begin(
-        self, policy: Policy, workers: int, inherited: int, preload: bool, starts: bool, ends_calmly: bool
+        self,
+        policy: Policy,
+        workers: int,
+        inherited: int,
+        preload: bool,
+        starts: bool,
+        ends_calmly: bool,
+        companions: int = 0,
     ) -> None:
         self.policy, self.preload, self.ends_calmly = policy, preload, ends_calmly
-        self.machine = Machine(policy, workers, preload=preload)
-        self.kernel = ModelKernel(workers)
+        slots = tuple(companion_slot(number) for number in range(companions))
+        self.machine = self.made(policy, workers, preload=preload, companions=slots)
+        self.kernel = ModelKernel(workers, overlaps=policy.overlaps, companions=slots)
         self.kernel.existing = max(workers, inherited)
         self.feed(ev.SlotsInherited(inherited))
         self.feed(ev.Started())
         if starts:
             self.everything_calms_down()
+
+    def made(self, policy: Policy, workers: int, *, preload: bool, companions: tuple[int, ...]) -> Machine:
+        """Return the machine; a test may put something in its place."""
+        return Machine(policy, workers, preload=preload, roster=roster_of(companions), companions=companions)
 
     @property
     def table(self) -> Table:
@@ -96,6 +113,8 @@ class World(RuleBasedStateMachine):
             assert len(events) < 100, "the answers to forks bring about forks without end"
             if isinstance(one, ev.StopAsked | ev.Interrupted):
                 self.kernel.is_stopping = True
+            if one == ev.StopAsked(False) or (one == ev.Interrupted() and self.machine.phase is Phase.STOPPING):
+                self.kernel.is_in_haste = True
             actions = self.machine.step(one, self.kernel.now)
             self.kernel.is_stopping = self.kernel.is_stopping or self.machine.phase in OVER
             for action in actions:
@@ -150,7 +169,8 @@ class World(RuleBasedStateMachine):
     def becomes_ready(self, one: Process) -> None:
         if not one.is_leaving and not one.has_failed:
             one.is_up = True
-        one.says_ready = one.is_leaving and not one.is_zygote and not one.has_failed
+            self.kernel.has_served = self.kernel.has_served or not (one.is_zygote or one.is_companion)
+        one.says_ready = one.is_leaving and not one.is_zygote
         self.feed(said(one.pid, Warm()) if one.is_zygote else said(one.pid, READY))
         one.says_ready = False
 
@@ -171,10 +191,10 @@ class World(RuleBasedStateMachine):
     def zygote_says_unfit(self, data: st.DataObject) -> None:
         self.feed(said(self.draw(data, "zygote").pid, Unfit("a live thread")))
 
-    @there_is("serving")
+    @there_is("turning")
     @rule(data=st.data())
     def worker_says_it_drains(self, data: st.DataObject) -> None:
-        one = self.draw(data, "serving")
+        one = self.draw(data, "turning")
         one.is_leaving = one.is_unconfirmed = True
         self.feed(said(one.pid, Draining()))
         assert not one.is_unconfirmed, "a worker was believed that it drains, and not told to"
@@ -187,15 +207,30 @@ class World(RuleBasedStateMachine):
         self.feed(said(one.pid, Broken("127.0.0.1:80 was shut down")))
         assert not one.is_unconfirmed, "a worker that cannot accept was not told to leave"
 
-    @there_is("serving")
+    @there_is("companion")
+    @rule(data=st.data(), how=HOWS)
+    def companion_dies(self, data: st.DataObject, how: ev.How) -> None:
+        self.die(self.draw(data, "companion").pid, how)
+
+    @there_is("companion")
+    @rule(data=st.data(), message=st.sampled_from([ReforkReady(), Broken("it has none")]))
+    def companion_says_what_only_workers_say(self, data: st.DataObject, message: ReforkReady | Broken) -> None:
+        self.feed(said(self.draw(data, "companion").pid, message))
+
+    @there_is("companion")
+    @rule(data=st.data())
+    def restart_of_a_companion_is_asked_for(self, data: st.DataObject) -> None:
+        self.feed(ev.RestartAsked(self.draw(data, "companion").slot))
+
+    @there_is("turning")
     @rule(data=st.data())
     def worker_is_due_for_recycling(self, data: st.DataObject) -> None:
-        self.feed(said(self.draw(data, "serving").pid, RecycleDue("served 5 requests")))
+        self.feed(said(self.draw(data, "turning").pid, RecycleDue("served 5 requests")))
 
-    @there_is("serving")
+    @there_is("turning")
     @rule(data=st.data(), ago=st.floats(0, 6))
     def worker_stalls(self, data: st.DataObject, ago: float) -> None:
-        one = self.draw(data, "serving")
+        one = self.draw(data, "turning")
         since = self.kernel.now - ago
         if one.serves and one.stalled_since is None:
             one.stalled_since, one.is_dumped = since, False

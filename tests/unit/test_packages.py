@@ -6,20 +6,31 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
+from support.rows import for_each
 
 ROOT = Path(__file__).resolve().parents[2]
+OF_THE_PUBLIC = [f"hybrid/{name}" for name in ("autoreload", "checkup", "cli", "config", "init")]
 PACKAGES = [
     *sorted(
         file.parent.relative_to(ROOT).as_posix()
-        for side in ("supervisor", "workers", "hybrid/cli", "hybrid/config", "hybrid/autoreload")
+        for side in (
+            "supervisor",
+            "workers",
+            "hybrid/cli",
+            "hybrid/config",
+            "hybrid/autoreload",
+            "hybrid/control",
+            "hybrid/console",
+            "hybrid/checkup",
+            "hybrid/init",
+        )
         for file in ROOT.glob(f"{side}/**/__init__.py")
     ),
 ]
 LINE = re.compile(r"^ *(\w+/?)  +\S", re.MULTILINE)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@for_each("package", PACKAGES)
 def test_the_table_of_a_package_names_each_module_once(package: str) -> None:
     folder = ROOT / package
     modules = [file.stem for file in folder.glob("*.py") if file.stem != "__init__"]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from support.rows import for_each
 from support.storm import Flight, Storm, Tally
 
 RIGHT = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n%b"
@@ -99,7 +100,7 @@ def counts(tally: Tally) -> dict[str, int]:
     return {name: count for name in names if (count := getattr(tally, name))}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("script", "expected"),
     [
         (("right",), {}),

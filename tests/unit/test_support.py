@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 from support import loops, processes, tcp
 from support.leaks import Census
 from support.process import DEADLINE, HybridProcess
+from support.rows import for_each
 from support.service import assert_free, eventually
 
 
@@ -177,3 +179,50 @@ def test_a_loop_that_does_not_exist_is_no_choice(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HYBRID_TEST_LOOP", "libev")
     with pytest.raises(ValueError, match="use one of"):
         loops._chosen()
+
+
+# --- a table in one test
+
+
+def test_all_rows_are_checked_and_those_that_fail_are_named() -> None:
+    seen: list[int] = []
+
+    @for_each("number", range(5), ids=lambda number: f"number {number}")
+    def check(number: int) -> None:
+        seen.append(number)
+        assert number % 2 == 0, "it is odd"
+        if number == 4:
+            pytest.fail("it is four")
+
+    with pytest.raises(ExceptionGroup, match="3 of 5 rows") as raised:
+        check()
+    told = [str(error).splitlines()[0] for error in raised.value.exceptions]
+    assert told == ["row number 1: it is odd", "row number 3: it is odd", "row number 4: it is four"]
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_row_may_have_several_values_and_share_fixtures() -> None:
+    seen: list[tuple[object, ...]] = []
+
+    @for_each(("left", "right"), [(1, 2), (3, 4)])
+    def check(left: int, shared: str, right: int) -> None:
+        seen.append((left, right, shared))
+
+    assert [*inspect.signature(check).parameters] == ["shared"]
+    check(shared="a fixture")
+    assert seen == [(1, 2, "a fixture"), (3, 4, "a fixture")]
+
+
+def test_a_table_without_rows_is_no_test() -> None:
+    @for_each("row", [])
+    def check(row: object) -> None: ...
+
+    with pytest.raises(AssertionError, match="the table has no row"):
+        check()
+
+
+def test_a_function_that_does_not_take_the_row_is_refused() -> None:
+    with pytest.raises(TypeError, match="check does not take"):
+
+        @for_each("row", [1])
+        def check(other: object) -> None: ...

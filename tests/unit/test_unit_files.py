@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.rows import for_each
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ROOT / "docs/units"
@@ -46,7 +47,7 @@ def test_hybrid_understands_every_command_line() -> None:
         assert program == PROGRAM
         described = command.commands[name]
         values = described.make_context(name, arguments).params
-        assert values["target"] == "myapp:app"
+        assert values["words"] == ("myapp:app",)
 
 
 def test_systemd_waits_longer_for_the_stop_than_hybrid_does() -> None:
@@ -66,13 +67,13 @@ def test_with_a_socket_unit_no_address_is_given() -> None:
     assert "--bind" not in _parsed(UNITS / "socket-activation.conf")["Service"]["ExecStart"]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+@for_each("file", FILES, ids=lambda path: path.name)
 def test_the_manual_shows_the_file_as_it_is(file: Path) -> None:
     blocks = re.findall(r"^```ini\n(.*?)^```$", (ROOT / "docs/systemd.md").read_text(), re.MULTILINE | re.DOTALL)
     assert file.read_text(encoding="utf-8") in blocks
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+@for_each("file", FILES, ids=lambda path: path.name)
 def test_the_first_line_names_the_place_of_the_file(file: Path) -> None:
     place = file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
     assert place == (file.name if file.suffix in (".service", ".socket") else f"myapp.service.d/{file.name}")

@@ -2,7 +2,7 @@
 
 The supervisor sends the complete set of slots each time, and passes on listeners made after this worker's fork. Only
 streams are adopted: a datagram's sender stays with its worker. Sockets that belong to no slot are polled by all workers
-anyway.
+anyway. What was passed to a worker that is busy is left to it for a moment (`workers.accepting.passing`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from hybrid.workers.accepting.acceptor import Acceptor
 from hybrid.workers.contract.messages import Learn
 from hybrid.workers.contract.worker_spec import Listener, ListenerKind, WorkerSpec
 
+PASSED = ListenerKind.PASSED.value
+"""The address of the queues of passed connections."""
 _log = logging.getLogger("hybrid")
 
 
@@ -39,7 +41,7 @@ class Adoption:
     def _know(self, slot: int, listener: Listener) -> bool:
         """Remember a listener; return True if it is new and may be adopted."""
         known = self._known.setdefault(slot, {})
-        if slot == self._spec.slot or listener.kind is not ListenerKind.STREAM or listener.address in known:
+        if slot == self._spec.slot or listener.kind is ListenerKind.DATAGRAM or listener.address in known:
             return False
         known[listener.address] = listener
         return True
@@ -54,6 +56,11 @@ class Adoption:
                 acceptor.pause()
         for slot in self._wanted - before:
             self._start(slot)
+
+    def queue_of(self, slot: int) -> Any:
+        """Return the queue for connections that are passed to a foreign slot; None if it is unknown."""
+        listener = self._known.get(slot, {}).get(PASSED)
+        return None if listener is None else listener.sock
 
     def learn(self, order: Learn, descriptors: Sequence[int]) -> None:
         """Take over the listeners of a new slot; close those that are not needed.

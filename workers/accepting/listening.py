@@ -51,6 +51,11 @@ class Listening:
         for server in self._servers:
             server.start()
 
+    @property
+    def is_exhausted(self) -> bool:
+        """True while connections cannot be accepted because descriptors or memory are missing."""
+        return any(isinstance(server, Acceptor) and server.is_exhausted for server in self._servers)
+
     def look(self) -> None:
         """Find a broken own listener without an event: its descriptor number may belong to another file."""
         for listener in self._own:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import ssl
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-ALPN = ["http/1.1"]
+HTTP1 = ("http/1.1",)
+"""The protocols offered by ALPN to clients of HTTP/1 only."""
 Hook = Callable[[str], ssl.SSLContext | None]
 _UNKNOWN = ""  # not equal to any authorities
 _log = logging.getLogger("hybrid")
@@ -27,9 +28,12 @@ class ServerNames:
     clients are asked for certificates.
     """
 
-    def __init__(self, hook: Hook, verify_mode: ssl.VerifyMode, authorities: str | None) -> None:
+    def __init__(
+        self, hook: Hook, verify_mode: ssl.VerifyMode, authorities: str | None, protocols: Sequence[str] = HTTP1
+    ) -> None:
         self._hook = hook
         self._verify_mode = verify_mode
+        self._protocols = protocols  # offered by ALPN
         self._authorities = authorities  # PEM in ASCII; None: clients are not asked for certificates
 
     def __call__(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> int | None:
@@ -59,7 +63,7 @@ class ServerNames:
                 )
             context.load_verify_locations(cadata=self._authorities)
             context.verify_mode = self._verify_mode  # used by `getpeercert`
-        context.set_alpn_protocols(ALPN)
+        context.set_alpn_protocols(list(self._protocols))
         _adopted[context] = self._authorities
 
 

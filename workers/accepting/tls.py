@@ -10,10 +10,10 @@ import contextlib
 import inspect
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hybrid.workers.accepting.server_names import ALPN, Hook, ServerNames
+from hybrid.workers.accepting.server_names import HTTP1, Hook, ServerNames
 from hybrid.workers.boot import target
 from hybrid.workers.boot.application import Application
 from hybrid.workers.common.errors import BootError
@@ -54,8 +54,10 @@ class ServerContext(ssl.SSLContext):
     """PEM, without the chain."""
 
 
-def server_context(tls: Tls) -> ssl.SSLContext:
-    """Return the context for all connections of this process: TLS 1.2 and 1.3, HTTP/1.1 only, no renegotiation.
+def server_context(tls: Tls, protocols: Sequence[str] = HTTP1) -> ssl.SSLContext:
+    """Return the context for all connections of this process: TLS 1.2 and 1.3, no renegotiation.
+
+    `protocols` are offered by ALPN, the preferred one first.
 
     A session ticket is valid only in the worker that issued it: the keys are random for each context, and `ssl` cannot
     share them. A resumption that fails elsewhere becomes a full handshake. One ticket per handshake, not two. Imports
@@ -65,13 +67,13 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 1
-    context.set_alpn_protocols(ALPN)
+    context.set_alpn_protocols(list(protocols))
     if tls.ciphers is not None:
         _set_ciphers(context, tls.ciphers)
     _load_pair(context, tls)
     authorities = _ask_clients(context, tls)
     if tls.sni_hook is not None:
-        _ask_for_names(context, ServerNames(_hook(tls.sni_hook), context.verify_mode, authorities))
+        _ask_for_names(context, ServerNames(_hook(tls.sni_hook), context.verify_mode, authorities, protocols))
     return context
 
 

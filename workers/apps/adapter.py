@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from hybrid.workers.common.connections import Connection
+from hybrid.workers.common.requests import RequestInProgress
 from hybrid.workers.runtime import Accepted
 
 
@@ -27,6 +28,13 @@ class Adapter:
     def drain(self) -> None:
         """The worker stops: only connections queued so far will follow. Called once, from the loop."""
 
+    def move(self, due: Callable[[int], int]) -> int:
+        """End some connections of a web application; their clients reconnect, and reach other workers.
+
+        `due` gets the number of those that leave already, and returns how many more must. Returns how many will.
+        """
+        return 0
+
     def close_idle(self, *, at_once: bool) -> None:
         """Close idle connections because the whole service stops, after a delay or at once.
 
@@ -35,6 +43,10 @@ class Adapter:
 
     def interrupt(self) -> None:
         """Tell the application that its clients are gone: the grace period is nearly over."""
+
+    def in_progress(self) -> Sequence[RequestInProgress]:
+        """Return the requests in progress, for operators; none for a kind that knows no requests."""
+        return ()
 
     def end(self) -> None:
         """End work that has no connection: the grace period is over."""

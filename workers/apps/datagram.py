@@ -30,8 +30,12 @@ _log = logging.getLogger("hybrid")
 class DatagramTransport(asyncio.DatagramTransport):
     """The transport passed to a datagram handler. The worker owns it: a handler cannot close it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, sent: Callable[[int], object] = lambda size: None
+    ) -> None:
+        """`sent` counts the bytes of each datagram sent."""
         super().__init__()
+        self._sent = sent
         self._loop = loop
         self._sock = sock
         self._serves_both = serves_both(sock)
@@ -61,7 +65,7 @@ class DatagramTransport(asyncio.DatagramTransport):
 
     def _try(self, data: Any, addr: Any) -> bool:
         try:
-            self._sock.sendto(data, addr)
+            self._sent(self._sock.sendto(data, addr))
         except BlockingIOError:
             return False
         except OSError as error:
@@ -127,7 +131,7 @@ class Datagrams:
         self._connections = connections
         self._sock = sock
         self._serves_both = serves_both(sock)
-        self._transport = DatagramTransport(runtime.loop, sock)
+        self._transport = DatagramTransport(runtime.loop, sock, connections.heartbeat.counts.sent)
         self._reading = False
         self._wanted = False
         connections.on_discard.append(self._resume)
@@ -175,7 +179,9 @@ class Datagrams:
             self._handle(data, unmapped(address) if self._serves_both else address)
 
     def _handle(self, data: bytes, address: Any) -> None:
-        self._connections.heartbeat.counts_request()
+        heartbeat = self._connections.heartbeat
+        heartbeat.counts_request()
+        heartbeat.counts.received(len(data))
         connection = self._connections.add(address)
         if self._is_async:
             task = serve_in_task(self._runtime.loop.create_task, self._serve(connection, data, address), connection)

@@ -238,7 +238,7 @@ def _async_wsgi(target: Any) -> str:
 def check_listeners(kind: Kind, listeners: frozenset[ListenerKind]) -> None:
     """Refuse addresses that a target of this kind cannot serve. Raises `BootError` (TARGET)."""
     needed = ListenerKind.DATAGRAM if kind in DATAGRAM_KINDS else ListenerKind.STREAM
-    if not listeners - {needed}:
+    if not listeners - {needed, ListenerKind.PASSED}:
         return
     if needed is ListenerKind.DATAGRAM:
         text = "a datagram handler needs a datagram address: write --bind udp://HOST:PORT"

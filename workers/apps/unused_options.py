@@ -10,7 +10,11 @@ from hybrid.workers.apps.detect import DATAGRAM_KINDS, HTTP_KINDS, Kind
 from hybrid.workers.boot.application import Application
 from hybrid.workers.http.settings import HttpSettings, Limits
 
-_NO_OPTIONS = frozenset({"limits", "tls"})  # TLS is refused, not ignored, for kinds without TLS: see `check_http`
+ACCOUNTED_KINDS = HTTP_KINDS | {Kind.SYNC_STREAM, Kind.ASYNC_STREAM}
+"""Kinds whose requests run in a greenlet, a thread or a task, so that their cost can be measured."""
+_NO_OPTIONS = frozenset(
+    {"limits", "tls", "access_fd"}
+)  # TLS is refused, not ignored, for kinds without TLS: see `check_http`
 
 
 def unused_options(kind: Kind, application: Application) -> list[str]:
@@ -20,6 +24,8 @@ def unused_options(kind: Kind, application: Application) -> list[str]:
     options = [_option(name, getattr(http, name, None)) for name in names if not _is_for(name, kind)]
     if application.max_connections and kind in DATAGRAM_KINDS:
         options.append("--max-connections")
+    if application.accounting and kind not in ACCOUNTED_KINDS:
+        options.append("--accounting")
     return options
 
 

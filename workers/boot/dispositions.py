@@ -56,6 +56,13 @@ class Dispositions:
         self._wakeup = signal.set_wakeup_fd(-1)
         self.restore()
 
+    def release(self) -> None:
+        """Ignore further SIGTERMs: the loop is about to be closed, which would make the signal fatal."""
+        old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        self._loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, do_nothing)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
     def restore(self) -> None:
         """Restore handlers that application code has changed. Takes microseconds."""
         found = signal.getsignal(signal.SIGTERM)

@@ -65,8 +65,18 @@ def _stacks(interrupted: types.FrameType | None) -> Iterator[str]:
     yield f"Current thread 0x{me:016x} (most recent call first):\n"
     yield from _frames(interrupted)
     for ident in [ident for ident in threads if ident != me][:_MOST_THREADS]:
-        yield f"\nThread 0x{ident:016x} (most recent call first):\n"
+        yield f"\nThread 0x{ident:016x}{_name_of(ident)} (most recent call first):\n"
         yield from _frames(threads[ident])
+
+
+def _name_of(ident: int) -> str:
+    """Return the name of a thread as faulthandler writes it from Python 3.14 on; "" if it is not known.
+
+    Takes no lock: the interrupted code may hold it.
+    """
+    known = getattr(sys.modules.get("threading"), "_active", {}).get(ident)
+    name = None if known is None else known.__dict__.get("_name")
+    return f" [{_printable(name)}]" if isinstance(name, str) else ""
 
 
 def _frames(frame: types.FrameType | None) -> Iterator[str]:

@@ -6,12 +6,13 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hybrid.workers.boot.application import Application
+from hybrid.workers.boot.application import Application, Companion
 from hybrid.workers.common.errors import BootError
+from hybrid.workers.common.failures import in_words
 from hybrid.workers.contract.exits import Exit
 
 _ASYNC_FACTORY = (
@@ -30,7 +31,24 @@ def load(application: Application) -> Any:
     return _make(found, application.name) if application.call_factory else found
 
 
-def _find(application: Application) -> Any:
+def load_function(companion: Companion) -> Callable[[], Any]:
+    """Return the function of a companion. Runs code of the application. Raises `BootError` (TARGET)."""
+    found = _find(companion)
+    what = f"companion {companion.called}: {companion.name}"
+    if not callable(found):
+        raise BootError(Exit.TARGET, f"{what} is {_article(found)}, which is not callable: give a function")
+    try:
+        inspect.signature(found).bind()
+    except ValueError:  # some C callables have no signature
+        pass
+    except TypeError:
+        parameters = ", ".join(inspect.signature(found).parameters)
+        text = f"{what}({parameters}) cannot be called without arguments: give a function without parameters"
+        raise BootError(Exit.TARGET, text) from None
+    return found  # type: ignore[no-any-return]
+
+
+def _find(application: Application | Companion) -> Any:
     if application.factory is not None:
         return application.factory
     if application.pickled is not None:
@@ -50,7 +68,7 @@ def _make(factory: Any, name: str) -> Any:
     try:
         made = factory()
     except BaseException as error:  # noqa: BLE001 - any code may run, and raise SystemExit or similar
-        raise BootError(Exit.TARGET, _broken(f"the application factory {name} failed", error)) from None
+        raise BootError(Exit.TARGET, in_words(f"the application factory {name} failed", error)) from None
     if inspect.isawaitable(made):
         if inspect.iscoroutine(made):
             made.close()  # otherwise Python warns that it was never awaited
@@ -84,20 +102,20 @@ def _import(reference: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise BootError(Exit.TARGET, _no_module(module_name, error.name)) from None
-        raise BootError(Exit.TARGET, _broken(f"cannot import {module_name!r}", error)) from None
+        raise BootError(Exit.TARGET, in_words(f"cannot import {module_name!r}", error)) from None
     except BaseException as error:  # noqa: BLE001 - any code may run at import, and raise SystemExit or similar
-        raise BootError(Exit.TARGET, _broken(f"cannot import {module_name!r}", error)) from None
+        raise BootError(Exit.TARGET, in_words(f"cannot import {module_name!r}", error)) from None
     for name in path.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
             raise BootError(Exit.TARGET, _no_attribute(module_name, found, name)) from None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a property or a module's __getattr__ of the application
-            raise BootError(Exit.TARGET, _broken(f"cannot import {reference!r}", error)) from None
+            raise BootError(Exit.TARGET, in_words(f"cannot import {reference!r}", error)) from None
     return found
 
 
-def _unpickle(data: bytes, application: Application) -> Any:
+def _unpickle(data: bytes, application: Application | Companion) -> Any:
     """Return the unpickled object; if that fails and a module has it as a variable, import it."""
     import dill  # a dependency of multiprocess; only embedders' workers need it
 
@@ -107,7 +125,7 @@ def _unpickle(data: bytes, application: Application) -> Any:
         if application.reference is not None:
             return _import(application.reference)
         what = f"{application.name} cannot be copied into a worker; give it as 'module:attribute'"
-        raise BootError(Exit.TARGET, _broken(what, error)) from None
+        raise BootError(Exit.TARGET, in_words(what, error)) from None
 
 
 def _no_module(module_name: str, missing: str) -> str:
@@ -142,17 +160,3 @@ def _article(value: Any) -> str:
     """Return the type of a value with its article: `a dict`, `an int`, `None`."""
     name = type(value).__name__
     return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-
-
-def _broken(what: str, error: BaseException) -> str:
-    """Format the error with the application's frames, without hybrid's and the import system's."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen importlib")
-        and frame.filename != __file__
-        and "/importlib/" not in frame.filename
-    ]
-    summary = "".join(traceback.format_exception_only(error)).strip()
-    where = "".join(traceback.format_list(frames[-4:])).rstrip()
-    return f"{what}: {summary}" + (f"\n{where}" if where else "")

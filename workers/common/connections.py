@@ -24,11 +24,13 @@ _log = logging.getLogger("hybrid")
 class Connection:
     """One entry of the registry, from accept to close."""
 
-    __slots__ = ("address", "end", "registry")
+    __slots__ = ("address", "began", "end", "registry")
 
     def __init__(self, registry: Connections, address: Any) -> None:
         self.registry = registry
         self.address = address
+        self.began: float
+        """When it was accepted, if it counts as a request: see `Counts.since`."""
         self.end: Callable[[], object] | None = None
         """Ends the handler early (cancels the task, kills the greenlet); set once there is something to end."""
 
@@ -53,6 +55,8 @@ class Connections:
         self._emptied: asyncio.Event | None = None
         self.on_discard: list[Callable[[], object]] = []
         """Called after each end: a paused acceptor resumes."""
+        self.are_requests = False
+        """True if each counts as one request: connections and datagrams of handlers."""
         self.ending = False
         """True once `end_all` was called: unsent bytes are lost."""
 
@@ -62,6 +66,11 @@ class Connections:
     def add(self, address: Any) -> Connection:
         """Register a connection from `address`."""
         connection = Connection(self, address)
+        if self.are_requests:
+            counts = self.heartbeat.counts
+            if counts.is_idle:
+                counts.begin_turn()
+            connection.began = counts.since
         self._open.add(connection)
         self.heartbeat.numbers[ACTIVE] = len(self._open)
         return connection
@@ -70,11 +79,18 @@ class Connections:
         """Remove a connection."""
         if connection in self._open:
             self._open.discard(connection)
+            if self.are_requests:
+                self.heartbeat.counts.handled(connection.began)
             self.heartbeat.numbers[ACTIVE] = len(self._open)
             if self._emptied is not None and not self._open:
                 self._emptied.set()
-            for callback in self.on_discard:
-                callback()
+            if self.on_discard:
+                for callback in self.on_discard.copy():  # each may remove itself
+                    callback()
+
+    def recount(self) -> None:
+        """Store the count again: a sibling that passes a connection on raises it, and another may adopt that one."""
+        self.heartbeat.numbers[ACTIVE] = len(self._open)
 
     async def wait_empty(self, timeout: float) -> bool:
         """Wait, at most `timeout` seconds, until no connection is open or lingers; return True if none is open."""

@@ -4,7 +4,8 @@ Two dangers, both measured. Python's signal wake-up descriptor is shared, so a S
 An epoll set is shared, so a socket closed in the child is no longer watched in the worker (epoll(7), "Questions").
 
 A child of a handler ends when it returns to the event loop. A child of a request ends when it returns, yields or sends
-anything to the server: only the parent responds to the request and runs the other requests of the turn.
+anything to the server: only the parent responds to the request and runs the other requests of the turn. A child of an
+offloaded call ends when the call returns: only the parent answers, and accepts further calls.
 
 Requests do not check if they run in such a child. Instead, methods are replaced in the child: see `replace`.
 """
@@ -153,7 +154,7 @@ def finish(*_: object, **__: object) -> NoReturn:
 
 
 def fail(_: object, error: BaseException | None) -> NoReturn:
-    """End a forked child that reached the end of a request, with or without an `error`. Replaces a method.
+    """End a forked child that reached the end of a request or of an offloaded call, with or without an `error`.
 
     Its exit code is 0, or the code of a `SystemExit`, or 1 with the error in the log.
     """
@@ -161,7 +162,7 @@ def fail(_: object, error: BaseException | None) -> NoReturn:
     if isinstance(error, SystemExit):
         code = _code_of(error)
     elif error is not None and not isinstance(error, (GreenletExit, GeneratorExit)):
-        _log.error("a process that a request forked failed", exc_info=error)
+        _log.error("a process that a request or a call forked failed", exc_info=error)
         code = 1
     os._exit(code)
 
@@ -172,5 +173,5 @@ def _code_of(error: SystemExit) -> int:
         return 0
     if isinstance(error.code, int):
         return error.code & 0xFF
-    _log.error("a process that a request forked ended: %s", error.code)
+    _log.error("a process that a request or a call forked ended: %s", error.code)
     return 1

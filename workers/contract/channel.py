@@ -94,7 +94,7 @@ class Channel:
         Raises `ChannelClosed` at EOF, and `MessageError` for a bad message (the next one may be good).
         """
         try:
-            datagram = self._sock.recv(MAX_MESSAGE)
+            datagram = self._receive()
         except BlockingIOError:
             return None
         except OSError as error:
@@ -102,6 +102,17 @@ class Channel:
         if not datagram:
             raise ChannelClosed("the other side is gone")
         return decode(datagram)
+
+    def _receive(self) -> bytes:
+        """Return a datagram. Raises `OSError`.
+
+        A peer that ends with unread messages leaves ECONNRESET, once, before the last messages that it has sent
+        (`unix_release_sock`, net/unix/af_unix.c). Those may say why it ended.
+        """
+        try:
+            return self._sock.recv(MAX_MESSAGE)
+        except ConnectionResetError:
+            return self._sock.recv(MAX_MESSAGE)
 
     def take_over_nowait(self) -> tuple[Message, list[int]] | None:
         """Return the next message and its descriptors, which the caller must close; otherwise as `receive_nowait`.

@@ -14,6 +14,10 @@ MAX_MESSAGE = 32 * 1024  # bytes; far below the default socket buffer (208 KiB),
 _MAX_TEXT = 4 * 1024
 
 
+OFFLOAD_INTERFACE = "offload"
+"""The interface of offload workers in `Ready`."""
+
+
 class MessageError(ValueError):
     """A bad message: a bug or a hostile application; never fatal to the supervisor."""
 
@@ -30,6 +34,8 @@ class Ready:
     """`http` or `https` for a web application."""
     takes_orders: bool = False
     """True if it drains when it reads `Drain`; otherwise only at SIGTERM."""
+    listens: bool = False
+    """True if it runs no loop, and a thread reads `TellStacks`, `LogLevel`, `Reopened` and `Ping`."""
 
 
 @record(frozen=True, slots=True)
@@ -68,6 +74,14 @@ class Awake:
 
 
 @record(frozen=True, slots=True)
+class Readiness:
+    """The result of the application's ready checks has changed."""
+
+    reason: str
+    """Why the worker is not ready; empty if it is."""
+
+
+@record(frozen=True, slots=True)
 class RecycleDue:
     """The worker has reached one of its limits: it serves until its successor does."""
 
@@ -102,6 +116,67 @@ class CannotSpawn:
 
 
 @record(frozen=True, slots=True)
+class StacksTold:
+    """The answer to `TellStacks`: the report is in the memory that came with the order."""
+
+    id: int
+    """That of the order."""
+    size: int
+    """Bytes of the report; 0: it could not be written."""
+
+
+@record(frozen=True, slots=True)
+class OffloadAsked:
+    """The worker has calls for a pool of offload workers of its generation, and none of those listens."""
+
+    pool: str
+    """The name of the pool."""
+
+
+@record(frozen=True, slots=True)
+class CallOverdue:
+    """An offloaded call was cancelled or timed out, and still runs a while later: its process must be killed."""
+
+    key: int
+    """Names the call; the offload worker that runs it has it in its record."""
+    name: str
+    """That of the function, for a log line."""
+
+
+@record(frozen=True, slots=True)
+class GatewayTold:
+    """The state of a gateway to a Dask cluster; sent when it changes, and at most twice a second."""
+
+    scheduler: str
+    """The address of the cluster's scheduler."""
+    trouble: str
+    """Why the scheduler cannot be reached; empty: it is connected."""
+    since: int
+    """Since when that is so, UNIX seconds."""
+    in_flight: int
+    """Calls that it has passed on, and that have not ended."""
+
+
+@record(frozen=True, slots=True)
+class CallDied:
+    """To a worker: the process that ran one of its offloaded calls has died. A gateway sends it by the supervisor."""
+
+    key: int
+    """Names the call."""
+    how: str
+    """For an error's text, e.g. `killed by SIGSEGV`."""
+
+
+@record(frozen=True, slots=True)
+class LabelsCounted:
+    """What the requests of some labels have cost since the start of the worker; see `label_counts`."""
+
+    labels: tuple[str, ...]
+    numbers: tuple[int, ...]
+    """`LabelCounts.numbers` of each label, in a row."""
+
+
+@record(frozen=True, slots=True)
 class Drain:
     """Drain. SIGTERM alone is not enough: the application may have changed its handler."""
 
@@ -109,6 +184,23 @@ class Drain:
 @record(frozen=True, slots=True)
 class Ping:
     """To a worker: note in the record that the loop turns."""
+
+
+@record(frozen=True, slots=True)
+class LogLevel:
+    """To a worker: log records of this level and above, as `logging` numbers it."""
+
+    level: int
+
+
+@record(frozen=True, slots=True)
+class TellStacks:
+    """To a worker: write its stacks into the memory that comes as a descriptor, as `stack_report` has the form."""
+
+    id: int
+    """For the answer."""
+    most: int
+    """The maximum bytes of the report."""
 
 
 @record(frozen=True, slots=True)
@@ -150,24 +242,57 @@ class Learn:
 
 
 @record(frozen=True, slots=True)
+class Reopened:
+    """The files of the log were reopened; carries one descriptor for each of the numbers that it replaces."""
+
+    numbers: tuple[int, ...]
+
+
+@record(frozen=True, slots=True)
 class Spawn:
-    """To a zygote: fork the worker of a slot; carries its end of the channel and its dump file as descriptors."""
+    """To a zygote: fork the child of a slot; carries its end of the channel and its dump file as descriptors."""
 
     slot: int
     generation: int
     place: int
     """The place of its record on the scoreboard."""
+    companion: str = ""
+    """The name of the companion; empty: it is a worker."""
+    number: int = 0
+    """The number of the companion among those of its name."""
+    has_queue: bool = False
+    """True if the queue of offloaded calls follows the other descriptors: it is an offload worker."""
 
 
-News = Ready | Draining | Broken | BootFailed | Forked | Awake | RecycleDue | ReforkReady | Warm | Unfit | CannotSpawn
+News = (
+    Ready
+    | Draining
+    | Broken
+    | BootFailed
+    | Forked
+    | Awake
+    | Readiness
+    | RecycleDue
+    | ReforkReady
+    | Warm
+    | Unfit
+    | CannotSpawn
+    | StacksTold
+    | OffloadAsked
+    | CallOverdue
+    | LabelsCounted
+    | GatewayTold
+    | CallDied
+)
 """Messages from a worker or a zygote to the supervisor."""
-Order = Drain | Ping | Promote | Adopt | Stop | Learn | Spawn
+Order = Drain | Ping | LogLevel | TellStacks | Promote | Adopt | Stop | Learn | Reopened | Spawn | CallDied
 """Messages from the supervisor to a worker or a zygote."""
 Message = News | Order
 _CODEC: Codec[Message] = Codec(
     (
         *(Ready, Draining, Broken, BootFailed, Forked, Awake, RecycleDue, ReforkReady, Warm, Unfit, CannotSpawn),
-        *(Drain, Ping, Promote, Adopt, Stop, Learn, Spawn),
+        *(Readiness, StacksTold, OffloadAsked, CallOverdue, LabelsCounted, GatewayTold),
+        *(Drain, Ping, LogLevel, TellStacks, Promote, Adopt, Stop, Learn, Reopened, Spawn, CallDied),
     ),
     _MAX_TEXT,
 )

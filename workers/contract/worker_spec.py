@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from hybrid.workers.contract import log
 from hybrid.workers.contract.channel import Channel
+from hybrid.workers.contract.metric_seat import Seat
 from hybrid.workers.contract.records import record
 from hybrid.workers.contract.scoreboard import Record, Scoreboard
 
@@ -28,6 +29,8 @@ class ListenerKind(enum.Enum):
     """Connections, by accept(2): TCP and UNIX stream sockets."""
     DATAGRAM = "datagram"
     """Messages, by recvfrom(2): UDP and UNIX datagram sockets."""
+    PASSED = "passed"
+    """Connections that siblings have accepted and pass on, by recvmsg(2): see `accepting.passing`."""
 
 
 _GONE = select.POLLHUP | select.POLLRDHUP | select.POLLERR | select.POLLNVAL
@@ -50,7 +53,10 @@ class Listener:
     """A socket opened by the supervisor before the fork, bound (and listening, if it is a stream)."""
 
     address: str
-    """As a user types it: `127.0.0.1:9000`, `[::1]:9000`, `unix:/run/x.sock`, `udp://127.0.0.1:53`."""
+    """As a user types it: `127.0.0.1:9000`, `[::1]:9000`, `unix:/run/x.sock`, `udp://127.0.0.1:53`.
+
+    Connections that siblings pass on: `passed`.
+    """
     kind: ListenerKind
     sock: socket.socket
     """Non-blocking. Its open file description is shared with the supervisor and every sibling."""
@@ -111,6 +117,7 @@ class WorkerSpec:
 
     service: str
     slot: int
+    """Its number among the workers of the service, or among the companions of its name."""
     generation: int
     supervisor_pid: int
     listeners: tuple[Listener, ...]
@@ -123,6 +130,32 @@ class WorkerSpec:
     dump_fd: int = 2
     """Descriptor for the stack dumps of a stalled loop; standard error by default."""
 
+    output_fd: int | None = None
+    """Descriptor for the output of a program that the worker executes; None: its own standard output."""
+
+    log_fd: int = 2
+    """Descriptor for lines of the log."""
+    access_fd: int = 1
+    """Descriptor for lines of the access log."""
+
+    line: socket.socket | None = None
+    """A connection to the supervisor's control line; None for all workers but those that watch over the others."""
+
+    companion: str = ""
+    """The name of the companion that this process is; empty: it is a worker."""
+
+    offload_key: str = ""
+    """The key of the queues of offloaded calls; empty: this service does not offload."""
+
+    queue: socket.socket | None = None
+    """The queue whose calls this process runs; None for all but offload workers."""
+
+    seat: Seat | None = None
+    """Where the metrics of the application are written; None: nowhere, or where the application writes them itself."""
+
+    metrics_home: str = ""
+    """The directory with the metrics of all services, for a worker that reads them; empty: none."""
+
     grace: Grace = dataclasses.field(default_factory=Grace)
     """The time left for this worker to end; runs once it drains."""
 
@@ -132,6 +165,16 @@ class WorkerSpec:
         return tuple(item for item in self.listeners if item.slot is None or item.slot == self.slot)
 
     @property
+    def stream_sockets(self) -> Mapping[str, socket.socket]:
+        """The listening stream sockets of this worker, by address."""
+        return {item.address: item.sock for item in self.own_listeners if item.kind is ListenerKind.STREAM}
+
+    @property
+    def title(self) -> str:
+        """The first part of its name, as people read it: `web`, or `web.mailer` for a companion."""
+        return f"{self.service}.{self.companion}" if self.companion else self.service
+
+    @property
     def labels(self) -> Mapping[str, object]:
         """The labels on every log line of this worker."""
-        return types.MappingProxyType({"service": self.service, "slot": self.slot, "generation": self.generation})
+        return types.MappingProxyType({"service": self.title, "slot": self.slot, "generation": self.generation})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from hybrid.workers.common.fairness import turn_of
 from hybrid.workers.common.heartbeat import Heartbeat
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from hybrid.workers.http.exchange import Exchange, Request
     from hybrid.workers.http.forwarded import Proxies
     from hybrid.workers.http.h1.connection import HttpConnection
+    from hybrid.workers.http.h2.connection import Http2Connection
+    from hybrid.workers.http.request_ids import RequestIds
+
+    Wire: TypeAlias = HttpConnection | Http2Connection
 
 _log = logging.getLogger("hybrid")
 
@@ -42,6 +46,10 @@ class HttpContext:
         limits = settings.limits
         self.heartbeat = heartbeat or Heartbeat()
         """Counts requests."""
+        self.counts = self.heartbeat.counts
+        """Counts responses and bytes. The wires tell it: see `Exchange.began`."""
+        self.counts.soon = loop.call_soon
+        self.heartbeat.gauges = self._gauges
         self.incidents = incidents or Incidents()
         """Rate-limits log lines that clients can trigger at will."""
         self.loop = loop
@@ -62,6 +70,10 @@ class HttpContext:
         """True while the worker stops: each connection closes after its next response."""
         self.idle_close_delay = 0.0
         """Idle connections opened during a stop are closed after this many seconds; 0: they are kept."""
+        self.multiplexed: set[Http2Connection] = set()
+        """The open connections with any number of requests at a time."""
+        self.request_ids: RequestIds | None = None
+        """Gives ids to requests; None: they have none."""
         self.access_events: AccessEvents | None = None
         """Notified of requests and responses; None without an access log."""
 
@@ -69,7 +81,7 @@ class HttpContext:
         """Return the deadline for the header fields of a request that begins now."""
         return self.clock.now + self.header_timeout
 
-    def apply_forwarded(self, connection: HttpConnection, request: Request) -> None:
+    def apply_forwarded(self, connection: Wire, request: Request) -> None:
         """Apply the header fields of a trusted proxy to a request. Raises `Refused` if they cannot be parsed."""
         assert self.proxies is not None
         headers = request.headers
@@ -80,7 +92,7 @@ class HttpContext:
             request.headers = [(b"host", forwarded.host), *(item for item in headers if item[0] != b"host")]
         request.forwarded = forwarded
 
-    def opened(self, connection: HttpConnection) -> None:
+    def opened(self, connection: Wire) -> None:
         """Register a new connection: start the clock if it stood still, then set the first deadline."""
         clock = self.clock
         clock.watch(connection)
@@ -90,16 +102,44 @@ class HttpContext:
             if self.idle_close_delay:
                 self.loop.call_later(self.idle_close_delay, connection.close_idle)
 
-    def closed(self, connection: HttpConnection) -> None:
+    def closed(self, connection: Wire) -> None:
         """Unregister a connection that has ended."""
         self.clock.watched.discard(connection)
+        self.count_bytes(connection)
 
-    def connections(self) -> list[HttpConnection]:
+    def count_bytes(self, connection: Wire) -> None:
+        """Count the bytes of a connection since the last time: at its end, and at each ping."""
+        counts = self.counts
+        if connection.bytes_in:
+            counts.received(connection.bytes_in)
+            connection.bytes_in = 0
+        if connection.bytes_out:
+            counts.sent(connection.bytes_out)
+            connection.bytes_out = 0
+
+    def in_progress(self) -> list[Exchange]:
+        """Return the exchanges that their applications answer now."""
+        found: list[Exchange] = [current for one in self.connections() if (current := one.current) is not None]
+        for other in self.multiplexed:
+            found += other.in_progress()
+        return found
+
+    def connections(self) -> list[Wire]:
         """Return the open connections."""
-        return list(cast("set[HttpConnection]", self.clock.watched))
+        return list(cast("set[Wire]", self.clock.watched))
+
+    def _gauges(self) -> tuple[int, int]:
+        """Return the requests in progress and the open WebSockets, and count bytes; 0.1 us for each open connection."""
+        in_flight = websockets = 0
+        for connection in self.connections():
+            self.count_bytes(connection)
+            requests, sessions = connection.activity()
+            in_flight += requests
+            websockets += sessions
+        return in_flight, websockets
 
     @staticmethod
-    def refused(connection: HttpConnection, refused: Refused) -> None:
+    def refused(connection: Wire, refused: Refused) -> None:
         """Log a refused request at DEBUG: the application never sees it."""
         _log.debug("refused a request from %s with %d: %s", connection.client, refused.status, refused.reason)
 

@@ -154,8 +154,29 @@ class Peer(Protocol):
 class Served(Protocol):
     """The worker's view of a connection: the steps of a stop."""
 
+    def activity(self) -> tuple[int, int]:
+        """Return the number of requests in progress, without WebSockets, and of open WebSockets."""
+        ...
+
+    deadline: float
+    """In the clock's time, seconds. Of idle connections, that with the last deadline has asked last."""
+
     def drain(self) -> None:
         """Close after the next response; end responses that never end by themselves."""
+        ...
+
+    def leave(self) -> None:
+        """Close with the next response, which announces that. Call it if `may_leave`."""
+        ...
+
+    @property
+    def may_leave(self) -> bool:
+        """True if it can announce its close, and does not do so already."""
+        ...
+
+    @property
+    def is_leaving(self) -> bool:
+        """True if it closes with its next response, and is no WebSocket."""
         ...
 
     def close_idle(self) -> None:
@@ -300,7 +321,11 @@ class Exchange(Protocol):
     keep_alive: bool
     """True if the client would send further requests on this connection."""
     began: float
-    """When the request arrived, by `time.perf_counter`; set by `AccessEvents`, if there is an access log."""
+    """When the request arrived: `Counts.since`, or monotonic seconds set by `AccessEvents`. Set by the wire.
+
+    At the end of the response the wire calls `Counts.ended` with it, or adds to `Counts.quick`; `Counts.refused` for a
+    response of its own; and `Counts.upgraded` instead when the connection is taken over with status 101.
+    """
     sent_head: bytes | None
     """The head of the response, if `keep_head` was called."""
 

@@ -33,6 +33,8 @@ class Limits:
     """Requests after which the connection is closed."""
     max_pipelined: int = 16
     """Requests that may queue behind the current one before reading pauses."""
+    h2_max_concurrent_streams: int = 100
+    """Requests of an HTTP/2 connection that may be open at once."""
     websocket_max_size: int = 16 * 1024 * 1024
     """Longest WebSocket message, after decompression."""
     websocket_ping_interval: float = 20.0
@@ -84,12 +86,24 @@ class HttpSettings:
     """True if every connection begins with a PROXY header, version 1 or 2."""
     access_log: str | None = None
     """`common`, `combined`, `json` or a format; None: no access log."""
+    access_log_skip: tuple[str, ...] = ()
+    """Paths whose requests are not in the access log; one that ends with a slash: all paths that begin with it."""
+    request_id_header: str | None = None
+    """The header field for the id of a request; None: requests have no ids."""
+    label_header: str | None = None
+    """The header field of a response that has its label, and that is not sent; None: there is none."""
+    access_fd: int = 1
+    """Descriptor for the lines of the access log; set by the worker."""
     threads: int | None = None
     """Threads for WSGI requests; 0: none, requests run in greenlets; None: the default of the loop."""
     lifespan: str = "auto"
     """`auto`, `on` or `off`."""
     pathsend: bool = False
     """True if ASGI applications may let the server send files (`http.response.pathsend`)."""
+    http: str = "auto"
+    """`1`: HTTP/1 only; `2`: HTTP/2 only; `auto`: both, by ALPN and by the first bytes of a connection."""
+    rebalance: str = "auto"
+    """`auto`: clients of a worker with far more connections than its siblings are sent away; `off`: they stay."""
     websocket_compression: bool = True
     """True if per-message deflate is offered."""
     tls: Tls | None = None

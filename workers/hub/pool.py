@@ -29,6 +29,11 @@ _DONE = object()  # passed to the home greenlet by a pool worker that has run al
 _log = logging.getLogger("hybrid")
 
 
+def is_idle(code: object) -> bool:
+    """Return True if a greenlet whose innermost frame runs this code is a pool worker without a job."""
+    return code is Pool._work.__code__
+
+
 class Job(Protocol):
     """A unit of work for the pool."""
 

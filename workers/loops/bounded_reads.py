@@ -41,6 +41,11 @@ class BoundedReads(asyncio.BufferedProtocol):
             if takes_cork is not None:
                 takes_cork(self._sock.cork)
 
+    def set_protocol(self, protocol: Any) -> None:
+        """Pass all further calls on to `protocol`, which does not get `connection_made`."""
+        self._protocol = protocol
+        self._data_received = protocol.data_received
+
     # -- the hot path; benchmarks: python -m benchmarks wsgi asgi --------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:

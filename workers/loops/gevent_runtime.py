@@ -248,6 +248,8 @@ class GeventParking:
         if not self._woken.ready():
             self._woken.set(value)
 
+    wake = wake_soon  # the hub switches to it: a callback of the asyncio loop runs in a greenlet of its own
+
 
 def _settle(future: asyncio.Future[T], value: T) -> None:
     if not future.done():

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from gevent import monkey
 
 from hybrid.workers.hub.outbox import Outbox
 from hybrid.workers.hub.watch import Watch
@@ -130,9 +129,7 @@ def open_transport(
 
     `tls_timeout` bounds the handshake, in seconds. The SNI hook runs in the hub's greenlet too.
     """
-    listener = accepted.listener
-    plain = monkey.get_original("socket", "socket")  # gevent's class would add watchers that are not used
-    sock = plain(listener.family, listener.type, listener.proto, fileno=accepted.fd)
+    sock = accepted.bare_socket()  # gevent's class would add watchers that are not used
     if tls is not None:
         secure = TlsTransport(loop, watches, sock, accepted.address, protocol, closed, tls, watches.soon)
         watches.soon(secure.shake, tls_timeout)

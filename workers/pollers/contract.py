@@ -6,8 +6,8 @@
 2. **modify(fd, mask)** replaces the mask. An fd that is not watched raises `FileNotFoundError`.
 3. **remove(fd)** stops watching. It never raises: for a closed or unknown fd the work is already done.
 4. **wait(timeout)** returns a list of `(fd, mask)`, at most one entry per fd. `timeout` is in seconds: None blocks
-   until something is ready, 0 or less does not block. It never returns early without an event: a timeout is rounded
-   up, and a signal (EINTR) continues the wait after its Python handler ran (PEP 475).
+   until something is ready, 0 does not block, and a negative one is not allowed. It never returns early without an
+   event: a timeout is rounded up, and a signal (EINTR) continues the wait after its Python handler ran (PEP 475).
 5. **Level-triggered**: a descriptor that is still ready is reported again by the next wait.
 6. **ERROR and HANGUP** are reported unasked by poll and epoll. select(2) knows neither and reports such a descriptor as
    readable. So a reader must treat READ, ERROR and HANGUP alike: the next system call tells them apart.

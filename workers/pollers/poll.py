@@ -43,7 +43,7 @@ class Poller:
     def wait(self, timeout: float | None = None) -> list[tuple[int, int]]:
         """Return the ready descriptors; `timeout` in seconds, None blocks."""
         poll = self._open()
-        ready = poll.poll(None if timeout is None else math.ceil(max(timeout, 0) * 1000))
+        ready = poll.poll(None if timeout is None else math.ceil(timeout * 1000))
         for index, (fd, mask) in enumerate(ready):
             if mask & _INVALID:
                 self.remove(fd)

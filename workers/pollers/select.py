@@ -48,10 +48,9 @@ class Poller:
     def wait(self, timeout: float | None = None) -> list[tuple[int, int]]:
         """Return the ready descriptors; `timeout` in seconds, None blocks."""
         masks = self._open()
-        limit = None if timeout is None else max(timeout, 0)
         try:
             # The third list is for out-of-band data only (select(2)): errors show as readable and writable.
-            readable, writable, _ = select.select(self._readers, self._writers, (), limit)
+            readable, writable, _ = select.select(self._readers, self._writers, (), timeout)
         except (OSError, ValueError):  # EBADF; ValueError for a negative one
             closed = self._drop_closed(masks)
             if not closed:

@@ -7,7 +7,7 @@ Small parts are joined, so that a thousand writes do not become a thousand objec
 
 from __future__ import annotations
 
-import socket
+import _socket
 from collections import deque
 from itertools import islice
 from typing import Any
@@ -43,7 +43,7 @@ class Backlog:
         else:
             parts.append(bytearray(rest))
 
-    def send(self, sock: socket.socket) -> int:
+    def send(self, sock: _socket.socket) -> int:
         """Send as much as the kernel takes; return the number of bytes. Raises `BlockingIOError`, `OSError`."""
         parts = self._parts
         sent = sock.send(parts[0]) if len(parts) == 1 else sock.sendmsg(list(islice(parts, _MOST_PARTS)))

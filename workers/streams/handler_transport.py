@@ -10,7 +10,8 @@ behaves like asyncio's streams, at the same cost.
 from __future__ import annotations
 
 import asyncio
-from typing import IO, Any
+import socket
+from typing import IO, Any, cast
 
 from hybrid.workers.pollers.contract import READ
 from hybrid.workers.streams.stream_socket import StreamSocket
@@ -71,7 +72,7 @@ class HandlerTransport(WriteTransport, AcceptedTransport):
         if self._protocol is None:
             self._tell_closed, connection.on_closed = connection.on_closed, self._lost
         self._protocol = protocol
-        connection.on_paused, connection.on_resumed = protocol.pause_writing, protocol.resume_writing
+        connection.protocol = protocol
         if connection.closed:
             self._tell_lost()
 
@@ -197,7 +198,7 @@ class HandlerTransport(WriteTransport, AcceptedTransport):
         await connection.wait_sent()
         if connection.closed:
             raise connection.error or ConnectionError("Connection closed by peer")
-        with connection.sock.dup() as duplicate, connection.reserved():
+        with cast(socket.socket, connection.sock).dup() as duplicate, connection.reserved():
             duplicate.setblocking(False)
             # the loop watches a duplicate, because the connection already watches the descriptor
             return await connection.loop.sock_sendfile(duplicate, file, offset, count, fallback=False)

@@ -6,6 +6,7 @@ between. Benchmarks: `python -m benchmarks wsgi asgi`.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import errno
 import logging
@@ -14,7 +15,7 @@ import socket
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from hybrid.workers.common import lingering
 from hybrid.workers.hub.watch import Watches
@@ -32,28 +33,42 @@ _log = logging.getLogger("hybrid")
 class ProtocolTransport(WriteTransport, asyncio.Transport):
     """Both halves of `asyncio.Transport` over a `StreamSocket`. Belongs to the loop's thread."""
 
+    __slots__ = (
+        "_connection",
+        "_data_received",
+        "_eof",
+        "_fd",
+        "_held",
+        "_loop",
+        "_outbox",
+        "_protocol",
+        "_read_size",
+        "_reading",
+        "_resume",
+        "_tell_closed",
+        "_watch",
+        "_watches",
+    )
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         watches: Watches,
-        sock: socket.socket,
+        sock: _socket.socket,
         peername: Any,
         protocol: Any,
         closed: Callable[[], None],
     ) -> None:
         self._protocol = protocol
         self._tell_closed = closed
-        connection = StreamSocket(loop, watches, sock, self._lost, peername)
-        super().__init__(connection)
-        connection.on_paused = protocol.pause_writing
-        connection.on_resumed = protocol.resume_writing
-        self._after_turn = watches.after_turn
+        self._connection = connection = StreamSocket(loop, watches, sock, self._lost, peername)
+        connection.protocol = protocol
         self._outbox = watches.outbox
         self._held = b""  # a complete response, sent at the end of this turn
-        self._fd = sock.fileno()
         self._loop = loop
         self._watches = watches
-        self._watch = connection.watch
+        self._watch = watch = connection.watch
+        self._fd = watch.fd
         self._data_received = protocol.data_received
         self._resume = self._readable  # bound once
         self._read_size = DEFAULT
@@ -98,7 +113,7 @@ class ProtocolTransport(WriteTransport, asyncio.Transport):
         watch = self._watch
         watch.on_readable = self._resume
         # a connection is registered with the poller only if its first request has not closed it
-        if not watch.armed & READ and not self._after_turn(self._arm_late):
+        if not watch.armed & READ and not self._watches.after_turn(self._arm_late):
             self._arm()
 
     def _read_on(self, data: bytes, size: int) -> bool:
@@ -172,6 +187,15 @@ class ProtocolTransport(WriteTransport, asyncio.Transport):
 
     # -- rare paths ------------------------------------------------------------------------------------------------
 
+    def get_protocol(self) -> Any:
+        """Return the protocol."""
+        return self._protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Call `protocol` from now on, which does not get `connection_made`."""
+        self._protocol = self._connection.protocol = protocol
+        self._data_received = protocol.data_received
+
     def _arm_late(self) -> None:
         if self._watch.on_readable is not None and not self._watch.armed & READ:
             self._arm()
@@ -192,7 +216,7 @@ class ProtocolTransport(WriteTransport, asyncio.Transport):
 
     def _lost(self) -> None:
         self._watch.on_readable = None
-        if not self._after_turn(self._tell_lost):
+        if not self._watches.after_turn(self._tell_lost):
             self._loop.call_soon(self._tell_lost)
 
     def _tell_lost(self) -> None:
@@ -210,12 +234,13 @@ class ProtocolTransport(WriteTransport, asyncio.Transport):
         self._tell_closed()
         self._data_received = self._resume = self._tell_closed = nothing
         self._protocol = None
-        self._connection.let_go()
 
     def close(self) -> None:
         """Stop reading, and close once everything is sent."""
-        self.flush()
-        self.pause_reading()
+        if self._held:
+            self.flush()
+        self._reading = False
+        self._watch.on_readable = None
         self._connection.close()
 
     def write_eof(self) -> None:
@@ -225,13 +250,15 @@ class ProtocolTransport(WriteTransport, asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Return the number of bytes that the kernel has not taken."""
-        self.flush()
-        return super().get_write_buffer_size()
+        if self._held:
+            self.flush()
+        unsent = self._connection.unsent
+        return 0 if unsent is None else len(unsent)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return `peername`, `sockname` or `socket`; else `default`."""
         if name == "socket":  # not a LentSocket: the server's protocols do not share it
-            return TransportSocket(self._connection.sock)
+            return TransportSocket(cast(socket.socket, self._connection.sock))  # it has all but `dup`
         return super().get_extra_info(name, default)
 
     def is_reading(self) -> bool:

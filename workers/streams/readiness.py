@@ -49,6 +49,11 @@ class Readiness(Parked):
         if not self.watch.armed & READ:
             self._watches.arm(self.watch, READ)
 
+    @property
+    def meaning(self) -> str:  # type: ignore[override]
+        """See `Parked`."""
+        return f"data at descriptor {self.watch.fd}"
+
     def waiting(self) -> bool:
         """Return True if a task waits."""
         return self.watch.on_readable is not None

@@ -239,6 +239,18 @@ class Stepper(Parked, Coroutine[Any, Any, Any]):
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._coroutine.__await__()
 
+    # -- attributes for operators, see `Parked` --------------------------------------------------------------------
+
+    @property
+    def meaning(self) -> str:  # type: ignore[override]
+        """What the handler waits for."""
+        return Parked.meaning if self._parked is None else self._parked.meaning
+
+    @property
+    def wrapped(self) -> Any:
+        """The handler's coroutine."""
+        return self._coroutine
+
     # -- attributes that debuggers and `Task.get_stack` read -------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:

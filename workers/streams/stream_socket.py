@@ -5,11 +5,12 @@ States: open -> closing (the backlog still drains) -> closed. An error or `abort
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from hybrid.workers.common import lingering
 from hybrid.workers.common.fairness import give_way
@@ -53,9 +54,8 @@ class StreamSocket:
         "is_due",
         "loop",
         "on_closed",
-        "on_paused",
-        "on_resumed",
         "paused",
+        "protocol",
         "sock",
         "transport",
         "unsent",
@@ -67,7 +67,7 @@ class StreamSocket:
         self,
         loop: asyncio.AbstractEventLoop,
         watches: Watches,
-        sock: socket.socket,
+        sock: _socket.socket,
         on_closed: Callable[[], None],
         peername: Any = None,
     ) -> None:
@@ -82,8 +82,9 @@ class StreamSocket:
         self.closed = False
         self.error: Exception | None = None  # the error that broke the connection, for drain and wait_closed
         self.clear = True  # open, nothing unsent, no end of stream wanted: the only flag that the hot path checks
-        self.on_paused: Callable[[], object] | None = None  # for a protocol: `unsent` rose above the high-water mark
-        self.on_resumed: Callable[[], object] | None = None  # ... and fell below the low one
+        self.protocol: Any = None
+        """Its `pause_writing` is called when `unsent` rises above the high-water mark, its `resume_writing` when it
+        falls below the low one."""
         self.on_closed = on_closed
         self.forks = lingering.forks  # as of the accept; `lingering.NEVER` once the peer has ended its stream
         self.drained: Drained | None = None
@@ -170,8 +171,8 @@ class StreamSocket:
         self.clear = False
         if len(self.unsent) > self._high and not self.paused:
             self.paused = True
-            if self.on_paused is not None:
-                self.on_paused()
+            if self.protocol is not None:
+                self.protocol.pause_writing()
         self._wait_for_room()
 
     def _wait_for_room(self) -> None:
@@ -196,10 +197,10 @@ class StreamSocket:
         if self.paused and len(self.unsent) <= self._low:
             self.paused = False
             self._wake()
-            if self.on_resumed is not None:
-                self.on_resumed()
+            if self.protocol is not None:
+                self.protocol.resume_writing()
                 if self.closed:
-                    return  # type: ignore[unreachable]  # the callback may have closed it
+                    return  # type: ignore[unreachable]  # the protocol may have closed it
         if self.unsent:
             if self.closing and sent:
                 self._start_linger()
@@ -297,13 +298,15 @@ class StreamSocket:
             self._sockname = self._ask(self.sock.getsockname)
         self.sock.close()
         self.transport = None
-        self._wake()
-        self.on_closed()
+        if self._waiters is not None:
+            self._wake()
+        on_closed, self.on_closed, self.protocol = self.on_closed, nothing, None  # they hold their owners
+        on_closed()
 
     def let_go(self) -> None:
-        """Drop the callbacks, which hold their owners. The connection is closed, and they have been called."""
-        self.on_paused = self.on_resumed = None
+        """Drop what was set after the close: it holds its owners."""
         self.on_closed = nothing
+        self.protocol = None
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -366,7 +369,7 @@ class StreamSocket:
         if name == "peername":  # from accept(2): the kernel forgets it when the peer resets
             return self._peername if self._peername is not None else self._ask(self.sock.getpeername, default)
         if name == "socket":
-            return LentSocket(self.sock, self)
+            return LentSocket(cast(socket.socket, self.sock), self)  # handlers' connections have one
         if name == "sockname":
             return self._sockname if self._sockname is not None else self._ask(self.sock.getsockname, default)
         return default

@@ -8,10 +8,10 @@ responses to key updates, alerts) is sent after each read. Benchmark: `python -m
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import errno
 import logging
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -42,10 +42,10 @@ def open_transport(
     `tls_timeout` seconds.
     """
     if tls is None:
-        plain = ProtocolTransport(loop, watches, accepted.socket(), accepted.address, protocol, closed)
+        plain = ProtocolTransport(loop, watches, accepted.bare_socket(), accepted.address, protocol, closed)
         plain.start()
         return plain.abort
-    sock = accepted.socket()
+    sock = accepted.bare_socket()
     transport = TlsTransport(loop, watches, sock, accepted.address, protocol, closed, tls, loop.call_soon)
     transport.shake(tls_timeout)
     return transport.abort
@@ -64,7 +64,7 @@ class TlsTransport(ProtocolTransport):
         self,
         loop: asyncio.AbstractEventLoop,
         watches: Watches,
-        sock: socket.socket,
+        sock: _socket.socket,
         peername: Any,
         protocol: Any,
         closed: Callable[[], None],
@@ -82,8 +82,7 @@ class TlsTransport(ProtocolTransport):
         self._ending = False  # no more writes or input
         self._made = False  # `connection_made` was called
         self._timer: asyncio.TimerHandle | None = None  # of the handshake, then of the close
-        connection = self._connection
-        connection.on_paused = connection.on_resumed = None
+        self._connection.protocol = None  # until `connection_made`
 
     # -- the handshake ---------------------------------------------------------------------------------------------
 
@@ -113,9 +112,7 @@ class TlsTransport(ProtocolTransport):
     def _shaken(self) -> None:
         self._stop_timer()
         self._data_received = self._take
-        connection, protocol = self._connection, self._protocol
-        connection.on_paused = protocol.pause_writing
-        connection.on_resumed = protocol.resume_writing
+        self._connection.protocol = protocol = self._protocol
         self._made = True
         protocol.connection_made(self)
         if self._reading and not self.is_closing():
@@ -181,6 +178,11 @@ class TlsTransport(ProtocolTransport):
             self._send(held)
 
     # -- rare paths ------------------------------------------------------------------------------------------------
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Call `protocol` from now on, which does not get `connection_made`. Not before the handshake."""
+        self._protocol = self._connection.protocol = protocol
+        self._receive = protocol.data_received
 
     def _take_more(self, first: bytes) -> tuple[bytes, Exception | None]:
         """Return the plain text of all complete records, beginning with `first`, and the end or error, if any."""

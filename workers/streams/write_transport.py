@@ -13,11 +13,14 @@ def served(*_: object) -> None:
 
 
 class WriteTransport(asyncio.WriteTransport):
-    """The writing half of `asyncio.Transport`; subclasses add the reading half."""
+    """The writing half of `asyncio.Transport`; subclasses add the reading half.
 
-    def __init__(self, connection: StreamSocket) -> None:
-        super().__init__()
-        self._connection = connection
+    They do not call the constructor of asyncio's class, which makes a dict of extra information for each transport.
+    """
+
+    __slots__ = ()
+
+    _connection: StreamSocket  # set by subclasses
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return `peername`, `sockname` or `socket`; else `default`."""

@@ -77,6 +77,11 @@ def do_not_wait_for(found: Any) -> None:
         found._asyncio_future_blocking = False
 
 
+def awaited_by(task: Any) -> Any:
+    """Return the future that a task waits for; None if it is about to be stepped, or is none of asyncio's."""
+    return getattr(task, "_fut_waiter", None) if issubclass(type(task), asyncio.Task) else None
+
+
 class OpenTask(asyncio.Task[None]):
     """A task that exposes its callbacks, and if its next step will raise `CancelledError`."""
 

@@ -23,6 +23,11 @@ class Parked(Waitable):
 
     __slots__ = ()
 
+    meaning = "an event of its connection"
+    """What a task waits for that waits for this, for operators."""
+    wrapped: Any = None
+    """The coroutine that this object runs, if it is also the coroutine of a task."""
+
     result: type = tuple
     """Called by the task when it is woken; the value is dropped. Calling a C type without arguments is the cheapest
     possible call. To raise instead, the task is woken with a `Failed`."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import weakref
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from sys import getrefcount
 from typing import Any
 
@@ -38,9 +38,10 @@ NAME = "request"
 class RequestTasks:
     """Runs coroutines on one loop. Belongs to its thread; `run` is called from a callback, not from a task."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, task_factory: Callable[[], object] | None = None) -> None:
+        """`task_factory` returns the application's task factory (None: it has none); by default the loop's."""
         self._loop = loop
-        self._task_factory = loop.get_task_factory
+        self._task_factory = loop.get_task_factory if task_factory is None else task_factory
         self._pristine = contextvars.copy_context()
         self._spare: Host | None = None
         self._has_values = len(self._pristine) > 0
@@ -266,6 +267,11 @@ class Host(Parked, Coroutine[Any, Any, None]):
             self.cancelled = cancellation(msg)
             self.marked = True
         return True
+
+    @property
+    def wrapped(self) -> Any:
+        """The request's coroutine; None while the task is spare. See `Parked`."""
+        return self.coroutine
 
     # -- attributes of a coroutine that anyio and debuggers read, from the request's. Not by `__getattr__`, which would
     # make every other attribute slow.

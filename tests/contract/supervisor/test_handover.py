@@ -25,6 +25,7 @@ from support import successor as program
 from support.leaks import Census
 
 from hybrid.supervisor.contact.pidfile import Pidfile
+from hybrid.supervisor.listeners.estate import Estate
 from hybrid.supervisor.listeners.sockets import BindError, FdBind, Listeners, open_listeners, parse_bind
 from hybrid.supervisor.settings import Settings
 from hybrid.supervisor.upgrade import handover, inheritance
@@ -127,7 +128,8 @@ def opened() -> Iterator[Open]:
     made: list[Listeners] = []
 
     def begin(*binds: str, workers: int = 2, **fields: object) -> Listeners:
-        settings = Settings(binds=tuple(map(parse_bind, binds)), workers=workers, **fields)  # type: ignore[arg-type]
+        given = {"balance": "off", **fields}  # sockets of addresses only
+        settings = Settings(binds=tuple(map(parse_bind, binds)), workers=workers, **given)  # type: ignore[arg-type]
         made.append(open_listeners(settings))
         return made[-1]
 
@@ -155,7 +157,7 @@ def begin(tmp_path: Path, invocation: Invocation) -> Iterator[Begin]:
             door.bind(path)
             door.listen()
             door.settimeout(DEADLINE)
-            offer = Offer.begin(listeners, invocation, {"STAGE": path, **extra})
+            offer = Offer.begin(estate_of(listeners), invocation, {"STAGE": path, **extra})
             stage, _ = door.accept()
         played.append(Play(offer, stage))
         return played[-1]
@@ -163,6 +165,13 @@ def begin(tmp_path: Path, invocation: Invocation) -> Iterator[Begin]:
     yield start
     for play in played:
         play.close()
+
+
+def estate_of(listeners: Listeners) -> Estate:
+    """Return the sockets as those of the only service."""
+    estate = Estate()
+    estate.enter("web", listeners)
+    return estate
 
 
 def port_of(listeners: Listeners) -> int:
@@ -254,7 +263,7 @@ def test_pid_1_cannot_upgrade_and_suggests_an_alternative(
 ) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 1)
     with pytest.raises(CannotOffer, match="replace the container"):
-        Offer.begin(opened(LOCAL), invocation, {})
+        Offer.begin(estate_of(opened(LOCAL)), invocation, {})
 
 
 # --- it goes well
@@ -351,7 +360,7 @@ def test_the_successor_hears_when_the_old_one_has_noted_it(opened: Open, begin: 
 
 
 @dataclasses.dataclass
-class Estate:
+class Bequest:
     """The inheritance of a predecessor, created by hand in this process."""
 
     inheritance: Inheritance
@@ -360,11 +369,11 @@ class Estate:
 
 
 @pytest.fixture
-def inherit() -> Iterator[Callable[[Listeners], Estate]]:
+def inherit() -> Iterator[Callable[[Listeners], Bequest]]:
     """Hand copies of listeners to this very process."""
-    made: list[Estate] = []
+    made: list[Bequest] = []
 
-    def give(listeners: Listeners) -> Estate:
+    def give(listeners: Listeners) -> Bequest:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         entries = [dataclasses.asdict(entry) for entry in listeners.offer()]
         for entry in entries:
@@ -374,22 +383,22 @@ def inherit() -> Iterator[Callable[[Listeners], Estate]]:
         os.write(memfd, text.encode())
         inheritance = Inheritance.take({"HYBRID_HANDOVER": str(memfd)})
         assert inheritance is not None
-        made.append(Estate(inheritance, theirs))
+        made.append(Bequest(inheritance, theirs))
         return made[-1]
 
     yield give
-    for estate in made:
-        estate.inheritance.close()
-        estate.predecessor.close()
+    for bequest in made:
+        bequest.inheritance.close()
+        bequest.predecessor.close()
 
 
 def test_a_successor_is_replaced_in_its_turn(
-    opened: Open, begin: Begin, inherit: Callable[[Listeners], Estate]
+    opened: Open, begin: Begin, inherit: Callable[[Listeners], Bequest]
 ) -> None:
     first = opened(LOCAL, "udp://127.0.0.1:0")
-    settings = Settings(binds=(parse_bind(LOCAL), parse_bind("udp://127.0.0.1:0")), workers=3)
+    settings = Settings(binds=(parse_bind(LOCAL), parse_bind("udp://127.0.0.1:0")), workers=3, balance="off")
     first.grow(3)
-    with open_listeners(settings, inherit(first).inheritance) as second:
+    with open_listeners(settings, inherit(first).inheritance.share("web", settings.binds)) as second:
         assert second.take_over() == ()
         first.lend((0, 1))
         first.leave()
@@ -603,27 +612,27 @@ def test_a_predecessor_that_cannot_keep_connections_from_further_sockets_refuses
 
 
 def test_a_predecessor_that_does_not_answer_is_waited_for_until_a_deadline(
-    opened: Open, inherit: Callable[[Listeners], Estate], monkeypatch: pytest.MonkeyPatch
+    opened: Open, inherit: Callable[[Listeners], Bequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inheritance, "_PATIENCE", 0.05)
-    estate = inherit(opened(LOCAL))
+    bequest = inherit(opened(LOCAL))
     with pytest.raises(CannotInherit, match=r"of 3 workers: the other supervisor has not answered within 0.05 s"):
-        estate.inheritance.have_slots(3)
+        bequest.inheritance.have_slots("web", 3)
 
 
-def test_a_predecessor_that_is_gone_is_not_waited_for(opened: Open, inherit: Callable[[Listeners], Estate]) -> None:
-    estate = inherit(opened(LOCAL))
-    estate.predecessor.close()
+def test_a_predecessor_that_is_gone_is_not_waited_for(opened: Open, inherit: Callable[[Listeners], Bequest]) -> None:
+    bequest = inherit(opened(LOCAL))
+    bequest.predecessor.close()
     with pytest.raises(CannotInherit, match=r"of 3 workers: .*other supervisor"):
-        estate.inheritance.have_slots(3)
-    estate.inheritance.serving()
-    estate.inheritance.taken()
-    assert estate.inheritance.poll_nowait() == "withdrawn"
+        bequest.inheritance.have_slots("web", 3)
+    bequest.inheritance.serving()
+    bequest.inheritance.taken()
+    assert bequest.inheritance.poll_nowait() == "withdrawn"
 
 
 def test_a_program_that_ends_at_once_has_failed(opened: Open, invocation: Invocation) -> None:
     program = dataclasses.replace(invocation, arguments=("-c", "raise SystemExit(3)"))
-    offer = Offer.begin(opened(LOCAL), program, {})
+    offer = Offer.begin(estate_of(opened(LOCAL)), program, {})
     poll = select.poll()
     poll.register(offer.fileno(), select.POLLIN)
     assert poll.poll(DEADLINE * 1000)

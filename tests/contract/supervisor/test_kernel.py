@@ -407,6 +407,44 @@ def test_10_a_descriptor_may_be_forgotten_after_it_was_closed(world: World) -> N
     assert world.kernel.wait(0) is None
 
 
+def test_10_room_to_write_ends_a_wait_that_asks_for_it(world: World) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(bytes(65536))
+        world.kernel.watch(ours.fileno(), reads=False, writes=True)
+        assert world.kernel.wait(0.01) is None
+        theirs.recv(1_000_000)
+        assert world.kernel.wait(DEADLINE) == [ours.fileno()]
+        world.kernel.unwatch(ours.fileno())
+
+
+def test_10_a_second_watch_changes_what_ends_a_wait(world: World) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"x")
+        world.kernel.watch(ours.fileno(), reads=True, writes=True)
+        assert world.kernel.wait(DEADLINE) == [ours.fileno()]
+        world.kernel.watch(ours.fileno(), reads=False)
+        assert world.kernel.wait(0.01) is None
+        world.kernel.watch(ours.fileno())
+        assert world.kernel.wait(DEADLINE) == [ours.fileno()]
+        world.kernel.unwatch(ours.fileno())
+
+
+def test_10_a_hang_up_ends_a_wait_for_nothing_else(world: World) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        world.kernel.watch(ours.fileno(), reads=False)
+        theirs.shutdown(socket.SHUT_WR)  # it may still read, so this is none
+        assert world.kernel.wait(0.01) is None
+        theirs.close()
+        assert world.kernel.wait(DEADLINE) == [ours.fileno()]
+        world.kernel.unwatch(ours.fileno())
+
+
 def test_11_orphans_are_adopted_until_adoption_is_turned_off(world: World) -> None:
     world.kernel.adopt_orphans(True)
     ours = world.start_orphan()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import socket
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.leaks import Owned
 
 from hybrid.supervisor.listeners.addresses import UnixBind
 from hybrid.supervisor.listeners.shared import UnixFile, UnixSocket
@@ -36,16 +36,15 @@ Inherit = Callable[[socket.socket], FdBind]
 @pytest.fixture
 def inherited() -> Iterator[Callable[[socket.socket], FdBind]]:
     """Pass a socket on as a descriptor, as a parent process does."""
-    fds: list[int] = []
+    owned = Owned()
 
     def give(sock: socket.socket) -> FdBind:
-        fds.append(sock.detach())
-        return FdBind(fds[-1])
+        fd = sock.detach()
+        owned.add(fd)
+        return FdBind(fd)
 
     yield give
-    for fd in fds:
-        with contextlib.suppress(OSError):  # closed by its new owner
-            os.close(fd)
+    owned.close()  # but not what its new owner has closed
 
 
 @pytest.fixture
@@ -54,7 +53,8 @@ def opened(inherited: Inherit) -> Iterator[Open]:
     made: list[Listeners] = []
 
     def begin(*binds: str, workers: int = 2, **fields: object) -> Listeners:
-        settings = Settings(binds=tuple(map(parse_bind, binds)), workers=workers, **fields)  # type: ignore[arg-type]
+        given = {"balance": "off", **fields}  # sockets of addresses only
+        settings = Settings(binds=tuple(map(parse_bind, binds)), workers=workers, **given)  # type: ignore[arg-type]
         made.append(open_listeners(settings))
         return made[-1]
 
@@ -102,7 +102,7 @@ def test_all_interfaces_are_those_of_both_families_for_every_slot(opened: Open, 
 @pytest.mark.parametrize("scheme", ["", "udp://"])
 def test_an_address_that_is_ipv6_only_leaves_ipv4_alone(opened: Open, scheme: str) -> None:
     bind = dataclasses.replace(parse_bind(f"{scheme}[::]:0"), ipv6_only=True)  # type: ignore[call-arg]
-    with open_listeners(Settings(binds=(bind,), workers=2)) as listeners:
+    with open_listeners(Settings(binds=(bind,), workers=2, balance="off")) as listeners:
         assert [one.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) for one in listeners.all()] == [1, 1]
         opened(f"{scheme}0.0.0.0:{port_of(listeners)}")
 
@@ -836,3 +836,18 @@ def test_an_inherited_unix_socket_that_was_shut_down_must_be_passed_again(
     shut_down(listeners, None)
     (failure,) = listeners.mend().failures
     assert "was shut down by a worker" in failure
+
+
+def test_each_slot_has_a_queue_for_passed_connections_also_a_new_one(opened: Open) -> None:
+    listeners = opened("127.0.0.1:0", "udp://127.0.0.1:0", workers=2, balance="auto")
+    listeners.grow(3)
+    queues = [listener for listener in listeners.all() if listener.kind is ListenerKind.PASSED]
+    assert [queue.slot for queue in queues] == [0, 1, 2]
+    queues[1].sock.send(b"one")
+    (waiting,) = listeners.waiting()
+    assert (waiting.slot, waiting.ends) == (1, True)
+
+
+def test_datagrams_alone_need_no_queues(opened: Open) -> None:
+    listeners = opened("udp://127.0.0.1:0", balance="auto")
+    assert [listener.kind for listener in listeners.all()] == [ListenerKind.DATAGRAM] * 2

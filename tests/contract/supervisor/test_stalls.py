@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support import stalling
+from support import stalling, template
 from support.process import DEADLINE
 from support.service import eventually, is_stopped
 
@@ -66,7 +66,7 @@ def stalled(way: str, tmp_path: Path, *, prepared: bool = True, listening: bool 
     """Start the program, wait until it stalls if it is `prepared` to tell so, and end it afterwards."""
     dump_file = DumpFile()
     command = [sys.executable, "-P", str(PROGRAM), str(dump_file.fileno()), way]
-    popen = subprocess.Popen(
+    popen = template.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=[dump_file.fileno()], cwd=tmp_path
     )
     try:

@@ -1,4 +1,4 @@
-"""The contract of `hybrid.workers.http.exchange`, clause by clause, over HTTP/1 and over messages in memory.
+"""The contract of `hybrid.workers.http.exchange`, clause by clause, over HTTP/1, HTTP/2 and messages in memory.
 
 The test is the application's side: it holds the exchange, and a listener that notes what the wire tells it.
 """
@@ -11,7 +11,7 @@ import gc
 import os
 import tempfile
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 from support.echo import on_loop
 from support.http import in_callback, until
 from support.records import logged
-from support.wires import WIRES, Answer, Client, end_worker, stop_worker
+from support.wires import ALL_WIRES, WIRES, Answer, Client, end_worker, stop_worker
 
 from hybrid.workers.http.context import HttpContext
 from hybrid.workers.http.exchange import (
@@ -86,11 +86,12 @@ class Scene:
     """A client, and the application that it asks."""
 
     def __init__(self, wire: str, **options: Any) -> None:
+        self.wire = wire
         self.listeners: list[Listener] = []
         self.keeps_open = True
         loop = asyncio.get_running_loop()
         self.context = HttpContext(loop, HttpSettings(), self._called, self._called)
-        self.client: Client = WIRES[wire](self.context, **options)
+        self.client: Client = ALL_WIRES[wire](self.context, **options)
 
     def _called(self, exchange: Exchange) -> None:
         assert exchange.listener is None, "it sets itself"
@@ -127,8 +128,16 @@ Scenario = Callable[[Scene], Awaitable[None]]
 
 def on_wires(scenario: Scenario) -> Callable[[str], None]:
     """Make a test of a scenario: over each wire."""
+    return _over(ALL_WIRES, scenario)
 
-    @pytest.mark.parametrize("wire", WIRES)
+
+def on_wires_in_turn(scenario: Scenario) -> Callable[[str], None]:
+    """Make a test of a scenario: over each wire on which one request is answered after the other."""
+    return _over(WIRES, scenario)
+
+
+def _over(wires: Iterable[str], scenario: Scenario) -> Callable[[str], None]:
+    @pytest.mark.parametrize("wire", wires)
     @functools.wraps(scenario)
     def test(wire: str) -> None:
         async def main() -> None:
@@ -152,7 +161,7 @@ async def test_the_request_says_what_was_asked(scene: Scene) -> None:
     exchange = await scene.asked("PUT", b"/a%20b?c", (b"x-one", b"1"), (b"x-two", b"2"))
     request = exchange.request
     assert (request.method, request.target, request.sent_target) == ("PUT", b"/a%20b?c", b"/a%20b?c")
-    assert request.version == "1.1"
+    assert request.version == ("2" if scene.wire == "http2" else "1.1")
     assert request.headers == [(b"host", b"a"), (b"x-one", b"1"), (b"x-two", b"2")]
 
 
@@ -173,14 +182,14 @@ async def test_requests_of_a_connection_share_the_facts_that_an_interface_keeps(
     assert (await scene.asked()).connection.facts is facts
 
 
-@on_wires
+@on_wires_in_turn
 async def test_keep_alive_says_that_the_client_would_go_on(scene: Scene) -> None:
     assert (await scene.asked()).keep_alive
     scene.answers()
     assert not (await scene.asked(closes=True)).keep_alive
 
 
-@on_wires
+@on_wires_in_turn
 async def test_a_request_is_begun_when_the_one_before_is_answered(scene: Scene) -> None:
     await scene.client.asks(target=b"/1")
     await scene.client.asks(target=b"/2")
@@ -253,6 +262,7 @@ async def test_a_client_is_held_up_by_a_body_that_is_not_taken(scene: Scene) -> 
     await scene.client.sends(PIECE)
     assert scene.client.is_held_up
     exchange.take_body()
+    await scene.client.settles()
     assert not scene.client.is_held_up
 
 
@@ -261,9 +271,17 @@ async def test_what_a_thread_takes_by_itself_lets_the_client_go_on_as_well(scene
     exchange = await scene.asked("POST", more=True)
     for _ in range(2):
         await scene.client.sends(PIECE)
-    exchange.took(len(exchange.body.popleft()))
+    await asyncio.to_thread(_take, exchange, len(PIECE))
+    exchange.took(len(PIECE))
+    await scene.client.settles()
     assert exchange.buffered == len(PIECE)
     assert not scene.client.is_held_up
+
+
+def _take(exchange: Exchange, count: int) -> None:
+    """Take so many bytes of the body, which may have come in several pieces."""
+    while count > 0:
+        count -= len(exchange.body.popleft())
 
 
 @on_wires
@@ -376,7 +394,7 @@ async def test_a_piece_behind_the_end_is_an_error(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("body", [b"longer", b"less"])
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", ALL_WIRES)
 def test_a_whole_answer_of_another_length_is_an_error_before_anything_is_sent(wire: str, body: bytes) -> None:
     async def main() -> None:
         scene = Scene(wire)
@@ -407,6 +425,7 @@ async def test_a_piece_that_is_more_than_was_promised_is_an_error(scene: Scene) 
 async def test_an_answer_that_ends_before_its_length_is_cut_and_logged(scene: Scene) -> None:
     exchange = await scene.asked(target=b"/short")
     exchange.start(OK, _length(5), b"two", True)
+    await scene.client.settles()
     with logged() as lines:
         exchange.write(b"", False)
     assert exchange.stage is WHOLE
@@ -416,7 +435,7 @@ async def test_an_answer_that_ends_before_its_length_is_cut_and_logged(scene: Sc
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", ALL_WIRES)
 def test_an_answer_without_a_body_has_none_whatever_is_given(wire: str, method: str, status: int) -> None:
     async def main() -> None:
         scene = Scene(wire)
@@ -454,7 +473,7 @@ async def test_the_length_of_a_bodiless_answer_is_not_held_against_its_body(scen
     assert (scene.answer.length, scene.answer.is_whole) == (100, True)
 
 
-@on_wires
+@on_wires_in_turn
 async def test_a_connection_closes_behind_an_answer_to_a_client_that_wants_that(scene: Scene) -> None:
     await scene.asked(closes=True)
     scene.answers(b"bye")
@@ -466,6 +485,7 @@ async def test_a_connection_closes_behind_an_answer_to_a_client_that_wants_that(
 async def test_a_connection_closes_behind_an_answer_that_says_so(scene: Scene) -> None:
     exchange = await scene.asked()
     exchange.start(OK, from_bytes([(b"connection", b"close")]), b"bye", False)
+    await scene.client.settles()
     assert not exchange.keep_alive
     assert scene.answer.is_whole
     assert scene.client.is_closed
@@ -492,7 +512,7 @@ async def test_behind_the_head_nothing_informational_is_sent(scene: Scene) -> No
     assert (scene.answer.body, scene.answer.informed) == (b"onetwo", [])
 
 
-@on_wires
+@on_wires_in_turn
 async def test_an_old_client_gets_nothing_informational(scene: Scene) -> None:
     exchange = await scene.asked(version="1.0")
     exchange.send_informational(status_of(103), NONE)
@@ -617,6 +637,7 @@ async def test_an_application_that_fails_before_its_head_is_answered_with_500(sc
 async def test_an_application_that_fails_behind_its_head_cuts_its_answer(scene: Scene) -> None:
     exchange = await scene.asked()
     exchange.start(OK, NONE, b"part", True)
+    await scene.client.settles()
     exchange.fail()
     assert (exchange.stage, scene.answer.is_whole) == (WHOLE, False)
     assert scene.client.is_cut
@@ -752,7 +773,7 @@ ENDS: dict[str, Callable[[Exchange], object]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", ALL_WIRES)
 def test_the_end_of_an_answer_is_news(wire: str, end: str) -> None:
     async def main() -> None:
         scene = Scene(wire)
@@ -799,6 +820,7 @@ async def test_a_worker_that_stops_closes_behind_the_answer(scene: Scene) -> Non
     assert scene.told == ["draining"]
     assert not scene.client.is_closed
     scene.answers(b"last")
+    await scene.client.settles()
     assert not exchange.keep_alive
     assert scene.answer.is_whole
     assert scene.client.is_closed
@@ -882,11 +904,16 @@ async def test_those_that_have_taken_over_their_connection_can_be_told_alone(sce
 
 
 @pytest.mark.parametrize("protocol", [Exchange, Upgraded, Served])
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", ALL_WIRES)
 def test_a_wire_has_every_member_that_the_contract_names(wire: str, protocol: type) -> None:
     async def main() -> None:
         scene = Scene(wire)
-        side: Any = await scene.asked() if protocol is Exchange else scene.client.connection
+        side: Any = scene.client.connection
+        if protocol is Exchange:
+            side = await scene.asked()
+        elif protocol is Upgraded:
+            await scene.client.asks_for_websocket()
+            side = scene.exchange.connection
         # `began` is set where there is an access log
         named = {name for each in protocol.__mro__ for name in (*vars(each), *vars(each).get("__annotations__", ()))}
         assert {name for name in named if not name.startswith("_") and not hasattr(side, name)} <= {"began"}
@@ -967,6 +994,7 @@ async def test_a_truncated_file_is_an_oserror(scene: Scene) -> None:
     exchange = await scene.asked()
     with a_file(b"short") as fd, pytest.raises(OSError, match="truncated"):
         await exchange.send_file(OK, NONE, fd, 0, 10)
+    await scene.client.settles()
     exchange.fail()
     assert not scene.answer.is_whole
     assert scene.client.is_cut
@@ -1041,7 +1069,7 @@ async def test_bytes_go_both_ways_behind_an_upgrade(scene: Scene) -> None:
     assert (scene.listener.got, scene.answer.body) == (b"ping", b"pong!")
 
 
-@on_wires
+@on_wires_in_turn
 async def test_what_came_before_the_upgrade_was_begun_is_kept(scene: Scene) -> None:
     await scene.client.asks(target=b"/before")
     await scene.client.asks_for_websocket()
@@ -1052,7 +1080,7 @@ async def test_what_came_before_the_upgrade_was_begun_is_kept(scene: Scene) -> N
     assert scene.exchange.connection.take_rest() == b""
 
 
-@on_wires
+@on_wires_in_turn
 async def test_a_listener_may_stop_the_reading(scene: Scene) -> None:
     taken = await upgraded(scene)
     taken.connection.pause_reading()
@@ -1102,7 +1130,7 @@ async def test_an_upgraded_connection_may_be_broken_off(scene: Scene) -> None:
     assert taken.connection.is_closing()
 
 
-@on_wires
+@on_wires_in_turn
 async def test_an_upgraded_connection_may_wait_for_the_clients_end(scene: Scene) -> None:
     scene.keeps_open = False
     taken = await upgraded(scene)
@@ -1114,7 +1142,7 @@ async def test_an_upgraded_connection_may_wait_for_the_clients_end(scene: Scene)
 
 
 @pytest.mark.parametrize("keeps_open", [True, False])
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", ALL_WIRES)
 def test_the_listener_says_whether_a_half_closed_connection_stays_open(wire: str, keeps_open: bool) -> None:
     async def main() -> None:
         scene = Scene(wire)

@@ -7,12 +7,14 @@ import os
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.certificates import PASSWORD, certificates
 from support.handshakes import shake
+from support.rows import for_each
 
 from hybrid.config import certificate_check
 from hybrid.config.certificates import CertificateError, read_tls
@@ -42,7 +44,7 @@ def test_no_certificate_means_no_tls() -> None:
     assert read(client_certificate="none") is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("field", "value"),
     [
         ("keyfile", "server.key"),
@@ -95,7 +97,7 @@ def test_an_unusable_key_is_named(keyfile: str, password: str | None, field: str
     assert found == (field, f"{certificates().folder / keyfile}: {said}")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "field", "said"),
     [
         ({"certfile": "missing.pem"}, "certfile", "cannot read {}/missing.pem: No such file or directory"),
@@ -151,7 +153,14 @@ def test_an_expired_certificate_is_a_warning() -> None:
 def test_a_certificate_that_is_not_yet_valid_is_a_warning() -> None:
     tls = certificates().tls(certificate=certificates().expired, key=certificates().expired)
     answer = certificate_check.examine(tls, now=0.0)
-    assert answer == {"warnings": ["the certificate is not valid before Jan  1 00:00:00 2000 GMT"]}
+    assert answer["warnings"] == ["the certificate is not valid before Jan  1 00:00:00 2000 GMT"]
+
+
+def test_the_end_and_the_names_of_a_certificate_are_told() -> None:
+    answer = certificate_check.examine(certificates().tls(), now=time.time())
+    assert answer["warnings"] == []
+    assert answer["expires"] > time.time()
+    assert set(answer["names"]) >= {"localhost", "127.0.0.1"}
 
 
 def test_a_certificate_for_clients_only_is_a_warning() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.rows import for_each
 
+from hybrid.config.offload import check_dask
 from hybrid.config.service import ConfigError, Service
 
 
@@ -25,6 +27,9 @@ GOOD: list[tuple[str, Any]] = [
     ("bind", ["127.0.0.1:1", "unix:/x"]),
     ("workers", 1),
     ("workers", 1024),
+    ("offload_to", "tls://scheduler.example:8786"),
+    ("offload_to", "tcp://[::1]:8786"),
+    ("offload_fallback", "local"),
     ("workers", "auto"),
     ("graceful_timeout", 0),
     ("graceful_timeout", 0.5),
@@ -58,6 +63,12 @@ BAD: list[tuple[str, Any, str]] = [
     ("bind", [None, 5], "None: give addresses as text"),
     ("workers", 0, "1 to 1024"),
     ("workers", 1025, "1 to 1024"),
+    ("offload_to", "scheduler:8786", "e.g. tcp://scheduler:8786"),
+    ("offload_to", "tcp://scheduler", "e.g. tcp://scheduler:8786"),
+    ("offload_to", "tcp://scheduler:70000", "e.g. tcp://scheduler:8786"),
+    ("offload_to", "tcp://user@scheduler:1", "e.g. tcp://scheduler:8786"),
+    ("offload_to", 8786, "e.g. tcp://scheduler:8786"),
+    ("offload_fallback", "remote", "fail"),
     ("workers", "many", "'auto' or a number"),
     ("workers", True, "1 to 1024"),
     ("workers", 1.0, "1 to 1024"),
@@ -95,12 +106,12 @@ BAD: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), GOOD)
+@for_each(("field", "value"), GOOD)
 def test_a_good_value_is_taken(field: str, value: Any) -> None:
     assert getattr(Service(**{field: value}), field) == value
 
 
-@pytest.mark.parametrize(("field", "value", "allowed"), BAD)
+@for_each(("field", "value", "allowed"), BAD)
 def test_the_error_for_a_bad_value_has_the_allowed_values(field: str, value: Any, allowed: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Service(**{field: value})
@@ -108,7 +119,7 @@ def test_the_error_for_a_bad_value_has_the_allowed_values(field: str, value: Any
     assert str(caught.value) == f"{caught.value.field}: {caught.value.reason}"
 
 
-@pytest.mark.parametrize(("field", "value"), [(field, value) for field, value, _ in BAD if field[:7] != "backoff"])
+@for_each(("field", "value"), [(field, value) for field, value, _ in BAD if field[:7] != "backoff"])
 def test_the_error_names_the_field(field: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         Service(**{field: value})
@@ -138,3 +149,13 @@ def test_without_a_pidfile_there_is_no_path() -> None:
 def test_only_the_target_is_positional() -> None:
     with pytest.raises(TypeError):
         Service("app:handle", "127.0.0.1:0")  # type: ignore[misc]
+
+
+def test_a_local_fallback_needs_offload_workers() -> None:
+    with pytest.raises(ConfigError, match="offload_fallback: 'local' needs offload workers"):
+        Service(offload_to="tcp://x:1", offload_fallback="local", offload_workers=0)
+
+
+def test_a_cluster_needs_dask() -> None:
+    with pytest.raises(ConfigError, match=r"offload_to: this needs Dask: pip install 'hybrid-runtime\[dask\]'"):
+        check_dask(lambda name: None)

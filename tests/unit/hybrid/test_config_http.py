@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.rows import for_each
 
 from hybrid.config.http import HttpFields
 from hybrid.config.service import ConfigError, Service
@@ -96,17 +97,22 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("forwarded_host", {"forwarded_allow_ips": "*", "forwarded_host": 1}, "True or False"),
     ("access_log", {"access_log": "apache"}, "common, combined, json, or a format with fields such as %(h)s"),
     ("access_log", {"access_log": ""}, "common"),
+    ("request_id_header", {"request_id_header": "a b"}, "letters, digits and dashes"),
+    ("label_header", {"label_header": "X-Route"}, "labels are counted with --accounting only: add it"),
+    ("label_header", {"label_header": "a b", "accounting": True}, "letters, digits and dashes"),
+    ("label_header", {"label_header": "Date", "accounting": True}, "Date has a meaning of its own"),
+    ("request_id_header", {"request_id_header": "Host"}, "Host has a meaning of its own: choose another name"),
     ("access_log", {"access_log": True}, "common"),
 ]
 
 
-@pytest.mark.parametrize("values", GOOD)
+@for_each("values", GOOD)
 def test_good_values_are_taken(values: dict[str, Any]) -> None:
     service = Service(**values)
     assert {name: getattr(service, name) for name in values} == values
 
 
-@pytest.mark.parametrize(("field", "values", "allowed"), BAD)
+@for_each(("field", "values", "allowed"), BAD)
 def test_the_error_for_a_bad_value_has_its_name_and_the_allowed_values(
     field: str, values: dict[str, Any], allowed: str
 ) -> None:
@@ -116,7 +122,7 @@ def test_the_error_for_a_bad_value_has_its_name_and_the_allowed_values(
     assert allowed in caught.value.reason
 
 
-@pytest.mark.parametrize("limit", LIMITS)
+@for_each("limit", LIMITS)
 def test_every_limit_can_be_switched_off_and_cannot_be_negative(limit: str) -> None:
     assert getattr(Service(**{limit: 0}), limit) == 0
     with pytest.raises(ConfigError, match="0: no"):
@@ -127,7 +133,7 @@ def test_every_limit_can_be_switched_off_and_cannot_be_negative(limit: str) -> N
 def test_every_setting_of_the_workers_is_a_field_with_the_same_default(settings: type[Limits | HttpSettings]) -> None:
     service, default = Service(), settings()
     for field in dataclasses.fields(settings):
-        if field.name not in ("limits", "tls"):
+        if field.name not in ("limits", "tls", "access_fd"):
             assert getattr(service, field.name) == getattr(default, field.name), field.name
 
 
@@ -136,7 +142,7 @@ def test_every_limit_that_is_a_time_takes_fractions() -> None:
     assert all(getattr(Service(**{name: 0.5}), name) == 0.5 for name in times)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "proxies"),
     [
         ((), ()),

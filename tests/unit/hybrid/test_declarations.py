@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import pytest
+from support.rows import for_each
 
 from hybrid import api
 from hybrid.cli.commands import command, main, run
@@ -18,11 +19,14 @@ from hybrid.cli.flags import flag_of
 from hybrid.cli.modes import Modes
 from hybrid.cli.sections import SectionedCommand
 from hybrid.config.checks import ConfigError
+from hybrid.config.companions import Companion
 from hybrid.config.declaring import Details, Option, Section, check_declared, declared, option
-from hybrid.config.kinds import Choice, Count, Kind, Number, Parsed, Seconds, Switch, Text
+from hybrid.config.kinds import Choice, CommandLine, Count, Kind, Number, Parsed, Seconds, Switch, Text
+from hybrid.config.pools import OffloadPool
 from hybrid.config.restart_limit import RestartLimit
 from hybrid.config.service import Service
-from hybrid.plan import plan
+from hybrid.plan import Plan, plan
+from hybrid.plans import Plans
 
 UNDECLARED = {"target": "it is the argument of the command, and a callable where a program gives it"}
 SERVICE = declared(Service)
@@ -48,7 +52,7 @@ def test_names_are_unique() -> None:
     assert len(set(variables)) == len(variables)
 
 
-@pytest.mark.parametrize("one", OPTIONS, ids=named)
+@for_each("one", OPTIONS, ids=named)
 def test_a_declaration_has_a_help_text_and_a_way_to_set_it(one: Option) -> None:
     assert one.help.endswith(".")
     assert one.section is not Section.OTHER
@@ -60,14 +64,14 @@ def test_a_declaration_has_a_help_text_and_a_way_to_set_it(one: Option) -> None:
         assert one.key == (None if one.is_of_the_run else words)
 
 
-@pytest.mark.parametrize("one", OPTIONS, ids=named)
+@for_each("one", OPTIONS, ids=named)
 def test_a_declaration_checks_its_value(one: Option) -> None:
     """An option whose kind allows everything needs its own check. The watcher checks the globs of --reload."""
     takes_all = type(one.kind).complaint is Kind.complaint
     assert not takes_all or one.check is not None or one.field.startswith("reload_")
 
 
-@pytest.mark.parametrize("one", NUMBERS, ids=named)
+@for_each("one", NUMBERS, ids=named)
 def test_a_number_has_a_unit_and_its_complaint_names_it(one: Option) -> None:
     """A count has none: the name of the option tells its unit."""
     assert isinstance(one.kind, Number)
@@ -75,18 +79,23 @@ def test_a_number_has_a_unit_and_its_complaint_names_it(one: Option) -> None:
     assert one.kind.unit in (one.complaint(-1) or "")
 
 
-@pytest.mark.parametrize("one", OPTIONS, ids=named)
+@for_each("one", OPTIONS, ids=named)
 def test_a_default_is_allowed(one: Option) -> None:
     assert one.complaint(one.default) is None
 
 
-@pytest.mark.parametrize("one", [one for one in SERVICE if isinstance(one.kind, Parsed)], ids=named)
+def is_parsed(one: Option) -> bool:
+    """Return True if the default has a text to parse; no text means that there is no program, or no companion."""
+    return isinstance(one.kind, Parsed) and not one.is_repeated and one.kind.text(one.default) is not None
+
+
+@for_each("one", [one for one in SERVICE if is_parsed(one)], ids=named)
 def test_a_shown_default_parses_to_the_default(one: Option) -> None:
     assert isinstance(one.kind, Parsed)
     assert one.kind.parse(str(one.kind.text(one.default))) == one.default
 
 
-@pytest.mark.parametrize("one", OPTIONS, ids=named)
+@for_each("one", OPTIONS, ids=named)
 def test_the_help_and_the_reference_hold_each_option(one: Option) -> None:
     assert isinstance(run, SectionedCommand)
     under = dict(run.sections(click.Context(run, **run.context_settings)))[one.section]
@@ -115,6 +124,8 @@ BESIDE += [
     ("access_log", "short", "short"),
     ("stall_threshold", 0.0005, "0.0005"),
     ("forwarded_allow_ips", ("10.0.0.1/8",), "10.0.0.1/8"),
+    ("stop_signal", "KILL", "KILL"),
+    ("hooks", "shop.hooks:start", "shop.hooks:start"),
 ]
 
 
@@ -175,10 +186,16 @@ def test_keys_and_kinds_are_enough_to_read_a_file() -> None:
     )
 
 
-FILES_OF_TLS = {one.field for one in SERVICE if one.section is Section.TLS} - {"tls_handshake_timeout"}
+FROM_FILES = {one.field for one in SERVICE if one.section is Section.TLS} - {"tls_handshake_timeout"} | {
+    "env_file",
+    "log_config",
+}
+HIDDEN = {"admin_token", "offload_to"}  # `test_admin_plan.py`; `test_plan.py`, as it needs Dask
 OTHER_VALUES: dict[str, Any] = {
     "bind": "127.0.0.1:1",
     "workers": 77,
+    "offload_workers": 3,
+    "offload_to": "tcp://scheduler:8786",
     "loop": "select",
     "name": "other",
     "unix_mode": 0o666,
@@ -189,7 +206,23 @@ OTHER_VALUES: dict[str, Any] = {
     "root_path": "/shop",
     "max_restarts": RestartLimit(5, 10.0),
     "access_log": "json",
+    "access_log_file": "x.access",
+    "access_log_skip": "/livez",
+    "log_file": "x.log",
+    "request_id_header": "X-Request-ID",
+    "label_header": "X-Route",
     "forwarded_allow_ips": "10.0.0.1",
+    "admin": "127.0.0.1:9",
+    "otel_endpoint": "http://127.0.0.1:4318",
+    "control": "off",
+    "control_group": 54_321,
+    "command": ("true",),
+    "hooks": "shop.hooks",
+    "on_event": ("true",),
+    "companions": (Companion("mailer", "shop.mail:run"),),
+    "offload_pools": (OffloadPool("ml"),),
+    "stop_signal": "INT",
+    "depends": ("other",),
 }  # field -> a value that is not the default, if none follows from the kind
 
 
@@ -205,24 +238,41 @@ def other_value(one: Option) -> Any:
     return OTHER_VALUES[one.field]
 
 
-@pytest.mark.parametrize("one", [one for one in SERVICE if one.field not in FILES_OF_TLS], ids=named)
+@for_each("one", [one for one in SERVICE if one.field not in FROM_FILES | HIDDEN], ids=named)
 def test_each_option_reaches_the_plan_of_a_service(one: Option) -> None:
-    """Options about certificates are read from files: `test_certificates.py`, `test_plan.py`.
+    """Options about files: `test_certificates.py`, `test_plan.py`, and two in `tests/integration`.
+
+    These are `test_env_files.py` and `test_log_config.py`.
 
     Texts are compared, because addresses are equal whatever family they are limited to.
     """
     beside: dict[str, Any] = {"bind": "[::]:1"} if one.field == "ipv6_only" else {}
     if one.field in ("forwarded_headers", "forwarded_host"):
         beside = {"forwarded_allow_ips": "*"}
+    if one.field == "access_log_file":
+        beside = {"access_log": "json"}
+    if one.field == "label_header":
+        beside = {"accounting": True}
+    if one.field == "stop_signal":
+        beside = {"command": ("true",)}
+    if one.field == "admin_actions":
+        beside = {"admin": "127.0.0.1:9", "admin_token": "hunter2hunter2hunter2"}
+    if one.field in ("admin_app_metrics", "otel_endpoint", "otel_interval"):
+        beside = {"admin": "127.0.0.1:9"}
     given = Service(**{**beside, one.field: other_value(one)})
-    assert repr(plan(given, travels=False)) != repr(plan(Service(**beside), travels=False))
+    assert repr(_planned(given)) != repr(_planned(Service(**beside)))
+
+
+def _planned(service: Service) -> tuple[Plan, ...]:
+    return (plan(service, travels=False), *Plans.of([dataclasses.replace(service, depends=())], travels=False).plans)
 
 
 def test_a_secret_is_neither_shown_nor_repeated() -> None:
     secrets = [one for one in SERVICE if one.is_secret]
-    assert [one.field for one in secrets] == ["keyfile_password"]
+    assert [one.field for one in secrets] == ["admin_token", "keyfile_password"]
     assert "hunter2" not in repr(Service(certfile="c", keyfile_password="hunter2"))
-    assert secrets[0].complaint(["hunter2"]) == "give a text that is not empty"
+    assert "hunter2" not in repr(Service(admin_token="hunter2hunter2hunter2"))
+    assert secrets[1].complaint(["hunter2"]) == "give a text that is not empty"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,3 +348,9 @@ def test_an_explicit_name_is_used_for_flag_variable_and_key() -> None:
 def test_the_command_has_exactly_the_declared_options() -> None:
     flags = {parameter.name for parameter in command.commands["run"].params if isinstance(parameter, click.Option)}
     assert flags - {"help"} == {one.field for one in OPTIONS}
+
+
+@pytest.mark.parametrize("value", [(), []])
+def test_a_command_without_a_word_needs_a_program(value: object) -> None:
+    assert CommandLine().complaint(value) == "give a program and its arguments"
+    assert CommandLine().complaint(["", "x"]) == "['', 'x']: give a program and its arguments"

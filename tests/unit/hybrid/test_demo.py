@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 from support.asgi import Answer, Exchange, get
+from support.rows import for_each
 
+from hybrid.config.targets import DASHBOARD
 from hybrid.demonstration import app as demo
+from hybrid.demonstration.links import dashboard_url, has_link
 from hybrid.workers import identity
 from hybrid.workers.identity import Identity
 
@@ -38,6 +41,45 @@ def test_the_page_names_the_worker_that_answered() -> None:
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert f"<strong>{os.getpid()}</strong>" in answer.text
+
+
+def test_the_page_links_to_the_dashboard_of_admin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DASHBOARD, "127.0.0.1:9100")
+    headers = {"host": "127.0.0.1:8000"}
+    assert '<a href="http://127.0.0.1:9100/">' in get(demo.handle, "/", headers=headers).text
+
+
+def test_the_page_has_no_such_link_without_admin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DASHBOARD, raising=False)
+    assert "dashboard" not in get(demo.handle, "/", headers={"host": "127.0.0.1:8000"}).text.lower()
+
+
+@for_each(
+    ("admin", "host", "expected"),
+    [
+        ("127.0.0.1:9100", "127.0.0.1:8000", "http://127.0.0.1:9100/"),
+        ("127.0.0.1:9100", "localhost", "http://127.0.0.1:9100/"),
+        ("[::1]:9100", "localhost:8000", "http://[::1]:9100/"),
+        ("127.0.0.1:9100", "shop.example:8000", None),
+        ("127.0.0.1:9100", "", None),
+        ("10.0.0.7:9100", "shop.example", "http://10.0.0.7:9100/"),
+        ("admin.example:9100", "", "http://admin.example:9100/"),
+        ("0.0.0.0:9100", "shop.example:8000", "http://shop.example:9100/"),
+        ("[::]:9100", "[2001:db8::1]:8000", "http://[2001:db8::1]:9100/"),
+        ("0.0.0.0:9100", "", None),
+        ("0.0.0.0:9100", 'x"><script>', None),
+        ("0.0.0.0:9100", "one@two", None),
+    ],
+)
+def test_the_link_leads_where_the_browser_can_go(admin: str, host: str, expected: str | None) -> None:
+    assert dashboard_url(admin, host) == expected
+
+
+@pytest.mark.parametrize(
+    ("admin", "expected"), [("127.0.0.1:9100", True), ("127.0.0.1:0", False), ("unix:/run/admin", False)]
+)
+def test_only_a_known_port_can_be_linked_to(admin: str, expected: bool) -> None:
+    assert has_link(admin) is expected
 
 
 def test_values_on_the_page_are_escaped(evil_identity: Identity) -> None:
@@ -96,7 +138,7 @@ def test_labels_and_the_script_name_elements_that_are_there(loaded: Loaded) -> N
     assert len(loaded.ids) == len(set(loaded.ids))
 
 
-@pytest.mark.parametrize("path", ["/", "/who", "/demo.js", "/demo.css", "/nowhere"])
+@for_each("path", ["/", "/who", "/demo.js", "/demo.css", "/nowhere"])
 def test_every_response_has_the_security_headers(path: str) -> None:
     headers = get(demo.handle, path).headers
     assert headers["content-security-policy"].startswith("default-src 'none';")
@@ -105,7 +147,7 @@ def test_every_response_has_the_security_headers(path: str) -> None:
     assert headers["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize("path", ["/", "/who", "/demo.js", "/demo.css", "/nowhere"])
+@for_each("path", ["/", "/who", "/demo.js", "/demo.css", "/nowhere"])
 def test_content_length_is_the_length_of_the_body(path: str) -> None:
     answer = get(demo.handle, path)
     assert int(answer.headers["content-length"]) == len(answer.body)
@@ -119,13 +161,13 @@ def test_head_gets_only_the_headers(path: str) -> None:
     assert answer.headers.get("content-length") != "0"
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
+@for_each("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
 def test_other_methods_get_405_with_allow(method: str) -> None:
     answer = get(demo.handle, "/who", method=method)
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/who/", "//", "/../demo.py", "/demo.html", "/ws"])
+@for_each("path", ["/nowhere", "/who/", "//", "/../demo.py", "/demo.html", "/ws"])
 def test_an_unknown_path_is_a_404(path: str) -> None:
     assert get(demo.handle, path).status == 404
 

@@ -28,3 +28,10 @@ def test_without_a_secret_nothing_changes() -> None:
         [sys.executable, "-P", "-c", PROGRAM], env={"NEIGHBOUR": "n"}, capture_output=True, check=True
     )
     assert done.stdout.split()[0] == b"False"
+
+
+def test_the_secret_of_one_service_is_removed_too() -> None:
+    environment = {"HYBRID_SERVICE_WEB_KEYFILE_PASSWORD": "hunter2", "NEIGHBOUR": "n"}
+    command = [sys.executable, "-P", "-c", PROGRAM]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "False", "n"]

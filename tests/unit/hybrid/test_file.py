@@ -83,6 +83,7 @@ def test_a_profile_that_is_not_there_is_named_with_those_that_are(tmp_path: Path
     [
         ("workers = 4\nworkerz = 4\n", "2:1", "unknown key 'workerz': did you mean workers?"),
         ("graceful-timeout = 4\n", "1:1", "unknown key 'graceful-timeout': did you mean graceful_timeout?"),
+        ('\n[services.web]\ntarget = "a:b"\n', "2:1", "unknown key 'services': did you mean service?"),
         ("workers = [1,\n", "1:14", "the file ends here"),
         ("a = 1\na = 2\n", "2:6", "Cannot overwrite a value"),
         ("workers = 2000\n", "1:1", "workers: 2000: use 'auto' or a number from 1 to 1024"),

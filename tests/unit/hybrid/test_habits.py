@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from hybrid.cli.commands import command
-from hybrid.cli.habits import _OTHERWISE, _SAME, advise_command, advise_option
+import pytest
+from support.rows import for_each
+
+from hybrid.cli.commands import all_commands, command
+from hybrid.cli.habits import _COMMANDS, advise_command, advise_option
+from hybrid.init.equivalents import OTHERWISE, SAME
 
 RUN = command.commands["run"]
 NAMES = {name for parameter in RUN.params for name in (*parameter.opts, *parameter.secondary_opts)}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "option", "expected"),
     [
         ("--port 9000 app:app", "--port", "write --bind 127.0.0.1:9000"),
@@ -38,12 +42,12 @@ def test_an_option_of_another_server_gets_its_equivalent(line: str, option: str,
     assert advice.startswith(expected)
 
 
-@pytest.mark.parametrize("option", sorted(_SAME))
+@for_each("option", sorted(SAME))
 def test_each_advised_option_exists(option: str) -> None:
-    assert _SAME[option] in NAMES
+    assert SAME[option] in NAMES
 
 
-@pytest.mark.parametrize("option", sorted({*_SAME, *_OTHERWISE}))
+@for_each("option", sorted({*SAME, *OTHERWISE}))
 def test_no_option_of_hybrid_gets_advice(option: str) -> None:
     assert option not in NAMES
 
@@ -58,10 +62,19 @@ def test_an_unknown_option_gets_no_advice() -> None:
         ("good:app", "write hybrid run good:app"),
         ("app.py --workers 2", "write hybrid run app.py --workers 2"),
         ("serve", "write hybrid run"),
+        ("monit", "write hybrid top"),
     ],
 )
 def test_a_target_in_the_place_of_a_command_gets_the_advice_to_write_run(line: str, expected: str) -> None:
     assert advise_command(line.split()[0], line.split()) == expected
+
+
+@for_each("word", sorted(_COMMANDS))
+def test_advice_for_a_command_names_commands_that_exist(word: str) -> None:
+    assert word not in all_commands()
+    named = set(re.findall(r"hybrid (\w+)", _COMMANDS[word]))
+    assert named
+    assert named <= all_commands().keys()
 
 
 def test_an_unlikely_command_gets_no_advice() -> None:

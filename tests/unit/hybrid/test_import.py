@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from support.rows import for_each
 
 import hybrid
 
@@ -44,6 +45,22 @@ def test_the_supervisor_imports_no_loop(name: str) -> None:
     assert not modules_after(f"import {name}") & (LOOP_LIBRARIES | {"multiprocess", "dill"})
 
 
+def rooms_after(words: list[str]) -> set[str]:
+    """Return the rooms of hybrid that a command imports; those of the supervisor and of workers by the side's name."""
+    code = f"from hybrid.cli.entry import main\ntry:\n    main({words!r})\nexcept SystemExit:\n    pass"
+    return {name.split(".")[1] for name in modules_after(code) if name.startswith("hybrid.")}
+
+
+def test_the_version_is_shown_without_any_room_but_that_of_the_command() -> None:
+    assert rooms_after(["--version"]) == {"cli"}
+
+
+@pytest.mark.parametrize("command", ["ps", "status"])
+def test_a_command_for_a_running_supervisor_imports_neither_side(command: str) -> None:
+    """`config` is there for the texts of values alone, which imports none of the options."""
+    assert rooms_after([command, "--help"]) <= {"cli", "config", "console", "control"}
+
+
 def test_listing_loops_imports_none_of_them() -> None:
     assert not modules_after("from hybrid.loops import list_loops; list_loops()") & LOOP_LIBRARIES
 
@@ -52,7 +69,7 @@ def test_a_service_can_be_described_without_importing_a_loop() -> None:
     assert not modules_after("import hybrid; hybrid.Supervisor(hybrid.Service('app:handle'))") & LOOP_LIBRARIES
 
 
-@pytest.mark.parametrize("name", hybrid.__all__)
+@for_each("name", hybrid.__all__)
 def test_every_public_name_exists(name: str) -> None:
     assert getattr(hybrid, name) is not None
 

@@ -33,15 +33,23 @@ log_level = "debug"
 """
 KEYS = [one for one in (*declared(Service), *declared(Modes)) if one.key is not None]
 OTHER = {
+    "request_id_header": "X-Request-ID",
+    "label_header": "X-Route",
     "bind": "127.0.0.1:1",
     "workers": "77",
+    "offload_workers": "3",
+    "offload_to": "tcp://scheduler:8786",
     "loop": "select",
     "name": "other",
     "unix_mode": "666",
     "pidfile": "/x.pid",
     "chdir": "/",
+    "env_file": "/dev/null",
     "user": "daemon",
     "group": "daemon",
+    "admin": "127.0.0.1:9",
+    "admin_token": "hunter2hunter2hunter2",
+    "otel_endpoint": "http://127.0.0.1:4318",
     "root_path": "/shop",
     "max_restarts": "5/10",
     "access_log": "json",
@@ -50,6 +58,11 @@ OTHER = {
     "reload_include": "*.html",
     "reload_exclude": "build",
     "sni_hook": "shop:choose",
+    "stop_signal": "INT",
+    "hooks": "shop.hooks",
+    "companions": "mailer=shop.mail:run*2",
+    "offload_pools": "ml=2,timeout=30s",
+    "depends": "db",
 }  # field -> a text that means another value than the default, where the kind alone does not tell one
 
 Answer = tuple[int, str, str]
@@ -138,7 +151,7 @@ def test_each_option_is_set_by_flag_variable_and_file(
             ("info", "--log-level"),
         ),
         (["other:app"], {}, ("warning", "hybrid.toml:2")),
-        (["web", "--config", "none"], {}, None),
+        (["web:app", "--config", "none"], {}, None),
     ],
 )
 def test_the_stronger_word_wins(
@@ -174,7 +187,9 @@ def test_a_service_has_the_name_that_the_file_gives_it(hybrid: Callable[..., Ans
 @pytest.mark.parametrize(
     ("text", "arguments", "reason"),
     [
-        (SHOP, [], "hybrid.toml has 2 services: name one of web, chat-1"),
+        (SHOP, ["web", "a:b"], "'a:b' is a target: give it alone, or names of services of a file"),
+        (SHOP, ["--bind", ":1"], "--bind is for one service, and these would run: web, chat-1; name one"),
+        ('[service.a]\ncommand = "true"\nbind = ":1"\n', [], "service a is a program, for which nothing is opened"),
         (SHOP, ["shop"], "'shop' is no target, which is written module:attribute, and no service of hybrid.toml"),
         (SHOP, ["web", "--profile", "prod"], "there is no profile 'prod'; known: dev"),
         ("[service.web]\nworkers = 2\n", [], 'service web has no target: write target = "module:attribute"'),
@@ -214,3 +229,77 @@ def test_values_are_shown_as_the_file_would_have_them(hybrid: Callable[..., Answ
     assert ["workers", "=", "2", "#", "hybrid.toml:1"] in lines
     assert ["backoff", "=", '"250ms"', "#", "--backoff"] in lines
     assert ["keyfile_password", "=", '"***"', "#", "--keyfile-password"] in lines
+
+
+def test_variables_of_an_env_file_set_options_and_are_shown_with_their_line(
+    hybrid: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "hybrid.toml").write_text('env_file = ".env"\n' + SHOP)
+    (tmp_path / ".env").write_text(
+        "HYBRID_WORKERS=5\nHYBRID_SERVICE_WEB_SURGE=2\nWEB_CONCURRENCY=7\nHYBRID_LOOP=poll\n"
+    )
+    monkeypatch.setenv("HYBRID_LOOP", "select")
+    answer = hybrid("config", "--json", "web")
+    assert origin(answer, "workers") == (5, "HYBRID_WORKERS in .env:1")
+    assert origin(answer, "surge") == (2, "HYBRID_SERVICE_WEB_SURGE in .env:2")
+    assert origin(answer, "loop") == ("select", "HYBRID_LOOP")
+
+
+def test_a_flag_overrides_a_variable_of_an_env_file(hybrid: Callable[..., Answer], tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("HYBRID_WORKERS=5\n")
+    assert origin(hybrid("config", "--json", "--env-file", "x", "--workers", "6"), "workers") == (6, "--workers")
+
+
+def test_an_empty_variable_of_the_environment_hides_that_of_an_env_file(
+    hybrid: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "x").write_text("HYBRID_SURGE=5\n")
+    monkeypatch.setenv("HYBRID_SURGE", "")
+    assert origin(hybrid("config", "--json", "--env-file", "x"), "surge") == (1, "default")
+
+
+def test_the_env_file_of_a_service_replaces_that_of_the_top_level(
+    hybrid: Callable[..., Answer], tmp_path: Path
+) -> None:
+    (tmp_path / "hybrid.toml").write_text('env_file = "top"\n[service.web]\ntarget = "a:b"\nenv_file = "own"\n')
+    (tmp_path / "top").write_text("HYBRID_SURGE=2\nHYBRID_WORKERS=2\n")
+    (tmp_path / "own").write_text("HYBRID_WORKERS=3\n")
+    answer = hybrid("config", "--json", "web")
+    assert origin(answer, "workers") == (3, "HYBRID_WORKERS in own:1")
+    assert origin(answer, "surge") == (1, "default")
+
+
+@pytest.mark.parametrize("name", ["HYBRID_CONFIG", "HYBRID_PROFILE", "HYBRID_ENV_FILE", "HYBRID_SERVICE_WEB_ENV_FILE"])
+def test_an_env_file_cannot_say_which_files_are_read(hybrid: Callable[..., Answer], tmp_path: Path, name: str) -> None:
+    (tmp_path / "x").write_text(f"A=1\n{name}=y\n")
+    code, out, err = hybrid("config", "--env-file", "x")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"hybrid: error: {tmp_path}/x:2:1: {name} says which files are read")
+
+
+def test_a_wrong_value_in_an_env_file_is_an_error(hybrid: Callable[..., Answer], tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("HYBRID_WORKERS=many\nPORT=http\n")
+    code, _, err = hybrid("config", "--env-file", "x")
+    assert code == 2
+    assert "many" in err
+    (tmp_path / "x").write_text("PORT=http\n")
+    code, _, err = hybrid("run", "--check", "--env-file", "x")
+    assert code == 2
+    assert "PORT='http' in x:1 is not a port" in err
+
+
+def test_port_wins_over_the_address_that_a_file_gives_the_first_application(
+    hybrid: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "hybrid.toml").write_text(
+        '[service.job]\ncommand = "true"\n'
+        '[service.web]\ntarget = "a:b"\nbind = "127.0.0.1:1"\n'
+        '[service.chat]\ntarget = "a:c"\nbind = "127.0.0.1:2"\n'
+    )
+    monkeypatch.setenv("PORT", "9000")
+    answer = hybrid("config")
+    assert answer[1].count("0.0.0.0:9000") == 1
+    assert '"127.0.0.1:2"' in answer[1]
+    assert origin(hybrid("config", "--json", "web"), "bind") == (["0.0.0.0:9000"], "PORT")
+    monkeypatch.setenv("HYBRID_SERVICE_WEB_BIND", "127.0.0.1:3")
+    assert origin(hybrid("config", "--json", "web"), "bind") == (["127.0.0.1:3"], "HYBRID_SERVICE_WEB_BIND")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import pytest
+from support.rows import for_each
 
 from hybrid import api
 from hybrid.cli.commands import command, run
@@ -46,15 +47,17 @@ def test_the_defaults_of_the_command_are_those_of_a_service(parse: Parse) -> Non
 def test_the_help_has_the_sections_in_order() -> None:
     lines = RUN.get_help(click.Context(RUN, info_name="run", **RUN.context_settings)).splitlines()
     headings = [line.removesuffix(":") for line in lines if line.removesuffix(":") in {item.value for item in Section}]
-    assert headings == ["Process", "Recycling", "Stalls", "HTTP", "Limits", "TLS", "Proxies", "Log", "Other"]
+    assert headings == [item.value for item in Section]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("section", "options"),
     [
         (Section.PROCESS, {"--bind", "--workers", "--interface", "--factory"}),
+        (Section.SERVICES, {"--command", "--stop-signal", "--depends", "--restart", "--on-failure"}),
         (Section.RECYCLING, {"--preload", "--refork-after", "--max-requests", "--max-restarts"}),
         (Section.STALLS, {"--stall-threshold", "--stall-report", "--stall-timeout"}),
+        (Section.HOOKS, {"--hooks", "--ready-check-interval", "--on-event"}),
         (Section.HTTP, {"--threads", "--lifespan", "--root-path"}),
         (Section.LIMITS, {"--max-connections", "--max-body-size", "--keep-alive-timeout"}),
         (Section.TLS, {"--certfile", "--tls-handshake-timeout"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from support.rows import for_each
 
 from hybrid.config.targets import TargetError, check_reference, describe
 
@@ -14,7 +15,7 @@ def test_a_reference_of_the_right_form_is_taken(text: str) -> None:
     assert check_reference(text) == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "advice"),
     [
         ("app", "app:handle"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 import pytest
+from support.rows import for_each
 
 from hybrid.cli.flags import flag_of
 from hybrid.config.declaring import declared
@@ -21,7 +22,7 @@ from hybrid.config.texts import (
 )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "seconds"),
     [("30", 30), ("0.5", 0.5), (".5", 0.5), ("500ms", 0.5), ("30s", 30), ("2m", 120), ("1h", 3600), (" 2 M ", 120)],
 )
@@ -29,7 +30,7 @@ def test_a_duration_is_seconds_or_has_a_unit(text: str, seconds: float) -> None:
     assert read_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "-1", "soon", "1d", "1e3", "nan", "inf", "5 5", "ms"])
+@for_each("text", ["", "-1", "soon", "1d", "1e3", "nan", "inf", "5 5", "ms"])
 def test_an_invalid_duration_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="500ms"):
         read_duration(text)
@@ -41,7 +42,7 @@ def test_a_default_is_shown_with_its_unit(seconds: float, text: str) -> None:
     assert read_duration(text) == seconds
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "size"),
     [
         ("0", 0),
@@ -59,13 +60,13 @@ def test_a_size_is_bytes_or_has_a_unit(text: str, size: int) -> None:
     assert read_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "-1", "much", "1.5M", "1e3", "M", "1 2", "1T", "0x10", "1i"])
+@for_each("text", ["", "-1", "much", "1.5M", "1e3", "M", "1 2", "1T", "0x10", "1i"])
 def test_an_invalid_size_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="64K"):
         read_size(text)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("size", "text"),
     [(0, "0"), (240, "240"), (8190, "8190"), (1024, "1K"), (32_768, "32K"), (16 << 20, "16M"), (3 << 30, "3G")],
 )
@@ -95,7 +96,7 @@ def test_an_invalid_file_mode_is_refused(text: str) -> None:
         read_mode(text)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "limit"),
     [
         ("5/10", RestartLimit(5, 10.0)),
@@ -110,7 +111,7 @@ def test_a_restart_limit_is_a_number_and_a_time_or_0(text: str, limit: RestartLi
     assert read_restarts(text) == limit
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",
@@ -143,7 +144,7 @@ def test_a_restart_limit_out_of_range_is_refused_with_the_range(text: str, allow
         read_restarts(text)
 
 
-@pytest.mark.parametrize(("restarts", "seconds"), [(0, 10.0), (True, 10.0), (1.5, 10.0), (5, 0.0), (5, float("nan"))])
+@for_each(("restarts", "seconds"), [(0, 10.0), (True, 10.0), (1.5, 10.0), (5, 0.0), (5, float("nan"))])
 def test_a_restart_limit_made_in_python_is_checked_too(restarts: int, seconds: float) -> None:
     with pytest.raises(ConfigError) as raised:
         RestartLimit(restarts, seconds)

@@ -13,5 +13,7 @@ from hybrid.supervisor.shell.actions import Actions
 
 def test_every_action_has_a_method(kernel: FakeKernel) -> None:
     unused: Any = type("Unused", (), {"__getattr__": lambda self, name: lambda *_: None})()
-    actions = Actions(kernel, unused, unused, unused, unused, unused, unused, 1)
-    assert actions.known == set(typing.get_args(ev.Action))
+    actions = Actions(kernel, unused, unused, unused, unused, lambda: False, unused)
+    of_the_shell = {ev.Report, ev.StartSuccessor, ev.EndSuccessor, ev.Finish}
+    assert actions.known | of_the_shell == set(typing.get_args(ev.Action))
+    assert not actions.known & of_the_shell

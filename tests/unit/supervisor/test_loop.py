@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_kernel import FakeKernel
-from support.shell import Log, NoProgram, run, settings
+from support.shell import Log, deployment, run
 
 from hybrid.supervisor import start
 from hybrid.supervisor.core.events import How
@@ -66,7 +66,7 @@ def test_signals_scale_by_one_and_reload_and_others_are_answered(kernel: FakeKer
         "generation 2 serves; replacing 1 worker of older ones",
         "reload complete: 1 worker of generation 2",
         "worker retired",
-        "SIGUSR1 has no meaning here",
+        "nothing to reopen: neither --log-file nor --access-log-file is set",
     ]
 
 
@@ -155,7 +155,7 @@ def test_a_supervisor_runs_in_the_main_thread_only() -> None:
 
     def try_it() -> None:
         try:
-            start.supervise(settings(), NoProgram())
+            start.supervise(deployment())
         except RuntimeError as error:
             errors.append(str(error))
 
@@ -171,3 +171,25 @@ def test_the_addresses_of_a_web_application_are_logged_as_links(kernel: FakeKern
     assert run(kernel) is Exit.OK
     address = log()[0].removeprefix("listening on ")
     assert log()[1:3] == ["serving with 2 workers", f"reachable at https://{address}"]
+
+
+@pytest.mark.parametrize("is_pid_one", [False, True])
+def test_the_program_for_events_runs_beside_the_workers(kernel: FakeKernel, log: Log, is_pid_one: bool) -> None:
+    """Its death is no worker's, and is reaped together with theirs: as PID 1, a second reap would find nothing."""
+    if is_pid_one:
+        kernel.becomes_pid_one()
+    born: list[int] = []
+
+    def bear(pid: int) -> None:
+        born.append(pid)
+        if len(born) <= 2:
+            kernel.says_ready(pid)
+
+    kernel.on_fork(bear)
+    kernel.at(1, lambda: kernel.dies(born[2], How(code=3)))
+    kernel.at(20, lambda: kernel.receives("SIGTERM"))
+    assert run(kernel, on_event=("notify",)) is Exit.OK
+    assert log().count("--on-event: it ended with exit code 3") == 1
+    assert "--on-event: killed after 10 s" in log(), "the second one, for the other worker"
+    assert not [line for line in log() if "died" in line]
+    assert kernel.alive == {}

@@ -16,7 +16,7 @@ from hybrid.workers.accepting.acceptor import RETRY, Acceptor
 from hybrid.workers.common.connections import Connection, Connections
 from hybrid.workers.common.heartbeat import Heartbeat
 from hybrid.workers.contract.scoreboard import Scoreboard
-from hybrid.workers.runtime import Accepted
+from hybrid.workers.runtime import Accepted, polled_by
 
 
 class FakeLoop:
@@ -25,6 +25,10 @@ class FakeLoop:
     def __init__(self) -> None:
         self.readers: dict[int, Callable[[], object]] = {}
         self.timers: list[tuple[float, Callable[[], object]]] = []
+        self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
 
     def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
         self.readers[fd] = callback
@@ -243,9 +247,10 @@ def test_a_real_limit_of_descriptors_is_survived(log: pytest.LogCaptureFixture) 
             listener.setblocking(False)
             clients = [socket.create_connection(listener.getsockname()) for _ in range(4)]
             acceptor = Acceptor(asyncio.get_running_loop(), listener, served.append, connections)
-            limit = os.dup(0)
-            os.close(limit)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit + 2, 4096))
+            free = [os.dup(0), os.dup(0)]  # the lowest; there may be others in use between them
+            for fd in free:
+                os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free[1] + 1, 4096))
             acceptor.start()
             while not log.records:
                 await asyncio.sleep(0)
@@ -296,15 +301,133 @@ def test_a_pause_without_free_descriptors_ends_the_retries() -> None:
     assert len(served.accepted) == 1
 
 
-def test_a_paused_acceptor_costs_nothing_when_connections_end() -> None:
-    served = Served()
+def test_an_acceptor_that_polls_or_is_paused_costs_nothing_when_connections_end() -> None:
+    served = Served(capacity=1)
     for _ in range(3):
         served.acceptor.start()
         served.acceptor.start()
+        assert served.connections.on_discard == []
+        connection = served.connections.add(None)
+        served.turn()
+        assert len(served.connections.on_discard) == 1, "it is full, and waits for room"
+        served.acceptor.start()
         assert len(served.connections.on_discard) == 1
+        connection.closed()
+        assert (served.polls, served.connections.on_discard) == (True, [])
         served.acceptor.pause()
         served.acceptor.pause()
         assert served.connections.on_discard == []
+
+
+def test_a_paused_acceptor_that_was_full_does_not_wait_for_room() -> None:
+    served = Served(capacity=1)
+    connection = served.connections.add(None)
+    served.acceptor.start()
+    assert len(served.connections.on_discard) == 1
+    served.acceptor.pause()
+    assert served.connections.on_discard == []
+    connection.closed()
+    assert not served.polls
+
+
+def test_a_listener_that_the_loop_could_not_poll_is_polled_once_a_connection_has_ended() -> None:
+    served = Served()
+    loop: Any = served.loop
+    failures = [errno.ENOMEM]
+
+    def listen(fd: int, callback: Callable[[], object]) -> Callable[[], object]:
+        if failures:
+            raise OSError(failures.pop(), "no memory")
+        return polled_by(loop)(fd, callback)
+
+    listener: Any = served.listener
+    acceptor = Acceptor(loop, listener, served._connected, served.connections, 0, listen)
+    connection = served.connections.add(None)
+    with pytest.raises(OSError, match="no memory"):
+        acceptor.start()
+    assert not served.polls
+    connection.closed()
+    assert served.polls
+
+
+@pytest.mark.parametrize("adopts", [False, True])
+def test_connections_of_another_slot_are_counted_apart(adopts: bool) -> None:
+    served = Served(None, None)
+    record = Scoreboard(1).record(0)
+    served.connections = Connections(Heartbeat(record))
+    loop: Any = served.loop
+    listener: Any = served.listener
+    Acceptor(loop, listener, served._connected, served.connections, adopts=adopts).start()
+    served.turn(2)
+    assert (record.totals().accepted, record.totals().adopted) == (2, 2 if adopts else 0)
+
+
+def test_what_must_be_left_to_others_is_not_polled_until_then() -> None:
+    served = Served(None, None)
+    times = [0.2, 0.1, 0.3]
+    loop: Any = served.loop
+    listener: Any = served.listener
+    acceptor = Acceptor(loop, listener, served._connected, served.connections, holds=lambda: times.pop(0))
+    acceptor.start()
+    served.turn()
+    assert (served.polls, served.accepted, loop.timers[-1][0]) == (False, [], 0.2)
+    loop.rings()
+    served.turn(2)
+    assert len(served.accepted) == 2, "they have waited for long enough"
+    served.turn()
+    listener.queue.append(None)
+    served.turn()
+    assert (served.polls, len(served.accepted), loop.timers[-1][0]) == (False, 2, 0.1), "others come"
+    listener.queue.clear()
+    loop.rings()
+    listener.queue.append(None)
+    served.turn()
+    assert (served.polls, len(served.accepted), loop.timers[-1][0]) == (False, 2, 0.3), "others had taken that one"
+
+
+@pytest.mark.parametrize("how", ["another connection ends", "it was paused meanwhile"])
+def test_what_is_left_to_others_is_left_to_them_for_that_long(how: str) -> None:
+    served = Served(None)
+    loop: Any = served.loop
+    listener: Any = served.listener
+    other = served.connections.add("peer")
+    acceptor = Acceptor(loop, listener, served._connected, served.connections, holds=lambda: 0.2)
+    acceptor.start()
+    served.turn()
+    if how == "another connection ends":
+        other.closed()
+    else:
+        acceptor.pause()
+        acceptor.start()
+        served.turn()
+    assert (served.polls, served.accepted, loop.timers[-1][0]) == (False, [], 0.2)
+
+
+def test_what_was_left_to_others_for_long_enough_is_accepted_whole() -> None:
+    served = Served(*[None] * 5)
+    loop: Any = served.loop
+    listener: Any = served.listener
+    times = [0.2, 0.1]
+    acceptor = Acceptor(loop, listener, served._connected, served.connections, holds=lambda: times.pop(0))
+    acceptor.start()
+    served.turn()
+    loop.rings()
+    served.turn(3)
+    assert len(served.accepted) == 4
+    loop.now += 0.4
+    served.turn()
+    assert (served.polls, len(served.accepted)) == (False, 4), "it asks again after a while"
+
+
+def test_what_is_left_to_others_is_accepted_at_the_end() -> None:
+    served = Served(None, None)
+    loop: Any = served.loop
+    listener: Any = served.listener
+    acceptor = Acceptor(loop, listener, served._connected, served.connections, holds=lambda: 0.2)
+    acceptor.start()
+    served.turn()
+    acceptor.stop()
+    assert len(served.accepted) == 2
 
 
 def test_a_connection_is_counted_before_it_is_served() -> None:

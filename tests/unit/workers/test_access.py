@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.leaks import Owned
+from support.rows import for_each
 
 from hybrid.workers.http.access.line import LINE_LIMIT, names_answer_fields
 from hybrid.workers.http.access.log import AccessLog, AccessRecord, check_format, formatter
@@ -82,7 +84,7 @@ def test_the_time_is_local_with_its_zone(name: str, stamp: str, zone: Callable[[
     assert said("%(t)s", time=NOON + len(name)) == f"[23/Nov/2026:{stamp.replace(':00 ', f':0{len(name)} ')}]"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("atom", "text"),
     [
         ("%(h)s", "192.0.2.1"),
@@ -147,7 +149,7 @@ def test_path_and_query_of_every_form_of_target(target: bytes, path: str, query:
     assert said("%(U)s %(q)s", target=target) == f"{path} {query}"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("headers", "user"),
     [
         (basic(b"ann:secret"), "ann"),
@@ -211,7 +213,7 @@ def test_the_end_of_a_response_is_a_word(end: End) -> None:
     assert json.loads(said("json", end=end))["end"] == end.value
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("form", "reason"),
     [
         ("", "only printable ASCII"),
@@ -325,12 +327,9 @@ def pipe() -> Iterator[Pipe]:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    owned = Owned(reader, writer)
     yield Pipe(reader, writer)
-    for fd in (reader, writer):
-        try:
-            os.close(fd)
-        except OSError:
-            continue
+    owned.close()
 
 
 @pytest.fixture
@@ -514,7 +513,7 @@ def test_a_partially_written_line_is_finished_before_the_next(tmp_path: Path, op
     assert log.lost == 0
 
 
-def test_a_partial_line_is_finished_at_the_end(tmp_path: Path, opened: Open) -> None:
+def test_a_partial_line_is_finished_at_the_end(tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "access.log"
     with path.open("wb") as file:
         log = opened(file.fileno())
@@ -524,6 +523,8 @@ def test_a_partial_line_is_finished_at_the_end(tmp_path: Path, opened: Open) -> 
         log.close()
     assert path.read_bytes() == b"/first\n"
     assert log.lost == 1
+    text = "1 lines of the access log lost: they could not be written (is the disk full?)"
+    assert [entry.getMessage() for entry in caplog.records] == [text]
 
 
 def test_a_full_file_system_drops_lines_and_the_log_continues(opened: Open, caplog: pytest.LogCaptureFixture) -> None:

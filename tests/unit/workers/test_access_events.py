@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from support.http import FakeTransport, asgi_adapter, in_callback, let_expire, until
+from support.rows import for_each
 from support.websocket import HANDSHAKE, close_frame, received
 
-from hybrid.workers.http.access.events import AccessEvents
+from hybrid.workers.http.access.events import AccessEvents, skips
 from hybrid.workers.http.access.record import AccessRecord, End
 from hybrid.workers.http.h1.connection import HttpConnection
 from hybrid.workers.http.settings import HttpSettings, Limits
@@ -187,7 +188,7 @@ REFUSED = {
 }  # case -> input, method, target, version, status
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@for_each("case", REFUSED)
 def test_a_refused_request_is_a_record_of_its_known_parts(case: str) -> None:
     data, *known, status = REFUSED[case]
     bodies: list[bytes] = []
@@ -289,3 +290,11 @@ def test_nothing_is_recorded_without_an_access_log() -> None:
         await adapter.shut_down(1)
 
     asyncio.run(main())
+
+
+def test_paths_are_skipped_exactly_or_with_all_below() -> None:
+    is_skipped = skips(("/livez", "/static/"))
+    assert is_skipped is not None
+    found = (b"/livez", b"/livez?a", b"/static/", b"/static/a?b", b"/livez/", b"/static", b"/Livez", b"", b"*")
+    assert [target for target in found if is_skipped(target)] == [b"/livez", b"/livez?a", b"/static/", b"/static/a?b"]
+    assert skips(()) is None

@@ -402,9 +402,11 @@ async def test_a_body_that_breaks_off_is_a_disconnect(court: Court, tmp_path: Pa
 async def test_work_continues_after_the_response(court: Court, tmp_path: Path) -> None:
     """The connection serves the next request meanwhile."""
     client = court.connect()
-    assert (await get_on(client, "/background?0.05")).body == b"begun"
+    gate = tmp_path / "gate"
+    assert (await get_on(client, f"/background?{gate}")).body == b"begun"
     assert (await get_on(client, "/nap?0")).status == 200
     assert "/background finished" not in court.seen()
+    gate.touch()
     await court.wait_seen("/background behind the answer: http.disconnect", "/background finished")
 
 

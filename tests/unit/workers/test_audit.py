@@ -24,6 +24,7 @@ from pathlib import Path
 
 import greenlet
 import pytest
+from support.rows import for_each
 
 from hybrid.workers.boot import audit, native_threads
 
@@ -81,7 +82,7 @@ def test_a_thread_that_only_the_kernel_knows_is_found(before: audit.Census) -> N
             threading._active[made.ident] = made  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("file", "calls_others"),
     [
         ("/usr/lib/x86_64-linux-gnu/libc.so.6", True),

@@ -75,6 +75,16 @@ def test_the_end_of_the_other_side_raises(pair: tuple[Channel, Channel]) -> None
         theirs.send_nowait(Ready("epoll", "into the void"))
 
 
+def test_the_last_messages_of_a_peer_arrive_though_it_has_left_some_unread(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    ours.send_nowait(Ping())
+    theirs.send_nowait(BootFailed(3, "no such module"))
+    theirs.close()
+    assert ours.receive_nowait() == BootFailed(3, "no such module")
+    with pytest.raises(ChannelClosed):
+        ours.receive_nowait()
+
+
 def test_a_channel_closed_on_this_side_refuses(pair: tuple[Channel, Channel]) -> None:
     ours, _ = pair
     ours.close()

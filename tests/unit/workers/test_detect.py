@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 import pytest
+from support.rows import for_each
 
 from hybrid.workers.apps.detect import HTTP_KINDS, INTERFACES, Kind, check_http, is_coroutine_function, kind_of
 from hybrid.workers.common.errors import BootError
@@ -66,7 +67,7 @@ class Owner:
 async def wrapped(*args: Any) -> None: ...
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("target", "kind"),
     [
         (two, Kind.SYNC_STREAM),
@@ -98,7 +99,7 @@ def test_datagram_handlers_are_recognised(target: Any, kind: Kind) -> None:
     assert kind_of(target, "auto", DATAGRAM) is kind
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("target", "message"),
     [
         (one, r"cannot tell what kind of application one is: it takes \(sock\); write --interface wsgi or"),
@@ -119,7 +120,7 @@ def test_ambiguous_targets_are_refused(target: Any, message: str) -> None:
     assert raised.value.code is Exit.TARGET
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("target", "interface", "listeners", "kind"),
     [
         (any_number, "stream", STREAM, Kind.SYNC_STREAM),

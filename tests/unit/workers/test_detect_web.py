@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.rows import for_each
 
 from hybrid.workers.apps.detect import Kind, kind_of
 from hybrid.workers.common.errors import BootError
@@ -99,7 +100,7 @@ class MuteAsgi(Mute):
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None: ...
 
 
-@pytest.mark.parametrize(
+@for_each(
     "target",
     [
         wsgi,
@@ -122,7 +123,7 @@ def test_wsgi_applications_are_recognised(target: Any) -> None:
     assert kind_of(target, "auto", STREAM) is Kind.WSGI
 
 
-@pytest.mark.parametrize(
+@for_each(
     "target",
     [
         asgi,
@@ -178,7 +179,7 @@ def _starlette_behind_middleware() -> Any:
     return importlib.import_module("starlette.middleware.gzip").GZipMiddleware(_starlette())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("make", "kind"),
     [
         (_flask, Kind.WSGI),
@@ -193,7 +194,7 @@ def test_framework_applications_are_recognised(make: Callable[[], Any], kind: Ki
     assert kind_of(make(), "auto", STREAM) is kind
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("target", "message"),
     [
         (asgi_2, r"asgi_2 takes only \(scope\), like ASGI 2 applications, but only ASGI 3 is supported: write"),
@@ -214,7 +215,7 @@ def test_lookalikes_of_web_applications_are_refused_with_a_hint(target: Any, mes
     assert raised.value.code is Exit.TARGET
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("target", "interface", "kind"),
     [
         (lambda a, b: None, "wsgi", Kind.WSGI),
@@ -235,7 +236,7 @@ def test_a_datagram_handler_with_asgi_parameter_names_must_be_named() -> None:
     assert kind_of(asgi, "datagram", DATAGRAM) is Kind.ASYNC_DATAGRAM
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("target", "interface", "message"),
     [
         (asgi, "wsgi", r"asgi\(scope, receive, send\) cannot be called with 2 arguments, as --interface wsgi does$"),

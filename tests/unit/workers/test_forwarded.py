@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import for_each
 
 from hybrid.workers.http.forwarded import Endpoint, Forwarded, Proxies, endpoint
 
@@ -37,7 +38,7 @@ def client_of(*lines: bytes, allowed: tuple[str, ...] = TRUSTED) -> Endpoint | N
 # -- -- trusted peers
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("allowed", "host", "trusted"),
     [
         ((), "127.0.0.1", False),
@@ -71,7 +72,7 @@ def test_a_peer_is_trusted_by_address_network_or_kind(
     assert [proxies.trusts(host), proxies.trusts(host)] == [trusted, trusted]
 
 
-@pytest.mark.parametrize("text", ["localhost", "10.0.0.1/8", "", "10.0.0.0/33", "UNIX"])
+@for_each("text", ["localhost", "10.0.0.1/8", "", "10.0.0.0/33", "UNIX"])
 def test_an_invalid_peer_is_refused_when_the_worker_starts(text: str) -> None:
     with pytest.raises(ValueError, match="is not an address, a network"):
         Proxies(("127.0.0.1", text))
@@ -87,7 +88,7 @@ def test_more_peers_than_the_cache_holds_are_judged_correctly() -> None:
 # -- X-Forwarded-*
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "client"),
     [
         (b"192.0.2.7", ("192.0.2.7", 0)),
@@ -123,7 +124,7 @@ def test_with_all_peers_trusted_the_client_is_the_leftmost_address(line: bytes) 
     assert client_of(line, allowed=("*",)) == ("192.0.2.7", 0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "scheme"),
     [
         (b"https", "https"),
@@ -144,7 +145,7 @@ def test_without_addresses_the_peers_own_scheme_is_used(value: bytes, scheme: st
     assert resolved([(b"x-forwarded-proto", value)]).scheme == scheme
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("addresses", "schemes", "scheme"),
     [
         (b"192.0.2.7", b"https, http", "http"),
@@ -188,14 +189,12 @@ def test_other_headers_are_ignored(name: bytes, family: str) -> None:
     assert resolved([(name, b"443")], family=family) == Forwarded(PROXY, "http", b"inner")
 
 
-@pytest.mark.parametrize(
-    "host", [b"example.com", b"example.com:8443", b"[2001:db8::1]:80", b"a_b.internal", b"192.0.2.1"]
-)
+@for_each("host", [b"example.com", b"example.com:8443", b"[2001:db8::1]:80", b"a_b.internal", b"192.0.2.1"])
 def test_a_valid_host_is_used(host: bytes) -> None:
     assert resolved([(b"x-forwarded-host", b"first.example, " + host)]).host == host
 
 
-@pytest.mark.parametrize(
+@for_each(
     "host",
     [b"", b"a b", b"a\r\nx: y", b"a/b", b"user@a", b"a:99999", b"a:", b"[::1", b"a\x00", b"\xff", b"a" * 300, b"a:1:2"],
 )
@@ -206,7 +205,7 @@ def test_an_invalid_host_is_ignored(host: bytes) -> None:
 # -- RFC 7239
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "client"),
     [
         (b"for=192.0.2.43", ("192.0.2.43", 0)),
@@ -254,7 +253,7 @@ def test_with_all_peers_trusted_the_leftmost_element_counts() -> None:
     assert of_forwarded(said, allowed=("*",)) == Forwarded(("192.0.2.1", 0), "https", b"inner")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "line",
     [
         b'for="192.0.2.1',
@@ -339,7 +338,7 @@ def test_a_prefix_from_the_client_does_not_hide_its_address(said: bytes) -> None
     assert of_forwarded(said, b"for=192.0.2.66").client == ("192.0.2.66", 0)
 
 
-@pytest.mark.parametrize("filler", [b" ", b"\t", b'"', b"\\", b",", b";", b"a", b"a=", b'a="', b":", b"1"])
+@for_each("filler", [b" ", b"\t", b'"', b"\\", b",", b";", b"a", b"a=", b'a="', b":", b"1"])
 def test_the_time_for_a_long_line_is_proportional_to_its_length(filler: bytes) -> None:
     line = filler * (64_000 // len(filler)) + b"\x00"
     start = time.process_time()

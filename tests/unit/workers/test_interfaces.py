@@ -12,6 +12,7 @@ import pytest
 from support.greens import OURS
 from support.hub import run_on, tcp_pair, until
 from support.records import logged
+from support.rows import for_each
 
 from hybrid.workers.apps.protocol import ProtocolFactory
 from hybrid.workers.apps.stream import AsyncStream, SyncStream
@@ -398,7 +399,7 @@ def test_the_error_of_a_handler_is_one_line_unless_the_worker_ended_it() -> None
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("address", "text"),
     [
         (("127.0.0.1", 80), "127.0.0.1:80"),

@@ -14,6 +14,7 @@ import pytest
 from support.hub import reset, run_on, tcp_pair, until
 from support.limits import open_descriptors
 from support.loops import LOOPS
+from support.rows import for_each
 
 from hybrid.workers.common import lingering
 from hybrid.workers.common.lingering import MOST_BYTES, SECONDS, Farewell
@@ -22,7 +23,7 @@ from hybrid.workers.hub.hub_runtime import HubRuntime
 PLACES = [loop for loop in LOOPS if loop != "gevent"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("expects_input", "peer_ended", "unacknowledged", "elapsed", "over"),
     [
         (False, False, False, 0.0, True),  # everything has arrived, and nothing came

@@ -10,20 +10,19 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from support.leaks import Owned
 
 from hybrid.workers.contract import log
+from hybrid.workers.contract.lines import LOSSES
 
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
+    owned = Owned(read_end, write_end)
     yield read_end, write_end
-    for fd in (read_end, write_end):
-        try:
-            os.close(fd)
-        except OSError:
-            continue
+    owned.close()
 
 
 def read(fd: int) -> str:
@@ -116,7 +115,7 @@ def test_unknown_forms_and_levels_are_refused() -> None:
 
 def test_a_broken_format_is_logged_and_raises_nothing(pipe: tuple[int, int]) -> None:
     log.configure("text", "info", {}, pipe[1]).info("%d workers", "many")
-    assert read(pipe[0]) == "INFO (unformattable log record) '%d workers'\n"
+    assert read(pipe[0]).endswith(" (unformattable log record) '%d workers'\n")
 
 
 def test_invalid_unicode_is_escaped(pipe: tuple[int, int]) -> None:
@@ -126,14 +125,16 @@ def test_invalid_unicode_is_escaped(pipe: tuple[int, int]) -> None:
 
 def test_a_full_pipe_never_blocks_and_lost_records_are_counted(pipe: tuple[int, int]) -> None:
     logger = log.configure("text", "info", {}, pipe[1])
+    before = LOSSES.lines
     for number in range(1000):
         logger.info("%d %s", number, "x" * 1000)
     first = read(pipe[0])
+    assert LOSSES.lines - before == 1000 - first.count("\n")
     seen = first.count("\n")
     assert 0 < seen < 1000
     logger.info("again")
     lines = read(pipe[0]).splitlines()
-    assert lines[0].startswith(f"({1000 - seen} log records lost: nobody read them)")
+    assert lines[0].endswith(f" {1000 - seen} log records lost: nobody read them")
     assert lines[1].endswith("again")
     logger.info("and on")
     assert len(read(pipe[0]).splitlines()) == 1
@@ -184,3 +185,51 @@ def test_a_text_line_moves_no_cursor_and_forges_no_line(pipe: tuple[int, int]) -
 def test_tabs_and_newlines_of_a_message_stay(pipe: tuple[int, int]) -> None:
     log.configure("text", "info", {"service": "web"}, pipe[1]).info("one\ttwo\nthree")
     assert read(pipe[0]).endswith(" one\ttwo\n    three\n")
+
+
+def test_every_line_of_json_parses_whatever_happens(pipe: tuple[int, int]) -> None:
+    """Bad format strings, bad arguments, cycles, records that are too long, and records that were lost."""
+
+    class Bad:
+        def __repr__(self) -> str:
+            raise ValueError
+
+    logger = log.configure("json", "info", {"service": "web"}, pipe[1])
+    logging.getLogger("shop").handlers = logger.handlers[:]
+    cycle: list[object] = []
+    cycle.append(cycle)
+    try:
+        raise LookupError("y" * 100_000)
+    except LookupError:
+        for _ in range(100):
+            logger.info("%d", Bad())
+            logger.info(Bad())
+            logger.exception("x" * 100_000)
+            logging.getLogger("shop").warning("x", extra={"cycle": cycle, "nan": float("nan"), "service": Bad()})
+    first = read(pipe[0])
+    logger.info("again")
+    found = [json.loads(line) for line in (first + read(pipe[0])).splitlines()]
+    logging.getLogger("shop").handlers.clear()
+    assert found[-1]["message"] == "again"
+    assert "log records lost" in found[-2]["message"]
+    assert any("characters cut) ..." in one["message"] and one["traceback"].endswith("yyy\n") for one in found)
+
+
+def test_a_record_of_the_application_names_its_logger_and_keeps_its_extra(pipe: tuple[int, int]) -> None:
+    log.configure("json", "info", {"service": "web", "slot": 1, "generation": 2}, pipe[1])
+    shop = logging.getLogger("shop.views")
+    shop.handlers = logging.getLogger("hybrid").handlers[:]
+    shop.warning("sold", extra={"price": 7, "slot": "theirs"})
+    shop.handlers.clear()
+    fields = json.loads(read(pipe[0]))
+    assert (fields["logger"], fields["slot"], fields["extra"]) == ("shop.views", 1, {"price": 7, "slot": "theirs"})
+
+
+def test_a_record_names_the_request_of_its_context(pipe: tuple[int, int]) -> None:
+    token = log.REQUEST_ID.set("abc")
+    log.configure("text", "info", {"service": "web"}, pipe[1]).info("x")
+    log.configure("json", "info", {"service": "web"}, pipe[1]).info("x")
+    log.REQUEST_ID.reset(token)
+    text, line = read(pipe[0]).splitlines()
+    assert text.endswith(f"pid={os.getpid()} request=abc x")
+    assert json.loads(line)["request_id"] == "abc"

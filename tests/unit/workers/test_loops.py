@@ -330,3 +330,57 @@ def test_on_gevent_the_functions_are_gevents(tmp_path: Path) -> None:
     assert second[:2] == ["green", "raised"]
     assert sorted(second[2:4]) == ["killed", "timed out"]
     assert second[4:] == ["refused", "refused", "refused", "both", "x", 0]
+
+
+_PLUGIN = """
+import sys
+from importlib import metadata
+
+class Finder(metadata.DistributionFinder):
+    def __init__(self):
+        self.looks = 0
+
+    def find_spec(self, *arguments):
+        return None
+
+    def find_distributions(self, context):
+        self.looks += 1
+        return []
+
+called = []
+
+def after_module(event):
+    called.append(event.module_name)
+
+def after_all(event):
+    called.append("all")
+
+if __name__ == "__main__":
+    from hybrid.workers.loops.gevent_loop import GeventDriver
+
+    sys.modules["plugin"] = sys.modules["__main__"]
+    finder, usual = Finder(), metadata.entry_points
+    sys.meta_path.append(finder)
+    GeventDriver("gevent").prepare()
+    print([called.count("socket"), called.count("all"), finder.looks, metadata.entry_points is usual])
+"""
+_ENTRY_POINTS = """
+[gevent.plugins.monkey.did_patch_module]
+test = plugin:after_module
+
+[gevent.plugins.monkey.did_patch_all]
+test = plugin:after_all
+"""
+
+
+@pytest.mark.skipif("gevent" not in LOOPS, reason="another loop is asked for")
+def test_plugins_of_gevent_are_called_and_packages_are_read_once(tmp_path: Path) -> None:
+    """Reading them for each of gevent's 25 questions took most of the time of its start."""
+    script = tmp_path / "script.py"
+    script.write_text(_PLUGIN)
+    (tmp_path / "plugin-1.dist-info").mkdir()
+    (tmp_path / "plugin-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1\n")
+    (tmp_path / "plugin-1.dist-info" / "entry_points.txt").write_text(_ENTRY_POINTS)
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stderr == ""
+    assert ast.literal_eval(ended.stdout) == [1, 1, 1, True]

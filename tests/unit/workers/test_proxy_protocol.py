@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import for_each
 
 from hybrid.workers.http.proxy_protocol import MAX_V2, SIGNATURE, Preamble, ProxyHeader, ProxyProtocolError, crc32c
 
@@ -129,20 +130,20 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("data", "reason"), BAD.values(), ids=BAD)
+@for_each(("data", "reason"), BAD.values(), ids=BAD)
 def test_anything_else_is_refused_with_the_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ProxyProtocolError, match=reason) as caught:
         ProxyHeader().feed(data)
     assert caught.value.reason == str(caught.value)
 
 
-@pytest.mark.parametrize("data", [data for data, _ in BAD.values()], ids=BAD)
+@for_each("data", [data for data, _ in BAD.values()], ids=BAD)
 def test_an_invalid_header_is_refused_in_single_bytes_too(data: bytes) -> None:
     with pytest.raises(ProxyProtocolError):
         fed(data[place : place + 1] for place in range(len(data)))
 
 
-@pytest.mark.parametrize("data", [b"G", b"PU", b"\r\n\r\nX", SIGNATURE + b"\x11", SIGNATURE + b"\x21\x51"])
+@for_each("data", [b"G", b"PU", b"\r\n\r\nX", SIGNATURE + b"\x11", SIGNATURE + b"\x21\x51"])
 def test_a_connection_is_refused_at_the_first_impossible_byte(data: bytes) -> None:
     reader = ProxyHeader()
     assert [reader.feed(data[place : place + 1]) for place in range(len(data) - 1)] == [None] * (len(data) - 1)

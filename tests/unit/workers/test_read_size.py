@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.rows import for_each
 
 from hybrid.workers.streams.read_size import DEFAULT, LARGEST, after_full_read, after_short_read
 
@@ -16,7 +17,7 @@ class Upgraded:
         self.owed = lambda: owed
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("size", "seconds", "following"),
     [
         (DEFAULT, 0.0, 4 * DEFAULT),

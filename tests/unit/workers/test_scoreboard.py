@@ -8,6 +8,7 @@ import pytest
 
 from hybrid.workers.common.connections import Connections
 from hybrid.workers.common.heartbeat import Heartbeat, resident
+from hybrid.workers.contract.lines import LOSSES
 from hybrid.workers.contract.scoreboard import (
     ANSWERED,
     ASKED,
@@ -76,6 +77,16 @@ def test_a_booting_worker_takes_the_record(heartbeat: Heartbeat, record: Record)
     assert list(record.numbers[:4]) == [Activity.BOOTING, 4, os.getpid(), Pulse.PINGS]
     heartbeat.tells(Activity.READY)
     assert record.numbers[STATE] == Activity.READY
+
+
+def test_lines_of_the_log_that_it_loses_are_told_at_a_ping(
+    heartbeat: Heartbeat, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOSSES, "lines", 9)  # of the supervisor that has forked it
+    heartbeat.takes_place(1)
+    LOSSES.lines += 2
+    heartbeat.answers()
+    assert record.totals().log_dropped == 2
 
 
 def test_it_is_busy_from_its_observation_on_but_while_it_waits(loop: Loop, record: Record) -> None:
@@ -179,6 +190,16 @@ def test_a_supervisor_that_does_not_watch_is_told_of_connections_once(heartbeat:
     assert told == ["awake", "awake"]
 
 
+def test_adopted_connections_are_accepted_ones_and_counted_apart(heartbeat: Heartbeat, record: Record) -> None:
+    told: list[str] = []
+    heartbeat.on_awake = lambda: told.append("awake")
+    heartbeat.adopts()
+    heartbeat.accepts()
+    heartbeat.adopts()
+    totals = record.totals()
+    assert (totals.accepted, totals.adopted, told) == (3, 2, ["awake"])
+
+
 def test_the_last_request_is_reported_once(heartbeat: Heartbeat, record: Record) -> None:
     told: list[int] = []
     heartbeat.expects_last_request(2, lambda: told.append(heartbeat.requests))
@@ -208,6 +229,7 @@ def test_a_forked_child_writes_nothing(heartbeat: Heartbeat, record: Record, loo
     heartbeat.wakes()
     heartbeat.tells(Activity.DRAINING)
     heartbeat.accepts()
+    heartbeat.adopts()
     Connections(heartbeat).add("somebody").closed()
     heartbeat.counts_request()
     heartbeat.answers()

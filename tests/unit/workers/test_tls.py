@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.certificates import PASSWORD, certificates
 from support.handshakes import RefusedError, answer_to_client_hello, shake
+from support.rows import for_each
 
 from hybrid.workers.accepting.tls import TlsError, peer_certificate_facts, server_context
 from hybrid.workers.contract.exits import Exit
@@ -95,7 +96,7 @@ def test_a_key_of_another_certificate_is_refused(name: str) -> None:
     assert refusal(key=key) == ("keyfile", "the private key does not belong to the certificate")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "field", "said"),
     [
         ({"certificate": b""}, "certfile", "the certificate or its chain cannot be read"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from support.rows import for_each
 
 from hybrid.workers.apps.detect import Kind
 from hybrid.workers.apps.unused_options import unused_options
@@ -30,7 +30,7 @@ FOR_WEB = {
 }
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "options"),
     [
         (Kind.ASGI, {"--threads"}),
@@ -45,6 +45,27 @@ def test_options_that_a_kind_ignores_are_named(kind: Kind, options: set[str]) ->
     assert sorted(found) == sorted(options)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@for_each("kind", Kind)
 def test_defaults_are_not_named(kind: Kind) -> None:
     assert unused_options(kind, Application()) == []
+
+
+@for_each(
+    ("kind", "has_effect"),
+    [
+        (Kind.ASGI, True),
+        (Kind.WSGI, True),
+        (Kind.SYNC_STREAM, True),
+        (Kind.ASYNC_STREAM, True),
+        (Kind.PROTOCOL, False),
+        (Kind.ASYNC_DATAGRAM, False),
+    ],
+)
+def test_accounting_is_for_kinds_whose_requests_run_in_something_of_their_own(kind: Kind, has_effect: bool) -> None:
+    assert ("--accounting" not in unused_options(kind, Application(accounting=True))) is has_effect
+
+
+def test_a_label_header_is_for_web_applications() -> None:
+    application = Application(accounting=True, http=HttpSettings(label_header="X-Route"))
+    assert unused_options(Kind.SYNC_STREAM, application) == ["--label-header"]
+    assert unused_options(Kind.ASGI, application) == []

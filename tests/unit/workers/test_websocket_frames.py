@@ -8,6 +8,7 @@ import zlib
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.rows import for_each
 from support.websocket import (
     ACCEPT,
     BINARY,
@@ -146,7 +147,30 @@ def test_one_byte_at_a_time_gives_the_same(data: bytes) -> None:
     assert judged_here(pieces, MAX_SIZE) == judged_by_websockets(data, MAX_SIZE)
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])
+@pytest.mark.parametrize("cut", [1, 9, 13, 16_384, 65_535, 200_000])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_frame_of_many_reads_is_one_message(opcode: int, cut: int) -> None:
+    payload = "é".encode() * 40_000
+    data = frame(opcode, payload) + frame(opcode, b"after")
+    websocket = WebSocket(0, compression=False)
+    pieces = [data[:cut], *(data[at : at + 16_384] for at in range(cut, len(data), 16_384))]
+    messages = [message for piece in pieces for message in websocket.feed(piece)]
+    assert messages == ([payload, b"after"] if opcode == BINARY else [payload.decode(), "after"])
+    assert (websocket.owed, websocket.has_news) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"), [(b"x" * 70_001, 1009), (b"x" * 69_999 + b"\xff", 1007)], ids=["too long", "not UTF-8"]
+)
+def test_a_frame_of_many_reads_has_the_limits_of_a_short_one(payload: bytes, code: int) -> None:
+    websocket = WebSocket(70_000, compression=False)
+    data = frame(TEXT, payload)
+    assert not websocket.feed(data[:20_000]) + websocket.feed(data[20_000:])
+    assert websocket.closed is not None
+    assert websocket.closed.code == code
+
+
+@for_each("size", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])
 def test_output_is_the_same_as_that_of_websockets(size: int) -> None:
     reference = ServerProtocol(state=State.OPEN)
     reference.send_text(b"x" * size)
@@ -205,6 +229,14 @@ def test_nothing_is_received_after_the_end() -> None:
     assert wire.feed(frame(TEXT, b"too late")) == []
 
 
+def test_the_rest_of_a_frame_is_dropped_after_a_failure() -> None:
+    websocket = WebSocket(0, compression=False)
+    data = frame(BINARY, b"x" * 70_000) + frame(BINARY, b"after")
+    assert not websocket.feed(data[:40_000])
+    websocket.fail(1011, "keepalive ping timeout")
+    assert not websocket.feed(data[40_000:])
+
+
 def test_a_failure_while_our_close_frame_is_unanswered_sends_no_second_one() -> None:
     wire = WebSocket(0, compression=False)
     wire.close(1000, "")
@@ -214,7 +246,7 @@ def test_a_failure_while_our_close_frame_is_unanswered_sends_no_second_one() -> 
     assert wire.closed.failed
 
 
-@pytest.mark.parametrize(("code", "reason"), [(1005, ""), (1006, ""), (999, ""), (5000, ""), (1000, "x" * 124)])
+@for_each(("code", "reason"), [(1005, ""), (1006, ""), (999, ""), (5000, ""), (1000, "x" * 124)])
 def test_invalid_close_codes_and_reasons_are_refused(code: int, reason: str) -> None:
     with pytest.raises(CloseError, match="cannot be sent"):
         WebSocket(0, compression=False).close(code, reason)
@@ -308,7 +340,7 @@ def test_an_invalid_close_frame_fails_the_connection(before: bytes, data: bytes,
     assert (wire.closed.code, wire.closed.failed) == (code, True)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "fragments",
     [
         [b"ok", b"\xff"],
@@ -355,7 +387,7 @@ def test_a_valid_handshake_gets_its_accept_key() -> None:
     assert block == b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: " + ACCEPT + b"\r\n"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("status", "changes"),
     [
         (426, {"sec_websocket_version": b"8"}),

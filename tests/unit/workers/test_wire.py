@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import for_each
 
 from hybrid.workers.contract import wire
 from hybrid.workers.contract.wire import Codec, UndecodableError
@@ -58,7 +59,7 @@ def test_long_texts_are_cut_on_request_only() -> None:
     assert b'"text": "xxx",' in Codec((Report,), most_text=3).encode(message)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("right", "wrong", "field"),
     [
         (b'"count": 1', b'"count": true', "count"),
@@ -78,7 +79,7 @@ def test_a_field_of_another_type_is_named(right: bytes, wrong: bytes, field: str
     assert raised.value.fields["type"] == "Report"
 
 
-@pytest.mark.parametrize("datagram", [b"", b"7", b"[]", b"{}", b'{"type": "Gone"}', b'{"type": []}', b"[" * 30_000])
+@for_each("datagram", [b"", b"7", b"[]", b"{}", b'{"type": "Gone"}', b'{"type": []}', b"[" * 30_000])
 def test_a_datagram_that_is_no_message_is_refused(datagram: bytes) -> None:
     with pytest.raises(UndecodableError):
         CODEC.decode(datagram)

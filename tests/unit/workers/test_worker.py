@@ -15,6 +15,7 @@ from support.loops import LOOPS
 from hybrid.workers.contract.channel import ChannelClosed
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Ready
+from hybrid.workers.serving import clean_up_seconds
 
 
 @pytest.fixture
@@ -70,6 +71,13 @@ def test_handlers_that_do_not_end_are_ended_within_the_grace_period(loop: str, s
     code, log = worker.ends()
     assert code == Exit.OK
     assert "1 connections did not end within the grace period; ending them" in log
+
+
+@pytest.mark.parametrize(
+    ("grace", "connections", "seconds"), [(30.0, 0, 1.0), (30.0, 15_000, 7.0), (30.0, 50_000, 7.5), (1.0, 100, 0.25)]
+)
+def test_more_handlers_get_more_time_to_end(grace: float, connections: int, seconds: float) -> None:
+    assert clean_up_seconds(grace, connections) == seconds
 
 
 def test_signals_for_the_supervisor_mean_nothing_to_it(start: Start) -> None:

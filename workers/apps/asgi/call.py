@@ -46,6 +46,8 @@ _log = logging.getLogger("hybrid")
 def own_extensions(known: dict[str, Any]) -> dict[str, Any]:
     """Return the extensions of one HTTP request, a deep copy; `known` names those that not all connections have."""
     extensions: dict[str, Any] = {"http.response.trailers": {}, "http.response.early_hint": {}}
+    if len(known) == len(extensions):  # nearly always
+        return extensions
     if PATHSEND in known:
         extensions[PATHSEND] = {}
     if "tls" in known:
@@ -117,9 +119,9 @@ class Received(enum.Enum):
 _NOTHING, _BODY, _DISCONNECT = Received
 
 
-def answer(interface: Asgi, exchange: Exchange) -> None:
-    """Call the application. See `HttpContext.answer`. Benchmark: python -m benchmarks asgi."""
-    call = AsgiCall(interface, exchange)
+def answer(interface: Asgi, make: type[AsgiCall], exchange: Exchange) -> None:
+    """Call the application through `make`. See `HttpContext.answer`. Benchmark: python -m benchmarks asgi."""
+    call = make(interface, exchange)
     request = exchange.request
     connection = exchange.connection
     repeated = exchange.repeated
@@ -338,9 +340,10 @@ class AsgiCall:
     def _send_trailers(self, message: Message) -> None:
         if self._trailers is None:
             raise ResponseError("http.response.trailers were not announced in http.response.start")
-        self._trailers += from_bytes(message.get("headers", ())).block
+        block, _, _ = from_bytes(message.get("headers", ()))
+        self._trailers += block
         if not message.get("more_trailers", False):
-            self._exchange.send_trailers(Head(self._trailers, UNKNOWN, 0))
+            self._exchange.send_trailers((self._trailers, UNKNOWN, 0))
 
     async def _send_path(self, status: Status, path: str) -> None:
         exchange = self._exchange
@@ -405,7 +408,7 @@ class AsgiCall:
 
 def _is_event_stream(fields: Head) -> bool:
     """Return True for an event stream: by its Content-Type (RFC 9110, section 8.3.1), in any case."""
-    block = fields.block.lower()
+    block = fields[0].lower()
     return b"text/event-stream" in block and _EVENTS.search(block) is not None
 
 

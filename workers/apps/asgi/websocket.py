@@ -36,9 +36,9 @@ _OWN_FIELDS = frozenset({b"sec-websocket-accept", b"sec-websocket-extensions", b
 _log = logging.getLogger("hybrid")
 
 
-def answer(interface: Asgi, exchange: Exchange) -> None:
-    """Serve a WebSocket request. See `HttpContext.answer_websocket`."""
-    call = WebSocketCall(interface, exchange)
+def answer(interface: Asgi, make: type[WebSocketCall], exchange: Exchange) -> None:
+    """Serve a WebSocket request through `make`. See `HttpContext.answer_websocket`."""
+    call = make(interface, exchange)
     call.session.start()
 
 
@@ -70,7 +70,7 @@ class WebSocketCall:
         """Call the application."""
         interface = self._interface
         self.session.messages.append(Connect.REQUESTED)
-        task = interface.tasks.run(self._serve(interface.application, self._scope()))
+        task = interface.tasks.run(self.serve(interface.application, self._scope()))
         if task is not None:
             interface.works(task)
 
@@ -100,7 +100,8 @@ class WebSocketCall:
             apply_forwarded(scope, request.forwarded)
         return scope
 
-    async def _serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
+    async def serve(self, application: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
+        """Call the application, and finish its session."""
         try:
             await application(scope, self.receive, self.send)
         except BaseException as error:

@@ -40,9 +40,9 @@ _keys: dict[bytes, str] = _OWN_KEYS.copy()  # name of a header field -> its key 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
-def answer(interface: Any, exchange: Exchange) -> None:
-    """Have the runner call the application. See `HttpContext.answer`."""
-    interface.runner.start(WsgiCall(interface, exchange))
+def answer(interface: Any, make: type[WsgiCall], exchange: Exchange) -> None:
+    """Have the runner call the application through `make`. See `HttpContext.answer`."""
+    interface.runner.start(make(interface, exchange))
 
 
 class WsgiCall:

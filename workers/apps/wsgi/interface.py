@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
+from hybrid.workers.apps import request_ids
 from hybrid.workers.apps.web import Web, server_of
 from hybrid.workers.apps.wsgi import call, socket
 from hybrid.workers.apps.wsgi.file import FileWrapper
@@ -13,9 +15,12 @@ from hybrid.workers.apps.wsgi.input import EMPTY, Nowhere
 from hybrid.workers.apps.wsgi.runners import GreenletRunner, Runner, ThreadRunner
 from hybrid.workers.apps.wsgi.socket import MOST, SocketService
 from hybrid.workers.common.connections import Connections
-from hybrid.workers.http.exchange import Peer
+from hybrid.workers.http.exchange import Exchange, Peer
 from hybrid.workers.http.settings import HttpSettings
 from hybrid.workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from hybrid.workers.common.accounting import Accounting
 
 THREADS = 8  # size of the thread pool, where requests run in threads and --threads is not given
 _GREEN_LOOPS = frozenset({"select", "poll", "epoll", "gevent"})  # loops on which a WSGI request can wait in a greenlet
@@ -27,9 +32,19 @@ class Wsgi(Web):
 
     steps_tasks = False
 
-    def __init__(self, application: Any, runtime: Runtime, connections: Connections, settings: HttpSettings) -> None:
+    def __init__(
+        self,
+        application: Any,
+        runtime: Runtime,
+        connections: Connections,
+        settings: HttpSettings,
+        accounting: Accounting | None = None,
+    ) -> None:
+        """`accounting`: what the requests cost is counted there; None: nowhere."""
         super().__init__(runtime, connections, settings)
         self.application = application
+        if settings.request_id_header is not None:
+            self.application = request_ids.wsgi(application, settings.request_id_header)
         threads = settings.threads
         if threads is None:
             threads = 0 if runtime.name in _GREEN_LOOPS else THREADS
@@ -40,9 +55,17 @@ class Wsgi(Web):
         self.sockets = self._socket_service()
         """Runs the requests for WebSockets."""
         self._runners = list(dict.fromkeys((self.runner, self.sockets.runner)))
+        self.accounting = accounting
         self.context = self._new_context(
-            functools.partial(call.answer, self), functools.partial(socket.answer, self.sockets)
+            functools.partial(call.answer, self, self._calls()), functools.partial(socket.answer, self.sockets)
         )
+
+    def _calls(self) -> type[call.WsgiCall]:
+        if self.accounting is None:
+            return call.WsgiCall
+        from hybrid.workers.apps.wsgi.accounted import AccountedCall  # with --accounting only
+
+        return AccountedCall
 
     def _socket_service(self) -> SocketService:
         runner, most = self.runner, None
@@ -100,6 +123,10 @@ class Wsgi(Web):
         for runner in self._runners:
             for request in list(runner.running):
                 runner.stop(request)
+
+    def _exchanges(self) -> Iterable[Exchange]:
+        running = [request.exchange for runner in self._runners for request in tuple(runner.running)]
+        return dict.fromkeys((*super()._exchanges(), *running))
 
     async def wait_idle(self, timeout: float) -> bool:
         """Wait for applications that continue after their response."""

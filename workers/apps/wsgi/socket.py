@@ -19,7 +19,7 @@ from hybrid.workers.apps.wsgi.bridge import Bridge
 from hybrid.workers.apps.wsgi.call import ExcInfo, WsgiCall
 from hybrid.workers.apps.wsgi.runners import Runner
 from hybrid.workers.http.exchange import NO_BODY_CAME, Exchange, Stage
-from hybrid.workers.http.head import UNKNOWN, Head, status_of
+from hybrid.workers.http.head import UNKNOWN, status_of
 from hybrid.workers.http.websocket.frames import Closed
 
 KEY = "werkzeug.socket"
@@ -96,7 +96,7 @@ class SocketCall(WsgiCall):
             return None
 
     def _refuse(self, status: int, text: bytes) -> None:
-        self.exchange.start(status_of(status), Head(_TEXT, UNKNOWN, 0), text, more=False)
+        self.exchange.start(status_of(status), (_TEXT, UNKNOWN, 0), text, more=False)
 
     # -- the application's side: in a thread, or in a greenlet on gevent ---------------------------------------------
 

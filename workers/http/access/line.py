@@ -46,7 +46,7 @@ def names_answer_fields(form: str) -> bool:
 def formatter(form: str, labels: Mapping[str, object] | None = None) -> Formatter:
     """Return a function that formats a record as a line without its newline. That function raises nothing.
 
-    `form` is `common`, `combined`, `json`, or a text with these places, gunicorn's except for %(X)s:
+    `form` is `common`, `combined`, `json`, or a text with these places, gunicorn's except for %(X)s and %(R)s:
 
         %(h)s  the client's host                %(s)s  the status
         %(l)s  a dash                           %(B)s  bytes of the response body
@@ -58,7 +58,7 @@ def formatter(form: str, labels: Mapping[str, object] | None = None) -> Formatte
         %(q)s  the query                        %(D)s  microseconds it took
         %(H)s  the protocol                     %(L)s  seconds it took, with six decimals
         %(p)s  <process id>                     %(X)s  whole, refused, cut or gone: see `End`
-        %%     a percent sign
+        %(R)s  the id of the request            %%     a percent sign
         %({name}i)s, %({name}o)s                a header field of the request, of the response
         %({NAME}e)s                             a variable of the request: `VARIABLES` and HTTP_*
 
@@ -141,7 +141,7 @@ def _json_formatter(labels: Mapping[str, object]) -> Formatter:
             f',"version":{_json(record.version or None)},"status":{record.status or "null"}'
             f',"bytes":{record.sent},"seconds":{record.seconds:.6f},"end":"{record.end.value}"'
             f',"referer":{_json(field(headers, b"referer"), longest)}'
-            f',"user_agent":{_json(field(headers, b"user-agent"), longest)}{end}'
+            f',"user_agent":{_json(field(headers, b"user-agent"), longest)}{_request_id(record)}{end}'
         )
 
     def fitting(record: AccessRecord) -> str:
@@ -149,6 +149,10 @@ def _json_formatter(labels: Mapping[str, object]) -> Formatter:
         return text if len(text) <= LINE_LIMIT else _cut(lambda cap: line(record, cap))
 
     return fitting
+
+
+def _request_id(record: AccessRecord) -> str:
+    return "" if record.request_id is None else f',"request_id":{_json(record.request_id)}'
 
 
 def _json(text: str | None, longest: int | None = None) -> str:

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Mapping
 
 from hybrid.workers.contract import log
+from hybrid.workers.contract.lines import LOSSES, WHY_LOST_IN_FILE
 from hybrid.workers.http.access.line import check_format, formatter, names_answer_fields
 from hybrid.workers.http.access.record import AccessRecord
 
@@ -48,6 +49,7 @@ class AccessLog:
         """True if the form uses `AccessRecord.head`."""
         self._format = formatter(form, {**labels, "pid": os.getpid()})
         mode = os.fstat(fd).st_mode
+        self._why_lost = WHY_LOST_IN_FILE if stat.S_ISREG(mode) else "they were not read"
         self._own = _reopened(fd) if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) else None
         self._fd = fd if self._own is None else self._own
         self._poll: Callable[[int], list[object]] | None = None
@@ -77,6 +79,7 @@ class AccessLog:
             self._tail = tail[len(tail) + taken :]
             self.lost += 1
             self._untold += 1
+            LOSSES.lines += 1
 
     def close(self) -> None:
         """Try once to finish a partial line, log the number of lost lines, close files opened here, but not `fd`."""
@@ -102,7 +105,7 @@ class AccessLog:
 
     def _tell(self, now: float) -> None:
         if now >= self._quiet_until:
-            _log.warning("%d lines of the access log lost: they were not read", self._untold)
+            _log.warning("%d lines of the access log lost: %s", self._untold, self._why_lost)
             self._untold = 0
             self._quiet_until = now + _SECONDS_BETWEEN_WARNINGS
 

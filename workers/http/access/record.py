@@ -61,6 +61,8 @@ class AccessRecord:
     time: float
     """End of the response, in seconds since the epoch."""
     end: End = End.WHOLE
+    request_id: str | None = None
+    """None: requests have no ids, or this one was refused before it got one."""
 
 
 Atom = Callable[[AccessRecord], str]
@@ -182,6 +184,7 @@ ATOMS: dict[str, Atom] = {
     "L": lambda record: f"{record.seconds:.6f}",
     "p": lambda record: f"<{os.getpid()}>",
     "X": lambda record: record.end.value,
+    "R": lambda record: word(record.request_id),
 }
 """Letter of a place in a format -> its text."""
 

@@ -6,6 +6,8 @@ from hybrid.workers.http.exchange import Refused
 from hybrid.workers.http.h1.chunks import Chunks
 from hybrid.workers.http.h1.rules import Rules
 
+LONG = 65_536
+"""Bytes from which on a body of known length costs more in the parser than another parser does."""
 _NOT_TRAILERS = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect", b"te", b"trailer"}
 )  # they control how the message is read, which is over by then (RFC 9110, section 6.5.1); llhttp would obey some
@@ -14,7 +16,7 @@ _NOT_TRAILERS = frozenset(
 class BodyFraming:
     """The framing of one body, and its limits."""
 
-    __slots__ = ("_keep_alive", "_rules", "_trailers", "chunks", "left", "received")
+    __slots__ = ("_keep_alive", "_rules", "_trailers", "chunks", "is_passed_by", "left", "received")
 
     def __init__(self, rules: Rules, length: int, keep_alive: bool) -> None:
         self._rules = rules
@@ -24,6 +26,8 @@ class BodyFraming:
         """Position in a chunked body; None if the length is known."""
         self.left = length
         """Bytes still to come, if the length is known."""
+        self.is_passed_by = length >= LONG and keep_alive
+        """True if the parser need not see the body. After `Connection: close` it must: it refuses what follows."""
         self.received = 0
         """Bytes of data received; counted by the reader."""
 

@@ -44,6 +44,8 @@ class HttpConnection:
 
     __slots__ = (
         "_awaited",
+        "bytes_in",
+        "bytes_out",
         "client",
         "clock",
         "context",
@@ -59,7 +61,6 @@ class HttpConnection:
         "state",
         "transport",
         "trusts_proxy",
-        "write",
         "write_end",
         "write_last",
     )
@@ -67,13 +68,13 @@ class HttpConnection:
     def __init__(self, context: HttpContext) -> None:
         self.context = context
         self.clock = context.clock
+        self.bytes_in = self.bytes_out = 0
+        """Bytes received and sent that are not in the counts yet: see `HttpContext.count_bytes`."""
         self.transport: Any = None
-        self.write: Callable[[Any], None]
-        """Sends or buffers bytes: the transport's own method."""
         self.write_end: Callable[[Any], None]
-        """Sends the last bytes to a client that asked for the close, which follows at once."""
+        """Sends the last bytes to a client that asked for the close, which follows at once; the caller counts them."""
         self.write_last: Callable[[bytes], None]
-        """Sends the end of a response, possibly batched with those of other connections a moment later."""
+        """Sends the end of a response, possibly batched with those of other connections a moment later; likewise."""
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int | None] | None = None
         self.scheme = "http"
@@ -106,11 +107,15 @@ class HttpConnection:
         is malformed in the same packet.
         """
         reader = self.reader
+        context = self.context
+        counts = context.counts
+        if counts.is_idle:
+            counts.begin_turn()
+        self.bytes_in += len(data)
         awaited = self._awaited
         if awaited is not None:
             self._awaited = None
             if awaited.takes(data):
-                context = self.context
                 try:
                     next(context.heartbeat.tally)
                 except StopIteration:
@@ -121,6 +126,7 @@ class HttpConnection:
                     reader.end()
                 style = SPECIAL if awaited.is_head else PLAIN
                 self.current = exchange = Http1Exchange(self, awaited.request, style, True, True, awaited)
+                exchange.began = counts.since
                 if context.access_events is not None:
                     context.access_events.started(exchange)
                 self.deadline = NEVER
@@ -137,10 +143,12 @@ class HttpConnection:
                 if partial is not None:
                     deadlines.await_head(self, partial)
         elif current.listener is None:
-            if responses is None or not (responses.queue or responses.refusal is not None):  # nearly always
-                self.begin(current)
-            else:
+            if responses is not None and (responses.queue or responses.refusal is not None):
                 responses.advance()
+            elif current.style is UPGRADE:
+                self.begin(current)
+            else:  # nearly always
+                context.answer(current)
 
     def on_request(
         self,
@@ -177,24 +185,21 @@ class HttpConnection:
             self.reader.forget()  # the application gets different fields from those that were sent
             context.apply_forwarded(self, request)
         exchange = Http1Exchange(self, request, style, keep_alive, not has_body, None)
+        exchange.began = context.counts.since
         if context.access_events is not None:
             context.access_events.started(exchange)
         if has_body:
             self._receive_body(exchange, extras)
-        self._line_up(exchange)
-
-    def _receive_body(self, exchange: Http1Exchange, extras: Extras | None) -> None:
-        exchange.body = deque()
-        self.own_responses().receive(exchange, extras is not None and extras.continues)
-
-    def _line_up(self, exchange: Http1Exchange) -> None:
-        """Make the exchange current, or queue it."""
         responses = self.responses
         if self.current is None and (responses is None or not (responses.queue or self.paused)):
             self.deadline = NEVER
             self.current = exchange
         else:
             self.own_responses().line_up(exchange)
+
+    def _receive_body(self, exchange: Http1Exchange, extras: Extras | None) -> None:
+        exchange.body = deque()
+        self.own_responses().receive(exchange, extras is not None and extras.continues)
 
     def begin(self, exchange: Http1Exchange) -> None:
         """Call the application: it is this request's turn."""
@@ -207,6 +212,12 @@ class HttpConnection:
     def exchange_ended(self, exchange: Http1Exchange) -> None:
         """Proceed after a complete response. Called by the exchange."""
         context = self.context
+        counts = context.counts
+        status = exchange.status
+        if status == 200 and exchange.began is counts.since:  # nearly always
+            counts.quick += 1
+        else:
+            counts.ended(status, exchange.began)
         if context.access_events is not None:
             context.access_events.completed(exchange)
         exchange.listener = None  # breaks a reference cycle: no work for the garbage collector
@@ -359,6 +370,11 @@ class HttpConnection:
         """Return information from the transport."""
         return self.transport.get_extra_info(name)
 
+    def write(self, data: Any) -> None:
+        """Send or buffer bytes, and count them."""
+        self.bytes_out += len(data)
+        self.transport.write(data)
+
     def is_closing(self) -> bool:
         """Return True if nothing more can be sent."""
         return bool(self.transport.is_closing())
@@ -376,14 +392,14 @@ class HttpConnection:
     def connection_made(self, transport: Any) -> None:
         """Called once, first."""
         self.transport = transport
-        self.write = transport.write
-        self.write_end = getattr(transport, "write_end", transport.write)
-        self.write_last = getattr(transport, "write_last", transport.write)
+        write = transport.write
+        self.write_end = getattr(transport, "write_end", write)
+        self.write_last = getattr(transport, "write_last", write)
         self.context.opened(self)
 
     def takes_cork(self, cork: Callable[[], None]) -> None:
         """Call `cork` before the last bytes, for a transport without `write_end` whose socket can hold bytes back."""
-        write = self.write
+        write = self.transport.write
 
         def write_end(data: Any) -> None:
             cork()
@@ -534,6 +550,15 @@ class HttpConnection:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.abort()
 
+    def activity(self) -> tuple[int, int]:
+        """See `Served`."""
+        current = self.current
+        if current is None:
+            return 0, 0
+        if current.style is UPGRADE and current.status == 101:
+            return 0, 1
+        return 1, 0
+
     def drain(self) -> None:
         """Send `Connection: close` with further responses, and keep idle connections open for that.
 
@@ -545,6 +570,21 @@ class HttpConnection:
                 self.deadline = min(self.deadline, self.clock.now + self.context.keep_alive_timeout)
         elif self.current.listener is not None:
             self.current.listener.draining()
+
+    def leave(self) -> None:
+        """See `Served`."""
+        self.persistent = False
+
+    @property
+    def may_leave(self) -> bool:
+        """See `Served`. A response whose head is sent has promised to keep the connection."""
+        current = self.current
+        return self.persistent and not self.upgraded and (current is None or current.stage is WAITING)
+
+    @property
+    def is_leaving(self) -> bool:
+        """See `Served`."""
+        return not (self.persistent or self.upgraded)
 
     def close_idle(self) -> None:
         """Close an idle connection when the service stops: no request has begun, and earlier responses are sent."""

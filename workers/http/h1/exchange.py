@@ -26,7 +26,7 @@ _MOST_LENGTHS = 1024
 _CLOSE = b"connection: close\r\n\r\n"
 _OWN_FIELDS = OWN_DATE | OWN_SERVER
 _LENGTHS = [b"content-length: %d\r\n\r\n" % size for size in range(_MOST_LENGTHS)]
-_FAILED = Head(b"content-type: text/plain; charset=utf-8\r\n", UNKNOWN, 0)
+_FAILED: Head = (b"content-type: text/plain; charset=utf-8\r\n", UNKNOWN, 0)
 _log = logging.getLogger("hybrid")
 
 
@@ -82,7 +82,7 @@ class Http1Exchange:
     _framing: Framing  # set with the head
     _left: int  # bytes missing from a body with a length; set with the head
     began: float
-    """When the header fields were complete, by `time.perf_counter`; set by `AccessEvents`, if any."""
+    """See `Exchange`; set by the connection."""
 
     def __init__(
         self,
@@ -127,19 +127,23 @@ class Http1Exchange:
                     self.status = number
                     self.sent = size
                     end = _LENGTHS[size] if size < _MOST_LENGTHS else b"content-length: %d\r\n\r\n" % size
-                    connection.write_last(b"".join((status.line, block, connection.clock.fields, end, body)))
+                    data = b"".join((status.line, block, connection.clock.fields, end, body))
+                    connection.bytes_out += len(data)
+                    connection.write_last(data)
                     if self._waiters is not None:
                         self.wake_waiters()
                     connection.exchange_ended(self)
                     return
-            elif self.style is CLOSING and self._is_small(length, size, flags):
+            elif (
+                self.style is CLOSING
+                and size < _MOST_LENGTHS
+                and length in (UNKNOWN, size)
+                and not flags & _OWN_FIELDS
+                and self.sent_head is None
+            ):
                 self._answer_and_close(status, block, body, size)
                 return
         self._start_slowly(status, fields, body, more)
-
-    def _is_small(self, length: int, size: int, flags: int) -> bool:
-        is_known = length in (UNKNOWN, size)
-        return is_known and size < _MOST_LENGTHS and not flags & _OWN_FIELDS and self.sent_head is None
 
     def _answer_and_close(self, status: Status, block: bytes, body: Any, size: int) -> None:
         """Send a small response at once, the only one of its connection."""
@@ -149,7 +153,9 @@ class Http1Exchange:
         self.sent = size
         connection = self.connection
         length_field = _LENGTHS[size][:-2]
-        connection.write_end(b"".join((status.line, block, connection.clock.fields, length_field, _CLOSE, body)))
+        data = b"".join((status.line, block, connection.clock.fields, length_field, _CLOSE, body))
+        connection.bytes_out += len(data)
+        connection.write_end(data)
         if self._waiters is not None:
             self.wake_waiters()
         connection.exchange_ended(self)
@@ -199,6 +205,7 @@ class Http1Exchange:
         """Send bytes that contain `size` bytes of the body."""
         if data:
             if not more and self.style is CLOSING and self.complete:
+                self.connection.bytes_out += len(data)
                 self.connection.write_end(data)
             else:
                 self.connection.write(data)
@@ -209,7 +216,7 @@ class Http1Exchange:
 
     def _open(self, status: Status, fields: Head, size: int, more: bool) -> bytes:
         """Return the head with its framing; decides on the framing and on keep-alive."""
-        block, length, flags = fields
+        block, told, flags = fields
         connection = self.connection
         clock = connection.clock
         if flags & _OWN_FIELDS:
@@ -217,9 +224,8 @@ class Http1Exchange:
             block += b"" if flags & OWN_DATE else clock.date_field
         else:
             block += clock.fields
-        if length == UNKNOWN and not more and self.style is not TRAILED:
-            length = size
-        block += self._choose_framing(status.number, fields.length, length, size)
+        length = size if told == UNKNOWN and not more and self.style is not TRAILED else told
+        block += self._choose_framing(status.number, told, length, size)
         persistent = connection.persistent or connection.has_more()
         if not (persistent and self.keep_alive and self.complete) or flags & CLOSE:
             self.keep_alive = False
@@ -272,13 +278,15 @@ class Http1Exchange:
         """See `Exchange`. Sent in chunked coding: RFC 9112, section 7.1.2."""
         if self.stage is not SENDING or self._framing is not TRAILERS:
             raise ResponseError("trailers were not announced, or the body has not ended yet")
-        self.connection.write(b"0\r\n%b\r\n" % fields.block)
+        block, _, _ = fields
+        self.connection.write(b"0\r\n%b\r\n" % block)
         self._finish()
 
     def send_informational(self, status: Status, fields: Head) -> None:
         """See `Exchange`. HTTP/1.0 has no informational responses: none is sent."""
         if self.request.version == "1.1" and self.stage is WAITING and not self.gone:
-            self.connection.write(b"%b%b\r\n" % (status.line, fields.block))
+            block, _, _ = fields
+            self.connection.write(b"%b%b\r\n" % (status.line, block))
 
     def _end(self) -> None:
         if self._framing is LENGTH and self._left > 0:
@@ -303,7 +311,9 @@ class Http1Exchange:
             else:
                 if self.style is TRAILED:
                     self.style = SPECIAL
-                self.start(heads.status_of(500), _FAILED, b"Internal Server Error\n", more=False)
+                ids = self.connection.context.request_ids
+                fields = _FAILED if ids is None else ids.with_id(_FAILED, self.request)
+                self.start(heads.status_of(500), fields, b"Internal Server Error\n", more=False)
         self.wake_waiters()
 
     def _abort(self, why: str) -> None:
@@ -404,8 +414,9 @@ class Http1Exchange:
         """Send the head; return how many of the file's `count` bytes belong to the body."""
         if self.stage is not WAITING:
             raise ResponseError("the head of the response was already sent")
-        if count < fields.length and self.request.method != "HEAD" and status.number not in BODILESS:
-            raise ResponseError(f"the file has {count} bytes, and its Content-Length says {fields.length}")
+        _, length, _ = fields
+        if count < length and self.request.method != "HEAD" and status.number not in BODILESS:
+            raise ResponseError(f"the file has {count} bytes, and its Content-Length says {length}")
         head = self._open(status, fields, count, more=False)
         self._is_open(status.number, head)
         self.connection.write(head)
@@ -421,6 +432,7 @@ class Http1Exchange:
     def count_sent(self, count: int) -> None:
         """Account for `count` bytes of the body sent without `write`."""
         self.sent += count
+        self.connection.context.counts.sent(count)
         if self._framing is LENGTH:
             self._left -= count
 
@@ -438,6 +450,7 @@ class Http1Exchange:
         self._framing = UNTIL_CLOSE
         if self.sent_head is not None:
             self.sent_head = head
+        self._is_upgraded(status.number)
         self.connection.write(head)
         return self.connection.write if self.connection.context.access_events is None else self._write_counted
 
@@ -446,8 +459,13 @@ class Http1Exchange:
         self.stage = SENDING
         self.status = status
         self.sent = -head_size
+        self._is_upgraded(status)
         self.complete = False  # the client goes on sending: unread input must not become a reset
         self._framing = UNTIL_CLOSE
+
+    def _is_upgraded(self, status: int) -> None:
+        if status == 101:  # another one is an ordinary response, and is counted at its end
+            self.connection.context.counts.upgraded()
 
     def _write_counted(self, data: Any) -> None:
         self.sent += len(data)

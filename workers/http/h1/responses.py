@@ -171,6 +171,7 @@ class Responses:
         connection = self._connection
         if not connection.transport.is_closing():  # else the previous response has closed the connection
             connection.context.refused(connection, refused)
+            connection.context.counts.refused(refused.status)
             connection.write(refusals.response(refused, connection.clock.fields))
             connection.linger()
         access_events = connection.context.access_events

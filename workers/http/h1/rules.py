@@ -15,7 +15,7 @@ class Rules:
     """Sizes are bytes; a disabled limit is infinite."""
 
     __slots__ = (
-        "_hosts",
+        "hosts",
         "max_body_size",
         "max_header_bytes",
         "max_headers",
@@ -37,15 +37,14 @@ class Rules:
         self.max_requests = limits.max_requests_per_connection or math.inf
         self.underscore_headers = settings.underscore_headers
         self.offers_websocket = offers_websocket
-        self._hosts: set[bytes] = set()  # valid values of Host
+        self.hosts: set[bytes] = set()
+        """Values of Host that `is_host` has found valid. Most requests have one of them: this saves a call."""
 
     def is_host(self, value: bytes) -> bool:
         """Return True if `value` is valid in a Host field."""
-        if value in self._hosts:
-            return True
         if not refusals.is_host(value):
             return False
-        if len(self._hosts) >= _MOST_HOSTS:  # a client can fill it with names of its own; the real ones come again
-            self._hosts.clear()
-        self._hosts.add(value)
+        if len(self.hosts) >= _MOST_HOSTS:  # a client can fill it with names of its own; the real ones come again
+            self.hosts.clear()
+        self.hosts.add(value)
         return True

@@ -13,6 +13,7 @@ from __future__ import annotations
 import codecs
 import logging
 import struct
+import sys
 from typing import NamedTuple
 
 from websockets.datastructures import Headers
@@ -79,7 +80,9 @@ class WebSocket:
 
     __slots__ = (
         "_empty",
+        "_frame",
         "_is_text",
+        "_largest",
         "_most",
         "_output",
         "_owed",
@@ -97,7 +100,9 @@ class WebSocket:
         self._protocol = ServerProtocol(
             state=State.OPEN, extensions=_DEFLATE if compression else None, max_size=max_size or None, logger=_log
         )
-        self._most = min(max_size or 65_535, 65_535)  # bytes of the largest message parsed here
+        self._most = min(max_size or 65_535, 65_535)  # bytes of the largest message parsed in one piece
+        self._largest = max_size or sys.maxsize  # bytes of the largest one whose frame is collected here
+        self._frame: bytearray | None = None  # the beginning of an ordinary frame; None: the protocol gets its pieces
         self._plain = True  # output is not compressed
         self._tail = b""  # the beginning of an incomplete frame
         self._owed = 0  # bytes of the current frame not passed to the protocol yet
@@ -183,7 +188,7 @@ class WebSocket:
     # -- less often ---------------------------------------------------------------------------------------------------
 
     def _begin(self, data: bytes, at: int, messages: list[str | bytes]) -> int:
-        """Pass a frame that is special, incomplete, or follows a fragment to the protocol, or keep it."""
+        """Begin a frame that `feed` has not parsed: collect it if it is ordinary, else pass it to the protocol."""
         there = len(data) - at
         size = frame_size(data, at)
         if there >= 2 and (not data[at + 1] & _MASKED or data[at] & 0x0F not in _OPCODES):
@@ -191,6 +196,8 @@ class WebSocket:
         elif size is None or (there < size and self._is_short(data, at)):
             self._tail = data[at:]
             return len(data)
+        elif self._parts is None and data[at] in _PLAIN and size - _size_of_head(data[at + 1]) <= self._largest:
+            self._frame = bytearray()
         if self._parts is not None and data[at] & 0x0F == Opcode.CLOSE:
             setattr(self._protocol, _UNFINISHED, None)  # else the protocol would report a violation
         self._owed = size
@@ -202,9 +209,15 @@ class WebSocket:
         return data[at] in _PLAIN and length < 126 and length <= self._most and self._parts is None
 
     def _continue(self, data: bytes, messages: list[str | bytes]) -> int:
-        """Pass the protocol its part of the current frame; return the number of bytes."""
+        """Take the next part of the current frame; return the number of bytes."""
         piece = data[: self._owed]
         self._owed -= len(piece)
+        if self._frame is not None:
+            self._frame += piece
+            if not self._owed:
+                whole, self._frame = self._frame, None
+                self._unmask(whole, messages)
+            return len(piece)
         protocol = self._protocol
         protocol.receive_data(piece)
         for frame in protocol.events_received():
@@ -213,6 +226,19 @@ class WebSocket:
                 self._fragment(frame, messages)
         self._collect_output()
         return len(piece)
+
+    def _unmask(self, frame: bytearray, messages: list[str | bytes]) -> None:
+        """Add the message of a whole ordinary frame; the protocol would copy it five times more."""
+        start = _size_of_head(frame[1])
+        with memoryview(frame) as view:
+            payload = apply_mask(view[start:], bytes(view[start - 4 : start]))
+        if frame[0] == _FIN_BINARY:
+            messages.append(payload)
+            return
+        try:
+            messages.append(str(payload, "utf-8"))
+        except UnicodeDecodeError as error:
+            self._invalid(error)
 
     def _fragment(self, frame: Frame, messages: list[str | bytes]) -> None:
         """Add a fragment to its message."""
@@ -299,6 +325,7 @@ class WebSocket:
         """Fail the connection without waiting for the client (RFC 6455, section 7.1.7)."""
         if self.closed is None:
             self.closed = Closed(code, reason, failed=True)
+            self._frame = None  # the protocol drops the rest
             self._protocol.fail(code, reason)
             self._collect_output()
 
@@ -316,6 +343,12 @@ def frame_size(data: bytes, at: int) -> int | None:
     if len(data) - at < 2 + extra:
         return None
     return head + extra + int.from_bytes(data[at + 2 : at + 2 + extra], "big")
+
+
+def _size_of_head(second: int) -> int:
+    """Return the bytes of a masked frame before its payload; `second`: its second byte."""
+    length = second & 0x7F
+    return 6 if length < 126 else 8 if length == 126 else 14
 
 
 def _long_head(first: int, size: int) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from hybrid.workers.common import forks
 from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.exchange import NO_BODY_CAME, Exchange, ResponseError, Upgraded
-from hybrid.workers.http.head import UNKNOWN, Head, from_bytes, status_of
+from hybrid.workers.http.head import UNKNOWN, from_bytes, status_of
 from hybrid.workers.http.websocket.frames import ABNORMAL, VERSION, Closed, CloseError, HandshakeError, WebSocket
 
 WATER = 65_536  # bytes of messages that may wait for the application before reading pauses
@@ -172,7 +172,7 @@ class Session:
     def accept(self, fields: list[tuple[bytes, bytes]]) -> None:
         """Accept the handshake, with the application's fields. Raises `HeadError`, `TypeError`."""
         block, _, flags = from_bytes(fields)
-        self.send = self._exchange.upgrade(status_of(101), Head(self._answer_fields + block, UNKNOWN, flags))
+        self.send = self._exchange.upgrade(status_of(101), (self._answer_fields + block, UNKNOWN, flags))
         self.phase = SessionPhase.OPEN
         self._keep_alive()
         early, self._early = self._early, b""
@@ -195,7 +195,7 @@ class Session:
             block += b"upgrade: websocket\r\nconnection: upgrade\r\n"  # RFC 9110, section 15.5.22
         self.end(ABNORMAL, "")
         text = reason.encode("ascii", "replace") + b"\n"
-        self._exchange.start(status_of(status), Head(block, UNKNOWN, 0), text, more=False)
+        self._exchange.start(status_of(status), (block, UNKNOWN, 0), text, more=False)
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 

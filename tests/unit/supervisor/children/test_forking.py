@@ -19,7 +19,7 @@ from hybrid.supervisor.children.handles import Children
 from hybrid.supervisor.children.kernel import LinuxKernel
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.events import How
-from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.core.roles import ZYGOTE, Roster
 from hybrid.supervisor.listeners.sockets import Listeners, open_listeners
 from hybrid.workers.contract.messages import Ping, Spawn
 from hybrid.workers.contract.worker_spec import WorkerSpec
@@ -35,7 +35,8 @@ class Ward:
         self.kernel = kernel
         self.listeners = listeners
         self.children = children
-        self.forking = Forking(settings(), NoProgram(), kernel, listeners, children)
+        self.roster = Roster()
+        self.forking = Forking(settings(), NoProgram(), kernel, listeners, children, roster=self.roster)
 
     def zygote(self) -> FakeZygote:
         """Fork a zygote."""
@@ -66,7 +67,44 @@ def ward() -> Iterator[Ward]:
         for handle in made.children.all_handles():
             handle.channel.close()
             handle.dump_file.close()
+        made.forking.close_queues()
     kernel.close()
+
+
+# --- queues of offloaded calls
+
+
+def is_served(ward: Ward, generation: int) -> bool:
+    """Return True if the queue of a generation is open."""
+    return any(place[0] == generation for place in ward.forking._queues._open)
+
+
+def test_a_queue_is_closed_when_an_old_generation_has_lost_its_last_offload_worker(ward: Ward) -> None:
+    """Also if it was never ready. Its workers may drain for a while yet."""
+    (slot,) = ward.roster.slots_of_pool("cpu", 1)
+    ward.forking.fork(0, 1, None)
+    spawned = ward.forking.fork(slot, 1, None)
+    assert isinstance(spawned, ev.Spawned)
+    ward.forking.close_unserved_queues(2)
+    assert is_served(ward, 1)
+    dead = ward.children.remove(spawned.pid)
+    dead.channel.close()
+    ward.children.forget(dead)
+    ward.forking.close_unserved_queues(1)
+    assert is_served(ward, 1), "it is the one that serves, and gets another offload worker"
+    ward.forking.close_unserved_queues(2)
+    assert not is_served(ward, 1)
+
+
+def test_a_queue_is_closed_when_the_last_offload_worker_of_an_old_generation_is_called_off(ward: Ward) -> None:
+    (slot,) = ward.roster.slots_of_pool("cpu", 1)
+    zygote = ward.zygote()
+    assert ward.forking.fork(slot, 1, zygote.pid) is None
+    ward.forking.close_unserved_queues(2)
+    assert is_served(ward, 1), "its fork is on its way"
+    ward.forking.call_off(slot)
+    ward.forking.close_unserved_queues(2)
+    assert not is_served(ward, 1)
 
 
 # --- one fork

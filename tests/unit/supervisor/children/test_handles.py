@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.leaks import Census
 
+from hybrid.supervisor.children.command import Output
 from hybrid.supervisor.children.handles import STICKS, STICKS_AFTER_STALL, ChildHandle, Children
-from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.core.roles import MAX_WORKERS, ZYGOTE, Roster, companion_slot
 from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.workers.contract.channel import Channel
 from hybrid.workers.contract.messages import Adopt, Learn, Message, Ping, Promote
-from hybrid.workers.contract.scoreboard import REQUESTS
+from hybrid.workers.contract.scoreboard import RECORD, REQUESTS
 from hybrid.workers.contract.worker_spec import Listener, ListenerKind
 
 PLACES = 3
@@ -25,7 +26,8 @@ class Company:
     """Children with `places`, the other ends of its channels, and listeners of `slots` slots."""
 
     def __init__(self, places: int = PLACES) -> None:
-        self.children = Children(places)
+        self.roster = Roster()
+        self.children = Children(places, roster=self.roster)
         self.theirs: dict[int, Channel] = {}  # pid, or slot of one that is expected -> its end
         self.listeners: list[Listener] = []
 
@@ -105,7 +107,7 @@ def test_a_place_comes_back_empty(company: Company) -> None:
     place = handle.record.place
     company.dies(7)
     again = company.employ(8).record
-    assert (again.place, list(again.numbers)) == (place, [0] * 64)
+    assert (again.place, list(again.numbers)) == (place, [0] * (RECORD // 8))
 
 
 def test_without_a_place_there_is_no_child(company: Company) -> None:
@@ -322,3 +324,65 @@ def test_siblings_serve_the_queue_of_a_stalled_worker_for_longer(company: Compan
     company.children.has_stalled(8, 7.0)
     company.children.adopt(7, (), company.listeners, 7.1)
     assert company.children.due == 7.1 + STICKS_AFTER_STALL
+
+
+def test_a_slot_keeps_what_its_dead_workers_had_counted(company: Company) -> None:
+    for pid, requests in ((42, 5), (43, 7)):
+        company.employ(pid, slot=1).record.numbers[REQUESTS] = requests
+        company.dies(pid)
+    company.employ(44, slot=1).record.numbers[REQUESTS] = 1
+    assert {slot: totals.requests for slot, totals in company.children.left_over().items()} == {1: 12}
+    assert {slot: totals.requests for slot, totals in company.children.totals().items()} == {1: 13}
+
+
+def test_a_worker_that_becomes_the_zygote_has_counted_for_its_slot(company: Company) -> None:
+    company.employ(42, slot=1).record.numbers[REQUESTS] = 5
+    company.children.promote(42, ZYGOTE, 2)
+    assert company.children.left_over()[1].requests == 5
+    company.dies(42)
+    assert company.children.left_over()[1].requests == 5
+
+
+def test_a_companion_gets_no_listeners_and_counts_for_no_slot(company: Company) -> None:
+    (slot,) = company.roster.slots_of([("mailer", 1)])
+    assert slot == companion_slot(0)
+    handle = company.employ(1, slot=slot, knows=MAX_WORKERS)
+    handle.record.numbers[REQUESTS] = 5
+    company.children.teach_all(company.open(2))
+    assert not company.children.is_behind(2)
+    assert company.heard(1) == []
+    company.dies(1)
+    assert company.children.totals() == {}
+
+
+def test_the_log_names_a_companion_as_a_slot_of_a_service_of_its_own(company: Company) -> None:
+    _, second = company.roster.slots_of([("mailer", 2)])
+    labels = company.children.labels(1, company.employ(1, slot=second))
+    assert labels == {"service": "web.mailer", "slot": 1, "generation": 1, "subject_pid": 1}
+
+
+def test_a_companion_has_a_loop_once_it_says_that_it_takes_orders(company: Company) -> None:
+    (slot,) = company.roster.slots_of([("mailer", 1)])
+    handle = company.employ(1, slot=slot)
+    assert not handle.has_loop
+    handle.takes_orders = True
+    assert handle.has_loop
+    assert company.employ(2, slot=0).has_loop
+
+
+def test_the_owner_of_an_output_is_known_until_it_is_closed_or_the_child_is_gone(company: Company) -> None:
+    first, second = company.handle(1, 0), company.handle(2, 1)
+    first.output, second.output = Output(), Output()
+    for pid, handle in ((1, first), (2, second)):
+        company.children.add(pid, handle)
+    fds = [first.output.fileno(), second.output.fileno()]
+    assert [company.children.output_at(fd) for fd in fds] == [1, 2]
+    assert company.children.close_output(first) == fds[0]
+    assert company.children.close_output(first) is None
+    company.children.remove(2)
+    assert [company.children.output_at(fd) for fd in fds] == [None, None]
+    company.children.add(2, second)
+    for pid, handle in ((1, first), (2, second)):
+        assert handle.output is not None
+        handle.output.close_theirs()
+        company.dies(pid)

@@ -8,6 +8,7 @@ import pwd
 from collections.abc import Sequence
 
 import pytest
+from support.rows import for_each
 
 from hybrid.supervisor.children.spawn import CannotDrop, drop_privileges
 
@@ -49,7 +50,7 @@ class FakeIds:
         self.done.append(what)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("uid", "gid", "done"),
     [
         (None, None, []),

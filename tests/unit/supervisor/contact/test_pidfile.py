@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError
+from hybrid.supervisor.contact.pidfile import Pidfile, PidfileError, _holder
 
 
 @pytest.fixture
@@ -145,3 +145,9 @@ def test_all_users_may_read_it_whatever_the_umask_is(path: Path) -> None:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o644
     pidfile.release()
+
+
+def test_a_file_without_an_end_is_read_a_little() -> None:
+    with pytest.raises(PidfileError, match="cannot write the pidfile"):
+        Pidfile(Path("/dev/full/service.pid"))
+    assert _holder(Path("/dev/full")) is None

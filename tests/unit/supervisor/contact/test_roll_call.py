@@ -26,6 +26,9 @@ class Workers:
             ours, self.channels[pid] = Channel.pair()
             self.children.add(pid, ChildHandle(pid - 1, 1, ours, self.children.take_place(), DumpFile(), 1))
 
+    def named(self, *pids: int) -> list[tuple[Children, int]]:
+        return [(self.children, pid) for pid in pids]
+
     def answers(self, *pids: int) -> None:
         for pid in pids:
             times = self.children[pid].record.times
@@ -51,8 +54,8 @@ def workers() -> Iterator[Workers]:
 
 
 def test_it_is_over_when_all_have_answered(workers: Workers) -> None:
-    call = RollCall(workers.children)
-    call.begin((1, 2), NOW)
+    call = RollCall()
+    call.begin(workers.named(1, 2), NOW)
     assert [channel.receive_nowait() for channel in workers.channels.values()] == [Ping(), Ping()]
     assert not call.is_over(NOW)
     workers.answers(1)
@@ -62,16 +65,16 @@ def test_it_is_over_when_all_have_answered(workers: Workers) -> None:
 
 
 def test_it_does_not_wait_for_a_worker_that_has_died(workers: Workers) -> None:
-    call = RollCall(workers.children)
-    call.begin((1, 2), NOW)
+    call = RollCall()
+    call.begin(workers.named(1, 2), NOW)
     workers.answers(1)
     workers.dies(2)
     assert call.is_over(NOW)
 
 
 def test_it_does_not_wait_for_long(workers: Workers) -> None:
-    call = RollCall(workers.children)
-    call.begin((1, 2), NOW)
+    call = RollCall()
+    call.begin(workers.named(1, 2), NOW)
     assert NOW < call.due(NOW) < NOW + PATIENCE
     assert not call.is_over(NOW + PATIENCE / 2)
     assert call.is_over(NOW + PATIENCE)
@@ -79,8 +82,8 @@ def test_it_does_not_wait_for_long(workers: Workers) -> None:
 
 def test_a_worker_that_was_asked_just_now_is_not_asked_again(workers: Workers) -> None:
     workers.children[1].record.times[ASKED] = NOW - 0.01
-    call = RollCall(workers.children)
-    call.begin((1,), NOW)
+    call = RollCall()
+    call.begin(workers.named(1), NOW)
     assert workers.channels[1].receive_nowait() is None
     assert not call.is_over(NOW)
     workers.answers(1)
@@ -88,6 +91,6 @@ def test_a_worker_that_was_asked_just_now_is_not_asked_again(workers: Workers) -
 
 
 def test_without_workers_it_is_over_at_once(workers: Workers) -> None:
-    call = RollCall(workers.children)
+    call = RollCall()
     call.begin((), NOW)
     assert call.is_over(NOW)

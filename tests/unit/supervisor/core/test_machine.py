@@ -88,6 +88,12 @@ def test_forks_that_keep_failing_end_the_start(play: Play) -> None:
 # --- questions
 
 
+def test_a_slot_whose_worker_is_being_forked_is_in_a_snapshot(serving: Play) -> None:
+    actions = serving.machine.step(ev.Exited(2, KILLED), 4.0)
+    assert ev.Fork(1, 1) in actions
+    assert [(row.slot, row.state) for row in serving.machine.workers(4.0)] == [(0, "ready"), (1, "waiting")]
+
+
 def test_a_snapshot_tells_all_workers_and_the_slots_that_wait(serving: Play) -> None:
     serving.step(ev.Exited(2, KILLED), ev.Exited(3, KILLED))
     serving.now = 4.0

@@ -8,6 +8,7 @@ from hypothesis import settings
 from support.loops import MATRIX
 from support.world import KILLED, World
 
+from hybrid.supervisor.core import attendance
 from hybrid.supervisor.core import events as ev
 from hybrid.supervisor.core.machine import Phase
 from hybrid.supervisor.core.rollout import MOST_DRAINING
@@ -24,6 +25,9 @@ class AnyWorld(World):
         assert kernel.ready_slots() == wanted
         assert len(kernel.workers()) == len(wanted)
         assert kernel.steered == ev.Steer(wanted, wanted), "a slot stays unsteered"
+        for slot in kernel.companions:
+            assert len(kernel.attending(slot, self.table.generation)) == 1
+        assert len(kernel.attendants()) == len(kernel.companions)
         unwanted = tuple(range(kernel.wanted, kernel.existing))
         assert {one.adopted for one in kernel.workers()} == {unwanted}
         assert {one.generation for one in kernel.processes.values()} == {self.table.generation}
@@ -93,7 +97,8 @@ class AnyWorld(World):
             return
         draining = collections.Counter(child.slot for child in self.table.leaving())
         vacant = [slot for slot in self.table.vacant() if draining[slot.index] < MOST_DRAINING]
-        assert all(slot.not_before > self.kernel.now for slot in vacant)
+        companions = attendance.vacant(self.table) if self.machine.phase is Phase.SERVING else ()
+        assert all(slot.not_before > self.kernel.now for slot in (*vacant, *companions))
 
     def a_reload_fails_at_most_once(self) -> None:
         assert self.kernel.failed_reloads <= self.kernel.reloads
@@ -133,4 +138,4 @@ class AnyWorld(World):
 class TestAnyWorld(AnyWorld.TestCase):  # type: ignore[name-defined,misc]
     """Runs it."""
 
-    settings = settings(max_examples=100 if MATRIX else 40, stateful_step_count=50, deadline=None)
+    settings = settings(max_examples=100 if MATRIX else 25, stateful_step_count=50, deadline=None)

@@ -17,7 +17,7 @@ from hybrid.supervisor.core.events import (
     Report,
 )
 from hybrid.supervisor.core.policy import KILL_PATIENCE
-from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.core.roles import ZYGOTE
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, Unfit, Warm
 

@@ -185,8 +185,8 @@ def test_no_other_worker_is_forked_before_the_successor_has_started(warm: Play) 
     warm.at(5, ev.Exited(2, KILLED))
     warm.step(ev.UpgradeAsked())
     assert Fork(1, 1, zygote=1) not in warm.step(ev.Exited(3, KILLED))
-    actions = deeds(warm.later(1, ev.Spawned(0, 7)))
-    assert [action for action in actions if not isinstance(action, Steer)] == [StartSuccessor(), Fork(1, 1, zygote=1)]
+    assert moves(warm.later(1, ev.Spawned(0, 7))) == [StartSuccessor()]
+    assert moves(warm.step(ev.SuccessorStarted(500))) == [Fork(1, 1, zygote=1)]
 
 
 def test_an_upgrade_does_not_wait_for_a_fork_forever(warm: Play) -> None:

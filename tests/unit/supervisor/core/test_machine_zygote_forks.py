@@ -14,7 +14,7 @@ from hybrid.supervisor.core.events import (
 )
 from hybrid.supervisor.core.machine import Machine
 from hybrid.supervisor.core.policy import FORK_PATIENCE
-from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.core.roles import ZYGOTE
 from hybrid.workers.contract.messages import Warm
 
 

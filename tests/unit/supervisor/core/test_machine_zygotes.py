@@ -20,7 +20,7 @@ from hybrid.supervisor.core.events import (
 )
 from hybrid.supervisor.core.machine import Machine, Phase
 from hybrid.supervisor.core.policy import ABORT_PATIENCE
-from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.core.roles import ZYGOTE
 from hybrid.workers.contract.exits import Exit
 from hybrid.workers.contract.messages import BootFailed, RecycleDue, Unfit, Warm
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import for_each
 
 from hybrid.supervisor.core import policy as rules
 from hybrid.supervisor.core.policy import Deaths, Intensity, Policy
@@ -13,9 +14,7 @@ from hybrid.supervisor.core.states import State
 POLICY = Policy(graceful_timeout=30, boot_timeout=60, backoff=0.1, backoff_max=1.0, healthy_after=1.0, boot_attempts=5)
 
 
-@pytest.mark.parametrize(
-    ("failures", "delay"), [(0, 0), (1, 0), (2, 0.1), (3, 0.2), (4, 0.4), (5, 0.8), (6, 1.0), (7, 1.0)]
-)
+@for_each(("failures", "delay"), [(0, 0), (1, 0), (2, 0.1), (3, 0.2), (4, 0.4), (5, 0.8), (6, 1.0), (7, 1.0)])
 def test_the_first_restart_is_at_once_and_then_the_delay_doubles_to_its_limit(failures: int, delay: float) -> None:
     assert rules.restart_delay(POLICY, failures) == pytest.approx(delay)
 
@@ -30,7 +29,7 @@ def test_a_failed_fork_is_never_repeated_at_once(failures: int) -> None:
     assert rules.fork_delay(POLICY, failures) >= POLICY.backoff
 
 
-@pytest.mark.parametrize(("served", "failures"), [(None, 4), (0.0, 4), (0.99, 4), (1.0, 1), (500.0, 1)])
+@for_each(("served", "failures"), [(None, 4), (0.0, 4), (0.99, 4), (1.0, 1), (500.0, 1)])
 def test_a_worker_that_served_well_for_a_while_has_no_history(served: float | None, failures: int) -> None:
     assert rules.failures_after_death(POLICY, 3, served) == failures
 

@@ -6,9 +6,10 @@ import pytest
 from support.play import child, table_with
 
 from hybrid.supervisor.core import rollout
+from hybrid.supervisor.core.roles import ZYGOTE
 from hybrid.supervisor.core.rollout import Plan, Readiness, Start
 from hybrid.supervisor.core.states import State
-from hybrid.supervisor.core.table import ZYGOTE, Child, Fork, Table
+from hybrid.supervisor.core.table import Child, Fork, Table
 
 
 def trying(wanted: int, *children: Child) -> Table:

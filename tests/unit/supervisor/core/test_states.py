@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from support.rows import for_each
 
 from hybrid.supervisor.core.states import ALIVE, KILLABLE, LEAVING, OCCUPYING, TRANSITIONS, UNPROVEN, News, State
 
@@ -17,7 +18,7 @@ def test_a_gone_child_stays_gone() -> None:
     assert {TRANSITIONS[State.GONE, news] for news in News} == {State.GONE}
 
 
-@pytest.mark.parametrize("state", State)
+@for_each("state", State)
 def test_an_exit_ends_every_state(state: State) -> None:
     assert TRANSITIONS[state, News.EXIT] is State.GONE
 
@@ -28,17 +29,17 @@ def test_a_leaving_child_never_occupies_a_slot_again(state: State, news: News) -
     assert TRANSITIONS[state, news] in LEAVING
 
 
-@pytest.mark.parametrize("state", sorted(KILLABLE, key=str))
+@for_each("state", sorted(KILLABLE, key=str))
 def test_everybody_alive_can_be_killed(state: State) -> None:
     assert TRANSITIONS[state, News.KILL] is State.KILLED
 
 
-@pytest.mark.parametrize("state", sorted(KILLABLE, key=str))
+@for_each("state", sorted(KILLABLE, key=str))
 def test_everybody_alive_can_be_made_to_say_where_it_hangs(state: State) -> None:
     assert TRANSITIONS[state, News.ABORT] is State.ABORTED
 
 
-@pytest.mark.parametrize("news", [news for news in News if news is not News.EXIT])
+@for_each("news", [news for news in News if news is not News.EXIT])
 def test_a_killed_child_gets_no_further_order(news: News) -> None:
     assert TRANSITIONS[State.KILLED, news] is State.KILLED
 

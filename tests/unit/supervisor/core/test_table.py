@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 from support.play import child, table_with
 
+from hybrid.supervisor.core.roles import ZYGOTE
 from hybrid.supervisor.core.states import News, State
-from hybrid.supervisor.core.table import NEVER, ZYGOTE, Child, Fork, Table
+from hybrid.supervisor.core.table import NEVER, Child, Fork, Table
 
 FORK = Fork(generation=1, deadline=10.0, zygote=None)
 

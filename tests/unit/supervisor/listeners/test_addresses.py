@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import for_each
 
 from hybrid.supervisor.listeners.addresses import (
     Bind,
@@ -18,7 +19,7 @@ from hybrid.supervisor.listeners.addresses import (
 )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "bind"),
     [
         ("127.0.0.1:9000", TcpBind("127.0.0.1", 9000)),
@@ -39,7 +40,7 @@ def test_an_address_is_understood(text: str, bind: Bind) -> None:
     assert parse_bind(text) == bind
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "says"),
     [
         ("", "has no port: write HOST:PORT"),
@@ -82,7 +83,7 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
     assert parse_bind(str(bind)) == bind
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("texts", "only"),
     [
         (["[::]:80"], [False]),
@@ -104,6 +105,6 @@ def test_ipv6_only_is_for_all_addresses_that_have_a_family() -> None:
     assert [getattr(bind, "ipv6_only", None) for bind in binds] == [True, True, None]
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:1", "[::1]:1", "udp://[::1]:1", "unix:/a", "unix:@a", "fd://7"])
+@for_each("text", ["127.0.0.1:1", "[::1]:1", "udp://[::1]:1", "unix:/a", "unix:@a", "fd://7"])
 def test_an_address_is_written_as_it_is_read(text: str) -> None:
     assert str(parse_bind(text)) == text

@@ -6,14 +6,14 @@ import errno
 import os
 import socket
 
-import pytest
+from support.rows import for_each
 
 from hybrid.supervisor.listeners.addresses import parse_bind
 from hybrid.supervisor.listeners.binding import explain
 from hybrid.workers.contract.exits import Exit
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("bind", "number", "says"),
     [
         ("127.0.0.1:1", errno.EADDRINUSE, "address already in use; see who listens with: ss -ltnp 'sport = :1'"),

@@ -15,7 +15,7 @@ import pytest
 from support import heir
 from support.fake_kernel import FakeKernel
 from support.process import DEADLINE
-from support.shell import Log, NoProgram, settings
+from support.shell import Log, deployment, settings
 
 from hybrid.supervisor import start
 from hybrid.supervisor.contact.notify_socket import NotifySocket
@@ -344,7 +344,7 @@ def test_without_a_command_no_upgrade_is_possible(listeners: NotingListeners) ->
 
 
 def run(kernel: FakeKernel, origin: Origin, **fields: object) -> Exit:
-    return start.run(settings(**fields), NoProgram(), kernel, None, origin)
+    return start.run(deployment(**fields), kernel, None, origin)
 
 
 def test_a_successor_takes_over_once_all_its_workers_serve(

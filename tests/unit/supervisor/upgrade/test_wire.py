@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from support.rows import for_each
 
 from hybrid.supervisor.upgrade.wire import (
     MOST_DESCRIPTORS,
@@ -83,7 +84,7 @@ def test_hanging_up_twice_is_fine(ends: Ends) -> None:
     assert ends[0].fileno() == -1
 
 
-@pytest.mark.parametrize(
+@for_each(
     "datagram",
     [
         b"x",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from hybrid.supervisor.watch.dump_file import OURS, Condition, DumpFile, StackDump
+from hybrid.supervisor.watch.stacks import threads_of
 from hybrid.workers.boot import stall
 from hybrid.workers.contract.signals import DUMP_STACK, MAX_DUMP, TELL_STACKS
 
@@ -69,6 +72,18 @@ def test_a_process_shares_it_by_the_fork(dump_file: DumpFile) -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     assert dump_file.take() == "from a child"
+
+
+def test_a_process_that_is_asked_writes_the_names_of_its_threads(dump_file: DumpFile) -> None:
+    pid = os.fork()
+    if pid == 0:
+        threading.Thread(target=threading.Event().wait, name="wsgi-0\n [x]", daemon=True).start()
+        stall.dump_on_request(dump_file.fileno())
+        signal.raise_signal(TELL_STACKS)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    names = [thread.name for thread in threads_of(dump_file.take())]
+    assert names == ["MainThread", "wsgi-0\\n [x]"]
 
 
 def test_programs_that_a_worker_executes_do_not_get_it(dump_file: DumpFile) -> None:

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import stalling
+from support import stalling, template
 from support.fake_kernel import FakeKernel
 from support.process import DEADLINE
 from support.service import eventually, is_stopped
 from support.shell import Log
 
 from hybrid.supervisor.children.handles import ChildHandle, Children
-from hybrid.supervisor.core.table import ZYGOTE
+from hybrid.supervisor.core.roles import ZYGOTE
 from hybrid.supervisor.watch.dump_file import DumpFile
 from hybrid.supervisor.watch.stack_dumps import StackDumps
 from hybrid.workers.contract.channel import Channel
@@ -72,7 +72,7 @@ class Court:
         return self._start([sys.executable, "-c", "print('>', flush=True); input()"], CountingDumpFile(), 0)
 
     def _start(self, command: list[str], dump_file: DumpFile, slot: int) -> int:
-        popen = subprocess.Popen(
+        popen = template.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -13,9 +13,11 @@ from hybrid.supervisor.core.events import Recovered, Stalled
 from hybrid.supervisor.watch.stall_detector import CALM, StallDetector, turns_again
 from hybrid.workers.contract.scoreboard import (
     ACCEPTED,
+    ADOPTED,
     ANSWERED,
     ASKED,
     BUSY_SINCE,
+    CALL,
     PULSE,
     STATE,
     Activity,
@@ -69,10 +71,10 @@ class Watch:
         """Let a worker wait for events."""
         self.busy(pid, 0.0)
 
-    def accept(self, pid: int) -> bool:
-        """Let a worker accept a connection; return True if it wakes the supervisor."""
+    def accept(self, pid: int, place: int = ACCEPTED) -> bool:
+        """Let a worker accept a connection, which is counted at `place`; return True if it wakes the supervisor."""
         record = self.records[pid]
-        record.numbers[ACCEPTED] += 1
+        record.numbers[place] += 1
         if record.watched:
             return False
         record.watched = True
@@ -110,9 +112,10 @@ def test_a_quiet_service_is_looked_at_less_than_five_times_a_second(watch: Watch
     assert watch.looks < 500
 
 
-def test_while_connections_come_in_it_looks_twice_within_the_threshold(watch: Watch) -> None:
+@pytest.mark.parametrize("place", [ACCEPTED, ADOPTED])
+def test_while_connections_come_in_it_looks_twice_within_the_threshold(watch: Watch, place: int) -> None:
     watch.look()
-    watch.accept(1)
+    watch.accept(1, place)
     watch.next_look()
     assert watch.detector.next_look == pytest.approx(watch.now + THRESHOLD / 2)
 
@@ -284,14 +287,14 @@ def test_a_process_that_was_stopped_while_it_waited_is_found_under_load(watch: W
     assert news[0].pid == 2
 
 
-def test_the_longer_of_turn_and_silence_counts(watch: Watch) -> None:
+def test_a_ping_older_than_the_turn_does_not_count(watch: Watch) -> None:
     watch.look()
     asked = watch.now
     watch.answer(1)
     watch.busy(2, asked + 0.1)
-    assert watch.next_look() == (Stalled(2, asked),)
+    assert watch.next_look() == (Stalled(2, asked + 0.1),)
     watch.answer(2)
-    assert watch.next_look() == (Recovered(2), Stalled(2, asked + 0.1))
+    assert watch.next_look() == ()
 
 
 def test_a_stall_that_is_found_when_it_is_calm_is_watched_from_then_on(watch: Watch) -> None:
@@ -403,7 +406,7 @@ _step = st.tuples(st.floats(0.0, 2.0), st.dictionaries(st.integers(1, 4), _facts
 def test_the_news_match_the_stalled_loops(
     steps: list[tuple[float, dict[int, tuple[float, float, float, int, int]]]], threshold: float, slowest: float
 ) -> None:
-    """A model without memory: a worker is stalled if its turn or an unanswered ping is older than the limit."""
+    """A model without memory: a worker is stalled if its turn, or outside of one a ping, is older than the limit."""
     board, now, limit = Scoreboard(8), 1000.0, threshold or slowest
     detector = StallDetector(board, threshold, slowest)
     told: set[int] = set()
@@ -415,7 +418,7 @@ def test_the_news_match_the_stalled_loops(
             record = records[pid]
             record.times[BUSY_SINCE], record.times[ASKED], record.times[ANSWERED] = busy, asked, answered
             record.numbers[PULSE], record.numbers[ACCEPTED] = pulse, accepted
-            began = [busy] * (0 < busy <= now) + [asked] * (answered < asked <= now)
+            began = [busy] if 0 < busy <= now else [asked] * (answered < asked <= now and asked > 0)
             standing |= {pid} if limit and any(now - since >= limit for since in began) else set()
             waiting |= {pid} if asked > answered else set()
         sight = detector.look(now, records)
@@ -449,3 +452,87 @@ def test_a_worker_turns_again_when_the_turn_of_the_stall_has_ended(
     watch.records[1].numbers[STATE] = state
     watch.busy(1, busy_since)
     assert turns_again(watch.records[1], since=990.0, now=1000.0) is expected
+
+
+def test_a_process_that_accepts_no_connections_is_watched_without_looking_often() -> None:
+    watch = Watch(2)
+    companion = {7: watch.board.record(7)}
+    watch.looks_within(1)  # calm
+    watch.answer(*watch.records)
+    companion[7].times[BUSY_SINCE] = watch.now - 1
+    sight = watch.detector.look(watch.now, watch.records, companion)
+    assert sight.news == (Stalled(7, watch.now - 1),)
+    assert watch.detector.next_look == watch.now + CALM
+    assert 7 in sight.ping
+    companion[7].times[BUSY_SINCE] = 0.0
+    companion[7].times[ANSWERED] = companion[7].times[ASKED]
+    watch.answer(*watch.records)
+    assert watch.detector.look(watch.now, watch.records, companion).news == (Recovered(7),)
+
+
+def test_a_ping_sent_during_a_stall_is_no_second_stall(watch: Watch) -> None:
+    """The loop ends its long turn, and is in the next one when it is looked at: it answers the ping in a moment."""
+    watch.watches()
+    watch.busy(1, watch.now)
+    watch.now += 1.0
+    assert watch.look() == (Stalled(1, watch.now - 1.0),)
+    assert 1 in watch.pinged
+    watch.answer(2)
+    watch.now += 1.0
+    watch.busy(1, watch.now)
+    assert watch.look() == (Recovered(1),)
+    watch.answer(1)
+    watch.rests(1)
+    assert watch.looks_within(1.0) == ()
+
+
+def test_a_ping_that_stays_unanswered_after_a_stall_is_a_stall(watch: Watch) -> None:
+    watch.watches()
+    watch.busy(1, watch.now)
+    watch.now += 1.0
+    watch.look()
+    asked = watch.now
+    watch.answer(2)
+    watch.now += 1.0
+    watch.busy(1, watch.now)
+    assert watch.look() == (Recovered(1),)
+    watch.answer(2)
+    watch.rests(1)
+    watch.now += THRESHOLD
+    assert watch.look() == (Stalled(1, asked),)
+
+
+# --- offload workers
+
+
+def silent(detector: StallDetector, callee: Record, seconds: float) -> News:
+    """Look for some seconds at an offload worker, pid 9, that answers no ping; return all news."""
+    now, end, news = 1000.0, 1000.0 + seconds, ()
+    while now <= end:
+        news += detector.look(now, {}, {}, {9: callee}).news
+        now = detector.next_look
+    return news
+
+
+def test_an_offload_worker_without_a_call_must_answer_within_a_second() -> None:
+    watch = Watch()
+    callee = watch.board.record(7)
+    assert silent(watch.detector, callee, 0.9) == ()
+    (news,) = silent(StallDetector(watch.board, THRESHOLD, 1.0), callee, 3.0)
+    assert isinstance(news, Stalled)
+    assert news.pid == 9
+
+
+def test_an_offload_worker_that_runs_a_call_need_not_answer() -> None:
+    watch = Watch()
+    callee = watch.board.record(7)
+    callee.numbers[CALL], callee.times[BUSY_SINCE] = 5, 990.0
+    assert silent(watch.detector, callee, 10.0) == ()
+
+
+def test_an_offload_worker_that_answers_again_has_recovered() -> None:
+    watch = Watch()
+    callee = watch.board.record(7)
+    assert len(silent(watch.detector, callee, 3.0)) == 1
+    callee.times[ANSWERED] = callee.times[ASKED]
+    assert watch.detector.look(1010.0, {}, {}, {9: callee}).news == (Recovered(9),)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import string
 
-import pytest
 from support.echo import Wire, on_loop
 from support.malformed import chunked, get
+from support.rows import for_each
 
 EVERY = frozenset(range(256))
 TOKEN = frozenset(b"!#$%&'*+-.^_`|~" + (string.ascii_letters + string.digits).encode())  # RFC 9110, section 5.6.2
@@ -59,7 +59,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
+@for_each("place", PLACES)
 def test_only_bytes_of_the_grammar_are_accepted(place: str) -> None:
     """All others are refused, or wait for more input that never makes them valid; both end with the client's stream."""
     template, allowed = PLACES[place]

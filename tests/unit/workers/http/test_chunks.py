@@ -6,6 +6,7 @@ import math
 
 import pytest
 from support.echo import pieces
+from support.rows import for_each
 
 from hybrid.workers.http.h1.chunks import MOST_LINE, MOST_WRAPPING, Chunks
 
@@ -50,7 +51,7 @@ def test_the_total_of_all_lines_is_limited_by_the_data() -> None:
     assert MOST // 1000 <= passed <= MOST // (1000 - MOST_WRAPPING) + 1
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 1000, 1 << 20])
+@for_each("size", [1, 2, 3, 1000, 1 << 20])
 def test_a_trailer_may_be_longer_and_is_not_buffered(size: int) -> None:
     chunks = Chunks(MOST)
     assert follow(chunks, b"0\r\n" + b"a: " + b"b" * 30_000, size) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.rows import for_each
 
 from hybrid.workers.http.exchange import ClientGoneError, is_client_disconnect
 
@@ -32,7 +33,7 @@ def in_place_of(error: BaseException, handled: BaseException) -> BaseException:
 GONE = ClientGoneError("the client is gone")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "error",
     [
         GONE,
@@ -41,7 +42,6 @@ GONE = ClientGoneError("the client is gone")
         in_place_of(LookupError(), GONE),
         BaseExceptionGroup("", [GONE, ExceptionGroup("", [GONE])]),
     ],
-    ids=["itself", "caused by it", "caused by way of another", "in its place", "a group of nothing else"],
 )
 def test_an_error_caused_by_the_lost_client_is_a_disconnect(error: BaseException) -> None:
     assert is_client_disconnect(error, told=False)
@@ -54,7 +54,7 @@ def test_framework_errors_are_disconnects_once_the_application_was_told(error: B
     assert not is_client_disconnect(error, told=False)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "error",
     [
         LookupError(),
@@ -64,7 +64,6 @@ def test_framework_errors_are_disconnects_once_the_application_was_told(error: B
         in_place_of(LookupError(), OSError()),
         BaseExceptionGroup("", [GONE, LookupError()]),
     ],
-    ids=["error", "file", "database", "in the clean-up", "in the place of another", "beside it in a group"],
 )
 def test_an_unrelated_error_is_not_a_disconnect(error: BaseException) -> None:
     assert not is_client_disconnect(error, told=True)

@@ -152,7 +152,7 @@ def test_valid_hosts_are_cached_however_many_a_client_sends() -> None:
         context = Wire().context
         for number in range(1000):
             assert context.rules.is_host(b"host-%d" % number)
-            assert b"host-%d" % number in context.rules._hosts
-        assert len(context.rules._hosts) <= 256
+            assert b"host-%d" % number in context.rules.hosts
+        assert len(context.rules.hosts) <= 256
 
     on_loop(main)

@@ -12,6 +12,7 @@ from support.http import connect, in_callback, until
 from support.hub import run_on, turns
 from support.malformed import get
 from support.records import logged
+from support.rows import for_each
 
 from hybrid.workers.apps.asgi.interface import Asgi
 from hybrid.workers.apps.wsgi.interface import Wsgi
@@ -196,13 +197,13 @@ def test_invalid_fields_become_a_500(ask: Ask, field: tuple[str, str]) -> None:
     assert {name for name, _ in answers[0].fields} == {b"content-type", b"content-length"}
 
 
-@pytest.mark.parametrize("status", [100, 101, 103, 199, 99, 1000])
+@for_each("status", [100, 101, 103, 199, 99, 1000])
 def test_an_asgi_response_must_have_a_final_status(status: int) -> None:
     """After an informational one, a client waits for the next head and would parse the body as such."""
     assert asgi([b"hello"], status=status).startswith(FAILED)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "status",
     [
         "100 Continue",

@@ -13,7 +13,7 @@ from support.requests import Request, cut, garbage, points, requests
 
 from hybrid.workers.http.settings import Limits
 
-LIMIT = settings(max_examples=100 if MATRIX else 40, deadline=None)
+LIMIT = settings(max_examples=100 if MATRIX else 25, deadline=None)
 TIGHT = Limits(
     max_request_line=12, max_header_bytes=120, max_headers=4, max_body_size=20, max_pipelined=1,
     max_requests_per_connection=3,

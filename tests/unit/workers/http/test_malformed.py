@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from support.echo import Answer, Wire, on_loop, pieces
 from support.malformed import LIMITS, MALFORMED, ODD, Malformed, Odd, get
+from support.rows import for_each
 
 FIRST = get(line=b"GET /first HTTP/1.1")
 CUTS = {"whole": 1 << 20, "bytes": 1, "sevens": 7}
@@ -38,7 +38,7 @@ def test_the_table_is_long_and_its_names_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
+@for_each("row", MALFORMED, ids=lambda row: row.name)
 def test_a_malformed_request_is_refused(row: Malformed) -> None:
     """It gets its status and a close, however the network cuts it; no application gets it complete."""
 
@@ -54,7 +54,7 @@ def test_a_malformed_request_is_refused(row: Malformed) -> None:
     on_loop(main)
 
 
-@pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
+@for_each("row", MALFORMED, ids=lambda row: row.name)
 def test_earlier_requests_are_answered_first(row: Malformed) -> None:
     """A malformed request does not affect the response to a valid one before it."""
 
@@ -69,7 +69,7 @@ def test_earlier_requests_are_answered_first(row: Malformed) -> None:
     on_loop(main)
 
 
-@pytest.mark.parametrize("row", MALFORMED, ids=lambda row: row.name)
+@for_each("row", MALFORMED, ids=lambda row: row.name)
 def test_nothing_after_a_malformed_request_is_served(row: Malformed) -> None:
     """A valid request after a malformed one may be smuggled."""
 
@@ -84,7 +84,7 @@ def test_nothing_after_a_malformed_request_is_served(row: Malformed) -> None:
     on_loop(main)
 
 
-@pytest.mark.parametrize("row", ODD, ids=lambda row: row.name)
+@for_each("row", ODD, ids=lambda row: row.name)
 def test_an_odd_request_is_served(row: Odd) -> None:
     """It reaches the application unchanged, however the network cuts it."""
 
@@ -103,7 +103,7 @@ def test_an_odd_request_is_served(row: Odd) -> None:
     on_loop(main)
 
 
-@pytest.mark.parametrize("row", ODD, ids=lambda row: row.name)
+@for_each("row", ODD, ids=lambda row: row.name)
 def test_an_odd_request_from_a_half_closed_client_is_served(row: Odd) -> None:
     """The connection is closed after the response."""
 

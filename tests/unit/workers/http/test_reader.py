@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from support.malformed import MALFORMED, chunked, get, post
+from support.rows import for_each
 from support.websocket import HANDSHAKE
 
 from hybrid.workers.http.exchange import Refused
+from hybrid.workers.http.h1.body_framing import LONG
 from hybrid.workers.http.h1.extras import Extras, Fields
 from hybrid.workers.http.h1.phases import TRANSITIONS, Event, ReaderPhase
 from hybrid.workers.http.h1.reader import RequestReader
@@ -76,6 +78,27 @@ def test_a_request_with_a_body_arrives_in_parts() -> None:
     ]
 
 
+@pytest.mark.parametrize("length", [LONG - 1, LONG, LONG + 1])
+@pytest.mark.parametrize("cut", [1, 70, 16_384, LONG + 70])
+@pytest.mark.parametrize("close", [False, True])
+def test_a_body_is_the_same_whether_the_parser_sees_it_or_not(length: int, cut: int, close: bool) -> None:
+    """Requests with long bodies of known length follow one another, until one asks for the close."""
+    fields = (b"Content-Length: %d" % length, *([b"Connection: close"] if close else []))
+    body = bytes(range(256)) * (length // 256 + 1)
+    sent = post(b"Content-Length: %d" % length, body=body[:length]) + post(*fields, body=body[:length]) + get()
+    pieces = [sent[at : at + cut] for at in range(0, len(sent), cut)] if cut > 1 else [sent[:1], sent[1:]]
+    heard = told(*pieces)
+    received = b"".join(each for each in heard if isinstance(each, bytes))
+    assert received == body[:length] * 2
+    others = [each for each in heard if not isinstance(each, bytes)]
+    first, second = ("POST", b"/", "1.1", True, True), ("POST", b"/", "1.1", not close, True)
+    assert others[:4] == [first, "end", second, "end"]
+    if close:
+        assert {each[0] for each in others[4:]} == {"surplus"}
+    else:
+        assert others[4:] == [("GET", b"/", "1.1", True, False)]
+
+
 def test_a_head_may_arrive_in_pieces() -> None:
     head = get(line=b"GET /x HTTP/1.0")
     assert told(*(bytes([byte]) for byte in head)) == [("GET", b"/x", "1.0", False, False)]
@@ -112,7 +135,7 @@ def test_requests_beyond_the_maximum_are_ignored() -> None:
     ]
 
 
-@pytest.mark.parametrize("row", [row for row in MALFORMED if not row.ends], ids=lambda row: row.name)
+@for_each("row", [row for row in MALFORMED if not row.ends], ids=lambda row: row.name)
 def test_a_malformed_request_is_refused_once_and_ends_the_reader(row: Any) -> None:
     recorder = Recorder()
     recorder.reader.feed(row.request)
@@ -150,7 +173,7 @@ def test_the_table_is_total() -> None:
     assert set(TRANSITIONS) == set(itertools.product(ReaderPhase, Event))
 
 
-@pytest.mark.parametrize(("phase", "event"), TRANSITIONS, ids=lambda each: each.name)
+@for_each(("phase", "event"), TRANSITIONS, ids=lambda each: each.name)
 def test_a_reader_changes_its_phase_as_the_table_says(phase: ReaderPhase, event: Event) -> None:
     reader = Recorder().reader
     reader.feed(LEADING[phase])

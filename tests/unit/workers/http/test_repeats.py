@@ -14,13 +14,15 @@ from support.loops import MATRIX
 from support.ordeal import undergo
 from support.repeats import FIRST, series
 from support.requests import cut, points
+from support.rows import for_each
 
+from hybrid.workers.http import head as heads
 from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.exchange import Likeness, Stage
 from hybrid.workers.http.settings import Limits
 
 TIGHT = Limits(max_request_line=20, max_header_bytes=90, max_headers=3, max_pipelined=2)
-LIMIT = settings(max_examples=250 if MATRIX else 100, deadline=None)
+LIMIT = settings(max_examples=250 if MATRIX else 60, deadline=None)
 
 
 class Outcome(NamedTuple):
@@ -100,7 +102,7 @@ MISLEADING = {
 }
 
 
-@pytest.mark.parametrize("case", MISLEADING)
+@for_each("case", MISLEADING)
 def test_a_near_repeat_is_parsed_normally(case: str) -> None:
     requests = MISLEADING[case]
 
@@ -155,7 +157,7 @@ def _byte_by_byte(place: int) -> list[bytes]:
     return [FIRST[:place] + bytes([byte]) + FIRST[place + 1 :] for byte in range(256)]
 
 
-@pytest.mark.parametrize("place", range(len(FIRST)))
+@for_each("place", range(len(FIRST)))
 def test_each_byte_of_a_repeat_is_treated_as_on_a_new_connection(place: int) -> None:
     """And so is the request after it."""
 
@@ -182,7 +184,7 @@ def test_each_byte_of_a_repeat_is_treated_as_on_a_new_connection(place: int) -> 
     on_loop(main)
 
 
-@pytest.mark.parametrize("place", range(len(FIRST) + 1))
+@for_each("place", range(len(FIRST) + 1))
 def test_a_repeat_may_be_cut_anywhere_and_lack_or_double_a_byte(place: int) -> None:
     """In the packets, and in the bytes that the client writes."""
     left, right = FIRST[:place], FIRST[place:]
@@ -240,7 +242,7 @@ def test_repeats_count_towards_the_maximum_of_requests(most: int, together: bool
     on_loop(main)
 
 
-@pytest.mark.parametrize("before", range(5))
+@for_each("before", range(5))
 def test_a_draining_connection_answers_one_more_repeat_and_closes(before: int) -> None:
     async def main() -> None:
         wire = Wire()
@@ -251,6 +253,40 @@ def test_a_draining_connection_answers_one_more_repeat_and_closes(before: int) -
         assert wire.is_closing
         answers = wire.answers()
         assert [answer.field(b"connection") for answer in answers] == [None] * before + [b"close"]
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("before", range(5))
+def test_a_connection_that_is_to_leave_says_so_with_its_next_response(before: int) -> None:
+    async def main() -> None:
+        wire = Wire()
+        for _ in range(before):
+            wire.sends(FIRST)
+        assert not wire.connection.is_leaving
+        assert wire.connection.may_leave
+        wire.connection.leave()
+        assert (wire.connection.may_leave, wire.connection.is_leaving) == (False, True)
+        assert not wire.is_closing, "an idle connection waits for its next request"
+        wire.sends(FIRST)
+        assert wire.is_closing
+        assert [answer.field(b"connection") for answer in wire.answers()] == [None] * before + [b"close"]
+
+    on_loop(main)
+
+
+def test_a_response_whose_head_is_sent_keeps_its_connection() -> None:
+    """Its client may send the next request at once, and must not lose it."""
+
+    async def main() -> None:
+        wire = waiting()
+        wire.sends(FIRST)
+        exchange = _started(wire)[0].exchange
+        exchange.start(heads.status_of(200), heads.from_bytes([(b"content-length", b"2")]), b"a", more=True)
+        assert not wire.connection.may_leave
+        exchange.write(b"b", more=False)
+        assert not wire.is_closing
+        assert wire.answers()[-1].field(b"connection") is None
 
     on_loop(main)
 
