@@ -7,7 +7,7 @@
     boot          from the command to serving, and from a worker's SIGKILL to its successor's first answer
     web/          the HTTP suites: wsgi, asgi, fastapi, upload, download, websocket, https, h2
     storm/        a load that checks every answer and counts every failure; the fault tests use it too
-    service/      the suites about several workers: fairness, lifecycle, footprint
+    service/      the suites about several workers: fairness, lifecycle, footprint, balance, scale
     offload/      calls in other processes, by hybrid.offload and by other pools
     applications/ what they serve
     servers       starts, watches and always ends a server that is measured

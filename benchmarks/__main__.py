@@ -15,7 +15,7 @@ from benchmarks import compiler, machine, report
 _TCP = ("echo", "cpu", "memory", "boot")
 _HELLO = ("wsgi", "asgi", "wsgi-varied", "asgi-varied", "wsgi-close", "asgi-close")
 _HTTP = (*_HELLO, "fastapi", "upload", "download", "websocket", "https", "h2")
-_SERVICE = ("fairness", "lifecycle", "footprint", "balance")
+_SERVICE = ("fairness", "lifecycle", "footprint", "balance", "scale")
 _CALLS = "offload"
 _MODULES = {
     **{name: f"benchmarks.{name}" for name in _TCP},
@@ -56,6 +56,8 @@ suites (default: all of them)
   footprint  memory of all processes of a FastAPI application at four workers: hybrid, uvicorn, gunicorn, granian
   balance    eight long connections over four workers, on TCP and on a UNIX socket: what the most loaded worker has:
              hybrid with and without balancing, uvicorn, gunicorn (asgi), granian
+  scale      10,000 idle connections of each kind: memory and processor time; 1 to 128 workers: start, memory,
+             descriptors: hybrid, uvicorn, granian
 
   offload    calls in other processes: round trips, payloads of 1 KiB to 64 MiB, one pool process and two, a light
              endpoint beside one that computes: hybrid.offload, ProcessPoolExecutor, multiprocessing.Pool, loky,

@@ -24,6 +24,8 @@ ROOT = Path(__file__).parent.parent
 _BOOT_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 _RETRY_SECONDS = 0.01
+SERVING = r"serving with \d+ worker"
+"""What hybrid says once all its workers serve."""
 LISTENING = r"listening on 127\.0\.0\.1:(\d+)"
 _KEPT_LINES = 5  # of what a server said last, for the error message
 _PIPE_BYTES = 1 << 20  # of a server's words; nobody reads while it is measured, and it must not have to wait for that
@@ -52,7 +54,7 @@ def hybrid(name: str, target: str, *, loop: str = "epoll", workers: int = 1, opt
     fixed = ("--bind", "127.0.0.1:0", "--graceful-timeout", "2", "--loop", loop, "--workers", str(workers))
     # -P: the installed package, not the sources in the working directory
     argv = (sys.executable, "-P", "-m", "hybrid", "run", target, *fixed, *options)
-    return Command(name, argv, serving=r"serving with \d+ worker")
+    return Command(name, argv, serving=SERVING)
 
 
 def peer(name: str, module: str) -> Command:

@@ -31,7 +31,7 @@ needs_uvicorn = pytest.mark.skipif(not importlib.util.find_spec("uvicorn"), reas
 HELLO_SUITES = ("wsgi", "asgi", "wsgi-varied", "asgi-varied", "wsgi-close", "asgi-close")
 HTTP_SUITES = (*HELLO_SUITES, "fastapi", "upload", "download", "websocket", "https", "h2")
 ONCE = ("--retries", "0")  # a figure that other processes disturb is as good
-SERVICE_SUITES = ("fairness", "lifecycle", "footprint", "balance")
+SERVICE_SUITES = ("fairness", "lifecycle", "footprint", "balance", "scale")
 UPGRADED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
@@ -221,6 +221,22 @@ def test_the_balance_table_counts_the_connections_of_the_most_loaded_worker(tmp_
     assert set(found) == {"burst hybrid epoll TCP", "burst hybrid epoll UNIX"}
     assert all(len(one["most loaded"]) == 3 and max(one["most loaded"]) <= 8 for one in found.values())
     assert re.search(r"\nhybrid epoll UNIX +3 +\d\.\d\d ", done.stdout)
+
+
+def test_the_scale_tables_tell_what_connections_and_workers_cost(tmp_path: Path) -> None:
+    raw = tmp_path / "figures.json"
+    only = [word for name in ("hybrid epoll websocket", "hybrid epoll 4") for word in ("--only", name)]
+    done = benchmarks("scale", "--runs", "1", "--seconds", "0.3", "--json", str(raw), *only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(raw.read_text())["suites"]["scale"]["servers"]
+    connections, workers = (
+        found[f"{part} hybrid epoll {name}"]["rounds"]["0"]
+        for part, name in (("connections", "websocket"), ("workers", "4"))
+    )
+    assert 100 < connections["pss"] < 100_000
+    assert workers["descriptors"] > 4
+    assert re.search(r"\nhybrid epoll websocket +\d+\.\d\d +\d+\.\d\d\n", done.stdout)
+    assert re.search(r"\nhybrid epoll 4 +\d+\.\d\d +\d+\.\d +\d+\.\d\d +\d+$", done.stdout, re.MULTILINE)
 
 
 @needs_compiler

@@ -111,6 +111,8 @@ class HttpConnection:
         counts = context.counts
         if counts.is_idle:
             counts.begin_turn()
+        if not self.bytes_in:
+            context.active.add(self)
         self.bytes_in += len(data)
         awaited = self._awaited
         if awaited is not None:
@@ -372,6 +374,8 @@ class HttpConnection:
 
     def write(self, data: Any) -> None:
         """Send or buffer bytes, and count them."""
+        if not self.bytes_out:  # a session may send much and receive nothing
+            self.context.active.add(self)
         self.bytes_out += len(data)
         self.transport.write(data)
 
@@ -507,6 +511,7 @@ class HttpConnection:
             return
         self.state = LINGERING
         self.deadline = self.clock.now + LINGER
+        self.clock.hurry(self)
         try:
             self.transport.write_eof()
         except OSError:  # the client has reset, and asyncio's transports have not reported it yet

@@ -465,7 +465,9 @@ class Http1Exchange:
 
     def _is_upgraded(self, status: int) -> None:
         if status == 101:  # another one is an ordinary response, and is counted at its end
-            self.connection.context.counts.upgraded()
+            context = self.connection.context
+            context.counts.upgraded()
+            context.taken_over.add(self.connection)
 
     def _write_counted(self, data: Any) -> None:
         self.sent += len(data)
@@ -482,6 +484,7 @@ class Http1Exchange:
     def finish(self) -> None:
         """See `Exchange`."""
         self.stage = WHOLE
+        self.connection.context.taken_over.discard(self.connection)
         self.connection.exchange_ended(self)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hybrid.workers.http.clock import NEVER
 from hybrid.workers.http.exchange import Refused, Request
 from hybrid.workers.http.h1 import deadlines, refusals
+from hybrid.workers.http.h1.connection_state import ConnectionState
 from hybrid.workers.http.h1.deadlines import BodyRate
 from hybrid.workers.http.h1.exchange import UPGRADE, WAITING, Http1Exchange
 
@@ -109,6 +110,7 @@ class Responses:
                     if not self.queue:
                         break
                     connection.current = exchange = self.queue.popleft()
+                    connection.context.active.add(connection)
                     self.may_read()
                 if exchange.listener is not None:
                     break
@@ -200,6 +202,8 @@ class Responses:
         connection = self._connection
         self.unsent = 0
         connection.deadline = connection.clock.now + deadlines.patience(connection)
+        if connection.state is ConnectionState.LINGERING:
+            connection.clock.hurry(connection)
         current = connection.current
         if current is not None:
             if current.listener is not None:

@@ -138,9 +138,11 @@ class Http2Connection:
         A request starts only after all frames at hand are processed, so that an application never sees a request that
         is malformed or cancelled in the same packet.
         """
-        counts = self.context.counts
-        if counts.is_idle:
-            counts.begin_turn()
+        context = self.context
+        if context.counts.is_idle:
+            context.counts.begin_turn()
+        if not self.bytes_in:
+            context.active.add(self)
         self.bytes_in += len(data)
         if self.state is LINGERING:
             self._drop(len(data))
@@ -292,6 +294,8 @@ class Http2Connection:
             data = current.take(_PIECE)
             events = current.events()
             if data:
+                if not self.bytes_out:
+                    self.context.active.add(self)
                 self.bytes_out += len(data)
                 if len(data) < _PIECE:
                     self._write_last(data)
@@ -612,6 +616,7 @@ class Http2Connection:
             self.session.announce_end()
             self.idle_until = min(self.idle_until, self.clock.now + self.context.keep_alive_timeout)
             self.look_at(self.idle_until)
+            self.clock.hurry(self)  # with a stream open, it may be over
             self.flush_soon()
 
     def end(self) -> None:
@@ -667,6 +672,7 @@ class Http2Connection:
             return
         self.state = LINGERING
         self.deadline = self.clock.now + LINGER
+        self.clock.hurry(self)
         try:
             self.transport.write_eof()
         except OSError:  # the client has reset, and asyncio's transports have not reported it yet
