@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -241,9 +242,10 @@ async def events(scope: Scope, receive: Receive, send: Send) -> None:
     left = asyncio.ensure_future(_left(receive))
     fields = [(b"content-type", b"text/event-stream")]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
-    while not left.done():
-        await send({"type": "http.response.body", "body": b"data: tick\n\n", "more_body": True})
-        await asyncio.wait([left], timeout=0.05)
+    with suppress(OSError):  # the end may come just before a tick: then `send` tells of it first
+        while not left.done():
+            await send({"type": "http.response.body", "body": b"data: tick\n\n", "more_body": True})
+            await asyncio.wait([left], timeout=0.05)
     remember(scope, "ended")
     await send({"type": "http.response.body"})
 
